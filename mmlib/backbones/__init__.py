@@ -1,0 +1,37 @@
+"""The networks that a method plugs into, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from mmlib.backbones.mmgcn import MMGCN
+from mmlib.errors import unknown_name
+
+BACKBONES: dict[str, Any] = {"mmgcn": MMGCN}
+
+
+def build_backbone(name: str, dims: Mapping[str, int], outputs: int, speakers: int,
+                   options: Iterable[tuple[str, Any]] = ()) -> nn.Module:
+    """A backbone by name, with options that replace its configuration's defaults.
+
+    Raises:
+        InputError: an unknown name or option, or a value out of range.
+    """
+    if name not in BACKBONES:
+        raise unknown_name("backbone", name, BACKBONES)
+    kind = BACKBONES[name]
+    return kind(dims, outputs, speakers, configure(kind.Config, name, options))  # type: ignore[no-any-return]
+
+
+def configure(config: Any, where: str, options: Iterable[tuple[str, Any]]) -> Any:
+    """A frozen configuration with some fields replaced; unknown fields raise."""
+    known = {f.name for f in dataclasses.fields(config)}
+    given = dict(options)
+    for key in given:
+        if key not in known:
+            raise unknown_name(f"{where} option", key, known)
+    return config(**given)

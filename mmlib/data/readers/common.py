@@ -1,0 +1,131 @@
+"""What two or more readers need: files that must exist, arrays without pickles, held-out groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mmlib.errors import InputError, unknown_name
+
+HELD_OUT = 0.1
+EMOTIONS = ("hap", "sad", "neu", "ang", "exc", "fru")
+
+
+def one_path(paths: Sequence[Path], expected: str) -> Path:
+    """The only path given.
+
+    Raises:
+        InputError: none or several.
+    """
+    if len(paths) != 1:
+        raise InputError("the paths", f"{len(paths)} of them", expected, "Give that one path.")
+    return paths[0]
+
+
+def existing(path: Path, do: str = "Check the path.") -> Path:
+    """The path itself, once it is known to exist."""
+    if not path.exists():
+        raise InputError(str(path), "no such file or folder", "an existing one", do)
+    return path
+
+
+def choice(option: str, value: str, known: Sequence[str]) -> str:
+    """The value itself, once it is known to be one of ``known``."""
+    if value not in known:
+        raise unknown_name(f"option {option}", value, known)
+    return value
+
+
+def load_npy(path: Path) -> np.ndarray:
+    """A numeric array of an ``.npy`` file, never a pickled one.
+
+    Raises:
+        InputError: no such file, object arrays, a truncated file, or entries that are no real numbers.
+    """
+    existing(path)
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+            raise InputError(str(path), "an object array (a pickle)", "an array of numbers of one shape",
+                             "Save it again with numeric dtype; ragged rows: pad them and give lengths.") from error
+        raise InputError(str(path), f"no readable .npy file ({error})", "an array that numpy.save wrote",
+                         "Save or copy the file again.") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise InputError(str(path), f"dtype {getattr(array, 'dtype', 'of an archive')}", "real numbers",
+                         "Save the array as float32.")
+    return array
+
+
+def read_csv(path: Path, **options: object) -> pd.DataFrame:
+    """A CSV file, or an InputError that names it."""
+    existing(path)
+    try:
+        frame: pd.DataFrame = pd.read_csv(path, **options)  # type: ignore[call-overload]
+    except (ValueError, OSError, pd.errors.ParserError) as error:
+        raise InputError(str(path), f"no readable table ({error})", "a CSV file in UTF-8",
+                         "Save or copy the file again.") from error
+    return frame
+
+
+def need_columns(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raise where a column is missing."""
+    lacking = [c for c in columns if c not in frame.columns]
+    if lacking:
+        raise InputError(str(path), f"columns {', '.join(map(str, frame.columns))}",
+                         f"a column {lacking[0]!r} among them", "Add or rename the column.")
+
+
+def numbers(where: str, values: Sequence[object]) -> np.ndarray:
+    """Values as float64; names the first that is no number."""
+    parsed = pd.to_numeric(pd.Series(list(values)), errors="coerce")
+    if parsed.isna().any():
+        row = int(np.flatnonzero(parsed.isna())[0])
+        raise InputError(where, f"{values[row]!r} in row {row + 1}", "a number", "Correct the entry.")
+    return parsed.to_numpy(dtype=np.float64)
+
+
+def hold_out(groups: Sequence[str], rate: float = HELD_OUT) -> set[str]:
+    """A share of the distinct groups, at least one, at most all but one.
+
+    Drawn from the *sorted* names with a fixed generator, so the same names give the same groups.
+
+    Raises:
+        InputError: fewer than two groups.
+    """
+    names = sorted(set(groups))
+    if len(names) < 2:
+        raise InputError("the train split", f"{len(names)} dialogue", "two or more, to hold one out for validation",
+                         "Add data, or mark some of it as valid.")
+    count = min(max(round(rate * len(names)), 1), len(names) - 1)
+    return {names[i] for i in np.random.default_rng(0).permutation(len(names))[:count]}
+
+
+def hold_out_by_class(ids: Sequence[str], labels: Sequence[object], rate: float = HELD_OUT) -> set[str]:
+    """The same for single utterances, a share of each class; a class of one utterance stays whole."""
+    by_class: dict[str, list[str]] = {}
+    for name, label in zip(ids, labels, strict=True):
+        by_class.setdefault(str(label), []).append(name)
+    chosen: set[str] = set()
+    for label in sorted(by_class):
+        if round(rate * len(by_class[label])) and len(by_class[label]) > 1:
+            chosen |= hold_out(by_class[label], rate)
+    return chosen or hold_out(ids, rate)
+
+
+def one_each(where: str, sets: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Dialogue to split, from the dialogues of each split.
+
+    Raises:
+        InputError: a dialogue in two splits.
+    """
+    split: dict[str, str] = {}
+    for name, dialogues in sets.items():
+        for dialogue in sorted(dialogues):
+            if split.setdefault(dialogue, name) != name:
+                raise InputError(where, f"the dialogue {dialogue!r} in {split[dialogue]} and {name}",
+                                 "each dialogue in one split", "Remove it from one of them.")
+    return split

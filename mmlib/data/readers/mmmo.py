@@ -1,0 +1,70 @@
+"""MMMO product reviews: 20 word-aligned steps of audio and vision, in HDF5 files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
+from mmlib.data.readers.common import existing, one_path
+from mmlib.errors import InputError
+
+FILES = {"audio": "audio", "vision": "video"}
+KEY = "d1"
+SOURCE = "MMMO (ICT multi-modal movie opinion), word-aligned audio and vision features"
+LICENCE = "none stated"
+
+
+def read(paths: Sequence[Path]) -> Bundle:
+    """Read the folder with ``{audio,video,y}_{train,valid,test}.h5``.
+
+    Scores of 1 to 5 become -3 to 3 (linear). Ids are made from split and row number, since the
+    files have none.
+
+    Raises:
+        InputError: a missing file or key, shapes that differ, scores outside 1 to 5.
+    """
+    folder = one_path(paths, "the folder that holds y_train.h5")
+    scores = {s: _load(folder / f"y_{s}.h5", 1) for s in SPLITS}
+    for split, values in scores.items():
+        if not ((values >= 1) & (values <= 5)).all():
+            raise InputError(str(folder / f"y_{split}.h5"), f"scores from {values.min():g} to {values.max():g}",
+                             "1 to 5", "Give the files with the original scores.")
+    features = {m: _frames(folder, stem, scores) for m, stem in FILES.items()}
+    split = [s for s in SPLITS for _ in scores[s]]
+    ids = [f"{s}-{row:04d}" for s in SPLITS for row in range(len(scores[s]))]
+    labels = (np.concatenate([scores[s] for s in SPLITS]) - 3) * 1.5
+    return make_bundle(
+        "mmmo", Task("score", range=(-3.0, 3.0)), features, labels, split, ids, position=[0] * len(ids),
+        source=SOURCE, licence=LICENCE,
+        notes={"scores": "1 to 5 mapped to -3 to 3", "ids": "made from split and row number"},
+    )
+
+
+def _frames(folder: Path, stem: str, scores: dict[str, np.ndarray]) -> np.ndarray:
+    parts = {s: _load(folder / f"{stem}_{s}.h5", 3) for s in SPLITS}
+    for split, array in parts.items():
+        expected = (len(scores[split]), *parts["train"].shape[1:])
+        if array.shape != expected:
+            raise InputError(str(folder / f"{stem}_{split}.h5"), f"shape {array.shape}", str(expected),
+                             "Use the files of one release.")
+    return np.concatenate([parts[s] for s in SPLITS])
+
+
+def _load(path: Path, axes: int) -> np.ndarray:
+    existing(path)
+    try:
+        with h5py.File(path, "r") as file:
+            if KEY not in file or not isinstance(file[KEY], h5py.Dataset):
+                raise InputError(str(path), f"the keys {', '.join(file) or 'none'}", f"a data set {KEY!r}",
+                                 "Give the files of the MMMO release.")
+            array = np.asarray(file[KEY])
+    except OSError as error:
+        raise InputError(str(path), f"no readable HDF5 file ({error})", "an .h5 file", "Copy the file again.") from error
+    if array.ndim != axes or array.dtype.kind not in "fiu":
+        raise InputError(str(path), f"{array.dtype} of shape {array.shape}", f"numbers with {axes} axes",
+                         "Give the files of the MMMO release.")
+    return array.astype(np.float64)

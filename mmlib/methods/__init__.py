@@ -1,0 +1,36 @@
+"""The methods, one file per paper, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from mmlib.backbones import configure
+from mmlib.data.bundle import Task
+from mmlib.errors import unknown_name
+from mmlib.methods import balm, plain
+
+METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "plain": (plain.Plain, plain.VARIANTS),
+    "balm": (balm.Balm, balm.VARIANTS),
+}
+
+
+def build_method(name: str, variant: str, options: Iterable[tuple[str, Any]], backbone: nn.Module,
+                 task: Task, dims: dict[str, int]) -> plain.Plain:
+    """A method over a backbone: a named variant, with options that replace its fields.
+
+    Raises:
+        InputError: an unknown name, variant or option, or a value out of range.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    kind, variants = METHODS[name]
+    if variant not in variants:
+        raise unknown_name(f"{name} variant", variant, variants)
+    chosen = configure(kind.Config, name, {**dataclasses.asdict(variants[variant]), **dict(options)}.items())
+    method: plain.Plain = kind(backbone, task, chosen, dims)
+    return method

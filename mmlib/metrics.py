@@ -1,0 +1,118 @@
+"""Metrics of all five papers: pure functions of predictions and labels.
+
+Accuracies, recalls and F1 scores are in percent; MAE and Pearson correlation in the label's unit
+and in [-1, 1]. "Without zero" drops utterances whose label is exactly 0 and asks for the sign
+(BALM, GCNet); "with zero" asks for negative against non-negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import pearsonr
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+from mmlib.data.bundle import Task
+
+SELECTION_METRIC = "weighted_f1"
+
+
+def accuracy(truth: np.ndarray, guess: np.ndarray) -> float:
+    """Share of right guesses; truth and guess (n,) class numbers. WA of the IEMOCAP papers."""
+    return 100 * float(accuracy_score(truth, guess))
+
+
+def weighted_f1(truth: np.ndarray, guess: np.ndarray) -> float:
+    """F1 per class, averaged with the classes' shares of the truth."""
+    return 100 * float(f1_score(truth, guess, average="weighted", zero_division=0.0))
+
+
+def macro_recall(truth: np.ndarray, guess: np.ndarray) -> float:
+    """Recall averaged over the classes that occur in the truth (UA)."""
+    present = np.unique(truth)
+    return 100 * float(recall_score(truth, guess, labels=present, average="macro", zero_division=0.0))
+
+
+def per_class_f1(truth: np.ndarray, guess: np.ndarray, classes: int) -> np.ndarray:
+    """F1 of each class against the rest, (classes,)."""
+    scores = f1_score(truth, guess, labels=np.arange(classes), average=None, zero_division=0.0)
+    return 100 * np.asarray(scores)
+
+
+def binary_f1(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """Weighted F1 of each emotion as its own yes-or-no problem; truth and guess (n, K) -> (K,)."""
+    return np.array([weighted_f1(truth[:, k], guess[:, k]) for k in range(truth.shape[1])])
+
+
+def acc7(truth: np.ndarray, score: np.ndarray) -> float:
+    """Accuracy of the score clipped to [-3, 3] and rounded to a whole number."""
+    return accuracy(_rounded(truth), _rounded(score))
+
+
+def mae(truth: np.ndarray, score: np.ndarray) -> float:
+    """Mean absolute error, in the label's unit."""
+    return float(np.abs(truth - score).mean())
+
+
+def pearson(truth: np.ndarray, score: np.ndarray) -> float:
+    """Pearson correlation; 0 where either side is constant (it has none)."""
+    if np.ptp(truth) == 0 or np.ptp(score) == 0:
+        return 0.0
+    return float(pearsonr(truth, score).statistic)
+
+
+def sign_labels(truth: np.ndarray, score: np.ndarray, with_zero: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Scores as two classes: (n,) truth and guess, without the zero labels unless ``with_zero``."""
+    if with_zero:
+        return (truth >= 0).astype(int), (score >= 0).astype(int)
+    keep = truth != 0
+    return (truth[keep] > 0).astype(int), (score[keep] > 0).astype(int)
+
+
+def curve_metrics(task: Task, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The two metrics that are followed along training: accuracy and weighted F1."""
+    truth, guess = decisions(task, outputs, labels)
+    return {"accuracy": accuracy(truth, guess), "weighted_f1": weighted_f1(truth, guess)}
+
+
+def all_metrics(task: Task, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Every metric of a task; outputs (n, C) logits or (n, 1) scores, labels as the bundle has them.
+
+    For a score task ``accuracy`` and ``weighted_f1`` are those without zero.
+    """
+    found = curve_metrics(task, outputs, labels)
+    truth, guess = decisions(task, outputs, labels)
+    if task.kind == "score":
+        score = outputs[:, 0]
+        signs: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"accuracy": accuracy, "weighted_f1": weighted_f1}
+        for name, function in signs.items():
+            found[f"{name}_with_zero"] = function(*sign_labels(labels, score, with_zero=True))
+        found |= {"acc7": acc7(labels, score), "mae": mae(labels, score), "pearson": pearson(labels, score)}
+    else:
+        found["macro_recall"] = macro_recall(truth, guess)
+    if task.kind == "classes":
+        scores = per_class_f1(truth, guess, len(task.names))
+        found |= {f"f1_{name}": float(score) for name, score in zip(task.names, scores, strict=True)}
+    if task.kind == "binaries":
+        scores = binary_f1(labels, _binaries(outputs))
+        found |= {f"f1_{name}": float(score) for name, score in zip(task.names, scores, strict=True)}
+    return found
+
+
+def decisions(task: Task, outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and guess as class numbers; for scores the signs without zero, for binaries raveled."""
+    if task.kind == "score":
+        return sign_labels(labels, outputs[:, 0], with_zero=False)
+    if task.kind == "binaries":
+        return labels.ravel(), _binaries(outputs).ravel()
+    return labels, outputs.argmax(axis=1)
+
+
+def _binaries(outputs: np.ndarray) -> np.ndarray:
+    guess: np.ndarray = outputs.reshape(len(outputs), -1, 2).argmax(axis=2)
+    return guess
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(values, -3, 3)).astype(int)

@@ -1,0 +1,145 @@
+"""Dialogues on the device: one split held as tensors, and batches that are index tensors into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from mmlib.data.bundle import Bundle
+from mmlib.masks import Mask
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the n utterances of some dialogues stand: flat, padded and packed.
+
+    dialogue: (n,) number of the dialogue within the batch.
+    slot: (n,) place in the flattened (dialogues, steps) grid.
+    pack, unpack: (n,) permutations from flat order to packed (time-major) order and back.
+    batch_sizes: (steps,) how many dialogues have each step, on the host.
+    """
+
+    dialogues: int
+    steps: int
+    dialogue: Tensor
+    slot: Tensor
+    pack: Tensor
+    unpack: Tensor
+    batch_sizes: Tensor
+
+    def pad(self, flat: Tensor) -> Tensor:
+        """(n, ...) -> (dialogues, steps, ...), zero where there is no utterance."""
+        grid = flat.new_zeros(self.dialogues * self.steps, *flat.shape[1:])
+        return grid.index_copy(0, self.slot, flat).unflatten(0, (self.dialogues, self.steps))
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """(dialogues, steps, ...) -> (n, ...)."""
+        return padded.flatten(0, 1).index_select(0, self.slot)
+
+    def packed(self, flat: Tensor) -> PackedSequence:
+        """(n, d) as the packed sequence that recurrent layers take."""
+        return PackedSequence(flat.index_select(0, self.pack), self.batch_sizes)
+
+    def unpacked(self, packed: PackedSequence) -> Tensor:
+        """A recurrent layer's packed output as (n, d)."""
+        return packed.data.index_select(0, self.unpack)
+
+    @cached_property
+    def membership(self) -> Tensor:
+        """(dialogues, n) float: 1 where an utterance belongs to a dialogue."""
+        numbers = torch.arange(self.dialogues, device=self.dialogue.device)
+        return (numbers[:, None] == self.dialogue).float()
+
+    @cached_property
+    def exists(self) -> Tensor:
+        """(dialogues, steps) bool: where there is an utterance."""
+        return self.pad(torch.ones_like(self.slot, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some whole dialogues.
+
+    features: modality to (n, d); zero where the modality is missing.
+    observed: (n, M) bool, modalities in alphabetical order.
+    labels, speaker: (n,).
+    """
+
+    features: dict[str, Tensor]
+    observed: Tensor
+    labels: Tensor
+    speaker: Tensor
+    layout: Layout
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Resident:
+    """One split under one mask, on the device, rows in (dialogue, position) order.
+
+    starts: (dialogues + 1,) row at which each dialogue begins, on the host.
+    """
+
+    features: dict[str, Tensor]
+    observed: Tensor
+    labels: Tensor
+    speaker: Tensor
+    starts: np.ndarray
+
+    def batch(self, dialogues: Sequence[int] | np.ndarray) -> Batch:
+        """The batch of some dialogues, by their number within the split."""
+        spans = [np.arange(self.starts[d], self.starts[d + 1]) for d in dialogues]
+        device = self.labels.device
+        rows = torch.from_numpy(np.concatenate(spans)).to(device)
+        layout = make_layout([len(s) for s in spans], device)
+        return Batch({m: x.index_select(0, rows) for m, x in self.features.items()},
+                     self.observed.index_select(0, rows), self.labels.index_select(0, rows),
+                     self.speaker.index_select(0, rows), layout)
+
+    @property
+    def dialogues(self) -> int:
+        """How many dialogues the split has."""
+        return len(self.starts) - 1
+
+
+def make_layout(lengths: Sequence[int], device: torch.device | str = "cpu") -> Layout:
+    """The layout of dialogues of the given lengths, one after the other in flat order."""
+    sizes = np.asarray(lengths)
+    steps = int(sizes.max())
+    dialogue = np.repeat(np.arange(len(sizes)), sizes)
+    time = np.concatenate([np.arange(size) for size in sizes])
+    rank = np.argsort(np.argsort(-sizes, kind="stable"), kind="stable")
+    pack = np.lexsort((rank[dialogue], time))
+    on_device = [torch.from_numpy(a).to(device, non_blocking=True)
+                 for a in (dialogue, dialogue * steps + time, pack, np.argsort(pack))]
+    alive = (sizes[:, None] > np.arange(steps)).sum(axis=0)
+    return Layout(len(sizes), steps, *on_device, batch_sizes=torch.from_numpy(alive))
+
+
+def to_device(bundle: Bundle, split: str, mask: Mask, device: torch.device | str) -> Resident:
+    """Put one split on the device with what the mask hides set to zero (never multiplied: NaN stay out).
+
+    Features may be (n, d) or (n, t, d); a frame mask hides frames as well.
+    """
+    rows = bundle.rows(split)
+    features = {}
+    for index, modality in enumerate(bundle.modalities):
+        values = torch.from_numpy(np.ascontiguousarray(bundle.features[modality][rows])).to(device)
+        seen = torch.from_numpy(np.ascontiguousarray(mask.utterance[:, index])).to(device)
+        seen = seen.reshape(-1, *[1] * (values.ndim - 1))
+        if modality in mask.frames:
+            seen = seen & torch.from_numpy(mask.frames[modality]).to(device)[..., None]
+        features[modality] = torch.where(seen, values, torch.zeros((), dtype=values.dtype, device=device))
+    breaks = np.flatnonzero(np.diff(bundle.dialogue[rows])) + 1
+    starts = np.concatenate([[0], breaks, [len(rows)]])
+    return Resident(features, torch.from_numpy(mask.utterance).to(device),
+                    torch.from_numpy(bundle.labels[rows]).to(device),
+                    torch.from_numpy(bundle.speaker[rows]).to(device), starts)

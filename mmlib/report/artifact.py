@@ -1,0 +1,229 @@
+"""Artifacts: a paper's tables and figures, how they are written, and the manifest that lists them.
+
+Files are ``figures/<collection>/<paper>/<id>.*``. Each is written to a temporary name and renamed, and equal
+content gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mmlib.errors import InputError, unknown_name
+from mmlib.report import tables
+from mmlib.runs.spec import RunSpec
+
+DPI = 180
+PAPERS = ("balm", "dream", "ebmc", "mculora", "gmm_loss", "side_by_side")
+STATUSES = ("regenerated", "not built yet", "needs data")
+MOST_RUN_IDS = 50
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What drawing an artifact gave; ``numbers`` are those behind the table or picture, one line each."""
+
+    table: pd.DataFrame | None = None
+    figure: Figure | None = None
+    numbers: pd.DataFrame | None = None
+    rows_built: int | None = None
+    notes: tuple[str, ...] = ()
+    run_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A table or figure of a paper.
+
+    id: the paper's own number: ``table1``, ``fig8-tsne``. paper: one of ``PAPERS``.
+    specs: the runs that it needs, given a context (the papers define it: collection, profile, results, ...).
+    draw: from a context whose runs are done to what is shown.
+    rows_in_paper: rows of the paper's table, or curves or bars of its figure; None where that says nothing.
+    source: where it is in the paper: ``BALM Table 1``.
+    """
+
+    id: str
+    paper: str
+    kind: Literal["table", "figure"]
+    title: str
+    caption: str
+    specs: Callable[[Any], Sequence[RunSpec]]
+    draw: Callable[[Any], Output]
+    rows_in_paper: int | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
+            raise InputError("artifact id", repr(self.id), "lower case letters, digits and single hyphens",
+                             "Name it as the paper does, such as 'table1' or 'fig8-tsne'.")
+        if self.paper not in PAPERS:
+            raise unknown_name(f"artifact {self.id}, paper", self.paper, PAPERS)
+        if self.kind not in ("table", "figure"):
+            raise unknown_name(f"artifact {self.id}, kind", self.kind, ("table", "figure"))
+
+
+@dataclass(frozen=True)
+class Made:
+    """Under which circumstances an artifact was made; goes into its manifest entry."""
+
+    collection: str
+    profile: str
+    selection: str = "valid"
+    seeds: tuple[int, ...] = ()
+    seconds: float = 0.0
+    fingerprint: str = ""
+    reduced: str = ""  # what the profile reduced; joins the caption
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.collection):
+            raise InputError("collection", repr(self.collection), "letters, digits, '.', '_' and '-'",
+                             "Give --label a name that can name a folder.")
+
+
+def write(artifact: Artifact, output: Output, figures: Path, made: Made) -> Entry:
+    """Write an artifact's files and return its manifest entry, whose paths are relative to the root.
+
+    A table gives ``.csv``, ``.md``, ``.tex`` (and ``-numbers.csv`` where there are numbers), a figure ``.png``,
+    ``.svg`` and ``.csv``. The root is the folder that holds ``figures``.
+    """
+    caption = f"{artifact.caption} {made.reduced}".strip()
+    contents: dict[str, bytes] = {}
+    if output.table is not None:
+        contents[".csv"] = csv_bytes(tables.flat(output.table))
+        contents[".md"] = tables.to_markdown(output.table, f"{artifact.title}. {caption}", output.notes).encode()
+        label = f"{artifact.paper}-{artifact.id}"
+        contents[".tex"] = tables.to_latex(output.table, f"{artifact.title}. {caption}", label).encode()
+    if output.figure is not None:
+        contents[".png"] = figure_bytes(output.figure, "png", artifact.id)
+        contents[".svg"] = figure_bytes(output.figure, "svg", artifact.id)
+    if output.numbers is not None:
+        contents["-numbers.csv" if ".csv" in contents else ".csv"] = csv_bytes(output.numbers)
+    folder = figures / made.collection / artifact.paper
+    for ending, content in contents.items():
+        write_bytes(folder / f"{artifact.id}{ending}", content)
+    done = output.table is not None or output.figure is not None
+    entry = missing(artifact, made, "regenerated" if done else "not built yet", output.notes)
+    names = sorted(f"{artifact.id}{ending}" for ending in contents)
+    at = Path(figures.name) / made.collection / artifact.paper
+    return entry | {"rows_built": output.rows_built, "files": [(at / name).as_posix() for name in names],
+                    "seeds": sorted(made.seeds), "seconds": round(made.seconds, 1), **_run_ids(output.run_ids)}
+
+
+def missing(artifact: Artifact, made: Made, status: str, notes: Sequence[str] = ()) -> Entry:
+    """The manifest entry of an artifact without files, such as one that ``needs data``."""
+    if status not in STATUSES:
+        raise unknown_name("artifact status", status, STATUSES)
+    return {
+        "id": artifact.id, "paper": artifact.paper, "collection": made.collection, "kind": artifact.kind,
+        "title": artifact.title, "caption": f"{artifact.caption} {made.reduced}".strip(), "source": artifact.source,
+        "status": status, "rows_built": 0, "rows_in_paper": artifact.rows_in_paper, "files": [],
+        **_run_ids(()), "seeds": [], "seconds": 0.0, "profile": made.profile, "selection": made.selection,
+        "fingerprint": made.fingerprint, "notes": list(notes),
+    }
+
+
+def write_records(records: Iterable[Mapping[str, Any]], figures: Path, collection: str, paper: str) -> Path:
+    """Write ``records.csv`` of a paper in a collection, one tidy row per run and metric."""
+    path = figures / collection / paper / "records.csv"
+    write_bytes(path, csv_bytes(tables.records_frame(records)))
+    return path
+
+
+def read_manifest(path: Path) -> list[Entry]:
+    """The manifest's entries; none where there is no file.
+
+    Raises:
+        InputError: a file that is not a manifest.
+    """
+    if not path.exists():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return [dict(entry, **dict(zip(_KEY, _key(entry), strict=True))) for entry in entries]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(str(path), f"no list of artifacts ({error})", "a manifest that the notebooks wrote",
+                         "Delete the file and run the notebooks again; finished runs are reused.") from None
+
+
+def update_manifest(path: Path, entries: Iterable[Entry]) -> list[Entry]:
+    """Merge entries into the manifest: one per collection, paper and id, the later one winning.
+
+    Two processes may do so at once: each holds a lock beside the file while it reads, merges and renames.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(path.with_name(f".{path.name}.lock")):
+        merged = {_key(entry): entry for entry in read_manifest(path)} | {_key(entry): entry for entry in entries}
+        ordered = [merged[key] for key in sorted(merged, key=natural_order)]
+        write_bytes(path, (json.dumps(ordered, indent=1, ensure_ascii=False) + "\n").encode())
+    return ordered
+
+
+def natural_order(key: tuple[str, str, str]) -> tuple[object, ...]:
+    """Sort key of (collection, paper, id): papers in their order, ``fig9`` before ``fig10``."""
+    collection, paper, name = key
+    place = PAPERS.index(paper) if paper in PAPERS else len(PAPERS)
+    parts = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.findall(r"\d+|\D+", name))
+    return collection, place, paper, parts
+
+
+def csv_bytes(frame: pd.DataFrame) -> bytes:
+    """A frame as CSV without its index, the same bytes on every system."""
+    return frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
+
+
+def figure_bytes(figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib") -> bytes:
+    """A figure as PNG or SVG without dates or random ids: equal figures give equal bytes."""
+    target = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": salt}):
+        figure.savefig(target, format=kind, dpi=DPI, metadata={"Software": None} if kind == "png" else {"Date": None})
+    return target.getvalue()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+_KEY = ("collection", "paper", "id")
+
+
+def _key(entry: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(entry["collection"]), str(entry["paper"]), str(entry["id"])
+
+
+def _run_ids(ids: Sequence[str]) -> Entry:
+    unique = sorted(set(ids))
+    digest = hashlib.sha256("\n".join(unique).encode()).hexdigest()[:16]
+    return {"runs": len(unique), "run_ids": unique if len(unique) <= MOST_RUN_IDS else [],
+            "run_ids_hash": digest if unique else ""}
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

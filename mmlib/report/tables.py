@@ -1,0 +1,333 @@
+"""From results of runs to a paper's table: ours, its interval, its own plain network, the paper's number.
+
+``compare`` computes, in numbers; ``layout`` sets those numbers as text. Published numbers stand beside ours only
+where the data are the paper's: never on twins (design, section 6).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mmlib.errors import InputError, unknown_name
+from mmlib.masks import law_from_json
+from mmlib.report import stats
+from mmlib.report.markup import NOTHING, flat, overview, to_latex, to_markdown
+
+__all__ = ["METRICS", "Metric", "compare", "flat", "layout", "mean_sd", "metric", "overview", "records_frame", "remarks",
+           "rows_built", "shows_published", "to_latex", "to_markdown"]
+TWINS = "twins"
+NOT_BUILT = "not built yet"
+SELECTIONS = ("valid", "test", "last")
+RESULT_COLUMNS = ("run_id", "row", "setting", "seed", "fold", "selection", "metric", "value", "stale")
+RECORD_COLUMNS = ("data", "method", "variant", "options", "backbone", "backbone_options", "modalities", "train_mask",
+                  "fold", "seed", "selection", "epoch", "mask", "metric", "value", "stale", "run_id")
+Long = dict[tuple[str, str, str, str], pd.Series]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is shown and judged; margin: differences up to it do not matter."""
+
+    label: str
+    decimals: int = 2
+    lower_is_better: bool = False
+    margin: float = stats.MARGIN
+
+
+METRICS = {
+    "accuracy": Metric("accuracy"),
+    "weighted_f1": Metric("weighted F1"),
+    "macro_recall": Metric("macro recall"),
+    "accuracy_with_zero": Metric("accuracy with zero"),
+    "weighted_f1_with_zero": Metric("weighted F1 with zero"),
+    "acc7": Metric("accuracy, 7 classes"),
+    "mae": Metric("MAE", 3, True, 0.01),
+    "pearson": Metric("correlation", 3, False, 0.01),
+}
+
+
+def metric(name: str) -> Metric:
+    """How to show a metric; one that ``METRICS`` lacks is taken as a percentage, larger being better."""
+    return METRICS.get(name) or Metric(name.replace("f1_", "F1 ").replace("_", " "))
+
+
+def mean_sd(values: stats.Values, decimals: int = 2) -> str:
+    """``mean ± sd (n)``; with one run ``value (1)``."""
+    found = stats.summarise(values)
+    return _mean_sd(found.mean, found.sd, found.n, decimals)
+
+
+def shows_published(collection: str, data: Iterable[str] = ()) -> bool:
+    """Whether a paper's numbers may stand beside these results: not on twins, whatever they are labelled."""
+    return collection != TWINS and not any(str(reference).startswith("twin:") for reference in data)
+
+
+def compare(results: pd.DataFrame, published: pd.DataFrame | None = None, *, collection: str,
+            rows: Sequence[str] | None = None, baselines: Mapping[str, str] | None = None, selection: str = "valid",
+            best: pd.DataFrame | None = None, comparisons: int | None = None) -> pd.DataFrame:
+    """The numbers of a table, one line per (row, setting, metric).
+
+    results: columns ``RESULT_COLUMNS``, and ``data`` where known. Where a cell has fresh and stale values, the
+        fresh ones count. Folds are averaged within a seed first.
+    published: columns row, setting, metric, value, sd, note, and ``runs`` where the paper's number is a mean of
+        so many (else of one). On twins it only says which cells the paper has: no value of it is passed on.
+    rows: which rows and in which order; else the paper's, then ours.
+    baselines: row -> the row of its own plain network, compared by seed.
+    best: on twins, columns (row,) setting, metric, value: the best that can be had, and ``approximate`` (bool).
+    comparisons: how many comparisons are read together; else as many as the table makes in one metric.
+
+    Raises:
+        InputError: columns that are lacking, a seed twice in a cell, an unknown selection.
+    """
+    if selection not in SELECTIONS:
+        raise unknown_name("selection", selection, SELECTIONS)
+    cells = _cells(results)
+    known = _published(published)
+    order = _order(cells, known, rows)
+    pairs = [(row, (baselines or {}).get(row), setting, name) for row, setting, name in order]
+    made = [p for p in pairs if (p[0], *p[2:], selection) in cells and (p[1], *p[2:], selection) in cells]
+    with_paper = shows_published(collection, results["data"].unique() if "data" in results else ())
+    lines = []
+    for row, plain, setting, name in pairs:
+        family = comparisons or max(1, sum(p[3] == name for p in made))
+        line = _line(cells, (row, setting, name), plain, selection, family)
+        paper = known.get((row, setting, name))
+        line["in_paper"] = paper is not None
+        if with_paper:
+            line |= _against_paper(paper, line.pop("values"))
+        line |= _against_best(best, row, setting, name, line["mean"])
+        lines.append(line)
+    return pd.DataFrame(lines).drop(columns="values", errors="ignore")
+
+
+def layout(numbers: pd.DataFrame) -> pd.DataFrame:
+    """The table as text: one row per method, columns (setting, metric, what).
+
+    What: ``paper``, ``ours`` as mean ± sd (n), ``95 % interval``, ``against plain`` (the difference with its
+    simultaneous interval), ``verdict``, ``test - valid`` (what selection on test adds), ``paper in our prediction``
+    and ``of the best possible``; columns that would be empty throughout are left out.
+    """
+    whats = {"paper": _paper_text, "ours": _ours_text, "95 % interval": _interval_text,
+             "against plain": _difference_text, "verdict": _verdict_text, "test - valid": _gap_text,
+             "paper in our prediction": _prediction_text, "of the best possible": _best_text}
+    text = {what: [function(line) for line in numbers.to_dict("records")] for what, function in whats.items()}
+    kept = [what for what, cells in text.items() if what == "ours" or any(c != NOTHING for c in cells)]
+    columns: dict[tuple[str, str, str], dict[str, str]] = {}
+    for i, (row, setting, name) in enumerate(zip(numbers["row"], numbers["setting"], numbers["metric"], strict=True)):
+        for what in kept:
+            columns.setdefault((setting, metric(name).label, what), {})[row] = text[what][i]
+    frame = pd.DataFrame(columns, index=pd.Index(list(dict.fromkeys(numbers["row"])), name="method")).fillna(NOTHING)
+    frame.columns.names = ["setting", "metric", "what"]
+    return frame
+
+
+def rows_built(numbers: pd.DataFrame) -> int:
+    """How many of the paper's rows are built in every cell that the paper has."""
+    ours = numbers[numbers["in_paper"]]
+    return int((ours.groupby("row")["n"].min() > 0).sum()) if len(ours) else 0
+
+
+def remarks(numbers: pd.DataFrame, published: pd.DataFrame | None = None) -> tuple[str, ...]:
+    """What a reader of the table must know: rows and cells not built, stale cells, the family, published notes."""
+    notes = []
+    made = numbers[numbers["verdict"] != ""]
+    if len(made):
+        most = int(made["comparisons"].max())
+        notes.append(f"Differences are paired by seed; their 95 % intervals hold together for {most} comparisons."
+                     if most > 1 else "Differences are paired by seed, with 95 % intervals.")
+    lacking = int((numbers["in_paper"] & (numbers["n"] == 0)).sum())
+    if lacking:
+        notes.append(f"{lacking} of the paper's {int(numbers['in_paper'].sum())} cells are {NOT_BUILT}.")
+    if numbers["stale"].any():
+        notes.append("Cells marked 'stale' were run with an older version of the code.")
+    if published is not None and "paper" in numbers and "note" in published:
+        for note, group in published[published["note"].fillna("") != ""].groupby("note", sort=False):
+            notes.append(f"Paper: {note} ({', '.join(dict.fromkeys(group['row']))}).")
+    return tuple(notes)
+
+
+def records_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One tidy row per run, selection, test mask and metric; sorted, so equal records give equal files.
+
+    Records of failed runs, which have no ``selected``, are left out.
+    """
+    lines = []
+    for record in records:
+        spec = record["spec"]
+        common = {
+            "data": spec["data"], "method": spec["method"], "variant": spec["variant"],
+            "options": _pairs_text(spec.get("options")), "backbone": spec["backbone"],
+            "backbone_options": _pairs_text(spec.get("backbone_options")),
+            "modalities": "+".join(spec.get("modalities") or ()), "train_mask": str(law_from_json(spec["train_mask"])),
+            "fold": spec.get("fold"), "seed": spec["seed"], "stale": bool(record.get("stale", False)),
+            "run_id": record["run_id"],
+        }
+        for selection, chosen in (record.get("selected") or {}).items():
+            for mask, values in chosen["metrics"].items():
+                lines += [common | {"selection": selection, "epoch": chosen.get("epoch"), "mask": mask,
+                                    "metric": name, "value": value} for name, value in values.items()]
+    frame = pd.DataFrame(lines, columns=list(RECORD_COLUMNS))
+    frame["fold"], frame["epoch"] = frame["fold"].astype("Int64"), frame["epoch"].astype("Int64")
+    return frame.sort_values(list(RECORD_COLUMNS), ignore_index=True)
+
+
+def _cells(results: pd.DataFrame) -> Long:
+    """(row, setting, metric, selection) -> values by seed; the Series' attrs say whether any is stale."""
+    lacking = [c for c in RESULT_COLUMNS if c not in results]
+    if lacking:
+        raise InputError("results", f"no column {', '.join(lacking)}", ", ".join(RESULT_COLUMNS), "Add the columns.")
+    cell = ["row", "setting", "metric", "selection"]
+    found: Long = {}
+    fresh = results.assign(stale=results["stale"].astype(bool))
+    fresh = fresh[fresh["stale"] == fresh.groupby(cell, sort=False)["stale"].transform("min")]
+    for key, group in stats.average_folds(fresh).groupby(cell, sort=False):
+        values = group.set_index("seed")["value"].astype(float).sort_index()
+        if not values.index.is_unique:
+            raise InputError(f"results of {', '.join(map(str, key))}", "a seed twice", "one value per seed",
+                             "Give different runs different rows or settings.")
+        values.attrs["stale"] = bool(group["stale"].any())
+        found[key] = values
+    return found
+
+
+def _published(published: pd.DataFrame | None) -> dict[tuple[str, str, str], dict[str, Any]]:
+    if published is None:
+        return {}
+    lines = published.to_dict("records")
+    return {(str(p["row"]), str(p["setting"]), str(p["metric"])): {str(k): v for k, v in p.items()} for p in lines}
+
+
+def _order(cells: Long, known: Mapping[tuple[str, str, str], object],
+           rows: Sequence[str] | None) -> list[tuple[str, str, str]]:
+    keys = [*known, *(key[:3] for key in cells)]
+    names, settings, metrics = (list(dict.fromkeys(key[i] for key in keys)) for i in range(3))
+    return [(row, setting, name) for row in (rows or names) for setting in settings for name in metrics]
+
+
+def _line(cells: Long, key: tuple[str, str, str], plain: str | None, selection: str, family: int) -> dict[str, Any]:
+    row, setting, name = key
+    values = cells.get((*key, selection))
+    line: dict[str, Any] = {"row": row, "setting": setting, "metric": name, "selection": selection, "n": 0,
+                            "mean": math.nan, "sd": math.nan, "low": math.nan, "high": math.nan, "stale": False,
+                            "plain": plain or "", "difference": math.nan, "difference_low": math.nan,
+                            "difference_high": math.nan, "verdict": "", "detectable": math.nan, "comparisons": family,
+                            "gap": math.nan, "values": values}
+    if values is None:
+        return line
+    found = stats.summarise(values)
+    line |= {"n": found.n, "mean": found.mean, "sd": found.sd, "low": found.low, "high": found.high,
+             "stale": values.attrs["stale"]}
+    theirs = cells.get((plain, setting, name, selection)) if plain else None
+    if theirs is not None and len(values.index.intersection(theirs.index)):
+        line |= _difference(values, theirs, metric(name), family)
+        line["stale"] = line["stale"] or theirs.attrs["stale"]
+    on_test, on_valid = cells.get((*key, "test")), cells.get((*key, "valid"))
+    if on_test is not None and on_valid is not None:
+        line["gap"] = float((on_test - on_valid).mean())
+    return line
+
+
+def _difference(ours: pd.Series, theirs: pd.Series, shown: Metric, family: int) -> dict[str, Any]:
+    sign = -1 if shown.lower_is_better else 1
+    found = stats.paired(sign * ours, sign * theirs, shown.margin, comparisons=family)
+    low, high = sorted((sign * found.low, sign * found.high))
+    return {"difference": sign * found.difference, "difference_low": low, "difference_high": high,
+            "verdict": found.verdict, "detectable": found.detectable}
+
+
+def _against_paper(paper: Mapping[str, Any] | None, values: pd.Series | None) -> dict[str, Any]:
+    line: dict[str, Any] = {"paper": math.nan, "paper_sd": math.nan, "prediction_low": math.nan,
+                            "prediction_high": math.nan, "inside": None}
+    if paper is None or pd.isna(paper["value"]):
+        return line
+    line |= {"paper": float(paper["value"]), "paper_sd": _number(paper.get("sd"))}
+    if values is not None:
+        runs = _number(paper.get("runs"))
+        of_mean = 1 if math.isnan(runs) else int(runs)
+        line["prediction_low"], line["prediction_high"] = stats.prediction_interval(values, of_mean)
+        line["inside"] = stats.inside(line["paper"], values, of_mean)
+    return line
+
+
+def _against_best(best: pd.DataFrame | None, row: str, setting: str, name: str, mean: float) -> dict[str, Any]:
+    if best is None:
+        return {}
+    mine = best[(best["setting"] == setting) & (best["metric"] == name)]
+    if "row" in best:
+        mine = mine[mine["row"] == row]
+    value = float(mine["value"].iloc[0]) if len(mine) else math.nan
+    approximate = bool(mine["approximate"].iloc[0]) if len(mine) and "approximate" in best else False
+    over, under = (value, mean) if metric(name).lower_is_better else (mean, value)
+    return {"best": value, "share": 100 * over / under if under else math.nan, "approximate": approximate}
+
+
+def _number(value: object) -> float:
+    return math.nan if value is None or pd.isna(value) else float(value)  # type: ignore[call-overload, arg-type]
+
+
+def _pairs_text(pairs: Iterable[Sequence[Any]] | None) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(pairs or ()))
+
+
+def _mean_sd(mean: float, sd: float, n: int, decimals: int) -> str:
+    spread = "" if math.isnan(sd) else f" ± {sd:.{decimals}f}"
+    return f"{mean:.{decimals}f}{spread} ({n})"
+
+
+def _span(low: float, high: float, decimals: int) -> str:
+    return NOTHING if math.isnan(low) else f"[{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def _paper_text(line: Mapping[str, Any]) -> str:
+    value, sd, d = line.get("paper", math.nan), line.get("paper_sd", math.nan), metric(line["metric"]).decimals
+    if math.isnan(value):
+        return NOTHING
+    return f"{value:.{d}f}" if math.isnan(sd) else f"{value:.{d}f} ± {sd:.{d}f}"
+
+
+def _ours_text(line: Mapping[str, Any]) -> str:
+    if line["n"] == 0:
+        return NOT_BUILT if line["in_paper"] else NOTHING
+    text = _mean_sd(line["mean"], line["sd"], line["n"], metric(line["metric"]).decimals)
+    return text + " stale" if line["stale"] else text
+
+
+def _interval_text(line: Mapping[str, Any]) -> str:
+    return _span(line["low"], line["high"], metric(line["metric"]).decimals)
+
+
+def _difference_text(line: Mapping[str, Any]) -> str:
+    d = metric(line["metric"]).decimals
+    if math.isnan(line["difference"]):
+        return NOTHING
+    span = _span(line["difference_low"], line["difference_high"], d)
+    return f"{line['difference']:+.{d}f}" + ("" if span == NOTHING else f" {span}")
+
+
+def _verdict_text(line: Mapping[str, Any]) -> str:
+    if line["verdict"] == "undecided" and line["detectable"] > 0:
+        return f"undecided (could show {line['detectable']:.{metric(line['metric']).decimals}f})"
+    return line["verdict"] or NOTHING
+
+
+def _gap_text(line: Mapping[str, Any]) -> str:
+    return NOTHING if math.isnan(line["gap"]) else f"{line['gap']:+.{metric(line['metric']).decimals}f}"
+
+
+def _prediction_text(line: Mapping[str, Any]) -> str:
+    if line.get("inside") is None:
+        return NOTHING
+    span = _span(line["prediction_low"], line["prediction_high"], metric(line["metric"]).decimals)
+    return ("inside " if line["inside"] else "outside ") + span
+
+
+def _best_text(line: Mapping[str, Any]) -> str:
+    if math.isnan(line.get("share", math.nan)):
+        return NOTHING
+    about = "about " if line["approximate"] else ""
+    return f"{about}{line['share']:.1f} % of {line['best']:.{metric(line['metric']).decimals}f}"

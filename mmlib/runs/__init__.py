@@ -1,0 +1,1 @@
+"""What a run is, where finished runs stand, and how many are made."""

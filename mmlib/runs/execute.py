@@ -1,0 +1,128 @@
+"""From a spec to its outcome: open the data, draw the masks, build, fit, and read off the results."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmlib import masks as mask_laws
+from mmlib.backbones import build_backbone
+from mmlib.data.bundle import Bundle
+from mmlib.data.catalog import open_bundle
+from mmlib.fit import Fitted, fit, pick_device
+from mmlib.masks import Mask, audit, draw
+from mmlib.methods import build_method
+from mmlib.methods.plain import Plain
+from mmlib.metrics import SELECTION_METRIC, all_metrics, curve_metrics
+from mmlib.runs.spec import RunSpec, numerics_version
+
+SELECTIONS = ("valid", "test", "last")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run.
+
+    record: plain containers, equal for equal runs. arrays: predictions and what else is kept.
+    sidecar: seconds, memory, device and versions, which may differ between equal runs.
+    """
+
+    record: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    sidecar: dict[str, Any]
+
+
+def prepare(spec: RunSpec) -> Bundle:
+    """The bundle of a run, with its fold and its modalities."""
+    bundle = open_bundle(spec.data)
+    if spec.fold is not None:
+        bundle = bundle.with_fold(spec.fold)
+    return bundle.only(spec.modalities) if spec.modalities else bundle
+
+
+def build(spec: RunSpec, bundle: Bundle) -> Plain:
+    """The method of a run, freshly initialised from its seed; equal seeds give equal backbones."""
+    torch.manual_seed(spec.seed)
+    backbone = build_backbone(spec.backbone, bundle.dims, bundle.task.outputs, bundle.speakers, spec.backbone_options)
+    return build_method(spec.method, spec.variant, spec.options, backbone, bundle.task, bundle.dims)
+
+
+def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -> Outcome:
+    """Run a spec on one thread, deterministically on CPU."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    start = time.perf_counter()
+    whole = open_bundle(spec.data)
+    bundle = prepare(spec)
+    law = spec.train_mask
+    valid_mask = draw(law, bundle, "valid", spec.seed)
+    test_masks = {name: draw(test_law, bundle, "test", spec.seed) for name, test_law in spec.eval_masks}
+    method = build(spec, bundle)
+    if parent_arrays:
+        method.load_state_dict({k.removeprefix("weights."): torch.from_numpy(v) for k, v in parent_arrays.items()
+                                if k.startswith("weights.")}, strict=False)
+    device = pick_device()
+    fitted = fit(method, bundle, lambda epoch: draw(law, bundle, "train", spec.seed, epoch), valid_mask, test_masks,
+                 spec.training, spec.seed, resampled=law.resampled, keep_series="series" in spec.keep,
+                 keep_weights="weights" in spec.keep, device=device)
+    record, arrays = _results(spec, bundle, fitted, valid_mask, test_masks)
+    record |= {"id": spec.run_id(whole.fingerprint), "key": spec.key(whole.fingerprint),
+               "numerics": numerics_version(spec.method, spec.backbone), "fingerprint": whole.fingerprint,
+               "bundle": whole.name, "status": "done", "spec": spec.to_json(),
+               "parameters": sum(p.numel() for p in method.parameters()),
+               "backbone_parameters": sum(p.numel() for p in method.backbone.parameters())}
+    return Outcome(record, arrays, _sidecar(time.perf_counter() - start, device))
+
+
+def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted, valid_mask: Mask,
+             test_masks: dict[str, Mask]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    task, truth = bundle.task, bundle.labels[bundle.rows("test")]
+    valid = _curves(task, fitted.valid, bundle.labels[bundle.rows("valid")])
+    tests = {name: _curves(task, outputs, truth) for name, outputs in fitted.tests.items()}
+    last = len(fitted.loss) - 1
+    chosen = int(np.argmax(valid[SELECTION_METRIC]))
+    epochs = {name: {"valid": chosen, "test": int(np.argmax(curve[SELECTION_METRIC])), "last": last}
+              for name, curve in tests.items()}
+    selected: dict[str, Any] = {s: {"epoch": {}, "metrics": {}} for s in SELECTIONS}
+    arrays: dict[str, np.ndarray] = {}
+    for name, outputs in fitted.tests.items():
+        for selection in SELECTIONS:
+            epoch = epochs[name][selection]
+            selected[selection]["epoch"][name] = epoch
+            selected[selection]["metrics"][name] = all_metrics(task, outputs[epoch], truth)
+            arrays[f"predictions.{selection}.{name}"] = outputs[epoch]
+    arrays |= {f"series.{key}": value for key, value in fitted.series.items()}
+    arrays |= {f"weights.{key}": value.numpy() for key, value in fitted.weights.items()}
+    rates = [{"mask": name, **row} for name, law, split, mask in _drawn(spec, valid_mask, test_masks)
+             for row in audit(law, bundle, split, mask).to_dict("records")]
+    record = {
+        "masks": {"valid": valid_mask.fingerprint, **{f"test.{n}": m.fingerprint for n, m in test_masks.items()}},
+        "rates": rates, "selected": selected,
+        "curves": {"loss": [float(v) for v in fitted.loss], "valid": valid, "test": tests},
+    }
+    return record, arrays
+
+
+def _drawn(spec: RunSpec, valid_mask: Mask, test_masks: dict[str, Mask]) -> list[tuple[str, mask_laws.Law, str, Mask]]:
+    laws = dict(spec.eval_masks)
+    return [("valid", spec.train_mask, "valid", valid_mask),
+            *((name, laws[name], "test", mask) for name, mask in test_masks.items())]
+
+
+def _curves(task: Any, outputs: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
+    rows = [curve_metrics(task, epoch, truth) for epoch in outputs]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _sidecar(seconds: float, device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"seconds": seconds, "device": device.type, "device_name": name, "torch": torch.__version__.split("+")[0],
+            "python": platform.python_version(), "cores": os.cpu_count(),
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}

@@ -1,0 +1,144 @@
+"""What one run is, and the name that follows from it."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mmlib.errors import InputError, unknown_name
+from mmlib.masks import Law, complete, law_from_json
+
+KEEP = ("weights", "embeddings", "series")
+Options = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how fast a run trains. Epochs are fixed: no early stopping (design, section 3).
+
+    batch: dialogues per step. clip: largest global gradient norm, or 0 for none.
+    """
+
+    epochs: int = 12
+    batch: int = 16
+    lr: float = 3e-4
+    weight_decay: float = 3e-5
+    optimizer: str = "adam"
+    clip: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("adam", "sgd"):
+            raise unknown_name("optimizer", self.optimizer, ("adam", "sgd"))
+        for name, value, least in (("epochs", self.epochs, 1), ("batch", self.batch, 1), ("lr", self.lr, 0.0),
+                                   ("weight_decay", self.weight_decay, 0.0), ("clip", self.clip, 0.0)):
+            if value < least:
+                raise InputError(f"training {name}", str(value), f"{least} or more", "Raise it.")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training, evaluated under any number of test masks.
+
+    data: a reference that ``mmlib.data.catalog.open_bundle`` understands.
+    method, variant, options: a name in ``METHODS``, a named variant of it, and fields that differ.
+    backbone, backbone_options: a name in ``BACKBONES`` and fields that differ from its defaults.
+    modalities: train and test with these alone; all where empty.
+    fold: fold number for bundles with folds.
+    train_mask: the law of the train and validation masks.
+    eval_masks: (name, law) pairs for test; the first is the main one.
+    keep: any of ``KEEP``, stored beside the predictions.
+    parent: a run whose weights this one starts from; it is run once and shared.
+    """
+
+    data: str
+    seed: int
+    method: str = "plain"
+    variant: str = "paper"
+    options: Options = ()
+    backbone: str = "mmgcn"
+    backbone_options: Options = ()
+    modalities: tuple[str, ...] = ()
+    fold: int | None = None
+    train_mask: Law = dataclasses.field(default_factory=complete)
+    eval_masks: tuple[tuple[str, Law], ...] = (("test", complete()),)
+    training: Training = Training()
+    keep: tuple[str, ...] = ()
+    parent: RunSpec | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.keep:
+            if name not in KEEP:
+                raise unknown_name("keep", name, KEEP)
+        if not self.eval_masks:
+            raise InputError("run", "no test mask", "at least one", "Give eval_masks.")
+
+    def key(self, fingerprint: str) -> str:
+        """Hash of everything that decides the numbers but the code: spec and data, not the data's name."""
+        content = self.to_json()
+        content.pop("data")
+        text = json.dumps([content, fingerprint], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def run_id(self, fingerprint: str) -> str:
+        """``key-numerics``: a record with the same key and another suffix is stale."""
+        return f"{self.key(fingerprint)}-{numerics_version(self.method, self.backbone)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain containers, the same for equal specs."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+
+def spec_from_json(data: Mapping[str, Any]) -> RunSpec:
+    """A spec from what ``to_json`` gave."""
+    fields = dict(data)
+    fields["options"] = _pairs(fields["options"])
+    fields["backbone_options"] = _pairs(fields["backbone_options"])
+    fields["modalities"] = tuple(fields["modalities"])
+    fields["keep"] = tuple(fields["keep"])
+    fields["train_mask"] = law_from_json(fields["train_mask"])
+    fields["eval_masks"] = tuple((name, law_from_json(law)) for name, law in fields["eval_masks"])
+    fields["training"] = Training(**fields["training"])
+    fields["parent"] = spec_from_json(fields["parent"]) if fields["parent"] else None
+    return RunSpec(**fields)
+
+
+@lru_cache(maxsize=None)
+def numerics_version(method: str, backbone: str) -> str:
+    """Hash of the code that decides a run's numbers: 8 hexadecimal digits.
+
+    The modules are masks, metrics, nn, the backbone, the method and fit, without docstrings and
+    comments, so a change of words changes no version.
+    """
+    package = Path(__file__).resolve().parent.parent
+    files = [package / "masks.py", package / "metrics.py", package / "fit.py",
+             *sorted((package / "nn").glob("*.py")),
+             package / "backbones" / f"{backbone}.py", package / "methods" / f"{method}.py"]
+    digest = hashlib.sha256()
+    for path in files:
+        if path.exists():
+            digest.update(code_without_words(path.read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()[:8]
+
+
+def code_without_words(source: str) -> str:
+    """The syntax tree of Python source without docstrings; comments are not in it at all."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and body:
+            first = body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+                node.body = body[1:] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+def _pairs(value: Any) -> Options:
+    return tuple((str(k), tuple(v) if isinstance(v, list) else v) for k, v in value)
