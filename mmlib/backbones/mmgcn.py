@@ -66,7 +66,7 @@ class MMGCN(nn.Module):
         super().__init__()
         self.config = config
         self.modalities = tuple(sorted(dims))
-        self.encoders = nn.ModuleDict({m: Encoder(dims[m], m in config.recurrent, config) for m in self.modalities})
+        self.encoders = nn.ModuleDict({m: Encoder(d, m in config.recurrent, config) for m, d in sorted(dims.items())})
         self.speaker = nn.Embedding(speakers, config.hidden)
         self.graph = GCNII(config)
         self.embedding_dim = config.hidden
@@ -94,12 +94,13 @@ class Encoder(nn.Module):
     def __init__(self, dim: int, recurrent: bool, config: MMGCNConfig) -> None:
         super().__init__()
         self.linear = nn.Linear(dim, config.hidden)
-        self.lstm = DialogueLSTM(config.hidden, config.hidden // 2, 2, config.dropout, config.packed) if recurrent else None
+        half = config.hidden // 2
+        self.lstm = DialogueLSTM(config.hidden, half, 2, config.dropout, config.packed) if recurrent else None
 
     def forward(self, features: Tensor, layout: Layout) -> Tensor:
         """(n, d) -> (n, hidden)."""
         z: Tensor = self.linear(features)
-        return self.lstm(z, layout) if self.lstm is not None else z
+        return self.lstm(z, layout, self.linear.bias) if self.lstm is not None else z
 
 
 @dataclass(frozen=True)

@@ -65,10 +65,10 @@ def decide(mass: np.ndarray, prior: np.ndarray, metric: str) -> np.ndarray:
     the mode after division by the power of the prior that makes the expected weighted F1 largest.
     """
     if metric == "accuracy":
-        return mass.argmax(axis=1)
+        return np.asarray(mass.argmax(axis=1))
     if metric == "macro_recall":
-        return (mass / prior).argmax(axis=1)
-    tilted = [(mass / prior**tilt).argmax(axis=1) for tilt in TILTS]
+        return np.asarray((mass / prior).argmax(axis=1))
+    tilted = [np.argmax(mass / prior**tilt, axis=1) for tilt in TILTS]
     return max(tilted, key=lambda decision: class_score(mass, decision, "weighted_f1"))
 
 
@@ -97,7 +97,7 @@ def median_score(posterior: np.ndarray, low: np.ndarray, high: np.ndarray) -> np
     rows = np.arange(len(posterior))
     inside = posterior[rows, level]
     share = np.clip((0.5 - (rising[rows, level] - inside)) / inside, 0, 1)
-    return low[level] + share * (high[level] - low[level])
+    return np.asarray(low[level] + share * (high[level] - low[level]))
 
 
 def expected_absolute_error(posterior: np.ndarray, score: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
@@ -111,4 +111,4 @@ def expected_absolute_error(posterior: np.ndarray, score: np.ndarray, low: np.nd
 
 
 def _normalised(array: np.ndarray) -> np.ndarray:
-    return array / array.sum(axis=-1, keepdims=True)
+    return np.asarray(array / array.sum(axis=-1, keepdims=True))

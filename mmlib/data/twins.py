@@ -73,13 +73,13 @@ class Role:
     @property
     def means(self) -> np.ndarray:
         """(M, K, k): the latents' means per modality and state."""
-        return np.asarray(self.snr)[:, None, None] * np.asarray(self.axes)
+        return np.asarray(np.multiply.outer(self.snr, self.axes))
 
     @property
     def covariance(self) -> np.ndarray:
         """(M, M): the covariance of the modalities' latents on each axis, given the state."""
         common = np.sqrt(self.share)
-        return np.outer(common, common) + np.diag(1 - np.asarray(self.share))
+        return np.asarray(np.outer(common, common) + np.diag(1 - np.asarray(self.share)))
 
     @property
     def levels(self) -> np.ndarray:
@@ -105,7 +105,7 @@ ROLES: dict[str, Role] = {
         stay=0.45,
         axes=((1.0, 0.2, 0.6), (-0.6, -1.2, 0.5), (0.0, -0.3, -0.9),
               (-1.0, 1.0, 0.3), (1.1, 0.9, -0.2), (-0.8, 0.0, -0.2)),
-        snr=(0.91, 1.19, 0.43), share=(0.4, 0.4, 0.07), speakers=2, draw=0,
+        snr=(0.91, 1.19, 0.43), share=(0.4, 0.4, 0.07), speakers=2, draw=11,
         shapes={
             "tiny": _TINY,
             "smoke": Shape((12, 4, 8), (120, 36, 84), (48, 32, 16)),
@@ -116,7 +116,7 @@ ROLES: dict[str, Role] = {
     ),
     "mosi": Role(
         task=_SCORE, prior=(0.08, 0.15, 0.20, 0.04, 0.20, 0.22, 0.11), stay=0.25, axes=_SCORE_AXES,
-        snr=(0.16, 0.54, 0.12), share=(0.6, 0.6, 0.45), speakers=1, draw=0,
+        snr=(0.16, 0.54, 0.12), share=(0.6, 0.6, 0.45), speakers=1, draw=38,
         shapes={
             "tiny": _TINY,
             "smoke": Shape((12, 4, 8), (120, 36, 84), (24, 32, 32)),
@@ -127,7 +127,7 @@ ROLES: dict[str, Role] = {
     ),
     "mosei": Role(
         task=_SCORE, prior=(0.02, 0.08, 0.19, 0.22, 0.33, 0.13, 0.03), stay=0.25, axes=_SCORE_AXES,
-        snr=(0.22, 0.82, 0.17), share=(0.55, 0.55, 0.45), speakers=1, draw=0,
+        snr=(0.22, 0.82, 0.17), share=(0.55, 0.55, 0.45), speakers=1, draw=8,
         shapes={
             "tiny": _TINY,
             "smoke": Shape((20, 6, 14), (120, 36, 84), (24, 32, 32)),
@@ -152,12 +152,12 @@ class Lift:
 
     def __call__(self, latent: np.ndarray) -> np.ndarray:
         """(n, k) to (n, s): a rotation into s dimensions, then arcsinh of each coordinate."""
-        return np.arcsinh(SHARPNESS * (latent @ self.weight.T + self.bias))
+        return np.asarray(np.arcsinh(SHARPNESS * (latent @ self.weight.T + self.bias)))
 
     def inverse(self, lifted: np.ndarray) -> np.ndarray:
         """(n, s) back to (n, k)."""
         flat = np.sinh(np.asarray(lifted, np.float64)) / SHARPNESS - self.bias
-        return flat @ self.weight / (self.weight[:, 0] @ self.weight[:, 0])
+        return np.asarray(flat @ self.weight / (self.weight[:, 0] @ self.weight[:, 0]))
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ class Twin:
         if metric == "mae":
             return posterior.median_score(mass, *role.score_bounds)
         if metric == "acc7":
-            return role.levels[mass.argmax(axis=1)]
+            return np.asarray(role.levels[mass.argmax(axis=1)])
         if role.task.kind == "classes":
             return posterior.decide(mass, prior, metric)
         return 2 * posterior.decide(posterior.signs(mass, role.levels), posterior.signs(prior, role.levels), metric) - 1
@@ -282,8 +282,7 @@ def make_twin(role: str, size: str = "quick", seed: int = 0) -> Twin:
     bundle = make_bundle(
         f"twin-{role}-{size}", law.task, features, _labels(law, states, generators[3]), frame["split"].to_numpy(),
         [f"d{d:04d}_u{p:03d}" for d, p in zip(frame["dialogue"], frame["position"], strict=True)],
-        dialogue=frame["dialogue"].to_numpy(), position=frame["position"].to_numpy(),
-        speaker=frame["speaker"].to_numpy(),
+        dialogue=frame["dialogue"].tolist(), position=frame["position"].tolist(), speaker=frame["speaker"].tolist(),
         source=f"Synthetic: drawn by mmlib from a known law (role {role}, size {size}, seed {seed}). "
                "A twin shaped like the data set, not the data set.",
         licence="as this repository", notes={"twin": role, "size": size, "seed": seed},
@@ -349,4 +348,4 @@ def _labels(law: Role, states: np.ndarray, generator: np.random.Generator) -> np
     if law.task.kind == "classes":
         return states
     low, high = law.score_bounds
-    return low[states] + generator.random(len(states)) * (high - low)[states]
+    return np.asarray(low[states] + generator.random(len(states)) * (high - low)[states])

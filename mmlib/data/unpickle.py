@@ -3,19 +3,22 @@
 A pickle is a program. Two guards stand in front of it. ``_scan`` walks its opcodes before any of
 them runs and refuses every name that is not on the list. The unpickler then resolves the listed
 names to functions of this file, which take no arguments that a NumPy array or a plain container
-would not have: NumPy's own reconstruction functions trust the sizes and flags in the file.
+would not have. NumPy's own functions are not called: they trust the sizes and flags in the file,
+and crash, or read other memory, where those lie.
 """
 
 from __future__ import annotations
 
 import codecs
+import math
 import pickle
 import pickletools
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, Literal, NoReturn
 
 import numpy as np
 
@@ -29,6 +32,8 @@ _FORBIDDEN = {
     "NEXT_BUFFER", "READONLY_BUFFER",
 }
 _KINDS = "biufcSUO"
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset,
+          np.ndarray, np.generic)
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _EXPECTED = "a pickle of NumPy arrays, strings, numbers and plain containers"
 
@@ -48,18 +53,20 @@ class _Dtype:
         dtype = np.dtype(str(self.code))
         if dtype.kind not in _KINDS or self.order not in ("<", ">", "=", "|"):
             raise pickle.UnpicklingError(f"the dtype {self.code!r}")
-        return dtype if self.order in ("|", "=") else dtype.newbyteorder(self.order)
+        return dtype if self.order in ("|", "=") else dtype.newbyteorder(">" if self.order == ">" else "<")
 
 
-class _Array(np.ndarray[Any, Any]):
-    """An array whose pickled dtype and data are checked before NumPy sees them."""
+class _Array:
+    """Stands for an array until the whole pickle is read; ``value`` is the checked array."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self.value: np.ndarray | None = None
 
     def __setstate__(self, state: Any) -> None:
-        version, shape, dtype, fortran, data = state if len(state) == 5 else (1, *state)
-        real = _dtype_of(dtype)
-        if real.hasobject != isinstance(data, list):
-            raise pickle.UnpicklingError("array data that do not fit their dtype")
-        super().__setstate__((version, shape, real, bool(fortran), data))
+        shape, dtype, fortran, data = state[-4:]
+        self.value = _build(shape, _dtype_of(dtype), "F" if fortran else "C", data)
 
 
 _NDARRAY = object()
@@ -72,17 +79,41 @@ def _dtype_of(value: Any) -> np.dtype[Any]:
     return value.real()
 
 
-def _reconstruct(subtype: Any, shape: Any, code: Any) -> np.ndarray[Any, Any]:
+def _build(shape: Any, dtype: np.dtype[Any], order: Literal["C", "F"], data: Any) -> np.ndarray:
+    """An array whose data have exactly the size that its shape and dtype ask for."""
+    count = math.prod(shape)
+    if not all(type(axis) is int and axis >= 0 for axis in shape):
+        raise pickle.UnpicklingError("an unusual shape")
+    if dtype.hasobject:
+        if not isinstance(data, list) or len(data) != count:
+            raise pickle.UnpicklingError("array data that do not fit their dtype and shape")
+        return _objects(data).reshape(shape, order=order)
+    raw = data.encode("latin1") if isinstance(data, str) else data
+    if not isinstance(raw, bytes | bytearray) or dtype.itemsize == 0 or len(raw) != count * dtype.itemsize:
+        raise pickle.UnpicklingError("array data that do not fit their dtype and shape")
+    array = np.frombuffer(raw, dtype).astype(dtype.newbyteorder("=")) if count else np.zeros(0, dtype)
+    if dtype.kind == "U" and count and array.view(np.uint32).max() > sys.maxunicode:
+        raise pickle.UnpicklingError("strings with characters that do not exist")
+    return array.reshape(shape, order=order)
+
+
+def _objects(items: list[Any]) -> np.ndarray:
+    array = np.empty(len(items), dtype=object)
+    for place, item in enumerate(items):
+        array[place] = item
+    return array
+
+
+def _reconstruct(subtype: Any, shape: Any, code: Any) -> _Array:
     if subtype is not _NDARRAY or tuple(shape) != (0,):
         raise pickle.UnpicklingError("an unusual array")
-    return np.ndarray.__new__(_Array, (0,), np.int8)
+    return _Array()
 
 
-def _frombuffer(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray[Any, Any]:
-    real = _dtype_of(dtype)
-    if real.hasobject:
-        raise pickle.UnpicklingError("an object array in a buffer")
-    return np.frombuffer(data, dtype=real).reshape(shape, order="F" if order == "F" else "C")
+def _frombuffer(data: Any, dtype: Any, shape: Any, order: str) -> _Array:
+    array = _Array()
+    array.value = _build(shape, _dtype_of(dtype), "F" if order == "F" else "C", data)
+    return array
 
 
 def _scalar(dtype: Any, data: Any = b"") -> Any:
@@ -161,8 +192,7 @@ class _Unpickler(pickle.Unpickler):
 def safe_load(path: Path, encoding: str = "latin1") -> Any:
     """What a pickle file holds: NumPy arrays and scalars, strings, numbers, plain containers.
 
-    A ``defaultdict`` arrives as a plain dictionary. Arrays may be views or subclasses of
-    ``numpy.ndarray``: use ``numpy.asarray``.
+    A ``defaultdict`` arrives as a plain dictionary.
 
     Raises:
         InputError: no such file; not a pickle, or a truncated one; a file of torch; a pickle that
@@ -175,7 +205,7 @@ def safe_load(path: Path, encoding: str = "latin1") -> Any:
         _scan(path, file)
         file.seek(0)
         try:
-            value = _Unpickler(file, encoding).load()
+            value = _unwrap(_Unpickler(file, encoding).load(), {})
         except InputError:
             raise
         except Exception as error:  # a damaged pickle can fail in any way
@@ -183,6 +213,29 @@ def safe_load(path: Path, encoding: str = "latin1") -> Any:
     if type(value) is int and value == _TORCH_MAGIC:
         raise _torch(path)
     return value
+
+
+def _unwrap(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
+    """The value with arrays in place of what stands for them; ``done`` holds what was unwrapped, by id."""
+    if id(value) in done:
+        return done[id(value)][1]
+    inside = value.value if isinstance(value, _Array) else value
+    if inside is None and value is not None:
+        raise pickle.UnpicklingError("an array without data")
+    if not isinstance(inside, _PLAIN):
+        raise pickle.UnpicklingError(f"a {type(inside).__name__} as a value")
+    done[id(value)] = (value, inside)
+    if isinstance(inside, list):
+        inside[:] = [_unwrap(item, done) for item in inside]
+    elif isinstance(inside, dict):
+        for key in inside:
+            inside[key] = _unwrap(inside[key], done)
+    elif isinstance(inside, tuple):
+        done[id(value)] = (value, tuple(_unwrap(item, done) for item in inside))
+    elif isinstance(inside, np.ndarray) and inside.dtype.hasobject:
+        flat = _objects([_unwrap(item, done) for item in inside.ravel()])
+        done[id(value)] = (value, flat.reshape(inside.shape))
+    return done[id(value)][1]
 
 
 def _refuse_archives(path: Path) -> None:
@@ -204,9 +257,10 @@ def _scan(path: Path, file: IO[bytes]) -> None:
     """
     allowed = _allowed()
     size = path.stat().st_size
-    memo: dict[int, str | None] = {}
+    memo: dict[Any, str | None] = {}
     recent: list[str | None] = [None, None]
     try:
+        argument: Any
         for opcode, argument, _ in pickletools.genops(file):
             name = opcode.name
             if name == "MEMOIZE":

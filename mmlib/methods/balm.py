@@ -191,6 +191,7 @@ class Balm(Plain):
         self.register_buffer("share", torch.ones(count), persistent=False)
         self.register_buffer("stale", torch.zeros_like(last.weight), persistent=False)
         self._series: dict[str, Tensor] = {}
+        self._own = [p for name, p in self.named_parameters() if not name.startswith("heads.")]
 
     def forward(self, batch: Batch) -> Fused:
         """Calibrate (Eq. 10), then the backbone, unchanged (Eqs 11-13)."""
@@ -233,7 +234,7 @@ class Balm(Plain):
 
     def clipped(self) -> Iterable[nn.Parameter]:
         """All but the heads, which are their own networks (D11, D12)."""
-        return [p for name, p in self.named_parameters() if not name.startswith("heads.")]
+        return self._own
 
     def series(self) -> dict[str, Tensor]:
         """kl, cosine, mu and gradient_norm of the last step, each (M,), modalities alphabetical."""

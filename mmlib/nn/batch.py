@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
 from mmlib.data.bundle import Bundle
 from mmlib.masks import Mask
@@ -17,21 +16,18 @@ from mmlib.masks import Mask
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the n utterances of some dialogues stand: flat, padded and packed.
+    """Where the n utterances of some dialogues stand, flat and padded.
 
     dialogue: (n,) number of the dialogue within the batch.
     slot: (n,) place in the flattened (dialogues, steps) grid.
-    pack, unpack: (n,) permutations from flat order to packed (time-major) order and back.
-    batch_sizes: (steps,) how many dialogues have each step, on the host.
+    turn: (n,) the utterance at the mirrored position of the same dialogue.
     """
 
     dialogues: int
     steps: int
     dialogue: Tensor
     slot: Tensor
-    pack: Tensor
-    unpack: Tensor
-    batch_sizes: Tensor
+    turn: Tensor
 
     def pad(self, flat: Tensor) -> Tensor:
         """(n, ...) -> (dialogues, steps, ...), zero where there is no utterance."""
@@ -41,14 +37,6 @@ class Layout:
     def unpad(self, padded: Tensor) -> Tensor:
         """(dialogues, steps, ...) -> (n, ...)."""
         return padded.flatten(0, 1).index_select(0, self.slot)
-
-    def packed(self, flat: Tensor) -> PackedSequence:
-        """(n, d) as the packed sequence that recurrent layers take."""
-        return PackedSequence(flat.index_select(0, self.pack), self.batch_sizes)
-
-    def unpacked(self, packed: PackedSequence) -> Tensor:
-        """A recurrent layer's packed output as (n, d)."""
-        return packed.data.index_select(0, self.unpack)
 
     @cached_property
     def membership(self) -> Tensor:
@@ -116,12 +104,9 @@ def make_layout(lengths: Sequence[int], device: torch.device | str = "cpu") -> L
     steps = int(sizes.max())
     dialogue = np.repeat(np.arange(len(sizes)), sizes)
     time = np.concatenate([np.arange(size) for size in sizes])
-    rank = np.argsort(np.argsort(-sizes, kind="stable"), kind="stable")
-    pack = np.lexsort((rank[dialogue], time))
-    on_device = [torch.from_numpy(a).to(device, non_blocking=True)
-                 for a in (dialogue, dialogue * steps + time, pack, np.argsort(pack))]
-    alive = (sizes[:, None] > np.arange(steps)).sum(axis=0)
-    return Layout(len(sizes), steps, *on_device, batch_sizes=torch.from_numpy(alive))
+    turn = np.arange(len(time)) + sizes[dialogue] - 1 - 2 * time
+    on_device = [torch.from_numpy(a).to(device, non_blocking=True) for a in (dialogue, dialogue * steps + time, turn)]
+    return Layout(len(sizes), steps, *on_device)
 
 
 def to_device(bundle: Bundle, split: str, mask: Mask, device: torch.device | str) -> Resident:

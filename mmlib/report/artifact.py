@@ -187,8 +187,13 @@ def csv_bytes(frame: pd.DataFrame) -> bytes:
 
 
 def figure_bytes(figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib") -> bytes:
-    """A figure as PNG or SVG without dates or random ids: equal figures give equal bytes."""
+    """A figure as PNG or SVG without dates or random ids: equal figures give equal bytes.
+
+    The layout is settled at the first call, since constrained layout moves a little with every drawing.
+    """
     target = io.BytesIO()
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         figure.savefig(target, format=kind, dpi=DPI, metadata={"Software": None} if kind == "png" else {"Date": None})
     return target.getvalue()

@@ -2,7 +2,7 @@
 
 A frame is either flat (one level of columns, its index a plain range) or a comparison table of
 ``tables.layout`` (columns setting, metric, what; index the methods). The latter is too wide for a page, so it is
-written as an overview followed by one block per setting and metric.
+written as an overview in the paper's shape, followed by the details in long form.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 NOTHING = "–"
+NOT_BUILT = "not built yet"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}", "<": r"\textless{}", ">": r"\textgreater{}",
     "±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "≈": r"$\approx$", "−": "$-$", "→": r"$\to$",
     "–": "--", "—": "---", "…": r"\ldots{}", "τ": r"$\tau$", "ρ": r"$\rho$", "η": r"$\eta$", "β": r"$\beta$",
     "γ": r"$\gamma$", "ζ": r"$\zeta$", "Δ": r"$\Delta$", "λ": r"$\lambda$", "α": r"$\alpha$",
@@ -40,6 +41,21 @@ def overview(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index(names="method")
 
 
+def details(frame: pd.DataFrame) -> pd.DataFrame:
+    """A comparison table in long form: one line per method, setting and metric that was run, with all that is known.
+
+    A table of one setting keeps the methods that were not built, which then have no overview to stand in.
+    """
+    blocks = _blocks(frame)
+    lines = []
+    for title, block in blocks:
+        built = block if len(blocks) == 1 else block[~block["ours"].isin([NOTHING, NOT_BUILT])]
+        shown = built.reset_index(names="method")
+        shown.insert(0, "setting, metric", title)
+        lines.append(shown)
+    return pd.concat(lines, ignore_index=True).fillna(NOTHING)
+
+
 def flat(frame: pd.DataFrame) -> pd.DataFrame:
     """A frame with one level of columns, as CSV files have it: ``setting | metric | what``."""
     if not is_comparison(frame):
@@ -50,16 +66,14 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) -> str:
-    """The table as Markdown: caption, table (or overview and blocks), notes as a list."""
+    """The table as Markdown: caption, table (or overview and details), notes as a list."""
     parts = [f"**{_cell(caption)}**"] if caption else []
     if not is_comparison(frame):
         parts.append(_markdown(frame))
     else:
-        blocks = _blocks(frame)
-        if len(blocks) > 1:
+        if len(_blocks(frame)) > 1:
             parts.append(_markdown(overview(frame)))
-        for title, block in blocks:
-            parts += [f"*{_cell(title)}*", _markdown(block.reset_index(names="method"))]
+        parts.append(_markdown(details(frame)))
     if notes:
         parts.append("\n".join(f"- {_cell(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
@@ -68,17 +82,14 @@ def to_markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
 def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
     """The table as LaTeX with booktabs; wide ones shrink to the page (needs booktabs and graphicx).
 
-    A comparison table gives one float per block, the overview first; their labels are ``label``, ``label-1``, ...
+    A comparison table gives two floats, the overview and the details; their labels are ``label``, ``label-details``.
     """
     if not is_comparison(frame):
         return _float(frame, caption, label)
-    blocks = _blocks(frame)
-    parts = [_float(overview(frame), caption, label)] if len(blocks) > 1 else []
-    for number, (title, block) in enumerate(blocks, start=1):
-        here = f"{label}-{number}" if parts else label
-        detail = f"{caption} Details: {title}." if len(blocks) > 1 else caption
-        parts.append(_float(block.reset_index(names="method"), detail, here))
-    return "\n".join(parts)
+    if len(_blocks(frame)) == 1:
+        return _float(details(frame), caption, label)
+    return "\n".join([_float(overview(frame), caption, label),
+                      _float(details(frame), f"{caption} Details.", f"{label}-details")])
 
 
 def escape_latex(text: object) -> str:
@@ -88,8 +99,13 @@ def escape_latex(text: object) -> str:
 
 
 def _blocks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    keys = list(dict.fromkeys((column[0], column[1]) for column in frame.columns))
-    return [(", ".join(str(part) for part in key if part), frame[key]) for key in keys]
+    blocks = []
+    columns = [tuple(str(part) for part in column) for column in frame.columns]
+    for setting, name in dict.fromkeys(column[:2] for column in columns):
+        places = [i for i, column in enumerate(columns) if column[:2] == (setting, name)]
+        block = frame.iloc[:, places].set_axis([columns[i][2] for i in places], axis=1)
+        blocks.append((", ".join(part for part in (setting, name) if part), block))
+    return blocks
 
 
 def _markdown(frame: pd.DataFrame) -> str:

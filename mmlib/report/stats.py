@@ -151,7 +151,8 @@ def cluster_bootstrap(a_correct: Values, b_correct: Values, clusters: Sequence[o
     difference = float(total.sum() / len(a))
     if count < 2:
         return Interval(difference, math.nan, math.nan, len(a), count)
-    picks = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws).astype(float)  # (draws, G)
+    generator = np.random.default_rng(seed)
+    picks = generator.multinomial(count, np.full(count, 1 / count), size=draws).astype(float)  # (draws, G)
     means = (picks @ total) / (picks @ size)
     tail = float(stats.norm.cdf(-_quantile(_level(level), count) * math.sqrt(count / (count - 1))))
     low, high = np.quantile(means, (tail, 1 - tail))

@@ -16,12 +16,11 @@ import pandas as pd
 from mmlib.errors import InputError, unknown_name
 from mmlib.masks import law_from_json
 from mmlib.report import stats
-from mmlib.report.markup import NOTHING, flat, overview, to_latex, to_markdown
+from mmlib.report.markup import NOT_BUILT, NOTHING, flat, overview, to_latex, to_markdown
 
-__all__ = ["METRICS", "Metric", "compare", "flat", "layout", "mean_sd", "metric", "overview", "records_frame", "remarks",
-           "rows_built", "shows_published", "to_latex", "to_markdown"]
+__all__ = ["METRICS", "Metric", "compare", "flat", "layout", "mean_sd", "metric", "overview", "records_frame",
+           "remarks", "rows_built", "shows_published", "to_latex", "to_markdown"]
 TWINS = "twins"
-NOT_BUILT = "not built yet"
 SELECTIONS = ("valid", "test", "last")
 RESULT_COLUMNS = ("run_id", "row", "setting", "seed", "fold", "selection", "metric", "value", "stale")
 RECORD_COLUMNS = ("data", "method", "variant", "options", "backbone", "backbone_options", "modalities", "train_mask",
@@ -115,7 +114,8 @@ def layout(numbers: pd.DataFrame) -> pd.DataFrame:
     whats = {"paper": _paper_text, "ours": _ours_text, "95 % interval": _interval_text,
              "against plain": _difference_text, "verdict": _verdict_text, "test - valid": _gap_text,
              "paper in our prediction": _prediction_text, "of the best possible": _best_text}
-    text = {what: [function(line) for line in numbers.to_dict("records")] for what, function in whats.items()}
+    lines = [{str(k): v for k, v in line.items()} for line in numbers.to_dict("records")]
+    text = {what: [function(line) for line in lines] for what, function in whats.items()}
     kept = [what for what, cells in text.items() if what == "ours" or any(c != NOTHING for c in cells)]
     columns: dict[tuple[str, str, str], dict[str, str]] = {}
     for i, (row, setting, name) in enumerate(zip(numbers["row"], numbers["setting"], numbers["metric"], strict=True)):
@@ -154,7 +154,8 @@ def remarks(numbers: pd.DataFrame, published: pd.DataFrame | None = None) -> tup
 def records_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One tidy row per run, selection, test mask and metric; sorted, so equal records give equal files.
 
-    Records of failed runs, which have no ``selected``, are left out.
+    records: the ``content`` of stored records, with ``stale`` added where a record is of an older version; those of
+        failed runs, which have no ``selected``, are left out.
     """
     lines = []
     for record in records:
@@ -165,12 +166,12 @@ def records_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             "backbone_options": _pairs_text(spec.get("backbone_options")),
             "modalities": "+".join(spec.get("modalities") or ()), "train_mask": str(law_from_json(spec["train_mask"])),
             "fold": spec.get("fold"), "seed": spec["seed"], "stale": bool(record.get("stale", False)),
-            "run_id": record["run_id"],
+            "run_id": record["id"],
         }
         for selection, chosen in (record.get("selected") or {}).items():
             for mask, values in chosen["metrics"].items():
-                lines += [common | {"selection": selection, "epoch": chosen.get("epoch"), "mask": mask,
-                                    "metric": name, "value": value} for name, value in values.items()]
+                lines += [common | {"selection": selection, "epoch": chosen["epoch"][mask],
+                                    "mask": mask, "metric": name, "value": value} for name, value in values.items()]
     frame = pd.DataFrame(lines, columns=list(RECORD_COLUMNS))
     frame["fold"], frame["epoch"] = frame["fold"].astype("Int64"), frame["epoch"].astype("Int64")
     return frame.sort_values(list(RECORD_COLUMNS), ignore_index=True)
@@ -185,10 +186,12 @@ def _cells(results: pd.DataFrame) -> Long:
     found: Long = {}
     fresh = results.assign(stale=results["stale"].astype(bool))
     fresh = fresh[fresh["stale"] == fresh.groupby(cell, sort=False)["stale"].transform("min")]
-    for key, group in stats.average_folds(fresh).groupby(cell, sort=False):
+    for names, group in stats.average_folds(fresh).groupby(cell, sort=False):
+        row, setting, name, selection = (str(part) for part in names)
+        key = (row, setting, name, selection)
         values = group.set_index("seed")["value"].astype(float).sort_index()
         if not values.index.is_unique:
-            raise InputError(f"results of {', '.join(map(str, key))}", "a seed twice", "one value per seed",
+            raise InputError(f"results of {', '.join(key)}", "a seed twice", "one value per seed",
                              "Give different runs different rows or settings.")
         values.attrs["stale"] = bool(group["stale"].any())
         found[key] = values
@@ -206,7 +209,9 @@ def _order(cells: Long, known: Mapping[tuple[str, str, str], object],
            rows: Sequence[str] | None) -> list[tuple[str, str, str]]:
     keys = [*known, *(key[:3] for key in cells)]
     names, settings, metrics = (list(dict.fromkeys(key[i] for key in keys)) for i in range(3))
-    return [(row, setting, name) for row in (rows or names) for setting in settings for name in metrics]
+    exist = {key[1:] for key in keys}
+    columns = [(setting, name) for setting in settings for name in metrics if (setting, name) in exist]
+    return [(row, setting, name) for row in (rows or names) for setting, name in columns]
 
 
 def _line(cells: Long, key: tuple[str, str, str], plain: str | None, selection: str, family: int) -> dict[str, Any]:
@@ -271,7 +276,7 @@ def _number(value: object) -> float:
 
 
 def _pairs_text(pairs: Iterable[Sequence[Any]] | None) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sorted(pairs or ()))
+    return ", ".join(f"{name}={value}" for name, value in sorted(pairs or (), key=str))
 
 
 def _mean_sd(mean: float, sd: float, n: int, decimals: int) -> str:

@@ -21,7 +21,7 @@ from mmlib.masks import Mask, audit, draw
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
 from mmlib.metrics import SELECTION_METRIC, all_metrics, curve_metrics
-from mmlib.runs.spec import RunSpec, numerics_version
+from mmlib.runs.spec import RunSpec
 
 SELECTIONS = ("valid", "test", "last")
 
@@ -74,7 +74,7 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
                  keep_weights="weights" in spec.keep, device=device)
     record, arrays = _results(spec, bundle, fitted, valid_mask, test_masks)
     record |= {"id": spec.run_id(whole.fingerprint), "key": spec.key(whole.fingerprint),
-               "numerics": numerics_version(spec.method, spec.backbone), "fingerprint": whole.fingerprint,
+               "numerics": spec.numerics, "fingerprint": whole.fingerprint,
                "bundle": whole.name, "status": "done", "spec": spec.to_json(),
                "parameters": sum(p.numel() for p in method.parameters()),
                "backbone_parameters": sum(p.numel() for p in method.backbone.parameters())}

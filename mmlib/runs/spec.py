@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ class Training:
             raise unknown_name("optimizer", self.optimizer, ("adam", "sgd"))
         for name, value, least in (("epochs", self.epochs, 1), ("batch", self.batch, 1), ("lr", self.lr, 0.0),
                                    ("weight_decay", self.weight_decay, 0.0), ("clip", self.clip, 0.0)):
-            if value < least:
-                raise InputError(f"training {name}", str(value), f"{least} or more", "Raise it.")
+            if not least <= value < float("inf"):
+                raise InputError(f"training {name}", str(value), f"a number of {least} or more", "Correct it.")
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,31 @@ class RunSpec:
         for name in self.keep:
             if name not in KEEP:
                 raise unknown_name("keep", name, KEEP)
+        if self.parent is not None and "weights" not in self.parent.keep:
+            raise InputError("run, parent", "a parent that keeps no weights", "'weights' in its keep",
+                             "Add it: the child starts from them.")
         if not self.eval_masks:
             raise InputError("run", "no test mask", "at least one", "Give eval_masks.")
+        names = [name for name, _ in self.eval_masks]
+        if len(set(names)) < len(names):
+            raise InputError("run, eval_masks", f"the names {', '.join(names)}", "each name once", "Rename one.")
 
     def key(self, fingerprint: str) -> str:
         """Hash of everything that decides the numbers but the code: spec and data, not the data's name."""
-        content = self.to_json()
-        content.pop("data")
-        text = json.dumps([content, fingerprint], sort_keys=True)
+        text = json.dumps([_without_data(self.to_json()), fingerprint], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def run_id(self, fingerprint: str) -> str:
         """``key-numerics``: a record with the same key and another suffix is stale."""
-        return f"{self.key(fingerprint)}-{numerics_version(self.method, self.backbone)}"
+        return f"{self.key(fingerprint)}-{self.numerics}"
+
+    @property
+    def numerics(self) -> str:
+        """Version of the code that decides this run's numbers, its parents' included."""
+        own = numerics_version(self.method, self.backbone)
+        if self.parent is None:
+            return own
+        return hashlib.sha256(f"{own} {self.parent.numerics}".encode()).hexdigest()[:8]
 
     def to_json(self) -> dict[str, Any]:
         """Plain containers, the same for equal specs."""
@@ -110,17 +122,18 @@ def spec_from_json(data: Mapping[str, Any]) -> RunSpec:
     return RunSpec(**fields)
 
 
-@lru_cache(maxsize=None)
+@cache
 def numerics_version(method: str, backbone: str) -> str:
     """Hash of the code that decides a run's numbers: 8 hexadecimal digits.
 
-    The modules are masks, metrics, nn, the backbone, the method and fit, without docstrings and
+    The modules are masks, metrics, nn, the backbone, the method, its base and fit, without docstrings and
     comments, so a change of words changes no version.
     """
     package = Path(__file__).resolve().parent.parent
     files = [package / "masks.py", package / "metrics.py", package / "fit.py",
              *sorted((package / "nn").glob("*.py")),
-             package / "backbones" / f"{backbone}.py", package / "methods" / f"{method}.py"]
+             *(package / folder / f"{name}.py" for folder, name in
+               (("backbones", backbone), ("methods", "plain"), ("methods", method)))]
     digest = hashlib.sha256()
     for path in files:
         if path.exists():
@@ -135,9 +148,14 @@ def code_without_words(source: str) -> str:
         body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and body:
             first = body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
                 node.body = body[1:] or [ast.Pass()]
     return ast.dump(tree)
+
+
+def _without_data(content: dict[str, Any]) -> dict[str, Any]:
+    parent = content["parent"] and _without_data(content["parent"])
+    return {key: value for key, value in content.items() if key != "data"} | {"parent": parent}
 
 
 def _pairs(value: Any) -> Options:

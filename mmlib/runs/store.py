@@ -8,17 +8,14 @@ the run is done. Any number of processes may share a store.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import gzip
-import io
 import json
 import math
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,10 +32,9 @@ from mmlib.runs.spec import RunSpec, spec_from_json
 if TYPE_CHECKING:
     from mmlib.runs.execute import Outcome
 
-FORMAT = 1
 TEMPORARY = ".partial"
 LEFTOVER_SECONDS = 3600
-_RECORD, _ARRAYS, _SIDECAR, _FAILED = ".json", ".safetensors", ".time.json", ".failed.json"
+RECORD, ARRAYS, SIDECAR, FAILED = ".json", ".safetensors", ".time.json", ".failed.json"
 _ID = re.compile(r"[0-9a-z]{2}[0-9a-z-]*")
 
 
@@ -100,19 +96,22 @@ class Store:
         Raises:
             StoreError: the file is there and may not be read.
         """
-        content = _read_json(self._path(run_id, _RECORD))
+        content = _read_json(self.path(run_id, RECORD))
         if content is None or content.get("id") != run_id or content.get("status") != "done":
             return None
-        return Record(content) if _sound(self._path(run_id, _ARRAYS)) else None
+        return Record(content) if _sound(self.path(run_id, ARRAYS)) else None
 
     def has(self, run_id: str) -> bool:
         """Whether the run is done."""
         return self.get(run_id) is not None
 
     def whole(self, run_id: str) -> bool:
-        """Whether the run is done and every array that it made is here."""
+        """Whether the run is done and every array that its spec says to keep is here.
+
+        Predictions that a compact file left out do not count: no run needs another's.
+        """
         record = self.get(run_id)
-        return record is not None and not record.left_out
+        return record is not None and all(name.startswith("predictions.") for name in record.left_out)
 
     def arrays(self, run_id: str) -> dict[str, np.ndarray]:
         """The arrays of a run by name; ``predictions.<selection>.<mask>`` is (n_test, outputs) float32.
@@ -121,13 +120,13 @@ class Store:
             InputError: the run is not done.
         """
         try:
-            return dict(load_file(self._path(run_id, _ARRAYS)))
+            return dict(load_file(self.path(run_id, ARRAYS)))
         except (OSError, SafetensorError) as error:
             raise InputError(f"run {run_id}", f"no arrays ({error})", "a finished run", "Run it again.") from error
 
     def sidecar(self, run_id: str) -> dict[str, Any]:
         """Seconds, memory and machine of a run; empty where they are not known."""
-        return _read_json(self._path(run_id, _SIDECAR)) or {}
+        return _read_json(self.path(run_id, SIDECAR)) or {}
 
     def find(self, spec: RunSpec, fingerprint: str) -> tuple[Record | None, bool]:
         """The record of a spec, and whether it is stale: made by another version of the numerics.
@@ -138,17 +137,17 @@ class Store:
         if exact is not None:
             return exact, False
         key = spec.key(fingerprint)
-        paths = [p for p in (self.folder / key[:2]).glob(f"{key}-*{_RECORD}") if _is_record(p)]
+        paths = [p for p in (self.folder / key[:2]).glob(f"{key}-*{RECORD}") if _is_record(p)]
         for path in sorted(paths, key=lambda p: (p.stat().st_mtime, p.name), reverse=True):
-            record = self.get(path.name.removesuffix(_RECORD))
+            record = self.get(path.name.removesuffix(RECORD))
             if record is not None:
                 return record, True
         return None, False
 
     def records(self) -> Iterator[Record]:
         """Every finished run, by sorted id."""
-        names = sorted(p.name for p in self.folder.glob(f"??/*{_RECORD}") if _is_record(p))
-        found = (self.get(name.removesuffix(_RECORD)) for name in names)
+        names = sorted(p.name for p in self.folder.glob(f"??/*{RECORD}") if _is_record(p))
+        found = (self.get(name.removesuffix(RECORD)) for name in names)
         return (record for record in found if record is not None)
 
     def ids(self) -> list[str]:
@@ -163,19 +162,19 @@ class Store:
         """
         run_id = str(outcome.record["id"])
         record, sidecar = canonical(outcome.record), canonical(outcome.sidecar)
-        _write(self._path(run_id, _ARRAYS), _pack(outcome.arrays))
-        _write(self._path(run_id, _SIDECAR), sidecar)
-        _write(self._path(run_id, _RECORD), record)
-        self._path(run_id, _FAILED).unlink(missing_ok=True)
+        write(self.path(run_id, ARRAYS), pack(outcome.arrays))
+        write(self.path(run_id, SIDECAR), sidecar)
+        write(self.path(run_id, RECORD), record)
+        self.path(run_id, FAILED).unlink(missing_ok=True)
 
     def fail(self, run_id: str, spec: RunSpec | Mapping[str, Any], error: str) -> None:
         """Keep a run's error; an earlier one of the same run is replaced."""
         content = spec.to_json() if isinstance(spec, RunSpec) else dict(spec)
-        _write(self._path(run_id, _FAILED), canonical({"id": run_id, "spec": content, "error": error}))
+        write(self.path(run_id, FAILED), canonical({"id": run_id, "spec": content, "error": error}))
 
     def failures(self) -> list[Failure]:
         """The runs that failed and have not been done since, by sorted id."""
-        contents = [_read_json(path) for path in sorted(self.folder.glob(f"??/*{_FAILED}"))]
+        contents = [_read_json(path) for path in sorted(self.folder.glob(f"??/*{FAILED}"))]
         found = [Failure(c["id"], c["spec"], c["error"]) for c in contents if c and {"id", "spec", "error"} <= c.keys()]
         return [failure for failure in found if not self.has(failure.id)]
 
@@ -193,11 +192,11 @@ class Store:
         for theirs in source.records():
             ours = self.get(theirs.id)
             if ours is None or (ours.imported and not theirs.imported):
-                for suffix in (_ARRAYS, _SIDECAR, _RECORD):
-                    path = source._path(theirs.id, suffix)
+                for suffix in (ARRAYS, SIDECAR, RECORD):
+                    path = source.path(theirs.id, suffix)
                     if path.exists():
-                        _write(self._path(theirs.id, suffix), path.read_bytes())
-                self._path(theirs.id, _FAILED).unlink(missing_ok=True)
+                        write(self.path(theirs.id, suffix), path.read_bytes())
+                self.path(theirs.id, FAILED).unlink(missing_ok=True)
                 count += 1
         return count
 
@@ -208,14 +207,15 @@ class Store:
             StoreError: it cannot be made or written.
         """
         probe = self.folder / f".probe.{secrets.token_hex(4)}"
-        _write(probe, b"")
+        write(probe, b"")
         probe.unlink(missing_ok=True)
         for path in self.folder.glob(f"**/.*{TEMPORARY}"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
                     path.unlink()
 
-    def _path(self, run_id: str, suffix: str) -> Path:
+    def path(self, run_id: str, suffix: str = RECORD) -> Path:
+        """Where a file of a run stands."""
         if not _ID.fullmatch(run_id):
             raise InputError("run id", repr(run_id), "key-numerics in hexadecimal digits", "Copy it from a record.")
         return self.folder / run_id[:2] / f"{run_id}{suffix}"
@@ -240,67 +240,11 @@ def compare(a: Store, b: Store) -> pd.DataFrame:
             found = "only a" if run_id in ours else "only b"
             rows.append({"id": run_id, "found": found, "same_bytes": None, "largest_difference": math.nan, "at": ""})
             continue
-        same = all(a._path(run_id, s).read_bytes() == b._path(run_id, s).read_bytes() for s in (_RECORD, _ARRAYS))
-        size, place = _largest_difference(_numbers(_read_json(a._path(run_id, _RECORD))),
-                                          _numbers(_read_json(b._path(run_id, _RECORD))))
+        same = all(a.path(run_id, s).read_bytes() == b.path(run_id, s).read_bytes() for s in (RECORD, ARRAYS))
+        size, place = _largest_difference(_numbers(_read_json(a.path(run_id, RECORD))),
+                                          _numbers(_read_json(b.path(run_id, RECORD))))
         rows.append({"id": run_id, "found": "both", "same_bytes": same, "largest_difference": size, "at": place})
     return pd.DataFrame(rows, columns=["id", "found", "same_bytes", "largest_difference", "at"])
-
-
-def export_records(store: Store, path: Path, *, ids: Sequence[str] | None = None,
-                   arrays: Sequence[str] = ("predictions.",)) -> int:
-    """Write ``records.jsonl.gz``, small enough to be committed; how many records it holds.
-
-    Curves are rounded to six significant digits, arrays are float16, and an array that equals an
-    earlier one of its run (two selections that picked the same epoch) is a reference to it. The
-    same store gives the same bytes.
-
-    Args:
-        ids: the runs to write; all where None.
-        arrays: prefixes of the names of the arrays to carry. The others' names are noted, and a
-            sweep that needs them (a parent's weights) runs those runs again.
-
-    Raises:
-        InputError: a run that is not done, or a path that cannot be written.
-    """
-    lines = [canonical({"format": FORMAT})]
-    for run_id in sorted(set(ids)) if ids is not None else store.ids():
-        record = store.get(run_id)
-        if record is None:
-            raise InputError(f"run {run_id}", "no finished run", "one that is done", "Run it before the export.")
-        lines.append(canonical(_to_line(record, store.arrays(run_id), tuple(arrays))))
-    buffer = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0, compresslevel=9) as file:
-        file.write(b"\n".join(lines) + b"\n")
-    _write(Path(path), buffer.getvalue())
-    return len(lines) - 1
-
-
-def import_records(store: Store, path: Path) -> int:
-    """Take over the runs of a ``records.jsonl.gz`` that the store lacks; how many.
-
-    Their arrays come back as float32. The whole file is read before anything is written.
-
-    Raises:
-        InputError: no such file, or one that ``export_records`` did not write.
-    """
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            head, *lines = [json.loads(line) for line in file]
-        if head["format"] != FORMAT:
-            raise ValueError(f"format {head['format']}")
-        parsed = [_from_line(line) for line in lines]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(str(path), f"{type(error).__name__}: {error}", "a file that export_records wrote",
-                         "Copy it again, or leave it out.") from error
-    paths = [store._path(record["id"], _RECORD) for record, _ in parsed]
-    count = 0
-    for target, (record, arrays) in zip(paths, parsed, strict=True):
-        if not store.has(record["id"]):
-            _write(target.with_suffix(_ARRAYS), _pack(arrays))
-            _write(target, canonical(record))
-            count += 1
-    return count
 
 
 def canonical(content: Mapping[str, Any]) -> bytes:
@@ -308,7 +252,12 @@ def canonical(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
+    """Write a file so that it is whole or absent, whatever happens in between.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -325,7 +274,8 @@ def _write(path: Path, data: bytes) -> None:
             temporary.unlink()
 
 
-def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A safetensors file of arrays in any memory layout."""
     return bytes(save({name: np.asarray(array, order="C") for name, array in arrays.items()}))
 
 
@@ -350,7 +300,7 @@ def _sound(path: Path) -> bool:
 
 
 def _is_record(path: Path) -> bool:
-    return not path.name.endswith((_SIDECAR, _FAILED))
+    return not path.name.endswith((SIDECAR, FAILED))
 
 
 def _check_exists(store: Store) -> None:
@@ -360,7 +310,7 @@ def _check_exists(store: Store) -> None:
 
 def _numbers(value: Any, place: str = "") -> dict[str, float]:
     """Every number of nested containers by its place."""
-    if isinstance(value, bool) or isinstance(value, int | float):
+    if isinstance(value, int | float):
         return {place: float(value)}
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return {k: v for name, part in items for k, v in _numbers(part, f"{place}.{name}".lstrip(".")).items()}
@@ -375,42 +325,3 @@ def _largest_difference(a: Mapping[str, float], b: Mapping[str, float]) -> tuple
         if size > largest:
             largest, at = size, place
     return largest, at
-
-
-def _to_line(record: Record, arrays: Mapping[str, np.ndarray], prefixes: tuple[str, ...]) -> dict[str, Any]:
-    content = {k: v for k, v in record.content.items() if k != "imported"}
-    content["curves"] = _rounded(content.get("curves", {}))
-    carried: dict[str, Any] = {}
-    seen: dict[tuple[tuple[int, ...], bytes], str] = {}
-    for name in sorted(n for n in arrays if n.startswith(prefixes)):
-        array = arrays[name]
-        if array.dtype == np.float32 and np.abs(array[np.isfinite(array)]).max(initial=0) < np.finfo(np.float16).max:
-            array = array.astype(np.float16)
-        data = array.tobytes()
-        first = seen.setdefault((array.shape, data), name)
-        carried[name] = first if first != name else {
-            "dtype": str(array.dtype), "shape": list(array.shape), "data": base64.b64encode(data).decode()}
-    left_out = sorted({*record.left_out, *(n for n in arrays if n not in carried)})
-    return {"record": content, "arrays": carried, "left_out": left_out}
-
-
-def _from_line(line: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    arrays: dict[str, np.ndarray] = {}
-    for name, packed in sorted(line["arrays"].items()):
-        if isinstance(packed, str):
-            arrays[name] = arrays[packed]
-            continue
-        array = np.frombuffer(base64.b64decode(packed["data"]), dtype=packed["dtype"]).reshape(packed["shape"])
-        arrays[name] = array.astype(np.float32) if array.dtype == np.float16 else array
-    record = {**line["record"], "imported": {"left_out": list(line["left_out"])}}
-    if record["status"] != "done" or not isinstance(record["id"], str):
-        raise ValueError(f"status {record['status']}")
-    return record, arrays
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
-    return [_rounded(part) for part in value] if isinstance(value, list) else value

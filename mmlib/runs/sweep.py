@@ -9,41 +9,26 @@ A script that calls ``sweep`` needs ``if __name__ == "__main__":``, as for every
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import functools
+import math
 import os
 import pickle
-import signal
+import random
 import sys
-import threading
 import time
 import traceback
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
-from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from mmlib.errors import InputError
-from mmlib.runs.spec import RunSpec, spec_from_json
+from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Store, StoreError
+from mmlib.runs.workers import Execute, Pool, Task
 
-if TYPE_CHECKING:
-    from mmlib.runs.execute import Outcome
-
-Execute = Callable[[RunSpec, dict[str, np.ndarray] | None], "Outcome"]
 GRACE_SECONDS = 30.0
 TWIN_SECONDS, REAL_SECONDS = 1.0, 10.0
 
@@ -65,24 +50,14 @@ class SweepReport:
     errors: tuple[tuple[str, str], ...] = ()
 
     def raise_if_failed(self) -> None:
-        """Raises:
-        RuntimeError: at least one run failed; the message has the first one's error.
+        """Stop a caller that needs every run.
+
+        Raises:
+            RuntimeError: at least one run failed; the message has the first one's error.
         """
         if self.errors:
             run_id, text = self.errors[0]
             raise RuntimeError(f"{self.failed} of {self.wanted} runs failed. The first, {run_id}:\n{text}")
-
-
-@dataclass(frozen=True)
-class Task:
-    """One run on its way to a worker: plain values, so that any executor can send it."""
-
-    run_id: str
-    spec: Mapping[str, Any]
-    folder: str
-    parent: str | None = None
-    execute: Execute | None = None
-    deadline: float = float("inf")
 
 
 def data_fingerprint(reference: str) -> str:
@@ -110,7 +85,7 @@ def sweep(specs: Sequence[RunSpec], store: Store, *, executor: Executor | None =
         InputError: jobs or minutes below their range, or a store that cannot be written.
         KeyboardInterrupt: on Ctrl-C, when the workers have ended; the store is in order.
     """
-    jobs = _check(jobs, max_minutes)
+    jobs = _check(jobs, max_minutes, execute)
     store.prepare()
     started = time.monotonic()
     deadline = time.time() + 60 * max_minutes if max_minutes is not None else float("inf")
@@ -118,11 +93,11 @@ def sweep(specs: Sequence[RunSpec], store: Store, *, executor: Executor | None =
     board = _Board(store, {t.run_id: t for t in tasks}, reused, _Progress(title, len(tasks) + reused, reused, progress))
     try:
         if tasks:
-            with contextlib.closing(_Pool(executor, jobs, len(tasks))) as pool:
+            with contextlib.closing(Pool(executor, jobs, len(tasks))) as pool:
                 _drive(board, pool, deadline)
     except KeyboardInterrupt:
         board.progress.close()
-        print(f"{title}: stopped with {reused + board.done} of {len(tasks) + reused} runs done and kept. "
+        print(f"{title}: stopped with {board.reused + board.done} of {len(tasks) + reused} runs done and kept. "
               "Start it again to go on.", flush=True)
         raise
     finally:
@@ -138,7 +113,7 @@ def estimate(specs: Sequence[RunSpec], store: Store, *, jobs: int | None = None,
     The time of a run is that of the median epoch of the store's runs with the same method, backbone
     and data; without any, one second on a twin and ten on other data.
     """
-    jobs = _check(jobs, None)
+    jobs = _check(jobs, None, None)
     tasks, _ = _plan(specs, store, fingerprint, None, float("inf"))
     epochs: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for record in store.records() if tasks else ():
@@ -153,41 +128,11 @@ def estimate(specs: Sequence[RunSpec], store: Store, *, jobs: int | None = None,
     return len(tasks), total / max(1, min(jobs, len(tasks)))
 
 
-def work(task: Task) -> tuple[str, str]:
-    """One run in a worker: (status, error), with status ``done``, ``reused``, ``failed`` or ``late``.
-
-    Raises:
-        StoreError: the store cannot be written.
-    """
-    store = Store(Path(task.folder))
-    if time.time() >= task.deadline:
-        return "late", ""
-    if store.whole(task.run_id):
-        return "reused", ""
-    try:
-        if task.execute is None:
-            from mmlib.runs.execute import execute
-        else:
-            execute = task.execute
-        outcome = execute(spec_from_json(task.spec), store.arrays(task.parent) if task.parent else None)
-        if outcome.record["id"] != task.run_id:
-            raise RuntimeError(f"the run's id is {outcome.record['id']}, not {task.run_id}: code or data have "
-                               "changed since the sweep began. Start it again.")
-        store.put(outcome)
-    except StoreError:
-        raise
-    except Exception:
-        text = traceback.format_exc()
-        store.fail(task.run_id, task.spec, text)
-        return "failed", text
-    return "done", ""
-
-
 class _Progress:
     """One bar, or one line per twentieth where nobody watches."""
 
     def __init__(self, title: str, total: int, count: int, show: bool) -> None:
-        self.title, self.total, self.count, self.failed = title, total, count, 0
+        self.title, self.total, self.count = title, total, count
         self.first, self.started, self.shown = count, time.monotonic(), 20 * count // max(1, total)
         self.show, self.bar = show, None
         if show and count == total:
@@ -199,7 +144,7 @@ class _Progress:
 
     def step(self, failed: int) -> None:
         """One more run has ended."""
-        self.count, self.failed = self.count + 1, failed
+        self.count += 1
         if self.bar is not None:
             self.bar.update()
             if failed:
@@ -245,7 +190,9 @@ class _Board:
             return
         self.left -= 1
         self.done += status == "done"
-        self.reused += status == "reused"
+        if status == "reused":  # another sweep works on the same list: leave its order, or we do each run twice
+            self.reused += 1
+            random.shuffle(self.ready)
         if status == "failed":
             self.errors[task.run_id] = error
         self.progress.step(len(self.errors))
@@ -270,77 +217,103 @@ class _Board:
             pass
         except StoreError:
             raise
-        except Exception:
+        except (Exception, SystemExit):
             self.fail(task, traceback.format_exc())
         return True
 
 
-class _Inline(Executor):
-    """Runs each task at once, in this process."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-class _Pool:
-    """An executor that can be made anew when a worker was killed. ``bound``: tasks outstanding at most."""
-
-    def __init__(self, executor: Executor | None, jobs: int, tasks: int) -> None:
-        self.own = executor is None and jobs > 1
-        self.jobs = min(jobs, tasks)
-        self.bound = 2 * jobs if executor else jobs + 1 if self.own else 1
-        self.executor = executor or (_new_pool(self.jobs) if self.own else _Inline())
-
-    def submit(self, task: Task) -> Future[tuple[str, str]]:
-        if not self.own:
-            return self.executor.submit(work, task)
-        with _for_workers():
-            return self.executor.submit(work, task)
-
-    def renew(self, jobs: int) -> None:
-        """A new pool in place of a broken or a smaller one, once it is known that workers can start."""
-        self.kill()
-        self.executor = _new_pool(jobs)
-        with _for_workers():
-            probe = self.executor.submit(os.getpid)
-        try:
-            probe.result()
-        except BrokenExecutor as error:
-            raise RuntimeError("worker processes end as soon as they start. In a script, call sweep under "
-                               '`if __name__ == "__main__":`; anywhere, jobs=1 does without workers.') from error
-
-    def kill(self) -> None:
-        """End the workers at once, whatever they do. Runs in flight are lost; the store stays in order."""
-        if isinstance(self.executor, ProcessPoolExecutor):
-            for process in list((self.executor._processes or {}).values()):  # no public way before Python 3.14
-                process.kill()
-            self.executor.shutdown(wait=True, cancel_futures=True)
-
-    def close(self) -> None:
-        if self.own:
-            self.kill()
-
-
-def _drive(board: _Board, pool: _Pool, deadline: float) -> None:
+def _drive(board: _Board, pool: Pool, deadline: float) -> None:
     running: dict[Future[tuple[str, str]], Task] = {}
     try:
-        while (board.ready or running) and time.time() < deadline + (GRACE_SECONDS if running else 0):
-            broken = False
-            while board.ready and len(running) < pool.bound and time.time() < deadline and not broken:
-                try:
-                    running[pool.submit(board.ready[0])] = board.ready[0]
-                    board.ready.popleft()
-                except BrokenExecutor:
-                    broken = True
-            finish = deadline + GRACE_SECONDS - time.time()
-            ended = wait(running, None if finish == float("inf") else max(0.0, finish), FIRST_COMPLETED).done
-            suspects = [task for task in (running.pop(f) for f in list(ended)) if False]
-            del suspects
+        while running or (board.ready and time.time() < deadline):
+            while board.ready and len(running) < pool.bound and time.time() < deadline:
+                task = board.ready.popleft()
+                running[pool.submit(task)] = task
+            ended = _ended(running, deadline)
+            if not ended:
+                return
+            suspects = [task for task, future in ended if not board.settle(task, future)]
+            if suspects:
+                suspects += [task for task, future in _ended(running, deadline, ALL_COMPLETED)
+                             if not board.settle(task, future)]
+                _retry(board, pool, suspects, deadline)
     finally:
         for future in running:
             future.cancel()
+
+
+def _retry(board: _Board, pool: Pool, suspects: Sequence[Task], deadline: float) -> None:
+    """Run again, one at a time, the runs that were in flight when a worker was killed."""
+    if not pool.own:
+        raise RuntimeError("the executor that was given has lost a worker and takes no more runs. "
+                           "What finished is kept: start the sweep again with a new executor.")
+    alone = False
+    for task in suspects:
+        if time.time() >= deadline:
+            return
+        if not alone:
+            pool.renew(1)
+        future = pool.submit(task)
+        if not _ended({future: task}, deadline):
+            return
+        alone = board.settle(task, future)
+        if not alone:
+            board.fail(task, "its worker process ended without a word, and again when the run was alone: "
+                             "killed, out of memory perhaps, or crashed in native code")
+    if board.ready:
+        pool.renew(pool.jobs)
+
+
+def _ended(running: dict[Future[tuple[str, str]], Task], deadline: float,
+           until: str = FIRST_COMPLETED) -> list[tuple[Task, Future[tuple[str, str]]]]:
+    """Wait, until the deadline and its grace at the most, and take the ended ones out."""
+    seconds = max(0.0, deadline + GRACE_SECONDS - time.time())
+    ended = wait(running, None if math.isinf(seconds) else seconds, until).done
+    return [(running.pop(future), future) for future in list(running) if future in ended]
+
+
+def _plan(specs: Sequence[RunSpec], store: Store, fingerprint: Callable[[str], str], execute: Execute | None,
+          deadline: float) -> tuple[list[Task], int]:
+    """The runs to make, parents before children, and how many of those asked for are done."""
+    tasks: dict[str, Task] = {}
+    reused: set[str] = set()
+    printed, whole, folder = functools.cache(fingerprint), functools.cache(store.whole), str(store.folder.resolve())
+
+    def visit(spec: RunSpec, asked: bool) -> str:
+        run_id = spec.run_id(printed(spec.data))
+        if whole(run_id):
+            reused.update([run_id] if asked else [])
+        elif run_id not in tasks:
+            parent = visit(spec.parent, False) if spec.parent else None
+            tasks[run_id] = Task(run_id, spec.to_json(), folder, parent, execute, deadline)
+        return run_id
+
+    for spec in specs:
+        visit(spec, True)
+    return list(tasks.values()), len(reused)
+
+
+def _check(jobs: int | None, max_minutes: float | None, execute: Execute | None) -> int:
+    if jobs is not None and jobs < 1:
+        raise InputError("jobs", str(jobs), "1 or more", "Leave it out for one per core.")
+    if max_minutes is not None and not max_minutes > 0:
+        raise InputError("max minutes", str(max_minutes), "more than 0", "Leave it out for no limit.")
+    try:
+        pickle.dumps(execute)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError("execute", f"{execute!r} ({error})", "a function of a module",
+                         "Move it to the top level of a module.") from error
+    return jobs or os.cpu_count() or 1
+
+
+def _kind(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    return spec["method"], spec["backbone"], spec["data"]
+
+
+def _headless() -> bool:
+    return os.environ.get("MMLIB_HEADLESS") == "1" or not ("ipykernel" in sys.modules or sys.stderr.isatty())
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

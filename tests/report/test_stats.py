@@ -167,6 +167,14 @@ def test_the_cluster_bootstrap_resamples_whole_clusters() -> None:
     assert math.isnan(stats.cluster_bootstrap(a, b, ["x"] * 4).low)
 
 
+def test_with_few_clusters_of_one_size_the_cluster_bootstrap_is_the_t_interval_of_their_means() -> None:
+    # Cluster means at normal quantiles, so that the bootstrap law is nearly normal, as the t-interval supposes.
+    means = scipy_stats.norm.ppf((np.arange(10) + 0.5) / 10)
+    found = stats.cluster_bootstrap(np.repeat(means, 3), np.zeros(30), np.repeat(np.arange(10), 3), draws=40000)
+    theirs = scipy_stats.t.interval(0.95, 9, loc=0, scale=scipy_stats.sem(means))
+    assert found.high - found.low == pytest.approx(theirs[1] - theirs[0], rel=0.02)
+
+
 def test_folds_are_averaged_within_a_seed_before_any_interval() -> None:
     frame = pd.DataFrame([
         {"run_id": f"{seed}{fold}", "row": "plain", "seed": seed, "fold": fold, "value": value, "stale": fold == 1}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mmlib.data.bundle import Bundle, Task, make_bundle
-from mmlib.data.readers.common import choice, existing, read_csv
+from mmlib.data.readers.common import choice, existing, floats, numbers, read_csv
 from mmlib.data.unpickle import safe_load
 from mmlib.errors import InputError
 
@@ -75,13 +75,10 @@ def _rows(folder: Path) -> tuple[list[str], dict[str, np.ndarray], np.ndarray, n
     parts: dict[str, list[np.ndarray]] = {m: [] for m in FILES}
     labels, seen = [], []
     for part in ("train", "test"):
-        numbers = read_csv(folder / f"rows_{part}.csv").to_numpy()[:, 0]
-        if numbers.max() >= len(transcripts):
-            raise InputError(str(folder / f"rows_{part}.csv"), f"row {numbers.max()}",
-                             f"rows below {len(transcripts)}, those of transcripts.csv", "Use the files of one release.")
-        ids += [str(transcripts.iat[row, 0]) for row in numbers]
-        seen.append(np.full(len(numbers), part == "train"))
-        tables = {m: _table(folder / f"{stem}_{part}0.csv", len(numbers)) for m, stem in FILES.items()}
+        rows = _row_numbers(folder / f"rows_{part}.csv", len(transcripts))
+        ids += [str(transcripts.iat[row, 0]) for row in rows]
+        seen.append(np.full(len(rows), part == "train"))
+        tables = {m: _table(folder / f"{stem}_{part}0.csv", len(rows)) for m, stem in FILES.items()}
         for modality, table in tables.items():
             parts[modality].append(table[:, :-1])
         labels.append(tables["text"][:, -1])
@@ -89,13 +86,19 @@ def _rows(folder: Path) -> tuple[list[str], dict[str, np.ndarray], np.ndarray, n
     return ids, features, np.concatenate(labels).astype(bool), np.concatenate(seen)
 
 
+def _row_numbers(path: Path, count: int) -> list[int]:
+    rows = numbers(str(path), list(read_csv(path).iloc[:, 0])).astype(int)
+    if rows.min() < 0 or rows.max() >= count:
+        raise InputError(str(path), f"rows {rows.min()} to {rows.max()}", f"0 to {count - 1}, those of transcripts.csv",
+                         "Use the files of one release.")
+    return [int(row) for row in rows]
+
+
 def _table(path: Path, rows: int) -> np.ndarray:
-    table = read_csv(path, header=None)
+    table = read_csv(path, header=None, dtype=str)
     if len(table) != rows:
         raise InputError(str(path), f"{len(table)} rows", f"{rows} rows", "Use the files of one release.")
-    if not all(kind.kind in "fi" for kind in table.dtypes):
-        raise InputError(str(path), "entries that are no numbers", "features, then a 0/1 label", "Copy the file again.")
-    return table.to_numpy(dtype=np.float64)
+    return floats(path, table)
 
 
 def _scores(path: Path, ids: Sequence[str]) -> np.ndarray:

@@ -60,6 +60,12 @@ def load_npy(path: Path) -> np.ndarray:
     return array
 
 
+def single(array: np.ndarray) -> np.ndarray:
+    """float32, as bundles keep it (images stay uint8); what it cannot hold becomes infinite, and is refused later."""
+    with np.errstate(over="ignore"):
+        return array if array.dtype == np.uint8 else np.asarray(array).astype(np.float32)
+
+
 def read_csv(path: Path, **options: object) -> pd.DataFrame:
     """A CSV file, or an InputError that names it."""
     existing(path)
@@ -86,6 +92,15 @@ def numbers(where: str, values: Sequence[object]) -> np.ndarray:
         row = int(np.flatnonzero(parsed.isna())[0])
         raise InputError(where, f"{values[row]!r} in row {row + 1}", "a number", "Correct the entry.")
     return parsed.to_numpy(dtype=np.float64)
+
+
+def floats(path: Path, table: pd.DataFrame) -> np.ndarray:
+    """A table of strings as float64, empty cells as NaN. Parsed by Python: pandas' parsers differ in the last bit."""
+    try:
+        return table.to_numpy(dtype=object).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(str(path), f"an entry that is no number ({error})", "numbers",
+                         "Copy the file again.") from error
 
 
 def hold_out(groups: Sequence[str], rate: float = HELD_OUT) -> set[str]:

@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.bundle import Bundle, Task, make_bundle
-from mmlib.data.readers.common import existing, hold_out_by_class, need_columns, one_path, one_each, read_csv
+from mmlib.data.readers.common import (
+    existing,
+    floats,
+    hold_out_by_class,
+    need_columns,
+    numbers,
+    one_each,
+    one_path,
+    read_csv,
+)
 from mmlib.errors import InputError, unknown_name
 
 CLASSES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
@@ -33,13 +42,14 @@ def read(paths: Sequence[Path]) -> Bundle:
     lists = {split: _clips(existing(folder / f"split_{split}.csv")) for split in ("train", "test")}
     split = one_each(str(folder), lists)
     ids = sorted(split)
-    labels = [_label(folder, name) for name in ids]
-    held = hold_out_by_class(*zip(*[(i, k) for i, k in zip(ids, labels, strict=True) if split[i] == "train"], strict=True))
+    labels = np.array([_label(folder, name) for name in ids])
+    train = [name for name in ids if split[name] == "train"]
+    held = hold_out_by_class(train, [_label(folder, name) for name in train])
     votes = _votes(folder / "tabulatedVotes.csv")
     return make_bundle(
         "crema-d-votes", Task("classes", CLASSES),
         {m: _features(folder, votes[votes.index // 100000 == view], ids) for m, view in VIEWS.items()},
-        np.array(labels), ["valid" if name in held else split[name] for name in ids], ids,
+        labels, ["valid" if name in held else split[name] for name in ids], ids,
         speaker=[name.split("_")[0] for name in ids], position=[0] * len(ids), source=SOURCE, licence=LICENCE,
         notes={"features": "6 vote shares, then 6 normalised mean intensities over 100",
                "split": "a tenth of each class of train held out as valid; actors are shared by the splits"},
@@ -53,16 +63,19 @@ def _clips(path: Path) -> list[str]:
 def _label(folder: Path, name: str) -> int:
     parts = name.split("_")
     if len(parts) != 4:
-        raise InputError(str(folder), f"the clip {name!r}", "a name such as 1001_IEO_NEU_XX", "Correct the split lists.")
+        raise InputError(str(folder), f"the clip {name!r}", "a name such as 1001_IEO_NEU_XX",
+                         "Correct the split lists.")
     if parts[2] not in CLASSES:
         raise unknown_name(f"{folder}, emotion of {name}", parts[2], CLASSES)
     return CLASSES.index(parts[2])
 
 
 def _votes(path: Path) -> pd.DataFrame:
-    table = read_csv(path, index_col=0)
+    table = read_csv(path, dtype=str)
     need_columns(path, table, ("fileName", *VOTES, *MEANS))
-    return table
+    numeric = [*VOTES, *MEANS]
+    table[numeric] = floats(path, table[numeric])
+    return table.set_index(numbers(f"{path}, index", list(table.iloc[:, 0])).astype(int))
 
 
 def _features(folder: Path, votes: pd.DataFrame, ids: Sequence[str]) -> np.ndarray:

@@ -22,6 +22,7 @@ from mmlib.data.readers.common import (
     numbers,
     one_path,
     read_csv,
+    single,
 )
 from mmlib.errors import InputError, unknown_name
 
@@ -88,11 +89,15 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _task(folder: Path, labels: pd.Series, settings: dict[str, Any]) -> Task:
     numeric = not pd.to_numeric(labels, errors="coerce").isna().any()
+    names = settings.get("classes", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise InputError(f"{folder / 'bundle.toml'}, classes", repr(names), "a list of different names",
+                         'Write for example classes = ["no", "yes"].')
     kind = settings.get("task", "score" if numeric and "classes" not in settings else "classes")
     if kind not in ("score", "classes"):
         raise unknown_name(f"{folder / 'bundle.toml'}, task", kind, ("classes", "score"))
     if kind == "classes":
-        return Task("classes", tuple(map(str, settings.get("classes", sorted(set(labels))))))
+        return Task("classes", tuple(names or sorted(set(labels))))
     values = numbers(f"{folder / 'utterances.csv'}, label", list(labels))
     low, high = _range(folder / "bundle.toml", settings.get("range", (values.min(), values.max())))
     return Task("score", range=(float(math.floor(low)), float(math.ceil(high))))
@@ -138,7 +143,7 @@ def _arrays(folder: Path, n: int) -> tuple[dict[str, np.ndarray], dict[str, np.n
     lengths: dict[str, np.ndarray] = {}
     observed = np.ones((n, len(modalities)), dtype=bool)
     for index, modality in enumerate(modalities):
-        array = _rows(folder / f"{modality}.npy", n)
+        array = single(_rows(folder / f"{modality}.npy", n))
         if f"{modality}_lengths" in files:
             lengths[modality] = _integers(folder / f"{modality}_lengths.npy", n)
         if f"{modality}_observed" in files:

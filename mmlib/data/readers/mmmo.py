@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
-from mmlib.data.readers.common import existing, one_path
+from mmlib.data.readers.common import existing, one_path, single
 from mmlib.errors import InputError
 
 FILES = {"audio": "audio", "vision": "video"}
@@ -29,9 +29,9 @@ def read(paths: Sequence[Path]) -> Bundle:
     """
     folder = one_path(paths, "the folder that holds y_train.h5")
     scores = {s: _load(folder / f"y_{s}.h5", 1) for s in SPLITS}
-    for split, values in scores.items():
+    for part, values in scores.items():
         if not ((values >= 1) & (values <= 5)).all():
-            raise InputError(str(folder / f"y_{split}.h5"), f"scores from {values.min():g} to {values.max():g}",
+            raise InputError(str(folder / f"y_{part}.h5"), f"scores from {values.min():g} to {values.max():g}",
                              "1 to 5", "Give the files with the original scores.")
     features = {m: _frames(folder, stem, scores) for m, stem in FILES.items()}
     split = [s for s in SPLITS for _ in scores[s]]
@@ -63,8 +63,9 @@ def _load(path: Path, axes: int) -> np.ndarray:
                                  "Give the files of the MMMO release.")
             array = np.asarray(file[KEY])
     except OSError as error:
-        raise InputError(str(path), f"no readable HDF5 file ({error})", "an .h5 file", "Copy the file again.") from error
+        raise InputError(str(path), f"no readable HDF5 file ({error})", "an .h5 file",
+                         "Copy the file again.") from error
     if array.ndim != axes or array.dtype.kind not in "fiu":
         raise InputError(str(path), f"{array.dtype} of shape {array.shape}", f"numbers with {axes} axes",
                          "Give the files of the MMMO release.")
-    return array.astype(np.float64)
+    return single(array)

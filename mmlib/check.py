@@ -1,0 +1,35 @@
+"""Checks that notebooks print: ``PASS`` with a name, or an error that says what to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def equal(name: str, found: Any, expected: Any, tolerance: float = 0.0, hint: str = "") -> None:
+    """Print ``PASS name`` where found equals expected (within an absolute tolerance).
+
+    found, expected: numbers or arrays (tensors too) of the same shape.
+
+    Raises:
+        AssertionError: they differ; the message has the largest difference and the hint.
+    """
+    a, b = np.asarray(found, dtype=float), np.asarray(expected, dtype=float)
+    if a.shape != b.shape:
+        raise AssertionError(f"FAIL {name}: shape {a.shape}, expected {b.shape}. {hint}")
+    worst = float(np.abs(a - b).max()) if a.size else 0.0
+    if not worst <= tolerance:
+        raise AssertionError(f"FAIL {name}: off by up to {worst:.3g}, at most {tolerance:.3g} is right. {hint}")
+    print(f"PASS {name}")
+
+
+def true(name: str, condition: Any, hint: str = "") -> None:
+    """Print ``PASS name`` where the condition holds.
+
+    Raises:
+        AssertionError: it does not; the message has the hint.
+    """
+    if not bool(condition):
+        raise AssertionError(f"FAIL {name}. {hint}")
+    print(f"PASS {name}")

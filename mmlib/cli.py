@@ -1,0 +1,166 @@
+"""The command line: ``mmlib COMMAND`` or ``python -m mmlib COMMAND``.
+
+Exit codes: 0 all well, 1 something failed or a check warns, 2 bad input, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import mmlib
+from mmlib.errors import InputError, unknown_name
+
+PAPERS = ("balm",)
+EPILOG = """Start with `mmlib run --list` (what can be regenerated) or `mmlib doctor` (is this machine ready)."""
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; bad input prints one message and no traceback."""
+    parser = build_parser()
+    try:
+        args = parser.parse_args(argv)
+        return int(args.run(args))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except InputError as error:
+        print(f"mmlib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; heavy modules are imported only by the command that needs them."""
+    parser = argparse.ArgumentParser(prog="mmlib", description=mmlib.__doc__, epilog=EPILOG, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"mmlib {mmlib.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    doctor = commands.add_parser("doctor", help="is this machine ready: one line per thing checked")
+    doctor.set_defaults(run=_doctor)
+    _add_data(commands)
+    running = commands.add_parser("run", help="the main job: runs, notebooks, figures (what run_all.sh calls)", allow_abbrev=False)
+    _add_selection(running)
+    running.add_argument("--list", action="store_true", help="list the artifacts and stop")
+    running.add_argument("--update-notebooks", action="store_true",
+                         help="execute the notebooks in place, as they are committed, and stop")
+    running.set_defaults(run=_run)
+    sweeping = commands.add_parser("sweep", help="only the runs, into the store", allow_abbrev=False)
+    _add_selection(sweeping)
+    sweeping.add_argument("--max-minutes", type=float, metavar="M", help="stop cleanly after so many minutes")
+    sweeping.set_defaults(run=_sweep)
+    report = commands.add_parser("report", help="draw tables and figures from finished runs, without notebooks", allow_abbrev=False)
+    _add_selection(report)
+    report.set_defaults(run=_report)
+    store = commands.add_parser("store", help="compare or merge two stores of runs", allow_abbrev=False)
+    store.add_argument("action", choices=("compare", "merge"))
+    store.add_argument("first", metavar="STORE")
+    store.add_argument("second", metavar="STORE", help="merge copies what STORE 2 has into STORE 1")
+    store.set_defaults(run=_store)
+    _add_bench(commands)
+    return parser
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--paper", default="", metavar="NAME[,NAME]", help="papers; all that are built by default")
+    parser.add_argument("--profile", default="quick", help="smoke, quick (default), laptop or paper")
+    parser.add_argument("--data", action="append", default=[], metavar="ROLE=BUNDLE",
+                        help="real data for a role, repeatable; roles that are not named are then left out")
+    parser.add_argument("--artifact", default="", metavar="ID[,ID]", help="only these tables and figures")
+    parser.add_argument("--backbone", default="mmgcn", help="the network that the method plugs into")
+    parser.add_argument("--seeds", type=int, default=0, metavar="N", help="paired seeds (default: the profile's)")
+    parser.add_argument("--jobs", type=int, default=None, metavar="N", help="runs at a time (default: one per core)")
+    parser.add_argument("--executor", default="local", metavar="local", help="where runs go; dask:ADDRESS is to come")
+    parser.add_argument("--label", default="", metavar="NAME", help="name of the results' folder under figures/")
+    parser.add_argument("--dry-run", action="store_true", help="say how many runs and how long, and stop")
+
+
+def _add_data(commands: Any) -> None:
+    from mmlib.data import commands as data
+
+    data.add_parser(commands)
+    commands.choices["data"].set_defaults(run=data.run)
+
+
+def _add_bench(commands: Any) -> None:
+    from mmlib import bench
+
+    parser = commands.add_parser("bench", help="measure speed and memory on this machine", allow_abbrev=False)
+    bench.add_arguments(parser)
+    parser.set_defaults(run=bench.run)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from mmlib.doctor import main as doctor
+
+    return doctor()
+
+
+def _contexts(args: argparse.Namespace) -> list[Any]:
+    from mmlib.papers import regenerate
+
+    if args.executor != "local":
+        raise unknown_name("--executor", args.executor, ("local",))
+    if args.jobs is not None and args.jobs < 1:
+        raise InputError("--jobs", str(args.jobs), "1 or more", "Correct it.")
+    data = regenerate.parse_data(args.data)
+    names = [n for n in args.paper.split(",") if n] or list(PAPERS)
+    found = [regenerate.paper_module(n).context(profile=args.profile, data=data, backbone=args.backbone,
+                                                label=args.label, seeds=args.seeds) for n in names]
+    for context in found:
+        regenerate.artifacts(context, _ids(args))
+    return found
+
+
+def _ids(args: argparse.Namespace) -> list[str]:
+    return [a for a in args.artifact.split(",") if a]
+
+
+def _run(args: argparse.Namespace) -> int:
+    from mmlib.papers import pipeline
+
+    if args.update_notebooks:
+        return pipeline.update_notebooks()
+    contexts = _contexts(args)
+    if args.list:
+        return pipeline.list_artifacts(contexts, _ids(args))
+    if args.dry_run:
+        return pipeline.dry_run(contexts, _ids(args), args.jobs)
+    return pipeline.run(contexts, _ids(args), args.jobs)
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from mmlib.papers import pipeline
+
+    contexts = _contexts(args)
+    if args.dry_run:
+        return pipeline.dry_run(contexts, _ids(args), args.jobs)
+    return pipeline.sweep_all(contexts, _ids(args), args.jobs, args.max_minutes)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from mmlib.papers import pipeline
+
+    return pipeline.report(_contexts(args), _ids(args))
+
+
+def _store(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from mmlib.runs.store import Store, compare
+
+    first, second = Store(Path(args.first)), Store(Path(args.second))
+    if args.action == "merge":
+        print(f"{first.merge(second)} runs copied from {args.second} into {args.first}")
+        return 0
+    frame = compare(first, second)
+    print(frame.to_string(index=False) if len(frame) else "no run in either store")
+    return 0

@@ -1,0 +1,133 @@
+"""The command line of the data: ``mmlib data list | import | check | twin``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmlib import paths
+from mmlib.data import catalog
+from mmlib.data.bundle import SPLITS, Bundle, save_bundle
+from mmlib.data.readers import READERS, read_bundle
+from mmlib.data.twins import ROLES, make_twin
+from mmlib.errors import InputError
+
+EXAMPLES = {
+    "import": """examples:
+  mmlib data import folder my-data --name mine
+  mmlib data import bclstm-mosi mosi-bclstm CMUMOSI_features_raw_2way.pkl --option split=leaky
+  mmlib data import gcnet CMUMOSEI --option task=mosei --out bundles/mosei
+
+formats:
+""",
+    "check": """examples:
+  mmlib data check mosi-bclstm --role mosi
+  mmlib data check twin:mosei@quick
+
+exit code: 0 nothing found, 1 a warning, 2 bad input""",
+    "twin": "example:\n  mmlib data twin iemocap6 --size smoke --out my-twin",
+    "list": "example:\n  mmlib data list",
+}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``data`` and its four commands to the subparsers of ``mmlib``."""
+    parser = subparsers.add_parser("data", help="data sets: list, import, check, twin",
+                                   description="Import data sets, list them, and check them.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add(commands, "list", "bundles, twins and readers", EXAMPLES["list"])
+    importing = _add(commands, "import", "read files of a public format into a bundle", EXAMPLES["import"] + _formats())
+    importing.add_argument("format", metavar="FORMAT", help="one of " + ", ".join(READERS))
+    importing.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="files or folders, as the format asks")
+    importing.add_argument("--out", type=Path, metavar="DIR", help="bundle folder (default: data/bundles/NAME)")
+    importing.add_argument("--name", help="the bundle's name (default: the reader's)")
+    importing.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="repeatable")
+    checking = _add(commands, "check", "describe a bundle, compare it with the papers, probe it", EXAMPLES["check"])
+    checking.add_argument("bundle", metavar="BUNDLE", help="a name, a folder, or twin:ROLE@SIZE")
+    checking.add_argument("--role", help="the role to compare with")
+    twin = _add(commands, "twin", "write a twin as a bundle", EXAMPLES["twin"])
+    twin.add_argument("role", metavar="ROLE", help="one of " + ", ".join(ROLES))
+    twin.add_argument("--size", default="quick", help="quick (default) or another that `list` shows")
+    twin.add_argument("--out", type=Path, metavar="DIR", help="bundle folder (default: data/bundles/NAME)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command that was parsed: 0, or 1 where ``check`` warns.
+
+    Raises:
+        InputError: bad input; nothing is written.
+    """
+    if args.command == "import":
+        return _import(args.format, args.paths, _options(args.option), args.name, args.out)
+    if args.command == "check":
+        from mmlib.data.check import check  # scikit-learn takes seconds to import
+
+        report = check(catalog.open_bundle(args.bundle), args.role)
+        print(report)
+        return 0 if report.ok else 1
+    if args.command == "twin":
+        bundle = make_twin(args.role, args.size).bundle
+        _write(bundle, args.out)
+        return 0
+    print("\n".join(_list()))
+    return 0
+
+
+def _add(commands: Any, name: str, help: str, epilog: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=help[0].upper() + help[1:] + ".", epilog=epilog, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    return parser
+
+
+def _formats() -> str:
+    lines = []
+    for name, reader in READERS.items():
+        lines.append(f"  {name} {reader.paths}\n      {reader.help}")
+        lines += [f"      --option {option}=  {text}" for option, text in reader.options.items()]
+    return "\n".join(lines)
+
+
+def _options(pairs: Sequence[str]) -> dict[str, str]:
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InputError("--option", repr(pair), "KEY=VALUE", "Write for example --option split=leaky.")
+        options[key] = value
+    return options
+
+
+def _import(format: str, files: Sequence[Path], options: dict[str, str], name: str | None, out: Path | None) -> int:
+    from mmlib.data.check import compare_files
+
+    bundle = read_bundle(format, files, options)
+    sources = compare_files(bundle.name, files)
+    _write(dataclasses.replace(bundle, name=name or bundle.name), out)
+    print("\n".join([*sources, f"next: mmlib data check {out or name or bundle.name}"]))
+    return 0
+
+
+def _write(bundle: Bundle, out: Path | None) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bundle.name):
+        raise InputError("--name", repr(bundle.name), "letters, digits, dots, dashes and underscores",
+                         "Give another --name.")
+    folder = out or paths.bundles() / bundle.name
+    if folder.is_file():
+        raise InputError(str(folder), "a file", "a new or empty folder", "Choose another --out.")
+    save_bundle(bundle, folder)
+    counts = ", ".join(f"{s} {len(bundle.rows(s))} ({len(bundle.dialogues(s))} dialogues)" for s in SPLITS)
+    dims = ", ".join(f"{m} {d}" for m, d in bundle.dims.items())
+    print(f"{bundle.name}: {len(bundle)} utterances: {counts}; {dims}; fingerprint {bundle.fingerprint}")
+    print(f"written: {folder}")
+
+
+def _list() -> list[str]:
+    bundles = catalog.names()
+    lines = ["bundles:", *(f"  {name}" for name in bundles)] if bundles else ["bundles: none imported"]
+    lines += ["twins:", *(f"  twin:{role}@ {', '.join(law.shapes)}" for role, law in ROLES.items())]
+    return [*lines, "readers:", *(f"  {name} {reader.paths}: {reader.help}" for name, reader in READERS.items())]

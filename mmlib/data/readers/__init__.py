@@ -1,0 +1,68 @@
+"""The readers of public formats, one file each. ``READERS`` is the list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmlib.data.bundle import Bundle
+from mmlib.data.readers import bclstm_mosi, crema_d_votes, erc_pickle, folder, gcnet, mmmo
+from mmlib.errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One format.
+
+    read: called with the paths, and the options as strings. paths: what the paths are.
+    options: option name to one line of help.
+    """
+
+    read: Callable[..., Bundle]
+    help: str
+    paths: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+READERS: dict[str, Reader] = {
+    "folder": Reader(
+        folder.read, "your own data: utterances.csv and one <modality>.npy each", "FOLDER",
+        {"valid": "share of train held out where no row is marked valid (0.1)"}),
+    "bclstm-mosi": Reader(
+        bclstm_mosi.read, "CMU-MOSI features of the contextual-LSTM papers", "FOLDER SCORES.pkl",
+        {"split": "unseen (5 folds of the 31 unseen videos, the default) or leaky (the standard training videos)"}),
+    "gcnet": Reader(
+        gcnet.read, "the layout of GCNet, MoMKE, EBMC and MCULoRA", "ROOT, or INDEX.pkl FEATURES",
+        {"task": "mosi (default), mosei, iemocap4 or iemocap6", "audio": "feature folder (wav2vec-large-c-UTT)",
+         "text": "feature folder (deberta-large-4-UTT)", "vision": "feature folder (manet_UTT)"}),
+    "erc-pickle": Reader(
+        erc_pickle.read, "dialogue pickles of MMGCN, SDT and M3NET", "FEATURES.pkl [ROBERTA.pkl]",
+        {"fields": "positions in the tuple that differ, such as text:3,train:7",
+         "text": "of four text variants: mean (default), 1, 2, 3 or 4",
+         "classes": "names of the label numbers (hap,sad,neu,ang,exc,fru)"}),
+    "crema-d-votes": Reader(crema_d_votes.read, "CREMA-D as its raters judged voice and face", "FOLDER"),
+    "mmmo": Reader(mmmo.read, "MMMO product reviews, 20 word-aligned steps", "FOLDER"),
+}
+
+
+def read_bundle(format: str, paths: Sequence[Path], options: Mapping[str, str] | None = None) -> Bundle:
+    """Read files in a named format.
+
+    Raises:
+        InputError: an unknown format or option (with the nearest known one), and whatever the
+            reader finds wrong with the files.
+    """
+    if format not in READERS:
+        raise unknown_name("format", format, READERS)
+    reader = READERS[format]
+    for name in options or {}:
+        if not reader.options:
+            raise InputError(f"format {format}, option", repr(name), "no options", "Leave it out.")
+        if name not in reader.options:
+            raise unknown_name(f"format {format}, option", name, reader.options)
+    try:
+        return reader.read([Path(p) for p in paths], **(options or {}))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(", ".join(map(str, paths)), f"content that this reader cannot take ({error!r})",
+                         f"{reader.paths} of {reader.help}", "Compare the files with data/README.md.") from error

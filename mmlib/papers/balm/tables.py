@@ -1,0 +1,232 @@
+"""BALM's tables: from finished runs to rows of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmlib.data.catalog import is_twin, open_bundle, open_twin
+from mmlib.masks import Law, draw
+from mmlib.papers.balm import runs
+from mmlib.papers.context import Cell, Context
+from mmlib.papers.published import published
+from mmlib.report import tables
+from mmlib.report.artifact import Output
+from mmlib.runs.spec import RunSpec
+
+METRICS = ("accuracy", "weighted_f1")
+PAPER_RUNS = 5  # A19: stated for the shared rates only
+
+
+def specs_of(cells: Callable[[Context], list[Cell]]) -> Callable[[Context], list[RunSpec]]:
+    """The runs behind some cells."""
+    return lambda context: [cell.spec for cell in cells(context)]
+
+
+def shown(context: Context, dataset: str) -> str:
+    """A data set's name as readers must see it: twins are called twins, other data by their own name."""
+    paper_name = {"iemocap": "IEMOCAP", "mosei": "CMU-MOSEI"}[dataset]
+    if is_twin(context.reference(dataset)):
+        return f"{paper_name} twin"
+    return paper_name if context.is_papers(dataset) else context.bundle(dataset).name
+
+
+def paper_numbers(context: Context, table: str, dataset: str, condition: str | None = None) -> pd.DataFrame:
+    """The paper's cells for a table and data set; values only where our data are the paper's own."""
+    frame = published("balm", table)
+    frame = frame[(frame["dataset"] == dataset) & frame["metric"].isin(METRICS)]
+    if condition is not None:
+        frame = frame.assign(setting=frame["condition"])
+    frame = frame.assign(runs=np.where(frame["sd"].notna(), PAPER_RUNS, 1))
+    if not context.is_papers(dataset):
+        frame = frame.assign(value=np.nan, sd=np.nan)
+    return frame[["row", "setting", "metric", "value", "sd", "note", "runs"]]
+
+
+def compare(context: Context, parts: Sequence[tuple[str, list[Cell], pd.DataFrame | None]],
+            baselines: Mapping[str, str], extra_notes: Sequence[str] = ()) -> Output:
+    """A comparison table over one or more data sets; each part is (data set, cells, the paper's numbers).
+
+    With more than one part, settings carry the data set's name.
+    """
+    many = len(parts) > 1
+    results, known, best = [], [], []
+    for dataset, cells, paper in parts:
+        prefix = f"{shown(context, dataset)} " if many else ""
+        frame = context.results(cells)
+        results.append(frame.assign(setting=prefix + frame["setting"]))
+        if paper is not None:
+            known.append(paper.assign(setting=prefix + paper["setting"]))
+        bound = best_possible(cells)
+        if bound is not None:
+            best.append(bound.assign(setting=prefix + bound["setting"]))
+    everything = pd.concat(results, ignore_index=True)
+    everything = everything[everything["metric"].isin(METRICS)]
+    paper_cells = pd.concat(known) if known else None
+    numbers = tables.compare(everything, paper_cells, collection=context.collection,
+                             baselines=baselines, best=pd.concat(best) if best else None)
+    notes = (*tables.remarks(numbers, paper_cells), *extra_notes, *foreign_data_note(context, [p[0] for p in parts]))
+    return Output(table=tables.layout(numbers), numbers=numbers, rows_built=tables.rows_built(numbers), notes=notes,
+                  run_ids=tuple(everything["run_id"].unique()))
+
+
+def foreign_data_note(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
+    """What to say where the data are not the paper's: its numbers are left out."""
+    notes = []
+    for dataset in datasets:
+        name = shown(context, dataset)
+        if is_twin(context.reference(dataset)):
+            notes.append(f"{name}: synthetic data whose best possible result is known; not the paper's data set.")
+        elif not context.is_papers(dataset):
+            notes.append(f"{name} stands in for the paper's data set, so the paper's numbers are not shown beside it.")
+        split = context.bundle(dataset).notes.get("split")
+        if split:
+            notes.append(f"{name}: {split}.")
+    return tuple(notes)
+
+
+def own_backbone(context: Context) -> dict[str, str]:
+    """Which plain row every +something row is compared with (A22, A24: the own backbone)."""
+    name = runs.backbone_name(context)
+    names = ["BALM", "BALM (released)", "FCM", "BALM-D", "BALM-S", "BALM-M"]
+    return {f"{name}+{suffix}": name for suffix in names}
+
+
+def best_possible(cells: Sequence[Cell]) -> pd.DataFrame | None:
+    """On twins, the best possible result of each setting, averaged over the masks of its runs."""
+    lines = []
+    for setting, spec, law in {(c.setting, c.spec, dict(c.spec.eval_masks)[c.mask]) for c in cells}:
+        if not is_twin(spec.data):
+            return None
+        for metric in METRICS:
+            value, exact = _bayes(spec.data, law, spec.seed, metric)
+            lines.append({"setting": setting, "metric": metric, "value": value, "approximate": not exact})
+    return pd.DataFrame(lines).groupby(["setting", "metric"], as_index=False).agg({"value": "mean", "approximate": "max"})
+
+
+@lru_cache(maxsize=4096)
+def _bayes(reference: str, law: Law, seed: int, metric: str) -> tuple[float, bool]:
+    twin = open_twin(reference)
+    observed = draw(law, twin.bundle, "test", seed).utterance
+    return twin.best("test", observed, metric)[1], metric == "accuracy"
+
+
+def main_table(table: str, dataset: str) -> tuple[Callable[[Context], list[Cell]], Callable[[Context], Output]]:
+    """Tables 1 and 2: the six imbalanced settings, and complete data beside them (ours)."""
+    def cells(context: Context) -> list[Cell]:
+        return runs.main_cells(context, dataset, [*runs.SETTINGS, runs.COMPLETE])
+
+    def make(context: Context) -> Output:
+        note = "The setting 'complete' is ours: nothing missing in training or test."
+        return compare(context, [(dataset, cells(context), paper_numbers(context, table, dataset))],
+                       own_backbone(context), [note])
+    return cells, make
+
+
+def severe_cells(context: Context) -> list[Cell]:
+    """Table 4."""
+    return [c for d in context.datasets for c in runs.main_cells(context, d, runs.SEVERE, released=False)]
+
+
+def severe(context: Context) -> Output:
+    """Table 4: one modality missing in nine of ten utterances."""
+    parts = [(d, runs.main_cells(context, d, runs.SEVERE, released=False), paper_numbers(context, "table4", d))
+             for d in context.datasets]
+    return compare(context, parts, own_backbone(context))
+
+
+def fcm_rows(context: Context) -> list[tuple[str, str, str]]:
+    """Rows of Tables 3 and 10."""
+    name = runs.backbone_name(context)
+    return [(name, "plain", "paper"), (f"{name}+FCM", "balm", "fcm")]
+
+
+def fcm_cells(context: Context) -> list[Cell]:
+    """Tables 3 and 10: trained at the focus setting, tested on complete data cut to each subset."""
+    return [c for d in context.datasets for c in runs.subset_cells(context, d, fcm_rows(context))]
+
+
+def subset_table(context: Context) -> Output:
+    """Table 10, one column per data set and subset."""
+    parts = [(d, runs.subset_cells(context, d, fcm_rows(context)), paper_numbers(context, "table10", d, "condition"))
+             for d in context.datasets]
+    return compare(context, parts, own_backbone(context))
+
+
+def subset_average(context: Context) -> Output:
+    """Table 3: the mean over the seven subsets, taken within each run before any interval."""
+    parts, known = [], []
+    for dataset in context.datasets:
+        results = context.results(runs.subset_cells(context, dataset, fcm_rows(context)))
+        results = results[results["metric"].isin(METRICS)]
+        keys = ["row", "seed", "fold", "selection", "metric", "stale", "run_id", "data"]
+        mean = results.groupby(keys, dropna=False, as_index=False)["value"].mean()
+        parts.append(mean.assign(setting=shown(context, dataset)))
+        paper = paper_numbers(context, "table3", dataset)
+        known.append(paper.assign(setting=shown(context, dataset)))
+    everything = pd.concat(parts, ignore_index=True)
+    numbers = tables.compare(everything, pd.concat(known), collection=context.collection, baselines=own_backbone(context))
+    return Output(table=tables.layout(numbers), numbers=numbers, rows_built=tables.rows_built(numbers),
+                  notes=(*tables.remarks(numbers), *foreign_data_note(context, context.datasets)),
+                  run_ids=tuple(everything["run_id"].unique()))
+
+
+def variants(table: str, datasets: Sequence[str], names: Sequence[tuple[str, str]],
+             ) -> tuple[Callable[[Context], list[Cell]], Callable[[Context], Output]]:
+    """Tables 13 (BALM-D, BALM-S), 14 and 15 (BALM-M), each beside the plain backbone and +BALM."""
+    def cells(context: Context) -> list[Cell]:
+        return [c for d in datasets if d in context.datasets
+                for c in runs.variant_cells(context, d, names, runs.SETTINGS)]
+
+    def make(context: Context) -> Output:
+        parts = [(d, runs.variant_cells(context, d, names, runs.SETTINGS), paper_numbers(context, table, d))
+                 for d in datasets if d in context.datasets]
+        return compare(context, parts, own_backbone(context))
+    return cells, make
+
+
+def grid_frames(context: Context) -> dict[str, pd.DataFrame]:
+    """Mean weighted F1 over tau (rows) and rho (columns), per configuration of Table 7."""
+    found = {}
+    for name, rates in (("A", runs.CONFIG_A), ("B", runs.FOCUS)):
+        results = context.results(runs.grid_cells(context, context.main, rates))
+        chosen = results[(results["metric"] == "weighted_f1") & (results["selection"] == "valid")]
+        means = chosen.groupby("setting")["value"].mean()
+        taus, rhos = context.profile.taus, context.profile.rhos
+        grid = [[means.get(f"tau={t:g} rho={r:g}", np.nan) for r in rhos] for t in taus]
+        found[f"{name} {runs.label(rates)}"] = pd.DataFrame(grid, index=[f"{t:g}" for t in taus],
+                                                            columns=[f"{r:g}" for r in rhos])
+    return found
+
+
+def grid_cells(context: Context) -> list[Cell]:
+    """Table 7 and Fig 7: both configurations."""
+    return [c for rates in (runs.CONFIG_A, runs.FOCUS) for c in runs.grid_cells(context, context.main, rates)]
+
+
+def grid_table(context: Context) -> Output:
+    """Table 7 as text: one row per configuration and tau, one column per rho."""
+    cells = grid_cells(context)
+    results = context.results(cells)
+    chosen = results[(results["metric"] == "weighted_f1") & (results["selection"] == "valid")]
+    lines = []
+    for name, frame in grid_frames(context).items():
+        for tau, values in frame.iterrows():
+            line: dict[str, Any] = {"configuration (r_A/r_L/r_V)": name, "tau": tau}
+            lines.append(line | {f"rho {rho}": "not built yet" if np.isnan(v) else f"{v:.2f}" for rho, v in values.items()})
+    spread = chosen.groupby(["setting"])["value"].std(ddof=1).mean()
+    per_cell = chosen.groupby(["setting", "seed"]).ngroups // max(1, chosen["setting"].nunique())
+    notes = (f"Weighted F1 on {shown(context, context.main)}, mean of {per_cell} seeds a cell.",
+             f"Between seeds of one cell the sd is {spread:.2f} on average: smaller differences in the grid say nothing.",
+             *foreign_data_note(context, [context.main]))
+    return Output(table=pd.DataFrame(lines), numbers=chosen, rows_built=len(lines), notes=notes,
+                  run_ids=tuple(chosen["run_id"].unique()))
+
+
+def open_fingerprints(context: Context) -> dict[str, str]:
+    """Fingerprint of each data set's bundle."""
+    return {d: open_bundle(context.reference(d)).fingerprint for d in context.datasets}

@@ -1,0 +1,46 @@
+"""Results on real data that are committed with the repository, for notebooks to show."""
+
+from __future__ import annotations
+
+import pandas as pd
+from IPython.display import Image, Markdown, display
+
+from mmlib import paths
+from mmlib.report.artifact import read_manifest
+from mmlib.report.tables import TWINS
+
+
+def collections(paper: str) -> list[str]:
+    """Collections of real data that hold a paper's results; the primary ones first."""
+    found = {str(e["collection"]) for e in read_manifest(paths.figures() / "manifest.json")
+             if e["paper"] == paper and e["status"] == "regenerated" and e["collection"] != TWINS}
+    return sorted(found, key=lambda name: ("unseen" not in name, name))
+
+
+def verdicts(paper: str, collection: str, artifact: str, metric: str = "weighted_f1") -> pd.DataFrame:
+    """What a committed comparison found: row, setting, mean, sd, n, difference, interval, verdict."""
+    numbers = pd.read_csv(paths.figures() / collection / paper / f"{artifact}-numbers.csv")
+    numbers = numbers[(numbers["metric"] == metric) & (numbers["n"] > 0)]
+    columns = ["setting", "row", "mean", "sd", "n", "difference", "difference_low", "difference_high", "verdict"]
+    return numbers[columns].fillna({"verdict": ""}).round(2).reset_index(drop=True)
+
+
+def count_verdicts(paper: str, collection: str, artifact: str) -> str:
+    """One sentence per row: in how many settings it was better, worse, equivalent or undecided."""
+    table = verdicts(paper, collection, artifact)
+    lines = []
+    for row, group in table[table["verdict"] != ""].groupby("row", sort=False):
+        counts = group["verdict"].value_counts()
+        text = ", ".join(f"{verdict} in {counts[verdict]}" for verdict in counts.index)
+        lines.append(f"{collection}: {row} against its plain backbone, {len(group)} settings: {text}; "
+                     f"mean difference {group['difference'].mean():+.2f} points of weighted F1")
+    return "\n".join(lines)
+
+
+def show(paper: str, collection: str, artifact: str) -> None:
+    """Show a committed table, and its picture where it has one, as they stand in ``figures/``."""
+    folder = paths.figures() / collection / paper
+    for ending, kind in ((".png", Image), (".md", Markdown)):
+        path = folder / f"{artifact}{ending}"
+        if path.exists():
+            display(kind(filename=str(path), **({"width": 760} if kind is Image else {})))  # type: ignore[no-untyped-call]

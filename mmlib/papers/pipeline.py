@@ -1,0 +1,145 @@
+"""The main job: all runs in one pool, then the notebooks, then a summary of what was made."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmlib import paths
+from mmlib.papers import regenerate
+from mmlib.papers.context import Context
+from mmlib.report.artifact import read_manifest
+from mmlib.runs.spec import RunSpec
+from mmlib.runs.sweep import estimate, sweep
+from mmlib.teach import cells_hash
+
+NOTEBOOKS = {"balm": "01_balm.ipynb"}
+
+
+def all_specs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[RunSpec]:
+    """The pool: every run of every paper, each once."""
+    found = [s for c in contexts for s in regenerate.specs(c, regenerate.artifacts(c, wanted))]
+    return list(dict.fromkeys(found))
+
+
+def run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) -> int:
+    """Runs, then notebooks (or, where artifacts are named, those alone), then the summary."""
+    start = time.perf_counter()
+    code = sweep_all(contexts, wanted, jobs)
+    for context in contexts:
+        if wanted:
+            for artifact in wanted:
+                regenerate.draw(context, artifact)
+            regenerate.finish(context)
+        else:
+            execute(context)
+    summary(contexts)
+    print(f"\n{time.perf_counter() - start:.0f} s. Open {_shown(paths.figures() / 'index.html')}")
+    return code
+
+
+def sweep_all(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None, max_minutes: float | None = None) -> int:
+    """All runs that the store lacks; 1 where some failed or were left."""
+    specs = all_specs(contexts, wanted)
+    if not specs:
+        return 0
+    result = sweep(specs, contexts[0].store, jobs=jobs, max_minutes=max_minutes, title="runs")
+    print(f"runs: {result.wanted} wanted, {result.reused} reused, {result.done} done, {result.failed} failed, "
+          f"{result.left} left, {result.seconds:.0f} s", flush=True)
+    for run_id, text in result.errors[:3]:
+        print(f"failed {run_id}: {text.strip().splitlines()[-1]}", file=sys.stderr)
+    return int(result.failed > 0 or result.left > 0)
+
+
+def report(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
+    """Draw from finished runs; cells whose runs are lacking say so."""
+    for context in contexts:
+        for artifact in regenerate.artifacts(context, wanted):
+            regenerate.draw(context, artifact.id)
+        regenerate.finish(context)
+    summary(contexts)
+    return 0
+
+
+def execute(context: Context) -> Path:
+    """Run a paper's notebook headless with papermill; the executed copy stands beside the runs."""
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    os.environ["MMLIB_HEADLESS"] = "1"
+    import papermill
+
+    name = NOTEBOOKS[context.paper]
+    out = paths.runs() / "notebooks" / context.collection / name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{name} on {context.collection} ...", flush=True)
+    given = {role: data for role, data in context.data.items() if not data.startswith("twin:")}
+    parameters: dict[str, Any] = {
+        "profile": context.profile.name, "data": ",".join(f"{r}={d}" for r, d in given.items()),
+        "backbone": context.backbone, "label": context.label, "seeds": context.seed_count,
+    }
+    papermill.execute_notebook(paths.notebooks() / name, out, parameters, kernel_name="python3", progress_bar=False,
+                               cwd=paths.notebooks(), log_output=False)
+    return out
+
+
+def update_notebooks() -> int:
+    """Execute every notebook in place with its own parameters and note the hash of its cells."""
+    os.environ["MMLIB_HEADLESS"] = "1"
+    import nbformat
+    from nbclient import NotebookClient
+
+    for name in NOTEBOOKS.values():
+        path = paths.notebooks() / name
+        notebook = nbformat.read(path, as_version=4)
+        print(f"{name} ...", flush=True)
+        NotebookClient(notebook, timeout=None, kernel_name="python3",
+                       resources={"metadata": {"path": str(paths.notebooks())}}).execute()
+        for cell in notebook.cells:
+            cell.metadata.pop("execution", None)
+        notebook.metadata["mmlib"] = {"cells": cells_hash(notebook)}
+        nbformat.write(notebook, path)
+    return 0
+
+
+def dry_run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) -> int:
+    """Print how many runs are lacking and an estimate of the time."""
+    specs = all_specs(contexts, wanted)
+    lacking, seconds = estimate(specs, contexts[0].store)
+    count = jobs or os.cpu_count() or 1
+    print(f"{len(specs)} runs, {lacking} still to do, about {seconds / count / 60:.1f} minutes with {count} at a time")
+    return 0
+
+
+def list_artifacts(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
+    """Print every artifact: paper, id, kind, runs that it needs, caption."""
+    for context in contexts:
+        for artifact in regenerate.artifacts(context, wanted):
+            why = regenerate.lacks(context, artifact)
+            count = "needs data" if why else f"{len(set(artifact.specs(context)))} runs"
+            print(f"{context.paper:10} {artifact.id:24} {artifact.kind:7} {count:>10}  {artifact.caption}")
+    return 0
+
+
+def summary(contexts: Sequence[Context]) -> None:
+    """Print one line per artifact: status, rows, and its first file."""
+    entries = {(e["collection"], e["paper"], e["id"]): e for e in read_manifest(paths.figures() / "manifest.json")}
+    print(f"\n{'collection':14} {'paper':6} {'artifact':24} {'status':14} {'rows':>7}  file")
+    for context in contexts:
+        for artifact in regenerate.artifacts(context):
+            entry = entries.get((context.collection, context.paper, artifact.id))
+            if entry is None:
+                continue
+            rows = f"{entry['rows_built']}/{entry['rows_in_paper']}" if entry["rows_in_paper"] else "ours"
+            best = sorted(entry["files"], key=lambda f: (not f.endswith((".md", ".png")), f))
+            print(f"{context.collection:14} {context.paper:6} {artifact.id:24} {entry['status']:14} {rows:>7}  "
+                  f"{best[0] if best else '-'}")
+
+
+def _shown(path: Path) -> str:
+    try:
+        return path.relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return str(path)

@@ -1,0 +1,131 @@
+"""One command from artifacts to files: run what is missing, draw, write, list in the manifest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from types import ModuleType
+from typing import Any
+
+from mmlib import paths
+from mmlib.data.catalog import is_twin
+from mmlib.errors import InputError, unknown_name
+from mmlib.papers import balm
+from mmlib.papers.context import Context
+from mmlib.report.artifact import Artifact, Entry, Made, Output, missing, update_manifest, write, write_records
+from mmlib.report.dashboard import write_dashboard
+from mmlib.runs.compact import export_records
+from mmlib.runs.execute import SELECTIONS
+from mmlib.runs.spec import RunSpec
+from mmlib.runs.sweep import SweepReport, sweep
+
+PART = 400
+PAPERS: dict[str, ModuleType] = {"balm": balm}
+
+
+def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:
+    """The paper's artifacts, or those of the given ids.
+
+    Raises:
+        InputError: an id that the paper does not have.
+    """
+    known = {a.id: a for a in PAPERS[context.paper].ARTIFACTS}
+    chosen = list(wanted)
+    for name in chosen:
+        if name not in known:
+            raise unknown_name(f"artifact of {context.paper}", name, known)
+    return [known[name] for name in chosen] or list(known.values())
+
+
+def lacks(context: Context, artifact: Artifact) -> str:
+    """Why an artifact cannot be made from this context's data; empty where it can."""
+    need = PAPERS[context.paper].NEEDS.get(artifact.id, "")
+    if need == "twins":
+        real = [d for d in context.data.values() if not is_twin(d)]
+        return "The best possible result is known on twins only." if real else ""
+    if need and need not in context.datasets:
+        return f"No data for the role {context.roles[need]}: give --data {context.roles[need]}=BUNDLE."
+    return ""
+
+
+def specs(context: Context, chosen: Sequence[Artifact]) -> list[RunSpec]:
+    """Every run that some artifacts need, each once."""
+    found = [spec for artifact in chosen if not lacks(context, artifact) for spec in artifact.specs(context)]
+    return list(dict.fromkeys(found))
+
+
+def run(context: Context, wanted: Iterable[str] = (), *, jobs: int | None = None, executor: Executor | None = None,
+        max_minutes: float | None = None) -> SweepReport:
+    """Run what the store lacks for some artifacts (all by default)."""
+    return sweep(specs(context, artifacts(context, wanted)), context.store, jobs=jobs, executor=executor,
+                 max_minutes=max_minutes, title=f"{context.paper} on {context.collection}")
+
+
+def draw(context: Context, name: str) -> Output:
+    """Draw one artifact from finished runs, write its files and enter it in the manifest."""
+    artifact = artifacts(context, [name])[0]
+    why = lacks(context, artifact)
+    if why:
+        entry = missing(artifact, _made(context, artifact, 0.0), "needs data", [why])
+        update_manifest(paths.figures() / "manifest.json", [entry])
+        return Output(notes=(why,))
+    start = time.perf_counter()
+    output = artifact.draw(context)
+    entry = write(artifact, output, paths.figures(), _made(context, artifact, time.perf_counter() - start))
+    update_manifest(paths.figures() / "manifest.json", [entry])
+    return output
+
+
+def finish(context: Context) -> None:
+    """Write the paper's records beside its figures, and the dashboard.
+
+    Records of real data are also written in compact form, with the predictions under each run's main mask, so
+    that another machine can go on from them; in parts, each small enough for version control.
+    """
+    used = specs(context, artifacts(context))
+    found = [context.store.find(s, context.bundle_fingerprint(s.data)) for s in used]
+    unique = {record.id: {**record.content, "stale": stale} for record, stale in found if record}
+    write_records(unique.values(), paths.figures(), context.collection, context.paper)
+    if any(not is_twin(d) for d in context.data.values()):
+        main = tuple(f"predictions.{selection}.same" for selection in SELECTIONS)
+        ids = sorted(unique)
+        for part, start in enumerate(range(0, len(ids), PART), start=1):
+            path = context.folder / f"records-{part:02}.jsonl.gz"
+            export_records(context.store, path, ids=ids[start:start + PART], arrays=main)
+    write_dashboard(paths.figures() / "manifest.json", paths.figures() / "index.html")
+
+
+def _made(context: Context, artifact: Artifact, seconds: float) -> Made:
+    needed = artifact.specs(context) if not lacks(context, artifact) else []
+    prints = sorted({context.bundle_fingerprint(d) for d in context.data.values()})
+    return Made(context.collection, context.profile.name, "valid", tuple(sorted({s.seed for s in needed})), seconds,
+                "+".join(prints), context.profile.reduced if needed else "")
+
+
+def paper_module(name: str) -> Any:
+    """A paper's module by name.
+
+    Raises:
+        InputError: a paper that is not built.
+    """
+    if name not in PAPERS:
+        raise unknown_name("--paper", name, PAPERS)
+    return PAPERS[name]
+
+
+def parse_data(pairs: Iterable[str]) -> dict[str, str]:
+    """``ROLE=BUNDLE`` strings as a dictionary.
+
+    Raises:
+        InputError: no equals sign, an empty side, or a role given twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        role, equals, bundle = pair.partition("=")
+        if not equals or not role or not bundle:
+            raise InputError("--data", repr(pair), "ROLE=BUNDLE", "For example --data mosei=mosi-unseen.")
+        if role in found:
+            raise InputError("--data", f"the role {role} twice", "each role once", "Leave one out.")
+        found[role] = bundle
+    return found

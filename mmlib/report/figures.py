@@ -1,0 +1,292 @@
+"""One style for all figures, and the few kinds of plot that the papers use.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; every series also has a marker and a line
+style of its own, so a grayscale print reads as well. Figures are made with ``panel_grid`` and not with pyplot:
+nothing is shown twice in a notebook and nothing stays open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mmlib.errors import InputError
+from mmlib.report import tables
+from mmlib.report.artifact import Output, figure_bytes
+from mmlib.report.stats import MARGIN, Comparison, summarise
+
+SINGLE, DOUBLE = 3.4, 7.0  # column widths in inches
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7F00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
+HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
+MODALITIES = {"audio": "#0072B2", "text": "#D55E00", "vision": "#009E73", "fused": "#000000"}
+VERDICTS = {"better": "#009E73", "worse": "#D55E00", "equivalent": "#0072B2", "undecided": "#666666"}
+MODALITY_MARKERS = {"audio": "o", "text": "s", "vision": "^", "fused": "D"}
+MODALITY_STYLES = {"audio": "-", "text": "--", "vision": "-.", "fused": ":"}
+_RC: Any = {
+    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "legend.fontsize": 7,
+    "xtick.labelsize": 7, "ytick.labelsize": 7, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.axisbelow": True,
+    "axes.grid": True, "grid.color": "#dddddd", "grid.linewidth": 0.5, "lines.linewidth": 1.4,
+    "lines.markersize": 4, "patch.linewidth": 0.6, "hatch.linewidth": 0.5, "legend.frameon": False,
+    "figure.constrained_layout.use": True, "figure.constrained_layout.w_pad": 0.06,
+    "figure.facecolor": "white", "savefig.facecolor": "white",
+    "image.cmap": "cividis", "axes.prop_cycle": cycler(color=PALETTE), "svg.fonttype": "path",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The house style, for as long as the ``with`` block lasts."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's own settings change nothing here
+        matplotlib.rcParams.update(_RC)
+        yield
+
+
+def panel_grid(n: int, columns: int | None = None, width: float | None = None, height: float = 2.1,
+               sharex: bool = False, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with n panels, in rows of up to three; width and height (of a row) in inches.
+
+    One panel takes a single column, more take the double one.
+    """
+    if n < 1:
+        raise InputError("panel grid", f"{n} panels", "1 or more", "Draw at least one panel.")
+    across = min(columns or 3, n)
+    down = math.ceil(n / across)
+    with style():
+        figure = Figure(figsize=(width or (SINGLE if n == 1 else DOUBLE), height * down))
+        grid = figure.subplots(down, across, squeeze=False, sharex=sharex, sharey=sharey)
+        axes = [axis for line in grid for axis in line]
+        for unused in axes[n:]:
+            unused.remove()
+    return figure, axes[:n]
+
+
+def look(name: str, place: int = 0) -> dict[str, Any]:
+    """Colour, marker and line style of a series: a modality's own, else those of its place among the series."""
+    if name in MODALITIES:
+        return {"color": MODALITIES[name], "marker": MODALITY_MARKERS[name], "linestyle": MODALITY_STYLES[name]}
+    turn = place % len(PALETTE)
+    return {"color": PALETTE[turn], "marker": MARKERS[turn], "linestyle": STYLES[turn]}
+
+
+def lines(ax: Axes, x: Sequence[float] | np.ndarray, series: Mapping[str, np.ndarray], *, xlabel: str = "",
+          ylabel: str = "", title: str = "", legend: bool = True, markers: bool | None = None) -> None:
+    """Curves of the mean over seeds, each seed drawn lightly behind.
+
+    series: name to (seeds, len(x)) or (len(x),); nan where there is no value. markers: by default where there
+    are 25 points or fewer.
+    """
+    shown = len(x) <= 25 if markers is None else markers
+    with style():
+        for place, (name, values) in enumerate(series.items()):
+            curves = np.atleast_2d(np.asarray(values, dtype=float))  # (seeds, points)
+            if curves.shape[1] != len(x):
+                raise InputError(f"curve {name}", f"{curves.shape[1]} points", f"{len(x)} points, one per x",
+                                 "Give one value per x.")
+            form = look(name, place)
+            if len(curves) > 1:
+                ax.plot(x, curves.T, color=form["color"], alpha=0.25, linewidth=0.7)
+            every = None if shown else max(1, len(x) // 6)
+            ax.plot(x, _mean(curves), label=name, markevery=every, markerfacecolor="white", markeredgewidth=1.0, **form)
+        _finish(ax, xlabel, ylabel, title, "y")
+        if legend and len(series) > 1:
+            _legend(ax, list(series), title)
+
+
+def bars_with_points(ax: Axes, values: Mapping[str, Sequence[float]], *, ylabel: str = "", title: str = "",
+                     base: float | None = None) -> None:
+    """One bar per method at the mean, with every run as a point and the 95 % interval where there are two or more.
+
+    base: where the axis starts; by default 0, so that lengths can be compared.
+    """
+    grouped_bars(ax, list(values), {"": [values[name] for name in values]}, ylabel=ylabel, title=title, base=base)
+    for place, bar in enumerate(ax.patches):
+        bar.set_facecolor(look(list(values)[place], place)["color"])
+
+
+def grouped_bars(ax: Axes, groups: Sequence[str], series: Mapping[str, Sequence[Sequence[float]]], *,
+                 ylabel: str = "", title: str = "", base: float | None = None, legend: bool = True) -> None:
+    """Bars side by side: for each group one bar per series; series name to one list of runs per group (may be empty).
+
+    Means, 95 % intervals and single runs are drawn as in ``bars_with_points``.
+    """
+    width = 0.8 / len(series)
+    with style():
+        for place, (name, per_group) in enumerate(series.items()):
+            at = np.arange(len(groups)) + (place - (len(series) - 1) / 2) * width
+            found = [summarise(list(runs)) if len(runs) else None for runs in per_group]
+            form = look(name, place)
+            ax.bar(at, [f.mean if f else math.nan for f in found], width * 0.92, label=name or None, alpha=0.75,
+                   color=form["color"], edgecolor="black", hatch=HATCHES[place % len(HATCHES)])
+            for x, f in zip(at, found, strict=True):
+                if f:
+                    _runs(ax, x, f.values, f.low, f.high, width)
+        ax.set_xticks(range(len(groups)), groups)
+        _finish(ax, "", ylabel, title, "y")
+        _turn_long_labels(ax, groups)
+        if base is not None:
+            ax.set_ylim(bottom=base)
+        if legend and len(series) > 1:
+            _legend(ax, list(series), title)
+
+
+def heatmap(ax: Axes, values: np.ndarray | pd.DataFrame, rows: Sequence[str] | None = None,
+            columns: Sequence[str] | None = None, *, label: str = "", xlabel: str = "", ylabel: str = "",
+            title: str = "", decimals: int = 1, limits: tuple[float, float] | None = None) -> None:
+    """An annotated grid: values (rows, columns), nan left blank; ``label`` names the colour bar with its unit."""
+    if isinstance(values, pd.DataFrame):
+        rows, columns = rows or [str(r) for r in values.index], columns or [str(c) for c in values.columns]
+    grid = np.asarray(values, dtype=float)
+    low, high = limits or (float(np.nanmin(grid)), float(np.nanmax(grid)))
+    with style():
+        image = ax.imshow(grid, cmap="cividis", aspect="auto", vmin=low, vmax=high)
+        for (i, j), value in np.ndenumerate(grid):
+            if math.isfinite(value):
+                dark = (value - low) < 0.55 * (high - low)
+                ax.text(j, i, f"{value:.{decimals}f}", ha="center", va="center", fontsize=7,
+                        color="white" if dark else "black")
+        ax.set_xticks(range(grid.shape[1]), columns or [str(j) for j in range(grid.shape[1])])
+        ax.set_yticks(range(grid.shape[0]), rows or [str(i) for i in range(grid.shape[0])])
+        _finish(ax, xlabel, ylabel, title, None)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        figure = ax.get_figure()
+        if figure is not None:
+            figure.colorbar(image, ax=ax, label=label).outline.set_visible(False)
+
+
+def forest(ax: Axes, comparisons: Mapping[str, Comparison], *, margin: float = MARGIN, xlabel: str = "difference",
+           title: str = "") -> None:
+    """Differences with their 95 % (thin) and 90 % (thick) intervals, one line each, with the verdict at the right.
+
+    The band is the margin within which differences do not matter.
+    """
+    with style():
+        ax.axvspan(-margin, margin, color="#e8e8e8", zorder=0, linewidth=0)
+        ax.axvline(0, color="black", linewidth=0.8, zorder=1)
+        for y, found in enumerate(comparisons.values()):
+            color = VERDICTS[found.verdict]
+            if math.isfinite(found.low):
+                ax.plot([found.low, found.high], [y, y], color=color, linewidth=1.1, solid_capstyle="butt")
+                ax.plot([found.low90, found.high90], [y, y], color=color, linewidth=3.0, solid_capstyle="butt")
+            ax.plot(found.difference, y, "o", color=color, markeredgecolor="white", markersize=5, zorder=4)
+            ax.annotate(found.verdict, (1.01, y), xycoords=("axes fraction", "data"), color=color, fontsize=7,
+                        va="center", annotation_clip=False)
+        ax.set_yticks(range(len(comparisons)), list(comparisons))
+        ax.set_ylim(len(comparisons) - 0.4, -0.6)
+        _finish(ax, xlabel, "", title, "x")
+
+
+def histogram(ax: Axes, values: Mapping[str, Sequence[float] | np.ndarray], *, bins: int = 30, xlabel: str = "",
+              ylabel: str = "count", title: str = "", mark: float | None = None) -> None:
+    """Outlined histograms on common bins; ``mark`` draws a vertical line, such as a nominal rate."""
+    everything = np.concatenate([np.asarray(v, dtype=float).ravel() for v in values.values()])
+    edges = [float(edge) for edge in np.histogram_bin_edges(everything, bins=bins)]
+    with style():
+        for place, (name, numbers) in enumerate(values.items()):
+            form = look(name, place)
+            ax.hist(np.asarray(numbers, dtype=float).ravel(), edges, histtype="stepfilled", alpha=0.2,
+                    color=form["color"])
+            ax.hist(np.asarray(numbers, dtype=float).ravel(), edges, histtype="step", label=name, linewidth=1.3,
+                    color=form["color"], linestyle=form["linestyle"])
+        if mark is not None:
+            ax.axvline(mark, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
+        _finish(ax, xlabel, ylabel, title, "y")
+        if len(values) > 1:
+            _legend(ax, list(values), title)
+
+
+def shared_legend(figure: Figure, ax: Axes, columns: int = 6) -> None:
+    """One legend above all panels, from the series of one of them (draw the panels with ``legend=False``)."""
+    handles, names = ax.get_legend_handles_labels()
+    with style():
+        figure.legend(handles, names, loc="outside upper center", ncols=min(columns, len(names)), handlelength=2.8)
+
+
+def show(output: Output, caption: str = "") -> None:
+    """Show a table or figure in a notebook, as it is written to ``figures/``; outside one, print the table."""
+    text = ""
+    if output.table is not None:
+        text = tables.to_markdown(output.table, caption, output.notes)
+    elif caption or output.notes:
+        text = "\n\n".join([*([f"**{caption}**"] if caption else []), *(f"- {note}" for note in output.notes)])
+    display, image, markdown = _notebook()
+    if display is None:
+        print(text)
+        return
+    if output.figure is not None:
+        display(image(data=figure_bytes(output.figure, "png"), format="png",
+                      width=round(96 * output.figure.get_figwidth() * 1.3)))
+    if text:
+        display(markdown(text))
+
+
+def _notebook() -> tuple[Callable[..., Any] | None, Any, Any]:
+    try:
+        from IPython import get_ipython
+        from IPython.display import Image, Markdown, display
+    except ImportError:
+        return None, None, None
+    return (display, Image, Markdown) if get_ipython() is not None else (None, None, None)
+
+
+def _mean(curves: np.ndarray) -> np.ndarray:
+    """Mean over seeds, (points,), of those that have a value; nan where none has."""
+    there = np.isfinite(curves)
+    count = there.sum(axis=0)
+    total = np.where(there, curves, 0.0).sum(axis=0)
+    mean: np.ndarray = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean
+
+
+def _runs(ax: Axes, x: float, values: Sequence[float], low: float, high: float, width: float) -> None:
+    if math.isfinite(low):
+        ax.plot([x, x], [low, high], color="black", linewidth=1.0, zorder=3)
+    spread = np.linspace(-0.22, 0.22, len(values)) * width if len(values) > 1 else np.zeros(1)
+    ax.plot(x + spread, values, "o", color="white", markeredgecolor="black", markersize=2.6, markeredgewidth=0.6,
+            zorder=4)
+
+
+def _legend(ax: Axes, names: Sequence[str], title: str) -> None:
+    """A legend between title and axes, where it covers no data."""
+    longest = max(len(name) for name in names) * 0.053 + 0.42  # inches at 7 points
+    columns = max(1, min(len(names), int(_width(ax) / longest)))
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.1, borderpad=0.2,
+              handlelength=2.6, columnspacing=1.0, labelspacing=0.3)
+    ax.set_title(title, pad=5 + 10 * math.ceil(len(names) / columns))
+
+
+def _width(ax: Axes) -> float:
+    """About how wide a panel's axes will be, in inches, before anything is laid out."""
+    figure, place = ax.get_figure(), ax.get_subplotspec()
+    across = place.get_gridspec().ncols if place else 1
+    return (figure.get_figwidth() if isinstance(figure, Figure) else SINGLE) / across - 0.5
+
+
+def _turn_long_labels(ax: Axes, labels: Sequence[str]) -> None:
+    if (max(len(str(label)) for label in labels) + 1) * len(labels) * 0.06 > _width(ax):
+        ax.tick_params(axis="x", labelrotation=30)
+        for label in ax.get_xticklabels():
+            label.set_horizontalalignment("right")
+            label.set_rotation_mode("anchor")
+
+
+def _finish(ax: Axes, xlabel: str, ylabel: str, title: str, grid: str | None) -> None:
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.set_title(title)
+    ax.grid(False)
+    if grid:
+        ax.grid(True, axis=grid)  # type: ignore[arg-type]

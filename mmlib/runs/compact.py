@@ -1,0 +1,126 @@
+"""The compact form of a store: one ``records.jsonl.gz``, small enough to be committed.
+
+A sweep resumes from it on another machine: the metrics of every selection and the test predictions
+travel, weights and embeddings do not. Lines: a head, every run's record, then every run's arrays in
+the same order (text and packed numbers compress better apart).
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmlib.errors import InputError
+from mmlib.runs.store import ARRAYS, Record, Store, canonical, pack, write
+
+FORMAT = 1
+
+
+def export_records(store: Store, path: Path, *, ids: Sequence[str] | None = None,
+                   arrays: Sequence[str] = ("predictions.",)) -> int:
+    """Write ``records.jsonl.gz``, small enough to be committed; how many records it holds.
+
+    Curves are rounded to six significant digits, arrays are float16, and an array that equals an
+    earlier one of its run (two selections that picked the same epoch) is a reference to it. The
+    same store gives the same bytes.
+
+    Args:
+        ids: the runs to write; all where None.
+        arrays: prefixes of the names of the arrays to carry. The others' names are noted, and a
+            sweep that needs them (a parent's weights) runs those runs again.
+
+    Raises:
+        InputError: a run that is not done, or a path that cannot be written.
+    """
+    texts, packed = [], []
+    for run_id in sorted(set(ids)) if ids is not None else store.ids():
+        record = store.get(run_id)
+        if record is None:
+            raise InputError(f"run {run_id}", "no finished run", "one that is done", "Run it before the export.")
+        text, predictions = _to_lines(record, store.arrays(run_id), tuple(arrays))
+        texts.append(canonical(text))
+        packed.append(canonical(predictions))
+    lines = [canonical({"format": FORMAT, "runs": len(texts)}), *texts, *packed]
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0, compresslevel=9) as file:
+        file.write(b"\n".join(lines) + b"\n")
+    write(Path(path), buffer.getvalue())
+    return len(texts)
+
+
+def import_records(store: Store, path: Path) -> int:
+    """Take over the runs of a ``records.jsonl.gz`` that the store lacks; how many.
+
+    Their arrays come back as float32. The whole file is read before anything is written.
+
+    Raises:
+        InputError: no such file, or one that ``export_records`` did not write.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            head, *lines = [json.loads(line) for line in file]
+        if head["format"] != FORMAT:
+            raise ValueError(f"format {head['format']}")
+        if len(lines) != 2 * head["runs"]:
+            raise ValueError(f"{len(lines)} lines for {head['runs']} runs")
+        half = head["runs"]
+        parsed = [_from_lines(*pair) for pair in zip(lines[:half], lines[half:], strict=True)]
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+        raise InputError(str(path), f"{type(error).__name__}: {error}", "a file that export_records wrote",
+                         "Copy it again, or leave it out.") from error
+    paths = [store.path(record["id"]) for record, _ in parsed]
+    count = 0
+    for target, (record, arrays) in zip(paths, parsed, strict=True):
+        if not store.has(record["id"]):
+            write(target.with_suffix(ARRAYS), pack(arrays))
+            write(target, canonical(record))
+            count += 1
+    return count
+
+
+def _to_lines(record: Record, arrays: Mapping[str, np.ndarray],
+              prefixes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    content = {k: v for k, v in record.content.items() if k != "imported"}
+    content["curves"] = _rounded(content.get("curves", {}))
+    carried: dict[str, Any] = {}
+    seen: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    for name in sorted(n for n in arrays if n.startswith(prefixes)):
+        array = arrays[name]
+        if array.dtype == np.float32 and np.abs(array[np.isfinite(array)]).max(initial=0) < np.finfo(np.float16).max:
+            array = array.astype(np.float16)
+        data = array.tobytes()
+        first = seen.setdefault((str(array.dtype), array.shape, data), name)
+        carried[name] = first if first != name else {
+            "dtype": str(array.dtype), "shape": list(array.shape), "data": base64.b64encode(data).decode()}
+    left_out = sorted({*record.left_out, *(n for n in arrays if n not in carried)})
+    return {"record": content, "left_out": left_out}, carried
+
+
+def _from_lines(line: Mapping[str, Any], carried: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    arrays: dict[str, np.ndarray] = {}
+    for name, packed in sorted(carried.items()):
+        if isinstance(packed, str):
+            arrays[name] = arrays[packed]
+            continue
+        array = np.frombuffer(base64.b64decode(packed["data"]), dtype=packed["dtype"]).reshape(packed["shape"])
+        arrays[name] = array.astype(np.float32) if array.dtype == np.float16 else array
+    record = {**line["record"], "imported": {"left_out": list(line["left_out"])}}
+    if record["status"] != "done" or not isinstance(record["id"], str):
+        raise ValueError(f"status {record['status']}")
+    return record, arrays
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,110 @@
+"""Figures: what is drawn equals what was given, and equal figures give equal bytes."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mmlib.errors import InputError
+from mmlib.report import figures, stats
+from mmlib.report.artifact import DPI, Output, figure_bytes
+
+
+def sample() -> Figure:
+    figure, axes = figures.panel_grid(3)
+    values = np.random.default_rng(0).normal(60, 2, (3, 6))
+    figures.lines(axes[0], np.arange(6), {"audio": values, "text": values + 3}, xlabel="epoch", ylabel="accuracy (%)")
+    figures.grouped_bars(axes[1], ["A", "AV"], {"plain": [[50, 52], []], "ours": [[55], [56, 58]]}, title="subsets")
+    figures.heatmap(axes[2], values, label="weighted F1 (%)")
+    return figure
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_equal_figures_give_equal_bytes(kind: str) -> None:
+    figure = sample()
+    first = figure_bytes(figure, kind)  # type: ignore[arg-type]
+    assert first == figure_bytes(sample(), kind) == figure_bytes(figure, kind)  # type: ignore[arg-type]
+    assert b"dc:date" not in first and b"Software" not in first
+    figure.axes[0].set_title("another")
+    assert figure_bytes(figure, kind) != first  # type: ignore[arg-type]
+
+
+def test_a_png_has_the_print_size() -> None:
+    image = Image.open(io.BytesIO(figure_bytes(sample(), "png")))
+    assert image.size == (round(figures.DOUBLE * DPI), round(2.1 * DPI)) and 150 <= DPI <= 200
+
+
+def test_the_style_ends_with_its_block_and_ignores_the_users_settings() -> None:
+    before = dict(matplotlib.rcParams)
+    with matplotlib.rc_context({"font.size": 30}), figures.style():
+        assert matplotlib.rcParams["font.size"] == 8
+    sample()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_curves_show_the_mean_over_seeds_that_have_a_value() -> None:
+    _, (ax,) = figures.panel_grid(1)
+    curves = np.array([[1.0, 2.0, np.nan], [3.0, np.nan, np.nan]])
+    figures.lines(ax, [0, 1, 2], {"plain": curves})
+    mean = next(line for line in ax.get_lines() if line.get_label() == "plain")
+    np.testing.assert_array_equal(np.asarray(mean.get_ydata()), [2.0, 2.0, np.nan])
+    assert len(ax.get_lines()) == 3  # the mean and both seeds
+    with pytest.raises(InputError, match="2 points"):
+        figures.lines(ax, [0, 1, 2], {"plain": np.zeros((4, 2))})
+
+
+def test_series_differ_in_colour_marker_and_line() -> None:
+    for names in (["audio", "text", "vision", "fused"], [f"m{i}" for i in range(8)]):
+        forms = [figures.look(name, place) for place, name in enumerate(names)]
+        for key in ("color", "marker", "linestyle"):
+            assert len({str(form[key]) for form in forms}) == len(names)
+
+
+def test_bars_stand_at_the_mean_and_show_every_run() -> None:
+    _, (ax,) = figures.panel_grid(1)
+    figures.grouped_bars(ax, ["A", "AV"], {"plain": [[50.0, 52.0], []], "ours": [[55.0], [56.0, 58.0, 60.0]]})
+    heights = [bar.get_height() for bar in ax.patches]  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(heights, [51.0, np.nan, 55.0, 58.0])
+    points = [np.asarray(line.get_ydata()) for line in ax.get_lines() if line.get_marker() == "o"]
+    assert sorted(np.concatenate(points)) == [50.0, 52.0, 55.0, 56.0, 58.0, 60.0]
+    assert ax.get_ylim()[0] == 0  # lengths can be compared
+
+
+def test_a_heatmap_writes_each_value_and_leaves_gaps_blank() -> None:
+    _, (ax,) = figures.panel_grid(1)
+    figures.heatmap(ax, pd.DataFrame([[1.25, np.nan], [3.0, 4.0]], index=["a", "b"], columns=["x", "y"]), decimals=2)
+    assert [t.get_text() for t in ax.texts] == ["1.25", "3.00", "4.00"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
+
+
+def test_a_forest_names_each_verdict() -> None:
+    _, (ax,) = figures.panel_grid(1)
+    found = {"up": stats.paired([2.0, 2.1, 1.9], [0, 0, 0]), "one": stats.paired([1.0], [0.0])}
+    figures.forest(ax, found)
+    assert [t.get_text() for t in ax.texts] == ["better", "undecided"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["up", "one"]
+
+
+def test_histograms_count_every_value_on_common_bins() -> None:
+    _, (ax,) = figures.panel_grid(1)
+    figures.histogram(ax, {"audio": [0.0, 1.0, 1.0], "text": [2.0]}, bins=2, mark=0.5)
+    tops = [max(path.get_xy()[:, 1]) for path in ax.patches]  # type: ignore[attr-defined]
+    assert tops == [2, 2, 1, 1]  # bins [0, 1) and [1, 2]: audio 1 and 2, text 0 and 1; filled and outlined
+
+
+def test_panels_beyond_the_asked_ones_are_removed() -> None:
+    figure, axes = figures.panel_grid(4)
+    assert len(axes) == len(figure.axes) == 4
+    with pytest.raises(InputError):
+        figures.panel_grid(0)
+
+
+def test_show_prints_the_table_outside_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
+    figures.show(Output(table=pd.DataFrame({"method": ["MMGCN"]}), notes=("a note",)), "Table 1")
+    assert capsys.readouterr().out == "**Table 1**\n\n| method |\n| ------ |\n| MMGCN  |\n\n- a note\n\n"

@@ -1,0 +1,137 @@
+"""The benchmark counts what it says it counts, and shows what it measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmlib import bench, cli
+from mmlib.bench_step import Product, list_products, measure, replay
+from mmlib.data.catalog import open_bundle
+from mmlib.errors import InputError
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    return parser.parse_args(list(words))
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    cases = [bench.Case("mmgcn", method, variant, "quick", 1, 1, "cpu") for method, variant in bench.METHODS]
+    return [measure(case) for case in cases]
+
+
+def test_products_of_a_two_layer_network_are_those_counted_by_hand() -> None:
+    rows, inputs, hidden, outputs = 5, 7, 4, 3
+    model = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    x = torch.randn(rows, inputs)
+    found = list_products(lambda: model(x).sum().backward())
+    forward = rows * hidden * (inputs + outputs)
+    backward = rows * inputs * hidden + rows * hidden * outputs + rows * outputs * hidden  # x itself needs no gradient
+    assert sum(p.flops for p in found) == 2 * (forward + backward)
+    assert sum(p.count for p in found) == 5
+
+
+def test_products_of_a_recurrent_layer_are_those_of_its_equations() -> None:
+    steps, rows, inputs, hidden = 6, 3, 5, 4
+    layer = nn.LSTM(inputs, hidden)
+    x = torch.randn(steps, rows, inputs, requires_grad=True)
+    found = list_products(lambda: layer(x)[0].sum().backward())
+    per_utterance = 4 * hidden * (inputs + hidden)  # four gates see the input and the state
+    assert sum(p.flops for p in found) == 2 * 3 * steps * rows * per_utterance  # forward, for x and h, for the weights
+
+
+def test_batched_products_count_the_batch() -> None:
+    a, b = torch.randn(4, 2, 3), torch.randn(4, 3, 5)
+    found = list_products(lambda: a @ b)
+    assert found == [Product("bmm", "4x2x3", "4x3x5", 1)]
+    assert found[0].flops == 2 * 4 * 2 * 3 * 5
+
+
+def test_replaying_a_list_does_the_listed_products() -> None:
+    wanted = [Product("bmm", "4x2x3", "4x3x5t", 2), Product("mm", "6x7", "7x1", 1), Product("mm", "6x7t", "7x8", 3)]
+    work = replay(wanted, "cpu")
+    assert list_products(work) == wanted
+    with FlopCounterMode(display=False) as counter:
+        work()
+    assert counter.get_total_flops() == sum(p.flops for p in wanted)
+
+
+def test_measurement_covers_every_training_utterance_and_counts_more_work_for_balm(rows: list[dict[str, Any]]) -> None:
+    dims = open_bundle("twin:iemocap6@quick").dims
+    for row in rows:
+        width = f"{dims['audio']}x200t"  # the audio encoder: every utterance passes it once an epoch
+        seen = sum(int(left.split("x")[0]) * count for _, left, right, count in row["products"] if right == width)
+        assert seen == row["utterances"] == 350
+        assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0
+    plain, paper, _ = rows
+    assert paper["gflop"] > plain["gflop"]
+
+
+def test_table_has_a_row_per_case_and_its_columns(rows: list[dict[str, Any]]) -> None:
+    frame = bench.table(rows)
+    assert list(frame) == list(bench.FIELDS)
+    assert list(frame["method"]) == ["mmgcn", "mmgcn + balm (paper)", "mmgcn + balm (released)"]
+    on_cuda = bench.table([{**row, "cuda_memory_mb": 1.0, "idle_percent": 50.0} for row in rows])
+    assert list(on_cuda) == [*bench.FIELDS, *bench.CUDA_FIELDS]
+
+
+def test_goals_are_reached_or_missed_by_the_numbers() -> None:
+    row = {"method": "balm", "variant": "paper", "size": "iemocap", "name": "mmgcn + balm (paper)", "device": "cpu"}
+    slow = bench.goals([{**row, "threads": 2, "ratio": 2.5, "utterances_per_second": 900.0}])
+    fast = bench.goals([{**row, "threads": 2, "ratio": 1.5, "utterances_per_second": 2600.0}])
+    assert len(slow) == len(fast) == 2
+    assert all(line.endswith("missed") for line in slow) and all(line.endswith("reached") for line in fast)
+    assert len(bench.goals([{**row, "threads": 1, "ratio": 1.5, "utterances_per_second": 2600.0}])) == 1
+    assert bench.goals([{**row, "size": "quick", "threads": 2, "ratio": 1.5, "utterances_per_second": 2600.0}]) == []
+
+
+def test_run_prints_the_machine_and_writes_json_that_reads_back(
+        rows: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "measure_apart", lambda case: next(r for r in rows if r["name"] == case.name))
+    monkeypatch.setattr(bench, "import_seconds", lambda: 2.5)
+    target = tmp_path / "speed.json"
+    assert bench.run(arguments("balm", "--size", "quick", "--threads", "1", "--json", str(target))) == 0
+    shown = capsys.readouterr().out
+    assert torch.__version__.split("+")[0] in shown and "2.5 s" in shown and "mmgcn + balm (released)" in shown
+    written = json.loads(target.read_text(encoding="utf-8"))
+    assert written["rows"] == [{k: v for k, v in row.items() if k != "products"} for row in rows]
+    assert written["machine"]["device"] == "cpu"
+
+
+def test_shapes_read_back_as_written(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    bench.write_shapes(rows, tmp_path / "shapes.csv")
+    read = bench.read_shapes(tmp_path / "shapes.csv")
+    assert read == {(r["method"], r["variant"]): r["products"] for r in rows}
+
+
+def test_committed_list_covers_every_training_utterance_of_the_full_size() -> None:
+    lists = bench.read_shapes(bench.shapes_file("mmgcn"))
+    assert set(lists) == set(bench.METHODS)
+    for products in lists.values():
+        seen = sum(int(left.split("x")[0]) * count for _, left, right, count in products if right == "1582x200t")
+        assert seen == 5229
+
+
+@pytest.mark.parametrize("words", [("balm", "--backbone", "mmgnc"), ("balm", "--size", "iemocup"), ("bolm",),
+                                   ("balm", "--threads", "0"), ("balm", "--epochs", "0"),
+                                   ("balm", "--device", "cpus"), ("balm", "--json", "nowhere/at/all.json"),
+                                   ("balm", "--size", "quick", "--write-shapes")])
+def test_bad_arguments_are_refused_before_anything_is_measured(words: tuple[str, ...]) -> None:
+    with pytest.raises(InputError):
+        bench.run(arguments(*words))
+
+
+def test_unknown_backbone_names_the_nearest_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "balm", "--backbone", "mmgnc"]) == 2
+    assert "'mmgcn'" in capsys.readouterr().err
