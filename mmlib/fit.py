@@ -84,7 +84,9 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[[int], Mask], valid_
     tests = {name: evaluation_batches(to_device(bundle, "test", mask, device)) for name, mask in test_masks.items()}
     optimizer = make_optimizer(method, schedule)
     truth = bundle.labels[bundle.rows("valid")]
-    losses, valid_outputs, steps = [], [], []
+    losses: list[Tensor] = []
+    valid_outputs: list[Tensor] = []
+    steps: list[dict[str, Tensor]] = []
     test_outputs: dict[str, list[Tensor]] = {name: [] for name in tests}
     best, best_epoch, weights = -np.inf, 0, {}
     torch.manual_seed(seed)

@@ -2,8 +2,8 @@
 
 A ``Law`` says how modalities go missing; ``draw`` applies it to one split with a seed. Masks are
 True where a modality (or a frame of it) is observed. Two families: *fixed* masks are drawn once
-per law, split and seed; *resampled* ones are drawn anew for each step by its number, so that any
-step's mask can be drawn again. Every draw starts from the bundle's rows in (dialogue, position)
+per law, split and seed; *resampled* ones are drawn anew for each epoch by its number, so that any
+epoch's mask can be drawn again. Every draw starts from the bundle's rows in (dialogue, position)
 order, which follow from sorted ids.
 
 Sources: BALM section 3.1, Eqs 1-4 and 36-39 (ledger A1-A3, D1, D2); DREAM appendix A.4;
@@ -43,7 +43,7 @@ class Law:
     rate: the shared missing rate, the frame dropping rate, or the affected share (``mix``).
     layout: ``paper`` shuffles the quota's patterns over utterances (A3); ``released`` deals
         contiguous blocks of one pattern to dialogues in order and ignores the seed (D1).
-    resampled: drawn anew at every training step instead of once.
+    resampled: drawn anew at every training epoch instead of once.
     """
 
     kind: str
@@ -132,7 +132,7 @@ class Mask:
 
 
 def draw(law: Law, bundle: Bundle, split: str, seed: int, step: int = 0) -> Mask:
-    """The mask of a split under a law and a seed; ``step`` counts the draws of a resampled law.
+    """The mask of a split under a law and a seed; ``step`` counts the draws (epochs) of a resampled law.
 
     Raises:
         InputError: modalities that the bundle lacks, or frames asked of a bundle without any.

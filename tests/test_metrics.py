@@ -74,11 +74,11 @@ def test_mae_and_pearson_are_their_formulas() -> None:
 
 
 def test_signs_without_zero_drop_zero_labels_and_with_zero_count_them_as_not_negative() -> None:
-    truth, score = np.array([-1.0, 0.0, 2.0, 0.5, -0.1]), np.array([0.2, 0.7, 0.1, -0.3, -2.0])
+    truth, score = np.array([-1.0, 0.0, 2.0, 0.5, -0.1, 1.0]), np.array([0.2, 0.7, 0.1, -0.3, -2.0, 0.0])
     kept, guess = metrics.sign_labels(truth, score, with_zero=False)
-    assert kept.tolist() == [0, 1, 1, 0] and guess.tolist() == [1, 1, 0, 0]
+    assert kept.tolist() == [0, 1, 1, 0, 1] and guess.tolist() == [1, 1, 0, 0, 0]
     every, guess = metrics.sign_labels(truth, score, with_zero=True)
-    assert every.tolist() == [0, 1, 1, 1, 0] and guess.tolist() == [1, 1, 1, 0, 0]
+    assert every.tolist() == [0, 1, 1, 1, 0, 1] and guess.tolist() == [1, 1, 1, 0, 0, 1]
 
 
 def test_all_metrics_of_classes() -> None:

@@ -6,16 +6,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import nn
-
 from mmlib.backbones.mmgcn import MMGCN
 from mmlib.errors import unknown_name
+from mmlib.nn.backbone import Backbone
 
 BACKBONES: dict[str, Any] = {"mmgcn": MMGCN}
 
 
 def build_backbone(name: str, dims: Mapping[str, int], outputs: int, speakers: int,
-                   options: Iterable[tuple[str, Any]] = ()) -> nn.Module:
+                   options: Iterable[tuple[str, Any]] = ()) -> Backbone:
     """A backbone by name, with options that replace its configuration's defaults.
 
     Raises:
@@ -24,7 +23,8 @@ def build_backbone(name: str, dims: Mapping[str, int], outputs: int, speakers: i
     if name not in BACKBONES:
         raise unknown_name("backbone", name, BACKBONES)
     kind = BACKBONES[name]
-    return kind(dims, outputs, speakers, configure(kind.Config, name, options))  # type: ignore[no-any-return]
+    backbone: Backbone = kind(dims, outputs, speakers, configure(kind.Config, name, options))
+    return backbone
 
 
 def configure(config: Any, where: str, options: Iterable[tuple[str, Any]]) -> Any:

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmlib.errors import InputError, unknown_name
-from mmlib.nn.backbone import Fused
+from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch, Layout
+from mmlib.nn.dropout import dropout
 from mmlib.nn.recurrent import DialogueLSTM
 
 SHRINK = 0.99999
@@ -57,7 +58,7 @@ class MMGCNConfig:
             raise InputError("mmgcn dropout", str(self.dropout), "a share in [0, 1)", "Correct it.")
 
 
-class MMGCN(nn.Module):
+class MMGCN(Backbone):
     """The network; ``forward`` takes a batch and the features that a method made of it."""
 
     Config = MMGCNConfig
@@ -77,10 +78,10 @@ class MMGCN(nn.Module):
         z = {m: self.encoders[m](features[m], batch.layout) for m in self.modalities}
         nodes = torch.stack([self._with_speaker(m, z[m], batch.speaker) for m in self.modalities], dim=1)  # (n, M, h)
         edges = graph_edges(nodes, batch.layout)
-        nodes = F.dropout(nodes, self.config.dropout, self.training)
+        nodes = dropout(nodes, self.config.dropout, self.training)
         states = self.graph(nodes, edges, batch.layout)  # (n, M, g)
         fused = torch.cat([nodes, states], dim=2).flatten(1)  # (n, M (h + g))
-        hidden = F.relu(F.dropout(fused, self.config.dropout, self.training))
+        hidden = F.relu(dropout(fused, self.config.dropout, self.training))
         return Fused(z, hidden, self.prediction(hidden))
 
     def _with_speaker(self, modality: str, z: Tensor, speaker: Tensor) -> Tensor:
@@ -139,7 +140,8 @@ def propagate(edges: Edges, states: Tensor, layout: Layout) -> Tensor:
     count = states.shape[1]
     grid = layout.pad(states).transpose(1, 2).flatten(0, 1)  # (B M, T, g)
     within = (edges.within @ grid).unflatten(0, (-1, count)).transpose(1, 2)  # (B, T, M, g)
-    return layout.unpad(within) + edges.across @ states
+    across = (edges.across[..., None] * states[:, None]).sum(dim=2)  # as a product, but fast for few modalities
+    return layout.unpad(within) + across
 
 
 class GCNII(nn.Module):
@@ -163,11 +165,11 @@ class GCNII(nn.Module):
         """(n, M, h) -> (n, M, g)."""
         config = self.config
         first = F.relu(self.enter(nodes))
-        state = F.dropout(first, config.dropout, self.training)
+        state = dropout(first, config.dropout, self.training)
         for depth, weight in enumerate(self.weights, start=1):
             theta = math.log(config.lam / depth + 1)
             message = propagate(edges, state, layout)
             mixed = (1 - config.alpha) * message + config.alpha * first
             state = F.relu(theta * (torch.cat([message, first], dim=2) @ weight) + (1 - theta) * mixed)
-            state = F.dropout(state, config.dropout, self.training)
+            state = dropout(state, config.dropout, self.training)
         return state

@@ -297,8 +297,8 @@ def load_bundle(folder: Path) -> Bundle:
             lengths=_under(arrays, "lengths."),
             ids=tuple(head["ids"]),
             source=head["source"], licence=head["licence"], notes=head["notes"],
+            fold=arrays.get("fold"),
             **{k: arrays[k] for k in ("labels", "split", "dialogue", "position", "speaker", "observed")},
-            **{k: arrays.get(k) for k in _OPTIONAL},
         )
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise InputError(str(folder), f"a damaged bundle ({error})", "what `mmlib data import` wrote",

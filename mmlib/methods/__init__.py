@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from torch import nn
-
 from mmlib.backbones import configure
 from mmlib.data.bundle import Task
 from mmlib.errors import unknown_name
 from mmlib.methods import balm, plain
+from mmlib.nn.backbone import Backbone
 
 METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "plain": (plain.Plain, plain.VARIANTS),
@@ -19,7 +18,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def build_method(name: str, variant: str, options: Iterable[tuple[str, Any]], backbone: nn.Module,
+def build_method(name: str, variant: str, options: Iterable[tuple[str, Any]], backbone: Backbone,
                  task: Task, dims: dict[str, int]) -> plain.Plain:
     """A method over a backbone: a named variant, with options that replace its fields.
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mmlib.data.bundle import Task
 from mmlib.errors import InputError, unknown_name
 from mmlib.methods.plain import Plain
-from mmlib.nn.backbone import Fused
+from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch
 from mmlib.nn.objectives import log_distribution, logit_residual, task_loss
 
@@ -176,13 +176,17 @@ class Balm(Plain):
 
     Config = BalmConfig
     config: BalmConfig
+    previous: Tensor
+    step: Tensor
+    share: Tensor
+    stale: Tensor
 
-    def __init__(self, backbone: nn.Module, task: Task, config: BalmConfig, dims: dict[str, int]) -> None:
+    def __init__(self, backbone: Backbone, task: Task, config: BalmConfig, dims: dict[str, int]) -> None:
         super().__init__(backbone, task, config, dims)
-        last: nn.Linear = backbone.prediction  # type: ignore[assignment]
+        last = backbone.prediction
         self.fcm = FeatureCalibration(dims, config.gate, config.descriptor) if config.fcm else None
         self.heads = nn.ModuleDict({
-            m: UnimodalHead(backbone.embedding_dim, last.in_features, last.out_features)  # type: ignore[arg-type]
+            m: UnimodalHead(backbone.embedding_dim, last.in_features, last.out_features)
             for m in self.modalities
         })
         count = len(self.modalities)
@@ -219,13 +223,13 @@ class Balm(Plain):
             self._add_stale_gradient()
         if self.keep_series:
             self._series["gradient_norm"] = torch.stack([
-                torch.stack([p.grad.norm() for p in self._encoder(m)]).norm() for m in self.modalities  # type: ignore[union-attr]
+                torch.stack([g.norm() for g in self._encoder_gradients(m)]).norm() for m in self.modalities
             ])
         if not self.config.distribution:
             return
         mu = self.config.rho * self.share
         for index, modality in enumerate(self.modalities):
-            gradients = [p.grad for p in self._encoder(modality) if p.grad is not None]
+            gradients = self._encoder_gradients(modality)
             torch._foreach_mul_(gradients, mu[index])
             if self.config.noise:
                 for gradient in gradients:
@@ -240,9 +244,8 @@ class Balm(Plain):
         """kl, cosine, mu and gradient_norm of the last step, each (M,), modalities alphabetical."""
         return self._series
 
-    def _encoder(self, modality: str) -> list[nn.Parameter]:
-        encoders: nn.ModuleDict = self.backbone.encoders  # type: ignore[assignment]
-        return list(encoders[modality].parameters())
+    def _encoder_gradients(self, modality: str) -> list[Tensor]:
+        return [p.grad for p in self.backbone.encoders[modality].parameters() if p.grad is not None]
 
     def _distance(self, logits: Tensor, heads: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
         multi = log_distribution(self.task, logits)
@@ -290,11 +293,12 @@ class Balm(Plain):
     @torch.no_grad()
     def _add_stale_gradient(self) -> None:
         """D3, D4: add the last step's gradient of |c cos(weights)|, then compute this step's for the next."""
-        last: nn.Linear = self.backbone.prediction  # type: ignore[assignment]
-        last.weight.grad.add_(self.stale, alpha=self.config.tau)  # type: ignore[union-attr]
+        last = self.backbone.prediction
+        assert last.weight.grad is not None
+        last.weight.grad.add_(self.stale, alpha=self.config.tau)
         slopes, weight = [], self._loss_weights()
         for index, modality in enumerate(self.modalities):
-            cosine, slope = cosine_slope(last.weight, self.heads[modality].prediction.weight)  # type: ignore[union-attr, arg-type]
+            cosine, slope = cosine_slope(last.weight, self.heads[modality].get_parameter("prediction.weight"))
             slopes.append(torch.sign(cosine * weight[index]) * weight[index] * slope)
         total = torch.stack(slopes)
         self.stale = total.sum(dim=0) if self.config.reduction == "sum-rho" else total.mean(dim=0)

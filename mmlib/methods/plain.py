@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from mmlib.data.bundle import Task
-from mmlib.nn.backbone import Fused
+from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch
 from mmlib.nn.objectives import task_loss
 
@@ -28,9 +29,10 @@ class Plain(nn.Module):
     of ``clipped()`` and steps. ``series`` is read after each step when a run keeps it.
     """
 
-    Config = PlainConfig
+    Config: type = PlainConfig
+    config: Any
 
-    def __init__(self, backbone: nn.Module, task: Task, config: object, dims: dict[str, int]) -> None:
+    def __init__(self, backbone: Backbone, task: Task, config: object, dims: dict[str, int]) -> None:
         super().__init__()
         self.backbone = backbone
         self.task = task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ class Fused(NamedTuple):
     logits: Tensor
 
 
-class Backbone(Protocol):
+class Backbone(nn.Module):
     """The hook: which parameters encode modality m, where z^m is, which layer predicts.
 
     encoders: modality to the module whose parameters are theta^phi^m.
@@ -35,6 +35,6 @@ class Backbone(Protocol):
     prediction: nn.Linear
     embedding_dim: int
 
-    def __call__(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
+    def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
         """Encode, fuse and predict; features[m] is (n, d_m), zero where the modality is missing."""
-        ...
+        raise NotImplementedError

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmlib.nn.batch import Layout
+from mmlib.nn.dropout import dropout
 
 
 class DialogueLSTM(nn.Module):
@@ -33,7 +33,7 @@ class DialogueLSTM(nn.Module):
             return self._over_padding(flat, layout, filler)
         for depth, (ahead, back) in enumerate(zip(self.ahead, self.back, strict=True)):
             if depth:
-                flat = F.dropout(flat, self.dropout, self.training)
+                flat = dropout(flat, self.dropout, self.training)
             first = layout.unpad(ahead(layout.pad(flat))[0])
             second = layout.unpad(back(layout.pad(flat.index_select(0, layout.turn)))[0])
             flat = torch.cat([first, second.index_select(0, layout.turn)], dim=1)
@@ -45,6 +45,6 @@ class DialogueLSTM(nn.Module):
             grid = torch.where(layout.exists[..., None], grid, filler)
         for depth, (ahead, back) in enumerate(zip(self.ahead, self.back, strict=True)):
             if depth:
-                grid = F.dropout(grid, self.dropout, self.training)
+                grid = dropout(grid, self.dropout, self.training)
             grid = torch.cat([ahead(grid)[0], back(grid.flip(1))[0].flip(1)], dim=2)
         return layout.unpad(grid)

@@ -16,6 +16,7 @@ from mmlib import masks as mask_laws
 from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import open_bundle
+from mmlib.errors import InputError
 from mmlib.fit import Fitted, fit, pick_device
 from mmlib.masks import Mask, audit, draw
 from mmlib.methods import build_method
@@ -44,6 +45,10 @@ def prepare(spec: RunSpec) -> Bundle:
     bundle = open_bundle(spec.data)
     if spec.fold is not None:
         bundle = bundle.with_fold(spec.fold)
+    for split in ("valid", "test"):
+        if bundle.task.kind == "score" and not bundle.labels[bundle.rows(split)].any():
+            raise InputError(f"bundle {bundle.name}, {split}", "scores of 0 alone", "some above or below 0",
+                             "The main metrics ask for the sign of scores that are not 0: split the data otherwise.")
     return bundle.only(spec.modalities) if spec.modalities else bundle
 
 
@@ -83,6 +88,10 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
 
 def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted, valid_mask: Mask,
              test_masks: dict[str, Mask]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    for outputs in (fitted.valid, *fitted.tests.values()):
+        if not np.isfinite(outputs).all():
+            raise FloatingPointError(f"training diverged: outputs are not finite from epoch "
+                                     f"{int(np.argmin(np.isfinite(outputs).all(axis=(1, 2))))}")
     task, truth = bundle.task, bundle.labels[bundle.rows("test")]
     valid = _curves(task, fitted.valid, bundle.labels[bundle.rows("valid")])
     tests = {name: _curves(task, outputs, truth) for name, outputs in fitted.tests.items()}

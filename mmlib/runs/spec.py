@@ -16,6 +16,7 @@ from mmlib.errors import InputError, unknown_name
 from mmlib.masks import Law, complete, law_from_json
 
 KEEP = ("weights", "embeddings", "series")
+DECIDING = ("masks", "metrics", "nn", "backbones", "methods", "fit")
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -126,36 +127,80 @@ def spec_from_json(data: Mapping[str, Any]) -> RunSpec:
 def numerics_version(method: str, backbone: str) -> str:
     """Hash of the code that decides a run's numbers: 8 hexadecimal digits.
 
-    The modules are masks, metrics, nn, the backbone, the method, its base and fit, without docstrings and
-    comments, so a change of words changes no version.
+    The modules are fit, the method, the backbone, and what these import of masks, metrics, nn, backbones and
+    methods; a new layer or method that a run does not use leaves its version alone. Docstrings, comments and type
+    annotations do not count.
     """
-    package = Path(__file__).resolve().parent.parent
-    files = [package / "masks.py", package / "metrics.py", package / "fit.py",
-             *sorted((package / "nn").glob("*.py")),
-             *(package / folder / f"{name}.py" for folder, name in
-               (("backbones", backbone), ("methods", "plain"), ("methods", method)))]
     digest = hashlib.sha256()
-    for path in files:
-        if path.exists():
-            digest.update(code_without_words(path.read_text(encoding="utf-8")).encode())
+    for name in sorted(numerics_modules(method, backbone)):
+        digest.update(f"{name} {code_without_words(_module(name).read_text(encoding='utf-8'))}".encode())
     return digest.hexdigest()[:8]
 
 
+def numerics_modules(method: str, backbone: str) -> set[str]:
+    """The modules, under mmlib, whose code the numerics version hashes."""
+    return _imported({"fit", f"methods.{method}", f"backbones.{backbone}"})
+
+
 def code_without_words(source: str) -> str:
-    """The syntax tree of Python source without docstrings; comments are not in it at all."""
+    """The syntax tree of Python source without docstrings and annotations; comments are not in it at all."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and body:
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and body:
             first = body[0]
             if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
                 node.body = body[1:] or [ast.Pass()]
-    return ast.dump(tree)
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant(None)
+    return _skeleton(tree)
+
+
+def _skeleton(node: Any) -> str:
+    """A syntax tree as text; fields that are empty are left out, since Python versions differ in those."""
+    if isinstance(node, ast.AST):
+        fields = [f"{k}={_skeleton(v)}" for k, v in ast.iter_fields(node) if v is not None and v != []]
+        return f"{type(node).__name__}({', '.join(fields)})"
+    return "[" + ", ".join(map(_skeleton, node)) + "]" if isinstance(node, list) else repr(node)
+
+
+def _imported(names: set[str]) -> set[str]:
+    """Those modules and, again and again, what they import of the folders that decide numbers."""
+    found: set[str] = set()
+    left = set(names)
+    while left:
+        name = left.pop()
+        if not _module(name).exists():
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(_module(name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mmlib."):
+                module = node.module.removeprefix("mmlib.")
+                candidates = {module, *(f"{module}.{alias.name}" for alias in node.names)}
+                left |= {c for c in candidates if c.split(".")[0] in DECIDING} - found
+    return found
+
+
+def _module(name: str) -> Path:
+    return Path(__file__).resolve().parent.parent / f"{name.replace('.', '/')}.py"
 
 
 def _without_data(content: dict[str, Any]) -> dict[str, Any]:
     parent = content["parent"] and _without_data(content["parent"])
-    return {key: value for key, value in content.items() if key != "data"} | {"parent": parent}
+    return {key: _plain(value) for key, value in content.items() if key != "data"} | {"parent": parent}
+
+
+def _plain(value: Any) -> Any:
+    """Whole numbers as floats all the way down: equal specs have equal text."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _pairs(value: Any) -> Options:

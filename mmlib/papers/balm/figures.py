@@ -25,7 +25,7 @@ def missing_rates(context: Context) -> Output:
     a little below 0.5 because no utterance may lose everything (A2).
     """
     bundle = context.bundle(context.main)
-    rates = {m: [] for m in bundle.modalities}
+    rates: dict[str, list[float]] = {m: [] for m in bundle.modalities}
     for seed in range(DRAWS):
         mask = draw(shared(0.5), bundle, "train", seed).utterance
         for index, modality in enumerate(bundle.modalities):

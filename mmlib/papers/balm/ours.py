@@ -90,7 +90,7 @@ def factor_effects(cells: pd.DataFrame) -> dict[str, stats.Comparison]:
     levels = (("paper", "released"), ("gradients", "weights"), ("no noise", "noise"))
     signs = {"|".join(level[i] for level, i in zip(levels, bits, strict=True)): np.array(bits) * 2 - 1
              for bits in itertools.product((0, 1), repeat=3)}
-    contrasts = {FACTORS[i]: (i,) for i in range(3)}
+    contrasts: dict[str, tuple[int, ...]] = {FACTORS[i]: (i,) for i in range(3)}
     contrasts |= {f"{FACTORS[i]} x {FACTORS[j]}": (i, j) for i, j in itertools.combinations(range(3), 2)}
     found = {}
     for name, which in contrasts.items():
@@ -127,7 +127,7 @@ def of_the_best(context: Context) -> Output:
         results = results.assign(share=100 * results["value"] / results["setting"].map(best).to_numpy(),
                                  best=results["setting"].map(best).to_numpy())
         names = [name for name, _ in runs.subsets(context, dataset)]
-        series = {row: [list(group[group["setting"] == s]["share"]) for s in names]
+        series = {str(row): [list(group[group["setting"] == s]["share"]) for s in names]
                   for row, group in results.groupby("row", sort=False)}
         figures.grouped_bars(axis, names, series, ylabel="accuracy, % of the best possible",
                              title=tables.shown(context, dataset), legend=False)

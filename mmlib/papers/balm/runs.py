@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmlib.data.catalog import is_twin
 from mmlib.masks import Law, complete, subset
@@ -64,7 +65,7 @@ def cells(context: Context, dataset: str, row: str, method: str, variant: str, r
     wanted = series or is_twin(context.reference(dataset))
     keep = ("series",) if wanted and rates == FOCUS and method == "balm" else ()
     chosen = tuple(sorted({**dict(TAU_RHO), **dict(options)}.items())) if method == "balm" else ()
-    schedule = {"optimizer": optimizer, "lr": 0.1} if optimizer == "sgd" else {}
+    schedule: dict[str, Any] = {"optimizer": optimizer, "lr": 0.1} if optimizer == "sgd" else {}
     specs = context.specs(dataset, method, variant, law, tests(context, dataset, law, rates), options=chosen,
                           keep=keep, grid=grid, **schedule)
     return [Cell(row, setting or label(rates), spec, "same") for spec in specs]
@@ -110,7 +111,7 @@ def factor_cells(context: Context, dataset: str) -> list[Cell]:
         for spatial in ("gradients", "weights"):
             for noise in (False, True):
                 # Where nothing differs from the printed method, the run is that of the tables.
-                changed = {"spatial": spatial} if spatial != "gradients" else {}
+                changed: dict[str, Any] = {"spatial": spatial} if spatial != "gradients" else {}
                 changed |= {"noise": True} if noise else {}
                 found += cells(context, dataset, f"{layout}|{spatial}|{'noise' if noise else 'no noise'}", "balm",
                                "paper", FOCUS, options=tuple(changed.items()), layout=layout)

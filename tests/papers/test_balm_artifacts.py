@@ -1,0 +1,181 @@
+"""BALM's artifacts: which runs they ask for, what they make of finished ones, and what they never show."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmlib import masks, paths
+from mmlib.data.catalog import open_bundle, open_twin
+from mmlib.errors import InputError
+from mmlib.papers import balm, regenerate
+from mmlib.papers.balm import ours, runs
+from mmlib.papers.context import Context
+from mmlib.papers.published import published
+from mmlib.runs.spec import Training
+
+SOME = ("table1", "table10", "paper-or-released", "what-the-protocol-buys", "of-the-best-possible", "fig5", "table7")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Path]:
+    """A smoke context whose runs for some artifacts are done and drawn, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("balm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMLIB_RUNS", str(folder / "runs"))
+        patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
+        context = balm.context("smoke")
+        report = regenerate.run(context, SOME, jobs=1)
+        report.raise_if_failed()
+        for name in SOME:
+            regenerate.draw(context, name)
+        regenerate.finish(context)
+    return context, folder / "figures"
+
+
+def entries(figures: Path) -> dict[str, dict[str, object]]:
+    return {e["id"]: e for e in json.loads((figures / "manifest.json").read_text())}
+
+
+def test_every_artifact_has_its_files_and_a_regenerated_entry(made: tuple[Context, Path]) -> None:
+    found = entries(made[1])
+    assert set(found) == set(SOME)
+    for entry in found.values():
+        assert entry["status"] == "regenerated" and entry["collection"] == "twins"
+        for file in entry["files"]:  # type: ignore[attr-defined]
+            assert (made[1].parent / file).stat().st_size > 0
+
+
+def test_a_cell_of_table_1_is_the_mean_over_seeds_of_the_stored_records(made: tuple[Context, Path]) -> None:
+    context, figures = made
+    numbers = pd.read_csv(figures / "twins" / "balm" / "table1-numbers.csv")
+    law = masks.imbalanced({"audio": 0.3, "text": 0.5, "vision": 0.7})
+    values = []
+    for record in context.store.records():
+        spec = record.spec
+        if spec.method == "plain" and spec.train_mask == law and "iemocap6" in spec.data:
+            values.append(record["selected"]["valid"]["metrics"]["same"]["accuracy"])
+    cell = numbers[(numbers["row"] == "MMGCN") & (numbers["setting"] == "0.3/0.5/0.7") & (numbers["metric"] == "accuracy")]
+    assert len(values) == 2
+    assert cell["mean"].item() == pytest.approx(np.mean(values))
+    assert cell["sd"].item() == pytest.approx(np.std(values, ddof=1))
+
+
+def test_no_published_number_stands_in_a_twins_table(made: tuple[Context, Path]) -> None:
+    known = published("balm", "table1")
+    known = known[(known["dataset"] == "iemocap") & (known["row"] == "MMDFN+BALM")]
+    text = (made[1] / "twins" / "balm" / "table1.md").read_text()
+    assert "MMDFN+BALM" in text and "not built yet" in text
+    row = next(line for line in text.splitlines() if line.startswith("| MMDFN+BALM"))
+    assert not any(f"{value:.2f}" in row for value in known["value"])
+    assert "paper:" not in text
+
+
+def test_the_setting_names_are_those_of_the_published_numbers() -> None:
+    assert {runs.label(r) for r in runs.SETTINGS} == set(published("balm", "table1")["setting"])
+    assert {runs.label(r) for r in runs.SEVERE} == set(published("balm", "table4")["setting"])
+
+
+def test_all_rows_of_a_table_share_masks_and_budget(made: tuple[Context, Path]) -> None:
+    context, _ = made
+    cells = runs.main_cells(context, "iemocap", [runs.FOCUS])
+    by_seed: dict[int, set[tuple[object, ...]]] = {}
+    for cell in cells:
+        record, _ = context.store.find(cell.spec, open_bundle(cell.spec.data).fingerprint)
+        assert record is not None
+        masks_drawn = json.dumps(record["masks"], sort_keys=True)
+        by_seed.setdefault(cell.spec.seed, set()).add((masks_drawn, cell.spec.training, cell.spec.backbone_options))
+    assert {len(group) for group in by_seed.values()} == {1}
+    assert len({json.dumps(sorted(map(str, g))) for g in by_seed.values()}) == 2  # seeds differ in masks
+
+
+def test_runs_that_two_artifacts_need_are_one_run() -> None:
+    context = balm.context("smoke")
+    chosen = regenerate.artifacts(context)
+    separate = sum(len(set(a.specs(context))) for a in chosen if not regenerate.lacks(context, a))
+    assert len(regenerate.specs(context, chosen)) < 0.6 * separate
+
+
+def test_factor_effects_are_the_coefficients_of_a_regression() -> None:
+    rng = np.random.default_rng(0)
+    levels = (("paper", "released"), ("gradients", "weights"), ("no noise", "noise"))
+    rows, design = [], []
+    for bits in itertools.product((0, 1), repeat=3):
+        rows.append("|".join(level[i] for level, i in zip(levels, bits, strict=True)))
+        a, b, c = (2 * bit - 1 for bit in bits)
+        design.append([1, a, b, c, a * b, a * c, b * c, a * b * c])
+    cells = pd.DataFrame(rng.normal(60, 3, size=(5, 8)), columns=rows)
+    effects = ours.factor_effects(cells)
+    solved = np.linalg.solve(np.array(design, float), cells.to_numpy().T)  # (8, seeds)
+    for index, name in enumerate(("masks", "spatial loss", "gradient noise", "masks x spatial loss",
+                                  "masks x gradient noise", "spatial loss x gradient noise"), start=1):
+        assert effects[name].difference == pytest.approx(2 * solved[index].mean())
+
+
+def test_the_eight_cells_differ_in_the_three_factors_alone() -> None:
+    context = balm.context("smoke")
+    cells = [c for c in runs.factor_cells(context, "iemocap") if c.spec.seed == 0 and c.spec.method == "balm"]
+    assert len({c.row for c in cells}) == 8
+    for cell in cells:
+        layout, spatial, noise = cell.row.split("|")
+        options = dict(cell.spec.options)
+        assert cell.spec.train_mask.layout == layout
+        assert options.get("spatial", "gradients") == spatial
+        assert options.get("noise", False) == (noise == "noise")
+        assert cell.spec.variant == "paper"
+
+
+def test_of_the_best_possible_divides_by_the_bayes_decision_on_the_same_utterances(made: tuple[Context, Path]) -> None:
+    context, figures = made
+    numbers = pd.read_csv(figures / "twins" / "balm" / "of-the-best-possible-numbers.csv")
+    twin = open_twin(context.reference("iemocap"))
+    rows = twin.bundle.rows("test")
+    observed = np.tile([False, True, False], (len(rows), 1))
+    best = 100 * (twin.bayes("test", observed).argmax(axis=1) == twin.bundle.labels[rows]).mean()
+    line = numbers[(numbers["dataset"] == "IEMOCAP twin") & (numbers["setting"] == "L")].iloc[0]
+    assert line["best"] == pytest.approx(best)
+    assert line["share"] == pytest.approx(100 * line["value"] / best)
+
+
+def test_selecting_on_test_never_lowers_the_selection_metric(made: tuple[Context, Path]) -> None:
+    for record in made[0].store.records():
+        for mask, chosen in record["selected"]["test"]["metrics"].items():
+            for other in ("valid", "last"):
+                assert chosen["weighted_f1"] >= record["selected"][other]["metrics"][mask]["weighted_f1"]
+
+
+def test_an_artifact_whose_data_are_absent_says_what_to_give(made: tuple[Context, Path], tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    context = balm.context("smoke", {"mosei": "twin:mosi@smoke"}, label="other")
+    output = regenerate.draw(context, "table1")
+    entry = json.loads((paths.figures() / "manifest.json").read_text())[0]
+    assert entry["status"] == "needs data" and "--data iemocap6=BUNDLE" in output.notes[0]
+
+
+def test_real_data_may_not_be_labelled_twins(tmp_path: Path) -> None:
+    from mmlib.data.bundle import save_bundle
+
+    folder = tmp_path / "mine"
+    save_bundle(open_twin("twin:mosei@tiny").bundle, folder)
+    with pytest.raises(InputError, match="Only embedded data"):
+        balm.context("smoke", {"mosei": str(folder)}, label="twins")
+
+
+def test_the_paper_profile_has_the_papers_schedule() -> None:
+    context = balm.context("paper", {"iemocap6": "twin:iemocap6@smoke", "mosei": "twin:mosei@smoke"}, label="x")
+    assert context.profile.training_for("iemocap") == Training(80, 16, 3e-4, 3e-5)
+    assert context.profile.training_for("mosei") == Training(25, 32, 1e-3, 3e-5)
+    assert context.profile.network == ()
+    config = published("balm", "table6")
+    for dataset in ("iemocap", "mosei"):
+        mine = config[config["dataset"] == dataset]
+        stated = {str(r["row"]): r["value"] for r in mine.to_dict("records")}
+        schedule = context.profile.training_for(dataset)
+        assert schedule.batch == stated["batch_dialogues"] and schedule.epochs == stated["epochs"]

@@ -1,0 +1,218 @@
+"""From a spec to its record: equal runs, what a run depends on, selections, parents."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmlib import fit as fit_module
+from mmlib import masks, metrics
+from mmlib.data.bundle import Bundle, Task, save_bundle
+from mmlib.errors import InputError
+from mmlib.fit import Fitted, predict
+from mmlib.nn.batch import to_device
+from mmlib.runs import execute as execute_module
+from mmlib.runs.execute import Outcome, build, execute, prepare
+from mmlib.runs.spec import RunSpec, Training
+
+Toy = Callable[..., Bundle]
+SIZES = (("hidden", 8), ("graph", 6), ("layers", 2))
+LAW = masks.imbalanced({"audio": 0.3, "text": 0.5, "vision": 0.6})
+TESTS = (("same", LAW), ("text", masks.subset(["text"])), ("all", masks.complete()))
+QUICK = Training(epochs=4, batch=3, lr=0.02)
+
+
+@pytest.fixture(autouse=True)
+def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute_module, "pick_device", lambda: torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def folder(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved bundle of 8 training, 4 validation and 4 test dialogues."""
+    return stored(toy(), tmp_path_factory.mktemp("bundles") / "toy")
+
+
+def stored(bundle: Bundle, folder: Path) -> Path:
+    save_bundle(bundle, folder)
+    return folder
+
+
+def spec(folder: Path, seed: int = 3, **fields: Any) -> RunSpec:
+    return RunSpec(str(folder), seed, **{"backbone_options": SIZES, "train_mask": LAW, "eval_masks": TESTS,
+                                         "training": QUICK, **fields})
+
+
+def content(outcome: Outcome) -> bytes:
+    arrays = b"".join(k.encode() + v.tobytes() for k, v in sorted(outcome.arrays.items()))
+    return json.dumps(outcome.record, sort_keys=True).encode() + arrays
+
+
+@pytest.mark.parametrize("method, variant", [("plain", "paper"), ("balm", "paper"), ("balm", "released")])
+def test_two_runs_of_one_spec_give_the_same_record_and_array_bytes(folder: Path, method: str, variant: str) -> None:
+    one = spec(folder, method=method, variant=variant, keep=("weights", "series"))
+    first = execute(one)
+    torch.manual_seed(123)
+    np.random.seed(321)
+    execute(spec(folder, seed=4))
+    assert content(execute(one)) == content(first)
+    assert content(execute(dataclasses.replace(one, seed=4))) != content(first)
+
+
+def test_another_process_with_another_hash_seed_gives_the_same_bytes(folder: Path) -> None:
+    one = spec(folder, method="balm", variant="released", keep=("weights",))
+    code = ("import json, sys, hashlib\n"
+            "from mmlib.runs.execute import execute\n"
+            "from mmlib.runs.spec import spec_from_json\n"
+            "o = execute(spec_from_json(json.loads(sys.argv[1])))\n"
+            "a = b''.join(k.encode() + v.tobytes() for k, v in sorted(o.arrays.items()))\n"
+            "print(hashlib.sha256(json.dumps(o.record, sort_keys=True).encode() + a).hexdigest())")
+    environment = {**os.environ, "PYTHONHASHSEED": "77", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(one.to_json())], capture_output=True, text=True,
+                          env=environment, cwd=Path(fit_module.__file__).parents[1], check=True)
+    assert done.stdout.strip() == hashlib.sha256(content(execute(one))).hexdigest()
+
+
+@pytest.mark.parametrize("method, variant", [("plain", "paper"), ("balm", "paper"), ("balm", "released")])
+def test_corrupting_every_test_feature_and_label_changes_no_trained_weight(
+        toy: Toy, folder: Path, tmp_path: Path, method: str, variant: str) -> None:
+    bundle = toy()
+    test = bundle.split == 2
+    features = {m: np.where(test[:, None], 100 - 7 * x, x) for m, x in bundle.features.items()}
+    labels = np.where(test, (bundle.labels + 1) % 3, bundle.labels)
+    spoilt = stored(dataclasses.replace(bundle, features=features, labels=labels), tmp_path / "spoilt")
+    clean, other = (execute(spec(f, method=method, variant=variant, keep=("weights",))) for f in (folder, spoilt))
+    weights = [k for k in clean.arrays if k.startswith("weights.")]
+    assert len(weights) > 20 and all(clean.arrays[k].tobytes() == other.arrays[k].tobytes() for k in weights)
+    assert clean.record["curves"]["loss"] == other.record["curves"]["loss"]
+    assert clean.record["curves"]["valid"] == other.record["curves"]["valid"]
+    assert clean.record["selected"]["valid"]["epoch"] == other.record["selected"]["valid"]["epoch"]
+    assert clean.record["curves"]["test"] != other.record["curves"]["test"]
+
+
+def test_equal_seeds_give_equal_initial_backbones_for_different_methods(folder: Path) -> None:
+    bundle = prepare(spec(folder))
+    made = [build(spec(folder, method=m, variant=v), bundle).backbone.state_dict()
+            for m, v in (("plain", "paper"), ("balm", "paper"), ("balm", "probe"), ("balm", "released"))]
+    assert all(torch.equal(made[0][k], other[k]) for other in made[1:] for k in made[0])
+    other = build(spec(folder, seed=4), bundle).backbone.state_dict()
+    assert not torch.equal(made[0]["prediction.weight"], other["prediction.weight"])
+
+
+def test_series_have_one_row_per_step_and_one_column_per_modality(folder: Path) -> None:
+    arrays = execute(spec(folder, method="balm", keep=("series",))).arrays
+    shapes = {k: v.shape for k, v in arrays.items() if k.startswith("series.")}
+    assert shapes == {f"series.{k}": (QUICK.epochs * 3, 3) for k in ("kl", "cosine", "mu", "gradient_norm")}
+    assert not any(k.startswith("series.") for k in execute(spec(folder, method="balm")).arrays)
+
+
+def one_hot(truth: np.ndarray, right: str) -> np.ndarray:
+    guess = truth if right == "all" else (truth + 1) % 3
+    if right == "half":
+        guess = np.where(np.arange(len(truth)) % 2, truth, guess)
+    return np.eye(3, dtype=np.float32)[guess]
+
+
+def test_each_rule_picks_its_epoch_the_first_of_equals(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = prepare(spec(folder))
+    truth = {s: bundle.labels[bundle.rows(s)] for s in ("valid", "test")}
+    course = {"same": ("all", "none", "half", "all"), "text": ("none", "half", "all", "none"), "all": ("none",) * 4}
+    tests = {name: np.stack([one_hot(truth["test"], right) for right in rights]) for name, rights in course.items()}
+    valid = np.stack([one_hot(truth["valid"], right) for right in ("none", "all", "all", "half")])
+    made = Fitted(loss=np.arange(4.0), valid=valid, tests=tests, series={}, weights={}, best_epoch=1)
+    monkeypatch.setattr(execute_module, "fit", lambda *_, **__: made)
+    outcome = execute(spec(folder))
+    picked = {rule: outcome.record["selected"][rule]["epoch"] for rule in ("valid", "test", "last")}
+    assert picked == {"valid": {"same": 1, "text": 1, "all": 1}, "test": {"same": 0, "text": 2, "all": 0},
+                      "last": {"same": 3, "text": 3, "all": 3}}
+    half = 100 * (np.arange(len(truth["test"])) % 2).mean()
+    expected = {("valid", "same"): 0, ("valid", "text"): half, ("test", "same"): 100, ("test", "text"): 100,
+                ("last", "same"): 100, ("last", "text"): 0}
+    for (rule, name), value in expected.items():
+        assert outcome.record["selected"][rule]["metrics"][name]["accuracy"] == pytest.approx(value)
+        predictions = outcome.arrays[f"predictions.{rule}.{name}"]
+        assert np.array_equal(predictions, made.tests[name][picked[rule][name]])
+
+
+@pytest.mark.parametrize("task", [Task("classes", ("a", "b", "c")), Task("score", range=(-3.0, 3.0)),
+                                  Task("binaries", ("joy", "fear"))], ids=lambda task: task.kind)
+def test_a_records_curves_picks_metrics_and_predictions_agree(toy: Toy, tmp_path: Path, task: Task) -> None:
+    folder = stored(toy((4, 5, 6, 4) * 4, task=task), tmp_path / "toy")
+    outcome, bundle = execute(spec(folder)), prepare(spec(folder))
+    record, truth = outcome.record, bundle.labels[bundle.rows("test")]
+    assert json.loads(json.dumps(record)) == record
+    curves = record["curves"]
+    assert len(curves["loss"]) == QUICK.epochs and curves["loss"][-1] < curves["loss"][0]
+    for name, _ in TESTS:
+        f1 = curves["test"][name]["weighted_f1"]
+        best = max(range(QUICK.epochs), key=lambda e: curves["valid"]["weighted_f1"][e])
+        epochs = {"valid": best, "test": max(range(QUICK.epochs), key=f1.__getitem__), "last": QUICK.epochs - 1}
+        for rule, epoch in epochs.items():
+            assert record["selected"][rule]["epoch"][name] == epoch
+            found = record["selected"][rule]["metrics"][name]
+            assert found["weighted_f1"] == f1[epoch] and found["accuracy"] == curves["test"][name]["accuracy"][epoch]
+            assert found == metrics.all_metrics(task, outcome.arrays[f"predictions.{rule}.{name}"], truth)
+
+
+def test_a_record_names_its_masks_and_their_realised_rates(folder: Path) -> None:
+    record, bundle = execute(spec(folder)).record, prepare(spec(folder))
+    drawn = {name: masks.draw(law, bundle, "test", 3) for name, law in TESTS}
+    drawn["valid"] = masks.draw(LAW, bundle, "valid", 3)
+    assert record["masks"] == {(k if k == "valid" else f"test.{k}"): m.fingerprint for k, m in drawn.items()}
+    for row in record["rates"]:
+        index = bundle.modalities.index(row["modality"])
+        assert row["realised"] == pytest.approx(1 - drawn[row["mask"]].utterance[:, index].mean())
+    assert len(record["rates"]) == 4 * 3 and record["id"].startswith(spec(folder).key(bundle.fingerprint))
+
+
+def test_kept_weights_are_those_of_the_epoch_that_validation_picks(folder: Path) -> None:
+    one = spec(folder, seed=5, method="balm", keep=("weights",), training=dataclasses.replace(QUICK, epochs=6, lr=0.2))
+    outcome, bundle = execute(one), prepare(one)
+    method = build(dataclasses.replace(one, seed=99), bundle)
+    kept = {k: torch.from_numpy(v) for k, v in outcome.arrays.items() if k.startswith("weights.")}
+    method.load_state_dict({k.removeprefix("weights."): v for k, v in kept.items()}, strict=True)
+    for name, law in TESTS:
+        resident = to_device(bundle, "test", masks.draw(law, bundle, "test", 5), "cpu")
+        outputs = predict(method, fit_module.evaluation_batches(resident)).numpy()
+        assert np.array_equal(outputs, outcome.arrays[f"predictions.valid.{name}"])
+    assert outcome.record["selected"]["valid"]["epoch"]["same"] != 5  # so the last epoch's would have failed above
+
+
+def test_a_child_starts_from_its_parents_weights(folder: Path) -> None:
+    parent = spec(folder, keep=("weights",))
+    still = dataclasses.replace(QUICK, epochs=1, lr=0.0)
+    first = execute(parent)
+    child = execute(dataclasses.replace(parent, seed=8, parent=parent, training=still), first.arrays)
+    alone = execute(dataclasses.replace(parent, seed=8, training=still))
+    for array in ("predictions.last.all", "predictions.last.text"):  # masks that know no seed
+        valid = array.replace("last", "valid")
+        assert np.array_equal(child.arrays[array], first.arrays[valid])
+        assert not np.array_equal(alone.arrays[array], first.arrays[valid])
+
+
+def test_a_parent_that_keeps_no_weights_is_refused(folder: Path) -> None:
+    parent = spec(folder)
+    with pytest.raises(InputError):
+        execute(dataclasses.replace(parent, parent=parent), execute(parent).arrays)
+
+
+def test_a_run_takes_only_its_modalities_and_its_fold(toy: Toy, tmp_path: Path) -> None:
+    bundle = toy((3, 4) * 6)
+    folder = stored(dataclasses.replace(bundle, fold=bundle.dialogue % 3), tmp_path / "folds")
+    made = prepare(spec(folder, modalities=("vision", "audio"), fold=2))
+    assert made.modalities == ("audio", "vision")
+    assert np.array_equal(made.split, np.array([1, 0, 2])[bundle.dialogue % 3])
+    record = execute(spec(folder, modalities=("vision", "audio"), fold=2, train_mask=masks.shared(0.4),
+                          eval_masks=(("test", masks.complete()),))).record
+    assert {row["modality"] for row in record["rates"]} == {"audio", "vision"}

@@ -1,0 +1,87 @@
+"""The command line: what it prints, its exit codes, and that bad input changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmlib.cli import main
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store and a figures folder of the test's own."""
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+
+
+def test_list_names_every_artifact_and_its_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    from mmlib.papers.balm import ARTIFACTS
+
+    assert main(["run", "--list", "--profile", "smoke"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == [a.id for a in ARTIFACTS]
+    assert all("runs" in line for line in lines)
+
+
+def test_dry_run_counts_runs_and_starts_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["run", "--dry-run", "--artifact", "table3", "--profile", "smoke", "--jobs", "2"]) == 0
+    assert "8 runs, 8 still to do" in capsys.readouterr().out  # 2 rows x 2 data sets x 2 seeds
+    assert not (tmp_path / "figures").exists()
+
+
+def test_one_artifact_is_run_drawn_and_listed_and_a_second_call_reuses_it(
+        capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ["run", "--artifact", "table3", "--profile", "smoke", "--jobs", "1"]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out
+    assert "8 done" in first and "table3" in first and "regenerated" in first
+    assert (tmp_path / "figures" / "index.html").exists()
+    table = (tmp_path / "figures" / "twins" / "balm" / "table3.csv").read_bytes()
+    assert main(arguments) == 0
+    assert "8 reused, 0 done" in capsys.readouterr().out
+    assert (tmp_path / "figures" / "twins" / "balm" / "table3.csv").read_bytes() == table
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["run", "--profile", "quik"], "Did you mean 'quick'"),
+    (["run", "--paper", "balms"], "Did you mean 'balm'"),
+    (["run", "--artifact", "tabel1"], "Did you mean 'table1'"),
+    (["run", "--backbone", "mmgnc"], "Did you mean 'mmgcn'"),
+    (["run", "--data", "mosei"], "ROLE=BUNDLE"),
+    (["run", "--data", "mosey=x"], "Did you mean 'mosei'"),
+    (["run", "--data", "mosei=nowhere"], "bundle"),
+    (["run", "--data", "mosei=a", "--data", "mosei=b"], "twice"),
+    (["run", "--seeds", "-1"], "--seeds"),
+    (["run", "--jobs", "0"], "--jobs"),
+    (["run", "--executor", "dask:localhost"], "--executor"),
+    (["run", "--no-such-option"], "unrecognized arguments"),
+    (["run", "--prof", "smoke"], "unrecognized arguments"),
+    (["sweep", "--max-minutes", "-1", "--artifact", "table3", "--profile", "smoke"], "minutes"),
+    (["bench", "balm", "--backbone", "mmgnc"], "Did you mean 'mmgcn'"),
+    (["data", "check", "twin:iemocap7"], "Did you mean 'iemocap6'"),
+    (["nothing"], "invalid choice"),
+])
+def test_bad_options_exit_with_2_one_message_and_no_file(
+        arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert expected in message and "Traceback" not in message
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["sweep"], ["report"], ["doctor"], ["bench"], ["store"], ["data"],
+                                     ["data", "import"], ["data", "check"]])
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    assert "usage:" in capsys.readouterr().out
+
+
+def test_stores_are_merged_and_compared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["sweep", "--artifact", "table3", "--profile", "smoke", "--jobs", "1"]) == 0
+    capsys.readouterr()
+    assert main(["store", "merge", str(tmp_path / "copy"), str(tmp_path / "runs")]) == 0
+    assert "8 runs copied" in capsys.readouterr().out
+    assert main(["store", "compare", str(tmp_path / "copy"), str(tmp_path / "runs")]) == 0
+    assert capsys.readouterr().out.count("True") >= 8

@@ -1,0 +1,76 @@
+"""The code that README.md and docs/ show runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mmlib import masks
+from mmlib.data.catalog import open_bundle
+from mmlib.methods import build_method
+from mmlib.nn.batch import to_device
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shown_code(name: str) -> str:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return next(iter(re.findall(r"```python\n(.*?)```", text, flags=re.S)))
+
+
+def batch_and_bundle() -> tuple[Any, Any]:
+    bundle = open_bundle("twin:iemocap6@tiny")
+    return to_device(bundle, "train", masks.draw(masks.complete(), bundle, "train", 0), "cpu").batch([0, 1]), bundle
+
+
+def test_the_readmes_method_trains_and_is_twenty_lines() -> None:
+    source = shown_code("README.md")
+    assert len([line for line in source.splitlines() if line.strip() and not line.startswith("#")]) <= 20
+    space: dict[str, Any] = {"__name__": "shown"}
+    exec(source, space)
+    batch, bundle = batch_and_bundle()
+    from mmlib.backbones import build_backbone
+
+    torch.manual_seed(0)
+    backbone = build_backbone("mmgcn", bundle.dims, 6, 2, [("hidden", 8), ("graph", 4)])
+    method = space["Drop"](backbone, bundle.task, space["DropConfig"](share=0.0), bundle.dims)
+    plain = build_method("plain", "paper", (), backbone, bundle.task, bundle.dims)
+    method.eval(), plain.eval()
+    assert method.loss(batch).item() == pytest.approx(plain.loss(batch).item())
+    hidden = space["Drop"](backbone, bundle.task, space["DropConfig"](share=1.0), bundle.dims)
+    hidden.eval()
+    empty = backbone(batch, {m: torch.zeros_like(x) for m, x in batch.features.items()})
+    expected = torch.nn.functional.cross_entropy(empty.logits, batch.labels)
+    assert hidden.loss(batch).item() == pytest.approx(expected.item())
+
+
+def test_the_shown_backbone_carries_balm() -> None:
+    space: dict[str, Any] = {"__name__": "shown"}
+    exec(shown_code("docs/extend.md"), space)
+    batch, bundle = batch_and_bundle()
+    network = space["Concat"](bundle.dims, 6, bundle.speakers, space["ConcatConfig"](hidden=8))
+    method = build_method("balm", "paper", (), network, bundle.task, bundle.dims)
+    method.loss(batch).backward()
+    before = {m: [p.grad.clone() for p in network.encoders[m].parameters()] for m in bundle.modalities}
+    method.after_backward()
+    for index, modality in enumerate(bundle.modalities):
+        scale = method.config.rho * method.share[index]
+        for gradient, parameter in zip(before[modality], network.encoders[modality].parameters(), strict=True):
+            torch.testing.assert_close(parameter.grad, gradient * scale)
+
+
+def test_every_command_of_the_readme_is_one_that_the_parser_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    from mmlib.cli import build_parser
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = re.findall(r"^(?:\.venv/bin/mmlib|\./run_all\.sh)\s+(?!test\b)([^#\n]+)", text, flags=re.M)
+    assert len(commands) >= 8
+    for command in commands:
+        words = command.split()
+        words = words if words[0] in ("data", "doctor", "bench", "run", "sweep") else ["run", *words]
+        if "--help" not in words:
+            build_parser().parse_args(words)
