@@ -47,7 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="is this machine ready: one line per thing checked")
     doctor.set_defaults(run=_doctor)
     _add_data(commands)
-    running = commands.add_parser("run", help="the main job: runs, notebooks, figures (what run_all.sh calls)", allow_abbrev=False)
+    running = commands.add_parser("run", help="the main job: runs, notebooks, figures (what run_all.sh calls)",
+                                  allow_abbrev=False)
     _add_selection(running)
     running.add_argument("--list", action="store_true", help="list the artifacts and stop")
     running.add_argument("--update-notebooks", action="store_true",
@@ -57,7 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_selection(sweeping)
     sweeping.add_argument("--max-minutes", type=float, metavar="M", help="stop cleanly after so many minutes")
     sweeping.set_defaults(run=_sweep)
-    report = commands.add_parser("report", help="draw tables and figures from finished runs, without notebooks", allow_abbrev=False)
+    report = commands.add_parser("report", help="draw tables and figures from finished runs, without notebooks",
+                                 allow_abbrev=False)
     _add_selection(report)
     report.set_defaults(run=_report)
     store = commands.add_parser("store", help="compare or merge two stores of runs", allow_abbrev=False)

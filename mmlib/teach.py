@@ -23,11 +23,11 @@ def only_known(namespace: Mapping[str, Any], known: Iterable[str]) -> None:
     """
     names = set(known)
     for name, value in namespace.items():
-        if name.startswith("_") or name in _SHELL or name in names or callable(value) or hasattr(value, "__spec__"):
+        if name.startswith("_") or name in _SHELL | names or callable(value) or hasattr(value, "__spec__"):
             continue
         raise unknown_name("notebook parameter", name, names)
     for name in sorted(names - set(namespace)):
-        raise InputError("notebook parameters", f"no {name}", ", ".join(sorted(names)), "Give it in the first code cell.")
+        raise InputError("notebook parameters", f"no {name}", ", ".join(sorted(names)), "Give it in the first cell.")
 
 
 def cells_hash(notebook: Any) -> str:

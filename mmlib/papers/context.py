@@ -143,8 +143,9 @@ class Context:
         return pd.DataFrame(lines, columns=columns)
 
 
-def make_context(paper: str, roles: Mapping[str, str], *, profile_name: str = "quick", data: Mapping[str, str] | None = None,
-                 backbone: str = "mmgcn", label: str = "", seeds: int = 0, store: Store | None = None) -> Context:
+def make_context(paper: str, roles: Mapping[str, str], *, profile_name: str = "quick",
+                 data: Mapping[str, str] | None = None, backbone: str = "mmgcn", label: str = "", seeds: int = 0,
+                 store: Store | None = None) -> Context:
     """A checked context. Roles that ``data`` does not name are filled by twins, unless it names any.
 
     Raises:

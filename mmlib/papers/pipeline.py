@@ -42,7 +42,8 @@ def run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) ->
     return code
 
 
-def sweep_all(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None, max_minutes: float | None = None) -> int:
+def sweep_all(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None,
+              max_minutes: float | None = None) -> int:
     """All runs that the store lacks; 1 where some failed or were left."""
     specs = all_specs(contexts, wanted)
     if not specs:

@@ -36,6 +36,7 @@ class Profile:
 
 
 _SMALL = Training(epochs=12, batch=4, lr=1e-2)
+_GRID = ((0.1, 0.7, 1.3), (1.0, 1.4, 1.8))
 _LAPTOP = Training(epochs=25, batch=4, lr=1e-3)
 
 PROFILES: dict[str, Profile] = {
@@ -44,10 +45,11 @@ PROFILES: dict[str, Profile] = {
         (("graph", 8), ("hidden", 16)), (0.4,), (1.4, 1.8),
         "Smoke run: 2 epochs, 2 seeds, width 16, on the smallest twins; it shows only that everything runs."),
     "quick": Profile(
-        "quick", "quick", 3, 2, 2, {"default": _SMALL}, (("graph", 16), ("hidden", 32)), (0.1, 0.7, 1.3), (1.0, 1.4, 1.8),
-        "Reduced (quick): width 32, 12 epochs, batches of 4 dialogues, learning rate 0.01, 3 seeds (2 in grids), a 3 x 3 grid."),
+        "quick", "quick", 3, 2, 2, {"default": _SMALL}, (("graph", 16), ("hidden", 32)), *_GRID,
+        "Reduced (quick): width 32, 12 epochs, batches of 4 dialogues, learning rate 0.01, 3 seeds (2 in grids), "
+        "a 3 x 3 grid."),
     "laptop": Profile(
-        "laptop", "quick", 10, 5, 5, {"default": _LAPTOP}, (("graph", 32), ("hidden", 64)), (0.1, 0.7, 1.3), (1.0, 1.4, 1.8),
+        "laptop", "quick", 10, 5, 5, {"default": _LAPTOP}, (("graph", 32), ("hidden", 64)), *_GRID,
         "Reduced (laptop): width 64, 25 epochs, batches of 4 dialogues, learning rate 0.001."),
     "paper": Profile(
         "paper", "full", 10, 5, 10, {

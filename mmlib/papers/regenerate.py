@@ -13,7 +13,7 @@ from mmlib.data.catalog import is_twin
 from mmlib.errors import InputError, unknown_name
 from mmlib.papers import balm
 from mmlib.papers.context import Context
-from mmlib.report.artifact import Artifact, Entry, Made, Output, missing, update_manifest, write, write_records
+from mmlib.report.artifact import Artifact, Made, Output, missing, update_manifest, write, write_records
 from mmlib.report.dashboard import write_dashboard
 from mmlib.runs.compact import export_records
 from mmlib.runs.execute import SELECTIONS

@@ -150,21 +150,14 @@ def heatmap(ax: Axes, values: np.ndarray | pd.DataFrame, rows: Sequence[str] | N
         rows, columns = rows or [str(r) for r in values.index], columns or [str(c) for c in values.columns]
     grid = np.asarray(values, dtype=float)
     low, high = limits or (float(np.nanmin(grid)), float(np.nanmax(grid)))
+    import seaborn  # slow to import, and only heat maps need it
+
     with style():
-        image = ax.imshow(grid, cmap="cividis", aspect="auto", vmin=low, vmax=high)
-        for (i, j), value in np.ndenumerate(grid):
-            if math.isfinite(value):
-                dark = (value - low) < 0.55 * (high - low)
-                ax.text(j, i, f"{value:.{decimals}f}", ha="center", va="center", fontsize=7,
-                        color="white" if dark else "black")
-        ax.set_xticks(range(grid.shape[1]), columns or [str(j) for j in range(grid.shape[1])])
-        ax.set_yticks(range(grid.shape[0]), rows or [str(i) for i in range(grid.shape[0])])
+        seaborn.heatmap(grid, vmin=low, vmax=high, cmap="cividis", annot=True, fmt=f".{decimals}f",
+                        annot_kws={"fontsize": 7}, cbar_kws={"label": label}, ax=ax,
+                        xticklabels=columns or "auto", yticklabels=rows or "auto")
         _finish(ax, xlabel, ylabel, title, None)
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        figure = ax.get_figure()
-        if figure is not None:
-            figure.colorbar(image, ax=ax, label=label).outline.set_visible(False)
+        ax.tick_params(length=0, rotation=0)
 
 
 def forest(ax: Axes, comparisons: Mapping[str, Comparison], *, margin: float = MARGIN, xlabel: str = "difference",

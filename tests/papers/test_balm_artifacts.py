@@ -60,7 +60,7 @@ def test_a_cell_of_table_1_is_the_mean_over_seeds_of_the_stored_records(made: tu
         spec = record.spec
         if spec.method == "plain" and spec.train_mask == law and "iemocap6" in spec.data:
             values.append(record["selected"]["valid"]["metrics"]["same"]["accuracy"])
-    cell = numbers[(numbers["row"] == "MMGCN") & (numbers["setting"] == "0.3/0.5/0.7") & (numbers["metric"] == "accuracy")]
+    cell = numbers.query("row == 'MMGCN' and setting == '0.3/0.5/0.7' and metric == 'accuracy'")
     assert len(values) == 2
     assert cell["mean"].item() == pytest.approx(np.mean(values))
     assert cell["sd"].item() == pytest.approx(np.std(values, ddof=1))

@@ -6,6 +6,7 @@ file ``mended`` exists, ``("do", "die once")`` and ``("do", "die")`` kill their 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -35,8 +36,15 @@ def specs(count: int, **fields: Any) -> list[RunSpec]:
     return [RunSpec(data="twin:fake", seed=seed, method="fake", backbone="fake", **fields) for seed in range(count)]
 
 
+def version(spec: RunSpec) -> str:
+    """What ``spec.numerics`` is where every method's own version is NUMERICS."""
+    if spec.parent is None:
+        return NUMERICS
+    return hashlib.sha256(f"{NUMERICS} {version(spec.parent)}".encode()).hexdigest()[:8]
+
+
 def run_id(spec: RunSpec) -> str:
-    return f"{spec.key(FINGERPRINT)}-{NUMERICS}"
+    return f"{spec.key(FINGERPRINT)}-{version(spec)}"
 
 
 def fingerprint(reference: str) -> str:
@@ -53,7 +61,7 @@ def outcome(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None, n
     if spec.keep:
         arrays["weights.w"] = generator.normal(size=(3, 2)).astype(np.float32)
     record = {
-        "id": run_id(spec), "key": spec.key(FINGERPRINT), "numerics": NUMERICS, "fingerprint": FINGERPRINT,
+        "id": run_id(spec), "key": spec.key(FINGERPRINT), "numerics": version(spec), "fingerprint": FINGERPRINT,
         "spec": spec.to_json(), "status": "done", "masks": {"test": "00"}, "curves": curves,
         "selected": {"valid": {"epoch": 3, "acc": curves["valid"]["acc"][3], "inherited": inherited}},
     }

@@ -196,7 +196,7 @@ def test_a_sweep_that_meets_another_on_the_same_list_leaves_its_order(
 
 def test_killed_workers_lose_only_their_runs_and_a_run_that_kills_twice_is_failed(tmp_path: Path) -> None:
     store, plain = Store(tmp_path / "s"), specs(6)
-    once = specs(1, options=(("do", "die once"),))
+    once = specs(1, keep=("weights",), options=(("do", "die once"),))
     always = specs(1, options=(("do", "die"),), parent=once[0])  # a child, so that only one kills at a time
     report = run([*plain[:2], *once, *plain[2:4], *always, *plain[4:]], store, jobs=2)
     assert counts(report) == (8, 0, 7, 1, 0)
@@ -236,7 +236,7 @@ def test_parents_run_first_once_and_hand_on_their_arrays(tmp_path: Path) -> None
 
 
 def test_children_of_a_failed_parent_fail_with_it_and_run_when_it_is_mended(tmp_path: Path) -> None:
-    store, (parent,) = Store(tmp_path / "s"), specs(1, options=(("do", "raise"),))
+    store, (parent,) = Store(tmp_path / "s"), specs(1, keep=("weights",), options=(("do", "raise"),))
     children = specs(2, parent=parent)
     assert counts(run(children, store)) == (3, 0, 0, 3, 0)
     assert [name for name, _ in log(tmp_path)] == [run_id(parent)]

@@ -40,7 +40,8 @@ def missing_rates(context: Context) -> Output:
              f"{1 - quota.mean():.3f}; the rate after giving back one modality to empty utterances is "
              f"{0.5 - 0.5 ** count / count:.3f}. Eq. 2 predicts a deviation of {np.sqrt(0.25 / n):.3f}; measured "
              f"{np.mean([np.std(v, ddof=1) for v in rates.values()]):.3f}.",)
-    return Output(figure=figure, numbers=pd.DataFrame(rates).rename_axis("seed").reset_index(), notes=notes, rows_built=count)
+    numbers = pd.DataFrame(rates).rename_axis("seed").reset_index()
+    return Output(figure=figure, numbers=numbers, notes=notes, rows_built=count)
 
 
 def discrepancy_rows(context: Context, variants: Sequence[tuple[str, str]]) -> list[Cell]:
@@ -87,8 +88,8 @@ def discrepancies(variants: Callable[[Context], list[tuple[str, str]]]) -> tuple
         figures.shared_legend(figure, axes[0])
         for line in range(2):
             _share_limits(axes[line * len(wanted):(line + 1) * len(wanted)])
-        notes = (f"{tables.shown(context, context.main)} at (r_A, r_L, r_V) = {runs.label(runs.FOCUS)}; mean over the steps "
-                 "of an epoch; one light line per run, the mean drawn heavily.",
+        notes = (f"{tables.shown(context, context.main)} at (r_A, r_L, r_V) = {runs.label(runs.FOCUS)}; mean over the "
+                 "steps of an epoch; one light line per run, the mean drawn heavily.",
                  "KL is the unimodal prediction's divergence from the fused one (A6), measured by heads that see a "
                  "detached embedding.")
         return Output(figure=figure, numbers=pd.concat(numbers), notes=notes, rows_built=2 * len(wanted),

@@ -15,6 +15,7 @@ from mmlib.report.tables import mean_sd
 from mmlib.runs.execute import SELECTIONS
 
 FACTORS = ("masks", "spatial loss", "gradient noise")
+LEVELS = (("paper", "released"), ("gradients", "weights"), ("no noise", "noise"))
 
 
 def protocol_cells(context: Context) -> list[Cell]:
@@ -37,7 +38,8 @@ def protocol(context: Context) -> Output:
         for row in dict.fromkeys(chosen["row"]):
             line: dict[str, object] = {"setting": scope, "method": row}
             for selection in SELECTIONS:
-                line[f"selected on {selection}" if selection != "last" else "last epoch"] = mean_sd(table[row][selection])
+                name_of = f"selected on {selection}" if selection != "last" else "last epoch"
+                line[name_of] = mean_sd(table[row][selection])
             gap = stats.paired(table[row]["test"], table[row]["valid"])
             line["test - valid"] = f"{gap.difference:+.2f} [{gap.low:.2f}, {gap.high:.2f}]"
             for selection in SELECTIONS:
@@ -47,12 +49,13 @@ def protocol(context: Context) -> Output:
                     comparisons[f"{row}, {scope.split()[0]}, {selection}"] = lead
             lines.append(line)
     figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=0.6 + 0.26 * len(comparisons))
-    figures.forest(axes[0], comparisons, xlabel="difference in weighted F1 (points)", title=f"Lead over {name}, by selection")
+    figures.forest(axes[0], comparisons, xlabel="difference in weighted F1 (points)",
+                   title=f"Lead over {name}, by selection")
     notes = (f"{tables.shown(context, context.main)}, weighted F1. Selecting on test can only raise a number; what it "
              "adds is shown as 'test - valid', and whether it changes the comparison as the lead.",
              *tables.foreign_data_note(context, [context.main]))
-    return Output(table=pd.DataFrame(lines).fillna("-"), figure=figure, numbers=results, rows_built=len(lines), notes=notes,
-                  run_ids=tuple(results["run_id"].unique()) if "run_id" in results else ())
+    return Output(table=pd.DataFrame(lines).fillna("-"), figure=figure, numbers=results, rows_built=len(lines),
+                  notes=notes, run_ids=tuple(results["run_id"].unique()))
 
 
 def factors(context: Context) -> Output:
@@ -61,7 +64,7 @@ def factors(context: Context) -> Output:
     chosen = stats.average_folds(results[(results["metric"] == "weighted_f1") & (results["selection"] == "valid")])
     cells = chosen.pivot_table(index="seed", columns="row", values="value")
     lines = []
-    for layout, spatial, noise in itertools.product(("paper", "released"), ("gradients", "weights"), ("no noise", "noise")):
+    for layout, spatial, noise in itertools.product(*LEVELS):
         values, plain = cells[f"{layout}|{spatial}|{noise}"], cells[f"plain|{layout}"]
         lead = stats.paired(values, plain, comparisons=8)
         lines.append({"masks": layout, "spatial loss": spatial, "gradient noise": noise, "weighted F1": mean_sd(values),
@@ -69,13 +72,16 @@ def factors(context: Context) -> Output:
                       "verdict": lead.verdict})
     for layout in ("paper", "released"):
         lines.append({"masks": layout, "spatial loss": "plain backbone", "gradient noise": "-",
-                      "weighted F1": mean_sd(cells[f"plain|{layout}"]), "lead over plain, same masks": "-", "verdict": "-"})
+                      "weighted F1": mean_sd(cells[f"plain|{layout}"]), "lead over plain, same masks": "-",
+                      "verdict": "-"})
     effects = factor_effects(cells)
     figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=0.6 + 0.28 * len(effects))
     figures.forest(axes[0], effects, xlabel="effect on weighted F1 (points): released minus paper",
                    title="What each departure of the released code does")
-    notes = tuple(f"{name}: {e.difference:+.2f} [{e.low:.2f}, {e.high:.2f}], {e.verdict}." for name, e in effects.items())
-    where = f"{tables.shown(context, context.main)} at {runs.label(runs.FOCUS)}, {len(cells)} seeds, epoch chosen on validation."
+    notes = tuple(f"{name}: {e.difference:+.2f} [{e.low:.2f}, {e.high:.2f}], {e.verdict}."
+                  for name, e in effects.items())
+    where = (f"{tables.shown(context, context.main)} at {runs.label(runs.FOCUS)}, {len(cells)} seeds, "
+             "epoch chosen on validation.")
     hold = "Effects average over the other factors within a seed; their intervals hold together."
     return Output(table=pd.DataFrame(lines), figure=figure, numbers=chosen, rows_built=len(lines),
                   notes=(where, hold, *notes, *tables.foreign_data_note(context, [context.main])),
@@ -87,8 +93,7 @@ def factor_effects(cells: pd.DataFrame) -> dict[str, stats.Comparison]:
 
     A main effect is the mean over the four cells with the released level minus the mean over the other four.
     """
-    levels = (("paper", "released"), ("gradients", "weights"), ("no noise", "noise"))
-    signs = {"|".join(level[i] for level, i in zip(levels, bits, strict=True)): np.array(bits) * 2 - 1
+    signs = {"|".join(level[i] for level, i in zip(LEVELS, bits, strict=True)): np.array(bits) * 2 - 1
              for bits in itertools.product((0, 1), repeat=3)}
     contrasts: dict[str, tuple[int, ...]] = {FACTORS[i]: (i,) for i in range(3)}
     contrasts |= {f"{FACTORS[i]} x {FACTORS[j]}": (i, j) for i, j in itertools.combinations(range(3), 2)}

@@ -22,8 +22,8 @@ def theory(context: Context) -> Output:
     draw_norm_ratio(axes[0], data["ratio"])
     draw_coefficients(axes[1], data["mu"])
     held = int(table["holds"].eq("yes").sum())
-    notes = (f"{held} of {len(table)} measured values agree with what the supplement says, within four standard errors; "
-             "each row names its condition.",
+    notes = (f"{held} of {len(table)} measured values agree with what the supplement says, within four standard "
+             "errors; each row names its condition.",
              "Measured on twins and small networks with fixed seeds. 'error' is the standard error of 'measured'.",
              f"Right panel: coefficients beyond {CLIP} in size stand in the outermost bars.")
     return Output(table=_text(table), figure=figure, numbers=table, rows_built=len(table), notes=notes)
@@ -34,10 +34,11 @@ def draw_norm_ratio(axis: Axes, ratios: pd.DataFrame) -> None:
     curves = {str(state): group.set_index("batch")["ratio"] for state, group in ratios.groupby("state", sort=False)}
     batches = sorted(ratios["batch"].unique())
     figures.lines(axis, range(len(batches)), {s: c.loc[batches].to_numpy() for s, c in curves.items()},
-                  xlabel="utterances in a batch", ylabel="ratio of expected gradient norms",
+                  xlabel="utterances in a batch", ylabel="ratio of expected norms",
                   title="Corollary 1, text missing in 70 %")
     axis.set_xticks(range(len(batches)), [str(b) for b in batches])
-    for value, name in ((ratios["keep"].iloc[0], "1 - r (Eq. 33)"), (ratios["root"].iloc[0], "sqrt(1 - r), pure noise")):
+    for column, name in (("keep", "1 - r (Eq. 33)"), ("root", "sqrt(1 - r), pure noise")):
+        value = ratios[column].iloc[0]
         axis.axhline(value, color="black", linewidth=0.8, linestyle=(0, (4, 2)))
         axis.annotate(name, (len(batches) - 1, value), fontsize=7, ha="right", va="bottom")
 

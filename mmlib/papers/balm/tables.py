@@ -105,7 +105,8 @@ def best_possible(cells: Sequence[Cell]) -> pd.DataFrame | None:
         for metric in METRICS:
             value, exact = _bayes(spec.data, law, spec.seed, metric)
             lines.append({"setting": setting, "metric": metric, "value": value, "approximate": not exact})
-    return pd.DataFrame(lines).groupby(["setting", "metric"], as_index=False).agg({"value": "mean", "approximate": "max"})
+    grouped = pd.DataFrame(lines).groupby(["setting", "metric"], as_index=False)
+    return grouped.agg({"value": "mean", "approximate": "max"})
 
 
 @lru_cache(maxsize=4096)
@@ -169,7 +170,8 @@ def subset_average(context: Context) -> Output:
         paper = paper_numbers(context, "table3", dataset)
         known.append(paper.assign(setting=shown(context, dataset)))
     everything = pd.concat(parts, ignore_index=True)
-    numbers = tables.compare(everything, pd.concat(known), collection=context.collection, baselines=own_backbone(context))
+    numbers = tables.compare(everything, pd.concat(known), collection=context.collection,
+                             baselines=own_backbone(context))
     return Output(table=tables.layout(numbers), numbers=numbers, rows_built=tables.rows_built(numbers),
                   notes=(*tables.remarks(numbers), *foreign_data_note(context, context.datasets)),
                   run_ids=tuple(everything["run_id"].unique()))
@@ -217,11 +219,11 @@ def grid_table(context: Context) -> Output:
     for name, frame in grid_frames(context).items():
         for tau, values in frame.iterrows():
             line: dict[str, Any] = {"configuration (r_A/r_L/r_V)": name, "tau": tau}
-            lines.append(line | {f"rho {rho}": "not built yet" if np.isnan(v) else f"{v:.2f}" for rho, v in values.items()})
+            lines.append(line | {f"rho {r}": "not built yet" if np.isnan(v) else f"{v:.2f}" for r, v in values.items()})
     spread = chosen.groupby(["setting"])["value"].std(ddof=1).mean()
     per_cell = chosen.groupby(["setting", "seed"]).ngroups // max(1, chosen["setting"].nunique())
     notes = (f"Weighted F1 on {shown(context, context.main)}, mean of {per_cell} seeds a cell.",
-             f"Between seeds of one cell the sd is {spread:.2f} on average: smaller differences in the grid say nothing.",
+             f"Between seeds of one cell the sd is {spread:.2f} on average: smaller differences say nothing.",
              *foreign_data_note(context, [context.main]))
     return Output(table=pd.DataFrame(lines), numbers=chosen, rows_built=len(lines), notes=notes,
                   run_ids=tuple(chosen["run_id"].unique()))

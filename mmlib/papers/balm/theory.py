@@ -360,15 +360,14 @@ def _step_norms(scale: float, schedule: Training, seed: int, steps: int) -> np.n
     with torch.random.fork_rng(devices=[]):
         method = _method("plain", bundle, seed)
         optimizer = make_optimizer(method, schedule)
-        encoder = list(method.backbone.encoders["audio"].parameters())  # type: ignore[index, union-attr]
+        encoder = list(method.backbone.encoders["audio"].parameters())
         for step in range(steps):
             first = (step * schedule.batch) % (train.dialogues - schedule.batch)
             batch = train.batch(range(first, first + schedule.batch))
             before = [p.detach().clone() for p in encoder]
             optimizer.zero_grad()
             method.loss(batch).backward()  # type: ignore[no-untyped-call]
-            for parameter in encoder:
-                parameter.grad.mul_(scale)
+            torch._foreach_mul_([p.grad for p in encoder if p.grad is not None], scale)
             optimizer.step()
             moved = [(p.detach() - b).norm() for p, b in zip(encoder, before, strict=True)]
             norms.append(float(torch.stack(moved).norm()))
