@@ -36,7 +36,7 @@ def run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) ->
                 regenerate.draw(context, artifact)
             regenerate.finish(context)
         else:
-            execute(context)
+            code = max(code, execute(context))
     summary(contexts)
     print(f"\n{time.perf_counter() - start:.0f} s. Open {_shown(paths.figures() / 'index.html')}")
     return code
@@ -66,10 +66,14 @@ def report(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
     return 0
 
 
-def execute(context: Context) -> Path:
-    """Run a paper's notebook headless with papermill; the executed copy stands beside the runs."""
+def execute(context: Context) -> int:
+    """Run a paper's notebook headless with papermill; the executed copy stands beside the runs.
+
+    Returns 0, or 1 where a cell failed; the copy then shows the cell and its error.
+    """
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     os.environ["MMLIB_HEADLESS"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     import papermill
 
     name = NOTEBOOKS[context.paper]
@@ -81,9 +85,15 @@ def execute(context: Context) -> Path:
         "profile": context.profile.name, "data": ",".join(f"{r}={d}" for r, d in given.items()),
         "backbone": context.backbone, "label": context.label, "seeds": context.seed_count,
     }
-    papermill.execute_notebook(paths.notebooks() / name, out, parameters, kernel_name="python3", progress_bar=False,
-                               cwd=paths.notebooks(), log_output=False)
-    return out
+    try:
+        papermill.execute_notebook(paths.notebooks() / name, out, parameters, kernel_name="python3",
+                                   progress_bar=False, cwd=paths.notebooks(), log_output=False,
+                                   extra_arguments=["--IPKernelApp.log_level=40"])
+    except papermill.PapermillExecutionError as error:
+        print(f"{name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\nLook at {_shown(out)}",
+              file=sys.stderr)
+        return 1
+    return 0
 
 
 def update_notebooks() -> int:

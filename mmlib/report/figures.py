@@ -209,10 +209,10 @@ def shared_legend(figure: Figure, ax: Axes, columns: int = 6) -> None:
 
 
 def show(output: Output, caption: str = "") -> None:
-    """Show a table or figure in a notebook, as it is written to ``figures/``; outside one, print the table."""
+    """Show a table in its reading form and a figure as it is written; outside a notebook, print the table."""
     text = ""
     if output.table is not None:
-        text = tables.to_markdown(output.table, caption, output.notes)
+        text = tables.for_reading(output.table, caption, output.notes)
     elif caption or output.notes:
         text = "\n\n".join([*([f"**{caption}**"] if caption else []), *(f"- {note}" for note in output.notes)])
     display, image, markdown = _notebook()

@@ -79,6 +79,44 @@ def to_markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
     return "\n\n".join(parts) + "\n"
 
 
+def for_reading(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) -> str:
+    """The table as a notebook shows it: per metric one line per setting and one column per method that was run.
+
+    A cell has the result, the paper's beside it where the data are the paper's, and below the difference to the own
+    plain network with its verdict. Intervals and all else are in the files of the artifact.
+    """
+    if not is_comparison(frame):
+        return to_markdown(frame, caption, notes)
+    parts = [f"**{_cell(caption)}**"] if caption else []
+    columns = [tuple(str(part) for part in column) for column in frame.columns]
+    for name in dict.fromkeys(column[1] for column in columns):
+        lines = [{"setting": setting, **_cells_of(frame, setting, name)}
+                 for setting in dict.fromkeys(column[0] for column in columns)]
+        parts += [f"*{_cell(name)} (%)*", _markdown(pd.DataFrame(lines).fillna(NOTHING))]
+    built = {method for name in dict.fromkeys(c[1] for c in columns) for s in dict.fromkeys(c[0] for c in columns)
+             for method in _cells_of(frame, s, name)}
+    lacking = [str(method) for method in frame.index if method not in built]
+    more = [f"{NOT_BUILT.capitalize()}: {', '.join(lacking)}."] if lacking else []
+    parts.append("\n".join(f"- {_cell(note)}" for note in (*more, *notes)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells_of(frame: pd.DataFrame, setting: str, name: str) -> dict[str, str]:
+    """Method to text of those that were run in a setting."""
+    found = {}
+    block = frame.xs((setting, name), axis=1, level=(0, 1))
+    for method, line in block.iterrows():
+        if line["ours"] in (NOTHING, NOT_BUILT):
+            continue
+        text = str(line["ours"])
+        if line.get("paper", NOTHING) != NOTHING:
+            text += f" (paper: {line['paper']})"
+        if line.get("verdict", NOTHING) != NOTHING:
+            text += f"<br>{line['against plain']} **{str(line['verdict']).split(' (')[0]}**"
+        found[str(method)] = text
+    return found
+
+
 def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
     """The table as LaTeX with booktabs; wide ones shrink to the page (needs booktabs and graphicx).
 

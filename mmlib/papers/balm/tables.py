@@ -40,7 +40,7 @@ def paper_numbers(context: Context, table: str, dataset: str, condition: str | N
     frame = published("balm", table)
     frame = frame[(frame["dataset"] == dataset) & frame["metric"].isin(METRICS)]
     if condition is not None:
-        frame = frame.assign(setting=frame["condition"])
+        frame = frame.assign(setting=frame["condition"])[frame["condition"] != "average"]
     frame = frame.assign(runs=np.where(frame["sd"].notna(), PAPER_RUNS, 1))
     if not context.is_papers(dataset):
         frame = frame.assign(value=np.nan, sd=np.nan)

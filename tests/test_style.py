@@ -1,0 +1,66 @@
+"""The house rules that a machine can hold: layers, lengths, docstrings."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent / "mmlib"
+MODULES = sorted(ROOT.rglob("*.py"))
+# Imports run only upward in this list; a folder's files may import one another.
+LAYERS = ("errors", "paths", "data", "masks", "metrics", "nn", "backbones", "methods", "fit", "runs", "report", "papers")
+LAST = len(LAYERS)
+
+
+def layer(module: str) -> int:
+    first = module.split(".")[0]
+    return LAYERS.index(first) if first in LAYERS else LAST
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_run_only_upward(path: Path) -> None:
+    here = layer(name_of(path))
+    # Notebooks' small helpers serve the papers' pipeline too.
+    allowed = {"teach"} if name_of(path) == "papers.pipeline" else set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mmlib":
+            names = [node.module.removeprefix("mmlib.")] if node.module != "mmlib" else [a.name for a in node.names]
+            for name in names:
+                assert layer(name) <= here or name in allowed, f"{name_of(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_and_functions_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            length = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+            assert length <= 40, f"{node.name}: {length} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_everything_public_has_a_docstring_and_types(path: Path) -> None:
+    module = tree(path)
+    assert ast.get_docstring(module), path
+    classes = [n for n in module.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
+    scopes: list[ast.Module | ast.ClassDef] = [module, *classes]
+    for scope in scopes:
+        for node in scope.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{path.name}: {node.name}"
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                stub = isinstance(scope, ast.ClassDef) and any(getattr(b, "id", "") == "Protocol" for b in scope.bases)
+                assert stub or ast.get_docstring(node), f"{path.name}: {node.name}"
+                given = [a for a in node.args.args if a.arg not in ("self", "cls")]
+                assert node.returns is not None and all(a.annotation for a in given), f"{path.name}: {node.name}"
