@@ -20,7 +20,7 @@ from mmlib.runs.execute import SELECTIONS
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import SweepReport, sweep
 
-PART = 400
+PART = 300
 PAPERS: dict[str, ModuleType] = {"balm": balm}
 
 

@@ -28,7 +28,7 @@ def export_records(store: Store, path: Path, *, ids: Sequence[str] | None = None
                    arrays: Sequence[str] = ("predictions.",)) -> int:
     """Write ``records.jsonl.gz``, small enough to be committed; how many records it holds.
 
-    Curves are rounded to six significant digits, arrays are float16, and an array that equals an
+    Curves are those of the main test mask, with four digits; arrays are float16, and an array that equals an
     earlier one of its run (two selections that picked the same epoch) is a reference to it. The
     same store gives the same bytes.
 
@@ -89,7 +89,7 @@ def import_records(store: Store, path: Path) -> int:
 def _to_lines(record: Record, arrays: Mapping[str, np.ndarray],
               prefixes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
     content = {k: v for k, v in record.content.items() if k != "imported"}
-    content["curves"] = _rounded(content.get("curves", {}))
+    content["curves"] = _main_curves(content)
     carried: dict[str, Any] = {}
     seen: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     for name in sorted(n for n in arrays if n.startswith(prefixes)):
@@ -118,9 +118,16 @@ def _from_lines(line: Mapping[str, Any], carried: Mapping[str, Any]) -> tuple[di
     return record, arrays
 
 
+def _main_curves(content: Mapping[str, Any]) -> Any:
+    """The curves with four digits; of test, those under the run's main mask."""
+    curves, main = content.get("curves", {}), content["spec"]["eval_masks"][0][0]
+    tests = {name: curve for name, curve in curves.get("test", {}).items() if name == main}
+    return _rounded({**curves, "test": tests})
+
+
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
-        return float(f"{value:.6g}")
+        return float(f"{value:.4g}")
     if isinstance(value, dict):
         return {name: _rounded(part) for name, part in value.items()}
     return [_rounded(part) for part in value] if isinstance(value, list) else value

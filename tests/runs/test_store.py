@@ -146,7 +146,7 @@ def test_export_and_import_keep_metrics_exactly_and_predictions_to_half_precisio
         assert ours is not None and theirs is not None and theirs.imported and not ours.imported
         assert {k: ours[k] for k in ours.content if k != "curves"} == {
             k: theirs[k] for k in theirs.content if k not in ("curves", "imported")}
-        np.testing.assert_allclose(theirs["curves"]["valid"]["acc"], ours["curves"]["valid"]["acc"], rtol=5e-6)
+        np.testing.assert_allclose(theirs["curves"]["valid"]["acc"], ours["curves"]["valid"]["acc"], rtol=5e-4)
         exact, half = store.arrays(name), back.arrays(name)
         assert exact.keys() == half.keys()
         for key, array in exact.items():

@@ -32,6 +32,7 @@ def protocol(context: Context) -> Output:
     results = stats.average_folds(results[results["metric"] == "weighted_f1"])
     name = runs.backbone_name(context)
     lines, comparisons = [], {}
+    family = 2 * (results["row"].nunique() - 1) * len(SELECTIONS)
     for scope, chosen in ((runs.label(runs.FOCUS), results[results["setting"] == runs.label(runs.FOCUS)]),
                           ("mean of the six settings", results[results["setting"] != "complete"])):
         table = chosen.groupby(["row", "selection", "seed"])["value"].mean()
@@ -44,7 +45,7 @@ def protocol(context: Context) -> Output:
             line["test - valid"] = f"{gap.difference:+.2f} [{gap.low:.2f}, {gap.high:.2f}]"
             for selection in SELECTIONS:
                 if row != name:
-                    lead = stats.paired(table[row][selection], table[name][selection])
+                    lead = stats.paired(table[row][selection], table[name][selection], comparisons=family)
                     line[f"lead over {name} ({selection})"] = f"{lead.difference:+.2f} {lead.verdict}"
                     comparisons[f"{row}, {scope.split()[0]}, {selection}"] = lead
             lines.append(line)
@@ -53,6 +54,7 @@ def protocol(context: Context) -> Output:
                    title=f"Lead over {name}, by selection")
     notes = (f"{tables.shown(context, context.main)}, weighted F1. Selecting on test can only raise a number; what it "
              "adds is shown as 'test - valid', and whether it changes the comparison as the lead.",
+             f"The {family} leads are paired by seed and their intervals hold together.",
              *tables.foreign_data_note(context, [context.main]))
     return Output(table=pd.DataFrame(lines).fillna("-"), figure=figure, numbers=results, rows_built=len(lines),
                   notes=notes, run_ids=tuple(results["run_id"].unique()))
