@@ -172,6 +172,22 @@ def render(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def readme_table(reports: list[dict[str, Any]]) -> str:
+    """The README's table of measured speeds, from what ``--json`` wrote on each machine."""
+    head = ["where", "method", "threads", "utterances/s", "s/epoch", "over the products' time", "memory MB", "idle"]
+    lines = [head, ["---"] * len(head)]
+    for report in reports:
+        here = report["machine"]
+        where = f"{here['device']} ({here['device_name']}), {here['cores']} cores, torch {here['torch']}"
+        lines += [[where, row["name"], str(row["threads"]), f"{row['utterances_per_second']:,.0f}",
+                   f"{row['epoch_seconds']:.2f}", f"{row['ratio']:.2f}", f"{row['memory_mb']:.0f}",
+                   f"{row['idle_percent']:.0f} %" if row.get("idle_percent") is not None else "-"]
+                  for row in report["rows"]]
+    if not any(report["machine"]["device"] == "cuda" for report in reports):
+        lines.append(["a GPU", "not measured yet: run `mmlib bench balm --device cuda`", *["-"] * (len(head) - 2)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def goals(rows: list[dict[str, Any]]) -> list[str]:
     """A line per goal and case of BALM as printed, at the size that the goals are for."""
     lines = []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,16 +25,23 @@ def shown_code(name: str) -> str:
     return next(iter(re.findall(r"```python\n(.*?)```", text, flags=re.S)))
 
 
+def run_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names that a file's first Python block defines, run as a module of its own."""
+    module = ModuleType("shown")
+    monkeypatch.setitem(sys.modules, "shown", module)
+    exec(shown_code(name), module.__dict__)
+    return module.__dict__
+
+
 def batch_and_bundle() -> tuple[Any, Any]:
     bundle = open_bundle("twin:iemocap6@tiny")
     return to_device(bundle, "train", masks.draw(masks.complete(), bundle, "train", 0), "cpu").batch([0, 1]), bundle
 
 
-def test_the_readmes_method_trains_and_is_twenty_lines() -> None:
+def test_the_readmes_method_trains_and_is_twenty_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     source = shown_code("README.md")
     assert len([line for line in source.splitlines() if line.strip() and not line.startswith("#")]) <= 20
-    space: dict[str, Any] = {"__name__": "shown"}
-    exec(source, space)
+    space = run_shown("README.md", monkeypatch)
     batch, bundle = batch_and_bundle()
     from mmlib.backbones import build_backbone
 
@@ -39,7 +49,8 @@ def test_the_readmes_method_trains_and_is_twenty_lines() -> None:
     backbone = build_backbone("mmgcn", bundle.dims, 6, 2, [("hidden", 8), ("graph", 4)])
     method = space["Drop"](backbone, bundle.task, space["DropConfig"](share=0.0), bundle.dims)
     plain = build_method("plain", "paper", (), backbone, bundle.task, bundle.dims)
-    method.eval(), plain.eval()
+    method.eval()
+    plain.eval()
     assert method.loss(batch).item() == pytest.approx(plain.loss(batch).item())
     hidden = space["Drop"](backbone, bundle.task, space["DropConfig"](share=1.0), bundle.dims)
     hidden.eval()
@@ -48,9 +59,8 @@ def test_the_readmes_method_trains_and_is_twenty_lines() -> None:
     assert hidden.loss(batch).item() == pytest.approx(expected.item())
 
 
-def test_the_shown_backbone_carries_balm() -> None:
-    space: dict[str, Any] = {"__name__": "shown"}
-    exec(shown_code("docs/extend.md"), space)
+def test_the_shown_backbone_carries_balm(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = run_shown("docs/extend.md", monkeypatch)
     batch, bundle = batch_and_bundle()
     network = space["Concat"](bundle.dims, 6, bundle.speakers, space["ConcatConfig"](hidden=8))
     method = build_method("balm", "paper", (), network, bundle.task, bundle.dims)
@@ -71,6 +81,14 @@ def test_every_command_of_the_readme_is_one_that_the_parser_knows(capsys: pytest
     assert len(commands) >= 8
     for command in commands:
         words = command.split()
-        words = words if words[0] in ("data", "doctor", "bench", "run", "sweep") else ["run", *words]
+        words = words if words and words[0] in ("data", "doctor", "bench", "run", "sweep") else ["run", *words]
         if "--help" not in words:
             build_parser().parse_args(words)
+
+
+def test_the_readmes_speeds_are_those_of_the_committed_measurements() -> None:
+    from mmlib.bench import readme_table
+
+    paths = sorted((ROOT / "docs" / "bench").glob("*.json"))
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    assert reports and readme_table(reports) in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mmlib import paths
@@ -77,6 +78,11 @@ class Context:
     def bundle(self, dataset: str) -> Bundle:
         """The bundle that stands for a data set."""
         return open_bundle(self.reference(dataset))
+
+    def has_dialogues(self, dataset: str) -> bool:
+        """Whether any dialogue has two utterances."""
+        bundle = self.bundle(dataset)
+        return len(np.unique(bundle.dialogue)) < len(bundle)
 
     @staticmethod
     def bundle_fingerprint(reference: str) -> str:

@@ -186,7 +186,7 @@ def csv_bytes(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
 
 
-def figure_bytes(figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib") -> bytes:
+def figure_bytes(figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib", dpi: int = DPI) -> bytes:
     """A figure as PNG or SVG without dates or random ids: equal figures give equal bytes.
 
     The layout is settled at the first call, since constrained layout moves a little with every drawing.
@@ -195,7 +195,7 @@ def figure_bytes(figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     with matplotlib.rc_context({"svg.hashsalt": salt}):
-        figure.savefig(target, format=kind, dpi=DPI, metadata={"Software": None} if kind == "png" else {"Date": None})
+        figure.savefig(target, format=kind, dpi=dpi, metadata={"Software": None} if kind == "png" else {"Date": None})
     return target.getvalue()
 
 

@@ -25,6 +25,7 @@ from mmlib.report.artifact import Output, figure_bytes
 from mmlib.report.stats import MARGIN, Comparison, summarise
 
 SINGLE, DOUBLE = 3.4, 7.0  # column widths in inches
+SCREEN_DPI = 110  # in a notebook, as wide as it is shown
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7F00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
@@ -220,7 +221,7 @@ def show(output: Output, caption: str = "") -> None:
         print(text)
         return
     if output.figure is not None:
-        display(image(data=figure_bytes(output.figure, "png"), format="png",
+        display(image(data=figure_bytes(output.figure, "png", dpi=SCREEN_DPI), format="png",
                       width=round(96 * output.figure.get_figwidth() * 1.3)))
     if text:
         display(markdown(text))

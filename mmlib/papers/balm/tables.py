@@ -83,6 +83,8 @@ def foreign_data_note(context: Context, datasets: Sequence[str]) -> tuple[str, .
             notes.append(f"{name}: synthetic data whose best possible result is known; not the paper's data set.")
         elif not context.is_papers(dataset):
             notes.append(f"{name} stands in for the paper's data set, so the paper's numbers are not shown beside it.")
+        if not context.has_dialogues(dataset):
+            notes.append(f"{name} has no dialogues: FCM averages over the batch (A4).")
         split = context.bundle(dataset).notes.get("split")
         if split:
             notes.append(f"{name}: {split}.")
