@@ -18,6 +18,7 @@ import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mmlib.errors import InputError
 from mmlib.report import tables
@@ -40,7 +41,7 @@ _RC: Any = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.axisbelow": True,
     "axes.grid": True, "grid.color": "#dddddd", "grid.linewidth": 0.5, "lines.linewidth": 1.4,
     "lines.markersize": 4, "patch.linewidth": 0.6, "hatch.linewidth": 0.5, "legend.frameon": False,
-    "figure.constrained_layout.use": True, "figure.constrained_layout.w_pad": 0.06,
+    "figure.constrained_layout.use": True, "figure.constrained_layout.w_pad": 0.1,
     "figure.facecolor": "white", "savefig.facecolor": "white",
     "image.cmap": "cividis", "axes.prop_cycle": cycler(color=PALETTE), "svg.fonttype": "path",
 }
@@ -101,6 +102,8 @@ def lines(ax: Axes, x: Sequence[float] | np.ndarray, series: Mapping[str, np.nda
                 ax.plot(x, curves.T, color=form["color"], alpha=0.25, linewidth=0.7)
             every = None if shown else max(1, len(x) // 6)
             ax.plot(x, _mean(curves), label=name, markevery=every, markerfacecolor="white", markeredgewidth=1.0, **form)
+        if all(float(value).is_integer() for value in x):
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         _finish(ax, xlabel, ylabel, title, "y")
         if legend and len(series) > 1:
             _legend(ax, list(series), title)

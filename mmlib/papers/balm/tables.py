@@ -101,7 +101,7 @@ def own_backbone(context: Context) -> dict[str, str]:
 def best_possible(cells: Sequence[Cell]) -> pd.DataFrame | None:
     """On twins, the best possible result of each setting, averaged over the masks of its runs."""
     lines = []
-    for setting, spec, law in {(c.setting, c.spec, dict(c.spec.eval_masks)[c.mask]) for c in cells}:
+    for setting, spec, law in dict.fromkeys((c.setting, c.spec, dict(c.spec.eval_masks)[c.mask]) for c in cells):
         if not is_twin(spec.data):
             return None
         for metric in METRICS:
