@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from mmlib import paths
-from mmlib.data.catalog import is_twin
+from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
 from mmlib.papers import balm
 from mmlib.papers.context import Context
@@ -98,9 +98,11 @@ def finish(context: Context) -> None:
 
 def _made(context: Context, artifact: Artifact, seconds: float) -> Made:
     needed = artifact.specs(context) if not lacks(context, artifact) else []
+    names = sorted({open_bundle(s.data).name for s in needed})
+    reduced = f"Data: {', '.join(names)}. {context.profile.reduced}".strip() if needed else ""
     prints = sorted({context.bundle_fingerprint(d) for d in context.data.values()})
     return Made(context.collection, context.profile.name, "valid", tuple(sorted({s.seed for s in needed})), seconds,
-                "+".join(prints), context.profile.reduced if needed else "")
+                "+".join(prints), reduced)
 
 
 def paper_module(name: str) -> Any:
