@@ -150,7 +150,7 @@ def test_no_file_names_this_machine_or_a_package_host() -> None:
                             check=True, capture_output=True, text=True).stdout.split("\0")
     # This checkout's own place and the usual homes of people and scratch files; a build of torch for one machine.
     places = "|".join(re.escape(str(place)) for place in (ROOT, ROOT.parent, Path.home()) if len(place.parts) > 1)
-    local = re.compile(rf"(?:^|[^A-Za-z0-9_.~-])(?:{places}|/(?:home|root|tmp|opt)(?=/))/|\d[+]cpu\b")
+    local = re.compile(rf"(?:^|[^A-Za-z0-9_.~-])(?:{places}|/(?:home|root|tmp|opt))/|\d[+]cpu\b")
     hosts = ("python" + "hosted.org", "pypi" + ".org")
     found = []
     for name in filter(None, listed):

@@ -17,11 +17,12 @@ from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
-from mmlib.fit import Fitted, fit, pick_device
+from mmlib.fit import Fitted, evaluation_batches, fit, pick_device
 from mmlib.masks import Mask, audit, draw
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
 from mmlib.metrics import SELECTION_METRIC, all_metrics, curve_metrics
+from mmlib.nn.batch import to_device
 from mmlib.runs.spec import RunSpec
 
 SELECTIONS = ("valid", "test", "last")
@@ -76,14 +77,36 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     device = pick_device()
     fitted = fit(method, bundle, lambda epoch: draw(law, bundle, "train", spec.seed, epoch), valid_mask, test_masks,
                  spec.training, spec.seed, resampled=law.resampled, keep_series="series" in spec.keep,
-                 keep_weights="weights" in spec.keep, device=device)
+                 keep_weights="weights" in spec.keep or "embeddings" in spec.keep, device=device)
     record, arrays = _results(spec, bundle, fitted, valid_mask, test_masks)
+    if "embeddings" in spec.keep:
+        method.load_state_dict(fitted.weights)
+        arrays |= embeddings(method, bundle, test_masks[spec.eval_masks[0][0]], device)
     record |= {"id": spec.run_id(whole.fingerprint), "key": spec.key(whole.fingerprint),
                "numerics": spec.numerics, "fingerprint": whole.fingerprint,
                "bundle": whole.name, "status": "done", "spec": spec.to_json(),
                "parameters": sum(p.numel() for p in method.parameters()),
                "backbone_parameters": sum(p.numel() for p in method.backbone.parameters())}
     return Outcome(record, arrays, _sidecar(time.perf_counter() - start, device))
+
+
+@torch.no_grad()
+def embeddings(method: Plain, bundle: Bundle, mask: Mask, device: torch.device) -> dict[str, np.ndarray]:
+    """What a method makes of the test utterances, rows in the order of ``bundle.rows("test")``.
+
+    ``embeddings.input.<m>`` (n, d_m): what the backbone gets, calibrated where the method calibrates (BALM Eq. 10);
+    ``embeddings.z.<m>`` (n, d_emb), Eq. 11; ``embeddings.hidden`` (n, d_h), Eq. 12.
+    """
+    method.eval()
+    parts: dict[str, list[torch.Tensor]] = {}
+    for batch in evaluation_batches(to_device(bundle, "test", mask, device)):
+        calibrate = getattr(method, "fcm", None)
+        inputs = calibrate(batch) if calibrate is not None else batch.features
+        fused = method.backbone(batch, inputs)
+        made = {f"input.{m}": x for m, x in inputs.items()} | {f"z.{m}": z for m, z in fused.z.items()}
+        for name, values in (made | {"hidden": fused.hidden}).items():
+            parts.setdefault(f"embeddings.{name}", []).append(values)
+    return {name: torch.cat(values).cpu().numpy() for name, values in parts.items()}
 
 
 def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted, valid_mask: Mask,
@@ -108,7 +131,8 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted, valid_mask: Mask,
             selected[selection]["metrics"][name] = all_metrics(task, outputs[epoch], truth)
             arrays[f"predictions.{selection}.{name}"] = outputs[epoch]
     arrays |= {f"series.{key}": value for key, value in fitted.series.items()}
-    arrays |= {f"weights.{key}": value.numpy() for key, value in fitted.weights.items()}
+    if "weights" in spec.keep:
+        arrays |= {f"weights.{key}": value.numpy() for key, value in fitted.weights.items()}
     rates = [{"mask": name, **row} for name, law, split, mask in _drawn(spec, valid_mask, test_masks)
              for row in audit(law, bundle, split, mask).to_dict("records")]
     record = {

@@ -216,3 +216,16 @@ def test_a_run_takes_only_its_modalities_and_its_fold(toy: Toy, tmp_path: Path) 
     record = execute(spec(folder, modalities=("vision", "audio"), fold=2, train_mask=masks.shared(0.4),
                           eval_masks=(("test", masks.complete()),))).record
     assert {row["modality"] for row in record["rates"]} == {"audio", "vision"}
+
+
+@pytest.mark.parametrize("method", ["plain", "balm"])
+def test_kept_embeddings_lead_to_the_predictions_that_validation_picks(folder: Path, method: str) -> None:
+    both = execute(spec(folder, method=method, keep=("embeddings", "weights"))).arrays
+    alone = execute(spec(folder, method=method, keep=("embeddings",))).arrays
+    assert not any(name.startswith("weights.") for name in alone)
+    weight, bias = (both[f"weights.backbone.prediction.{name}"] for name in ("weight", "bias"))
+    logits = alone["embeddings.hidden"].astype(float) @ weight.T + bias
+    np.testing.assert_allclose(logits, alone["predictions.valid.same"], atol=1e-5)
+    audio = both["weights.backbone.encoders.audio.linear.weight"]
+    z = alone["embeddings.input.audio"].astype(float) @ audio.T + both["weights.backbone.encoders.audio.linear.bias"]
+    np.testing.assert_allclose(z, alone["embeddings.z.audio"], atol=1e-5)
