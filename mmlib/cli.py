@@ -13,7 +13,6 @@ from typing import Any
 import mmlib
 from mmlib.errors import InputError, unknown_name
 
-PAPERS = ("balm",)
 EPILOG = """Start with `mmlib run --list` (what can be regenerated) or `mmlib doctor` (is this machine ready)."""
 
 
@@ -114,7 +113,7 @@ def _contexts(args: argparse.Namespace) -> list[Any]:
     if args.jobs is not None and args.jobs < 1:
         raise InputError("--jobs", str(args.jobs), "1 or more", "Correct it.")
     data = regenerate.parse_data(args.data)
-    names = [n for n in args.paper.split(",") if n] or list(PAPERS)
+    names = [n for n in args.paper.split(",") if n] or list(regenerate.PAPERS)
     found = [regenerate.paper_module(n).context(profile=args.profile, data=data, backbone=args.backbone,
                                                 label=args.label, seeds=args.seeds) for n in names]
     for context in found:

@@ -49,8 +49,7 @@ class Fitted:
     loss: (epochs,) mean training loss.
     valid: (epochs, n_valid, C) outputs; tests: mask name to (epochs, n_test, C).
     series: name to (steps, M), empty unless kept.
-    states: selection-independent: the last weights are in the method itself; ``weights`` holds
-        those of the epoch that validation picks.
+    weights: those of ``best_epoch``, which validation picks; empty unless kept. The last ones are in the method.
     """
 
     loss: np.ndarray

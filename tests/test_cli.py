@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,11 @@ def test_list_names_every_artifact_and_its_runs(capsys: pytest.CaptureFixture[st
 
 def test_dry_run_counts_runs_and_starts_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["run", "--dry-run", "--artifact", "table3", "--profile", "smoke", "--jobs", "2"]) == 0
-    assert "8 runs, 8 still to do" in capsys.readouterr().out  # 2 rows x 2 data sets x 2 seeds
+    # 2 rows x 2 data sets x 2 seeds, on twins one second each while the store knows no better.
+    assert "8 runs, 8 still to do, about 0.1 minutes with 2 at a time" in capsys.readouterr().out
+    assert main(["run", "--dry-run", "--profile", "smoke", "--jobs", "1"]) == 0
+    count, minutes = re.findall(r"(\d+) still to do, about ([\d.]+) minutes", capsys.readouterr().out)[0]
+    assert float(minutes) == pytest.approx(int(count) / 60, abs=0.051)
     assert not (tmp_path / "figures").exists()
 
 

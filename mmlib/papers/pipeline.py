@@ -118,9 +118,9 @@ def update_notebooks() -> int:
 def dry_run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) -> int:
     """Print how many runs are lacking and an estimate of the time."""
     specs = all_specs(contexts, wanted)
-    lacking, seconds = estimate(specs, contexts[0].store)
     count = jobs or os.cpu_count() or 1
-    print(f"{len(specs)} runs, {lacking} still to do, about {seconds / count / 60:.1f} minutes with {count} at a time")
+    lacking, seconds = estimate(specs, contexts[0].store, jobs=count)
+    print(f"{len(specs)} runs, {lacking} still to do, about {seconds / 60:.1f} minutes with {count} at a time")
     return 0
 
 

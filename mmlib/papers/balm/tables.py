@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlib.data.catalog import is_twin, open_bundle, open_twin
+from mmlib.data.catalog import is_twin, open_twin
 from mmlib.masks import Law, draw
 from mmlib.papers.balm import runs
 from mmlib.papers.context import Cell, Context
@@ -229,8 +229,3 @@ def grid_table(context: Context) -> Output:
              *foreign_data_note(context, [context.main]))
     return Output(table=pd.DataFrame(lines), numbers=chosen, rows_built=len(lines), notes=notes,
                   run_ids=tuple(chosen["run_id"].unique()))
-
-
-def open_fingerprints(context: Context) -> dict[str, str]:
-    """Fingerprint of each data set's bundle."""
-    return {d: open_bundle(context.reference(d)).fingerprint for d in context.datasets}

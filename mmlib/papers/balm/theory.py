@@ -58,12 +58,6 @@ def theory_table(seed: int = 0, quick: bool = True) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def figure_data(seed: int = 0, quick: bool = True) -> dict[str, pd.DataFrame]:
-    """The two panels: ``ratio`` as ``norm_ratios`` gives it, ``mu`` as ``modulation_series`` does."""
-    draws, seeds = (1000, range(seed, seed + 3)) if quick else (4000, range(seed, seed + 10))
-    return {"ratio": norm_ratios(seed, draws), "mu": modulation_series(seeds)}
-
-
 def lemma_holds(seed: int = 0) -> pd.DataFrame:
     """Eq. 32 under its assumptions: independent masks, one separate loss per observed modality; exact."""
     model, features, labels = tg.small_case("separable", DATA, seed)
