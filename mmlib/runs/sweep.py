@@ -207,6 +207,13 @@ class _Board:
         self.store.fail(task.run_id, task.spec, error)
         self.end(task, "failed", error)
 
+    def written(self, task: Task) -> bool:
+        """Whether a worker had written this run when it died before it could say so; then the run is done."""
+        whole = self.store.whole(task.run_id)
+        if whole:
+            self.end(task, "done")
+        return whole
+
     def settle(self, task: Task, future: Future[tuple[str, str]]) -> bool:
         """Take in a finished future; False where its worker died and nobody knows which run did it."""
         try:
@@ -253,11 +260,14 @@ def _retry(board: _Board, pool: Pool, suspects: Sequence[Task], deadline: float)
             return
         if not alone:
             pool.renew(1)
+        alone = board.written(task)
+        if alone:
+            continue
         future = pool.submit(task)
         if not _ended({future: task}, deadline):
             return
         alone = board.settle(task, future)
-        if not alone:
+        if not alone and not board.written(task):
             board.fail(task, "its worker process ended without a word, and again when the run was alone: "
                              "killed, out of memory perhaps, or crashed in native code")
     if board.ready:

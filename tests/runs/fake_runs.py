@@ -1,7 +1,8 @@
 """Runs that take milliseconds, for the tests of stores and sweeps; importable by spawned workers.
 
 What a fake run does besides follows from its spec's options: ``("do", "raise")`` raises until the
-file ``mended`` exists, ``("do", "die once")`` and ``("do", "die")`` kill their own process.
+file ``mended`` exists, ``("do", "die once")`` and ``("do", "die")`` kill their own process, and
+``("do", "write and die")`` does so between the writing of its record and the word to its parent.
 """
 
 from __future__ import annotations
@@ -75,6 +76,9 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
         file.write(f"{run_id(spec)} {os.getpid()}\n")
     if action == "raise" and not (folder / "mended").exists():
         raise ValueError("told to raise")
+    if action == "write and die":
+        Store(Path(os.environ["FAKE_FOLDER"]) / "s").put(outcome(spec, parent_arrays))
+        os.kill(os.getpid(), signal.SIGKILL)
     if action == "die" or (action == "die once" and not (folder / "died").exists()):
         (folder / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)

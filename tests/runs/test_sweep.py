@@ -209,6 +209,12 @@ def test_killed_workers_lose_only_their_runs_and_a_run_that_kills_twice_is_faile
         report.raise_if_failed()
 
 
+def test_a_run_whose_worker_dies_after_writing_it_is_done(tmp_path: Path) -> None:
+    store, wrote = Store(tmp_path / "s"), specs(1, options=(("do", "write and die"),))
+    report = run([*wrote, *specs(4)], store, jobs=2)
+    assert counts(report) == (5, 0, 5, 0, 0) and store.failures() == [] and store.has(run_id(wrote[0]))
+
+
 def test_a_run_that_raises_is_recorded_the_others_go_on_and_it_is_tried_again(tmp_path: Path) -> None:
     store, bad = Store(tmp_path / "s"), specs(2, options=(("do", "raise"),))
     report = run([bad[0], *specs(3), bad[1]], store)
