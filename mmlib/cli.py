@@ -61,10 +61,13 @@ def build_parser() -> argparse.ArgumentParser:
                                  allow_abbrev=False)
     _add_selection(report)
     report.set_defaults(run=_report)
-    store = commands.add_parser("store", help="compare or merge two stores of runs", allow_abbrev=False)
-    store.add_argument("action", choices=("compare", "merge"))
+    store = commands.add_parser("store", help="compare or merge two stores of runs, or adopt stale ones",
+                                allow_abbrev=False)
+    store.add_argument("action", choices=("compare", "merge", "adopt"))
     store.add_argument("first", metavar="STORE")
-    store.add_argument("second", metavar="STORE", help="merge copies what STORE 2 has into STORE 1")
+    store.add_argument("second", metavar="STORE", nargs="?", help="merge copies what STORE 2 has into STORE 1")
+    store.add_argument("--witnesses", type=int, default=1, metavar="N",
+                       help="adopt: stale runs of each group that are run again to show that nothing has changed")
     store.set_defaults(run=_store)
     _add_bench(commands)
     return parser
@@ -76,7 +79,8 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", action="append", default=[], metavar="ROLE=BUNDLE",
                         help="real data for a role, repeatable; roles that are not named are then left out")
     parser.add_argument("--artifact", default="", metavar="ID[,ID]", help="only these tables and figures")
-    parser.add_argument("--backbone", default="mmgcn", help="the network that the method plugs into")
+    parser.add_argument("--backbone", default="", metavar="NAME[,NAME]",
+                        help="networks that the method plugs into, the main one first (default: the paper's)")
     parser.add_argument("--seeds", type=int, default=0, metavar="N", help="paired seeds (default: the profile's)")
     parser.add_argument("--jobs", type=int, default=None, metavar="N", help="runs at a time (default: one per core)")
     parser.add_argument("--executor", default="local", metavar="local", help="where runs go; dask:ADDRESS is to come")
@@ -158,7 +162,16 @@ def _store(args: argparse.Namespace) -> int:
 
     from mmlib.runs.store import Store, compare
 
-    first, second = Store(Path(args.first)), Store(Path(args.second))
+    first = Store(Path(args.first))
+    if args.action == "adopt":
+        from mmlib.runs.adopt import adopt
+
+        groups = adopt(first, args.witnesses)
+        print(f"{sum(g.adopted for g in groups)} of {sum(g.stale for g in groups)} stale runs adopted")
+        return int(any(not g.equal for g in groups))
+    if args.second is None:
+        raise InputError(f"store {args.action}", "one store", "two", "Name the other.")
+    second = Store(Path(args.second))
     if args.action == "merge":
         print(f"{first.merge(second)} runs copied from {args.second} into {args.first}")
         return 0

@@ -78,7 +78,8 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[[int], Mask], valid_
     device = device or pick_device()
     method.to(device)
     method.keep_series = keep_series
-    train = to_device(bundle, "train", train_mask(0), device)
+    complete = method.backbone.needs_complete
+    train = to_device(bundle, "train", train_mask(0), device, complete)
     valid = evaluation_batches(to_device(bundle, "valid", valid_mask, device))
     tests = {name: evaluation_batches(to_device(bundle, "test", mask, device)) for name, mask in test_masks.items()}
     optimizer = make_optimizer(method, schedule)
@@ -91,7 +92,7 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[[int], Mask], valid_
     torch.manual_seed(seed)
     for epoch in range(schedule.epochs):
         if resampled and epoch:
-            train = to_device(bundle, "train", train_mask(epoch), device)
+            train = to_device(bundle, "train", train_mask(epoch), device, complete)
         losses.append(train_epoch(method, train, optimizer, schedule, seed, epoch, steps))
         valid_outputs.append(predict(method, valid))
         for name, batches in tests.items():

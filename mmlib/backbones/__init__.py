@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mmlib.backbones.gcnet import GCNet
+from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
-BACKBONES: dict[str, Any] = {"mmgcn": MMGCN}
+BACKBONES: dict[str, Any] = {"mmgcn": MMGCN, "gcnet": GCNet, "mmdfn": MMDFN}
 
 
 def build_backbone(name: str, dims: Mapping[str, int], outputs: int, speakers: int,

@@ -1,14 +1,11 @@
 """MMGCN: multimodal fusion by a deep graph convolution network (Hu et al., ACL 2021).
 
 As BALM's released code has it (ledger 6.1): one linear encoder per modality, a BiLSTM on text,
-a graph with one node per utterance and modality, GCNII layers, one linear head. The graph is kept
-as one block of weights per dialogue and modality plus the edges between modalities of one
-utterance, which gives the same numbers as a dense (M n, M n) adjacency at a tenth of its cost.
+a graph with one node per utterance and modality, GCNII layers, one linear head.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,9 +17,8 @@ from mmlib.errors import InputError, unknown_name
 from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch, Layout
 from mmlib.nn.dropout import dropout
-from mmlib.nn.recurrent import DialogueLSTM
-
-SHRINK = 0.99999
+from mmlib.nn.graph import GCNII, graph_edges
+from mmlib.nn.recurrent import DialogueRNN
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class MMGCN(Backbone):
         self.modalities = tuple(sorted(dims))
         self.encoders = nn.ModuleDict({m: Encoder(d, m in config.recurrent, config) for m, d in sorted(dims.items())})
         self.speaker = nn.Embedding(speakers, config.hidden)
-        self.graph = GCNII(config)
+        self.graph = GCNII(config.hidden, config.graph, config.layers, config.dropout, config.alpha, config.lam)
         self.embedding_dim = config.hidden
         self.prediction = nn.Linear(len(dims) * (config.hidden + config.graph), outputs)
 
@@ -96,80 +92,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.linear = nn.Linear(dim, config.hidden)
         half = config.hidden // 2
-        self.lstm = DialogueLSTM(config.hidden, half, 2, config.dropout, config.packed) if recurrent else None
+        self.lstm = DialogueRNN(config.hidden, half, 2, config.dropout, config.packed) if recurrent else None
 
     def forward(self, features: Tensor, layout: Layout) -> Tensor:
         """(n, d) -> (n, hidden)."""
         z: Tensor = self.linear(features)
         return self.lstm(z, layout, self.linear.bias) if self.lstm is not None else z
-
-
-@dataclass(frozen=True)
-class Edges:
-    """The normalised adjacency D^-1/2 A D^-1/2 in two parts.
-
-    within: (dialogues M, steps, steps), all pairs of one dialogue and modality, self included.
-    across: (n, M, M), the modalities of one utterance, zero on the diagonal.
-    """
-
-    within: Tensor
-    across: Tensor
-
-
-def graph_edges(nodes: Tensor, layout: Layout) -> Edges:
-    """Edge weights 1 - arccos(0.99999 cos) / pi, normalised by degree; nodes (n, M, h)."""
-    unit = F.normalize(nodes, dim=2)
-    count = nodes.shape[1]
-    grid = layout.pad(unit).transpose(1, 2).flatten(0, 1)  # (B M, T, h)
-    exists = layout.exists.repeat_interleave(count, dim=0)  # (B M, T)
-    within = _angular(grid @ grid.transpose(1, 2)) * (exists[:, :, None] & exists[:, None, :])
-    across = _angular(unit @ unit.transpose(1, 2)) * (1 - torch.eye(count, device=nodes.device))
-    inside = layout.unpad(within.sum(dim=2).unflatten(0, (-1, count)).transpose(1, 2))  # (n, M)
-    scale = (inside + across.sum(dim=2)).rsqrt()
-    padded_scale = layout.pad(scale).transpose(1, 2).flatten(0, 1)  # (B M, T)
-    return Edges(within * padded_scale[:, :, None] * padded_scale[:, None, :],
-                 across * scale[:, :, None] * scale[:, None, :])
-
-
-def _angular(cosine: Tensor) -> Tensor:
-    return 1 - torch.arccos(SHRINK * cosine) / math.pi
-
-
-def propagate(edges: Edges, states: Tensor, layout: Layout) -> Tensor:
-    """The normalised adjacency times the states, (n, M, g) -> (n, M, g)."""
-    count = states.shape[1]
-    grid = layout.pad(states).transpose(1, 2).flatten(0, 1)  # (B M, T, g)
-    within = (edges.within @ grid).unflatten(0, (-1, count)).transpose(1, 2)  # (B, T, M, g)
-    across = (edges.across[..., None] * states[:, None]).sum(dim=2)  # as a product, but fast for few modalities
-    return layout.unpad(within) + across
-
-
-class GCNII(nn.Module):
-    """Graph convolutions with an initial residual and an identity map (Chen et al., 2020; variant form).
-
-    H^l = ReLU(theta_l [A H; H^0] W_l + (1 - theta_l) ((1 - alpha) A H + alpha H^0)),
-    theta_l = ln(lambda / l + 1), with dropout before the first and after each layer.
-    """
-
-    def __init__(self, config: MMGCNConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.enter = nn.Linear(config.hidden, config.graph)
-        bound = 1 / math.sqrt(config.graph)
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(2 * config.graph, config.graph).uniform_(-bound, bound))
-            for _ in range(config.layers)
-        )
-
-    def forward(self, nodes: Tensor, edges: Edges, layout: Layout) -> Tensor:
-        """(n, M, h) -> (n, M, g)."""
-        config = self.config
-        first = F.relu(self.enter(nodes))
-        state = dropout(first, config.dropout, self.training)
-        for depth, weight in enumerate(self.weights, start=1):
-            theta = math.log(config.lam / depth + 1)
-            message = propagate(edges, state, layout)
-            mixed = (1 - config.alpha) * message + config.alpha * first
-            state = F.relu(theta * (torch.cat([message, first], dim=2) @ weight) + (1 - theta) * mixed)
-            state = dropout(state, config.dropout, self.training)
-        return state

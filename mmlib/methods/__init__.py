@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mmlib.backbones import configure
@@ -19,8 +19,10 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def build_method(name: str, variant: str, options: Iterable[tuple[str, Any]], backbone: Backbone,
-                 task: Task, dims: dict[str, int]) -> plain.Plain:
+                 task: Task, dims: dict[str, int], class_counts: Sequence[int] = ()) -> plain.Plain:
     """A method over a backbone: a named variant, with options that replace its fields.
+
+    class_counts: training utterances per class, for losses that weigh classes.
 
     Raises:
         InputError: an unknown name, variant or option, or a value out of range.
@@ -31,5 +33,5 @@ def build_method(name: str, variant: str, options: Iterable[tuple[str, Any]], ba
     if variant not in variants:
         raise unknown_name(f"{name} variant", variant, variants)
     chosen = configure(kind.Config, name, {**dataclasses.asdict(variants[variant]), **dict(options)}.items())
-    method: plain.Plain = kind(backbone, task, chosen, dims)
+    method: plain.Plain = kind(backbone, task, chosen, dims, class_counts)
     return method

@@ -11,7 +11,7 @@ is a field of ``BalmConfig`` that names its ledger row; ``VARIANTS`` holds the n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from mmlib.data.bundle import Task
 from mmlib.errors import InputError, unknown_name
-from mmlib.methods.plain import Plain
+from mmlib.methods.plain import Plain, PlainConfig
 from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch
-from mmlib.nn.objectives import log_distribution, logit_residual, task_loss
+from mmlib.nn.objectives import log_distribution
 
 EPSILON = 1e-8
+IN_LOSS = ("gradients", "aligned", "constant")  # spatial parts that are a term of this step's loss
 _CHOICES = {
     "gate": ("one-plus", "double"),
     "descriptor": ("dialogue", "batch"),
@@ -38,7 +39,7 @@ _CHOICES = {
 
 
 @dataclass(frozen=True)
-class BalmConfig:
+class BalmConfig(PlainConfig):
     """Every switch of BALM.
 
     tau, rho: weight of L_mod (Eq. 27) and intensity of the coefficients (Eq. 21); A20.
@@ -69,6 +70,7 @@ class BalmConfig:
     noise: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown_name(f"balm {name}", getattr(self, name), known)
@@ -181,8 +183,11 @@ class Balm(Plain):
     share: Tensor
     stale: Tensor
 
-    def __init__(self, backbone: Backbone, task: Task, config: BalmConfig, dims: dict[str, int]) -> None:
-        super().__init__(backbone, task, config, dims)
+    def __init__(self, backbone: Backbone, task: Task, config: BalmConfig, dims: dict[str, int],
+                 class_counts: Sequence[int] = ()) -> None:
+        super().__init__(backbone, task, config, dims, class_counts)
+        if len(dims) < 2 and config.distribution:
+            raise InputError("balm", "one modality", "two or more", "Eq. 21 would freeze it: take the variant 'fcm'.")
         last = backbone.prediction
         self.fcm = FeatureCalibration(dims, config.gate, config.descriptor) if config.fcm else None
         self.heads = nn.ModuleDict({
@@ -207,15 +212,17 @@ class Balm(Plain):
         """L_task + tau L_mod (Eq. 27) plus the heads' own losses (Eq. 18), which reach nothing else."""
         fused = self(batch)
         heads = {m: self.heads[m](fused.z[m].detach()) for m in self.modalities}
-        loss = task_loss(self.task, fused.logits, batch.labels)
-        loss = loss + sum(task_loss(self.task, logits, batch.labels) for _, logits in heads.values())
+        loss = self.fused_loss(batch, fused)
+        loss = loss + sum(self.task_loss(logits, batch.labels) for _, logits in heads.values())
         with torch.no_grad():
             distance = self._distance(fused.logits, heads)
             self.share = self._coefficients(distance)
+        if self.config.spatial not in IN_LOSS and not self.keep_series:
+            return loss
         cosines = self._gradient_cosines(fused, heads, batch.labels)
         if self.keep_series:
             self._series = {"kl": distance, "cosine": cosines.detach(), "mu": self.config.rho * self.share}
-        return loss + self._spatial_loss(cosines)
+        return loss + self._spatial_loss(cosines) if self.config.spatial in IN_LOSS else loss
 
     def after_backward(self) -> None:
         """Scale each encoder's gradient (Eq. 22), add noise where released (D6), keep L_mod's late gradient (D4)."""
@@ -223,13 +230,13 @@ class Balm(Plain):
             self._add_stale_gradient()
         if self.keep_series:
             self._series["gradient_norm"] = torch.stack([
-                torch.stack([g.norm() for g in self._encoder_gradients(m)]).norm() for m in self.modalities
+                torch.stack([g.norm() for g in self.backbone.encoder_gradients(m)]).norm() for m in self.modalities
             ])
         if not self.config.distribution:
             return
         mu = self.config.rho * self.share
         for index, modality in enumerate(self.modalities):
-            gradients = self._encoder_gradients(modality)
+            gradients = self.backbone.encoder_gradients(modality)
             torch._foreach_mul_(gradients, mu[index])
             if self.config.noise:
                 for gradient in gradients:
@@ -243,9 +250,6 @@ class Balm(Plain):
     def series(self) -> dict[str, Tensor]:
         """kl, cosine, mu and gradient_norm of the last step, each (M,), modalities alphabetical."""
         return self._series
-
-    def _encoder_gradients(self, modality: str) -> list[Tensor]:
-        return [p.grad for p in self.backbone.encoders[modality].parameters() if p.grad is not None]
 
     def _distance(self, logits: Tensor, heads: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
         multi = log_distribution(self.task, logits)
@@ -268,18 +272,16 @@ class Balm(Plain):
     def _gradient_cosines(self, fused: Fused, heads: Mapping[str, tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
         """Eq. 25 for every modality, (M,); the heads' gradients are constants (A12)."""
         with torch.set_grad_enabled(self.config.spatial in ("gradients", "aligned") and torch.is_grad_enabled()):
-            main = prediction_gradient(fused.hidden, logit_residual(self.task, fused.logits, labels)).flatten()
+            main = prediction_gradient(fused.hidden, self.task_loss.residual(fused.logits, labels)).flatten()
             with torch.no_grad():
                 own = torch.stack([
-                    prediction_gradient(hidden, logit_residual(self.task, logits, labels)).flatten()
+                    prediction_gradient(hidden, self.task_loss.residual(logits, labels)).flatten()
                     for hidden, logits in (heads[m] for m in self.modalities)
                 ])
             return F.cosine_similarity(own, main[None], dim=1)
 
     def _spatial_loss(self, cosines: Tensor) -> Tensor:
-        """tau L_mod (Eq. 26); zero where it carries no gradient in this step."""
-        if self.config.spatial not in ("gradients", "aligned", "constant"):
-            return cosines.new_zeros(())
+        """tau L_mod (Eq. 26)."""
         weight = self._loss_weights()
         terms = (cosines * weight).abs()
         if self.config.spatial == "aligned":

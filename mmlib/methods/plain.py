@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmlib.data.bundle import Task
+from mmlib.errors import InputError, unknown_name
 from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch
-from mmlib.nn.objectives import task_loss
+from mmlib.nn.objectives import TaskLoss
+
+WEIGHTINGS = ("none", "normalised", "unnormalised")
 
 
 @dataclass(frozen=True)
 class PlainConfig:
-    """No options."""
+    """The loss of a classification, which scores ignore.
+
+    focal: exponent of the focal factor. class_weights: the inverse of each class's share of the training
+    utterances; ``normalised`` divides a batch's loss by the sum of its weights (D13), ``unnormalised`` by
+    its size (D14).
+    """
+
+    focal: float = 0.0
+    class_weights: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.class_weights not in WEIGHTINGS:
+            raise unknown_name("class_weights", self.class_weights, WEIGHTINGS)
+        if not 0 <= self.focal < float("inf"):
+            raise InputError("focal", str(self.focal), "0 or more", "MM-DFN uses 0.5.")
 
 
 VARIANTS: dict[str, PlainConfig] = {"paper": PlainConfig()}
@@ -32,11 +50,13 @@ class Plain(nn.Module):
     Config: type = PlainConfig
     config: Any
 
-    def __init__(self, backbone: Backbone, task: Task, config: object, dims: dict[str, int]) -> None:
+    def __init__(self, backbone: Backbone, task: Task, config: Any, dims: dict[str, int],
+                 class_counts: Sequence[int] = ()) -> None:
         super().__init__()
         self.backbone = backbone
         self.task = task
         self.config = config
+        self.task_loss = _task_loss(task, config, class_counts)
         self.modalities = tuple(sorted(dims))
         self.keep_series = False
 
@@ -47,7 +67,13 @@ class Plain(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Scalar training loss of a batch (BALM Eq. 14)."""
-        return task_loss(self.task, self(batch).logits, batch.labels)
+        return self.fused_loss(batch, self(batch))
+
+    def fused_loss(self, batch: Batch, fused: Fused) -> Tensor:
+        """The task loss of the fused prediction, with what the backbone adds to it."""
+        loss: Tensor = self.task_loss(fused.logits, batch.labels)
+        extra = self.backbone.extra_loss(batch, fused)
+        return loss if extra is None else loss + extra
 
     def after_backward(self) -> None:
         """Change gradients before clipping and the step; nothing here."""
@@ -59,3 +85,15 @@ class Plain(nn.Module):
     def series(self) -> dict[str, Tensor]:
         """Quantities of the last step, each (M,), on the device."""
         return {}
+
+
+def _task_loss(task: Task, config: object, class_counts: Sequence[int]) -> TaskLoss:
+    if not isinstance(config, PlainConfig):  # a method of a reader's own
+        return TaskLoss(task)
+    if config.class_weights == "none" or task.kind != "classes":
+        return TaskLoss(task, config.focal)
+    if len(class_counts) != task.outputs or min(class_counts) < 1:
+        raise InputError("class_weights", f"the counts {tuple(class_counts)}", f"{task.outputs} counts above 0",
+                         "Give build_method the training utterances per class.")
+    counts = torch.tensor(class_counts, dtype=torch.float32)
+    return TaskLoss(task, config.focal, counts.sum() / counts, config.class_weights == "normalised")

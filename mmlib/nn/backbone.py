@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -23,18 +24,49 @@ class Fused(NamedTuple):
     logits: Tensor
 
 
+class Lazy(Mapping[str, Tensor]):
+    """Embeddings that are computed, all at once, when the first of them is asked for."""
+
+    def __init__(self, names: Sequence[str], make: Callable[[], Mapping[str, Tensor]]) -> None:
+        self.names, self.make = tuple(names), make
+
+    @cached_property
+    def made(self) -> Mapping[str, Tensor]:
+        """The embeddings by modality."""
+        return self.make()
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 class Backbone(nn.Module):
     """The hook: which parameters encode modality m, where z^m is, which layer predicts.
 
-    encoders: modality to the module whose parameters are theta^phi^m.
+    encoders: modality to the module whose parameters are theta^phi^m (or override ``encoder_gradients``).
     prediction: the last linear layer, F_pred.
     embedding_dim: d_emb, the width of every z^m.
+    needs_complete: whether ``extra_loss`` reads ``batch.complete``.
     """
 
     encoders: nn.ModuleDict
     prediction: nn.Linear
     embedding_dim: int
+    needs_complete: bool = False
 
     def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
         """Encode, fuse and predict; features[m] is (n, d_m), zero where the modality is missing."""
         raise NotImplementedError
+
+    def encoder_gradients(self, modality: str) -> list[Tensor]:
+        """The gradients of theta^phi^m after a backward pass, to be changed in place."""
+        return [p.grad for p in self.encoders[modality].parameters() if p.grad is not None]
+
+    def extra_loss(self, batch: Batch, fused: Fused) -> Tensor | None:
+        """What a backbone adds to the task loss; nothing here."""
+        return None

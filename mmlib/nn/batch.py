@@ -57,6 +57,7 @@ class Batch:
     features: modality to (n, d); zero where the modality is missing.
     observed: (n, M) bool, modalities in alphabetical order.
     labels, speaker: (n,).
+    complete: features before anything was hidden, in training only and only where a backbone asks for them.
     """
 
     features: dict[str, Tensor]
@@ -64,6 +65,7 @@ class Batch:
     labels: Tensor
     speaker: Tensor
     layout: Layout
+    complete: dict[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,6 +83,7 @@ class Resident:
     labels: Tensor
     speaker: Tensor
     starts: np.ndarray
+    complete: dict[str, Tensor] | None = None
 
     def batch(self, dialogues: Sequence[int] | np.ndarray) -> Batch:
         """The batch of some dialogues, by their number within the split."""
@@ -88,9 +91,10 @@ class Resident:
         device = self.labels.device
         rows = torch.from_numpy(np.concatenate(spans)).to(device)
         layout = make_layout([len(s) for s in spans], device)
+        complete = {m: x.index_select(0, rows) for m, x in self.complete.items()} if self.complete else None
         return Batch({m: x.index_select(0, rows) for m, x in self.features.items()},
                      self.observed.index_select(0, rows), self.labels.index_select(0, rows),
-                     self.speaker.index_select(0, rows), layout)
+                     self.speaker.index_select(0, rows), layout, complete)
 
     @property
     def dialogues(self) -> int:
@@ -109,13 +113,14 @@ def make_layout(lengths: Sequence[int], device: torch.device | str = "cpu") -> L
     return Layout(len(sizes), steps, *on_device)
 
 
-def to_device(bundle: Bundle, split: str, mask: Mask, device: torch.device | str) -> Resident:
+def to_device(bundle: Bundle, split: str, mask: Mask, device: torch.device | str, complete: bool = False) -> Resident:
     """Put one split on the device with what the mask hides set to zero (never multiplied: NaN stay out).
 
     Features may be (n, d) or (n, t, d); a frame mask hides frames as well.
+    complete: keep the features as they were beside that.
     """
     rows = bundle.rows(split)
-    features = {}
+    features, whole = {}, {}
     for index, modality in enumerate(bundle.modalities):
         values = torch.from_numpy(np.ascontiguousarray(bundle.features[modality][rows])).to(device)
         seen = torch.from_numpy(np.ascontiguousarray(mask.utterance[:, index])).to(device)
@@ -123,8 +128,9 @@ def to_device(bundle: Bundle, split: str, mask: Mask, device: torch.device | str
         if modality in mask.frames:
             seen = seen & torch.from_numpy(mask.frames[modality]).to(device)[..., None]
         features[modality] = torch.where(seen, values, torch.zeros((), dtype=values.dtype, device=device))
+        whole[modality] = values
     breaks = np.flatnonzero(np.diff(bundle.dialogue[rows])) + 1
     starts = np.concatenate([[0], breaks, [len(rows)]])
     return Resident(features, torch.from_numpy(mask.utterance).to(device),
                     torch.from_numpy(bundle.labels[rows]).to(device),
-                    torch.from_numpy(bundle.speaker[rows]).to(device), starts)
+                    torch.from_numpy(bundle.speaker[rows]).to(device), starts, whole if complete else None)

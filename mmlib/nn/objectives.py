@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmlib.data.bundle import Task
 
@@ -43,3 +43,43 @@ def log_distribution(task: Task, logits: Tensor) -> Tensor:
     if task.kind == "binaries":
         return logits.unflatten(1, (-1, 2)).log_softmax(dim=-1).flatten(0, 1)
     return logits.log_softmax(dim=-1)
+
+
+class TaskLoss(nn.Module):
+    """A task's loss, for classes with class weights and a focal factor where a backbone's recipe has them.
+
+    Mean over the batch of w_y (1 - p_y)^focal (-log p_y), the factor without gradient (ledger 8, A12).
+
+    weights: (C,) or none. normalised: divide by the sum of the weights instead of the batch's size.
+    """
+
+    weights: Tensor | None
+
+    def __init__(self, task: Task, focal: float = 0.0, weights: Tensor | None = None, normalised: bool = False) -> None:
+        super().__init__()
+        self.task, self.focal, self.normalised = task, focal, normalised
+        self.plain = task.kind != "classes" or (focal == 0 and weights is None)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Scalar loss of a batch; logits (n, C)."""
+        if self.plain:
+            return task_loss(self.task, logits, labels)
+        return (self._shares(logits, labels) * F.cross_entropy(logits, labels, reduction="none")).mean()
+
+    def residual(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """d(n * loss)/d logits, (n, C), without graph through the factors."""
+        if self.plain:
+            return logit_residual(self.task, logits, labels)
+        return self._shares(logits, labels)[:, None] * logit_residual(self.task, logits, labels)
+
+    def _shares(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(n,) what each example's cross-entropy counts for."""
+        with torch.no_grad():
+            shares = torch.ones_like(logits[:, 0])
+            if self.focal:
+                shares = (1 - logits.softmax(dim=1).gather(1, labels[:, None])[:, 0]) ** self.focal
+            if self.weights is not None:
+                mine = self.weights.index_select(0, labels)
+                shares = shares * (mine / mine.mean() if self.normalised else mine)
+        return shares

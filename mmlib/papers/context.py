@@ -40,6 +40,8 @@ class Cell:
 class Context:
     """Everything that decides what a paper's artifacts are made of.
 
+    backbones: those of the tables; the first is that of what is shown for one backbone.
+
     roles: data set name as the published numbers have it, to the role that fills it.
     data: role to bundle reference; a role without data is absent.
     """
@@ -49,9 +51,14 @@ class Context:
     roles: Mapping[str, str]
     data: Mapping[str, str]
     store: Store
-    backbone: str = "mmgcn"
+    backbones: tuple[str, ...] = ("mmgcn",)
     label: str = ""
     seed_count: int = 0
+
+    @property
+    def backbone(self) -> str:
+        """The main backbone."""
+        return self.backbones[0]
 
     @property
     def collection(self) -> str:
@@ -93,10 +100,11 @@ class Context:
         """Whether a bundle has the counts and dims of the data that this paper used."""
         return not is_twin(self.reference(dataset)) and agrees(self.bundle(dataset), self.roles[dataset], self.paper)
 
-    def seeds(self, dataset: str, grid: bool = False) -> range:
+    def seeds(self, dataset: str, grid: bool = False, backbone: str = "") -> range:
         """Seeds of a table's cell, or of a grid's."""
-        folds = self.bundle(dataset).fold is not None
-        most = self.profile.fold_seeds if folds else self.profile.seeds
+        main = backbone in ("", self.backbone)
+        folded = self.profile.fold_seeds if main else self.profile.other_fold_seeds
+        most = self.profile.seeds if self.bundle(dataset).fold is None else folded
         count = self.seed_count or most
         return range(min(count, self.profile.grid_seeds) if grid else count)
 
@@ -107,14 +115,17 @@ class Context:
 
     def specs(self, dataset: str, method: str, variant: str, train: Law, tests: Iterable[tuple[str, Law]], *,
               options: Options = (), keep: tuple[str, ...] = (), grid: bool = False,
-              backbone_options: Options = (), **training: Any) -> list[RunSpec]:
+              backbone: str = "", network: Options = (), modalities: tuple[str, ...] = (),
+              **training: Any) -> list[RunSpec]:
         """One spec per seed and fold, at this profile's size and schedule."""
-        network = tuple(sorted({**dict(self.profile.network), **dict(backbone_options)}.items()))
-        schedule = dataclasses.replace(self.profile.training_for(dataset), **training)
+        chosen = backbone or self.backbone
+        sizes = tuple(sorted({**dict(self.profile.network.get(chosen, ())), **dict(network)}.items()))
+        schedule = dataclasses.replace(self.profile.training_for(dataset, chosen), **training)
         return [
-            RunSpec(self.reference(dataset), seed, method, variant, tuple(sorted(options)), self.backbone, network,
-                    fold=fold, train_mask=train, eval_masks=tuple(tests), training=schedule, keep=keep)
-            for seed in self.seeds(dataset, grid) for fold in self.folds(dataset)
+            RunSpec(self.reference(dataset), seed, method, variant, tuple(sorted(options)), chosen, sizes,
+                    modalities=modalities, fold=fold, train_mask=train, eval_masks=tuple(tests), training=schedule,
+                    keep=keep)
+            for seed in self.seeds(dataset, grid, chosen) for fold in self.folds(dataset)
         ]
 
     def rates(self, dataset: str, rates: Sequence[float], layout: str = "paper") -> Law:
@@ -150,16 +161,19 @@ class Context:
 
 
 def make_context(paper: str, roles: Mapping[str, str], *, profile_name: str = "quick",
-                 data: Mapping[str, str] | None = None, backbone: str = "mmgcn", label: str = "", seeds: int = 0,
-                 store: Store | None = None) -> Context:
+                 data: Mapping[str, str] | None = None, backbones: Sequence[str] = ("mmgcn",), label: str = "",
+                 seeds: int = 0, store: Store | None = None) -> Context:
     """A checked context. Roles that ``data`` does not name are filled by twins, unless it names any.
 
     Raises:
         InputError: unknown profile, role, bundle or backbone; a seed count below 0; a label that is no name.
     """
     chosen = profile(profile_name)
-    if backbone not in BACKBONES:
-        raise unknown_name("backbone", backbone, BACKBONES)
+    for name in backbones:
+        if name not in BACKBONES:
+            raise unknown_name("backbone", name, BACKBONES)
+    if len(set(backbones)) < max(1, len(backbones)):
+        raise InputError("--backbone", ",".join(backbones) or "none", "one or more, each once", "Correct it.")
     if seeds < 0:
         raise InputError("--seeds", str(seeds), "1 or more, or 0 for the profile's", "Correct it.")
     given = dict(data or {})
@@ -169,7 +183,7 @@ def make_context(paper: str, roles: Mapping[str, str], *, profile_name: str = "q
     filled = given or {role: f"twin:{role}@{chosen.size}" for role in roles.values()}
     for reference in filled.values():
         open_bundle(reference)
-    context = Context(paper, chosen, roles, filled, store or Store(paths.runs()), backbone, label, seeds)
+    context = Context(paper, chosen, roles, filled, store or Store(paths.runs()), tuple(backbones), label, seeds)
     if label == TWINS and not all(is_twin(d) for d in filled.values()):
         raise InputError("--label", label, "another name", "Only embedded data may be called twins.")
     for part in sorted(context.folder.glob("records-*.jsonl.gz")):

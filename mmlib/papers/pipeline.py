@@ -83,7 +83,7 @@ def execute(context: Context) -> int:
     given = {role: data for role, data in context.data.items() if not data.startswith("twin:")}
     parameters: dict[str, Any] = {
         "profile": context.profile.name, "data": ",".join(f"{r}={d}" for r, d in given.items()),
-        "backbone": context.backbone, "label": context.label, "seeds": context.seed_count,
+        "backbone": ",".join(context.backbones), "label": context.label, "seeds": context.seed_count,
     }
     try:
         papermill.execute_notebook(paths.notebooks() / name, out, parameters, kernel_name="python3",

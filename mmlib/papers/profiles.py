@@ -14,9 +14,11 @@ class Profile:
     """A budget.
 
     size: of the twins. seeds: paired seeds of a table; grid_seeds: of a grid's cell or a control.
-    fold_seeds: of a table on data with folds. training: per dataset name, ``default`` for others.
-    network: backbone options that reduce it; empty is the paper's network.
-    taus, rhos: BALM's grid (Table 7). reduced: what a caption says of all this.
+    fold_seeds: of a table on data with folds; other_fold_seeds: there, of backbones other than the main one. training: per dataset name, ``default`` for others.
+    recipes: by backbone, what its own schedule differs in. network: by backbone, options that reduce it; empty
+    is the paper's network.
+    taus, rhos: BALM's grid (Table 7). shared_rates: of BALM's Tables 11 and 12. combined: settings of Tables
+    8 and 9. reduced: what a caption says of all this.
     """
 
     name: str
@@ -24,37 +26,55 @@ class Profile:
     seeds: int
     grid_seeds: int
     fold_seeds: int
+    other_fold_seeds: int
     training: dict[str, Training] = field(hash=False)
-    network: Options = ()
+    network: dict[str, Options] = field(default_factory=dict, hash=False)
     taus: tuple[float, ...] = (0.1, 0.4, 0.7, 1.0, 1.3)
     rhos: tuple[float, ...] = (1.0, 1.2, 1.4, 1.6, 1.8)
+    shared_rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    combined: int = 6
     reduced: str = ""
+    recipes: dict[str, dict[str, float]] = field(default_factory=dict, hash=False)
 
-    def training_for(self, dataset: str) -> Training:
-        """The schedule of a data set."""
-        return self.training.get(dataset, self.training["default"])
+    def training_for(self, dataset: str, backbone: str = "") -> Training:
+        """The schedule of a data set and backbone."""
+        schedule = self.training.get(dataset, self.training["default"])
+        return dataclasses.replace(schedule, **self.recipes.get(backbone, {}))
 
 
-_SMALL = Training(epochs=12, batch=4, lr=1e-2)
+_SMALL = Training(epochs=12, batch=8, lr=1e-2)
 _GRID = ((0.1, 0.7, 1.3), (1.0, 1.4, 1.8))
 _LAPTOP = Training(epochs=25, batch=4, lr=1e-3)
 
+
+def _widths(encoder: int, graph: int, layers: int = 16) -> dict[str, Options]:
+    """Every backbone at one width of its encoders' outputs (GCNet's ``hidden`` is one direction of two).
+
+    layers: of MM-DFN's graph.
+    """
+    sizes: Options = (("graph", graph), ("hidden", encoder))
+    deep: Options = () if layers == 16 else (("layers", layers),)
+    return {"mmgcn": sizes, "gcnet": (("hidden", encoder // 2),), "mmdfn": (*sizes, *deep)}
+
+
 PROFILES: dict[str, Profile] = {
     "smoke": Profile(
-        "smoke", "smoke", 2, 2, 2, {"default": dataclasses.replace(_SMALL, epochs=2, batch=8)},
-        (("graph", 8), ("hidden", 16)), (0.4,), (1.4, 1.8),
+        "smoke", "smoke", 2, 1, 2, 2, {"default": dataclasses.replace(_SMALL, epochs=2)},
+        _widths(16, 8, 2), (0.4,), (1.4, 1.8), (0.0, 0.5), 1,
         "Smoke run: 2 epochs, 2 seeds, width 16, on the smallest twins; it shows only that everything runs."),
     "quick": Profile(
-        "quick", "quick", 3, 2, 2, {"default": _SMALL}, (("graph", 16), ("hidden", 32)), *_GRID,
-        "Reduced (quick): width 32, 12 epochs, batches of 4 dialogues, learning rate 0.01, 3 seeds (2 in grids), "
-        "a 3 x 3 grid."),
+        "quick", "quick", 3, 2, 2, 2, {"default": _SMALL}, _widths(32, 16, 4), *_GRID,
+        reduced="Reduced (quick): width 32, 4 layers in MM-DFN, 12 epochs, batches of 8 dialogues, learning rate 0.01, 3 seeds (2 in grids)"
+                ", a 3 x 3 grid."),
     "laptop": Profile(
-        "laptop", "quick", 10, 5, 5, {"default": _LAPTOP}, (("graph", 32), ("hidden", 64)), *_GRID,
-        "Reduced (laptop): width 64, 25 epochs, batches of 4 dialogues, learning rate 0.001."),
+        "laptop", "quick", 10, 5, 10, 5, {"default": _LAPTOP}, _widths(64, 32), *_GRID, (0.0, 0.5),
+        reduced="Reduced (laptop): width 64, 25 epochs, batches of 4 dialogues, learning rate 0.001; of the shared rates "
+        "0 and 0.5; where there are folds 5 seeds for all but the main backbone."),
     "paper": Profile(
-        "paper", "full", 10, 5, 10, {
+        "paper", "full", 10, 5, 10, 10, {
             "iemocap": Training(epochs=80, batch=16, lr=3e-4), "mosei": Training(epochs=25, batch=32, lr=1e-3),
-            "default": Training(epochs=80, batch=16, lr=3e-4)}),
+            "default": Training(epochs=80, batch=16, lr=3e-4)},
+        recipes={"gcnet": {"lr": 1e-3, "weight_decay": 1e-5}, "mmdfn": {"weight_decay": 1e-4}}),
 }
 
 

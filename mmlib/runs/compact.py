@@ -45,7 +45,7 @@ def export_records(store: Store, path: Path, *, ids: Sequence[str] | None = None
         record = store.get(run_id)
         if record is None:
             raise InputError(f"run {run_id}", "no finished run", "one that is done", "Run it before the export.")
-        text, predictions = _to_lines(record, store.arrays(run_id), tuple(arrays))
+        text, predictions = to_lines(record, store.arrays(run_id), tuple(arrays))
         texts.append(canonical(text))
         packed.append(canonical(predictions))
     lines = [canonical({"format": FORMAT, "runs": len(texts)}), *texts, *packed]
@@ -86,8 +86,9 @@ def import_records(store: Store, path: Path) -> int:
     return count
 
 
-def _to_lines(record: Record, arrays: Mapping[str, np.ndarray],
-              prefixes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+def to_lines(record: Record, arrays: Mapping[str, np.ndarray],
+             prefixes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A run's two lines: its record, with curves rounded, and its packed arrays of those names."""
     content = {k: v for k, v in record.content.items() if k != "imported"}
     content["curves"] = _main_curves(content)
     carried: dict[str, Any] = {}

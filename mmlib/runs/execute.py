@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmlib import masks as mask_laws
 from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import open_bundle
@@ -42,7 +41,7 @@ class Outcome:
 
 
 def prepare(spec: RunSpec) -> Bundle:
-    """The bundle of a run, with its fold and its modalities."""
+    """The bundle of a run, with its fold."""
     bundle = open_bundle(spec.data)
     if spec.fold is not None:
         bundle = bundle.with_fold(spec.fold)
@@ -50,14 +49,31 @@ def prepare(spec: RunSpec) -> Bundle:
         if bundle.task.kind == "score" and not bundle.labels[bundle.rows(split)].any():
             raise InputError(f"bundle {bundle.name}, {split}", "scores of 0 alone", "some above or below 0",
                              "The main metrics ask for the sign of scores that are not 0: split the data otherwise.")
-    return bundle.only(spec.modalities) if spec.modalities else bundle
+    return bundle
+
+
+def restrict(mask: Mask, bundle: Bundle, modalities: tuple[str, ...]) -> Mask:
+    """A mask drawn over all modalities, for some of them: an utterance may be left with nothing (BALM Table 8).
+
+    So a modality's missing rate and its very pattern are the same whatever it is combined with.
+    """
+    if not modalities:
+        return mask
+    columns = [bundle.modalities.index(m) for m in sorted(modalities)]
+    return Mask(mask.utterance[:, columns], {m: f for m, f in mask.frames.items() if m in modalities})
 
 
 def build(spec: RunSpec, bundle: Bundle) -> Plain:
     """The method of a run, freshly initialised from its seed; equal seeds give equal backbones."""
     torch.manual_seed(spec.seed)
     backbone = build_backbone(spec.backbone, bundle.dims, bundle.task.outputs, bundle.speakers, spec.backbone_options)
-    return build_method(spec.method, spec.variant, spec.options, backbone, bundle.task, bundle.dims)
+    counts = train_counts(bundle) if bundle.task.kind == "classes" else []
+    return build_method(spec.method, spec.variant, spec.options, backbone, bundle.task, bundle.dims, counts)
+
+
+def train_counts(bundle: Bundle) -> list[int]:
+    """Training utterances per class."""
+    return np.bincount(bundle.labels[bundle.rows("train")], minlength=bundle.task.outputs).tolist()
 
 
 def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -> Outcome:
@@ -65,26 +81,36 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     start = time.perf_counter()
-    whole = open_bundle(spec.data)
-    bundle = prepare(spec)
-    law = spec.train_mask
-    valid_mask = draw(law, bundle, "valid", spec.seed)
-    test_masks = {name: draw(test_law, bundle, "test", spec.seed) for name, test_law in spec.eval_masks}
+    whole = prepare(spec)
+    law, modalities = spec.train_mask, spec.modalities
+    drawn = [("valid", law, "valid", draw(law, whole, "valid", spec.seed))]
+    drawn += [(name, test_law, "test", draw(test_law, whole, "test", spec.seed)) for name, test_law in spec.eval_masks]
+    bundle = whole.only(modalities) if modalities else whole
+    valid_mask, *tests = [restrict(mask, whole, modalities) for *_, mask in drawn]
+    test_masks = {name: mask for (name, _), mask in zip(spec.eval_masks, tests, strict=True)}
+    rates = [{"mask": name, **row} for name, test_law, split, mask in drawn
+             for row in audit(test_law, whole, split, mask).to_dict("records") if row["modality"] in bundle.modalities]
     method = build(spec, bundle)
     if parent_arrays:
         method.load_state_dict({k.removeprefix("weights."): torch.from_numpy(v) for k, v in parent_arrays.items()
                                 if k.startswith("weights.")}, strict=False)
     device = pick_device()
-    fitted = fit(method, bundle, lambda epoch: draw(law, bundle, "train", spec.seed, epoch), valid_mask, test_masks,
-                 spec.training, spec.seed, resampled=law.resampled, keep_series="series" in spec.keep,
-                 keep_weights="weights" in spec.keep or "embeddings" in spec.keep, device=device)
-    record, arrays = _results(spec, bundle, fitted, valid_mask, test_masks)
+
+    def train_mask(epoch: int) -> Mask:
+        return restrict(draw(law, whole, "train", spec.seed, epoch), whole, modalities)
+
+    fitted = fit(method, bundle, train_mask, valid_mask, test_masks, spec.training, spec.seed, resampled=law.resampled,
+                 keep_series="series" in spec.keep, device=device,
+                 keep_weights="weights" in spec.keep or "embeddings" in spec.keep)
+    record, arrays = _results(spec, bundle, fitted)
     if "embeddings" in spec.keep:
         method.load_state_dict(fitted.weights)
         arrays |= embeddings(method, bundle, test_masks[spec.eval_masks[0][0]], device)
-    record |= {"id": spec.run_id(whole.fingerprint), "key": spec.key(whole.fingerprint),
-               "numerics": spec.numerics, "fingerprint": whole.fingerprint,
-               "bundle": whole.name, "status": "done", "spec": spec.to_json(),
+    fingerprint = open_bundle(spec.data).fingerprint
+    masks = {"valid": valid_mask.fingerprint, **{f"test.{n}": m.fingerprint for n, m in test_masks.items()}}
+    record |= {"id": spec.run_id(fingerprint), "key": spec.key(fingerprint), "masks": masks, "rates": rates,
+               "numerics": spec.numerics, "fingerprint": fingerprint,
+               "bundle": bundle.name, "status": "done", "spec": spec.to_json(),
                "parameters": sum(p.numel() for p in method.parameters()),
                "backbone_parameters": sum(p.numel() for p in method.backbone.parameters())}
     return Outcome(record, arrays, _sidecar(time.perf_counter() - start, device))
@@ -109,8 +135,7 @@ def embeddings(method: Plain, bundle: Bundle, mask: Mask, device: torch.device) 
     return {name: torch.cat(values).cpu().numpy() for name, values in parts.items()}
 
 
-def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted, valid_mask: Mask,
-             test_masks: dict[str, Mask]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     for outputs in (fitted.valid, *fitted.tests.values()):
         if not np.isfinite(outputs).all():
             raise FloatingPointError(f"training diverged: outputs are not finite from epoch "
@@ -133,20 +158,16 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted, valid_mask: Mask,
     arrays |= {f"series.{key}": value for key, value in fitted.series.items()}
     if "weights" in spec.keep:
         arrays |= {f"weights.{key}": value.numpy() for key, value in fitted.weights.items()}
-    rates = [{"mask": name, **row} for name, law, split, mask in _drawn(spec, valid_mask, test_masks)
-             for row in audit(law, bundle, split, mask).to_dict("records")]
-    record = {
-        "masks": {"valid": valid_mask.fingerprint, **{f"test.{n}": m.fingerprint for n, m in test_masks.items()}},
-        "rates": rates, "selected": selected,
-        "curves": {"loss": [float(v) for v in fitted.loss], "valid": valid, "test": tests},
-    }
-    return record, arrays
+    curves: dict[str, Any] = {"loss": [float(v) for v in fitted.loss], "valid": valid, "test": tests}
+    if fitted.series:
+        curves["series"] = {key: _epoch_means(steps, len(fitted.loss)) for key, steps in fitted.series.items()}
+    return {"selected": selected, "curves": curves}, arrays
 
 
-def _drawn(spec: RunSpec, valid_mask: Mask, test_masks: dict[str, Mask]) -> list[tuple[str, mask_laws.Law, str, Mask]]:
-    laws = dict(spec.eval_masks)
-    return [("valid", spec.train_mask, "valid", valid_mask),
-            *((name, laws[name], "test", mask) for name, mask in test_masks.items())]
+def _epoch_means(steps: np.ndarray, epochs: int) -> list[list[float]]:
+    """(steps, M) -> (epochs, M)."""
+    means = steps.reshape(epochs, -1, steps.shape[1]).astype(np.float64).mean(axis=1)
+    return [[float(value) for value in row] for row in means]
 
 
 def _curves(task: Any, outputs: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:

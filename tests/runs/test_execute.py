@@ -23,7 +23,7 @@ from mmlib.errors import InputError
 from mmlib.fit import Fitted, predict
 from mmlib.nn.batch import to_device
 from mmlib.runs import execute as execute_module
-from mmlib.runs.execute import Outcome, build, execute, prepare
+from mmlib.runs.execute import Outcome, build, execute, prepare, restrict
 from mmlib.runs.spec import RunSpec, Training
 
 Toy = Callable[..., Bundle]
@@ -211,11 +211,22 @@ def test_a_run_takes_only_its_modalities_and_its_fold(toy: Toy, tmp_path: Path) 
     bundle = toy((3, 4) * 6)
     folder = stored(dataclasses.replace(bundle, fold=bundle.dialogue % 3), tmp_path / "folds")
     made = prepare(spec(folder, modalities=("vision", "audio"), fold=2))
-    assert made.modalities == ("audio", "vision")
     assert np.array_equal(made.split, np.array([1, 0, 2])[bundle.dialogue % 3])
     record = execute(spec(folder, modalities=("vision", "audio"), fold=2, train_mask=masks.shared(0.4),
                           eval_masks=(("test", masks.complete()),))).record
     assert {row["modality"] for row in record["rates"]} == {"audio", "vision"}
+
+
+def test_a_modality_is_missing_where_it_was_whatever_it_is_combined_with(toy: Toy) -> None:
+    bundle = toy((3, 4) * 6)
+    whole = masks.draw(masks.imbalanced({"audio": 0.5, "text": 0.7, "vision": 0.3}), bundle, "train", 0)
+    assert restrict(whole, bundle, ()) is whole
+    for chosen in (("audio",), ("vision", "audio"), ("text",)):
+        part = restrict(whole, bundle, chosen)
+        for column, modality in enumerate(sorted(chosen)):
+            np.testing.assert_array_equal(part.utterance[:, column],
+                                          whole.utterance[:, bundle.modalities.index(modality)])
+    assert not restrict(whole, bundle, ("text",)).utterance.all()  # rows with nothing at all are left so
 
 
 @pytest.mark.parametrize("method", ["plain", "balm"])

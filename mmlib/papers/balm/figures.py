@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from mmlib.data.catalog import open_bundle
 from mmlib.masks import draw, imbalanced, shared
 from mmlib.papers.balm import runs, tables
 from mmlib.papers.context import Cell, Context
@@ -44,55 +45,77 @@ def missing_rates(context: Context) -> Output:
     return Output(figure=figure, numbers=numbers, notes=notes, rows_built=count)
 
 
-def discrepancy_rows(context: Context, variants: Sequence[tuple[str, str]]) -> list[Cell]:
-    """Runs whose cosines and divergences along training are drawn."""
-    return [cell for row, variant in variants
-            for cell in runs.cells(context, context.main, row, "balm", variant, runs.FOCUS, series=True)]
+@dataclass(frozen=True)
+class Watched:
+    """A quantity of Eqs 19 and 25 along training, or (ours) a gradient norm: its key in the records, and its label."""
+
+    key: str
+    label: str
 
 
-def main_variants(context: Context) -> list[tuple[str, str]]:
+COSINE = Watched("cosine", "cosine with the fused gradient")
+KL = Watched("kl", "KL divergence (nats)")
+NORM = Watched("gradient_norm", "encoder's gradient norm (ours)")
+
+
+def main_variants(backbone: str) -> list[runs.Row]:
     """Fig 5: the backbone (with heads that only watch), +FCM, +BALM."""
-    name = runs.backbone_name(context)
-    return [(name, "probe"), (f"{name}+FCM", "fcm"), (f"{name}+BALM", "paper")]
+    return [watched_plain(backbone), runs.balm(backbone, "fcm", "FCM"), runs.balm(backbone)]
 
 
-def other_variants(context: Context) -> list[tuple[str, str]]:
+def other_variants(backbone: str) -> list[runs.Row]:
     """Fig 8 (variants): BALM-D, BALM-S, BALM."""
-    name = runs.backbone_name(context)
-    return [(f"{name}+BALM-D", "d"), (f"{name}+BALM-S", "s"), (f"{name}+BALM", "paper")]
+    return [runs.balm(backbone, "d", "BALM-D"), runs.balm(backbone, "s", "BALM-S"), runs.balm(backbone)]
 
 
-def discrepancies(variants: Callable[[Context], list[tuple[str, str]]]) -> tuple[
+def with_and_without(backbone: str) -> list[runs.Row]:
+    """Figs 11 to 22: the backbone (with heads that only watch) and +BALM."""
+    return [watched_plain(backbone), runs.balm(backbone)]
+
+
+def watched_plain(backbone: str) -> runs.Row:
+    """The backbone as it trains by itself, watched by heads that it does not feel."""
+    return dataclasses.replace(runs.balm(backbone, "probe"), name=runs.plain(backbone).name)
+
+
+def discrepancies(rows: Callable[[str], list[runs.Row]], rates: runs.Rates = runs.FOCUS, backbone: str = "",
+                  watched: Sequence[Watched] = (COSINE, KL), grid: bool = False) -> tuple[
         Callable[[Context], list[RunSpec]], Callable[[Context], Output]]:
-    """Cosine (Eq. 25) and KL (Eq. 19) of each modality along training, one column per variant."""
+    """What is watched of each modality along training: one row per quantity, one column per variant."""
+    def cells(context: Context, row: runs.Row) -> list[Cell]:
+        return runs.cells(context, context.main, row, rates, series=True, grid=grid)
+
     def specs(context: Context) -> list[RunSpec]:
-        return [cell.spec for cell in discrepancy_rows(context, variants(context))]
+        if backbone and backbone not in context.backbones:
+            return []
+        return [cell.spec for row in rows(backbone or context.backbone) for cell in cells(context, row)]
 
     def make(context: Context) -> Output:
-        wanted = variants(context)
-        figure, axes = figures.panel_grid(2 * len(wanted), columns=len(wanted), height=2.0, sharex=True)
+        if not specs(context):
+            return Output(notes=(f"{backbone} is not among the backbones that were asked for.",))
+        wanted = rows(backbone or context.backbone)
+        across = len(wanted)
+        figure, axes = figures.panel_grid(len(watched) * across, columns=across, height=1.9, sharex=True)
         modalities = context.bundle(context.main).modalities
         numbers, ids = [], []
-        for column, (row, variant) in enumerate(wanted):
-            found = {key: _series(context, row, variant, key) for key in ("cosine", "kl")}
-            ids += found["cosine"][1]
-            for line, (key, ylabel) in enumerate((("cosine", "cosine with the fused gradient"),
-                                                  ("kl", "KL divergence (nats)"))):
-                curves = found[key][0]  # (runs, epochs, M)
-                epochs = np.arange(1, curves.shape[1] + 1)
-                axis = axes[line * len(wanted) + column]
-                figures.lines(axis, epochs, {m: curves[:, :, i] for i, m in enumerate(modalities)},
-                              xlabel="epoch" if line else "", ylabel="" if column else ylabel,
-                              title="" if line else row, legend=False)
-                numbers.append(_tidy(curves, modalities, row, key))
+        for column, row in enumerate(wanted):
+            for line, quantity in enumerate(watched):
+                curves, found = series(context, cells(context, row), quantity.key)  # (runs, epochs, M)
+                figures.lines(axes[line * across + column], np.arange(1, curves.shape[1] + 1),
+                              {m: curves[:, :, i] for i, m in enumerate(modalities)},
+                              xlabel="epoch" if line + 1 == len(watched) else "",
+                              ylabel="" if column else quantity.label,
+                              title="" if line else row.name, legend=False)
+                numbers.append(_tidy(curves, modalities, row.name, quantity.key))
+            ids += found
         figures.shared_legend(figure, axes[0])
-        for line in range(2):
-            _share_limits(axes[line * len(wanted):(line + 1) * len(wanted)])
-        notes = (f"{tables.shown(context, context.main)} at (r_A, r_L, r_V) = {runs.label(runs.FOCUS)}; mean over the "
+        for line in range(len(watched)):
+            _share_limits(axes[line * across:(line + 1) * across])
+        notes = (f"{tables.shown(context, context.main)} at (r_A, r_L, r_V) = {runs.label(rates)}; mean over the "
                  "steps of an epoch; one light line per run, the mean drawn heavily.",
                  "KL is the unimodal prediction's divergence from the fused one (A6), measured by heads that see a "
                  "detached embedding.")
-        return Output(figure=figure, numbers=pd.concat(numbers), notes=notes, rows_built=2 * len(wanted),
+        return Output(figure=figure, numbers=pd.concat(numbers), notes=notes, rows_built=len(watched) * across,
                       run_ids=tuple(ids))
     return specs, make
 
@@ -112,18 +135,15 @@ def sensitivity(context: Context) -> Output:
                   notes=(f"{tables.shown(context, context.main)}; rates as r_A/r_L/r_V.",))
 
 
-def _series(context: Context, row: str, variant: str, key: str) -> tuple[np.ndarray, list[str]]:
+def series(context: Context, cells: Sequence[Cell], key: str) -> tuple[np.ndarray, list[str]]:
     """Per-epoch means of a recorded series, (runs, epochs, M), and the runs' ids."""
     curves, ids = [], []
-    for cell in runs.cells(context, context.main, row, "balm", variant, runs.FOCUS, series=True):
-        record, _ = context.store.find(cell.spec, open_bundle(cell.spec.data).fingerprint)
-        if record is None:
-            continue
-        steps = context.store.arrays(record.id).get(f"series.{key}")
-        if steps is None:
-            continue
-        curves.append(steps.reshape(cell.spec.training.epochs, -1, steps.shape[1]).mean(axis=1))
-        ids.append(record.id)
+    for cell in cells:
+        record, _ = context.store.find(cell.spec, context.bundle_fingerprint(cell.spec.data))
+        found = record["curves"].get("series") if record is not None else None
+        if record is not None and found is not None:
+            curves.append(np.array(found[key]))
+            ids.append(record.id)
     count = len(context.bundle(context.main).modalities)
     return (np.stack(curves) if curves else np.full((1, 1, count), np.nan)), ids
 

@@ -20,7 +20,8 @@ LEVELS = (("paper", "released"), ("gradients", "weights"), ("no noise", "noise")
 
 def protocol_cells(context: Context) -> list[Cell]:
     """The main table's runs: every setting of the first data set that has data."""
-    return runs.main_cells(context, context.main, [*runs.SETTINGS, runs.COMPLETE])
+    rows = [r for r in runs.main_rows(context) if r.backbone == context.backbone]
+    return runs.grid_of(context, context.main, rows, [*runs.SETTINGS, runs.COMPLETE])
 
 
 def protocol(context: Context) -> Output:
@@ -108,11 +109,10 @@ def factor_effects(cells: pd.DataFrame) -> dict[str, stats.Comparison]:
     return found
 
 
-def best_rows(context: Context) -> list[tuple[str, str, str]]:
+def best_rows(context: Context) -> list[runs.Row]:
     """Rows of the comparison with the best possible."""
-    name = runs.backbone_name(context)
-    return [(name, "plain", "paper"), (f"{name}+FCM", "balm", "fcm"), (f"{name}+BALM", "balm", "paper"),
-            (f"{name}+BALM (released)", "balm", "released")]
+    b = context.backbone
+    return [runs.plain(b), runs.balm(b, "fcm", "FCM"), runs.balm(b), runs.balm(b, "released", "BALM (released)")]
 
 
 def best_cells(context: Context) -> list[Cell]:
@@ -153,12 +153,35 @@ def of_the_best(context: Context) -> Output:
                   rows_built=len(shown), notes=notes, run_ids=tuple(ids))
 
 
+def control_cells(context: Context) -> list[Cell]:
+    """The controls on the main data set, at the focus setting."""
+    return runs.grid_of(context, context.main, runs.control_rows(context), [runs.FOCUS])
+
+
 def controls(context: Context) -> Output:
     """Controls at the focus setting, each against its own plain backbone under the same optimizer."""
+    rows = runs.control_rows(context)
     name = runs.backbone_name(context)
-    cells = runs.control_cells(context, context.main)
-    rows = [row for row, *_ in runs.control_rows(context)]
-    baselines = {row: f"{name} (SGD)" if "(SGD)" in row else name for row in rows if row not in (name, f"{name} (SGD)")}
-    return tables.compare(context, [(context.main, cells, None)], baselines, (
+    baselines = {r.name: f"{name} (SGD)" if r.optimizer == "sgd" else name for r in rows if r.method != "plain"}
+    return tables.compare(context, [(context.main, control_cells(context), None)], baselines, (
         "'L_mod as a constant' is Eq. 26 read literally; it trains exactly as BALM-D does (A12).",
         "Under Adam a constant gradient scale changes nothing; SGD is where scaling can act (ledger 0.1, 6)."))
+
+
+def form_cells(context: Context) -> list[Cell]:
+    """Other forms of the backbones on the main data set, at the focus setting."""
+    return [c for row in runs.form_rows(context)
+            for c in runs.cells(context, context.main, row, runs.FOCUS, grid=bool(row.network))]
+
+
+def forms(context: Context) -> Output:
+    """Other forms of each backbone: every plain form against the form of the tables, every +BALM against its own."""
+    rows = runs.form_rows(context)
+    baselines = {r.name: r.name.replace("+BALM", "") for r in rows if r.method == "balm"}
+    baselines |= {r.name: runs.plain(r.backbone).name for r in rows if r.method == "plain" and r.network}
+    return tables.compare(context, [(context.main, form_cells(context), None)], baselines, (
+        "A plain form is compared with the backbone of the tables, a form with BALM with the same form without.",
+        "official: 64 layers, speakers added to text alone, class weights (D13, D16, D17). gated: the LSTM gate that "
+        "BALM's scripts leave out (D15). linear encoders: A17 (ii) instead of (i). reconstruction: GCNet's own loss on "
+        "what is missing, which needs the complete training features. unpacked: recurrences run over padding, as "
+        "released (ledger 6)."))

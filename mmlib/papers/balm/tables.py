@@ -22,9 +22,13 @@ METRICS = ("accuracy", "weighted_f1")
 PAPER_RUNS = 5  # A19: stated for the shared rates only
 
 
-def specs_of(cells: Callable[[Context], list[Cell]]) -> Callable[[Context], list[RunSpec]]:
+Cells = Callable[[Context], list[Cell]]
+Draw = Callable[[Context], Output]
+
+
+def specs_of(cells: Cells) -> Callable[[Context], list[RunSpec]]:
     """The runs behind some cells."""
-    return lambda context: [cell.spec for cell in cells(context)]
+    return lambda context: runs.specs_of(cells(context))
 
 
 def shown(context: Context, dataset: str) -> str:
@@ -35,12 +39,19 @@ def shown(context: Context, dataset: str) -> str:
     return paper_name if context.is_papers(dataset) else context.bundle(dataset).name
 
 
-def paper_numbers(context: Context, table: str, dataset: str, condition: str | None = None) -> pd.DataFrame:
-    """The paper's cells for a table and data set; values only where our data are the paper's own."""
+def paper_numbers(context: Context, table: str, dataset: str, condition: str | None = None,
+                  joined: bool = False) -> pd.DataFrame:
+    """The paper's cells for a table and data set; values only where our data are the paper's own.
+
+    condition: take the table's condition for the setting. joined: setting and condition together.
+    """
     frame = published("balm", table)
     frame = frame[(frame["dataset"] == dataset) & frame["metric"].isin(METRICS)]
     if condition is not None:
         frame = frame.assign(setting=frame["condition"])[frame["condition"] != "average"]
+    if joined:
+        frame = frame[frame["setting"] != "average"]
+        frame = frame.assign(setting=frame["setting"] + " " + frame["condition"])
     frame = frame.assign(runs=np.where(frame["sd"].notna(), PAPER_RUNS, 1))
     if not context.is_papers(dataset):
         frame = frame.assign(value=np.nan, sd=np.nan)
@@ -48,7 +59,8 @@ def paper_numbers(context: Context, table: str, dataset: str, condition: str | N
 
 
 def compare(context: Context, parts: Sequence[tuple[str, list[Cell], pd.DataFrame | None]],
-            baselines: Mapping[str, str], extra_notes: Sequence[str] = ()) -> Output:
+            baselines: Mapping[str, str], extra_notes: Sequence[str] = (),
+            metrics: Sequence[str] = METRICS) -> Output:
     """A comparison table over one or more data sets; each part is (data set, cells, the paper's numbers).
 
     With more than one part, settings carry the data set's name.
@@ -65,7 +77,7 @@ def compare(context: Context, parts: Sequence[tuple[str, list[Cell], pd.DataFram
         if bound is not None:
             best.append(bound.assign(setting=prefix + bound["setting"]))
     everything = pd.concat(results, ignore_index=True)
-    everything = everything[everything["metric"].isin(METRICS)]
+    everything = everything[everything["metric"].isin(metrics)]
     paper_cells = pd.concat(known) if known else None
     numbers = tables.compare(everything, paper_cells, collection=context.collection,
                              baselines=baselines, best=pd.concat(best) if best else None)
@@ -91,13 +103,6 @@ def foreign_data_note(context: Context, datasets: Sequence[str]) -> tuple[str, .
     return tuple(notes)
 
 
-def own_backbone(context: Context) -> dict[str, str]:
-    """Which plain row every +something row is compared with (A22, A24: the own backbone)."""
-    name = runs.backbone_name(context)
-    names = ["BALM", "BALM (released)", "FCM", "BALM-D", "BALM-S", "BALM-M"]
-    return {f"{name}+{suffix}": name for suffix in names}
-
-
 def best_possible(cells: Sequence[Cell]) -> pd.DataFrame | None:
     """On twins, the best possible result of each setting, averaged over the masks of its runs."""
     lines = []
@@ -105,66 +110,64 @@ def best_possible(cells: Sequence[Cell]) -> pd.DataFrame | None:
         if not is_twin(spec.data):
             return None
         for metric in METRICS:
-            value, exact = _bayes(spec.data, law, spec.seed, metric)
+            value, exact = _bayes(spec.data, law, spec.seed, metric, spec.modalities)
             lines.append({"setting": setting, "metric": metric, "value": value, "approximate": not exact})
     grouped = pd.DataFrame(lines).groupby(["setting", "metric"], as_index=False)
     return grouped.agg({"value": "mean", "approximate": "max"})
 
 
 @lru_cache(maxsize=4096)
-def _bayes(reference: str, law: Law, seed: int, metric: str) -> tuple[float, bool]:
+def _bayes(reference: str, law: Law, seed: int, metric: str, modalities: tuple[str, ...]) -> tuple[float, bool]:
     twin = open_twin(reference)
-    observed = draw(law, twin.bundle, "test", seed).utterance
+    used = [not modalities or m in modalities for m in twin.bundle.modalities]
+    observed = draw(law, twin.bundle, "test", seed).utterance & np.array(used)
     return twin.best("test", observed, metric)[1], metric == "accuracy"
 
 
-def main_table(table: str, dataset: str) -> tuple[Callable[[Context], list[Cell]], Callable[[Context], Output]]:
+def main_table(table: str, dataset: str) -> tuple[Cells, Draw]:
     """Tables 1 and 2: the six imbalanced settings, and complete data beside them (ours)."""
     def cells(context: Context) -> list[Cell]:
-        return runs.main_cells(context, dataset, [*runs.SETTINGS, runs.COMPLETE])
+        return runs.grid_of(context, dataset, runs.main_rows(context), [*runs.SETTINGS, runs.COMPLETE])
 
     def make(context: Context) -> Output:
         note = "The setting 'complete' is ours: nothing missing in training or test."
         return compare(context, [(dataset, cells(context), paper_numbers(context, table, dataset))],
-                       own_backbone(context), [note])
+                       runs.own_plain(runs.main_rows(context)), [note])
     return cells, make
 
 
-def severe_cells(context: Context) -> list[Cell]:
+def severe_cells(context: Context, dataset: str) -> list[Cell]:
     """Table 4."""
-    return [c for d in context.datasets for c in runs.main_cells(context, d, runs.SEVERE, released=False)]
+    return runs.grid_of(context, dataset, runs.severe_rows(context), runs.SEVERE)
 
 
 def severe(context: Context) -> Output:
     """Table 4: one modality missing in nine of ten utterances."""
-    parts = [(d, runs.main_cells(context, d, runs.SEVERE, released=False), paper_numbers(context, "table4", d))
-             for d in context.datasets]
-    return compare(context, parts, own_backbone(context))
+    parts = [(d, severe_cells(context, d), paper_numbers(context, "table4", d)) for d in context.datasets]
+    return compare(context, parts, runs.own_plain(runs.severe_rows(context)))
 
 
-def fcm_rows(context: Context) -> list[tuple[str, str, str]]:
+def fcm_rows(context: Context) -> list[runs.Row]:
     """Rows of Tables 3 and 10."""
-    name = runs.backbone_name(context)
-    return [(name, "plain", "paper"), (f"{name}+FCM", "balm", "fcm")]
+    return [runs.plain(context.backbone), runs.balm(context.backbone, "fcm", "FCM")]
 
 
-def fcm_cells(context: Context) -> list[Cell]:
+def fcm_cells(context: Context, dataset: str) -> list[Cell]:
     """Tables 3 and 10: trained at the focus setting, tested on complete data cut to each subset."""
-    return [c for d in context.datasets for c in runs.subset_cells(context, d, fcm_rows(context))]
+    return runs.subset_cells(context, dataset, fcm_rows(context))
 
 
 def subset_table(context: Context) -> Output:
     """Table 10, one column per data set and subset."""
-    parts = [(d, runs.subset_cells(context, d, fcm_rows(context)), paper_numbers(context, "table10", d, "condition"))
-             for d in context.datasets]
-    return compare(context, parts, own_backbone(context))
+    parts = [(d, fcm_cells(context, d), paper_numbers(context, "table10", d, "condition")) for d in context.datasets]
+    return compare(context, parts, runs.own_plain(fcm_rows(context)))
 
 
 def subset_average(context: Context) -> Output:
     """Table 3: the mean over the seven subsets, taken within each run before any interval."""
     parts, known = [], []
     for dataset in context.datasets:
-        results = context.results(runs.subset_cells(context, dataset, fcm_rows(context)))
+        results = context.results(fcm_cells(context, dataset))
         results = results[results["metric"].isin(METRICS)]
         keys = ["row", "seed", "fold", "selection", "metric", "stale", "run_id", "data"]
         mean = results.groupby(keys, dropna=False, as_index=False)["value"].mean()
@@ -173,23 +176,53 @@ def subset_average(context: Context) -> Output:
         known.append(paper.assign(setting=shown(context, dataset)))
     everything = pd.concat(parts, ignore_index=True)
     numbers = tables.compare(everything, pd.concat(known), collection=context.collection,
-                             baselines=own_backbone(context))
+                             baselines=runs.own_plain(fcm_rows(context)))
     return Output(table=tables.layout(numbers), numbers=numbers, rows_built=tables.rows_built(numbers),
                   notes=(*tables.remarks(numbers), *foreign_data_note(context, context.datasets)),
                   run_ids=tuple(everything["run_id"].unique()))
 
 
 def variants(table: str, datasets: Sequence[str], names: Sequence[tuple[str, str]],
-             ) -> tuple[Callable[[Context], list[Cell]], Callable[[Context], Output]]:
+             every_backbone: bool) -> tuple[Cells, Draw]:
     """Tables 13 (BALM-D, BALM-S), 14 and 15 (BALM-M), each beside the plain backbone and +BALM."""
+    def rows(context: Context) -> list[runs.Row]:
+        return runs.variant_rows(context, names, context.backbones if every_backbone else context.backbones[:1])
+
+    def here(context: Context, dataset: str) -> list[Cell]:
+        return runs.grid_of(context, dataset, rows(context), runs.SETTINGS)
+
     def cells(context: Context) -> list[Cell]:
-        return [c for d in datasets if d in context.datasets
-                for c in runs.variant_cells(context, d, names, runs.SETTINGS)]
+        return [c for d in datasets if d in context.datasets for c in here(context, d)]
 
     def make(context: Context) -> Output:
-        parts = [(d, runs.variant_cells(context, d, names, runs.SETTINGS), paper_numbers(context, table, d))
-                 for d in datasets if d in context.datasets]
-        return compare(context, parts, own_backbone(context))
+        parts = [(d, here(context, d), paper_numbers(context, table, d)) for d in datasets if d in context.datasets]
+        return compare(context, parts, runs.own_plain(rows(context)))
+    return cells, make
+
+
+def combinations(table: str, metric: str) -> tuple[Cells, Draw]:
+    """Tables 8 (accuracy) and 9 (weighted F1): trained and tested with some modalities alone, in six settings."""
+    def cells(context: Context) -> list[Cell]:
+        return runs.combination_cells(context, "iemocap")
+
+    def make(context: Context) -> Output:
+        paper = paper_numbers(context, table, "iemocap", joined=True)
+        notes = ["Columns: rates r_A/r_L/r_V and the modalities in use. Masks are drawn over all three, so an "
+                 "utterance may have nothing left.",
+                 "With one modality there is nothing to rebalance (Eq. 21 gives 0): +BALM is FCM alone there."]
+        return compare(context, [("iemocap", cells(context), paper)],
+                       runs.own_plain(runs.combination_rows(context)), notes, [metric])
+    return cells, make
+
+
+def shared_table(table: str, dataset: str) -> tuple[Cells, Draw]:
+    """Tables 11 and 12: one missing rate for all modalities."""
+    def cells(context: Context) -> list[Cell]:
+        return runs.shared_cells(context, dataset)
+
+    def make(context: Context) -> Output:
+        return compare(context, [(dataset, cells(context), paper_numbers(context, table, dataset))],
+                       runs.own_plain(runs.shared_rows(context)))
     return cells, make
 
 

@@ -1,0 +1,123 @@
+"""Take over results of an older version of the code, once it is shown that the present one computes the same.
+
+A change that cannot alter a number (a layer moved to another file, an option added) changes the numerics
+version all the same, and would make every stored run stale. ``adopt`` groups the stale runs by all that
+selects code (method, variant, options, network, optimizer, ...), runs at least one of each group again, and only
+where every one of them gives the same bytes, curves and predictions included, are the group's others copied
+under the present version. Each copy says from which version it came and which run stood witness.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmlib.data.catalog import open_bundle
+from mmlib.errors import InputError
+from mmlib.runs.compact import to_lines
+from mmlib.runs.execute import Outcome, execute
+from mmlib.runs.spec import RunSpec
+from mmlib.runs.store import Record, Store, canonical, pack
+
+Execute = Callable[[RunSpec], Outcome]
+OF_A_VERSION = ("id", "numerics", "adopted", "imported")
+
+
+@dataclass(frozen=True)
+class Group:
+    """What became of the stale runs of one group: how many, whether the witnesses agreed, how many were copied."""
+
+    name: str
+    stale: int
+    equal: bool
+    adopted: int
+
+
+def adopt(store: Store, witnesses: int = 1, *, fingerprint: Callable[[str], str] = lambda r: open_bundle(r).fingerprint,
+          run: Execute = execute, say: Callable[[str], object] = print) -> list[Group]:
+    """Adopt what can be adopted; runs with parents, and runs of data that is not here, are left stale.
+
+    Args:
+        witnesses: runs of each group that are run again, spread over the group.
+
+    Raises:
+        InputError: fewer than one witness.
+    """
+    if witnesses < 1:
+        raise InputError("witnesses", str(witnesses), "1 or more", "Raise it.")
+    found = []
+    for name, records in sorted(stale_groups(store, fingerprint).items()):
+        places = np.unique(np.linspace(0, len(records) - 1, witnesses).round().astype(int))
+        fresh = [run(records[place].spec) for place in places]
+        equal = all(same(records[place], store, outcome) for place, outcome in zip(places, fresh, strict=True))
+        for outcome in fresh:
+            store.put(outcome)
+        copied = 0
+        if equal:
+            keys = [str(outcome.record["key"]) for outcome in fresh]
+            copied = sum(_copy(store, record, fresh[0].record["numerics"], keys) for record in records)
+        found.append(Group(name, len(records), equal, copied))
+        say(f"{name}: {len(records)} stale, {len(places)} run again, "
+            + (f"the same bytes, {copied} adopted" if equal else "NOT the same: left stale"))
+    return found
+
+
+def stale_groups(store: Store, fingerprint: Callable[[str], str]) -> dict[str, list[Record]]:
+    """Stale runs whose present version is not in the store, by what selects code."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in store.records():
+        spec = record.spec
+        if spec.parent is not None or record["numerics"] == spec.numerics:
+            continue
+        try:
+            known = fingerprint(spec.data) == record["fingerprint"]
+        except InputError:
+            continue
+        if known and not store.has(f"{record['key']}-{spec.numerics}"):
+            groups[group_name(spec)].append(record)
+    return {name: sorted(records, key=lambda r: r.id) for name, records in groups.items()}
+
+
+def group_name(spec: RunSpec) -> str:
+    """All of a spec that selects code; seeds, folds, rates and sizes do not."""
+    pairs = [*spec.options, *spec.backbone_options]
+    law = spec.train_mask
+    parts = [spec.data, spec.method, spec.variant, spec.backbone, *(f"{k}={v}" for k, v in pairs),
+             spec.training.optimizer, law.kind, law.layout, f"{len(spec.eval_masks)} tests",
+             *(f"keep {k}" for k in spec.keep), *spec.modalities]
+    return " ".join(str(part) for part in parts if part != "")
+
+
+def same(record: Record, store: Store, outcome: Outcome) -> bool:
+    """Whether a stored run and a new one agree in every byte but their version; imported ones as far as they go."""
+    kept = store.arrays(record.id)
+    arrays = {name: array for name, array in outcome.arrays.items() if name in kept}
+    form = _carried if record.imported else _whole
+    return set(arrays) == set(kept) and form(record, kept) == form(Record(outcome.record), arrays)
+
+
+def _whole(record: Record, arrays: dict[str, np.ndarray]) -> bytes:
+    return canonical(_of_any_version(record.content)) + pack(dict(sorted(arrays.items())))
+
+
+def _carried(record: Record, arrays: dict[str, np.ndarray]) -> bytes:
+    line, packed = to_lines(record, arrays, ("",))
+    return canonical({"record": _of_any_version(line["record"]), "arrays": packed})
+
+
+def _of_any_version(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name not in OF_A_VERSION}
+
+
+def _copy(store: Store, record: Record, numerics: str, witnesses: list[str]) -> bool:
+    run_id = f"{record['key']}-{numerics}"
+    if store.has(run_id):
+        return False
+    content: dict[str, Any] = {**record.content, "id": run_id, "numerics": numerics,
+                               "adopted": {"from": record["numerics"], "witnesses": witnesses}}
+    store.put(Outcome(content, store.arrays(record.id), store.sidecar(record.id)))
+    return True
