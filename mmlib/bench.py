@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -31,6 +32,8 @@ DEVICES = ("cpu", "cuda", "mps")
 FIELDS = {"method": "name", "threads": "threads", "utterances/s": "utterances_per_second", "s/epoch": "epoch_seconds",
           "products s": "product_seconds", "ratio": "ratio", "memory MB": "memory_mb", "set-up s": "setup_seconds"}
 CUDA_FIELDS = {"CUDA memory MB": "cuda_memory_mb", "idle %": "idle_percent"}
+EPOCHS = 3
+LENGTHS = (10, 30, 100, 300)  # utterances of a dialogue
 RATIO_GOAL = 2.0
 SPEED_GOAL = 2500.0
 SPEED_CORES = 2
@@ -51,17 +54,27 @@ class Case:
     @property
     def name(self) -> str:
         """As the table shows it."""
-        return self.backbone if self.method == "plain" else f"{self.backbone} + {self.method} ({self.variant})"
+        return case_name(self.backbone, self.method, self.variant)
+
+
+def case_name(backbone: str, method: str, variant: str) -> str:
+    """How tables call a method on a backbone."""
+    return backbone if method == "plain" else f"{backbone} + {method} ({variant})"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``mmlib bench``."""
     parser.add_argument("paper", metavar="balm", help="whose method is measured")
-    parser.add_argument("--backbone", default="mmgcn", help="the network that the method plugs into")
+    parser.add_argument("--backbone", default="mmgcn", metavar="NAME[,NAME]",
+                        help="the network that the method plugs into; several beside --lengths only")
     parser.add_argument("--size", default="iemocap", help="iemocap (108 dialogues at the real dims) or quick")
     parser.add_argument("--threads", type=int, nargs="+", metavar="N",
                         help="thread counts to measure in turn (default: 1, and 2 where there are two cores)")
-    parser.add_argument("--epochs", type=int, default=3, help="timed epochs after a warm-up; the median counts")
+    parser.add_argument("--epochs", type=int, metavar="N",
+                        help=f"timed epochs after a warm-up, of which the median counts (default: {EPOCHS})")
+    parser.add_argument("--lengths", type=int, nargs="*", metavar="T",
+                        help="measure a step over dialogues of so many utterances instead "
+                             f"(default: {' '.join(map(str, LENGTHS))})")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--json", metavar="FILE", help="write the numbers there as well")
     parser.add_argument("--write-shapes", action="store_true", help="renew the committed list of matrix products")
@@ -74,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
         InputError: an unknown name, a number out of range, a device that is not here, or a JSON path
             in a folder that does not exist.
     """
+    if args.lengths is not None:
+        return _run_lengths(args)
     cases = cases_of(args)
     rows = []
     for case in cases:
@@ -96,31 +111,67 @@ def cases_of(args: argparse.Namespace) -> list[Case]:
     """The measurements that the arguments ask for, checked before any of them starts."""
     import torch
 
-    from mmlib.backbones import BACKBONES
-
-    for where, value, known in (("bench", args.paper, ("balm",)), ("--backbone", args.backbone, BACKBONES),
-                                ("--size", args.size, SIZES), ("--device", args.device, DEVICES)):
-        if value not in known:
-            raise unknown_name(where, value, known)
+    if len(_backbones(args)) > 1:
+        raise InputError("--backbone", args.backbone, "one name", "Several are measured beside --lengths only.")
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not here[args.device]:
         raise InputError("--device", args.device, "a device that torch finds here", "Leave it out to use the CPU.")
     threads = args.threads or sorted({1, min(2, os.cpu_count() or 1)} if args.device == "cpu" else {1})
-    for where, value in (("--epochs", args.epochs), *(("--threads", n) for n in threads)):
-        if value < 1:
-            raise InputError(where, str(value), "1 or more", "Raise it.")
-    if args.json and not Path(args.json).resolve().parent.is_dir():
-        raise InputError("--json", args.json, "a file in a folder that exists", "Make the folder first.")
+    epochs = EPOCHS if args.epochs is None else args.epochs
+    _at_least_one(("--epochs", epochs), *(("--threads", n) for n in threads))
     if args.write_shapes and args.size != "iemocap":
         raise InputError("--write-shapes", f"--size {args.size}", "--size iemocap", "Only that size is listed.")
-    return [Case(args.backbone, method, variant, args.size, count, args.epochs, args.device)
+    return [Case(args.backbone, method, variant, args.size, count, epochs, args.device)
             for count in threads for method, variant in METHODS]
+
+
+def _backbones(args: argparse.Namespace) -> list[str]:
+    """The backbones, after what every measurement needs has been checked."""
+    from mmlib.backbones import BACKBONES
+
+    names = args.backbone.split(",")
+    for where, value, known in (("bench", args.paper, ("balm",)), *(("--backbone", name, BACKBONES) for name in names),
+                                ("--size", args.size, SIZES), ("--device", args.device, DEVICES)):
+        if value not in known:
+            raise unknown_name(where, value, known)
+    if args.json and not Path(args.json).resolve().parent.is_dir():
+        raise InputError("--json", args.json, "a file in a folder that exists", "Make the folder first.")
+    return names
+
+
+def _at_least_one(*given: tuple[str, int]) -> None:
+    for where, value in given:
+        if value < 1:
+            raise InputError(where, str(value), "1 or more", "Raise it.")
+
+
+def _run_lengths(args: argparse.Namespace) -> int:
+    names = _backbones(args)
+    for option, given in (("--threads", args.threads), ("--epochs", args.epochs), ("--write-shapes", args.write_shapes),
+                          ("--device", args.device != "cpu")):
+        if given:
+            raise InputError(option, "it beside --lengths", "one of the two",
+                             "A step's cost by length is measured on the CPU and one thread.")
+    lengths = args.lengths or list(LENGTHS)
+    _at_least_one(*(("--lengths", length) for length in lengths))
+    from mmlib import bench_length
+
+    report = bench_length.report_of(names, args.size, lengths)
+    print(bench_length.render(report))
+    if args.json:
+        Path(args.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def measure_apart(case: Case) -> dict[str, Any]:
     """``bench_step.measure`` in a process of its own."""
     from mmlib.bench_step import measure
 
+    return apart(measure, case)
+
+
+def apart(measure: Callable[[Any], dict[str, Any]], case: object) -> dict[str, Any]:
+    """A measurement in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure, case).result()
 
@@ -173,7 +224,8 @@ def render(report: dict[str, Any]) -> str:
 
 
 def readme_table(reports: list[dict[str, Any]]) -> str:
-    """The README's table of measured speeds, from what ``--json`` wrote on each machine."""
+    """The README's table of measured speeds, from what ``--json`` wrote on each machine; lengths have their own."""
+    reports = [report for report in reports if "lengths" not in report]
     head = ["where", "method", "threads", "utterances/s", "s/epoch", "over the products' time", "memory MB", "idle"]
     lines = [head, ["---"] * len(head)]
     for report in reports:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 from mmlib.errors import unknown_name
 from mmlib.runs.spec import Options, Training
@@ -14,9 +15,9 @@ class Profile:
     """A budget.
 
     size: of the twins. seeds: paired seeds of a table; grid_seeds: of a grid's cell or a control.
-    fold_seeds: of a table on data with folds; other_fold_seeds: there, of backbones other than the main one. training: per dataset name, ``default`` for others.
-    recipes: by backbone, what its own schedule differs in. network: by backbone, options that reduce it; empty
-    is the paper's network.
+    fold_seeds: of a table on data with folds; other_fold_seeds: there, of all backbones but the main one.
+    training: per dataset name, ``default`` for others. recipes: by backbone, what its own schedule differs in.
+    network: by backbone, options that reduce it; empty is the paper's network.
     taus, rhos: BALM's grid (Table 7). shared_rates: of BALM's Tables 11 and 12. combined: settings of Tables
     8 and 9. reduced: what a caption says of all this.
     """
@@ -34,7 +35,7 @@ class Profile:
     shared_rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
     combined: int = 6
     reduced: str = ""
-    recipes: dict[str, dict[str, float]] = field(default_factory=dict, hash=False)
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
 
     def training_for(self, dataset: str, backbone: str = "") -> Training:
         """The schedule of a data set and backbone."""
@@ -64,12 +65,12 @@ PROFILES: dict[str, Profile] = {
         "Smoke run: 2 epochs, 2 seeds, width 16, on the smallest twins; it shows only that everything runs."),
     "quick": Profile(
         "quick", "quick", 3, 2, 2, 2, {"default": _SMALL}, _widths(32, 16, 4), *_GRID,
-        reduced="Reduced (quick): width 32, 4 layers in MM-DFN, 12 epochs, batches of 8 dialogues, learning rate 0.01, 3 seeds (2 in grids)"
-                ", a 3 x 3 grid."),
+        reduced="Reduced (quick): width 32, 4 layers in MM-DFN, 12 epochs, batches of 8 dialogues, learning rate "
+                "0.01, 3 seeds (2 in grids), a 3 x 3 grid."),
     "laptop": Profile(
         "laptop", "quick", 10, 5, 10, 5, {"default": _LAPTOP}, _widths(64, 32), *_GRID, (0.0, 0.5),
-        reduced="Reduced (laptop): width 64, 25 epochs, batches of 4 dialogues, learning rate 0.001; of the shared rates "
-        "0 and 0.5; where there are folds 5 seeds for all but the main backbone."),
+        reduced="Reduced (laptop): width 64, 25 epochs, batches of 4 dialogues, learning rate 0.001; of the shared "
+                "rates 0 and 0.5; where there are folds 5 seeds for all but the main backbone."),
     "paper": Profile(
         "paper", "full", 10, 5, 10, 10, {
             "iemocap": Training(epochs=80, batch=16, lr=3e-4), "mosei": Training(epochs=25, batch=32, lr=1e-3),

@@ -8,6 +8,8 @@ from concurrent.futures import Executor
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from mmlib import paths
 from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
@@ -71,6 +73,7 @@ def draw(context: Context, name: str) -> Output:
         update_manifest(paths.figures() / "manifest.json", [entry])
         return Output(notes=(why,))
     start = time.perf_counter()
+    torch.set_num_threads(1)  # small models are fastest so
     output = artifact.draw(context)
     entry = write(artifact, output, paths.figures(), _made(context, artifact, time.perf_counter() - start))
     update_manifest(paths.figures() / "manifest.json", [entry])

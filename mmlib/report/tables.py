@@ -18,8 +18,8 @@ from mmlib.masks import law_from_json
 from mmlib.report import stats
 from mmlib.report.markup import NOT_BUILT, NOTHING, flat, for_reading, overview, to_latex, to_markdown
 
-__all__ = ["METRICS", "Metric", "compare", "flat", "for_reading", "layout", "mean_sd", "metric", "overview",
-           "records_frame", "remarks", "rows_built", "shows_published", "to_latex", "to_markdown"]
+__all__ = ["METRICS", "NOT_BUILT", "Metric", "compare", "flat", "for_reading", "layout", "mean_sd", "metric",
+           "overview", "records_frame", "remarks", "rows_built", "shows_published", "to_latex", "to_markdown"]
 TWINS = "twins"
 SELECTIONS = ("valid", "test", "last")
 RESULT_COLUMNS = ("run_id", "row", "setting", "seed", "fold", "selection", "metric", "value", "stale")

@@ -76,7 +76,7 @@ def claim_specs(context: Context) -> list[RunSpec]:
 
 def claims(context: Context) -> Output:
     """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
-    found = [*_results(context), *_along_training(context)]
+    found = sorted(_results(context), key=lambda claim: (claim.where, claim.text)) + _along_training(context)
     family = sum(len(c.values) > 1 for c in found)
     lines, drawn = [], {}
     for number, claim in enumerate(found, start=1):
@@ -237,8 +237,8 @@ def _slowness(context: Context) -> np.ndarray:
         cells = watched_cells(context, figures.watched_plain(context.backbone), rates)
         for seed, curve in _by_seed(context, cells, "kl").items():
             per_seed.setdefault(seed, []).extend(
-                (rate, _half_time(curve[:, place]), place) for place, rate in enumerate(_in_order(context, rates)))
-    return _correlations(per_seed)
+                (rate, half_time(curve[:, place]), place) for place, rate in enumerate(_in_order(context, rates)))
+    return correlations(per_seed)
 
 
 def _inverse(context: Context) -> np.ndarray:
@@ -248,7 +248,7 @@ def _inverse(context: Context) -> np.ndarray:
             per_seed.setdefault(seed, []).extend(
                 (1 / (1 - rate), float(np.median(curve[:, place])), place)
                 for place, rate in enumerate(_in_order(context, rates)))
-    return _correlations(per_seed)
+    return correlations(per_seed)
 
 
 def _in_order(context: Context, rates: runs.Rates) -> list[float]:
@@ -257,14 +257,15 @@ def _in_order(context: Context, rates: runs.Rates) -> list[float]:
     return [given[m] for m in context.bundle(context.main).modalities]
 
 
-def _half_time(curve: np.ndarray) -> float:
+def half_time(curve: np.ndarray) -> float:
     """Epochs until a curve has gone half of the way from its first value to its last quarter's mean."""
     goal = (curve[0] + curve[-max(1, len(curve) // 4):].mean()) / 2
     passed = np.flatnonzero(curve <= goal) if goal < curve[0] else np.flatnonzero(curve >= goal)
     return float(passed[0]) if len(passed) else float(len(curve))
 
 
-def _correlations(per_seed: dict[int, list[tuple[float, float, int]]]) -> np.ndarray:
+def correlations(per_seed: dict[int, list[tuple[float, float, int]]]) -> np.ndarray:
+    """Spearman's correlation per seed of (x, y, modality) triples; y is ranked within its modality first."""
     found = []
     for lines in per_seed.values():
         x, y, place = (np.array(column, dtype=float) for column in zip(*lines, strict=True))

@@ -53,9 +53,9 @@ class Watched:
     label: str
 
 
-COSINE = Watched("cosine", "cosine with the fused gradient")
-KL = Watched("kl", "KL divergence (nats)")
-NORM = Watched("gradient_norm", "encoder's gradient norm (ours)")
+COSINE = Watched("cosine", "cosine")
+KL = Watched("kl", "KL (nats)")
+NORM = Watched("gradient_norm", "gradient norm (ours)")
 
 
 def main_variants(backbone: str) -> list[runs.Row]:
@@ -113,9 +113,11 @@ def discrepancies(rows: Callable[[str], list[runs.Row]], rates: runs.Rates = run
             _share_limits(axes[line * across:(line + 1) * across])
         notes = (f"{tables.shown(context, context.main)} at (r_A, r_L, r_V) = {runs.label(rates)}; mean over the "
                  "steps of an epoch; one light line per run, the mean drawn heavily.",
+                 "Cosine: of a head's gradient and the fused prediction's (Eq. 25)."
+                 + (" Norms: of each encoder's gradient before modulation." if NORM in watched else ""),
                  "KL is the unimodal prediction's divergence from the fused one (A6), measured by heads that see a "
                  "detached embedding.")
-        return Output(figure=figure, numbers=pd.concat(numbers), notes=notes, rows_built=len(watched) * across,
+        return Output(figure=figure, numbers=pd.concat(numbers), notes=notes, rows_built=sum(q != NORM for q in watched) * across,
                       run_ids=tuple(ids))
     return specs, make
 

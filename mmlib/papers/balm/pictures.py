@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 
 from mmlib.masks import draw
 from mmlib.papers.balm import runs, tables
@@ -129,7 +130,7 @@ def embeddings(part: str) -> tuple[Callable[[Context], list[RunSpec]], Callable[
         cells = tsne_cells(context)
         figure, axes = figures.panel_grid(len(cells) * len(names), columns=2 if part == "hidden" else len(names),
                                           width=figures.DOUBLE, height=2.5)
-        frames, ids = [], []
+        frames, ids, words = [], [], _words(context)
         for line, cell in enumerate(cells):
             kept = _kept(context, cell.spec)
             if not kept:
@@ -140,7 +141,7 @@ def embeddings(part: str) -> tuple[Callable[[Context], list[RunSpec]], Callable[
                 seen = observed[:, column] if part == "input" else np.ones(len(labels), dtype=bool)
                 frame = project(kept[f"embeddings.{name}"][seen], labels[seen])
                 title = cell.row if part == "hidden" else f"{cell.row}, {modalities[column]}"
-                _scatter(axes[line * len(names) + column], frame, title)
+                _scatter(axes[line * len(names) + column], frame, title, words)
                 frames.append(frame.assign(row=cell.row, part=name))
         if not frames:
             return Output(notes=("The embeddings are not in the store: run `mmlib sweep` for this figure.",))
@@ -159,16 +160,17 @@ def embeddings(part: str) -> tuple[Callable[[Context], list[RunSpec]], Callable[
 def project(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """Rows (n, d) in two dimensions by t-SNE, with the silhouette of the labels before it."""
     perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
+    with threadpool_limits(1):  # the same picture on any machine, and no waiting where others compute
+        places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
     several = 1 < len(np.unique(labels)) < len(labels)
     score = silhouette_score(values, labels) if several else np.nan
     return pd.DataFrame({"x": places[:, 0], "y": places[:, 1], "label": labels, "silhouette": score})
 
 
-def _scatter(axis: Axes, frame: pd.DataFrame, title: str) -> None:
+def _scatter(axis: Axes, frame: pd.DataFrame, title: str, words: list[str]) -> None:
     with figures.style():
-        for place, label in enumerate(sorted(frame["label"].unique())):
-            group, form = frame[frame["label"] == label], figures.look(str(label), place)
+        for place, label in enumerate(words):
+            group, form = frame[frame["label"] == label], figures.look(label, place)
             axis.scatter(group["x"], group["y"], s=7, color=form["color"], marker=form["marker"], label=label,
                          linewidths=0, alpha=0.8)
         axis.set_title(f"{title} ({frame['silhouette'].iloc[0]:+.2f})")
@@ -179,6 +181,12 @@ def _kept(context: Context, spec: RunSpec) -> dict[str, np.ndarray]:
     record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
     arrays = context.store.arrays(record.id) if record is not None else {}
     return {name: array for name, array in arrays.items() if name.startswith("embeddings.")}
+
+
+def _words(context: Context) -> list[str]:
+    """The labels' names, in the order of their colours."""
+    task = context.bundle(context.main).task
+    return list(task.names) if task.kind == "classes" else ["negative", "neutral", "positive"]
 
 
 def _labels(context: Context, spec: RunSpec) -> tuple[np.ndarray, np.ndarray]:

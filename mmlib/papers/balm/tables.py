@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -207,12 +208,30 @@ def combinations(table: str, metric: str) -> tuple[Cells, Draw]:
 
     def make(context: Context) -> Output:
         paper = paper_numbers(context, table, "iemocap", joined=True)
-        notes = ["Columns: rates r_A/r_L/r_V and the modalities in use. Masks are drawn over all three, so an "
-                 "utterance may have nothing left.",
+        notes = ["Columns: the modalities in use. Masks are drawn over all three, so an utterance may have nothing "
+                 "left. Better, worse: than the own backbone without BALM; intervals stand in the file of numbers.",
                  "With one modality there is nothing to rebalance (Eq. 21 gives 0): +BALM is FCM alone there."]
-        return compare(context, [("iemocap", cells(context), paper)],
+        made = compare(context, [("iemocap", cells(context), paper)],
                        runs.own_plain(runs.combination_rows(context)), notes, [metric])
+        assert made.numbers is not None
+        return dataclasses.replace(made, table=combination_layout(made.numbers))
     return cells, make
+
+
+def combination_layout(numbers: pd.DataFrame) -> pd.DataFrame:
+    """One line per setting and method, one column per combination: mean ± sd (n), what is known beside it."""
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for number in numbers.to_dict("records"):
+        rates, _, combination = str(number["setting"]).rpartition(" ")
+        text = tables.NOT_BUILT
+        if number["n"]:
+            text = f"{number['mean']:.1f}" + (f" ± {number['sd']:.1f}" if number["n"] > 1 else "") + f" ({number['n']})"
+            text += f", {number['verdict']}" if number["verdict"] in ("better", "worse") else ""
+        paper = number.get("paper", np.nan)
+        text += f"; paper {paper:.2f}" if paper == paper else ""  # not NaN
+        lines.setdefault((rates, str(number["row"])), {})[combination] = text
+    ordered = sorted(lines.items(), key=lambda item: [r for r, _ in lines].index(item[0][0]))
+    return pd.DataFrame([{"r_A/r_L/r_V": rates, "method": row, **cells} for (rates, row), cells in ordered])
 
 
 def shared_table(table: str, dataset: str) -> tuple[Cells, Draw]:
