@@ -22,7 +22,7 @@ from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch, Layout
 from mmlib.nn.dropout import dropout
 from mmlib.nn.graph import GCNII, graph_edges
-from mmlib.nn.recurrent import DialogueRNN
+from mmlib.nn.gru import DialogueGRU
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class MMDFN(Backbone):
         given = dict(config.speaker_weights)
         self.speaker_weights = {m: given.get(m, 1.0) for m in self.modalities}
         self.encoders = nn.ModuleDict({m: Encoder(dims[m], m in config.recurrent, config) for m in self.modalities})
-        self.parties = DialogueRNN(config.hidden, config.hidden // 2, 2, config.dropout, config.packed, "gru")
+        self.parties = DialogueGRU(config.hidden, config.hidden // 2, 2, config.dropout, config.packed)
         self.graph = GCNII(config.hidden, config.graph, config.layers, config.dropout, config.alpha, config.lam,
                            config.gated)
         self.embedding_dim = config.hidden
@@ -110,7 +110,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.linear = nn.Linear(dim, config.hidden)
         half = config.hidden // 2
-        self.gru = DialogueRNN(config.hidden, half, 2, config.dropout, config.packed, "gru") if recurrent else None
+        self.gru = DialogueGRU(config.hidden, half, 2, config.dropout, config.packed) if recurrent else None
 
     def forward(self, features: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """(n, d) -> the linear layer's output, which the speaker network reads, and the encoder's; (n, hidden) each."""

@@ -117,7 +117,8 @@ def discrepancies(rows: Callable[[str], list[runs.Row]], rates: runs.Rates = run
                  + (" Norms: of each encoder's gradient before modulation." if NORM in watched else ""),
                  "KL is the unimodal prediction's divergence from the fused one (A6), measured by heads that see a "
                  "detached embedding.")
-        return Output(figure=figure, numbers=pd.concat(numbers), notes=notes, rows_built=sum(q != NORM for q in watched) * across,
+        of_the_paper = sum(quantity != NORM for quantity in watched) * across
+        return Output(figure=figure, numbers=pd.concat(numbers), notes=notes, rows_built=of_the_paper,
                       run_ids=tuple(ids))
     return specs, make
 
