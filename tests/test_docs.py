@@ -14,6 +14,7 @@ import torch
 
 from mmlib import masks
 from mmlib.data.catalog import open_bundle
+from mmlib.fit import train_step
 from mmlib.methods import build_method
 from mmlib.nn.batch import to_device
 
@@ -57,6 +58,22 @@ def test_the_readmes_method_trains_and_is_twenty_lines(monkeypatch: pytest.Monke
     empty = backbone(batch, {m: torch.zeros_like(x) for m, x in batch.features.items()})
     expected = torch.nn.functional.cross_entropy(empty.logits, batch.labels)
     assert hidden.loss(batch).item() == pytest.approx(expected.item())
+
+
+def test_the_readmes_backbone_carries_balm_in_under_fifteen_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)[1]
+    own = [line for line in source.splitlines() if line.strip() and "import" not in line]
+    assert len(own) < 15
+    module = ModuleType("shown")
+    monkeypatch.setitem(sys.modules, "shown", module)
+    exec(source, module.__dict__)
+    batch, bundle = batch_and_bundle()
+    torch.manual_seed(0)
+    method = module.__dict__["with_balm"](bundle)
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
+    losses = [train_step(method, batch, optimizer, 2.0).item() for _ in range(30)]
+    assert losses[-1] < losses[0]
+    assert {p for p in method.backbone.encoders.parameters() if p.grad is None} == set()
 
 
 def test_the_shown_backbone_carries_balm(monkeypatch: pytest.MonkeyPatch) -> None:

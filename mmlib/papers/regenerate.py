@@ -84,7 +84,7 @@ def finish(context: Context) -> None:
     """Write the paper's records beside its figures, and the dashboard.
 
     Records of real data are also written in compact form, with the predictions under each run's main mask, so
-    that another machine can go on from them; in parts, each small enough for version control.
+    that another machine can go on from them (runs whose weights or embeddings are kept it makes again); in parts, each small enough for version control.
     """
     used = specs(context, artifacts(context))
     found = [context.store.find(s, context.bundle_fingerprint(s.data)) for s in used]
@@ -92,7 +92,7 @@ def finish(context: Context) -> None:
     write_records(unique.values(), paths.figures(), context.collection, context.paper)
     if any(not is_twin(d) for d in context.data.values()):
         main = tuple(f"predictions.{selection}.same" for selection in SELECTIONS)
-        ids = sorted(unique)
+        ids = sorted(i for i, content in unique.items() if not {"weights", "embeddings"} & set(content["spec"]["keep"]))
         for part, start in enumerate(range(0, len(ids), PART), start=1):
             path = context.folder / f"records-{part:02}.jsonl.gz"
             export_records(context.store, path, ids=ids[start:start + PART], arrays=main)
