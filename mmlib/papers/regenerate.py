@@ -84,7 +84,8 @@ def finish(context: Context) -> None:
     """Write the paper's records beside its figures, and the dashboard.
 
     Records of real data are also written in compact form, with the predictions under each run's main mask, so
-    that another machine can go on from them (runs whose weights or embeddings are kept it makes again); in parts, each small enough for version control.
+    that another machine can go on from them; in parts, each small enough for version control. Runs whose weights
+    or embeddings are kept are left out: another machine makes them again.
     """
     used = specs(context, artifacts(context))
     found = [context.store.find(s, context.bundle_fingerprint(s.data)) for s in used]
