@@ -56,8 +56,8 @@ class Task:
 class Bundle:
     """A data set of n utterances.
 
-    features: modality name to (n, d) float32, or (n, t, d) with ``lengths`` (frames), or any
-        compact array whose first axis is n (images, spectrograms).
+    features: modality name to (n, d), (n, t, d) with ``lengths`` (frames), (n, c, h, w) images or
+        spectrograms, or (n, k, c, h, w) clips of k images; float32, or uint8 for pixels.
     labels: (n,) int64 for classes, (n,) float32 for a score, (n, K) int64 for binaries.
     split: (n,) int8, an index into ``SPLITS``.
     dialogue, speaker: (n,) int64 numbers; ``position`` orders the utterances of a dialogue.
@@ -92,8 +92,13 @@ class Bundle:
 
     @property
     def dims(self) -> dict[str, int]:
-        """The last axis of each modality's features."""
-        return {m: int(self.features[m].shape[-1]) for m in self.modalities}
+        """What a network's first layer has to fit: d of (n, d) and (n, t, d), the channels c of images and clips."""
+        return {m: shape[-3] if len(shape) > 2 else shape[-1] for m, shape in self.shapes.items()}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one sample of each modality: (d,), (t, d), (c, h, w) or (k, c, h, w)."""
+        return {m: tuple(map(int, self.features[m].shape[1:])) for m in self.modalities}
 
     @property
     def speakers(self) -> int:
@@ -120,7 +125,7 @@ class Bundle:
         digest = hashlib.sha256(repr((self.task, self.ids)).encode())
         for key, array in sorted(_arrays(self).items()):
             digest.update(f"{key}{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
 
     def with_fold(self, number: int) -> Bundle:
@@ -172,6 +177,7 @@ def make_bundle(
 
     split holds names or indices of ``SPLITS``; dialogue, speaker and fold hold any sortable
     values (each utterance is its own dialogue, by one speaker, where they are left out).
+    Features that come as float32 or uint8, contiguous, by sorted ids, are taken as they are, not copied.
 
     Raises:
         InputError: whatever ``check_bundle`` finds.
@@ -194,7 +200,7 @@ def make_bundle(
     bundle = Bundle(
         name=name,
         task=task,
-        features={m: _compact(features[m])[order] for m in sorted(features)},
+        features={m: _ordered(_compact(features[m]), order) for m in sorted(features)},
         labels=np.asarray(labels)[order].astype(label_dtype),
         split=split_array[order].astype(np.int8),
         dialogue=numbered(dialogue, np.arange(n, dtype=np.int64)),
@@ -324,7 +330,11 @@ def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarra
 
 def _compact(array: np.ndarray) -> np.ndarray:
     array = np.asarray(array)
-    return array if array.dtype == np.uint8 else array.astype(np.float32)
+    return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
+
+
+def _ordered(array: np.ndarray, order: np.ndarray) -> np.ndarray:
+    return array if array.flags.carray and (order == np.arange(len(order))).all() else array[order]
 
 
 def _split_index(name: str, split: object) -> int:
@@ -341,9 +351,15 @@ def _same_length(name: str, key: str, found: int, n: int) -> None:
 
 def _check_features(where: str, bundle: Bundle, modality: str) -> None:
     array, here = bundle.features[modality], f"{where}, {modality}"
-    if array.ndim < 2 or array.shape[-1] == 0:
-        raise InputError(here, f"shape {array.shape}", "(n, d) or (n, t, d) with d of 1 or more",
-                         "Give one vector, or one sequence of vectors, per utterance.")
+    if not 2 <= array.ndim <= 5 or 0 in array.shape:
+        raise InputError(here, f"shape {array.shape}", "(n, d) or (n, t, d) with d of 1 or more, (n, c, h, w) or "
+                         "(n, k, c, h, w)", "Give one vector, one sequence of vectors, or images, per utterance.")
+    lengths = bundle.lengths.get(modality)
+    if lengths is not None and array.ndim != 3:
+        raise InputError(here, f"lengths, and shape {array.shape}", "lengths of (n, t, d) alone", "Leave them out.")
+    if lengths is not None and ((lengths < 1) | (lengths > array.shape[1])).any():
+        raise InputError(here, f"lengths from {lengths.min()} to {lengths.max()}",
+                         f"1 to {array.shape[1]}", "Correct the lengths.")
     if array.dtype == np.uint8:
         return
     bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
@@ -352,10 +368,6 @@ def _check_features(where: str, bundle: Bundle, modality: str) -> None:
         counts = {s: int(bad[bundle.split == i].sum()) for i, s in enumerate(SPLITS)}
         raise InputError(here, f"NaN or infinite features in {int(bad.sum())} utterances {counts}",
                          "finite numbers", "Mend them, or mark them as not observed.")
-    lengths = bundle.lengths.get(modality)
-    if lengths is not None and ((lengths < 1) | (lengths > array.shape[1])).any():
-        raise InputError(here, f"lengths from {lengths.min()} to {lengths.max()}",
-                         f"1 to {array.shape[1]}", "Correct the lengths.")
 
 
 def _check_labels(where: str, bundle: Bundle) -> None:

@@ -6,9 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from mmlib import paths
+from mmlib.data.av_twins import AV_ROLES, AVTwin, make_av_twin
 from mmlib.data.bundle import Bundle, load_bundle
-from mmlib.data.twins import Twin, make_twin
-from mmlib.errors import unknown_name
+from mmlib.data.twins import ROLES, Twin, make_twin
+from mmlib.errors import InputError, unknown_name
 
 
 def is_twin(reference: str) -> bool:
@@ -16,11 +17,37 @@ def is_twin(reference: str) -> bool:
     return reference.startswith("twin:")
 
 
+def is_av_twin(reference: str) -> bool:
+    """Whether a reference names an audio-visual twin, which ``open_av_twin`` opens."""
+    return is_twin(reference) and _role_and_size(reference)[0] in AV_ROLES
+
+
 @lru_cache(maxsize=8)
 def open_twin(reference: str) -> Twin:
-    """The twin of a reference ``twin:ROLE@SIZE``."""
-    role, _, size = reference.removeprefix("twin:").partition("@")
-    return make_twin(role, size or "quick")
+    """The twin of a reference ``twin:ROLE@SIZE``, with its exact posterior.
+
+    Raises:
+        InputError: unknown role or size, or the role of an audio-visual twin.
+    """
+    role, size = _role_and_size(reference)
+    if role in AV_ROLES:
+        raise InputError("twin", repr(reference), "a role with an exact posterior: " + ", ".join(ROLES),
+                         "Open it with open_av_twin, or its bundle with open_bundle.")
+    return make_twin(role, size)
+
+
+@lru_cache(maxsize=4)
+def open_av_twin(reference: str) -> AVTwin:
+    """The audio-visual twin of a reference ``twin:ROLE@SIZE``, with its planted quality.
+
+    Raises:
+        InputError: unknown role or size, or the role of another twin.
+    """
+    role, size = _role_and_size(reference)
+    if role in ROLES:
+        raise InputError("twin", repr(reference), "an audio-visual role: " + ", ".join(AV_ROLES),
+                         "Open it with open_twin, or its bundle with open_bundle.")
+    return make_av_twin(role, size)
 
 
 @lru_cache(maxsize=8)
@@ -31,7 +58,7 @@ def open_bundle(reference: str) -> Bundle:
         InputError: no such bundle; the message names the nearest known one.
     """
     if is_twin(reference):
-        return open_twin(reference).bundle
+        return (open_av_twin(reference) if is_av_twin(reference) else open_twin(reference)).bundle
     for folder in (paths.bundles() / reference, Path(reference)):
         if (folder / "bundle.json").exists():
             return load_bundle(folder)
@@ -41,3 +68,10 @@ def open_bundle(reference: str) -> Bundle:
 def names() -> list[str]:
     """Names of the imported bundles."""
     return sorted(p.parent.name for p in paths.bundles().glob("*/bundle.json"))
+
+
+def _role_and_size(reference: str) -> tuple[str, str]:
+    role, _, size = reference.removeprefix("twin:").partition("@")
+    if role not in ROLES and role not in AV_ROLES:
+        raise unknown_name("twin role", role, [*ROLES, *AV_ROLES])
+    return role, size or "quick"

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from mmlib.errors import InputError, unknown_name
 from mmlib.report import tables
@@ -189,13 +190,21 @@ def csv_bytes(frame: pd.DataFrame) -> bytes:
 def figure_bytes(figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib", dpi: int = DPI) -> bytes:
     """A figure as PNG or SVG without dates or random ids: equal figures give equal bytes.
 
-    The layout is settled at the first call, since constrained layout moves a little with every drawing.
+    The layout is settled at the first call, since constrained layout moves a little with every drawing. A PNG has
+    256 colours of its own, which nobody can tell from the original at a quarter of its size.
     """
     target = io.BytesIO()
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         figure.savefig(target, format=kind, dpi=dpi, metadata={"Software": None} if kind == "png" else {"Date": None})
+    return _fewer_colours(target) if kind == "png" else target.getvalue()
+
+
+def _fewer_colours(picture: io.BytesIO) -> bytes:
+    target = io.BytesIO()
+    few = Image.open(picture).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(target, "PNG", optimize=True)
     return target.getvalue()
 
 

@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmlib.data.bundle import Bundle
-from mmlib.data.readers import bclstm_mosi, crema_d_votes, erc_pickle, folder, gcnet, mmmo
+from mmlib.data.readers import ave, bclstm_mosi, crema_d, crema_d_votes, erc_pickle, folder, gcnet, mmmo
 from mmlib.errors import InputError, unknown_name
+
+CLIPS = {
+    "size": "height and width of a frame in pixels (224)",
+    "cache": "folder of the decoded clips, so that a stopped import goes on (.cache beside the bundles)",
+    "jobs": "clips decoded at a time (one per core)",
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,16 @@ READERS: dict[str, Reader] = {
          "text": "of four text variants: mean (default), 1, 2, 3 or 4",
          "classes": "names of the label numbers (hap,sad,neu,ang,exc,fru)"}),
     "crema-d-votes": Reader(crema_d_votes.read, "CREMA-D as its raters judged voice and face", "FOLDER"),
+    "crema-d": Reader(
+        crema_d.read, "CREMA-D's raw clips: AudioWAV, VideoFlash, train.csv, test.csv", "FOLDER",
+        {"frames": "evenly spaced frames of each clip (1)", **CLIPS}),
+    "ave": Reader(
+        ave.read, "AVE's raw clips: AVE, Annotations.txt, trainSet.txt, valSet.txt, testSet.txt", "FOLDER",
+        {"frames": "evenly spaced frames of each clip (3)", "seconds": "length that the sound is tiled to (10)",
+         "rate": "Hz that the sound is resampled to (22050)", "hop": "samples between spectrogram columns (353)",
+         "event": "cut (to the annotated seconds, the default) or whole",
+         "repeats": "a video named twice: first (one row of it, test before valid before train, the default) or keep",
+         **CLIPS}),
     "mmmo": Reader(mmmo.read, "MMMO product reviews, 20 word-aligned steps", "FOLDER"),
 }
 

@@ -1,0 +1,385 @@
+"""Raw clips to arrays: decoded by PyAV (ffmpeg's libraries), cached one file per clip, in parallel.
+
+The audio front end is the audio-visual imbalance lineage's (ledger 5.3, ``CramedDataset.py``): mono,
+resampled, tiled to a fixed length, clipped to [-1, 1], log(|STFT| + 1e-7) with a periodic Hann window
+and centred, zero-padded frames (librosa's default since 0.9). It resamples with SciPy's polyphase filter.
+
+The vision front end departs from the lineage on purpose. Its loaders draw random frame indices, then take
+the first files of an unsorted directory listing (BASELINES_AV section 0, fact 7: the frame trap). Here the
+K frames are those shown at the middles of K equal parts of the clip, the same on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmlib import paths
+from mmlib.data.bundle import Bundle, Task, make_bundle
+from mmlib.errors import InputError
+
+FLOOR = 1e-7
+WHOLE = 0.8
+LFS = b"version https://git-lfs"
+VERSION = 1
+
+
+class Unusable(Exception):
+    """A clip that is left out; the text is the reason."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a clip becomes: ``audio_shape`` float32 log magnitudes and ``vision_shape`` uint8 RGB.
+
+    frames: how many. seconds: of audio. size: pixels, height and width. rate: Hz.
+    n_fft, hop: samples of an STFT frame, and between two frames.
+    """
+
+    frames: int
+    seconds: int
+    size: int = 224
+    rate: int = 22050
+    n_fft: int = 512
+    hop: int = 353
+
+    @property
+    def audio_shape(self) -> tuple[int, int, int]:
+        """(1, F, T): 1 x 257 x 188 for 3 s at the defaults."""
+        return 1, self.n_fft // 2 + 1, self.seconds * self.rate // self.hop + 1
+
+    @property
+    def vision_shape(self) -> tuple[int, int, int, int]:
+        """(K, 3, H, W)."""
+        return self.frames, 3, self.size, self.size
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip. span: the seconds to use, from and to; None for all."""
+
+    id: str
+    audio: Path
+    video: Path
+    span: tuple[float, float] | None = None
+
+
+def decode_clip(clip: Clip, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """(1, F, T) float32 spectrogram and (K, 3, H, W) uint8 frames.
+
+    Raises:
+        Unusable: a file that is missing, empty, cut short or not decodable, or silence.
+    """
+    samples, rate = read_audio(clip.audio, clip.span)
+    return spectrogram(samples, rate, recipe)[None], read_frames(clip.video, recipe, clip.span)
+
+
+def read_audio(path: Path, span: tuple[float, float] | None = None) -> tuple[np.ndarray, int]:
+    """(n,) float32 samples of full scale 1, the mean of the channels, and their rate in Hz.
+
+    Raises:
+        Unusable: what ``decode_clip`` says, or an event beyond the end.
+    """
+    import av
+
+    with _opened(path, "audio") as (container, stream):
+        planar = av.AudioResampler(format="fltp")
+        decoded = (frame for packet in _packets(path, container, stream) for frame in packet.decode())
+        parts = [part for frame in decoded for part in planar.resample(frame)]
+        if not parts:
+            raise Unusable("no samples")
+        rate = parts[0].sample_rate
+        samples = np.concatenate([part.to_ndarray() for part in parts], axis=1).mean(axis=0)
+        _check_length(stream, len(samples) / rate)
+    if span is not None:
+        _check_span(span, len(samples) / rate)
+        samples = samples[round(span[0] * rate):round(span[1] * rate)]
+    if not np.isfinite(samples).all():
+        raise Unusable("samples that are not finite")
+    if not samples.any():
+        raise Unusable("silent: every sample is zero")
+    return samples, rate
+
+
+def spectrogram(samples: np.ndarray, rate: int, recipe: Recipe) -> np.ndarray:
+    """(F, T) float32 of (n,) samples at a rate in Hz: resampled, tiled and cut to ``recipe.seconds``."""
+    from scipy.signal import ShortTimeFFT, get_window, resample_poly
+
+    common = math.gcd(rate, recipe.rate)
+    even = np.clip(resample_poly(samples.astype(np.float64), recipe.rate // common, rate // common), -1, 1)
+    tiled = np.resize(even, recipe.seconds * recipe.rate)
+    transform = ShortTimeFFT(get_window("hann", recipe.n_fft), recipe.hop, recipe.rate, phase_shift=None)
+    magnitude = np.abs(transform.stft(tiled, p0=0, p1=recipe.audio_shape[2]))
+    result: np.ndarray = np.log(magnitude + FLOOR).astype(np.float32)
+    return result
+
+
+def read_frames(path: Path, recipe: Recipe, span: tuple[float, float] | None = None) -> np.ndarray:
+    """(K, 3, H, W) uint8: the frames shown at the middles of K equal parts of the clip, or of its span.
+
+    Shorter side scaled to ``recipe.size``, then centre crop. Where the clip has fewer frames, they repeat.
+
+    Raises:
+        Unusable: what ``decode_clip`` says, or an event beyond the end.
+    """
+    with _opened(path, "video") as (container, stream):
+        shown = sorted(packet.pts for packet in _packets(path, container, stream)
+                       if packet.size and packet.pts is not None and not packet.is_discard)
+        if not shown:
+            raise Unusable("no frames")
+        step = (shown[-1] - shown[0]) / (len(shown) - 1) if len(shown) > 1 else 1
+        unit = float(stream.time_base)
+        seconds = (shown[-1] + step - shown[0]) * unit
+        _check_length(stream, seconds)
+        if span is not None:
+            _check_span(span, seconds)
+        begin, end = (span[0], min(span[1], seconds)) if span else (0.0, seconds)
+    middles = begin + (end - begin) * (np.arange(recipe.frames) + 0.5) / recipe.frames
+    with _opened(path, "video") as (container, stream):
+        chosen = list(_shown_at(container.decode(stream), shown[0] + middles / unit))
+        if not chosen:
+            raise Unusable("no frames")
+        return np.stack([_picture(frame, recipe.size) for frame in chosen])
+
+
+def _shown_at(frames: Iterable[Any], times: np.ndarray) -> Iterator[Any]:
+    """For each of the rising times (in the stream's unit) the last frame that begins by then."""
+    last, at = None, 0
+    for frame in frames:
+        while last is not None and frame.pts > times[at]:
+            yield last
+            at += 1
+            if at == len(times):
+                return
+        last = frame
+    if last is not None:
+        yield from [last] * (len(times) - at)
+
+
+def _picture(frame: Any, size: int) -> np.ndarray:
+    from av.video.reformatter import Interpolation as Flag
+
+    scale = size / min(frame.width, frame.height)
+    width, height = max(size, round(frame.width * scale)), max(size, round(frame.height * scale))
+    exact = Flag.BICUBIC | Flag.ACCURATE_RND | Flag.BITEXACT | Flag.FULL_CHR_H_INT  # the same on every processor
+    array = frame.reformat(width, height, "rgb24", interpolation=exact, threads=1).to_ndarray()
+    top, left = (height - size) // 2, (width - size) // 2
+    result: np.ndarray = array[top:top + size, left:left + size].transpose(2, 0, 1)
+    return result
+
+
+@contextmanager
+def _opened(path: Path, kind: str) -> Iterator[tuple[Any, Any]]:
+    """A container and its first stream of a kind; whatever fails inside becomes ``Unusable``."""
+    import av
+
+    try:
+        if path.stat().st_size == 0:
+            raise Unusable(f"{path.name} is empty")
+        with path.open("rb") as file:
+            if file.read(len(LFS)) == LFS:
+                raise Unusable(f"{path.name} is a git-lfs pointer: run `git lfs pull`")
+        # Plain media files only: a playlist could name other files.
+        with av.open(str(path), options={"format_whitelist": "wav,flv,mov,matroska"}) as container:
+            stream = next((s for s in container.streams if s.type == kind), None)
+            if stream is None or stream.codec_context is None:
+                raise Unusable(f"{path.name} has no {kind} that can be decoded")
+            stream.codec_context.thread_count = 1
+            yield container, stream
+    except FileNotFoundError as error:
+        raise Unusable(f"no file {path.parent.name}/{path.name}") from error
+    except (av.FFmpegError, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
+        raise Unusable(f"{path.name} cannot be decoded ({getattr(error, 'strerror', None) or error!r})") from error
+
+
+def _packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """The packets of a stream, none of them cut short by the end of the file."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    # A wav written to a pipe does not know its size, so that its last packet looks cut.
+    open_ended = head[:4] == b"RIFF" and head[4:] in (b"\xff" * 4, b"\0" * 4)
+    for packet in container.demux(stream):
+        if packet.is_corrupt and not open_ended:
+            raise Unusable(f"{path.name} is cut short, or damaged")
+        yield packet
+
+
+def _check_length(stream: Any, seconds: float) -> None:
+    """Hold a stream to the length of its own table; a container's tag, as flv's, may say anything."""
+    stated = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    if seconds < WHOLE * stated:
+        raise Unusable(f"{stream.type} ends after {seconds:.1f} of {stated:.1f} s")
+
+
+def _check_span(span: tuple[float, float], seconds: float) -> None:
+    if span[0] >= seconds:
+        raise Unusable(f"the event from {span[0]:g} to {span[1]:g} s lies beyond the end at {seconds:.1f} s")
+
+
+def whole_option(option: str, value: str, least: int = 1) -> int:
+    """An option's value as a whole number.
+
+    Raises:
+        InputError: something else, or less than ``least``.
+    """
+    if not value.isdecimal() or int(value) < least:
+        raise InputError(f"option {option}", repr(value), f"a whole number of {least} or more",
+                         f"Write for example {option}={least}.")
+    return int(value)
+
+
+def clip_bundle(name: str, task: Task, clips: Sequence[Clip], recipe: Recipe, labels: Sequence[int],
+                split: Sequence[str], *, cache: str, jobs: str, source: str, licence: str,
+                notes: Mapping[str, Any], speaker: Sequence[str] | None = None) -> Bundle:
+    """A checked bundle of ``audio`` (n, 1, F, T) float32 and ``vision`` (n, K, 3, H, W) uint8.
+
+    clips: sorted by id, so that nothing is copied; labels, split and speaker in the same order.
+    cache: folder of the decoded clips, by default ``.cache`` beside the imported bundles.
+    jobs: processes, one thread each; by default one per core.
+
+    A clip that cannot be used is left out: printed, counted, and in the notes as ``left_out``.
+
+    Raises:
+        InputError: what ``decode_all`` and ``make_bundle`` say, or a split or a class without a usable clip.
+    """
+    folder = Path(cache).expanduser() if cache else paths.bundles() / ".cache"
+    reasons = decode_all(clips, recipe, folder, whole_option("jobs", jobs) if jobs else os.cpu_count() or 1, name)
+    for clip_id, reason in sorted(reasons.items()):
+        print(f"{name}: left out {clip_id}: {reason}")
+    print(f"{name}: {len(clips) - len(reasons)} clips decoded, {len(reasons)} left out; cache: {folder}", flush=True)
+    for what, groups in (("split", split), ("class", [task.names[label] for label in labels])):
+        _refuse_lost(name, what, [clip.id for clip in clips], groups, reasons)
+    kept = [row for row, clip in enumerate(clips) if clip.id not in reasons]
+    audio, vision = load_all([clips[row] for row in kept], recipe, folder)
+    left_out = {"count": len(reasons), "first": dict(sorted(reasons.items())[:10])}
+    return make_bundle(
+        name, task, {"audio": audio, "vision": vision}, np.array([labels[row] for row in kept]),
+        [split[row] for row in kept], [clips[row].id for row in kept], position=[0] * len(kept),
+        speaker=[speaker[row] for row in kept] if speaker else None, source=source, licence=licence,
+        notes={**notes, "decoder": f"PyAV {version('av')}", "left_out": left_out})
+
+
+def _refuse_lost(name: str, what: str, ids: Sequence[str], groups: Sequence[str], reasons: Mapping[str, str]) -> None:
+    for group in sorted(set(groups)):
+        members = [clip_id for clip_id, other in zip(ids, groups, strict=True) if other == group]
+        if all(clip_id in reasons for clip_id in members):
+            raise InputError(f"{name}, {what} {group}", f"none of its {len(members)} clips usable "
+                             f"({members[0]}: {reasons[members[0]]})", "one or more", "Get the files again.")
+
+
+def decode_all(clips: Sequence[Clip], recipe: Recipe, cache: Path, jobs: int, title: str) -> dict[str, str]:
+    """Decode the clips that the cache lacks, and return the reason for each that cannot be used.
+
+    One ``.npz`` per clip, written to a temporary name and renamed, so that a killed call resumes; named by the
+    hash of recipe, span, and the files' names, sizes and times. What failed is tried again by the next call.
+
+    Raises:
+        InputError: PyAV is not installed, a cache that cannot be written, or a worker that died.
+    """
+    if find_spec("av") is None:
+        raise InputError("raw clips", "no PyAV", "the package `av`", "Install it: pip install av.")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        pending = [clip for clip in clips if not _entry(clip, recipe, cache).exists()]
+        jobs = min(jobs, len(pending))
+        done = _parallel(pending, recipe, cache, jobs) if jobs > 1 else \
+            (_decode_into(clip, recipe, cache) for clip in pending)
+        return {clip_id: reason for clip_id, reason in _shown(done, len(pending), title) if reason}
+    except OSError as error:
+        raise InputError(str(cache), f"a cache that cannot be written ({error})", "a folder with room in it",
+                         "Give another with --option cache=DIR; what is decoded is kept.") from error
+
+
+def load_all(clips: Sequence[Clip], recipe: Recipe, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 1, F, T) and (n, K, 3, H, W) of clips that ``decode_all`` has decoded, in their order.
+
+    Raises:
+        InputError: a damaged cache file.
+    """
+    audio = np.empty((len(clips), *recipe.audio_shape), dtype=np.float32)
+    vision = np.empty((len(clips), *recipe.vision_shape), dtype=np.uint8)
+    for row, clip in enumerate(clips):
+        entry = _entry(clip, recipe, cache)
+        try:
+            with entry.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                audio[row], vision[row] = arrays["audio"], arrays["vision"]
+        except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+            raise InputError(str(entry), f"a damaged file of {clip.id} ({error})", "what the import wrote",
+                             "Remove it, and import again.") from error
+    return audio, vision
+
+
+def _entry(clip: Clip, recipe: Recipe, cache: Path) -> Path:
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else None
+             for path in (clip.audio, clip.video)]
+    text = repr((VERSION, clip.id, clip.span, stats, recipe))
+    return cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+
+
+def _decode_into(clip: Clip, recipe: Recipe, cache: Path) -> tuple[str, str]:
+    """The clip's id, and why it cannot be used: empty once its file is in the cache."""
+    try:
+        audio, vision = decode_clip(clip, recipe)
+    except Unusable as error:
+        return clip.id, str(error)
+    entry = _entry(clip, recipe, cache)
+    partial = entry.with_suffix(f".{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        np.savez(file, audio=audio, vision=vision)
+    partial.replace(entry)
+    return clip.id, ""
+
+
+def _parallel(clips: Sequence[Clip], recipe: Recipe, cache: Path, jobs: int) -> Iterator[tuple[str, str]]:
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker)
+    try:
+        for future in as_completed([pool.submit(_decode_into, clip, recipe, cache) for clip in clips]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise InputError("raw clips", "a worker process that died", "workers that end by themselves",
+                         "Import again: what is decoded is kept. With --option jobs=1 there are no workers.") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _shown(results: Iterator[tuple[str, str]], total: int, title: str) -> Iterator[tuple[str, str]]:
+    """The results, with a progress bar, or a line per twentieth where nobody watches."""
+    if os.environ.get("MMLIB_HEADLESS") != "1" and ("ipykernel" in sys.modules or sys.stderr.isatty()):
+        from tqdm.auto import tqdm
+
+        yield from tqdm(results, total=total, desc=title, unit="clip")
+        return
+    for count, result in enumerate(results, 1):
+        yield result
+        if 20 * count // total > 20 * (count - 1) // total:
+            print(f"{title}: {count}/{total} clips", flush=True)
