@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mmlib.backbones.concat import Concat
 from mmlib.backbones.gcnet import GCNet
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
-BACKBONES: dict[str, Any] = {"mmgcn": MMGCN, "gcnet": GCNet, "mmdfn": MMDFN}
+BACKBONES: dict[str, Any] = {"mmgcn": MMGCN, "gcnet": GCNet, "mmdfn": MMDFN, "concat": Concat}
 
 
 def build_backbone(name: str, dims: Mapping[str, int], outputs: int, speakers: int,
