@@ -10,7 +10,6 @@ import itertools
 import statistics
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,20 +18,19 @@ import torch
 from torch.autograd.profiler_util import FunctionEvent
 
 from mmlib.backbones import build_backbone
-from mmlib.bench import SIZES, apart, case_name, machine
+from mmlib.bench import PARTS, SIZES, apart, by_name, case_name, cost, machine
 from mmlib.bench_step import RATES, SCHEDULE
 from mmlib.data.twins import MODALITIES, ROLES
 from mmlib.fit import make_optimizer, train_step
 from mmlib.methods import build_method
 from mmlib.nn.batch import Batch, make_layout
+from mmlib.nn.gru import Recurrence
 
 METHODS = (("plain", "paper"), ("balm", "paper"))
 PER_STEP = 600
 STEPS = 5
 ROLE = ROLES["iemocap6"]
-# Parts of a step's time, in the order of the table.
-PARTS = ("recurrences", "products", "pairs", "update", "rest")
-RECURRENT = {"aten::lstm", "aten::gru"}
+RECURRENT = {"aten::lstm", "aten::gru", Recurrence.__name__}
 PRODUCTS = {f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot")}
 BACKWARD = "autograd::engine::evaluate_function: "
 UPDATE = ("Optimizer.", "aten::_foreach", "aten::_fused_adam")
@@ -65,19 +63,37 @@ def report_of(backbones: Sequence[str], size: str, lengths: Sequence[int]) -> di
 
 
 def measure(case: LengthCase) -> dict[str, Any]:
-    """Seconds of a training step (median of ``STEPS`` after one for warming up) and its parts' shares."""
+    """Seconds of a training step (median of ``STEPS`` after one for warming up) and its parts' shares.
+
+    The shares are those of the operations' own times in one more step under torch's profiler: Python between
+    operations is not seen, and what the profiler adds to each operation weighs most on parts made of many small
+    ones, the recurrences above all. ``profiled_seconds`` is what that step took.
+    """
     torch.set_num_threads(1)
     step = step_of(case)
     step()
     seconds = statistics.median(_timed(step) for _ in range(STEPS))
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
-        profiled = _timed(step)
-    spent = spend(list(profile.events()), case.dialogues * len(MODALITIES), case.length, profiled - seconds)
+    events, profiled = _profile(step)
+    spent = dict.fromkeys(PARTS, 0.0)
+    for event, part in zip(events, parts(events, case.dialogues * len(MODALITIES), case.length), strict=True):
+        spent[part] += event.self_cpu_time_total
     utterances = case.dialogues * case.length
     return {**asdict(case), "name": case_name(case.backbone, case.method, case.variant), "dialogues": case.dialogues,
             "utterances": utterances, "step_seconds": seconds, "profiled_seconds": profiled,
             "utterances_per_second": utterances / seconds,
-            "shares": {part: spent[part] / sum(spent.values()) for part in PARTS}}
+            "shares": {part: time_spent / sum(spent.values()) for part, time_spent in spent.items()}}
+
+
+def _profile(step: Callable[[], object]) -> tuple[list[FunctionEvent], float]:
+    """The operations of a step, and its seconds; the profiler has warmed up in a step of its own."""
+    once = torch.profiler.schedule(wait=0, warmup=1, active=1)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True,
+                                schedule=once) as profile:
+        step()
+        profile.step()
+        seconds = _timed(step)
+    events = profile.events()
+    return [event for event in events or () if not event.name.startswith("ProfilerStep")], seconds
 
 
 def step_of(case: LengthCase) -> Callable[[], object]:
@@ -94,26 +110,16 @@ def step_of(case: LengthCase) -> Callable[[], object]:
     return lambda: train_step(method, batch, optimizer, SCHEDULE.clip)
 
 
-def spend(events: Sequence[FunctionEvent], grids: int, length: int, overhead: float) -> dict[str, float]:
-    """Seconds by part: the operations' own times, less an equal piece of the profiler's ``overhead`` (seconds) each.
-
-    Python between operations is not seen, and that each operation costs the profiler the same is a guess.
-    """
-    spent = Counter(dict.fromkeys(PARTS, 0.0))
-    for event, part in zip(events, parts(events, grids, length), strict=True):
-        spent[part] += event.self_cpu_time_total / 1e6 - max(0.0, overhead) / len(events)
-    return {part: max(0.0, seconds) for part, seconds in spent.items()}
-
-
 def parts(events: Sequence[FunctionEvent], grids: int, length: int) -> list[str]:
     """The part of each profiled operation.
 
-    recurrences: what runs inside ``lstm`` and ``gru`` and backward of it, products included; a backward operation
-    is told by the sequence number of the forward one that caused it. pairs: what is done outside of them to the
-    graph's blocks of all pairs of utterances, told by their shape, (``grids``, length, length), and products
-    that make such a block. products: other matrix products, of linear and graph layers alike. update: optimiser,
-    clipping and BALM's scaling of gradients. rest: other elementwise work and moving of data; operations on nodes
-    cannot be told apart by layer. Where the length is a graph layer's width, its padded nodes count as pairs.
+    recurrences: what runs inside ``lstm``, ``gru`` and ``nn.gru.Recurrence`` and backward of it, products included
+    (but a ``Recurrence`` is given its inputs' products ready made); a backward operation is told by the sequence
+    number of the forward one that caused it. pairs: what is done outside of them to the graph's blocks of all
+    pairs of utterances, told by their shape, (``grids``, length, length), and products that make such a block.
+    products: other matrix products, of linear and graph layers alike. update: optimiser, clipping and BALM's
+    scaling of gradients. rest: other elementwise work and moving of data, which cannot be told apart by layer.
+    Where the length equals the width of a layer, that layer's padded nodes count as pairs.
     """
     caused: dict[int, bool] = {}
     above = {id(event): _above(event) for event in events}
@@ -129,7 +135,8 @@ def _part(event: FunctionEvent, above: list[FunctionEvent], caused: dict[int, bo
         return "recurrences"
     if any(e.name.startswith(UPDATE) for e in above):
         return "update"
-    shapes = [tuple(shape) for shape in event.input_shapes or ()]
+    given: Any = event.input_shapes or ()
+    shapes = [tuple(shape) for shape in given]
     if block in shapes or (event.name == "aten::bmm" and (shapes[0][:2], shapes[1][::2]) == (block[:2], block[::2])):
         return "pairs"
     return "products" if event.name in PRODUCTS else "rest"
@@ -150,15 +157,22 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def growth(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> float:
-    """Time per utterance over that of the same method at the first length."""
-    first = next(r for r in rows if r["name"] == row["name"])
-    return float(first["utterances_per_second"] / row["utterances_per_second"])
+def render(report: dict[str, Any]) -> str:
+    """The table as the terminal shows it, with what it was measured on."""
+    lines, here = table(report), report["machine"]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join([
+        f"cpu ({here['device_name']}), {here['cores']} cores, one thread, torch {here['torch']}; about "
+        f"{report['rows'][0]['per_step']} utterances a step; median of {STEPS} steps after one for warming up", "",
+        *("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines), "",
+        "growth: time per utterance over that at the first length; the rest: shares of the operations' own times"])
 
 
 def table(report: dict[str, Any]) -> list[list[str]]:
-    """Header and one line per measurement."""
+    """Header and one line per measurement of ``--lengths``; growth is time per utterance over the first length's."""
     lines = [["method", "utterances a dialogue", "ms a step", "utterances/s", "growth", *(f"{p} %" for p in PARTS)]]
-    return lines + [[row["name"], str(row["length"]), f"{1e3 * row['step_seconds']:.0f}",
-                     f"{row['utterances_per_second']:,.0f}", f"{growth(row, report['rows']):.2f}",
-                     *(f"{100 * row['shares'][part]:.0f}" for part in PARTS)] for row in report["rows"]]
+    for rows in by_name(report["rows"]).values():
+        lines += [[row["name"], str(row["length"]), f"{1e3 * row['step_seconds']:.0f}",
+                   f"{row['utterances_per_second']:,.0f}", f"{cost(row) / cost(rows[0]):.2f}",
+                   *(f"{100 * row['shares'][part]:.0f}" for part in PARTS)] for row in rows]
+    return lines

@@ -13,9 +13,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmlib import bench, cli
+from mmlib.bench_length import LengthCase, step_of
 from mmlib.bench_step import Product, list_products, measure, replay
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
+from mmlib.nn.batch import make_layout
+from mmlib.nn.gru import DialogueGRU
 
 
 def arguments(*words: str) -> argparse.Namespace:
@@ -48,6 +51,53 @@ def test_products_of_a_recurrent_layer_are_those_of_its_equations() -> None:
     found = list_products(lambda: layer(x)[0].sum().backward())
     per_utterance = 4 * hidden * (inputs + hidden)  # four gates see the input and the state
     assert sum(p.flops for p in found) == 2 * 3 * steps * rows * per_utterance  # forward, for x and h, for the weights
+
+
+def test_products_of_a_gru_are_those_of_its_equations() -> None:
+    steps, rows, inputs, hidden = 6, 3, 5, 4
+    layer = nn.GRU(inputs, hidden)
+    x = torch.randn(steps, rows, inputs, requires_grad=True)
+    found = list_products(lambda: layer(x)[0].sum().backward())
+    of_inputs, of_state = 3 * hidden * inputs, 3 * hidden * hidden  # three gates see the input and the state
+    products = 3 * steps * rows * (of_inputs + of_state)  # forward, for x and h, for the weights
+    assert sum(p.flops for p in found) == 2 * (products - rows * of_state)  # the first state is given: no gradient
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_products_of_mmdfns_gru_are_those_of_its_equations(copies: int) -> None:
+    lengths, inputs, hidden = [6, 2, 4] * copies, 5, 4
+    layer, layout = DialogueGRU(inputs, hidden, 1, 0.0), make_layout(lengths)
+    x = torch.randn(sum(lengths), inputs, requires_grad=True)
+    found = list_products(lambda: layer(x, layout).sum().backward())
+    steps, rows, width = max(lengths), len(lengths), 3 * hidden  # the state runs over the padded grid, both ways
+    assert sum(p.flops for p in found) == 2 * 2 * 3 * width * (sum(lengths) * inputs + steps * rows * hidden)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="the fused layer is oneDNN's")
+@pytest.mark.parametrize(("method", "copies"), [("plain", 0), ("balm", 3)])
+def test_products_of_gcnets_step_are_its_bilstms_and_what_torchs_own_counter_finds(method: str, copies: int) -> None:
+    step = step_of(LengthCase("gcnet", method, "paper", "quick", 5, 20))
+    found = sum(p.flops for p in list_products(step))
+    with FlopCounterMode(display=False) as counter:
+        step()
+    inputs = sum(open_bundle("twin:iemocap6@quick").dims.values())
+    encoder = bilstm(inputs, 200) + bilstm(400, 200)
+    graphs = 2 * (bilstm(500, 500) + bilstm(1000, 500))
+    # Forward, for x and h, for the weights; BALM's embeddings are a forward pass per modality.
+    assert found - counter.get_total_flops() == 20 * (3 * (encoder + graphs) + copies * encoder)
+
+
+def bilstm(inputs: int, hidden: int) -> int:
+    """Operations per utterance of one bidirectional layer: four gates see the input and the state."""
+    return 2 * 2 * 4 * hidden * (inputs + hidden)
+
+
+def test_products_of_mmdfns_step_are_those_that_torchs_own_counter_finds() -> None:
+    step = step_of(LengthCase("mmdfn", "balm", "paper", "quick", 5, 20))
+    found = sum(p.flops for p in list_products(step))
+    with FlopCounterMode(display=False) as counter:
+        step()
+    assert found == counter.get_total_flops() > 0
 
 
 def test_batched_products_count_the_batch() -> None:
@@ -115,15 +165,29 @@ def test_shapes_read_back_as_written(rows: list[dict[str, Any]], tmp_path: Path)
     assert read == {(r["method"], r["variant"]): r["products"] for r in rows}
 
 
-def test_committed_list_covers_every_training_utterance_of_the_full_size() -> None:
-    lists = bench.read_shapes(bench.shapes_file("mmgcn"))
+@pytest.mark.parametrize(("backbone", "hidden"), [("mmgcn", 900), ("gcnet", 500), ("mmdfn", 900)])
+def test_committed_list_covers_every_training_utterance_of_the_full_size(backbone: str, hidden: int) -> None:
+    lists = bench.read_shapes(bench.shapes_file(backbone))
     assert set(lists) == set(bench.METHODS)
-    for products in lists.values():
-        seen = sum(int(left.split("x")[0]) * count for _, left, right, count in products if right == "1582x200t")
-        assert seen == 5229
+    # The prediction layer's forward product; BALM has a head of that shape for each of three modalities, and as
+    # printed the gradient of its L_mod goes back through one more product of the same factors' shapes.
+    times = {("plain", "paper"): 1, ("balm", "paper"): 5, ("balm", "released"): 4}
+    for which, products in lists.items():
+        seen = sum(int(left.split("x")[0]) * count for _, left, right, count in products if right == f"{hidden}x6t")
+        assert seen == 5229 * times[which]
+
+
+@pytest.mark.parametrize(("backbone", "inputs", "gates"), [("mmgcn", 200, 400), ("gcnet", 2948, 800),
+                                                           ("mmdfn", 200, 300)])
+def test_committed_list_has_the_recurrences_inputs(backbone: str, inputs: int, gates: int) -> None:
+    for products in bench.read_shapes(bench.shapes_file(backbone)).values():
+        seen = sum(int(left.split("x")[0]) * count for _, left, right, count in products
+                   if right == f"{inputs}x{gates}t")
+        assert seen >= 2 * 5229  # both directions, and for some the padding
 
 
 @pytest.mark.parametrize("words", [("balm", "--backbone", "mmgnc"), ("balm", "--size", "iemocup"), ("bolm",),
+                                   ("balm", "--backbone", "mmgcn,gcnet"),
                                    ("balm", "--threads", "0"), ("balm", "--epochs", "0"),
                                    ("balm", "--device", "cpus"), ("balm", "--json", "nowhere/at/all.json"),
                                    ("balm", "--size", "quick", "--write-shapes")])
