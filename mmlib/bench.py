@@ -225,7 +225,10 @@ def render(report: dict[str, Any]) -> str:
 
 
 def readme_table(reports: list[dict[str, Any]]) -> str:
-    """The README's table of measured speeds, from what ``--json`` wrote on each machine; lengths have their own."""
+    """The README's table of measured speeds, from what ``--json`` wrote on each machine, BALM as printed.
+
+    BALM as released and the lengths stand in docs/bench.
+    """
     reports = [report for report in reports if "lengths" not in report]
     head = ["where", "method", "threads", "utterances/s", "s/epoch", "over the products' time", "memory MB", "idle"]
     lines = [head, ["---"] * len(head)]
@@ -234,7 +237,7 @@ def readme_table(reports: list[dict[str, Any]]) -> str:
         lines += [[where, row["name"], str(row["threads"]), f"{row['utterances_per_second']:,.0f}",
                    f"{row['epoch_seconds']:.2f}", f"{row['ratio']:.2f}", f"{row['memory_mb']:.0f}",
                    f"{row['idle_percent']:.0f} %" if row.get("idle_percent") is not None else "-"]
-                  for row in report["rows"]]
+                  for row in report["rows"] if row["variant"] == "paper"]
     if not any(report["machine"]["device"] == "cuda" for report in reports):
         lines.append(["a GPU", "not measured yet: run `mmlib bench balm --device cuda`", *["-"] * (len(head) - 2)])
     return markdown(lines)
