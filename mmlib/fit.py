@@ -9,8 +9,8 @@ report. A method sees no test data: only this file evaluates.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from torch import Tensor
 
 from mmlib.data.bundle import Bundle
 from mmlib.masks import Mask
-from mmlib.methods.plain import Plain
+from mmlib.methods.plain import Peek, Plain
 from mmlib.metrics import SELECTION_METRIC, curve_metrics
 from mmlib.nn.batch import Batch, Resident, to_device
 
-EVALUATION_ROWS = 4096
+EVALUATION_ROWS, EVALUATION_VALUES = 4096, 2**26
 
 
 class Schedule(Protocol):
@@ -50,6 +50,9 @@ class Fitted:
     valid: (epochs, n_valid, C) outputs; tests: mask name to (epochs, n_test, C).
     series: name to (steps, M), empty unless kept.
     weights: those of ``best_epoch``, which validation picks; empty unless kept. The last ones are in the method.
+    views: name to (epochs, n, C) outputs of the method's views, as ``valid.NAME`` and ``MASK.NAME``.
+    found: name to (times, ...) what the method found before epochs, in ``found_at`` (times,).
+    memory: the optimizer's state after the last epoch.
     """
 
     loss: np.ndarray
@@ -58,6 +61,10 @@ class Fitted:
     series: dict[str, np.ndarray]
     weights: dict[str, Tensor]
     best_epoch: int
+    views: dict[str, np.ndarray] = field(default_factory=dict)
+    found: dict[str, np.ndarray] = field(default_factory=dict)
+    found_at: tuple[int, ...] = ()
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
 
 def pick_device() -> torch.device:
@@ -70,10 +77,11 @@ def pick_device() -> torch.device:
 def fit(method: Plain, bundle: Bundle, train_mask: Callable[[int], Mask], valid_mask: Mask,
         test_masks: Mapping[str, Mask], schedule: Schedule, seed: int, *,
         resampled: bool = False, keep_series: bool = False, keep_weights: bool = False,
-        device: torch.device | None = None) -> Fitted:
+        memory_before: Mapping[str, Tensor] | None = None, device: torch.device | None = None) -> Fitted:
     """Train a method and evaluate it after every epoch.
 
-    train_mask gives the mask of an epoch; it is asked once unless ``resampled``.
+    train_mask gives the mask of an epoch; it is asked once unless ``resampled``. memory_before: the optimizer's
+    state to start from, as ``Fitted.memory``.
     """
     device = device or pick_device()
     method.to(device)
@@ -83,45 +91,95 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[[int], Mask], valid_
     valid = evaluation_batches(to_device(bundle, "valid", valid_mask, device))
     tests = {name: evaluation_batches(to_device(bundle, "test", mask, device)) for name, mask in test_masks.items()}
     optimizer = make_optimizer(method, schedule)
+    if memory_before:
+        remember(optimizer, memory_before)
     truth = bundle.labels[bundle.rows("valid")]
+    kept, held = divide(train.dialogues, method.held_out, seed)
     losses: list[Tensor] = []
-    valid_outputs: list[Tensor] = []
+    outputs: dict[tuple[str, str], list[Tensor]] = {}
     steps: list[dict[str, Tensor]] = []
-    test_outputs: dict[str, list[Tensor]] = {name: [] for name in tests}
+    findings: list[tuple[int, dict[str, Tensor]]] = []
     best, best_epoch, weights = -np.inf, 0, {}
     torch.manual_seed(seed)
     for epoch in range(schedule.epochs):
         if resampled and epoch:
             train = to_device(bundle, "train", train_mask(epoch), device, complete)
-        losses.append(train_epoch(method, train, optimizer, schedule, seed, epoch, steps))
-        valid_outputs.append(predict(method, valid))
-        for name, batches in tests.items():
-            test_outputs[name].append(predict(method, batches))
+        findings.append((epoch, method.start_epoch(_peek(train, valid, kept, held, schedule, seed, epoch))))
+        if method.resets(epoch):
+            optimizer = make_optimizer(method, schedule)
+        losses.append(train_epoch(method, train, optimizer, schedule, kept, seed, epoch, steps))
+        for split, batches in (("valid", valid), *tests.items()):
+            for view, values in predict(method, batches).items():
+                outputs.setdefault((split, view), []).append(values)
         if keep_weights:
-            score = curve_metrics(bundle.task, valid_outputs[-1].cpu().numpy(), truth)[SELECTION_METRIC]
+            latest = outputs["valid", ""][-1].cpu().numpy()
+            score = curve_metrics(bundle.task, latest, truth)[SELECTION_METRIC]
             if score > best:
                 best, best_epoch = score, epoch
                 weights = {k: v.detach().cpu().clone() for k, v in method.state_dict().items()}
+    findings.append((schedule.epochs, method.end_training(_peek(train, valid, kept, held, schedule, seed,
+                                                                schedule.epochs))))
+    findings = [(epoch, facts) for epoch, facts in findings if facts]
+    stacked = {key: torch.stack(values).cpu().numpy() for key, values in outputs.items()}
     return Fitted(
         loss=torch.stack(losses).cpu().numpy(),
-        valid=torch.stack(valid_outputs).cpu().numpy(),
-        tests={name: torch.stack(outputs).cpu().numpy() for name, outputs in test_outputs.items()},
+        valid=stacked["valid", ""],
+        tests={name: stacked[name, ""] for name in tests},
         series={key: torch.stack([s[key] for s in steps]).cpu().numpy() for key in (steps[0] if steps else {})},
-        weights=weights, best_epoch=best_epoch,
+        weights=weights, best_epoch=best_epoch, memory=memory(optimizer),
+        views={f"{split}.{view}": values for (split, view), values in stacked.items() if view},
+        found={key: torch.stack([facts[key] for _, facts in findings]).cpu().numpy()
+               for key in (findings[0][1] if findings else {})},
+        found_at=tuple(epoch for epoch, _ in findings),
     )
 
 
+def divide(dialogues: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the training dialogues that steps see, and of those held out, each in order."""
+    out = np.random.default_rng([seed, dialogues]).permutation(dialogues)[:round(share * dialogues)]
+    return np.setdiff1d(np.arange(dialogues), out), np.sort(out)
+
+
+def _peek(train: Resident, valid: list[Batch], kept: np.ndarray, held: np.ndarray, schedule: Schedule, seed: int,
+          epoch: int) -> Peek:
+    def practise(other: Plain, epochs: int) -> None:
+        optimizer = make_optimizer(other, schedule)
+        for further in range(epochs):
+            train_epoch(other, train, optimizer, schedule, kept, seed, epoch + further, [])
+
+    return Peek(epoch, schedule.epochs, lambda: evaluation_batches(train, kept), lambda: valid,
+                lambda: evaluation_batches(train, held), practise)
+
+
 def make_optimizer(method: Plain, schedule: Schedule) -> torch.optim.Optimizer:
-    """Adam with coupled weight decay, or plain SGD as a control (A10)."""
-    kind = torch.optim.Adam if schedule.optimizer == "adam" else torch.optim.SGD
-    return kind(method.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay, fused=True)
+    """Adam with coupled weight decay, plain SGD as a control (A10), or SGD with momentum 0.9 (ledger 5.1)."""
+    chosen: dict[str, Any] = {"lr": schedule.lr, "weight_decay": schedule.weight_decay, "fused": True}
+    if schedule.optimizer == "adam":
+        return torch.optim.Adam(method.parameters(), **chosen)
+    return torch.optim.SGD(method.parameters(), momentum=0.9 if schedule.optimizer == "momentum" else 0.0, **chosen)
+
+
+def memory(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state on the host, ``PARAMETER.NAME`` to tensor, parameters by number."""
+    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+    return {f"{number}.{name}": torch.as_tensor(value).cpu().clone() for number, values in state.items()
+            for name, value in values.items() if value is not None}
+
+
+def remember(optimizer: torch.optim.Optimizer, before: Mapping[str, Tensor]) -> None:
+    """Give an optimizer the state that ``memory`` read from another of its kind."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in before.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def train_epoch(method: Plain, train: Resident, optimizer: torch.optim.Optimizer, schedule: Schedule,
-                seed: int, epoch: int, steps: list[dict[str, Tensor]]) -> Tensor:
-    """One pass over the shuffled dialogues; returns the mean loss, a scalar on the device."""
+                dialogues: np.ndarray, seed: int, epoch: int, steps: list[dict[str, Tensor]]) -> Tensor:
+    """One pass over some dialogues, shuffled; returns the mean loss, a scalar on the device."""
     method.train()
-    order = np.random.default_rng([seed, epoch]).permutation(train.dialogues)
+    order = np.random.default_rng([seed, epoch]).permutation(dialogues)
     losses = []
     for start in range(0, len(order), schedule.batch):
         losses.append(train_step(method, train.batch(order[start:start + schedule.batch]), optimizer, schedule.clip))
@@ -131,26 +189,35 @@ def train_epoch(method: Plain, train: Resident, optimizer: torch.optim.Optimizer
 
 
 def train_step(method: Plain, batch: Batch, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
-    """Loss, backward, the method's own change of gradients, clipping, step (D12); returns the loss."""
-    optimizer.zero_grad(set_to_none=True)
-    loss = method.loss(batch)
-    loss.backward()  # type: ignore[no-untyped-call]
-    method.after_backward()
-    if clip:
-        torch.nn.utils.clip_grad_norm_(method.clipped(), clip)
-    optimizer.step()
-    return loss.detach()
+    """For each loss: backward, the method's own change of gradients, clipping, step (D12); returns their sum."""
+    taken = []
+    for loss in method.losses(batch):
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        method.after_backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(method.clipped(), clip)
+        optimizer.step()
+        taken.append(loss.detach())
+    return taken[0] if len(taken) == 1 else torch.stack(taken).sum()
 
 
-def evaluation_batches(resident: Resident) -> list[Batch]:
-    """The whole split in order, in batches of a bounded number of utterances."""
-    sizes = np.diff(resident.starts)
-    groups = np.cumsum(sizes) // EVALUATION_ROWS
-    return [resident.batch(np.flatnonzero(groups == g)) for g in np.unique(groups)]
+def evaluation_batches(resident: Resident, dialogues: np.ndarray | None = None) -> list[Batch]:
+    """The whole split, or some of its dialogues, in order, in batches of a bounded number of utterances and values."""
+    chosen = np.arange(resident.dialogues) if dialogues is None else dialogues
+    values = sum(x[0].numel() for x in resident.features.values())
+    rows = max(1, min(EVALUATION_ROWS, EVALUATION_VALUES // values))
+    groups = np.cumsum(np.diff(resident.starts)[chosen]) // rows
+    return [resident.batch(chosen[groups == g]) for g in np.unique(groups)]
 
 
 @torch.no_grad()
-def predict(method: Plain, batches: list[Batch]) -> Tensor:
-    """Outputs (n, C) of a split in (dialogue, position) order, in evaluation mode."""
+def predict(method: Plain, batches: list[Batch]) -> dict[str, Tensor]:
+    """Outputs (n, C) of a split in (dialogue, position) order, in evaluation mode: the prediction as "", and views."""
     method.eval()
-    return torch.cat([method(batch).logits for batch in batches])
+    parts: dict[str, list[Tensor]] = {}
+    for batch in batches:
+        fused = method(batch)
+        for name, logits in {"": fused.logits, **method.views(fused)}.items():
+            parts.setdefault(name, []).append(logits)
+    return {name: torch.cat(values) for name, values in parts.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,36 @@ class PlainConfig:
 VARIANTS: dict[str, PlainConfig] = {"paper": PlainConfig()}
 
 
+@dataclass(frozen=True)
+class Peek:
+    """What a method may look at between epochs; test is not among it.
+
+    epoch, epochs: the number of the epoch to come, and how many there are.
+    train, valid, held_out: batches in order, the whole of the split without what is held out, and that.
+    practise: train another method (a copy) for some epochs on the training data, under the same schedule.
+    """
+
+    epoch: int
+    epochs: int
+    train: Callable[[], list[Batch]]
+    valid: Callable[[], list[Batch]]
+    held_out: Callable[[], list[Batch]]
+    practise: Callable[[Plain, int], None]
+
+
 class Plain(nn.Module):
     """Task loss on the backbone's prediction; the base of the other methods.
 
-    ``fit`` calls ``loss``, runs the backward pass, calls ``after_backward``, clips the gradients
-    of ``clipped()`` and steps. ``series`` is read after each step when a run keeps it.
+    Before each epoch ``fit`` calls ``start_epoch``. In each step it takes one loss after the other from ``losses``,
+    runs the backward pass, calls ``after_backward``, clips the gradients of ``clipped()`` and steps. ``series`` is
+    read after each step when a run keeps it. ``views`` are evaluated beside the prediction.
+
+    continues: whether the optimizer goes on from the state in which a parent run left it.
+    held_out: share of the training dialogues that no step sees, for methods that estimate something on them.
     """
+
+    continues: bool = False
+    held_out: float = 0.0
 
     Config: type = PlainConfig
     config: Any
@@ -74,6 +98,26 @@ class Plain(nn.Module):
         loss: Tensor = self.task_loss(fused.logits, batch.labels)
         extra = self.backbone.extra_loss(batch, fused)
         return loss if extra is None else loss + extra
+
+    def losses(self, batch: Batch) -> Iterator[Tensor]:
+        """The losses of a batch, each with an optimizer step of its own before the next is asked for; one here."""
+        yield self.loss(batch)
+
+    def start_epoch(self, peek: Peek) -> dict[str, Tensor]:
+        """Look at training and validation before an epoch; what it returns is recorded, by name. Nothing here."""
+        return {}
+
+    def end_training(self, peek: Peek) -> dict[str, Tensor]:
+        """Look once more after the last epoch; recorded as what ``start_epoch`` returns."""
+        return {}
+
+    def resets(self, epoch: int) -> bool:
+        """Whether the optimizer forgets its state before an epoch."""
+        return False
+
+    def views(self, fused: Fused) -> dict[str, Tensor]:
+        """Further logits to evaluate, name to (n, C): each modality's own where the backbone has them."""
+        return self.backbone.unimodal(fused)
 
     def after_backward(self) -> None:
         """Change gradients before clipping and the step; nothing here."""

@@ -70,3 +70,7 @@ class Backbone(nn.Module):
     def extra_loss(self, batch: Batch, fused: Fused) -> Tensor | None:
         """What a backbone adds to the task loss; nothing here."""
         return None
+
+    def unimodal(self, fused: Fused) -> dict[str, Tensor]:
+        """Each modality's own logits, modality to (n, C), where the prediction splits into them; else none."""
+        return {}

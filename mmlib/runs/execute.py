@@ -25,6 +25,7 @@ from mmlib.nn.batch import to_device
 from mmlib.runs.spec import RunSpec
 
 SELECTIONS = ("valid", "test", "last")
+FEW = 16  # values found before an epoch that stand in the record itself
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,9 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     rates = [{"mask": name, **row} for name, test_law, split, mask in drawn
              for row in audit(test_law, whole, split, mask).to_dict("records") if row["modality"] in bundle.modalities]
     method = build(spec, bundle)
-    if parent_arrays:
-        method.load_state_dict({k.removeprefix("weights."): torch.from_numpy(v) for k, v in parent_arrays.items()
-                                if k.startswith("weights.")}, strict=False)
+    before = {name: torch.from_numpy(array) for name, array in (parent_arrays or {}).items()}
+    if before:
+        method.load_state_dict(_under("weights.", before), strict=False)
     device = pick_device()
 
     def train_mask(epoch: int) -> Mask:
@@ -101,8 +102,12 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
 
     fitted = fit(method, bundle, train_mask, valid_mask, test_masks, spec.training, spec.seed, resampled=law.resampled,
                  keep_series="series" in spec.keep, device=device,
-                 keep_weights="weights" in spec.keep or "embeddings" in spec.keep)
+                 keep_weights="weights" in spec.keep or "embeddings" in spec.keep,
+                 memory_before=_under("memory.", before) if method.continues else None)
     record, arrays = _results(spec, bundle, fitted)
+    if "last" in spec.keep:
+        arrays |= {f"weights.{key}": value.cpu().numpy() for key, value in method.state_dict().items()}
+        arrays |= {f"memory.{key}": value.numpy() for key, value in fitted.memory.items()}
     if "embeddings" in spec.keep:
         method.load_state_dict(fitted.weights)
         arrays |= embeddings(method, bundle, test_masks[spec.eval_masks[0][0]], device)
@@ -161,7 +166,19 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted) -> tuple[dict[str, A
     curves: dict[str, Any] = {"loss": [float(v) for v in fitted.loss], "valid": valid, "test": tests}
     if fitted.series:
         curves["series"] = {key: _epoch_means(steps, len(fitted.loss)) for key, steps in fitted.series.items()}
+    if fitted.views:
+        truths = {"valid": bundle.labels[bundle.rows("valid")]}
+        curves["views"] = {name: _curves(task, outputs, truths.get(name.partition(".")[0], truth))
+                           for name, outputs in fitted.views.items()}
+    if fitted.found:
+        arrays |= {f"found.{name}": values for name, values in fitted.found.items()}
+        small = {name: v.reshape(len(v), -1).tolist() for name, v in fitted.found.items() if v[0].size <= FEW}
+        curves["found"] = {"epochs": list(fitted.found_at), **small}
     return {"selected": selected, "curves": curves}, arrays
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _epoch_means(steps: np.ndarray, epochs: int) -> list[list[float]]:

@@ -15,8 +15,9 @@ from typing import Any
 from mmlib.errors import InputError, unknown_name
 from mmlib.masks import Law, complete, law_from_json
 
-KEEP = ("weights", "embeddings", "series")
+KEEP = ("weights", "last", "embeddings", "series")
 DECIDING = ("masks", "metrics", "nn", "backbones", "methods", "fit")
+OPTIMIZERS = ("adam", "sgd", "momentum")
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -24,7 +25,8 @@ Options = tuple[tuple[str, Any], ...]
 class Training:
     """How long and how fast a run trains. Epochs are fixed: no early stopping (design, section 3).
 
-    batch: dialogues per step. clip: largest global gradient norm, or 0 for none.
+    batch: dialogues per step. clip: largest global gradient norm, or 0 for none. optimizer: one of ``OPTIMIZERS``,
+    of which ``momentum`` is SGD with momentum 0.9.
     """
 
     epochs: int = 12
@@ -35,8 +37,8 @@ class Training:
     clip: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("adam", "sgd"):
-            raise unknown_name("optimizer", self.optimizer, ("adam", "sgd"))
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
         for name, value, least in (("epochs", self.epochs, 1), ("batch", self.batch, 1), ("lr", self.lr, 0.0),
                                    ("weight_decay", self.weight_decay, 0.0), ("clip", self.clip, 0.0)):
             if not least <= value < float("inf"):
@@ -54,7 +56,8 @@ class RunSpec:
     fold: fold number for bundles with folds.
     train_mask: the law of the train and validation masks.
     eval_masks: (name, law) pairs for test; the first is the main one.
-    keep: any of ``KEEP``, stored beside the predictions.
+    keep: any of ``KEEP``, stored beside the predictions; weights are those of the epoch that validation picks, last
+    those of the last epoch.
     parent: a run whose weights this one starts from; it is run once and shared.
     """
 
@@ -77,9 +80,11 @@ class RunSpec:
         for name in self.keep:
             if name not in KEEP:
                 raise unknown_name("keep", name, KEEP)
-        if self.parent is not None and "weights" not in self.parent.keep:
-            raise InputError("run, parent", "a parent that keeps no weights", "'weights' in its keep",
-                             "Add it: the child starts from them.")
+        if self.parent is not None and not {"weights", "last"} & set(self.parent.keep):
+            raise InputError("run, parent", "a parent that keeps no weights", "'weights' (of the best epoch) or 'last' "
+                             "in its keep", "Add one: the child starts from them.")
+        if {"weights", "last"} <= set(self.keep):
+            raise InputError("run, keep", "weights and last", "one of them", "Choose the epoch.")
         if not self.eval_masks:
             raise InputError("run", "no test mask", "at least one", "Give eval_masks.")
         names = [name for name, _ in self.eval_masks]

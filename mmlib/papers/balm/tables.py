@@ -12,9 +12,10 @@ import pandas as pd
 
 from mmlib.data.catalog import is_twin, open_twin
 from mmlib.masks import Law, draw
+from mmlib.papers import compare as compared
 from mmlib.papers.balm import runs
+from mmlib.papers.compare import shown
 from mmlib.papers.context import Cell, Context
-from mmlib.papers.published import published
 from mmlib.report import tables
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
@@ -32,76 +33,34 @@ def specs_of(cells: Cells) -> Callable[[Context], list[RunSpec]]:
     return lambda context: runs.specs_of(cells(context))
 
 
-def shown(context: Context, dataset: str) -> str:
-    """A data set's name as readers must see it: twins are called twins, other data by their own name."""
-    paper_name = {"iemocap": "IEMOCAP", "mosei": "CMU-MOSEI"}[dataset]
-    if is_twin(context.reference(dataset)):
-        return f"{paper_name} twin"
-    return paper_name if context.is_papers(dataset) else context.bundle(dataset).name
-
-
 def paper_numbers(context: Context, table: str, dataset: str, condition: str | None = None,
                   joined: bool = False) -> pd.DataFrame:
     """The paper's cells for a table and data set; values only where our data are the paper's own.
 
     condition: take the table's condition for the setting. joined: setting and condition together.
     """
-    frame = published("balm", table)
-    frame = frame[(frame["dataset"] == dataset) & frame["metric"].isin(METRICS)]
+    frame = compared.published_cells(context, table, dataset, METRICS)
     if condition is not None:
         frame = frame.assign(setting=frame["condition"])[frame["condition"] != "average"]
     if joined:
         frame = frame[frame["setting"] != "average"]
         frame = frame.assign(setting=frame["setting"] + " " + frame["condition"])
     frame = frame.assign(runs=np.where(frame["sd"].notna(), PAPER_RUNS, 1))
-    if not context.is_papers(dataset):
-        frame = frame.assign(value=np.nan, sd=np.nan)
     return frame[["row", "setting", "metric", "value", "sd", "note", "runs"]]
 
 
-def compare(context: Context, parts: Sequence[tuple[str, list[Cell], pd.DataFrame | None]],
-            baselines: Mapping[str, str], extra_notes: Sequence[str] = (),
-            metrics: Sequence[str] = METRICS) -> Output:
-    """A comparison table over one or more data sets; each part is (data set, cells, the paper's numbers).
-
-    With more than one part, settings carry the data set's name.
-    """
-    many = len(parts) > 1
-    results, known, best = [], [], []
-    for dataset, cells, paper in parts:
-        prefix = f"{shown(context, dataset)} " if many else ""
-        frame = context.results(cells)
-        results.append(frame.assign(setting=prefix + frame["setting"]))
-        if paper is not None:
-            known.append(paper.assign(setting=prefix + paper["setting"]))
-        bound = best_possible(cells)
-        if bound is not None:
-            best.append(bound.assign(setting=prefix + bound["setting"]))
-    everything = pd.concat(results, ignore_index=True)
-    everything = everything[everything["metric"].isin(metrics)]
-    paper_cells = pd.concat(known) if known else None
-    numbers = tables.compare(everything, paper_cells, collection=context.collection,
-                             baselines=baselines, best=pd.concat(best) if best else None)
-    notes = (*tables.remarks(numbers, paper_cells), *extra_notes, *foreign_data_note(context, [p[0] for p in parts]))
-    return Output(table=tables.layout(numbers), numbers=numbers, rows_built=tables.rows_built(numbers), notes=notes,
-                  run_ids=tuple(everything["run_id"].unique()))
+def compare(context: Context, parts: Sequence[compared.Part], baselines: Mapping[str, str],
+            extra_notes: Sequence[str] = (), metrics: Sequence[str] = METRICS) -> Output:
+    """A comparison table over one or more data sets; each part is (data set, cells, the paper's numbers)."""
+    notes = (*extra_notes, *foreign_data_note(context, [p[0] for p in parts]))
+    return compared.compare(context, parts, baselines, notes, metrics, best_possible)
 
 
 def foreign_data_note(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
-    """What to say where the data are not the paper's: its numbers are left out."""
-    notes = []
-    for dataset in datasets:
-        name = shown(context, dataset)
-        if is_twin(context.reference(dataset)):
-            notes.append(f"{name}: synthetic data whose best possible result is known; not the paper's data set.")
-        elif not context.is_papers(dataset):
-            notes.append(f"{name} stands in for the paper's data set, so the paper's numbers are not shown beside it.")
-        if not context.has_dialogues(dataset):
-            notes.append(f"{name} has no dialogues: FCM averages over the batch (A4).")
-        split = context.bundle(dataset).notes.get("split")
-        if split:
-            notes.append(f"{name}: {split}.")
-    return tuple(notes)
+    """What to say where the data are not the paper's, or have no dialogues."""
+    return (*compared.data_notes(context, datasets),
+            *(f"{shown(context, d)} has no dialogues: FCM averages over the batch (A4)." for d in datasets
+              if not context.has_dialogues(d)))
 
 
 def best_possible(cells: Sequence[Cell]) -> pd.DataFrame | None:
