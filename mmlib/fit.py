@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mmlib.data.bundle import Bundle
+from mmlib.errors import InputError
 from mmlib.masks import Mask
 from mmlib.methods.plain import Peek, Plain
 from mmlib.metrics import SELECTION_METRIC, curve_metrics
@@ -88,13 +90,13 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[[int], Mask], valid_
     method.keep_series = keep_series
     complete = method.backbone.needs_complete
     train = to_device(bundle, "train", train_mask(0), device, complete)
-    valid = evaluation_batches(to_device(bundle, "valid", valid_mask, device))
-    tests = {name: evaluation_batches(to_device(bundle, "test", mask, device)) for name, mask in test_masks.items()}
+    splits = _to_evaluate(bundle, valid_mask, test_masks, device)
     optimizer = make_optimizer(method, schedule)
     if memory_before:
         remember(optimizer, memory_before)
     truth = bundle.labels[bundle.rows("valid")]
     kept, held = divide(train.dialogues, method.held_out, seed)
+    peek = partial(_peek, splits["valid"], kept, held, schedule, seed)
     losses: list[Tensor] = []
     outputs: dict[tuple[str, str], list[Tensor]] = {}
     steps: list[dict[str, Tensor]] = []
@@ -104,34 +106,49 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[[int], Mask], valid_
     for epoch in range(schedule.epochs):
         if resampled and epoch:
             train = to_device(bundle, "train", train_mask(epoch), device, complete)
-        findings.append((epoch, method.start_epoch(_peek(train, valid, kept, held, schedule, seed, epoch))))
+        findings.append((epoch, method.start_epoch(peek(train, epoch))))
         if method.resets(epoch):
             optimizer = make_optimizer(method, schedule)
-        losses.append(train_epoch(method, train, optimizer, schedule, kept, seed, epoch, steps))
-        for split, batches in (("valid", valid), *tests.items()):
+        losses.append(train_epoch(method, train, optimizer, schedule, seed, epoch, steps, kept))
+        for split, batches in splits.items():
             for view, values in predict(method, batches).items():
                 outputs.setdefault((split, view), []).append(values)
         if keep_weights:
-            latest = outputs["valid", ""][-1].cpu().numpy()
-            score = curve_metrics(bundle.task, latest, truth)[SELECTION_METRIC]
+            score = curve_metrics(bundle.task, outputs["valid", ""][-1].cpu().numpy(), truth)[SELECTION_METRIC]
             if score > best:
                 best, best_epoch = score, epoch
                 weights = {k: v.detach().cpu().clone() for k, v in method.state_dict().items()}
-    findings.append((schedule.epochs, method.end_training(_peek(train, valid, kept, held, schedule, seed,
-                                                                schedule.epochs))))
-    findings = [(epoch, facts) for epoch, facts in findings if facts]
+    findings.append((schedule.epochs, method.end_training(peek(train, schedule.epochs))))
+    return Fitted(loss=torch.stack(losses).cpu().numpy(), series=_stacked(steps), weights=weights,
+                  best_epoch=best_epoch, memory=memory(optimizer), **_evaluated(outputs), **_found(findings))
+
+
+def _to_evaluate(bundle: Bundle, valid_mask: Mask, test_masks: Mapping[str, Mask],
+                 device: torch.device) -> dict[str, list[Batch]]:
+    """The batches of validation, and of test by the name of its mask."""
+    if "valid" in test_masks:
+        raise InputError("test masks", "the name 'valid'", "another name", "Rename it: it stands for the split.")
+    drawn = [("valid", "valid", valid_mask), *((name, "test", mask) for name, mask in test_masks.items())]
+    return {name: evaluation_batches(to_device(bundle, split, mask, device)) for name, split, mask in drawn}
+
+
+def _evaluated(outputs: dict[tuple[str, str], list[Tensor]]) -> dict[str, Any]:
+    """``valid``, ``tests`` and ``views`` of ``Fitted``."""
     stacked = {key: torch.stack(values).cpu().numpy() for key, values in outputs.items()}
-    return Fitted(
-        loss=torch.stack(losses).cpu().numpy(),
-        valid=stacked["valid", ""],
-        tests={name: stacked[name, ""] for name in tests},
-        series={key: torch.stack([s[key] for s in steps]).cpu().numpy() for key in (steps[0] if steps else {})},
-        weights=weights, best_epoch=best_epoch, memory=memory(optimizer),
-        views={f"{split}.{view}": values for (split, view), values in stacked.items() if view},
-        found={key: torch.stack([facts[key] for _, facts in findings]).cpu().numpy()
-               for key in (findings[0][1] if findings else {})},
-        found_at=tuple(epoch for epoch, _ in findings),
-    )
+    plain = {split: values for (split, view), values in stacked.items() if not view}
+    return {"valid": plain.pop("valid"), "tests": plain,
+            "views": {f"{split}.{view}": values for (split, view), values in stacked.items() if view}}
+
+
+def _found(findings: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Any]:
+    """``found`` and ``found_at`` of ``Fitted``."""
+    told = [(epoch, facts) for epoch, facts in findings if facts]
+    return {"found": _stacked([facts for _, facts in told]), "found_at": tuple(epoch for epoch, _ in told)}
+
+
+def _stacked(rows: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
+    """Name to (rows, ...), the names of the first row."""
+    return {name: torch.stack([row[name] for row in rows]).cpu().numpy() for name in (rows[0] if rows else {})}
 
 
 def divide(dialogues: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -140,23 +157,27 @@ def divide(dialogues: int, share: float, seed: int) -> tuple[np.ndarray, np.ndar
     return np.setdiff1d(np.arange(dialogues), out), np.sort(out)
 
 
-def _peek(train: Resident, valid: list[Batch], kept: np.ndarray, held: np.ndarray, schedule: Schedule, seed: int,
+def _peek(valid: list[Batch], kept: np.ndarray, held: np.ndarray, schedule: Schedule, seed: int, train: Resident,
           epoch: int) -> Peek:
     def practise(other: Plain, epochs: int) -> None:
         optimizer = make_optimizer(other, schedule)
         for further in range(epochs):
-            train_epoch(other, train, optimizer, schedule, kept, seed, epoch + further, [])
+            train_epoch(other, train, optimizer, schedule, seed, epoch + further, [], kept)
 
     return Peek(epoch, schedule.epochs, lambda: evaluation_batches(train, kept), lambda: valid,
                 lambda: evaluation_batches(train, held), practise)
 
 
 def make_optimizer(method: Plain, schedule: Schedule) -> torch.optim.Optimizer:
-    """Adam with coupled weight decay, plain SGD as a control (A10), or SGD with momentum 0.9 (ledger 5.1)."""
-    chosen: dict[str, Any] = {"lr": schedule.lr, "weight_decay": schedule.weight_decay, "fused": True}
-    if schedule.optimizer == "adam":
-        return torch.optim.Adam(method.parameters(), **chosen)
-    return torch.optim.SGD(method.parameters(), momentum=0.9 if schedule.optimizer == "momentum" else 0.0, **chosen)
+    """Adam with coupled weight decay, plain SGD as a control (A10), or SGD with momentum 0.9 (ledger 5.1).
+
+    With momentum not fused: that wants every parameter's first step to be the same one, and MLA's are not.
+    """
+    chosen: dict[str, Any] = {"lr": schedule.lr, "weight_decay": schedule.weight_decay}
+    if schedule.optimizer == "momentum":
+        return torch.optim.SGD(method.parameters(), momentum=0.9, foreach=True, **chosen)
+    kind = torch.optim.Adam if schedule.optimizer == "adam" else torch.optim.SGD
+    return kind(method.parameters(), fused=True, **chosen)
 
 
 def memory(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -171,15 +192,15 @@ def remember(optimizer: torch.optim.Optimizer, before: Mapping[str, Tensor]) -> 
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in before.items():
         number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = value
+        state.setdefault(int(number), {})[name] = value.clone()
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def train_epoch(method: Plain, train: Resident, optimizer: torch.optim.Optimizer, schedule: Schedule,
-                dialogues: np.ndarray, seed: int, epoch: int, steps: list[dict[str, Tensor]]) -> Tensor:
-    """One pass over some dialogues, shuffled; returns the mean loss, a scalar on the device."""
+                seed: int, epoch: int, steps: list[dict[str, Tensor]], dialogues: np.ndarray | None = None) -> Tensor:
+    """One pass over the dialogues, or some of them, shuffled; returns the mean loss, a scalar on the device."""
     method.train()
-    order = np.random.default_rng([seed, epoch]).permutation(dialogues)
+    order = np.random.default_rng([seed, epoch]).permutation(train.dialogues if dialogues is None else dialogues)
     losses = []
     for start in range(0, len(order), schedule.batch):
         losses.append(train_step(method, train.batch(order[start:start + schedule.batch]), optimizer, schedule.clip))

@@ -80,13 +80,13 @@ class Watched(Plain):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.seen: list[list[float]] = []
-        self.losses: list[float] = []
+        self.values: list[float] = []
 
     def loss(self, batch: Batch) -> Tensor:
         assert self.training
         self.seen.append(batch.features["audio"][:, 0].tolist())
         value = super().loss(batch)
-        self.losses.append(value.item())
+        self.values.append(value.item())
         return value
 
 
@@ -103,7 +103,7 @@ def test_every_epoch_takes_each_dialogue_once_in_a_new_order_set_by_the_seed(toy
         epochs = [[v for step in method.seen[e * steps:(e + 1) * steps] for v in step] for e in range(QUICK.epochs)]
         assert all(sorted(epoch) == everything for epoch in epochs)
         assert len({tuple(epoch) for epoch in epochs}) == QUICK.epochs
-        np.testing.assert_allclose(found.loss, np.reshape(method.losses, (QUICK.epochs, steps)).mean(axis=1), rtol=1e-6)
+        np.testing.assert_allclose(found.loss, np.reshape(method.values, (QUICK.epochs, steps)).mean(axis=1), rtol=1e-6)
         orders.append(epochs)
     assert orders[0] == orders[1] != orders[2]
 
@@ -230,9 +230,9 @@ def test_evaluation_is_without_dropout_in_row_order_and_indifferent_to_its_batch
     assert len(one) == 1 and len(many) > 3
     for batches in (one, many):
         assert torch.cat([b.labels for b in batches]).tolist() == bundle.labels[bundle.rows("test")].tolist()
-    outputs = predict(method, one)
-    assert torch.equal(outputs, predict(method, one)) and not outputs.requires_grad
-    torch.testing.assert_close(outputs, predict(method, many), atol=1e-5, rtol=0)
+    outputs = predict(method, one)[""]
+    assert torch.equal(outputs, predict(method, one)[""]) and not outputs.requires_grad
+    torch.testing.assert_close(outputs, predict(method, many)[""], atol=1e-5, rtol=0)
 
 
 def test_of_epochs_that_validate_alike_the_first_is_kept(toy: Toy) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from mmlib import masks, teach
 from mmlib.errors import InputError
+from mmlib.methods import gmm_loss
 from mmlib.papers.pipeline import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,13 +68,15 @@ def test_unknown_and_lacking_parameters_are_errors() -> None:
         teach.only_known({"profile": "quick"}, ["profile", "seeds"])
 
 
-def test_exercises_start_open_and_their_solutions_pass(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_exercises_start_open_and_their_solutions_pass(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs" / "solutions.md").read_text(encoding="utf-8")
-    solutions = re.findall(r"```python\n(.*?)```", text, flags=re.S)
-    exercises = [c.source for c in cells(PATHS[0], "code") if "teach.exercise" in c.source]
+    section = text.split(f"## {path.stem}\n")[1].split("\n## ")[0]
+    solutions = re.findall(r"```python\n(.*?)```", section, flags=re.S)
+    exercises = [c.source for c in cells(path, "code") if "teach.exercise" in c.source]
     assert len(solutions) == len(exercises) == 3
     for exercise, solution in zip(exercises, solutions, strict=True):
-        space: dict[str, Any] = {"np": np, "torch": torch, "teach": teach, "masks": masks}
+        space: dict[str, Any] = {"np": np, "torch": torch, "teach": teach, "masks": masks, "method": gmm_loss}
         exec(exercise, space)
         assert "OPEN" in capsys.readouterr().out
         checks = exercise[exercise.index("\n\n\n"):]  # all but the open function, which comes first

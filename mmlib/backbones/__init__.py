@@ -10,10 +10,12 @@ from mmlib.backbones.concat import Concat
 from mmlib.backbones.gcnet import GCNet
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
+from mmlib.backbones.mmtm import MMTM
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
-BACKBONES: dict[str, Any] = {"mmgcn": MMGCN, "gcnet": GCNet, "mmdfn": MMDFN, "concat": Concat}
+BACKBONES: dict[str, Any] = {"mmgcn": MMGCN, "gcnet": GCNet, "mmdfn": MMDFN, "concat": Concat,
+                             "mmtm": MMTM}
 
 
 def build_backbone(name: str, dims: Mapping[str, int], outputs: int, speakers: int,

@@ -2,7 +2,7 @@
 
 An encoder is a ResNet-18 from scratch for pictures and spectrograms, or a small perceptron for vectors, so that
 the same methods run on raw clips and on features. Since the head is linear, its logits split exactly into one
-part per modality (Eqs 3-4): ``unimodal_logits``.
+part per modality (Eqs 2-3): ``unimodal_logits``.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def as_floats(pictures: Tensor) -> Tensor:
 
 
 def unimodal_logits(prediction: nn.Linear, z: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """l^m = W^m z^m + b / M (Eqs 3-4), modality to (n, C); over all modalities they add up to the fused logits."""
+    """l^m = W^m z^m + b / M (Eq. 3), modality to (n, C); over all modalities they add up to the fused logits."""
     names = sorted(z)
     parts = prediction.weight.split([z[m].shape[1] for m in names], dim=1)
     return {m: F.linear(z[m], part, prediction.bias / len(names)) for m, part in zip(names, parts, strict=True)}

@@ -62,7 +62,7 @@ def check(bundle: Bundle, role: str | None = None) -> Report:
         raise unknown_name("role", role, manifest["role"])
     table = probe(bundle)
     found = _leak_warnings(bundle, table)
-    if role is not None and not _same_task(bundle, manifest["role"][role]):
+    if role is not None and not _same_task(bundle, role, manifest["role"][role]):
         found.append(f"WARNING: the role {role} asks for {_task_text(manifest['role'][role])}; "
                      f"this bundle has {_task_text(_as_role(bundle))}.")
     lines = [*_describe(bundle), *_recorded(bundle, manifest), *_papers(bundle, manifest, role), *_probe_lines(table)]
@@ -222,10 +222,16 @@ def _describe(bundle: Bundle) -> list[str]:
                      f"{_label_text(bundle, rows)}")
     for index, modality in enumerate(bundle.modalities):
         missing = [f"{s} {int((~bundle.observed[bundle.rows(s), index]).sum())}" for s in SPLITS]
-        shape = " x ".join(map(str, bundle.features[modality].shape[1:]))
-        constant = int((np.ptp(bundle.features[modality].reshape(-1, bundle.dims[modality]), axis=0) == 0).sum())
-        lines.append(f"{modality}: {shape} ({constant} constant); missing by nature: {', '.join(missing)}")
+        lines.append(f"{modality}: {_shape_text(bundle.features[modality])}; missing by nature: {', '.join(missing)}")
     return lines
+
+
+def _shape_text(array: np.ndarray) -> str:
+    """The shape of a sample, and how many of its dims are the same everywhere; pictures have no dims of that kind."""
+    shape = " x ".join(map(str, array.shape[1:]))
+    if array.ndim > 3:
+        return f"{shape}, pictures"
+    return f"{shape} ({int((np.ptp(array.reshape(-1, array.shape[-1]), axis=0) == 0).sum())} constant)"
 
 
 def _label_text(bundle: Bundle, rows: np.ndarray) -> str:
@@ -252,7 +258,7 @@ def _papers(bundle: Bundle, manifest: Mapping[str, Any], role: str | None) -> li
     """One line per role and paper: what agrees with the paper's data and what differs."""
     lines = []
     for name, entry in manifest["role"].items():
-        if name != role and (role is not None or not _same_task(bundle, entry)):
+        if name != role and (role is not None or not _same_task(bundle, name, entry)):
             continue
         for paper in entry["paper"]:
             same, differ = _compare(bundle, paper)
@@ -280,8 +286,9 @@ def _compare(bundle: Bundle, paper: Mapping[str, Any]) -> tuple[list[str], list[
     return same, differ
 
 
-def _same_task(bundle: Bundle, role: Mapping[str, Any]) -> bool:
-    return all(role[key] == value for key, value in _as_role(bundle).items())
+def _same_task(bundle: Bundle, name: str, role: Mapping[str, Any]) -> bool:
+    """A small twin has some of its role's classes alone, and is meant to."""
+    return bundle.notes.get("twin") == name or all(role[key] == value for key, value in _as_role(bundle).items())
 
 
 def _as_role(bundle: Bundle) -> dict[str, Any]:

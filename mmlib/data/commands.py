@@ -11,9 +11,10 @@ from typing import Any
 
 from mmlib import paths
 from mmlib.data import catalog
+from mmlib.data.av_twins import AV_ROLES
 from mmlib.data.bundle import SPLITS, Bundle, save_bundle
 from mmlib.data.readers import READERS, read_bundle
-from mmlib.data.twins import ROLES, make_twin
+from mmlib.data.twins import ROLES
 from mmlib.errors import InputError
 
 EXAMPLES = {
@@ -29,7 +30,9 @@ formats:
   mmlib data check twin:mosei@quick
 
 exit code: 0 nothing found, 1 a warning, 2 bad input""",
-    "twin": "example:\n  mmlib data twin iemocap6 --size smoke --out my-twin",
+    "twin": """examples:
+  mmlib data twin iemocap6 --size smoke --out my-twin
+  mmlib data twin crema-d --size tiny""",
     "list": "example:\n  mmlib data list",
 }
 
@@ -50,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
     checking.add_argument("bundle", metavar="BUNDLE", help="a name, a folder, or twin:ROLE@SIZE")
     checking.add_argument("--role", help="the role to compare with")
     twin = _add(commands, "twin", "write a twin as a bundle", EXAMPLES["twin"])
-    twin.add_argument("role", metavar="ROLE", help="one of " + ", ".join(ROLES))
+    twin.add_argument("role", metavar="ROLE", help="one of " + ", ".join((*ROLES, *AV_ROLES)))
     twin.add_argument("--size", default="quick", help="quick (default) or another that `list` shows")
     twin.add_argument("--out", type=Path, metavar="DIR", help="bundle folder (default: data/bundles/NAME)")
 
@@ -70,8 +73,7 @@ def run(args: argparse.Namespace) -> int:
         print(report)
         return 0 if report.ok else 1
     if args.command == "twin":
-        bundle = make_twin(args.role, args.size).bundle
-        _write(bundle, args.out)
+        _write(catalog.open_bundle(f"twin:{args.role}@{args.size}"), args.out)
         return 0
     print("\n".join(_list()))
     return 0
@@ -129,5 +131,6 @@ def _write(bundle: Bundle, out: Path | None) -> None:
 def _list() -> list[str]:
     bundles = catalog.names()
     lines = ["bundles:", *(f"  {name}" for name in bundles)] if bundles else ["bundles: none imported"]
-    lines += ["twins:", *(f"  twin:{role}@ {', '.join(law.shapes)}" for role, law in ROLES.items())]
+    sizes = {role: law.shapes for role, law in ROLES.items()} | {role: law.shapes for role, law in AV_ROLES.items()}
+    lines += ["twins:", *(f"  twin:{role}@ {', '.join(shapes)}" for role, shapes in sizes.items())]
     return [*lines, "readers:", *(f"  {name} {reader.paths}: {reader.help}" for name, reader in READERS.items())]

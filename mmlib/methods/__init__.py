@@ -9,12 +9,21 @@ from typing import Any
 from mmlib.backbones import configure
 from mmlib.data.bundle import Task
 from mmlib.errors import unknown_name
-from mmlib.methods import balm, plain
+from mmlib.methods import agm, balm, gblending, gmm_loss, greedy, mla, ogm_ge, opm_ogm, plain, pmr, relearn
 from mmlib.nn.backbone import Backbone
 
 METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "plain": (plain.Plain, plain.VARIANTS),
     "balm": (balm.Balm, balm.VARIANTS),
+    "gmm_loss": (gmm_loss.GmmLoss, gmm_loss.VARIANTS),
+    "ogm_ge": (ogm_ge.OgmGe, ogm_ge.VARIANTS),
+    "opm_ogm": (opm_ogm.OpmOgm, opm_ogm.VARIANTS),
+    "agm": (agm.Agm, agm.VARIANTS),
+    "mla": (mla.Mla, mla.VARIANTS),
+    "pmr": (pmr.Pmr, pmr.VARIANTS),
+    "relearn": (relearn.Relearn, relearn.VARIANTS),
+    "gblending": (gblending.GBlending, gblending.VARIANTS),
+    "greedy": (greedy.Greedy, greedy.VARIANTS),
 }
 
 

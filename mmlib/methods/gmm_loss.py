@@ -23,7 +23,7 @@ from mmlib.methods.plain import Peek, Plain, PlainConfig
 from mmlib.nn.backbone import Fused
 from mmlib.nn.batch import Batch
 
-VARIANCE_FLOOR = 1e-3  # H18
+VARIANCE_FLOOR = 1e-4  # H18 has 1e-3, under which no density at 0 could exceed 12.6; Fig 3 has more than 20
 TIE, COLLAPSED = 0.02, 0.05  # H1
 
 
@@ -51,6 +51,9 @@ class GmmLossConfig(PlainConfig):
         super().__post_init__()
         if self.gap not in ("signed", "absolute"):
             raise unknown_name("gap", self.gap, ("signed", "absolute"))
+        if self.focal or self.class_weights != "none":
+            raise InputError("gmm_loss", f"focal {self.focal}, class_weights {self.class_weights}", "neither",
+                             "Leave them out: Eq. 10 weighs samples by their posterior alone.")
         for name, least in (("warmup", 0), ("round_epochs", 1), ("alpha", 0), ("beta", 0), ("gamma", 0), ("decay", 0)):
             if not least <= getattr(self, name) < math.inf:
                 raise InputError(name, str(getattr(self, name)), f"{least} or more", "Correct it.")
@@ -139,6 +142,8 @@ class GmmLoss(Plain):
         self.eval()
         gaps = torch.cat([modality_gap(self.unimodal(self(b)), self.modalities, b.labels, self.config.gap)
                           for b in peek.train()])
+        if not gaps.isfinite().all():
+            raise FloatingPointError(f"training diverged: modality gaps are not finite before epoch {peek.epoch}")
         found = fit_mixture(gaps.double().cpu().numpy())
         self.mixture = Mixture(*(torch.tensor(v, dtype=gaps.dtype, device=gaps.device) for v in found))
         return {"gap": gaps, **self.mixture._asdict()}
@@ -153,20 +158,25 @@ def modality_gap(alone: dict[str, Tensor], modalities: tuple[str, ...], labels: 
 def fit_mixture(gaps: np.ndarray, components: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Shares, means and variances of a mixture fitted to gaps (n,), the balanced component first (H1, H18).
 
-    Expectation-maximisation from k-means whose centres start evenly from 0 to the largest gap. With two components
-    and both means near 0 the labels would be arbitrary: everything is balanced then, in one Gaussian.
+    Expectation-maximisation from k-means whose centres start evenly from 0 to the largest gap; ``VARIANCE_FLOOR`` is
+    added to every variance. Where labels would be arbitrary, because all gaps are equal or, with two components, both
+    means are near 0, everything is balanced, in one Gaussian.
     """
+    wide = max(gaps.var(), VARIANCE_FLOOR)
+    alone = np.eye(components)[0], np.full(components, gaps.mean()), np.full(components, wide)
+    if np.ptp(gaps) == 0:
+        return alone
     values, centres = gaps[:, None], np.linspace(0, max(gaps.max(), TIE), components)[:, None]
     groups = KMeans(components, init=centres, n_init=1).fit_predict(values)
     parts = [gaps[groups == k] if (groups == k).any() else centres[k] for k in range(components)]
     model = GaussianMixture(
-        components, covariance_type="spherical", reg_covar=VARIANCE_FLOOR, random_state=0, tol=1e-4, max_iter=500,
+        components, covariance_type="spherical", reg_covar=VARIANCE_FLOOR, random_state=0, tol=1e-7, max_iter=2000,
         weights_init=np.array([len(p) for p in parts]) / sum(len(p) for p in parts),
         means_init=np.array([[p.mean()] for p in parts]),
         precisions_init=np.array([1 / (p.var() + VARIANCE_FLOOR) for p in parts])).fit(values)
     shares, means, variances = model.weights_, model.means_[:, 0], model.covariances_
     if components == 2 and np.abs(means).max() < COLLAPSED:
-        return np.array([1.0, 0.0]), np.full(2, gaps.mean()), np.full(2, max(gaps.var(), VARIANCE_FLOOR))
+        return alone
     order = np.argsort(np.abs(means), kind="stable")
     if components == 2 and np.abs(means)[order[1]] - np.abs(means)[order[0]] < TIE:
         order = np.argsort(-shares, kind="stable")

@@ -87,10 +87,11 @@ class Resident:
 
     def batch(self, dialogues: Sequence[int] | np.ndarray) -> Batch:
         """The batch of some dialogues, by their number within the split."""
-        spans = [np.arange(self.starts[d], self.starts[d + 1]) for d in dialogues]
+        chosen = np.asarray(dialogues, dtype=np.int64)
+        sizes = self.starts[chosen + 1] - self.starts[chosen]
         device = self.labels.device
-        rows = torch.from_numpy(np.concatenate(spans)).to(device)
-        layout = make_layout([len(s) for s in spans], device)
+        rows = torch.from_numpy(np.repeat(self.starts[chosen], sizes) + places(sizes)).to(device)
+        layout = make_layout(sizes, device)
         complete = {m: x.index_select(0, rows) for m, x in self.complete.items()} if self.complete else None
         return Batch({m: x.index_select(0, rows) for m, x in self.features.items()},
                      self.observed.index_select(0, rows), self.labels.index_select(0, rows),
@@ -102,12 +103,17 @@ class Resident:
         return len(self.starts) - 1
 
 
-def make_layout(lengths: Sequence[int], device: torch.device | str = "cpu") -> Layout:
+def places(sizes: np.ndarray) -> np.ndarray:
+    """0, 1, ... within each dialogue, one after the other."""
+    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+
+def make_layout(lengths: Sequence[int] | np.ndarray, device: torch.device | str = "cpu") -> Layout:
     """The layout of dialogues of the given lengths, one after the other in flat order."""
     sizes = np.asarray(lengths)
     steps = int(sizes.max())
     dialogue = np.repeat(np.arange(len(sizes)), sizes)
-    time = np.concatenate([np.arange(size) for size in sizes])
+    time = places(sizes)
     turn = np.arange(len(time)) + sizes[dialogue] - 1 - 2 * time
     on_device = [torch.from_numpy(a).to(device, non_blocking=True) for a in (dialogue, dialogue * steps + time, turn)]
     return Layout(len(sizes), steps, *on_device)

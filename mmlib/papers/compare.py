@@ -58,9 +58,9 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
     for dataset, cells, paper in parts:
         prefix = f"{shown(context, dataset)} " if many else ""
         frame = context.results(cells)
-        results.append(frame.assign(setting=prefix + frame["setting"]))
+        results.append(frame.assign(setting=(prefix + frame["setting"]).str.strip()))
         if paper is not None:
-            known.append(paper.assign(setting=prefix + paper["setting"]))
+            known.append(paper.assign(setting=(prefix + paper["setting"]).str.strip()))
         bound = best(cells)
         if bound is not None:
             bounds.append(bound.assign(setting=prefix + bound["setting"]))

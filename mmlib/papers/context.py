@@ -102,9 +102,9 @@ class Context:
 
     def seeds(self, dataset: str, grid: bool = False, backbone: str = "") -> range:
         """Seeds of a table's cell, or of a grid's."""
-        main = backbone in ("", self.backbone)
-        folded = self.profile.fold_seeds if main else self.profile.other_fold_seeds
-        most = self.profile.seeds if self.bundle(dataset).fold is None else folded
+        most = self.profile.seeds if self.bundle(dataset).fold is None else self.profile.fold_seeds
+        if backbone not in ("", self.backbone):
+            most = min(most, self.profile.other_seeds)
         count = self.seed_count or most
         return range(min(count, self.profile.grid_seeds) if grid else count)
 

@@ -15,7 +15,7 @@ class Profile:
     """A budget.
 
     size: of the twins. seeds: paired seeds of a table; grid_seeds: of a grid's cell or a control.
-    fold_seeds: of a table on data with folds; other_fold_seeds: there, of all backbones but the main one.
+    fold_seeds: of a table on data with folds. other_seeds: at most, of all backbones but the main one.
     training: per dataset name, ``default`` for others. recipes: by backbone, what its own schedule differs in.
     network: by backbone, options that reduce it; empty is the paper's network.
     taus, rhos: BALM's grid (Table 7). shared_rates: of BALM's Tables 11 and 12. combined: settings of Tables
@@ -27,7 +27,7 @@ class Profile:
     seeds: int
     grid_seeds: int
     fold_seeds: int
-    other_fold_seeds: int
+    other_seeds: int
     training: dict[str, Training] = field(hash=False)
     network: dict[str, Options] = field(default_factory=dict, hash=False)
     taus: tuple[float, ...] = (0.1, 0.4, 0.7, 1.0, 1.3)
@@ -43,7 +43,7 @@ class Profile:
         return dataclasses.replace(schedule, **self.recipes.get(backbone, {}))
 
 
-_SMALL = Training(epochs=12, batch=8, lr=1e-2)
+_SMALL = Training(epochs=10, batch=8, lr=1e-2)
 _GRID = ((0.1, 0.7, 1.3), (1.0, 1.4, 1.8))
 _LAPTOP = Training(epochs=25, batch=4, lr=1e-3)
 
@@ -65,13 +65,13 @@ PROFILES: dict[str, Profile] = {
         "Smoke run: 2 epochs, 2 seeds, width 16, on the smallest twins; it shows only that everything runs."),
     "quick": Profile(
         "quick", "quick", 3, 2, 2, 2, {"default": _SMALL}, _widths(32, 16, 4), *_GRID,
-        reduced="Reduced (quick): width 32, 4 layers in MM-DFN, 12 epochs, batches of 8 dialogues, learning rate "
-                "0.01, 3 seeds (2 in grids), a 3 x 3 grid."),
+        reduced="Reduced (quick): width 32, 4 layers in MM-DFN, 10 epochs, batches of 8 dialogues, learning rate "
+                "0.01, 3 seeds (2 in grids and of all backbones but the main one), a 3 x 3 grid."),
     "laptop": Profile(
         "laptop", "quick", 10, 5, 10, 5, {"default": _LAPTOP}, _widths(64, 32), *_GRID, (0.0, 0.5),
         recipes={"gcnet": {"lr": 3e-3}},  # of 0.001, 0.003 and 0.01 the plain network's best on validation
         reduced="Reduced (laptop): width 64, 25 epochs, batches of 4 dialogues, learning rate 0.001 (GCNet 0.003); of "
-                "the shared rates 0 and 0.5; where there are folds 5 seeds for all but the main backbone."),
+                "the shared rates 0 and 0.5; 10 seeds, 5 of all backbones but the main one."),
     "paper": Profile(
         "paper", "full", 10, 5, 10, 10, {
             "iemocap": Training(epochs=80, batch=16, lr=3e-4), "mosei": Training(epochs=25, batch=32, lr=1e-3),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from types import ModuleType
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from mmlib import paths
 from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
-from mmlib.papers import balm
+from mmlib.papers import balm, gmm_loss
 from mmlib.papers.context import Context
 from mmlib.report.artifact import Artifact, Made, Output, missing, update_manifest, write, write_records
 from mmlib.report.dashboard import write_dashboard
@@ -23,7 +23,8 @@ from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import SweepReport, sweep
 
 PART = 300
-PAPERS: dict[str, ModuleType] = {"balm": balm}
+LARGE = {"weights", "embeddings", "found"}  # of a run's keep
+PAPERS: dict[str, ModuleType] = {"balm": balm, "gmm_loss": gmm_loss}
 
 
 def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:
@@ -43,9 +44,11 @@ def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:
 def lacks(context: Context, artifact: Artifact) -> str:
     """Why an artifact cannot be made from this context's data; empty where it can."""
     need = PAPERS[context.paper].NEEDS.get(artifact.id, "")
+    if callable(need):
+        return str(need(context))
     if need == "twins":
         real = [d for d in context.data.values() if not is_twin(d)]
-        return "The best possible result is known on twins only." if real else ""
+        return "Known of twins only." if real else ""
     if need and need not in context.datasets:
         return f"No data for the role {context.roles[need]}: give --data {context.roles[need]}=BUNDLE."
     return ""
@@ -84,8 +87,8 @@ def finish(context: Context) -> None:
     """Write the paper's records beside its figures, and the dashboard.
 
     Records of real data are also written in compact form, with the predictions under each run's main mask, so
-    that another machine can go on from them; in parts, each small enough for version control. Runs whose weights
-    or embeddings are kept are left out: another machine makes them again.
+    that another machine can go on from them; in parts, each small enough for version control. Runs whose weights,
+    embeddings or findings are kept are left out: another machine makes them again.
     """
     used = specs(context, artifacts(context))
     found = [context.store.find(s, context.bundle_fingerprint(s.data)) for s in used]
@@ -93,7 +96,7 @@ def finish(context: Context) -> None:
     write_records(unique.values(), paths.figures(), context.collection, context.paper)
     if any(not is_twin(d) for d in context.data.values()):
         main = tuple(f"predictions.{selection}.same" for selection in SELECTIONS)
-        ids = sorted(i for i, content in unique.items() if not {"weights", "embeddings"} & set(content["spec"]["keep"]))
+        ids = sorted(i for i, content in unique.items() if not LARGE & set(content["spec"]["keep"]))
         for part, start in enumerate(range(0, len(ids), PART), start=1):
             path = context.folder / f"records-{part:02}.jsonl.gz"
             export_records(context.store, path, ids=ids[start:start + PART], arrays=main)
@@ -118,6 +121,27 @@ def paper_module(name: str) -> Any:
     if name not in PAPERS:
         raise unknown_name("--paper", name, PAPERS)
     return PAPERS[name]
+
+
+def papers_for(data: Mapping[str, str], backbone: str) -> list[str]:
+    """The papers that have any of these roles and can be run on these backbones; all where none are given.
+
+    Raises:
+        InputError: no paper has such a role.
+    """
+    roles = [role for module in PAPERS.values() for role in module.ROLES.values()]
+    for role in data:
+        if role not in roles:
+            raise unknown_name("data role", role, roles)
+    found = [name for name, module in PAPERS.items() if (not data or set(data) & set(module.ROLES.values()))
+             and (not backbone or set(backbone.split(",")) <= set(module.BACKBONES))]
+    return found or list(PAPERS)  # whose contexts then say what is wrong
+
+
+def data_for(module: Any, data: Mapping[str, str], modules: Sequence[Any]) -> dict[str, str]:
+    """The data of one paper's roles, where several papers are run; a role that none has stays, to be refused."""
+    others = {role for other in modules if other is not module for role in other.ROLES.values()}
+    return {role: bundle for role, bundle in data.items() if role in module.ROLES.values() or role not in others}
 
 
 def parse_data(pairs: Iterable[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,9 +93,7 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     rates = [{"mask": name, **row} for name, test_law, split, mask in drawn
              for row in audit(test_law, whole, split, mask).to_dict("records") if row["modality"] in bundle.modalities]
     method = build(spec, bundle)
-    before = {name: torch.from_numpy(array) for name, array in (parent_arrays or {}).items()}
-    if before:
-        method.load_state_dict(_under("weights.", before), strict=False)
+    memory_before = _start_from(parent_arrays or {}, method, spec)
     device = pick_device()
 
     def train_mask(epoch: int) -> Mask:
@@ -103,10 +102,10 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     fitted = fit(method, bundle, train_mask, valid_mask, test_masks, spec.training, spec.seed, resampled=law.resampled,
                  keep_series="series" in spec.keep, device=device,
                  keep_weights="weights" in spec.keep or "embeddings" in spec.keep,
-                 memory_before=_under("memory.", before) if method.continues else None)
+                 memory_before=memory_before)
     record, arrays = _results(spec, bundle, fitted)
     if "last" in spec.keep:
-        arrays |= {f"weights.{key}": value.cpu().numpy() for key, value in method.state_dict().items()}
+        arrays |= {f"weights.{key}": value.cpu().clone().numpy() for key, value in method.state_dict().items()}
         arrays |= {f"memory.{key}": value.numpy() for key, value in fitted.memory.items()}
     if "embeddings" in spec.keep:
         method.load_state_dict(fitted.weights)
@@ -171,10 +170,22 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted) -> tuple[dict[str, A
         curves["views"] = {name: _curves(task, outputs, truths.get(name.partition(".")[0], truth))
                            for name, outputs in fitted.views.items()}
     if fitted.found:
-        arrays |= {f"found.{name}": values for name, values in fitted.found.items()}
+        if "found" in spec.keep:
+            arrays |= {f"found.{name}": values for name, values in fitted.found.items()}
         small = {name: v.reshape(len(v), -1).tolist() for name, v in fitted.found.items() if v[0].size <= FEW}
         curves["found"] = {"epochs": list(fitted.found_at), **small}
     return {"selected": selected, "curves": curves}, arrays
+
+
+def _start_from(arrays: Mapping[str, np.ndarray], method: Plain, spec: RunSpec) -> dict[str, torch.Tensor]:
+    """Give a method its parent's weights; returns the optimizer's state, where the method goes on from it."""
+    if spec.parent is not None and method.continues and "last" not in spec.parent.keep:
+        raise InputError("run, parent", "a parent that keeps no optimizer state", "'last' in its keep",
+                         f"Add it: {spec.method}, {spec.variant} goes on from that state.")
+    before = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if before:
+        method.load_state_dict(_under("weights.", before), strict=False)
+    return _under("memory.", before) if method.continues else {}
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

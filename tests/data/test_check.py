@@ -12,6 +12,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from mmlib import paths
+from mmlib.data.av_twins import make_av_twin
 from mmlib.data.bundle import Bundle, Task, make_bundle
 from mmlib.data.check import PROBE, check, clustered_error, compare_files, load_manifest, probe, sha256
 from mmlib.data.readers import read_bundle
@@ -151,6 +152,28 @@ def test_sha256_names_files_relative_to_their_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("role", ["iemocap6", "mosi"])
 def test_twins_pass_the_check(role: str) -> None:
     assert check(make_twin(role, "quick").bundle, role).ok
+
+
+def test_a_small_twin_with_some_of_its_roles_classes_is_no_warning_and_other_data_with_them_are() -> None:
+    bundle = make_av_twin("ave", "tiny").bundle
+    assert len(bundle.task.names) == 8
+    for role in ("ave", None):
+        report = check(bundle, role)
+        assert report.ok and any(line.startswith("ave, GMM-loss") for line in report.lines)
+    assert "asks for 6 classes; this bundle has 8" in check(bundle, "crema-d").warnings[0]
+    other = dataclasses.replace(bundle, notes={})
+    assert "asks for 28 classes; this bundle has 8" in check(other, "ave").warnings[0]
+
+
+def test_dims_that_never_change_are_counted_in_vectors_and_frames_but_not_in_pictures() -> None:
+    bundle = make_av_twin("crema-d", "tiny").bundle
+    text = str(check(bundle))
+    assert "\naudio: 1 x 8 x 8, pictures;" in text and "\nvision: 1 x 3 x 8 x 8, pictures;" in text
+    frames = drawn(frames=True)
+    still = {"audio": frames.features["audio"].copy(), "text": frames.features["text"].copy()}
+    still["audio"][:, :2], still["text"][..., 1] = 5, 7
+    text = str(check(dataclasses.replace(frames, features=still)))
+    assert "audio: 4 (2 constant);" in text and "text: 4 x 6 (1 constant);" in text
 
 
 def mosi(split: str) -> Bundle:

@@ -20,7 +20,8 @@ import pytest
 from scipy.io import wavfile
 
 from mmlib.data import media
-from mmlib.data.media import Clip, Recipe, Unusable, decode_all, decode_clip, load_all, read_audio, read_frames
+from mmlib.data.clips import _shown, decode_all, load_all, whole_option
+from mmlib.data.media import Clip, Recipe, Unusable, decode_clip, read_audio, read_frames
 from mmlib.errors import InputError
 
 RED, GREEN, BLUE = (250, 10, 10), (10, 200, 10), (10, 10, 250)
@@ -335,7 +336,7 @@ def test_what_is_in_the_cache_is_not_decoded_again(tmp_path: Path, monkeypatch: 
     decode_all(clips[:4], SMALL, cache, 1, "t")
     before = times(cache)
     (cache / "0123.7.partial").write_bytes(b"half a clip of a call that was killed")
-    monkeypatch.setattr(media, "decode_clip", counted)
+    monkeypatch.setattr("mmlib.data.clips.decode_clip", counted)
     decode_all(clips, SMALL, cache, 1, "t")
     assert calls == ["c4", "c5"] and before.items() <= times(cache).items()
     decode_all(clips, SMALL, cache, 1, "t")
@@ -359,12 +360,12 @@ def test_a_clip_that_failed_is_tried_again(tmp_path: Path) -> None:
 def test_an_import_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     clips, cache = clips_in(tmp_path / "in", 20), tmp_path / "cache"
     script = (f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import time\n"
-              "from pathlib import Path; from mmlib.data import media; from test_media import SMALL, clips_in\n"
-              "one = media.decode_clip\n"
-              "media.decode_clip = lambda *a: (time.sleep(0.1), one(*a))[1]\n"
-              f"clips = [media.Clip(f'c{{k}}', Path({str(tmp_path / 'in')!r}) / f'c{{k}}.wav', "
+              "from pathlib import Path; from mmlib.data import clips; from test_media import SMALL, clips_in\n"
+              "one = clips.decode_clip\n"
+              "clips.decode_clip = lambda *a: (time.sleep(0.1), one(*a))[1]\n"
+              f"made = [clips.Clip(f'c{{k}}', Path({str(tmp_path / 'in')!r}) / f'c{{k}}.wav', "
               f"Path({str(tmp_path / 'in')!r}) / f'c{{k}}.flv') for k in range(20)]\n"
-              f"media.decode_all(clips, SMALL, Path({str(cache)!r}), 1, 't')\n")
+              f"clips.decode_all(made, SMALL, Path({str(cache)!r}), 1, 't')\n")
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not cache.exists() or len(times(cache)) < 3):
@@ -389,7 +390,7 @@ def test_a_worker_that_dies_is_told_and_keeps_the_rest(tmp_path: Path) -> None:
 def test_headless_progress_is_a_line_per_twentieth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                     capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MMLIB_HEADLESS", "1")
-    assert list(media._shown(((str(k), "") for k in range(100)), 100, "t"))[-1] == ("99", "")
+    assert list(_shown(((str(k), "") for k in range(100)), 100, "t"))[-1] == ("99", "")
     printed = capsys.readouterr()
     assert printed.out.splitlines()[:2] == ["t: 5/100 clips", "t: 10/100 clips"]
     assert len(printed.out.splitlines()) == 20 and not printed.err
@@ -404,7 +405,7 @@ def test_a_cache_that_cannot_be_used_is_an_input_error(tmp_path: Path, monkeypat
     shorten(next(cache.iterdir()), 0.5)
     with pytest.raises(InputError, match="damaged file of c0"):
         load_all(clips, SMALL, cache)
-    monkeypatch.setattr(media, "find_spec", lambda name: None)
+    monkeypatch.setattr("mmlib.data.clips.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"no PyAV.*pip install av"):
         decode_all(clips, SMALL, cache, 1, "t")
 
@@ -412,4 +413,4 @@ def test_a_cache_that_cannot_be_used_is_an_input_error(tmp_path: Path, monkeypat
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "", "٣x"])
 def test_options_that_are_no_whole_numbers_are_refused(value: str) -> None:
     with pytest.raises(InputError, match=r"option frames.*whole number of 1 or more"):
-        media.whole_option("frames", value)
+        whole_option("frames", value)

@@ -16,9 +16,12 @@ import pytest
 from small_folder import good_rows, write_folder
 
 from mmlib import paths
+from mmlib.data.av_twins import AV_ROLES
 from mmlib.data.bundle import Bundle, load_bundle
+from mmlib.data.catalog import open_bundle
 from mmlib.data.readers import READERS, read_bundle
 from mmlib.data.readers.common import hold_out, hold_out_by_class
+from mmlib.data.twins import ROLES
 
 Cli = Callable[[Sequence[str]], int]
 
@@ -289,10 +292,15 @@ def test_import_writes_under_the_bundles_folder_by_default(
     folder = write_folder(tmp_path / "in")
     assert cli(["data", "import", "folder", str(folder), "--name", "mine"]) == 0
     assert cli(["data", "twin", "mosi", "--size", "tiny"]) == 0
+    assert cli(["data", "twin", "crema-d", "--size", "tiny"]) == 0
+    written = load_bundle(paths.bundles() / "twin-crema-d-tiny")
+    assert written.fingerprint == open_bundle("twin:crema-d@tiny").fingerprint
     capsys.readouterr()
     assert cli(["data", "list"]) == 0
     listed = capsys.readouterr().out
     assert all(word in listed for word in ("  mine", "  twin-mosi-tiny", *READERS))
+    assert [line.partition("@")[0] for line in listed.splitlines() if line.startswith("  twin:")] == [
+        f"  twin:{role}" for role in (*ROLES, *AV_ROLES)]
     assert cli(["data", "check", "mine"]) in (0, 1)
 
 

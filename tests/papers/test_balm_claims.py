@@ -8,6 +8,7 @@ import pytest
 
 from mmlib.papers import balm
 from mmlib.papers.balm import claims, pictures, runs, tables
+from mmlib.papers.claims import VERDICTS
 from mmlib.report import stats
 
 
@@ -38,7 +39,7 @@ def test_settings_are_averaged_within_a_seed_before_any_interval() -> None:
                                             ([0.01, -0.02, 0.0, 0.02], "no difference that matters"),
                                             ([5.0, -5.0, 4.0, -4.0], "undecided")])
 def test_each_verdict_of_the_statistics_has_words_of_a_claim(values: list[float], verdict: str) -> None:
-    assert claims.VERDICTS[stats.paired(values, np.zeros(4)).verdict] == verdict
+    assert VERDICTS[stats.paired(values, np.zeros(4)).verdict] == verdict
 
 
 def test_every_claim_that_the_issue_names_has_a_row_and_unmade_runs_say_so(

@@ -1,4 +1,4 @@
-"""The transcribed tables of BALM against the paper's own arithmetic and the ledger's verified facts."""
+"""The transcribed tables against the papers' own arithmetic and the ledger's verified facts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from mmlib.errors import InputError
 from mmlib.papers.published import COLUMNS, modalities, papers, published, tables
 
-N_TEST = {"iemocap": 1623, "mosei": 3634}
+N_TEST = {"iemocap": 1623, "mosei": 3634, "crema-d": 744, "ave": 402}
 IMR = {"/".join(p) for p in itertools.permutations(("0.3", "0.5", "0.7"))}
 SUBSETS = ["A", "V", "L", "AV", "AL", "LV", "ALV"]
 HALF_UNIT = 0.005 + 1e-9
@@ -222,6 +222,59 @@ def test_data_statistics_and_hyperparameters() -> None:
         assert sum(dims) / 4 == quarter == cell("table6", dataset, "", "global_dim", "hyperparameter")
 
 
+def gmm_loss(table: str) -> pd.DataFrame:
+    """Accuracies of a table of the GMM-loss paper, rows by data set."""
+    return published("gmm_loss", table).pivot(index="row", columns="dataset", values="value")
+
+
+@pytest.mark.parametrize("table", tables("gmm_loss"))
+def test_gmm_loss_columns_names_and_ranges(table: str) -> None:
+    frame = published("gmm_loss", table)
+    assert tuple(frame.columns) == COLUMNS and set(frame["table"]) == {table} and frame["sd"].isna().all()
+    assert all(text.isascii() for column in ("row", "condition", "metric", "note") for text in frame[column])
+    if table != "fig2":
+        assert set(frame["metric"]) == {"accuracy"} and set(frame["dataset"]) == {"crema-d", "ave"}
+        assert frame["value"].dropna().between(60, 85).all()
+        assert len(frame) == {"table1": 20, "table2": 10, "table3": 8}[table] == len(
+            frame[["row", "dataset"]].drop_duplicates())
+
+
+def test_gmm_loss_rows_of_its_own_are_counts_of_one_run_but_for_adam() -> None:
+    """Ledger 5.1; of the baselines' cells five are no such count, and their notes say so."""
+    for table in ("table1", "table2", "table3"):
+        frame = published("gmm_loss", table).dropna(subset="value")
+        one_run = [is_one_run(v, N_TEST[d]) for v, d in zip(frame["value"], frame["dataset"], strict=True)]
+        not_one = {tuple(cell) for cell in frame[[not one for one in one_run]][["row", "dataset"]].to_numpy()}
+        assert not_one == {
+            "table1": {("Greedy", "crema-d"), ("OPM&OGM", "crema-d"), ("Concat", "ave"), ("OGM-GE", "ave"),
+                       ("PMR", "ave")},
+            "table2": set(), "table3": {("Adam (Reset State)", "crema-d")}}[table]
+        assert [f"not k/{N_TEST[d]}" in note for note, d in zip(frame["note"], frame["dataset"], strict=True)] == [
+            not one for one in one_run]
+
+
+def test_gmm_loss_best_values_are_its_own_in_each_table() -> None:
+    ours = {"table1": "Ours (Adaptive Loss)", "table2": "Ours (Adaptive Loss)", "table3": "SGD (Reset State)"}
+    for table, row in ours.items():
+        frame = gmm_loss(table)
+        assert frame.loc[row].to_dict() == {"crema-d": 80.65, "ave": 70.90}  # the abstract's
+        assert (frame.max() == frame.loc[row]).all()
+        drift = published("gmm_loss", table).query("row == @row and dataset == 'ave'")["note"].item()
+        assert "70.40" in drift and "H21" in drift
+    others = gmm_loss("table1").drop(index=ours["table1"])
+    assert others.idxmax().to_dict() == {"crema-d": "MLA", "ave": "PMR"}  # section 4.3
+    frame = published("gmm_loss", "table1")
+    assert (frame["value"].isna() == (frame["note"] == "the paper prints a dash")).all()
+    assert list(frame[frame["value"].isna()]["dataset"]) == ["ave"] * 6
+
+
+def test_gmm_loss_mixture_of_figure_2_is_whole_and_its_balanced_part_is_near_zero() -> None:
+    mixture = published("gmm_loss", "fig2").pivot(index="metric", columns="condition", values="value")
+    assert mixture.loc["weight"].sum() == pytest.approx(1)
+    assert mixture.loc["mean"].to_dict() == {"balanced": 0.0056, "imbalanced": 0.6966}
+    assert mixture.loc["weight", "balanced"] == 0.857
+
+
 def test_letters_of_a_subset_become_canonical_names() -> None:
     assert [modalities(s) for s in ("L", "AV", "ALV")] == [
         ("text",), ("audio", "vision"), ("audio", "text", "vision")]
@@ -230,7 +283,7 @@ def test_letters_of_a_subset_become_canonical_names() -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest_known_one() -> None:
-    assert "balm" in papers()
+    assert papers() == ["balm", "gmm_loss"]
     with pytest.raises(InputError, match="'balm'"):
         published("blam", "table1")
     with pytest.raises(InputError, match="'table1"):

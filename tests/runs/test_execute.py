@@ -184,7 +184,7 @@ def test_kept_weights_are_those_of_the_epoch_that_validation_picks(folder: Path)
     method.load_state_dict({k.removeprefix("weights."): v for k, v in kept.items()}, strict=True)
     for name, law in TESTS:
         resident = to_device(bundle, "test", masks.draw(law, bundle, "test", 5), "cpu")
-        outputs = predict(method, fit_module.evaluation_batches(resident)).numpy()
+        outputs = predict(method, fit_module.evaluation_batches(resident))[""].numpy()
         assert np.array_equal(outputs, outcome.arrays[f"predictions.valid.{name}"])
     assert outcome.record["selected"]["valid"]["epoch"]["same"] != 5  # so the last epoch's would have failed above
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmlib.data.bundle import Bundle, Task
-from mmlib.data.media import Clip, Recipe, clip_bundle, whole_option
+from mmlib.data.clips import clip_bundle, whole_option
+from mmlib.data.media import Clip, Recipe
 from mmlib.data.readers.common import choice, existing, numbers, one_path
 from mmlib.errors import InputError, unknown_name
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmlib.data.bundle import Bundle, Task
-from mmlib.data.media import Clip, Recipe, clip_bundle, whole_option
+from mmlib.data.clips import clip_bundle, whole_option
+from mmlib.data.media import Clip, Recipe
 from mmlib.data.readers.common import existing, hold_out_by_class, one_each, one_path, read_csv
 from mmlib.data.readers.crema_d_votes import CLASSES, LICENCE
 from mmlib.errors import InputError, unknown_name

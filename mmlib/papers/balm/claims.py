@@ -7,38 +7,19 @@ supports the sentence. The intervals hold together for the whole table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.stats import rankdata, spearmanr
 
 from mmlib.data.catalog import is_twin
 from mmlib.papers.balm import figures, runs, tables
+from mmlib.papers.claims import Claim, table
 from mmlib.papers.context import Cell, Context
-from mmlib.report import figures as draw
 from mmlib.report import stats
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 
-VERDICTS = {"better": "supported", "worse": "contradicted", "equivalent": "no difference that matters",
-            "undecided": "undecided"}
 POINTS, NATS = "points of weighted F1", "nats"
-NO_MARGIN = 0.0
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence, where it stands, on which data and network, its test, and one value per seed (above 0 supports)."""
-
-    text: str
-    where: str
-    data: str
-    backbone: str
-    test: str
-    unit: str
-    values: np.ndarray
-    detail: str = ""
 
 
 def settings(context: Context, dataset: str) -> Sequence[runs.Rates]:
@@ -77,35 +58,8 @@ def claim_specs(context: Context) -> list[RunSpec]:
 def claims(context: Context) -> Output:
     """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
     found = sorted(_results(context), key=lambda claim: (claim.where, claim.text)) + _along_training(context)
-    family = sum(len(c.values) > 1 for c in found)
-    lines, drawn = [], {}
-    for number, claim in enumerate(found, start=1):
-        line = {"no": number, "claim": claim.text, "where": claim.where, "data": claim.data, "backbone": claim.backbone,
-                "test (above 0 supports)": claim.test, "unit": claim.unit, "seeds": len(claim.values)}
-        if len(claim.values) < 2:
-            lines.append(line | {"measured": "not built yet", "verdict": "not built yet", "detail": claim.detail})
-            continue
-        margin = stats.MARGIN if claim.unit == POINTS else NO_MARGIN
-        test = stats.paired(claim.values, np.zeros(len(claim.values)), margin, comparisons=family)
-        drawn[f"{number}. {claim.backbone}, {claim.data}"] = test
-        lines.append(line | {"measured": f"{test.difference:+.2f} [{test.low:.2f}, {test.high:.2f}]",
-                             "verdict": VERDICTS[test.verdict], "difference": test.difference, "low": test.low,
-                             "high": test.high, "could have shown": test.detectable, "detail": claim.detail})
-    numbers = pd.DataFrame(lines)
-    shown = numbers.drop(columns=[c for c in ("difference", "low", "high", "could have shown") if c in numbers])
-    counts = numbers["verdict"].value_counts()
-    notes = (", ".join(f"{counts[v]} {v}" for v in counts.index) + ".",
-             f"Each value is one per seed, paired; the {family} intervals hold together (95 %). 'Undecided' is no "
-             "evidence against a claim: these seeds cannot tell.",
-             *tables.foreign_data_note(context, context.datasets))
-    figure, axes = draw.panel_grid(1, width=draw.DOUBLE, height=0.7 + 0.24 * len(drawn))
-    points = {name: test for name, test in drawn.items() if found[int(name.split(".")[0]) - 1].unit == POINTS}
-    draw.forest(axes[0], points, xlabel="measured, points of weighted F1 (above 0 supports the claim)",
-                title="Claims about results, by number")
-    figure.set_figheight(0.9 + 0.26 * max(1, len(points)))
     ids = tuple(s.run_id(context.bundle_fingerprint(s.data)) for s in claim_specs(context))
-    return Output(table=shown.fillna(""), figure=figure if points else None, numbers=numbers, rows_built=len(drawn),
-                  notes=notes, run_ids=ids)
+    return table(found, POINTS, tables.foreign_data_note(context, context.datasets), ids)
 
 
 def _results(context: Context) -> list[Claim]:

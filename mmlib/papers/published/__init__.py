@@ -1,9 +1,10 @@
-"""The numbers that the papers print, as tidy tables, one CSV per printed table.
+"""The numbers that the papers print, as tidy tables, one CSV per printed table, or figure that states numbers.
 
 Columns: ``table``, ``dataset``, ``setting``, ``row`` (method), ``condition``, ``metric``, ``value``,
 ``sd`` and ``note``. Accuracies and F1 scores are in percent. A setting is the missing rates as
-``r_A/r_L/r_V``, or one shared rate. Values are as printed, misprints included; a metric that starts
-with ``delta`` is a difference that the paper prints, kept so that its arithmetic can be checked.
+``r_A/r_L/r_V``, or one shared rate. Values are as printed, misprints included, and empty where the paper prints
+a dash; a metric that starts with ``delta`` is a difference that the paper prints, kept so that its arithmetic can
+be checked.
 """
 
 from __future__ import annotations

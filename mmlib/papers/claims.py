@@ -1,0 +1,68 @@
+"""Claims: a paper's sentences, each with the test that would show it, and what was measured.
+
+Every test has one value per seed; its sign is chosen so that above 0 supports the sentence. The intervals hold
+together for the whole table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mmlib.report import figures as draw
+from mmlib.report import stats
+from mmlib.report.artifact import Output
+
+VERDICTS = {"better": "supported", "worse": "contradicted", "equivalent": "no difference that matters",
+            "undecided": "undecided"}
+NO_MARGIN = 0.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence, where it stands, on which data and network, its test, and one value per seed (above 0 supports)."""
+
+    text: str
+    where: str
+    data: str
+    backbone: str
+    test: str
+    unit: str
+    values: np.ndarray
+    detail: str = ""
+
+
+def table(found: Sequence[Claim], points: str, notes: Sequence[str], run_ids: tuple[str, ...]) -> Output:
+    """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict.
+
+    points: the unit whose differences are judged by the margin of metrics, and drawn.
+    """
+    family = max(1, sum(len(c.values) > 1 for c in found))
+    lines, drawn = [], {}
+    for number, claim in enumerate(found, start=1):
+        line = {"no": number, "claim": claim.text, "where": claim.where, "data": claim.data, "backbone": claim.backbone,
+                "test (above 0 supports)": claim.test, "unit": claim.unit, "seeds": len(claim.values)}
+        if len(claim.values) < 2:
+            lines.append(line | {"measured": "not built yet", "verdict": "not built yet", "detail": claim.detail})
+            continue
+        margin = stats.MARGIN if claim.unit == points else NO_MARGIN
+        test = stats.paired(claim.values, np.zeros(len(claim.values)), margin, comparisons=family)
+        if claim.unit == points:
+            drawn[f"{number}. {claim.backbone}, {claim.data}"] = test
+        lines.append(line | {"measured": f"{test.difference:+.2f} [{test.low:.2f}, {test.high:.2f}]",
+                             "verdict": VERDICTS[test.verdict], "difference": test.difference, "low": test.low,
+                             "high": test.high, "could have shown": test.detectable, "detail": claim.detail})
+    numbers = pd.DataFrame(lines)
+    shown = numbers.drop(columns=[c for c in ("difference", "low", "high", "could have shown") if c in numbers])
+    counts = numbers["verdict"].value_counts()
+    said = (", ".join(f"{counts[v]} {v}" for v in counts.index) + ".",
+            f"Each value is one per seed, paired; the {family} intervals hold together (95 %). 'Undecided' is no "
+            "evidence against a claim: these seeds cannot tell.", *notes)
+    figure, axes = draw.panel_grid(1, width=draw.DOUBLE, height=0.9 + 0.26 * max(1, len(drawn)))
+    draw.forest(axes[0], drawn, xlabel=f"measured, {points} (above 0 supports the claim)",
+                title="Claims about results, by number")
+    return Output(table=shown.fillna(""), figure=figure if drawn else None, numbers=numbers,
+                  rows_built=sum(len(c.values) > 1 for c in found), notes=said, run_ids=run_ids)

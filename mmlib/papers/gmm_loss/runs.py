@@ -1,0 +1,195 @@
+"""Which runs make which of the GMM-loss paper's tables and figures (ledger 5.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mmlib.masks import complete
+from mmlib.papers.context import Cell, Context
+from mmlib.runs.spec import Options, RunSpec, Training
+
+ROLES = {"crema-d": "crema-d", "ave": "ave"}
+MASK = "same"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a profile spends on a run; every method trains for ``epochs`` in all.
+
+    warmup: E_warmup. rounds, round_epochs: S_adaptive and E_adaptive. batch: clips per step. width: of ResNet-18's
+    first group. hidden: of the perceptron that encodes vectors. augment: cut and flip frames in training.
+    """
+
+    warmup: int
+    rounds: int
+    round_epochs: int
+    batch: int
+    width: int
+    hidden: int
+    augment: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """Of warm-up and all rounds together."""
+        return self.warmup + self.rounds * self.round_epochs
+
+
+BUDGETS = {
+    "smoke": Budget(1, 2, 1, 32, 4, 8),
+    "quick": Budget(8, 4, 2, 32, 8, 32),
+    "laptop": Budget(20, 5, 4, 128, 8, 64),
+    "paper": Budget(30, 7, 10, 64, 64, 64, augment=True),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: a method, its variant and options, its network, its modalities and its optimizer."""
+
+    name: str
+    method: str = "plain"
+    variant: str = "paper"
+    options: Options = ()
+    backbone: str = "concat"
+    network: Options = ()
+    modalities: tuple[str, ...] = ()
+    optimizer: str = "momentum"
+    lr: float = 0.0
+
+
+# Learning rates of SGD with momentum 0.9 and, for Table 3, of Adam, by encoder. The printed 0.002 is for 100 epochs.
+RATES = {"resnet": {"momentum": 0.02, "adam": 0.003}, "mlp": {"momentum": 0.05, "adam": 0.003}}
+PRINTED_RATE = {"momentum": 0.002, "adam": 0.002}
+# What each method's trials chose on the twin's validation (artifact ``tuning``); empty is its default.
+CHOSEN: dict[str, Options] = {}
+TRIALS: dict[str, tuple[Options, ...]] = {
+    "plain": ((("lr", 1.0),), (("lr", 0.25),), (("lr", 0.5),), (("lr", 2.0),)),
+    "gmm_loss": ((), (("beta", 0.3), ("gamma", 0.3)), (("beta", 0.1), ("gamma", 0.1)), (("alpha", 3.0),)),
+    "ogm_ge": (*((("alpha", a),) for a in (0.8, 0.1, 0.3, 1.5)),),
+    "opm_ogm": (*((("alpha", a), ("q_b", q)) for a, q in ((0.8, 0.5), (0.3, 0.5), (0.8, 0.25), (0.3, 0.25))),),
+    "agm": (*((("alpha", a),) for a in (1.0, 0.5, 1.5, 3.0)),),
+    "mla": ((("lr", 1.0),), (("lr", 0.25),), (("lr", 0.5),), (("lr", 2.0),)),
+    "pmr": (*((("alpha", a),) for a in (1.0, 0.5, 2.0, 4.0)),),
+    "relearn": (*((("strength", s),) for s in (3.0, 0.5, 1.0, 10.0)),),
+    "gblending": (*((("super_epoch", s),) for s in (0.1, 0.25, 0.5, 1.0)),),
+    "greedy": (*((("epsilon", e),) for e in (0.01, 0.001, 0.1, 1.0)),),
+}
+NAMES = {"plain": "Concat", "gblending": "G-Blending", "ogm_ge": "OGM-GE", "greedy": "Greedy", "pmr": "PMR",
+         "agm": "AGM", "mla": "MLA", "relearn": "D&R", "opm_ogm": "OPM&OGM", "gmm_loss": "Ours (Adaptive Loss)"}
+OURS = NAMES["gmm_loss"]
+ABLATIONS = {"alpha0": "w/o CE (alpha = 0)", "beta0": "w/o gap (beta = 0)", "gamma0": "w/o balance (gamma = 0)",
+             "unweighted": "w/o w"}
+
+
+def row(method: str, name: str = "", variant: str = "paper", options: Options | None = None) -> Row:
+    """A method with the options that its trials chose, or with others."""
+    chosen = dict(CHOSEN.get(method, ()) if options is None else options)
+    rate = float(chosen.pop("lr", 0.0))
+    network = "mmtm" if method == "greedy" else "concat"
+    return Row(name or NAMES[method], method, variant, tuple(sorted(chosen.items())), network, lr=rate)
+
+
+def main_rows() -> list[Row]:
+    """Table 1."""
+    return [row(method) for method in NAMES]
+
+
+def single_rows(context: Context, dataset: str) -> list[Row]:
+    """Each modality trained by itself."""
+    return [Row(f"{m} alone", modalities=(m,)) for m in context.bundle(dataset).modalities]
+
+
+def ablation_rows() -> list[Row]:
+    """Table 2: the full model, then each term or the weights left out."""
+    return [row("gmm_loss"), *(row("gmm_loss", f"{OURS} {name}", variant) for variant, name in ABLATIONS.items())]
+
+
+def optimizer_rows() -> list[Row]:
+    """Table 3."""
+    found = []
+    for variant, state in (("paper", "Reset State"), ("same_state", "Same State")):
+        for optimizer, name in (("momentum", "SGD"), ("adam", "Adam")):
+            found.append(dataclasses.replace(row("gmm_loss", f"{name} ({state})", variant), optimizer=optimizer))
+    return found
+
+
+def departure_rows(context: Context, dataset: str) -> list[Row]:
+    """Recommended readings beside what released codes do, and the readings of our own (H2)."""
+    named = [("gmm_loss", "absolute", "gap in absolute value, H2"), ("ogm_ge", "no_noise", "without noise"),
+             ("pmr", "switch", "released: switch"), ("pmr", "no_per", "without the entropy term"),
+             ("agm", "inverted", "re-implementation: sign"), ("mla", "released", "released: no projection, batch "
+             "entropy"), ("gblending", "absolute", "re-implementation: |G|"), ("greedy", "never", "never re-balanced")]
+    found = []
+    for method in dict.fromkeys(m for m, *_ in named):
+        found += [row(method), *(row(m, f"{NAMES[m]} ({name})", variant) for m, variant, name in named if m == method)]
+    if encoder(context, dataset) == "resnet":
+        other = not BUDGETS[context.profile.name].augment
+        what = "augmented" if other else "not augmented"
+        for method in ("plain", "relearn"):
+            found += [row(method), dataclasses.replace(row(method, f"{NAMES[method]} ({what})"),
+                                                       network=(("augment", other),))]
+    return list(dict.fromkeys(found))
+
+
+def reduced(context: Context) -> str:
+    """What captions say of the profile."""
+    b, seeds = BUDGETS[context.profile.name], context.profile.seeds
+    if context.profile.name == "paper":
+        return ""
+    sizes = {"resnet": f"ResNet-18 of width {b.width}", "mlp": f"perceptrons of width {b.hidden}"}
+    kinds = list(dict.fromkeys(encoder(context, d) for d in context.datasets))
+    rates = ", ".join(f"{RATES[kind]['momentum']:g}" for kind in kinds)
+    return (f"Reduced ({context.profile.name}): {' and '.join(sizes[kind] for kind in kinds)}, {b.epochs} epochs "
+            f"({b.warmup} of warm-up, {b.rounds} rounds of {b.round_epochs}), batches of {b.batch}, learning rate "
+            f"{rates}, {seeds} seeds ({context.profile.grid_seeds} in trials).")
+
+
+def encoder(context: Context, dataset: str) -> str:
+    """ResNet-18 for pictures, a perceptron for vectors."""
+    return "mlp" if all(x.ndim == 2 for x in context.bundle(dataset).features.values()) else "resnet"
+
+
+def specs(context: Context, dataset: str, chosen: Row, grid: bool = False) -> list[RunSpec]:
+    """One run per seed. The adaptive phase starts from a warm-up that all rows of one optimizer share."""
+    budget, kind = BUDGETS[context.profile.name], encoder(context, dataset)
+    size: Options = (("hidden", budget.hidden),) if kind == "mlp" else (("augment", budget.augment),
+                                                                      ("width", budget.width))
+    network = tuple(sorted({"encoder": kind, **dict(size), **dict(chosen.network)}.items()))
+    rates = PRINTED_RATE if context.profile.name == "paper" else RATES[kind]
+    training = Training(budget.epochs, budget.batch, rates[chosen.optimizer] * (chosen.lr or 1.0), 1e-4,
+                        chosen.optimizer, clip=0.0)
+    found = []
+    for seed in context.seeds(dataset, grid):
+        spec = RunSpec(context.reference(dataset), seed, chosen.method, chosen.variant, chosen.options,
+                       chosen.backbone, network, chosen.modalities, train_mask=complete(),
+                       eval_masks=((MASK, complete()),), training=training)
+        found.append(adaptive(spec, budget) if chosen.method == "gmm_loss" else spec)
+    return found
+
+
+def adaptive(spec: RunSpec, budget: Budget) -> RunSpec:
+    """The adaptive phase of a run, with the warm-up as its parent."""
+    warm = dataclasses.replace(
+        spec, variant="paper", options=(("warmup", budget.warmup),), keep=("last",),
+        training=dataclasses.replace(spec.training, epochs=budget.warmup))
+    options = tuple(sorted({**dict(spec.options), "round_epochs": budget.round_epochs}.items()))
+    keep = ("found",) if spec.variant == "paper" and spec.training.optimizer == "momentum" else ()
+    return dataclasses.replace(spec, options=options, parent=warm, keep=keep, training=dataclasses.replace(
+        spec.training, epochs=budget.rounds * budget.round_epochs))
+
+
+def cells(context: Context, dataset: str, rows: Iterable[Row], grid: bool = False) -> list[Cell]:
+    """Rows as cells of one table."""
+    return [Cell(r.name, "", spec, MASK) for r in rows for spec in specs(context, dataset, r, grid)]
+
+
+def trial_rows(method: str) -> list[Row]:
+    """A method's trials, each named by its options; the first is the default."""
+    return [row(method, trial_name(options), options=options) for options in TRIALS[method]]
+
+
+def trial_name(options: Options) -> str:
+    """A trial's options as text."""
+    return ", ".join(f"{name} {'x ' if name == 'lr' else ''}{value:g}" for name, value in options) or "defaults"

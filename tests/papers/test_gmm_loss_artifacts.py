@@ -1,0 +1,182 @@
+"""The GMM-loss paper's artifacts: which runs they ask for and share, and what they say of a known mixture."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from mmlib.data.bundle import Task, make_bundle, save_bundle
+from mmlib.data.catalog import open_av_twin
+from mmlib.errors import InputError
+from mmlib.papers import gmm_loss, regenerate
+from mmlib.papers.context import Context
+from mmlib.papers.gmm_loss import figures, ours, runs
+from mmlib.papers.published import published
+
+SOME = ("table2", "table3", "fig2", "fig3", "fig4", "planted", "modes", "claims")
+ONE = {"crema-d": "twin:crema-d@smoke"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Path]:
+    """A smoke context on one twin, whose runs for some artifacts are done and drawn, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("gmm_loss")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMLIB_RUNS", str(folder / "runs"))
+        patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
+        context = gmm_loss.context("smoke", ONE)
+        regenerate.run(context, SOME, jobs=1).raise_if_failed()
+        for name in SOME:
+            regenerate.draw(context, name)
+        regenerate.draw(context, "human-gap")
+        regenerate.finish(context)
+    return context, folder / "figures"
+
+
+def test_every_artifact_has_its_files_and_the_human_gap_needs_votes(made: tuple[Context, Path]) -> None:
+    found = {e["id"]: e for e in json.loads((made[1] / "manifest.json").read_text())}
+    assert found.pop("human-gap")["status"] == "needs data"
+    assert set(found) == set(SOME) and {e["status"] for e in found.values()} == {"regenerated"}
+    assert all((made[1].parent / file).stat().st_size for e in found.values() for file in e["files"])
+
+
+def test_one_warm_up_per_seed_and_optimizer_serves_every_row() -> None:
+    context = gmm_loss.context("smoke", ONE)
+    rows = [*runs.ablation_rows(), *runs.optimizer_rows()]
+    found = {row.name: runs.specs(context, "crema-d", row) for row in rows}
+    parents = {s.parent for specs in found.values() for s in specs if s.parent}
+    assert len(parents) == 2 * len(context.seeds("crema-d"))
+    assert {p.training.optimizer for p in parents} == {"momentum", "adam"}
+    assert all(s.parent for specs in found.values() for s in specs)
+    budget = runs.BUDGETS["smoke"]
+    for specs in found.values():
+        assert {s.training.epochs + s.parent.training.epochs for s in specs if s.parent} == {budget.epochs}
+    assert found[runs.OURS] == found["SGD (Reset State)"]
+
+
+def test_all_methods_have_the_same_budget_network_size_and_number_of_trials() -> None:
+    context = gmm_loss.context("smoke", ONE)
+    for row in runs.main_rows():
+        for spec in runs.specs(context, "crema-d", row):
+            epochs = spec.training.epochs + (spec.parent.training.epochs if spec.parent else 0)
+            assert (epochs, spec.training.batch, spec.training.weight_decay) == (runs.BUDGETS["smoke"].epochs, 32, 1e-4)
+            assert dict(spec.backbone_options) == {"augment": False, "encoder": "resnet", "width": 4}
+    assert {len(trials) for trials in runs.TRIALS.values()} == {4} and set(runs.TRIALS) == set(runs.NAMES)
+    for method, chosen in runs.CHOSEN.items():
+        assert chosen in runs.TRIALS[method]
+
+
+def test_row_names_are_those_of_the_published_tables() -> None:
+    for table, rows in (("table1", runs.main_rows()), ("table2", runs.ablation_rows()),
+                        ("table3", runs.optimizer_rows())):
+        assert {row.name for row in rows} == set(published("gmm_loss", table)["row"])
+
+
+def test_a_table_cell_is_the_mean_over_seeds_of_the_stored_records(made: tuple[Context, Path]) -> None:
+    context, folder = made
+    numbers = pd.read_csv(folder / "twins" / "gmm_loss" / "table2-numbers.csv")
+    values = [r["selected"]["valid"]["metrics"]["same"]["accuracy"] for r in context.store.records()
+              if r.spec.method == "gmm_loss" and r.spec.variant == "alpha0"]
+    cell = numbers[numbers["row"].str.contains("alpha = 0", regex=False)]
+    assert len(values) == 2 and cell["mean"].item() == pytest.approx(np.mean(values))
+
+
+def test_no_published_number_stands_beside_a_twin(made: tuple[Context, Path]) -> None:
+    for table in ("table2", "table3"):
+        text = (made[1] / "twins" / "gmm_loss" / f"{table}.md").read_text()
+        assert not any(f"{value:.2f} " in text for value in published("gmm_loss", table)["value"].dropna())
+
+
+def test_a_rounds_density_integrates_to_one_and_is_the_mixtures() -> None:
+    found = figures.Round("r", 0, 0, np.array([0.8, 0.2]), np.array([0.1, 0.7]), np.array([0.01, 0.04]), None)
+    at = np.linspace(-3, 3, 20001)
+    parts = found.density(at)
+    assert parts.sum() * (at[1] - at[0]) == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(parts[1], 0.2 * norm(0.7, 0.2).pdf(at))
+
+
+def test_agreement_with_a_planted_truth_is_perfect_where_gaps_tell_it_and_one_sided_where_they_are_signed() -> None:
+    dominant = np.repeat([-1, 0, 1], 40)
+    gaps = np.where(dominant == 0, 0.8, np.where(dominant == 1, -0.8, 0.0)) + np.linspace(-0.05, 0.05, 120)
+    mixture = figures.Round("r", 0, 0, np.array([2 / 3, 1 / 3]), np.array([0.0, 0.8]), np.array([0.3, 0.01]), gaps)
+    found = ours.agreement(mixture, dominant >= 0, dominant)
+    assert (found["precision"], found["recall, audio stronger"], found["recall, vision stronger"]) == (100, 100, 0)
+    assert found["recall"] == 50 and found["balanced accuracy"] == 75
+    assert found[ours.AREA] == roc_auc_score(dominant >= 0, np.abs(gaps)) == 1
+
+
+def test_recorded_gaps_are_in_the_order_of_the_training_clips(made: tuple[Context, Path]) -> None:
+    context, _ = made
+    found = figures.rounds(context, figures.ours(context, "crema-d")[0])
+    twin = open_av_twin(ONE["crema-d"])
+    assert [r.number for r in found] == list(range(runs.BUDGETS["smoke"].rounds + 1))
+    assert all(r.gaps is not None and r.gaps.shape == (len(twin.bundle.rows("train")),) for r in found)
+    numbers = pd.read_csv(made[1] / "twins" / "gmm_loss" / "planted-numbers.csv")
+    first = numbers[(numbers["round"] == 0) & (numbers["seed"] == 0)].iloc[0]
+    assert found[0].gaps is not None
+    area = roc_auc_score(twin.imbalanced[twin.bundle.rows("train")], np.abs(found[0].gaps))
+    assert first[ours.AREA] == pytest.approx(area)
+
+
+def test_two_peaks_are_called_bimodal_and_one_is_not() -> None:
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(0, 0.2, 500), np.concatenate([rng.normal(0, 0.1, 400), rng.normal(0.8, 0.1, 100)])
+    assert ours.shape(one)["dip p value"] > 0.2 and ours.shape(one)["components by BIC"] == 1
+    assert ours.shape(two)["dip p value"] < 0.01 and ours.shape(two)["components by BIC"] == 2
+
+
+def test_the_human_gap_is_the_difference_of_the_shares_of_the_intended_emotion(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raters who all hear the emotion and never see it: every gap is 1."""
+    n, votes = 240, np.tile(np.eye(6), (40, 1))
+    rng = np.random.default_rng(0)
+    shares = {"audio": np.hstack([votes, rng.random((n, 6))]), "vision": np.hstack([np.roll(votes, 1, axis=1),
+                                                                                    rng.random((n, 6))])}
+    labels = np.arange(n) % 6
+    bundle = make_bundle("votes", Task("classes", tuple("abcdef")),
+                         {m: x.astype(np.float32) for m, x in shares.items()}, labels,
+                         np.array(["train", "train", "valid", "test"])[np.arange(n) // 6 % 4],
+                         [f"c{i:03}" for i in range(n)], position=[0] * n,
+                         notes={"features": "6 vote shares, then 6 means"})
+    save_bundle(bundle, tmp_path / "votes")
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+    context = gmm_loss.context("smoke", {"crema-d": str(tmp_path / "votes")})
+    assert not ours.lacks_votes(context) and runs.encoder(context, "crema-d") == "mlp"
+    drawn = ours.human_gap(context)
+    assert drawn.numbers is not None and drawn.numbers["mean"].item() == pytest.approx(1, abs=0.2)
+
+
+def test_other_backbones_and_data_with_three_modalities_are_refused() -> None:
+    with pytest.raises(InputError, match="concat"):
+        gmm_loss.context("smoke", backbone="mmgcn")
+    with pytest.raises(InputError, match="two modalities"):
+        gmm_loss.context("smoke", {"crema-d": "twin:mosi@smoke"})
+
+
+def test_data_and_backbones_choose_the_papers_that_have_them() -> None:
+    assert regenerate.papers_for({}, "") == list(regenerate.PAPERS)
+    assert regenerate.papers_for({"crema-d": "x"}, "") == ["gmm_loss"]
+    assert regenerate.papers_for({"mosei": "x"}, "gcnet") == ["balm"]
+    with pytest.raises(InputError, match="did you mean|Did you mean"):
+        regenerate.papers_for({"crema": "x"}, "")
+    both = [regenerate.PAPERS["balm"], regenerate.PAPERS["gmm_loss"]]
+    assert regenerate.data_for(both[1], {"crema-d": "x", "mosei": "y"}, both) == {"crema-d": "x"}
+    assert regenerate.data_for(both[1], {"mosei": "y"}, both[1:]) == {"mosei": "y"}
+
+
+def test_a_departure_is_compared_with_its_own_method() -> None:
+    context = gmm_loss.context("smoke", ONE)
+    rows = runs.departure_rows(context, "crema-d")
+    assert len({r.name for r in rows}) == len(rows)
+    for row in rows:
+        plain = runs.row(row.method)
+        differs = dataclasses.replace(row, name=plain.name) != plain
+        assert differs == (row.name != plain.name)
