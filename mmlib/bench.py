@@ -65,10 +65,11 @@ def case_name(backbone: str, method: str, variant: str) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``mmlib bench``."""
-    parser.add_argument("paper", metavar="balm", help="whose method is measured")
+    parser.add_argument("paper", metavar="PAPER", help="whose method is measured: balm or gmm_loss")
     parser.add_argument("--backbone", default="mmgcn", metavar="NAME[,NAME]",
                         help="the network that the method plugs into; several beside --lengths only")
-    parser.add_argument("--size", default="iemocap", help="iemocap (108 dialogues at the real dims) or quick")
+    parser.add_argument("--size", default="iemocap",
+                        help="iemocap (108 dialogues at the real dims) or quick; of gmm_loss crema-d or quick")
     parser.add_argument("--threads", type=int, nargs="+", metavar="N",
                         help="thread counts to measure in turn (default: 1, and 2 where there are two cores)")
     parser.add_argument("--epochs", type=int, metavar="N",
@@ -88,6 +89,10 @@ def run(args: argparse.Namespace) -> int:
         InputError: an unknown name, a number out of range, a device that is not here, or a JSON path
             in a folder that does not exist.
     """
+    if args.paper == "gmm_loss":
+        from mmlib import bench_clips
+
+        return _written(bench_clips.run(args), args.json)
     if args.lengths is not None:
         return _run_lengths(args)
     cases = cases_of(args)
@@ -103,8 +108,13 @@ def run(args: argparse.Namespace) -> int:
     print(render(report))
     if args.size == "iemocap":
         print(_shapes_line(rows, shapes))
-    if args.json:
-        Path(args.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return _written(report, args.json)
+
+
+def _written(report: dict[str, Any], path: str | None) -> int:
+    """Write a report where asked."""
+    if path:
+        Path(path).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -131,7 +141,8 @@ def _backbones(args: argparse.Namespace) -> list[str]:
     from mmlib.backbones import BACKBONES
 
     names = args.backbone.split(",")
-    for where, value, known in (("bench", args.paper, ("balm",)), *(("--backbone", name, BACKBONES) for name in names),
+    for where, value, known in (("bench", args.paper, ("balm", "gmm_loss")),
+                                *(("--backbone", name, BACKBONES) for name in names),
                                 ("--size", args.size, SIZES), ("--device", args.device, DEVICES)):
         if value not in known:
             raise unknown_name(where, value, known)

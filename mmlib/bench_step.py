@@ -151,7 +151,7 @@ def measure(case: Case) -> dict[str, Any]:
         "utterances_per_second": utterances / seconds, "epoch_seconds": seconds, "product_seconds": product_seconds,
         "ratio": statistics.median(a / b for a, b in pairs), "gflop": sum(p.flops for p in products) / 1e9,
         "memory_mb": memory, "setup_seconds": setup, "cuda_memory_mb": cuda_memory,
-        "idle_percent": _idle_percent(epoch, seconds) if device.type == "cuda" else None,
+        "idle_percent": idle_percent(epoch, seconds) if device.type == "cuda" else None,
         "products": [astuple(p) for p in products],
     }
 
@@ -183,8 +183,8 @@ def _timed(work: Callable[[], None], sync: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def _idle_percent(epoch: Callable[[], None], seconds: float) -> float:
-    """Share of an unprofiled epoch in which no kernel runs; the kernels' time comes from a profiled one."""
+def idle_percent(epoch: Callable[[], None], seconds: float) -> float:
+    """Share of an unprofiled epoch on CUDA in which no kernel runs; the kernels' time comes from a profiled one."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         epoch()

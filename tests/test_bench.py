@@ -199,3 +199,17 @@ def test_bad_arguments_are_refused_before_anything_is_measured(words: tuple[str,
 def test_unknown_backbone_names_the_nearest_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "balm", "--backbone", "mmgnc"]) == 2
     assert "'mmgcn'" in capsys.readouterr().err
+
+
+def test_clips_are_measured_in_plain_training_and_in_the_adaptive_phase(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from mmlib import bench_clips
+
+    monkeypatch.setitem(bench_clips.SIZES, "quick", bench_clips.Size((16, 16), 16, 2, 70))
+    target = tmp_path / "clips.json"
+    assert cli.main(["bench", "gmm_loss", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0
+    rows = json.loads(target.read_text())["rows"]
+    assert [r["method"] for r in rows] == ["plain", "gmm_loss"] and "clips/s" in capsys.readouterr().out
+    for row in rows:
+        assert row["clips_per_second"] == pytest.approx(row["clips"] / row["epoch_seconds"]) and row["clips"] == 70
+    assert cli.main(["bench", "gmm_loss", "--size", "quik"]) == 2

@@ -5,8 +5,8 @@ resampled, tiled to a fixed length, clipped to [-1, 1], log(|STFT| + 1e-7) with 
 and centred, zero-padded frames (librosa's default since 0.9). It resamples with SciPy's polyphase filter.
 
 The vision front end departs from the lineage on purpose. Its loaders draw random frame indices, then take
-the first files of an unsorted directory listing (BASELINES_AV section 0, fact 7: the frame trap). Here the
-K frames are those shown at the middles of K equal parts of the clip, the same on every machine.
+the first files of an unsorted directory listing. Here the K frames are those shown at the middles of K equal
+parts of the clip, the same on every machine.
 """
 
 from __future__ import annotations

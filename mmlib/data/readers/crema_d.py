@@ -23,7 +23,7 @@ def read(paths: Sequence[Path], frames: str = "1", size: str = "224", cache: str
 
     audio: (n, 1, 257, 188) float32: 22,050 Hz, mono, tiled or cut to 3 s, STFT of 512 samples every 353,
     log(|S| + 1e-7) (ledger 5.3). vision: (n, frames, 3, size, size) uint8, evenly spaced frames of each clip,
-    never the first files of a directory listing (BASELINES_AV section 0, fact 7).
+    never the first files of a directory listing, as the lineage takes them.
 
     A row of a list: the file's stem, ``ACTOR_SENTENCE_EMOTION_LEVEL``, then perhaps the emotion's name. Label:
     the stem's third field (ledger 5.1). Speaker: the actor; actors are shared by the splits. A tenth of each class

@@ -155,9 +155,9 @@ def each_round(context: Context) -> Output:
     frame = frame[frame["component"] == "imbalanced"]
     lines = [f"{name} {float(group['share'].mean()):.3f}, {float(group['mean'].mean()):+.3f}, "
              f"{float(group['density at 0'].mean()):.2f}" for name, group in frame.groupby("round")]
-    notes = (f"{shown(context, context.main)}, seed {chosen[0].seed}; densities differ in scale. Collapsed mixtures are "
-             "one Gaussian (H1).", f"Mean of {len(found)} seeds by round (share of the imbalanced component, its mean, "
-             "density at 0): " + "; ".join(lines) + ".")
+    notes = (f"{shown(context, context.main)}, seed {chosen[0].seed}; densities differ in scale. Collapsed mixtures "
+             "are one Gaussian (H1).", f"Mean of {len(found)} seeds by round (share of the imbalanced component, its "
+             "mean, density at 0): " + "; ".join(lines) + ".")
     return Output(figure=figure, numbers=tidy([r for run in found for r in run]), rows_built=len(found[0]),
                   notes=(*notes, *data_notes(context, [context.main])), run_ids=tuple(run[0].run_id for run in found))
 
