@@ -67,7 +67,7 @@ def adopt(store: Store, witnesses: int = 1, *, fingerprint: Callable[[str], str]
 
 
 def stale_groups(store: Store, fingerprint: Callable[[str], str]) -> dict[str, list[Record]]:
-    """Stale runs whose present version is not in the store, by what selects code."""
+    """Stale runs whose present version is not in the store, by what selects code and by their own version."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in store.records():
         spec = record.spec
@@ -78,7 +78,7 @@ def stale_groups(store: Store, fingerprint: Callable[[str], str]) -> dict[str, l
         except InputError:
             continue
         if known and not store.has(f"{record['key']}-{spec.numerics}"):
-            groups[group_name(spec)].append(record)
+            groups[f"{group_name(spec)} ({record['numerics']})"].append(record)
     return {name: sorted(records, key=lambda r: r.id) for name, records in groups.items()}
 
 

@@ -74,7 +74,8 @@ def departures(context: Context) -> Output:
     dataset = context.main
     rows = runs.departure_rows(context, dataset)
     plain = {row.name: runs.NAMES[row.method] for row in rows if row.name != runs.NAMES[row.method]}
-    cells = [Cell(c.row, shown(context, dataset), c.spec, c.mask) for c in runs.cells(context, dataset, rows)]
+    cells = [Cell(c.row, shown(context, dataset), c.spec, c.mask)
+             for c in runs.cells(context, dataset, rows, grid=True)]
     notes = ("Every variant is compared with its own method as recommended, at that method's tuned values. D&R as "
              "released trains without augmentation beside a baseline with it, which these rows take apart.",)
     return compared.compare(context, [(dataset, cells, None)], plain,
@@ -83,7 +84,8 @@ def departures(context: Context) -> Output:
 
 def departure_specs(context: Context) -> list[RunSpec]:
     """On the first data set alone."""
-    return [c.spec for c in runs.cells(context, context.main, runs.departure_rows(context, context.main))]
+    return [c.spec for c in runs.cells(context, context.main,
+                                       runs.departure_rows(context, context.main), grid=True)]
 
 
 def trial_cells(context: Context) -> list[Cell]:
