@@ -117,12 +117,13 @@ def _contexts(args: argparse.Namespace) -> list[Any]:
     if args.jobs is not None and args.jobs < 1:
         raise InputError("--jobs", str(args.jobs), "1 or more", "Correct it.")
     data = regenerate.parse_data(args.data)
-    names = [n for n in args.paper.split(",") if n] or regenerate.papers_for(data, args.backbone)
+    names = [n for n in args.paper.split(",") if n] or regenerate.papers_for(data, args.backbone, _ids(args))
     modules = [regenerate.paper_module(n) for n in names]
     found = [m.context(profile=args.profile, data=regenerate.data_for(m, data, modules), backbone=args.backbone,
                        label=args.label, seeds=args.seeds) for m in modules]
-    for context in found:
-        regenerate.artifacts(context, _ids(args))
+    if args.paper:
+        for context in found:
+            regenerate.artifacts(context, _ids(args) if len(found) == 1 else ())
     return found
 
 

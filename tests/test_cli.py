@@ -18,19 +18,23 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_list_names_every_artifact_and_its_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    from mmlib.papers.balm import ARTIFACTS
+    from mmlib.papers.regenerate import PAPERS
 
     assert main(["run", "--list", "--profile", "smoke"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == [a.id for a in ARTIFACTS]
-    assert all("runs" in line for line in lines)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [tuple(line[:2]) for line in lines] == [(name, a.id) for name, m in PAPERS.items() for a in m.ARTIFACTS]
+    assert all("runs" in line or line[1] == "human-gap" for line in lines)
+    assert main(["run", "--list", "--profile", "smoke", "--artifact", "table9,planted"]) == 0
+    found = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert found == [["balm", "table9"], ["gmm_loss", "planted"]]
 
 
 def test_dry_run_counts_runs_and_starts_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["run", "--dry-run", "--artifact", "table3", "--profile", "smoke", "--jobs", "2"]) == 0
+    one = ["--paper", "balm", "--profile", "smoke"]
+    assert main(["run", "--dry-run", *one, "--artifact", "table3", "--jobs", "2"]) == 0
     # 2 rows x 2 data sets x 2 seeds, on twins one second each while the store knows no better.
     assert "8 runs, 8 still to do, about 0.1 minutes with 2 at a time" in capsys.readouterr().out
-    assert main(["run", "--dry-run", "--profile", "smoke", "--jobs", "1"]) == 0
+    assert main(["run", "--dry-run", *one, "--jobs", "1"]) == 0
     count, minutes = re.findall(r"(\d+) still to do, about ([\d.]+) minutes", capsys.readouterr().out)[0]
     assert float(minutes) == pytest.approx(int(count) / 60, abs=0.051)
     assert not (tmp_path / "figures").exists()
@@ -38,7 +42,7 @@ def test_dry_run_counts_runs_and_starts_none(capsys: pytest.CaptureFixture[str],
 
 def test_one_artifact_is_run_drawn_and_listed_and_a_second_call_reuses_it(
         capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    arguments = ["run", "--artifact", "table3", "--profile", "smoke", "--jobs", "1"]
+    arguments = ["run", "--paper", "balm", "--artifact", "table3", "--profile", "smoke", "--jobs", "1"]
     assert main(arguments) == 0
     first = capsys.readouterr().out
     assert "8 done" in first and "table3" in first and "regenerated" in first
@@ -84,7 +88,7 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
 
 
 def test_stores_are_merged_and_compared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["sweep", "--artifact", "table3", "--profile", "smoke", "--jobs", "1"]) == 0
+    assert main(["sweep", "--paper", "balm", "--artifact", "table3", "--profile", "smoke", "--jobs", "1"]) == 0
     capsys.readouterr()
     assert main(["store", "merge", str(tmp_path / "copy"), str(tmp_path / "runs")]) == 0
     assert "8 runs copied" in capsys.readouterr().out

@@ -22,7 +22,7 @@ NOTEBOOKS = {"balm": "01_balm.ipynb", "gmm_loss": "05_gmm_loss.ipynb"}
 
 def all_specs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[RunSpec]:
     """The pool: every run of every paper, each once."""
-    found = [s for c in contexts for s in regenerate.specs(c, regenerate.artifacts(c, wanted))]
+    found = [s for c in contexts for s in regenerate.specs(c, regenerate.wanted_of(c, wanted))]
     return list(dict.fromkeys(found))
 
 
@@ -32,8 +32,8 @@ def run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) ->
     code = sweep_all(contexts, wanted, jobs)
     for context in contexts:
         if wanted:
-            for artifact in wanted:
-                regenerate.draw(context, artifact)
+            for artifact in regenerate.wanted_of(context, wanted):
+                regenerate.draw(context, artifact.id)
             regenerate.finish(context)
         else:
             code = max(code, execute(context))
@@ -59,7 +59,7 @@ def sweep_all(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | No
 def report(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
     """Draw from finished runs; cells whose runs are lacking say so."""
     for context in contexts:
-        for artifact in regenerate.artifacts(context, wanted):
+        for artifact in regenerate.wanted_of(context, wanted):
             regenerate.draw(context, artifact.id)
         regenerate.finish(context)
     summary(contexts)
@@ -127,7 +127,7 @@ def dry_run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None
 def list_artifacts(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
     """Print every artifact: paper, id, kind, runs that it needs, caption."""
     for context in contexts:
-        for artifact in regenerate.artifacts(context, wanted):
+        for artifact in regenerate.wanted_of(context, wanted):
             why = regenerate.lacks(context, artifact)
             count = "needs data" if why else f"{len(set(artifact.specs(context)))} runs"
             print(f"{context.paper:10} {artifact.id:24} {artifact.kind:7} {count:>10}  {artifact.caption}")

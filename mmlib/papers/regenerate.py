@@ -41,6 +41,12 @@ def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:
     return [known[name] for name in chosen] or list(known.values())
 
 
+def wanted_of(context: Context, wanted: Sequence[str]) -> list[Artifact]:
+    """Those of the wanted artifacts that this paper has, where several papers are asked; all where none is named."""
+    mine = {a.id for a in PAPERS[context.paper].ARTIFACTS}
+    return artifacts(context, [name for name in wanted if name in mine]) if not wanted or mine & set(wanted) else []
+
+
 def lacks(context: Context, artifact: Artifact) -> str:
     """Why an artifact cannot be made from this context's data; empty where it can."""
     need = PAPERS[context.paper].NEEDS.get(artifact.id, "")
@@ -123,18 +129,21 @@ def paper_module(name: str) -> Any:
     return PAPERS[name]
 
 
-def papers_for(data: Mapping[str, str], backbone: str) -> list[str]:
-    """The papers that have any of these roles and can be run on these backbones; all where none are given.
+def papers_for(data: Mapping[str, str], backbone: str, wanted: Sequence[str] = ()) -> list[str]:
+    """The papers that have any of these roles and artifacts and run on these backbones; all where none are given.
 
     Raises:
-        InputError: no paper has such a role.
+        InputError: no paper has such a role, or such an artifact.
     """
     roles = [role for module in PAPERS.values() for role in module.ROLES.values()]
-    for role in data:
-        if role not in roles:
-            raise unknown_name("data role", role, roles)
+    ids = [a.id for module in PAPERS.values() for a in module.ARTIFACTS]
+    for kind, names, known in (("data role", list(data), roles), ("artifact", list(wanted), ids)):
+        for name in names:
+            if name not in known:
+                raise unknown_name(kind, name, dict.fromkeys(known))
     found = [name for name, module in PAPERS.items() if (not data or set(data) & set(module.ROLES.values()))
-             and (not backbone or set(backbone.split(",")) <= set(module.BACKBONES))]
+             and (not backbone or set(backbone.split(",")) <= set(module.BACKBONES))
+             and (not wanted or set(wanted) & {a.id for a in module.ARTIFACTS})]
     return found or list(PAPERS)  # whose contexts then say what is wrong
 
 
