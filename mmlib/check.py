@@ -15,7 +15,7 @@ def equal(name: str, found: Any, expected: Any, tolerance: float = 0.0, hint: st
     Raises:
         AssertionError: they differ; the message has the largest difference and the hint.
     """
-    a, b = np.asarray(found, dtype=float), np.asarray(expected, dtype=float)
+    a, b = _array(found), _array(expected)
     if a.shape != b.shape:
         raise AssertionError(f"FAIL {name}: shape {a.shape}, expected {b.shape}. {hint}")
     worst = float(np.abs(a - b).max()) if a.size else 0.0
@@ -33,3 +33,8 @@ def true(name: str, condition: Any, hint: str = "") -> None:
     if not bool(condition):
         raise AssertionError(f"FAIL {name}. {hint}")
     print(f"PASS {name}")
+
+
+def _array(values: Any) -> np.ndarray:
+    """As float64; a tensor without its graph."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=float)

@@ -18,7 +18,6 @@ from mmlib.papers.context import Context
 from mmlib.report.artifact import Artifact, Made, Output, missing, update_manifest, write, write_records
 from mmlib.report.dashboard import write_dashboard
 from mmlib.runs.compact import export_records
-from mmlib.runs.execute import SELECTIONS
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import SweepReport, sweep
 
@@ -92,16 +91,16 @@ def draw(context: Context, name: str) -> Output:
 def finish(context: Context) -> None:
     """Write the paper's records beside its figures, and the dashboard.
 
-    Records of real data are also written in compact form, with the predictions under each run's main mask, so
-    that another machine can go on from them; in parts, each small enough for version control. Runs whose weights,
-    embeddings or findings are kept are left out: another machine makes them again.
+    Records of real data are also written in compact form, with the predictions under each run's main mask at the
+    epoch that validation picks, so that another machine can go on from them; in parts, each small enough for version
+    control. Runs whose weights, embeddings or findings are kept are left out: another machine makes them again.
     """
     used = specs(context, artifacts(context))
     found = [context.store.find(s, context.bundle_fingerprint(s.data)) for s in used]
     unique = {record.id: {**record.content, "stale": stale} for record, stale in found if record}
     write_records(unique.values(), paths.figures(), context.collection, context.paper)
     if any(not is_twin(d) for d in context.data.values()):
-        main = tuple(f"predictions.{selection}.same" for selection in SELECTIONS)
+        main = ("predictions.valid.same",)
         ids = sorted(i for i, content in unique.items() if not LARGE & set(content["spec"]["keep"]))
         for part, start in enumerate(range(0, len(ids), PART), start=1):
             path = context.folder / f"records-{part:02}.jsonl.gz"

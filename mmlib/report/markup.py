@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 NOTHING = "–"
+ACROSS = 5  # methods side by side in a notebook
 NOT_BUILT = "not built yet"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -82,6 +83,7 @@ def to_markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
 def for_reading(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) -> str:
     """The table as a notebook shows it: per metric one line per setting and one column per method that was run.
 
+    With more methods than settings, and more than ``ACROSS``, methods are lines and settings columns.
     A cell has the result, the paper's beside it where the data are the paper's, and below the difference to the own
     plain network with its verdict. Intervals and all else are in the files of the artifact.
     """
@@ -92,7 +94,10 @@ def for_reading(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
     for name in dict.fromkeys(column[1] for column in columns):
         lines = [{"setting": setting, **_cells_of(frame, setting, name)}
                  for setting in dict.fromkeys(column[0] for column in columns)]
-        parts += [f"*{_cell(name)} (%)*", _markdown(pd.DataFrame(lines).fillna(NOTHING))]
+        shown = pd.DataFrame(lines).fillna(NOTHING)
+        if len(lines) < len(shown.columns) - 1 > ACROSS:
+            shown = shown.set_index("setting").T.rename_axis("method").rename_axis(None, axis=1).reset_index()
+        parts += [f"*{_cell(name)} (%)*", _markdown(shown)]
     built = {method for name in dict.fromkeys(c[1] for c in columns) for s in dict.fromkeys(c[0] for c in columns)
              for method in _cells_of(frame, s, name)}
     lacking = [str(method) for method in frame.index if method not in built]

@@ -14,7 +14,9 @@ from sklearn.metrics import roc_auc_score
 
 from mmlib.data.bundle import Task, make_bundle, save_bundle
 from mmlib.data.catalog import open_av_twin
+from mmlib.data.check import agrees, load_manifest
 from mmlib.errors import InputError
+from mmlib.methods import METHODS
 from mmlib.papers import gmm_loss, regenerate
 from mmlib.papers.context import Context
 from mmlib.papers.gmm_loss import figures, ours, runs
@@ -71,6 +73,34 @@ def test_all_methods_have_the_same_budget_network_size_and_number_of_trials() ->
     assert {len(trials) for trials in runs.TRIALS.values()} == {3} and set(runs.TRIALS) == set(runs.NAMES)
     for method, chosen in runs.CHOSEN.items():
         assert chosen in runs.TRIALS[method]
+
+
+def test_an_ablation_leaves_out_its_term_whatever_was_tuned_and_differs_from_the_full_model_in_nothing_else() -> None:
+    context = gmm_loss.context("smoke", ONE)
+    full = runs.specs(context, "crema-d", runs.row("gmm_loss"))[0]
+    for variant, name in (("alpha0", "alpha"), ("beta0", "beta"), ("gamma0", "gamma")):
+        spec = runs.specs(context, "crema-d", runs.row("gmm_loss", "x", variant))[0]
+        chosen = {**dataclasses.asdict(METHODS["gmm_loss"][1][variant]), **dict(spec.options)}
+        whole = {**dataclasses.asdict(METHODS["gmm_loss"][1]["paper"]), **dict(full.options)}
+        assert chosen == {**whole, name: 0.0} and whole[name] > 0 and spec.parent == full.parent
+
+
+def test_votes_are_not_the_papers_clips_whatever_their_number() -> None:
+    entry = load_manifest()["role"]["crema-d"]["paper"][0]
+    n = entry["utterances"]["train+valid"] + entry["utterances"]["test"]
+    split = np.array(["train"] * 6000 + ["valid"] * 698 + ["test"] * 744)
+    for dims, same in (((1, 4, 4), True), ((12,), False)):
+        features = {m: np.zeros((n, *dims), np.float32) for m in ("audio", "vision")}
+        if same:
+            features["vision"] = np.zeros((n, 1, 3, 4, 4), np.uint8)
+        bundle = make_bundle("b", Task("classes", tuple("abcdef")), features, np.arange(n) % 6, split,
+                             [f"c{i:05}" for i in range(n)], position=[0] * n)
+        assert agrees(bundle, "crema-d", "gmm_loss") == same
+
+
+def test_one_vote_is_the_step_between_the_shares_of_a_clip() -> None:
+    shares = np.array([[0.5, 0.4, 0.1, 0, 0, 0], [0.25, 0.25, 0.5, 0, 0, 0], [1.0, 0, 0, 0, 0, 0]])
+    np.testing.assert_allclose(ours.one_vote(shares), [0.1, 0.25, 1.0])
 
 
 def test_row_names_are_those_of_the_published_tables() -> None:

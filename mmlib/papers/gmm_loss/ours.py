@@ -154,15 +154,15 @@ def lacks_votes(context: Context) -> str:
 def human_gap(context: Context) -> Output:
     """People's own gap: the share who named the intended emotion from the voice minus that from the face.
 
-    Shares of about ten raters lie on a lattice, which a mixture would take for many narrow peaks: a jitter below
-    their step, uniform and seeded, is added before the fit.
+    Shares of about ten raters lie on a lattice, which a mixture would take for many narrow peaks: a jitter of at most
+    half a rater, uniform and seeded, is added to each clip's gap before the fit.
     """
     bundle = context.bundle(context.main)
     rows, labels = bundle.rows("train"), bundle.labels
     voice, face = (bundle.features[m][rows, labels[rows]].astype(float) for m in bundle.modalities)
     people = voice - face
-    step = float(np.diff(np.unique(np.round(bundle.features["audio"][rows][:, :VOTES], 4))).min())
-    smooth = people + np.random.default_rng(0).uniform(-step / 2, step / 2, len(people))
+    step = one_vote(bundle.features[bundle.modalities[0]][rows][:, :VOTES])
+    smooth = people + np.random.default_rng(0).uniform(-0.5, 0.5, len(people)) * step
     shares, means, variances = fit_mixture(smooth)
     told = own.Round("", -1, 0, shares, means, variances, smooth)
     model = [r for spec in own.ours(context, context.main) for r in own.rounds(context, spec)[:1] if r.gaps is not None]
@@ -177,14 +177,21 @@ def human_gap(context: Context) -> Output:
                   for r in model if r.gaps is not None]
     frame = pd.DataFrame(lines)
     table = frame.map(lambda v: f"{v:.3f}" if isinstance(v, float) else v).replace("nan", "-")
+    reading = ": the face is easier to read than the voice." if people.mean() < 0 else "."
     notes = (f"{bundle.name}, {len(rows)} training clips: people's gap is the share of raters who named the intended "
-             "emotion from the voice alone minus that from the face alone; its jitter is half of the lattice's step, "
-             f"{step:.4f}. Its mean is {people.mean():+.3f}: the face is easier to read than the voice."
-             if people.mean() < 0 else f"{bundle.name}: the mean of people's gap is {people.mean():+.3f}.",
+             "emotion from the voice alone minus that from the face alone; its jitter is up to half of one rater's "
+             f"share, {step.mean():.3f} on average. Its mean is {people.mean():+.3f}{reading}",
              "The paper calls the gap's second mode an imbalance of the model's training. People, who were trained on "
              "neither, have a wide gap of their own on the same clips.")
     return Output(table=table, figure=figure, numbers=frame, rows_built=len(frame), notes=notes,
                   run_ids=tuple(r.run_id for r in model))
+
+
+def one_vote(shares: np.ndarray) -> np.ndarray:
+    """One rater's share in each clip, (n,), from vote shares (n, C): the least step between any two of them."""
+    ordered = np.sort(np.concatenate([np.zeros((len(shares), 1)), shares], axis=1), axis=1)
+    steps = np.diff(ordered, axis=1)
+    return np.asarray(np.where(steps > 1e-4, steps, 1.0).min(axis=1))
 
 
 def _described(found: own.Round, gaps: np.ndarray) -> dict[str, float]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mmlib.masks import complete
+from mmlib.methods import METHODS
 from mmlib.papers.context import Cell, Context
 from mmlib.runs.spec import Options, RunSpec, Training
 
@@ -91,9 +92,13 @@ ABLATIONS = {"alpha0": "w/o CE (alpha = 0)", "beta0": "w/o gap (beta = 0)", "gam
 
 
 def row(method: str, name: str = "", variant: str = "paper", options: Options | None = None) -> Row:
-    """A method with the options that its trials chose, or with others."""
+    """A method with the options that its trials chose, or with others; what defines a variant stays as it is."""
     chosen = dict(CHOSEN.get(method, ()) if options is None else options)
     rate = float(chosen.pop("lr", 0.0))
+    variants = METHODS[method][1]
+    own = {f.name for f in dataclasses.fields(variants[variant])
+           if getattr(variants[variant], f.name) != getattr(variants["paper"], f.name)}
+    chosen = {name: value for name, value in chosen.items() if name not in own}
     network = "mmtm" if method == "greedy" else "concat"
     return Row(name or NAMES[method], method, variant, tuple(sorted(chosen.items())), network, lr=rate)
 
@@ -127,7 +132,7 @@ def departure_rows(context: Context, dataset: str) -> list[Row]:
     named = [("gmm_loss", "absolute", "gap in absolute value, H2"), ("ogm_ge", "no_noise", "without noise"),
              ("pmr", "switch", "released: switch"), ("agm", "inverted", "re-implementation: sign"),
              ("mla", "released", "released: no projection, batch entropy"),
-             ("gblending", "absolute", "re-implementation: |G|"), ("greedy", "never", "never re-balanced")]
+             ("gblending", "absolute", "re-implementation: |G|")]
     found = []
     for method in dict.fromkeys(m for m, *_ in named):
         found += [row(method), *(row(m, f"{NAMES[m]} ({name})", variant) for m, variant, name in named if m == method)]
