@@ -195,7 +195,7 @@ def test_data_and_backbones_choose_the_papers_that_have_them() -> None:
     assert regenerate.papers_for({}, "") == list(regenerate.PAPERS)
     assert regenerate.papers_for({"crema-d": "x"}, "") == ["gmm_loss"]
     assert regenerate.papers_for({"mosei": "x"}, "gcnet") == ["balm"]
-    with pytest.raises(InputError, match="did you mean|Did you mean"):
+    with pytest.raises(InputError, match="Did you mean"):
         regenerate.papers_for({"crema": "x"}, "")
     both = [regenerate.PAPERS["balm"], regenerate.PAPERS["gmm_loss"]]
     assert regenerate.data_for(both[1], {"crema-d": "x", "mosei": "y"}, both) == {"crema-d": "x"}
