@@ -54,7 +54,7 @@ def test_the_first_code_cell_has_the_parameters_and_the_second_checks_them(path:
 def test_no_measured_number_is_typed_into_prose(path: Path) -> None:
     """Results come from code: prose may hold equation, section and ledger numbers, settings, and small counts."""
     for cell in cells(path, "markdown"):
-        prose = re.sub(r"\$[^$]*\$|`[^`]*`", " ", cell.source)
+        prose = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`", " ", cell.source, flags=re.S)
         prose = re.sub(r"^#+ [\d.]+|Python 3\.\d+", " ", prose, flags=re.M)
         found = re.findall(r"(?<![\w.])\d+\.\d+(?:\s*%)?(?!\.?\d)", prose)
         assert not [n for n in found if n not in ("0.5",)], (found, cell.source[:80])

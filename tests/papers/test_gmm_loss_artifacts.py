@@ -22,7 +22,7 @@ from mmlib.papers.context import Context
 from mmlib.papers.gmm_loss import figures, ours, runs
 from mmlib.papers.published import published
 
-SOME = ("table2", "table3", "fig2", "fig3", "fig4", "planted", "modes", "claims")
+SOME = ("table2", "table3", "fig2", "fig3", "fig4", "planted", "modes", "claims", "human-gap")
 ONE = {"crema-d": "twin:crema-d@smoke"}
 
 
@@ -37,14 +37,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Path]:
         regenerate.run(context, SOME, jobs=1).raise_if_failed()
         for name in SOME:
             regenerate.draw(context, name)
-        regenerate.draw(context, "human-gap")
         regenerate.finish(context)
     return context, folder / "figures"
 
 
-def test_every_artifact_has_its_files_and_the_human_gap_needs_votes(made: tuple[Context, Path]) -> None:
+def test_every_artifact_has_its_files(made: tuple[Context, Path]) -> None:
     found = {e["id"]: e for e in json.loads((made[1] / "manifest.json").read_text())}
-    assert found.pop("human-gap")["status"] == "needs data"
     assert set(found) == set(SOME) and {e["status"] for e in found.values()} == {"regenerated"}
     assert all((made[1].parent / file).stat().st_size for e in found.values() for file in e["files"])
 
@@ -179,9 +177,28 @@ def test_the_human_gap_is_the_difference_of_the_shares_of_the_intended_emotion(
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
     context = gmm_loss.context("smoke", {"crema-d": str(tmp_path / "votes")})
-    assert not ours.lacks_votes(context) and runs.encoder(context, "crema-d") == "mlp"
+    assert not ours.lacks_judges(context) and runs.encoder(context, "crema-d") == "mlp"
     drawn = ours.human_gap(context)
     assert drawn.numbers is not None and drawn.numbers["mean"].item() == pytest.approx(1, abs=0.2)
+
+
+def test_a_twins_observer_is_sure_of_the_stronger_modality_where_one_was_planted() -> None:
+    name, gap, smooth, _ = ours._observer(gmm_loss.context("smoke", ONE))
+    twin = open_av_twin(ONE["crema-d"])
+    dominant = twin.dominant[twin.bundle.rows("train")]
+    assert name == "observer" and np.array_equal(gap, smooth) and np.abs(gap).max() <= 1
+    assert gap[dominant == 0].mean() > 0.3 > abs(gap[dominant == -1].mean())
+    assert ours.lacks_judges(gmm_loss.context("smoke", ONE)) == ""
+
+
+def test_people_are_asked_for_where_there_are_neither_votes_nor_templates(tmp_path: Path) -> None:
+    n = 48
+    features = {m: np.zeros((n, 3), np.float32) for m in ("audio", "vision")}
+    bundle = make_bundle("plain", Task("classes", ("a", "b")), features, np.arange(n) % 2,
+                         np.array(["train", "train", "valid", "test"])[np.arange(n) // 2 % 4],
+                         [f"c{i:02}" for i in range(n)], position=[0] * n)
+    save_bundle(bundle, tmp_path / "plain")
+    assert "judgements" in ours.lacks_judges(gmm_loss.context("smoke", {"crema-d": str(tmp_path / "plain")}))
 
 
 def test_other_backbones_and_data_with_three_modalities_are_refused() -> None:

@@ -70,8 +70,8 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _artifact("modes", "table", "Is the gap bimodal", "One, two and three Gaussians, and the dip test.",
               ours.every_round, ours.modes, None, "ours"),
     _artifact("human-gap", "table", "The human modality gap",
-              "What people make of voice and face alone, beside the model's gap.", figures.specs, ours.human_gap, None,
-              "ours"),
+              "What people (on twins: an observer) make of each modality alone, beside the model.",
+              figures.specs, ours.human_gap, None, "ours"),
     _artifact("departures", "table", "Departures", "Recommended readings beside what released codes do: accuracy (%).",
               tables.departure_specs, tables.departures, None, "ours"),
     _artifact("tuning", "table", "Tuning", "Every method's trials on validation, and which the tables use.",
@@ -79,4 +79,4 @@ ARTIFACTS: tuple[Artifact, ...] = (
 )
 
 NEEDS: dict[str, str | Callable[[Context], str]] = {
-    "planted": "twins", "tuning": "twins", "human-gap": ours.lacks_votes}
+    "planted": "twins", "tuning": "twins", "human-gap": ours.lacks_judges}
