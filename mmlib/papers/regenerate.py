@@ -21,7 +21,7 @@ from mmlib.runs.compact import export_records
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import SweepReport, sweep
 
-PART = 300
+PART = 100  # runs in a file of records, which version control should hold easily
 LARGE = {"weights", "embeddings", "found"}  # of a run's keep
 PAPERS: dict[str, ModuleType] = {"balm": balm, "gmm_loss": gmm_loss}
 

@@ -168,7 +168,8 @@ def forest(ax: Axes, comparisons: Mapping[str, Comparison], *, margin: float = M
            title: str = "") -> None:
     """Differences with their 95 % (thin) and 90 % (thick) intervals, one line each, with the verdict at the right.
 
-    The band is the margin within which differences do not matter.
+    The band is the margin within which differences do not matter. The axis shows what most intervals span: one of
+    two seeds can be hundreds of points wide, and is cut at the edge.
     """
     with style():
         ax.axvspan(-margin, margin, color="#e8e8e8", zorder=0, linewidth=0)
@@ -183,7 +184,20 @@ def forest(ax: Axes, comparisons: Mapping[str, Comparison], *, margin: float = M
                         va="center", annotation_clip=False)
         ax.set_yticks(range(len(comparisons)), list(comparisons))
         ax.set_ylim(len(comparisons) - 0.4, -0.6)
+        whole, most = (_reach(list(comparisons.values()), margin, all_of_it) for all_of_it in (True, False))
+        if most < whole:
+            ax.set_xlim(-most, most)
         _finish(ax, xlabel, "", title, "x")
+
+
+def _reach(comparisons: Sequence[Comparison], margin: float, everything: bool) -> float:
+    """How far from 0 an axis shows all intervals, or all differences and eight times the median half width."""
+    halves = [(c.high - c.low) / 2 for c in comparisons if math.isfinite(c.low)]
+    ends = [max(abs(c.low), abs(c.high)) for c in comparisons if math.isfinite(c.low)]
+    if everything:
+        return max(ends, default=0.0)
+    return max([8 * float(np.median(halves)) if halves else 0.0, 4 * margin,
+                *(1.5 * abs(c.difference) for c in comparisons)], default=0.0)
 
 
 def histogram(ax: Axes, values: Mapping[str, Sequence[float] | np.ndarray], *, bins: int = 30, xlabel: str = "",

@@ -108,3 +108,14 @@ def test_panels_beyond_the_asked_ones_are_removed() -> None:
 def test_show_prints_the_table_outside_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
     figures.show(Output(table=pd.DataFrame({"method": ["MMGCN"]}), notes=("a note",)), "Table 1")
     assert capsys.readouterr().out == "**Table 1**\n\n| method |\n| ------ |\n| MMGCN  |\n\n- a note\n\n"
+
+
+def test_one_hopeless_interval_does_not_hide_the_others_and_ordinary_ones_are_shown_whole() -> None:
+    plain = {f"c{i}": stats.paired([1.0 + i, 1.5, 2.0], [0.0, 0.0, 0.1]) for i in range(4)}
+    hopeless = stats.paired([40.0, -40.0], [0.0, 0.0])
+    for comparisons in (plain, {**plain, "hopeless": hopeless}):
+        _, (axis,) = figures.panel_grid(1)
+        figures.forest(axis, comparisons)
+        low, high = axis.get_xlim()
+        ends = [end for c in plain.values() for end in (c.low, c.high)]
+        assert low <= min(ends) and max(ends) <= high < hopeless.high
