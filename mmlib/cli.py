@@ -119,12 +119,12 @@ def _contexts(args: argparse.Namespace) -> list[Any]:
     data = regenerate.parse_data(args.data)
     names = [n for n in args.paper.split(",") if n] or regenerate.papers_for(data, args.backbone, _ids(args))
     modules = [regenerate.paper_module(n) for n in names]
-    found = [m.context(profile=args.profile, data=regenerate.data_for(m, data, modules), backbone=args.backbone,
-                       label=args.label, seeds=args.seeds) for m in modules]
-    if args.paper:
-        for context in found:
-            regenerate.artifacts(context, _ids(args) if len(found) == 1 else ())
-    return found
+    known = dict.fromkeys(a.id for module in modules for a in module.ARTIFACTS)
+    for name in _ids(args):
+        if name not in known:
+            raise unknown_name(f"artifact of {', '.join(names)}", name, known)
+    return [m.context(profile=args.profile, data=regenerate.data_for(m, data, modules), backbone=args.backbone,
+                      label=args.label, seeds=args.seeds) for m in modules]
 
 
 def _ids(args: argparse.Namespace) -> list[str]:

@@ -57,6 +57,8 @@ def test_one_artifact_is_run_drawn_and_listed_and_a_second_call_reuses_it(
     (["run", "--profile", "quik"], "Did you mean 'quick'"),
     (["run", "--paper", "balms"], "Did you mean 'balm'"),
     (["run", "--artifact", "tabel1"], "Did you mean 'table1'"),
+    (["run", "--paper", "balm,gmm_loss", "--artifact", "table1,plantd"], "Did you mean 'planted'"),
+    (["run", "--artifact", "table9,tabel1"], "Did you mean 'table1'"),
     (["run", "--backbone", "mmgnc"], "Did you mean 'mmgcn'"),
     (["run", "--data", "mosei"], "ROLE=BUNDLE"),
     (["run", "--data", "mosey=x"], "Did you mean 'mosei'"),

@@ -132,14 +132,12 @@ def papers_for(data: Mapping[str, str], backbone: str, wanted: Sequence[str] = (
     """The papers that have any of these roles and artifacts and run on these backbones; all where none are given.
 
     Raises:
-        InputError: no paper has such a role, or such an artifact.
+        InputError: no paper has such a role.
     """
     roles = [role for module in PAPERS.values() for role in module.ROLES.values()]
-    ids = [a.id for module in PAPERS.values() for a in module.ARTIFACTS]
-    for kind, names, known in (("data role", list(data), roles), ("artifact", list(wanted), ids)):
-        for name in names:
-            if name not in known:
-                raise unknown_name(kind, name, dict.fromkeys(known))
+    for role in data:
+        if role not in roles:
+            raise unknown_name("data role", role, roles)
     found = [name for name, module in PAPERS.items() if (not data or set(data) & set(module.ROLES.values()))
              and (not backbone or set(backbone.split(",")) <= set(module.BACKBONES))
              and (not wanted or set(wanted) & {a.id for a in module.ARTIFACTS})]
