@@ -12,7 +12,7 @@ from typing import Any
 from mmlib import paths
 from mmlib.papers import regenerate
 from mmlib.papers.context import Context
-from mmlib.report.artifact import read_manifest
+from mmlib.report.artifact import Artifact, read_manifest
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
 from mmlib.teach import cells_hash
@@ -127,10 +127,11 @@ def dry_run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None
 def list_artifacts(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
     """Print every artifact: paper, id, kind, runs that it needs, caption."""
     for context in contexts:
-        for artifact in regenerate.wanted_of(context, wanted):
+        for artifact in regenerate.wanted_of(context, wanted) if wanted else _all(context):
             why = regenerate.lacks(context, artifact)
             count = "needs data" if why else f"{len(set(artifact.specs(context)))} runs"
-            print(f"{context.paper:10} {artifact.id:24} {artifact.kind:7} {count:>10}  {artifact.caption}")
+            caption = f"{artifact.caption}{' On request: --artifact ' + artifact.id if artifact.on_request else ''}"
+            print(f"{context.paper:10} {artifact.id:24} {artifact.kind:7} {count:>10}  {caption}")
     return 0
 
 
@@ -139,7 +140,7 @@ def summary(contexts: Sequence[Context]) -> None:
     entries = {(e["collection"], e["paper"], e["id"]): e for e in read_manifest(paths.figures() / "manifest.json")}
     print(f"\n{'collection':14} {'paper':6} {'artifact':24} {'status':14} {'rows':>7}  file")
     for context in contexts:
-        for artifact in regenerate.artifacts(context):
+        for artifact in _all(context):
             entry = entries.get((context.collection, context.paper, artifact.id))
             if entry is None:
                 continue
@@ -147,6 +148,11 @@ def summary(contexts: Sequence[Context]) -> None:
             best = sorted(entry["files"], key=lambda f: (not f.endswith((".md", ".png")), f))
             print(f"{context.collection:14} {context.paper:6} {artifact.id:24} {entry['status']:14} {rows:>7}  "
                   f"{best[0] if best else '-'}")
+
+
+def _all(context: Context) -> Sequence[Artifact]:
+    artifacts: Sequence[Artifact] = regenerate.PAPERS[context.paper].ARTIFACTS
+    return artifacts
 
 
 def _shown(path: Path) -> str:

@@ -27,7 +27,7 @@ PAPERS: dict[str, ModuleType] = {"balm": balm, "gmm_loss": gmm_loss}
 
 
 def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:
-    """The paper's artifacts, or those of the given ids.
+    """The paper's artifacts but those made on request, or those of the given ids.
 
     Raises:
         InputError: an id that the paper does not have.
@@ -37,7 +37,7 @@ def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:
     for name in chosen:
         if name not in known:
             raise unknown_name(f"artifact of {context.paper}", name, known)
-    return [known[name] for name in chosen] or list(known.values())
+    return [known[name] for name in chosen] or [a for a in known.values() if not a.on_request]
 
 
 def wanted_of(context: Context, wanted: Sequence[str]) -> list[Artifact]:

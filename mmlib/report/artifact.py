@@ -56,6 +56,7 @@ class Artifact:
     draw: from a context whose runs are done to what is shown.
     rows_in_paper: rows of the paper's table, or curves or bars of its figure; None where that says nothing.
     source: where it is in the paper: ``BALM Table 1``.
+    on_request: made only where it is asked for by name, since its runs take long.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Artifact:
     draw: Callable[[Any], Output]
     rows_in_paper: int | None = None
     source: str = ""
+    on_request: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):

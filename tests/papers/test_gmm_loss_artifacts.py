@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
+from mmlib import paths
 from mmlib.data.bundle import Task, make_bundle, save_bundle
 from mmlib.data.catalog import open_av_twin
 from mmlib.data.check import agrees, load_manifest
@@ -50,7 +51,7 @@ def test_every_artifact_has_its_files(made: tuple[Context, Path]) -> None:
 def test_one_warm_up_per_seed_and_optimizer_serves_every_row() -> None:
     context = gmm_loss.context("smoke", ONE)
     rows = [*runs.ablation_rows(), *runs.optimizer_rows()]
-    found = {row.name: runs.specs(context, "crema-d", row) for row in rows}
+    found = {row.name: runs.specs(context, "crema-d", row, context.seeds("crema-d")) for row in rows}
     parents = {s.parent for specs in found.values() for s in specs if s.parent}
     assert len(parents) == 2 * len(context.seeds("crema-d"))
     assert {p.training.optimizer for p in parents} == {"momentum", "adam"}
@@ -64,20 +65,28 @@ def test_one_warm_up_per_seed_and_optimizer_serves_every_row() -> None:
 def test_all_methods_have_the_same_budget_network_size_and_number_of_trials() -> None:
     context = gmm_loss.context("smoke", ONE)
     for row in runs.main_rows():
-        for spec in runs.specs(context, "crema-d", row):
+        for spec in runs.specs(context, "crema-d", row, context.seeds("crema-d")):
             epochs = spec.training.epochs + (spec.parent.training.epochs if spec.parent else 0)
             assert (epochs, spec.training.batch, spec.training.weight_decay) == (runs.BUDGETS["smoke"].epochs, 32, 1e-4)
             assert dict(spec.backbone_options) == {"augment": False, "encoder": "resnet", "width": 4}
-    assert {len(trials) for trials in runs.TRIALS.values()} == {3} and set(runs.TRIALS) == set(runs.NAMES)
+    assert {len(trials) for trials in runs.TRIALS.values()} == {5} and set(runs.TRIALS) == set(runs.NAMES)
     for method, chosen in runs.CHOSEN.items():
         assert chosen in runs.TRIALS[method]
 
 
+def test_the_tables_use_what_the_committed_trials_found_best() -> None:
+    table = pd.read_csv(paths.root() / "figures/twins/gmm_loss/tuning.csv", keep_default_na=False)
+    assert set(table["method"]) == set(runs.NAMES.values())
+    for method, name in runs.NAMES.items():
+        best = table[(table["method"] == name) & (table["best here"] == "best")]["trial"].tolist()
+        assert best == [runs.trial_name(runs.CHOSEN[method])]
+
+
 def test_an_ablation_leaves_out_its_term_whatever_was_tuned_and_differs_from_the_full_model_in_nothing_else() -> None:
     context = gmm_loss.context("smoke", ONE)
-    full = runs.specs(context, "crema-d", runs.row("gmm_loss"))[0]
+    full = runs.specs(context, "crema-d", runs.row("gmm_loss"), context.seeds("crema-d"))[0]
     for variant, name in (("alpha0", "alpha"), ("beta0", "beta"), ("gamma0", "gamma")):
-        spec = runs.specs(context, "crema-d", runs.row("gmm_loss", "x", variant))[0]
+        spec = runs.specs(context, "crema-d", runs.row("gmm_loss", "x", variant), context.seeds("crema-d"))[0]
         chosen = {**dataclasses.asdict(METHODS["gmm_loss"][1][variant]), **dict(spec.options)}
         whole = {**dataclasses.asdict(METHODS["gmm_loss"][1]["paper"]), **dict(full.options)}
         assert chosen == {**whole, name: 0.0} and whole[name] > 0 and spec.parent == full.parent

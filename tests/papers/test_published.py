@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from fractions import Fraction
 
 import pandas as pd
@@ -275,6 +276,145 @@ def test_gmm_loss_mixture_of_figure_2_is_whole_and_its_balanced_part_is_near_zer
     assert mixture.loc["weight", "balanced"] == 0.857
 
 
+MCULORA_FULL = "audio+text+vision"
+MCULORA_PAIRS = {"mosei": ("accuracy", "weighted_f1"), "iemocap": ("accuracy", "macro_recall")}
+
+
+def mculora(table: str) -> pd.DataFrame:
+    """A table of the MCULoRA paper: test conditions and the printed average by data set, method and metric."""
+    return published("mculora", table).pivot(index=["dataset", "row", "metric"], columns="setting", values="value")
+
+
+def six_and_seven(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means over the incomplete test conditions and over all, the latter NaN where the complete one is not printed."""
+    cells = frame.drop(columns="average")
+    return pd.DataFrame({6: cells.drop(columns=MCULORA_FULL).mean(axis=1), 7: cells.mean(axis=1, skipna=False)})
+
+
+def terms_of_average(frame: pd.DataFrame) -> pd.Series:
+    """Of how many terms each printed average is the mean: 6, 7, or 0 for neither.
+
+    Terms and average are each rounded by up to half a unit of their last place, so the two differ by at most one.
+    A line whose numbers all end in 0 was rounded to one decimal.
+    """
+    unit = (frame.isna() | (frame.round(1) == frame)).all(axis=1).map({True: 0.1, False: 0.01})
+    fits = six_and_seven(frame).sub(frame["average"], axis=0).abs().le(unit + 1e-9, axis=0)
+    assert not fits.all(axis=1).any()
+    return fits[6] * 6 + fits[7] * 7
+
+
+@pytest.mark.parametrize(("table", "rows", "incomplete"), [
+    ("table1", {"mosei": {"MCTN", "MMIN", "GCNet", "IMDer", "DiCMoR", "MoMKE", "EUAR", "MCULoRA"},
+                "iemocap": {"MCTN", "MMIN", "IF-MMIN", "MRAN", "MoMKE", "MCULoRA"}},
+     {"MCTN", "MMIN", "IF-MMIN", "MRAN"}),
+    ("table2", {d: {"w/o MCLA, w/o DPFT", "w/o DPFT", "w/o MCLA", "MCULoRA"} for d in MCULORA_PAIRS}, set()),
+])
+def test_mculora_tables_are_grids_but_for_the_dashes_of_the_complete_condition(
+    table: str, rows: dict[str, set[str]], incomplete: set[str]
+) -> None:
+    frame = published("mculora", table)
+    assert tuple(frame.columns) == COLUMNS and set(frame["table"]) == {table}
+    assert all(text.isascii() for column in ("row", "condition", "metric", "note") for text in frame[column])
+    assert frame["sd"].isna().all() and frame["value"].between(45, 90).all()
+    settings = {"average"} | {"+".join(modalities(subset)) for subset in SUBSETS}
+    grid = {(d, s, row, m) for d, names in rows.items() for row in names for s in settings for m in MCULORA_PAIRS[d]}
+    dashes = {("iemocap", MCULORA_FULL, row, m) for row in incomplete for m in MCULORA_PAIRS["iemocap"]}
+    found = [tuple(line) for line in frame[["dataset", "setting", "row", "metric"]].to_numpy()]
+    assert set(found) == grid - dashes and len(found) == len(grid) - len(dashes)
+    assert (frame["note"].str.contains("printed IF-MMIM", regex=False) == (frame["row"] == "IF-MMIN")).all()
+
+
+def test_mculora_averages_of_table_1_mix_means_of_6_and_of_7_and_some_are_neither() -> None:
+    """Ledger F16, which leaves MRAN and IF-MMIN out."""
+    frame = mculora("table1")
+    terms = terms_of_average(frame).groupby(level=["dataset", "row"]).agg(set)
+    by_terms = {n: {key for key, found in terms.items() if found == {n}} for n in (6, 7, 0)}
+    assert by_terms == {
+        6: {("mosei", "MCTN"), ("mosei", "MMIN"), ("iemocap", "MCTN"), ("iemocap", "MRAN")},
+        7: {("mosei", "IMDer"), ("mosei", "DiCMoR"), ("mosei", "MoMKE"), ("mosei", "EUAR"), ("mosei", "MCULoRA"),
+            ("iemocap", "MoMKE"), ("iemocap", "MCULoRA")},
+        0: {("mosei", "GCNet"), ("iemocap", "MMIN"), ("iemocap", "IF-MMIN")},
+    }
+    assert sum(map(len, by_terms.values())) == len(terms)  # a row's two metrics agree
+    printed, six, seven = (column.round(2).to_dict() for column in (
+        frame["average"], six_and_seven(frame)[6], six_and_seven(frame)[7].dropna()))
+    gcnet, mmin = ("mosei", "GCNet", "accuracy"), ("iemocap", "MMIN", "accuracy")
+    assert (printed[gcnet], six[gcnet], seven[gcnet]) == (73.10, 72.97, 74.71)
+    assert (printed[mmin], six[mmin], seven.get(mmin)) == (64.10, 64.21, None)
+
+
+def test_mculora_averages_of_table_2_are_all_means_of_7() -> None:
+    assert set(terms_of_average(mculora("table2"))) == {7}
+
+
+@pytest.mark.parametrize("table", tables("mculora"))
+def test_mculora_notes_say_what_each_printed_average_is(table: str) -> None:
+    frame, lines = mculora(table), published("mculora", table).set_index(["dataset", "row", "metric"])
+    notes = lines[lines["setting"] == "average"]["note"].to_dict()
+    terms, printed, means = terms_of_average(frame).to_dict(), frame["average"].to_dict(), six_and_seven(frame)
+    recomputed = {n: means[n].dropna().to_dict() for n in (6, 7)}
+    assert len(notes) == len(terms)
+    for key, note in notes.items():
+        stated = [float(number) for number in re.findall(r"\d+\.\d+", note)]
+        if terms[key] == 0:
+            assert "neither: mean of 6 is" in note and ("of 7 cannot be" in note) == (key not in recomputed[7])
+            assert stated == pytest.approx([r[key] for r in recomputed.values() if key in r], abs=HALF_UNIT)
+        else:
+            mean = recomputed[terms[key]][key]
+            to_one_decimal = abs(mean - printed[key]) > 0.01 + 1e-9
+            assert f"mean of {terms[key]}" in note and "neither" not in note
+            assert ("to one decimal" in note) == to_one_decimal
+            assert stated == pytest.approx([mean] if to_one_decimal else [], abs=HALF_UNIT)
+    others = lines[lines["setting"] != "average"]["note"]
+    assert not others.str.contains("mean of", regex=False).any()
+
+
+def test_mculora_gains_that_the_text_states_are_differences_of_means_of_7() -> None:
+    """Ledger F20; like for like, over the six conditions that every row has, the gains are larger."""
+    stated = {"mosei": ("EUAR", 2.34), "iemocap": ("MoMKE", 6.04)}  # sections 1 and 4.3
+    accuracy = mculora("table1").query("metric == 'accuracy'")
+    terms = terms_of_average(accuracy).droplevel("metric")
+    over_six = {"mosei": 2.64, "iemocap": 6.63}
+    for dataset, (second, gain) in stated.items():
+        for column, expected in (accuracy["average"], gain), (six_and_seven(accuracy)[6], over_six[dataset]):
+            averages = column.droplevel("metric")[dataset].sort_values()
+            assert list(averages.index[-2:]) == [second, "MCULoRA"]
+            assert averages["MCULoRA"] - averages[second] == pytest.approx(expected, abs=HALF_UNIT)
+        assert terms[dataset, "MCULoRA"] == terms[dataset, second] == 7
+
+
+@pytest.mark.parametrize("average", ["printed", "of 6"])
+def test_mculora_without_dpft_declines_less_than_without_mcla_against_the_text_of_section_4_4(average: str) -> None:
+    """Ledger F17, which quotes the accuracies; the F1 of MOSEI alone goes the text's way."""
+    frame = mculora("table2")
+    means = (frame["average"] if average == "printed" else six_and_seven(frame)[6]).unstack("row")
+    assert (means.idxmin(axis=1) == "w/o MCLA, w/o DPFT").all() and (means.idxmax(axis=1) == "MCULoRA").all()
+    assert means[["w/o MCLA", "w/o DPFT"]].idxmin(axis=1).to_dict() == {
+        ("mosei", "accuracy"): "w/o MCLA", ("mosei", "weighted_f1"): "w/o DPFT",
+        ("iemocap", "accuracy"): "w/o MCLA", ("iemocap", "macro_recall"): "w/o MCLA"}
+
+
+def test_mculora_accuracy_printed_as_862_9_is_86_29_by_the_average_of_its_row() -> None:
+    """Ledger F18."""
+    line = mculora("table2").query("dataset == 'mosei' and row == 'w/o DPFT' and metric == 'accuracy'").iloc[0]
+    others = line.drop(["average", "audio+text"])
+    asked = 7 * line["average"] - others.sum()
+    assert line["audio+text"] == 86.29 == pytest.approx(asked, abs=(7 + len(others)) * HALF_UNIT)
+    lines = published("mculora", "table2")
+    assert list(lines[lines["note"].str.contains("862.9", regex=False)]["value"]) == [86.29]
+
+
+def test_mculora_leads_in_every_cell_and_its_row_is_the_same_in_both_tables() -> None:
+    full = {table: mculora(table).query("row == 'MCULoRA'").droplevel("row") for table in tables("mculora")}
+    pd.testing.assert_frame_equal(full["table1"], full["table2"])
+    for table, own in full.items():
+        assert (mculora(table).groupby(level=["dataset", "metric"]).max() == own).all(axis=None)
+        copied = published("mculora", table).query("setting == @MCULORA_FULL and note.str.contains('coincidence')")
+        same = own[own[MCULORA_FULL] == own["audio+text"]].index
+        assert {tuple(line) for line in copied[["dataset", "metric"]].to_numpy()} == set(same)
+        assert set(copied["row"]) == {"MCULoRA"} and set(same) == {("mosei", m) for m in MCULORA_PAIRS["mosei"]}
+
+
 def test_letters_of_a_subset_become_canonical_names() -> None:
     assert [modalities(s) for s in ("L", "AV", "ALV")] == [
         ("text",), ("audio", "vision"), ("audio", "text", "vision")]
@@ -283,7 +423,7 @@ def test_letters_of_a_subset_become_canonical_names() -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest_known_one() -> None:
-    assert papers() == ["balm", "gmm_loss"]
+    assert papers() == ["balm", "gmm_loss", "mculora"]
     with pytest.raises(InputError, match="'balm'"):
         published("blam", "table1")
     with pytest.raises(InputError, match="'table1"):

@@ -42,8 +42,8 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
 
 def _artifact(id_: str, kind: Literal["table", "figure"], title: str, caption: str,
               specs: Callable[[Context], Sequence[RunSpec]], draw: Callable[[Context], Output],
-              rows: int | None, source: str = "") -> Artifact:
-    return Artifact(id_, PAPER, kind, title, caption, specs, draw, rows, source or f"GMM-loss {title}")
+              rows: int | None, source: str = "", on_request: bool = False) -> Artifact:
+    return Artifact(id_, PAPER, kind, title, caption, specs, draw, rows, source or f"GMM-loss {title}", on_request)
 
 
 ARTIFACTS: tuple[Artifact, ...] = (
@@ -75,7 +75,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _artifact("departures", "table", "Departures", "Recommended readings beside what released codes do: accuracy (%).",
               tables.departure_specs, tables.departures, None, "ours"),
     _artifact("tuning", "table", "Tuning", "Every method's trials on validation, and which the tables use.",
-              tables.trial_specs, tables.tuning, None, "ours"),
+              tables.trial_specs, tables.tuning, None, "ours", on_request=True),
 )
 
 NEEDS: dict[str, str | Callable[[Context], str]] = {

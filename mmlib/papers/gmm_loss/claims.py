@@ -40,7 +40,7 @@ def claims(context: Context) -> Output:
 
 def accuracies(context: Context, dataset: str, row: runs.Row) -> dict[int, float]:
     """Test accuracy by seed, at the epoch that validation picks."""
-    cells = [Cell(row.name, "", s, runs.MASK) for s in runs.specs(context, dataset, row)]
+    cells = [Cell(row.name, "", s, runs.MASK) for s in runs.specs(context, dataset, row, context.seeds(dataset))]
     frame = context.results(cells)
     frame = frame[(frame["metric"] == "accuracy") & (frame["selection"] == "valid")]
     return dict(zip(frame["seed"], frame["value"], strict=True))
@@ -97,7 +97,7 @@ def _rounds(context: Context, dataset: str) -> list[Claim]:
 
 
 def _unimodal(context: Context, dataset: str) -> list[Claim]:
-    name, warmup = shown(context, dataset), runs.BUDGETS[context.profile.name].warmup
+    name, warmup = shown(context, dataset), runs.BUDGETS[context.profile.name].phases()[0]
     curves = [c for spec in own.ours(context, dataset) if (c := own.views(context, spec)) is not None]
     found = []
     first, second = context.bundle(dataset).modalities

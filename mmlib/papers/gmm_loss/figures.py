@@ -46,7 +46,7 @@ class Round:
 
 def ours(context: Context, dataset: str) -> list[RunSpec]:
     """The full method's runs."""
-    return runs.specs(context, dataset, runs.row("gmm_loss"))
+    return runs.specs(context, dataset, runs.row("gmm_loss"), context.seeds(dataset))
 
 
 def specs(context: Context) -> list[RunSpec]:
@@ -180,11 +180,11 @@ def views(context: Context, spec: RunSpec, split: str = "valid") -> dict[str, np
 def along_training(context: Context) -> Output:
     """Fig 4: unimodal and fused validation accuracy along training, the method's and that of plain training."""
     plans = [(runs.NAMES["gmm_loss"], ours(context, context.main)),
-             (runs.NAMES["plain"], runs.specs(context, context.main, runs.row("plain")))]
+             (runs.NAMES["plain"], runs.specs(context, context.main, runs.row("plain"), context.seeds(context.main)))]
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.5, sharey=True)
     numbers: list[pd.DataFrame] = []
     ids: list[str] = []
-    warmup = runs.BUDGETS[context.profile.name].warmup
+    warmup = runs.BUDGETS[context.profile.name].phases()[0]
     for axis, (name, chosen) in zip(axes, plans, strict=True):
         curves = [c for spec in chosen if (c := views(context, spec)) is not None]
         if not curves:
@@ -210,4 +210,4 @@ def along_training(context: Context) -> Output:
 
 def along_specs(context: Context) -> list[RunSpec]:
     """The method's runs and plain ones."""
-    return [*specs(context), *runs.specs(context, context.main, runs.row("plain"))]
+    return [*specs(context), *runs.specs(context, context.main, runs.row("plain"), context.seeds(context.main))]

@@ -17,37 +17,40 @@ MASK = "same"
 
 @dataclass(frozen=True)
 class Budget:
-    """What a profile spends on a run; every method trains for ``epochs`` in all.
+    """What a profile spends on a run.
 
-    warmup: E_warmup. rounds, round_epochs: S_adaptive and E_adaptive. batch: clips per step. width: of ResNet-18's
-    first group. hidden: of the perceptron that encodes vectors. augment: cut and flip frames in training.
+    epochs: of every method, in all. rounds: S_adaptive. batch: clips per step. width: of ResNet-18's first group.
+    hidden: of the perceptron that encodes vectors. augment: cut and flip frames in training.
     """
 
-    warmup: int
+    epochs: int
     rounds: int
-    round_epochs: int
     batch: int
     width: int
     hidden: int
     augment: bool = False
 
-    @property
-    def epochs(self) -> int:
-        """Of warm-up and all rounds together."""
-        return self.warmup + self.rounds * self.round_epochs
+    def phases(self, share: float = 0.0) -> tuple[int, int]:
+        """E_warmup and E_adaptive where the warm-up takes about a share of all epochs, the chosen one for 0."""
+        share = share or float(dict(CHOSEN["gmm_loss"])["warmup"])
+        each = max(1, round((1 - share) * self.epochs / self.rounds))
+        return self.epochs - self.rounds * each, each
 
 
 BUDGETS = {
-    "smoke": Budget(1, 2, 1, 32, 4, 8),
-    "quick": Budget(6, 3, 2, 64, 4, 32),
-    "laptop": Budget(20, 5, 4, 128, 8, 64),
-    "paper": Budget(30, 7, 10, 64, 64, 64, augment=True),
+    "smoke": Budget(3, 2, 32, 4, 8),
+    "quick": Budget(12, 3, 64, 4, 32),
+    "laptop": Budget(40, 5, 128, 8, 64),
+    "paper": Budget(100, 7, 64, 64, 64, augment=True),
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: a method, its variant and options, its network, its modalities and its optimizer."""
+    """One row of a table: a method, its variant and options, its network, its modalities and its optimizer.
+
+    lr: a factor of the common learning rate. warmup: share of the epochs, of the GMM-loss. 0 is the default of both.
+    """
 
     name: str
     method: str = "plain"
@@ -58,32 +61,41 @@ class Row:
     modalities: tuple[str, ...] = ()
     optimizer: str = "momentum"
     lr: float = 0.0
+    warmup: float = 0.0
 
 
 # Learning rates of SGD with momentum 0.9 and, for Table 3, of Adam, by encoder. The printed 0.002 is for 100 epochs.
 RATES = {"resnet": {"momentum": 0.03, "adam": 0.003}, "mlp": {"momentum": 0.05, "adam": 0.003}}
 PRINTED_RATE = {"momentum": 0.002, "adam": 0.002}
-# What each method's trials chose on the twin's validation (artifact ``tuning``); a method without a line: the first.
+# What each method's trials chose on the twin's validation (artifact ``tuning``, which is tested to agree).
 CHOSEN: dict[str, Options] = {
-    "gmm_loss": (("beta", 0.1), ("gamma", 0.1)),
-    "opm_ogm": (("alpha", 0.3), ("q_b", 0.25)),
-    "agm": (("alpha", 0.5),),
-    "mla": (("lr", 2.0),),
-    "pmr": (("alpha", 0.5),),
+    "plain": (("lr", 2.0),),
+    "gmm_loss": (("beta", 0.1), ("gamma", 0.1), ("warmup", 0.75)),
+    "ogm_ge": (("alpha", 0.2),),
+    "opm_ogm": (("alpha", 0.1), ("q_b", 0.25)),
+    "agm": (("alpha", 0.25),),
+    "mla": (("lr", 4.0),),
+    "pmr": (("alpha", 1.0),),
+    "relearn": (("strength", 1.0),),
+    "gblending": (("lr", 2.0), ("super_epoch", 0.1)),
     "greedy": (("epsilon", 0.1),),
 }
 TRIALS: dict[str, tuple[Options, ...]] = {
-    "plain": ((("lr", 1.0),), (("lr", 0.5),), (("lr", 2.0),)),
-    "gmm_loss": ((), (("beta", 0.3), ("gamma", 0.3)), (("beta", 0.1), ("gamma", 0.1))),
-    "ogm_ge": ((("alpha", 0.8),), (("alpha", 0.3),), (("alpha", 0.1),)),
-    "opm_ogm": (*((("alpha", a), ("q_b", q)) for a, q in ((0.8, 0.5), (0.3, 0.5), (0.3, 0.25))),),
-    "agm": ((("alpha", 1.0),), (("alpha", 0.5),), (("alpha", 1.5),)),
-    "mla": ((("lr", 1.0),), (("lr", 0.5),), (("lr", 2.0),)),
-    "pmr": ((("alpha", 1.0),), (("alpha", 0.5),), (("alpha", 2.0),)),
-    "relearn": ((("strength", 3.0),), (("strength", 1.0),), (("strength", 10.0),)),
-    "gblending": ((("super_epoch", 0.1),), (("super_epoch", 0.25),), (("super_epoch", 0.5),)),
-    "greedy": ((("epsilon", 0.01),), (("epsilon", 0.1),), (("epsilon", 1.0),)),
+    "plain": tuple((("lr", factor),) for factor in (1.0, 0.25, 0.5, 2.0, 4.0)),
+    "gmm_loss": tuple((("beta", weight), ("gamma", weight), ("warmup", share))
+                      for weight, share in ((1.0, 0.5), (0.3, 0.5), (0.1, 0.5), (0.1, 0.25), (0.1, 0.75))),
+    "ogm_ge": tuple((("alpha", alpha),) for alpha in (0.8, 0.5, 0.3, 0.2, 0.1)),
+    "opm_ogm": tuple((("alpha", a), ("q_b", q)) for a, q in ((0.8, 0.5), (0.8, 0.25), (0.3, 0.5), (0.3, 0.25),
+                                                             (0.1, 0.25))),
+    "agm": tuple((("alpha", alpha),) for alpha in (1.0, 0.25, 0.5, 0.75, 1.5)),
+    "mla": tuple((("lr", factor),) for factor in (1.0, 0.25, 0.5, 2.0, 4.0)),
+    "pmr": (*((("alpha", alpha),) for alpha in (1.0, 0.5, 2.0)),
+            (("alpha", 0.5), ("eps", 0.5)), (("alpha", 0.5), ("per_until", 0.6))),
+    "relearn": tuple((("strength", strength),) for strength in (3.0, 0.3, 1.0, 10.0, 30.0)),
+    "gblending": (*((("super_epoch", share),) for share in (0.1, 0.25, 0.5, 1.0)), (("lr", 2.0), ("super_epoch", 0.1))),
+    "greedy": tuple((("epsilon", epsilon),) for epsilon in (0.01, 0.03, 0.1, 0.3, 1.0)),
 }
+TRIAL_SEEDS = 5
 NAMES = {"plain": "Concat", "gblending": "G-Blending", "ogm_ge": "OGM-GE", "greedy": "Greedy", "pmr": "PMR",
          "agm": "AGM", "mla": "MLA", "relearn": "D&R", "opm_ogm": "OPM&OGM", "gmm_loss": "Ours (Adaptive Loss)"}
 OURS = NAMES["gmm_loss"]
@@ -93,14 +105,15 @@ ABLATIONS = {"alpha0": "w/o CE (alpha = 0)", "beta0": "w/o gap (beta = 0)", "gam
 
 def row(method: str, name: str = "", variant: str = "paper", options: Options | None = None) -> Row:
     """A method with the options that its trials chose, or with others; what defines a variant stays as it is."""
-    chosen = dict(CHOSEN.get(method, ()) if options is None else options)
-    rate = float(chosen.pop("lr", 0.0))
+    chosen = dict(CHOSEN[method] if options is None else options)
+    rate, warmup = float(chosen.pop("lr", 0.0)), float(chosen.pop("warmup", 0.0))
     variants = METHODS[method][1]
     own = {f.name for f in dataclasses.fields(variants[variant])
            if getattr(variants[variant], f.name) != getattr(variants["paper"], f.name)}
     chosen = {name: value for name, value in chosen.items() if name not in own}
     network = "mmtm" if method == "greedy" else "concat"
-    return Row(name or NAMES[method], method, variant, tuple(sorted(chosen.items())), network, lr=rate)
+    return Row(name or NAMES[method], method, variant, tuple(sorted(chosen.items())), network, lr=rate,
+               warmup=warmup)
 
 
 def main_rows() -> list[Row]:
@@ -110,7 +123,8 @@ def main_rows() -> list[Row]:
 
 def single_rows(context: Context, dataset: str) -> list[Row]:
     """Each modality trained by itself."""
-    return [Row(f"{m} alone", modalities=(m,)) for m in context.bundle(dataset).modalities]
+    names = context.bundle(dataset).modalities
+    return [dataclasses.replace(row("plain", f"{m} alone"), modalities=(m,)) for m in names]
 
 
 def ablation_rows() -> list[Row]:
@@ -153,9 +167,10 @@ def reduced(context: Context) -> str:
     sizes = {"resnet": f"ResNet-18 of width {b.width}", "mlp": f"perceptrons of width {b.hidden}"}
     kinds = list(dict.fromkeys(encoder(context, d) for d in context.datasets))
     rates = ", ".join(f"{RATES[kind]['momentum']:g}" for kind in kinds)
+    warmup, each = b.phases()
     return (f"Reduced ({context.profile.name}): {' and '.join(sizes[kind] for kind in kinds)}, {b.epochs} epochs "
-            f"({b.warmup} of warm-up, {b.rounds} rounds of {b.round_epochs}), batches of {b.batch}, learning rate "
-            f"{rates}, {seeds} seeds ({context.profile.grid_seeds} in trials).")
+            f"({warmup} of warm-up, {b.rounds} rounds of {each}), batches of {b.batch}, common learning rate {rates}, "
+            f"{seeds} seeds ({context.profile.grid_seeds} among departures).")
 
 
 def encoder(context: Context, dataset: str) -> str:
@@ -163,7 +178,7 @@ def encoder(context: Context, dataset: str) -> str:
     return "mlp" if all(x.ndim == 2 for x in context.bundle(dataset).features.values()) else "resnet"
 
 
-def specs(context: Context, dataset: str, chosen: Row, grid: bool = False) -> list[RunSpec]:
+def specs(context: Context, dataset: str, chosen: Row, seeds: Iterable[int]) -> list[RunSpec]:
     """One run per seed. The adaptive phase starts from a warm-up that all rows of one optimizer share."""
     budget, kind = BUDGETS[context.profile.name], encoder(context, dataset)
     size: Options = (("hidden", budget.hidden),) if kind == "mlp" else (("augment", budget.augment),
@@ -173,35 +188,39 @@ def specs(context: Context, dataset: str, chosen: Row, grid: bool = False) -> li
     training = Training(budget.epochs, budget.batch, rates[chosen.optimizer] * (chosen.lr or 1.0), 1e-4,
                         chosen.optimizer, clip=0.0)
     found = []
-    for seed in context.seeds(dataset, grid):
+    for seed in seeds:
         spec = RunSpec(context.reference(dataset), seed, chosen.method, chosen.variant, chosen.options,
                        chosen.backbone, network, chosen.modalities, train_mask=complete(),
                        eval_masks=((MASK, complete()),), training=training)
-        found.append(adaptive(spec, budget) if chosen.method == "gmm_loss" else spec)
+        found.append(adaptive(spec, budget, chosen.warmup) if chosen.method == "gmm_loss" else spec)
     return found
 
 
-def adaptive(spec: RunSpec, budget: Budget) -> RunSpec:
+def adaptive(spec: RunSpec, budget: Budget, share: float) -> RunSpec:
     """The adaptive phase of a run, with the warm-up as its parent."""
+    warmup, each = budget.phases(share)
     warm = dataclasses.replace(
-        spec, variant="paper", options=(("warmup", budget.warmup),), keep=("last",),
-        training=dataclasses.replace(spec.training, epochs=budget.warmup))
-    options = tuple(sorted({**dict(spec.options), "round_epochs": budget.round_epochs}.items()))
+        spec, variant="paper", options=(("warmup", warmup),), keep=("last",),
+        training=dataclasses.replace(spec.training, epochs=warmup))
+    options = tuple(sorted({**dict(spec.options), "round_epochs": each}.items()))
     keep = ("found",) if spec.variant == "paper" and spec.training.optimizer == "momentum" else ()
     return dataclasses.replace(spec, options=options, parent=warm, keep=keep, training=dataclasses.replace(
-        spec.training, epochs=budget.rounds * budget.round_epochs))
+        spec.training, epochs=budget.rounds * each))
 
 
 def cells(context: Context, dataset: str, rows: Iterable[Row], grid: bool = False) -> list[Cell]:
     """Rows as cells of one table."""
-    return [Cell(r.name, "", spec, MASK) for r in rows for spec in specs(context, dataset, r, grid)]
+    return [Cell(r.name, "", spec, MASK) for r in rows
+            for spec in specs(context, dataset, r, context.seeds(dataset, grid))]
 
 
-def trial_rows(method: str) -> list[Row]:
-    """A method's trials, each named by its options; the first is the default."""
-    return [row(method, trial_name(options), options=options) for options in TRIALS[method]]
+def trials(context: Context, method: str) -> list[Cell]:
+    """A method's trials on the main data set, each named by its options; the first is the default."""
+    seeds = range(context.seed_count or TRIAL_SEEDS)
+    return [Cell(trial_name(options), "", spec, MASK) for options in TRIALS[method]
+            for spec in specs(context, context.main, row(method, options=options), seeds)]
 
 
 def trial_name(options: Options) -> str:
     """A trial's options as text."""
-    return ", ".join(f"{name} {'x ' if name == 'lr' else ''}{value:g}" for name, value in options) or "defaults"
+    return ", ".join(f"{name} {'x ' if name == 'lr' else ''}{value:g}" for name, value in options)

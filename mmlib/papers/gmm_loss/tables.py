@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -90,8 +91,8 @@ def departure_specs(context: Context) -> list[RunSpec]:
 
 def trial_cells(context: Context) -> list[Cell]:
     """Every trial of every method on the twin of CREMA-D."""
-    return [Cell(f"{runs.NAMES[method]}|{c.row}", "", c.spec, c.mask) for method in runs.TRIALS
-            for c in runs.cells(context, context.main, runs.trial_rows(method), grid=True)]
+    return [dataclasses.replace(c, row=f"{runs.NAMES[method]}|{c.row}") for method in runs.TRIALS
+            for c in runs.trials(context, method)]
 
 
 def trial_specs(context: Context) -> list[RunSpec]:
@@ -115,7 +116,7 @@ def tuning(context: Context) -> Output:
         names = [runs.trial_name(options) for options in trials]
         values = [list(frame[frame["trial"] == f"{runs.NAMES[method]}|{n}"]["validation accuracy"]) for n in names]
         best = max(range(len(names)), key=lambda i: summarise(values[i]).mean if values[i] else float("-inf"))
-        used = runs.trial_name(runs.CHOSEN.get(method, trials[0]))
+        used = runs.trial_name(runs.CHOSEN[method])
         groups[runs.NAMES[method]] = values
         for place, name in enumerate(names):
             shown_value = tables.mean_sd(values[place]) if values[place] else tables.NOT_BUILT
@@ -126,7 +127,7 @@ def tuning(context: Context) -> Output:
     series = {f"trial {i + 1}": [g[i] if i < len(g) else [] for g in groups.values()] for i in range(count)}
     figures.grouped_bars(axes[0], list(groups), series, ylabel="validation accuracy (%)", base=0,
                          title=f"Trials on {shown(context, context.main)}")
-    notes = (f"{count} trials for each method, {len(context.seeds(context.main, grid=True))} seeds each, on "
+    notes = (f"{count} trials for each method, {context.seed_count or runs.TRIAL_SEEDS} seeds each, on "
              f"{shown(context, context.main)}; nothing here has seen test data. Learning rates are factors of the "
              "common one. Values were chosen once, on the twin at the profile quick, and serve everywhere.",
              "A difference within a method that is smaller than the seeds' spread is chance: take 'best' lightly.")
