@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from functools import lru_cache
 
@@ -17,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mmlib import metrics
-from mmlib.data.twins import MODALITIES, ROLES, SIZES, Twin, best_possible, make_twin
+from mmlib.data.bundle import SPLITS, check_bundle
+from mmlib.data.twins import METRICS, MODALITIES, ROLES, SIZES, Twin, best_possible, make_twin
 from mmlib.errors import InputError
 
 SUBSETS = [s for count in (1, 2, 3) for s in itertools.combinations(MODALITIES, count)]
@@ -141,6 +143,7 @@ def test_no_trained_model_is_more_accurate_than_the_best_decision(role: str, mas
     best = twin.decisions("test", observed["test"], "accuracy") == truth
     cluster = twin.bundle.dialogue[twin.bundle.rows("test")][counted]
     learn, use = targets(twin, "train")
+    use[3000:] = False  # as many as the roles without sessions have
     logistic = LogisticRegression(C=0.1, max_iter=300)
     network = MLPClassifier((32,), alpha=1.0, max_iter=25, random_state=0)
     gaps = {}
@@ -226,10 +229,10 @@ def test_realised_equals_expected_within_sampling_error_under_masks(role: str) -
 def test_realised_values_are_those_of_the_metrics_module(role: str) -> None:
     twin = study(role)
     observed, labels = random_mask(twin, 8), twin.bundle.labels[twin.bundle.rows("test")]
-    for metric in ("accuracy", "weighted_f1", *(("macro_recall",) if role == "iemocap6" else ("acc7", "mae"))):
+    for metric in METRICS[twin.bundle.task.kind]:
         guess = twin.decisions("test", observed, metric)
         truth = labels
-        if role != "iemocap6" and metric in ("accuracy", "weighted_f1"):
+        if twin.bundle.task.kind == "score" and metric in ("accuracy", "weighted_f1"):
             truth, guess = metrics.sign_labels(labels, guess, with_zero=False)
         realised = twin.best("test", observed, metric)[1]
         assert realised == pytest.approx(getattr(metrics, metric)(truth, guess), abs=1e-6)
@@ -282,21 +285,89 @@ def test_what_a_missing_modality_holds_does_not_matter() -> None:
     assert not np.allclose(changed.bayes("test", ~observed), twin.bayes("test", ~observed))
 
 
-@pytest.mark.parametrize(("role", "ranges"), [
-    ("iemocap6", {"A": (50, 55), "V": (32, 37), "L": (61, 66), "AV": (52, 57), "AL": (64, 69), "LV": (62, 67),
-                  "ALV": (64, 70)}),
-    ("mosei", {"A": (64, 68), "V": (63, 66), "L": (84, 88), "AV": (65, 69), "AL": (86, 89), "LV": (86, 89),
-               "ALV": (86, 90)}),
-    ("mosi", {"A": (60, 65), "V": (57, 62), "L": (80, 84), "AV": (60, 66), "AL": (81, 86), "LV": (81, 86),
-              "ALV": (82, 87)}),
+@pytest.mark.parametrize(("role", "lead", "ranges"), [
+    ("iemocap4", 7, {"A": (66, 70), "V": (53, 58), "L": (74, 78), "AV": (71, 75), "AL": (80, 84), "LV": (76, 80),
+                     "ALV": (82, 85)}),
+    ("iemocap6", 9, {"A": (50, 55), "V": (32, 37), "L": (61, 66), "AV": (52, 57), "AL": (64, 69), "LV": (62, 67),
+                     "ALV": (64, 70)}),
+    ("mosei", 9, {"A": (64, 68), "V": (63, 66), "L": (84, 88), "AV": (65, 69), "AL": (86, 89), "LV": (86, 89),
+                  "ALV": (86, 90)}),
+    ("mosi", 9, {"A": (60, 65), "V": (57, 62), "L": (80, 84), "AV": (60, 66), "AL": (81, 86), "LV": (81, 86),
+                 "ALV": (82, 87)}),
 ])
 def test_best_accuracies_have_the_order_and_spacing_of_the_papers(
-        role: str, ranges: dict[str, tuple[int, int]]) -> None:
+        role: str, lead: int, ranges: dict[str, tuple[int, int]]) -> None:
     table = best_possible(study(role), metrics=("accuracy",)).set_index("subset")["expected"]
-    assert table["L"] > table["A"] + 9 and table["A"] > table["V"] + 1
+    assert table["L"] > table["A"] + lead and table["A"] > table["V"] + 1
     assert list(table.index) == ["A", "L", "V", "AL", "AV", "LV", "ALV"]
     for subset, (low, high) in ranges.items():
         assert low <= table[subset] <= high, (subset, table[subset])
+
+
+@pytest.mark.parametrize("size", SIZES[:4])
+def test_each_of_five_sessions_holds_whole_dialogues_and_every_class(size: str) -> None:
+    bundle = make_twin("iemocap4", size).bundle
+    assert bundle.fold is not None and bundle.fold.dtype == np.int64 and set(bundle.fold) == set(range(5))
+    for split in SPLITS:
+        assert all(len(set(bundle.fold[rows])) == 1 for rows in bundle.dialogues(split))
+    dialogues = [len(set(bundle.dialogue[bundle.fold == k])) for k in range(5)]
+    utterances = np.bincount(bundle.fold)
+    assert max(dialogues) == min(dialogues) >= 4
+    assert utterances.max() / utterances.min() < 1.4
+    assert all(set(bundle.labels[bundle.fold == k]) == {0, 1, 2, 3} for k in range(5))
+    assert np.array_equal(bundle.split, bundle.with_fold(4).split)
+
+
+@pytest.mark.parametrize("size", SIZES[:4])
+def test_every_session_is_the_test_and_the_validation_of_one_fold(size: str) -> None:
+    twin = make_twin("iemocap4", size)
+    folds = [twin.with_fold(k).bundle for k in range(5)]
+    for split in ("valid", "test"):
+        assert sorted(np.concatenate([f.rows(split) for f in folds])) == list(range(len(twin.bundle)))
+    assert (session := twin.bundle.fold) is not None
+    for number, fold in enumerate(folds):
+        check_bundle(fold)
+        assert set(session[fold.rows("test")]) == {number} and set(session[fold.rows("valid")]) == {(number + 1) % 5}
+        assert fold.features is twin.bundle.features and fold.labels is twin.bundle.labels
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_the_best_of_a_fold_is_that_of_its_sessions_dialogues(number: int) -> None:
+    whole = make_twin("iemocap4", "tiny")
+    twin = whole.with_fold(number)
+    session = np.flatnonzero(whole.bundle.fold == number)
+    dialogues = [session[whole.bundle.dialogue[session] == d] for d in sorted(set(whole.bundle.dialogue[session]))]
+    rows = np.concatenate(dialogues)
+    seen = np.random.default_rng(number).random((len(rows), 3)) < 0.6
+    parts = np.split(seen, np.cumsum([len(d) for d in dialogues])[:-1])
+    mass = np.concatenate([enumerated_posterior(whole, *pair) for pair in zip(dialogues, parts, strict=True)])
+    right = mass.argmax(axis=1) == whole.states[rows]
+    assert twin.best("test", seen, "accuracy") == pytest.approx((100 * mass.max(axis=1).mean(), 100 * right.mean()))
+
+
+def test_means_over_folds_are_near_the_best_accuracies_of_much_data() -> None:
+    twin = make_twin("iemocap4", "quick")
+    tables = [best_possible(twin.with_fold(k), metrics=("accuracy",))["realised"] for k in range(5)]
+    much = best_possible(study("iemocap4"), metrics=("accuracy",))["expected"]
+    assert np.abs(np.mean(tables, axis=0) - much).max() < 2
+
+
+def test_class_shares_are_those_of_iemocaps_four_classes() -> None:
+    labels = study("iemocap4").bundle.labels
+    assert np.abs(np.bincount(labels) / len(labels) - (0.296, 0.196, 0.309, 0.199)).max() < 0.01
+
+
+@pytest.mark.parametrize(("role", "rows", "audio", "vision"), [
+    ("iemocap6", "103643ac4ca900b0", -141.144, 342.790), ("mosi", "7ec09d9b2b675c30", 64.534, -756.908),
+    ("mosei", "cd92bd08972fc0bd", 61.953, -2661.977), ("iemocap4", "f0864ff086368350", -14.462, 1447.417),
+])
+def test_a_twin_is_the_one_that_results_were_made_on(role: str, rows: str, audio: float, vision: float) -> None:
+    twin = make_twin(role)
+    b = twin.bundle
+    numbers = np.stack([b.split, b.dialogue, b.position, b.speaker, twin.states]).astype("<i8")
+    assert hashlib.sha256(numbers.tobytes()).hexdigest()[:16] == rows
+    assert twin.latents["audio"].sum() == pytest.approx(audio, abs=0.01)
+    assert b.features["vision"].astype(float).sum() == pytest.approx(vision, abs=0.1)
 
 
 def test_share_of_positive_scores_is_that_of_the_data_sets() -> None:
@@ -366,7 +437,8 @@ def test_chains_move_at_each_own_utterance_and_start_anew_with_each_dialogue() -
 
 def test_sizes_and_speakers_are_those_of_the_data_sets() -> None:
     wanted = {"iemocap6": ((108, 12, 31), 7433, 2), "mosi": ((52, 10, 31), 2199, 1),
-              "mosei": ((2249, 300, 676), 22856, 1)}
+              "mosei": ((2249, 300, 676), 22856, 1), "iemocap4": ((90, 30, 31), 5531, 2)}
+    assert set(wanted) == set(ROLES)
     for role, (dialogues, utterances, speakers) in wanted.items():
         full = ROLES[role].shapes["full"]
         assert full.dialogues == dialogues and sum(full.utterances) == utterances
@@ -385,5 +457,9 @@ def test_unknown_names_and_masks_of_another_shape_are_refused() -> None:
         make_twin("mosi", "quik")
     with pytest.raises(InputError, match="shape"):
         twin.bayes("test", np.ones((2, 3), dtype=bool))
+    with pytest.raises(InputError, match="no folds"):
+        twin.with_fold(0)
+    with pytest.raises(InputError, match="0 to 4"):
+        make_twin("iemocap4", "tiny").with_fold(5)
     with pytest.raises(InputError, match="acc7"):
         twin.decisions("test", keep(twin, ALL), "acc77")
