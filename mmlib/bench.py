@@ -65,7 +65,7 @@ def case_name(backbone: str, method: str, variant: str) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``mmlib bench``."""
-    parser.add_argument("paper", metavar="PAPER", help="whose method is measured: balm or gmm_loss")
+    parser.add_argument("paper", metavar="PAPER", help="whose method is measured: balm, gmm_loss or mculora")
     parser.add_argument("--backbone", default="mmgcn", metavar="NAME[,NAME]",
                         help="the network that the method plugs into; several beside --lengths only")
     parser.add_argument("--size", default="iemocap",
@@ -93,6 +93,10 @@ def run(args: argparse.Namespace) -> int:
         from mmlib import bench_clips
 
         return _written(bench_clips.run(args), args.json)
+    if args.paper == "mculora":
+        from mmlib import bench_adapters
+
+        return _written(bench_adapters.run(args), args.json)
     if args.lengths is not None:
         return _run_lengths(args)
     cases = cases_of(args)
@@ -141,7 +145,7 @@ def _backbones(args: argparse.Namespace) -> list[str]:
     from mmlib.backbones import BACKBONES
 
     names = args.backbone.split(",")
-    for where, value, known in (("bench", args.paper, ("balm", "gmm_loss")),
+    for where, value, known in (("bench", args.paper, ("balm", "gmm_loss", "mculora")),
                                 *(("--backbone", name, BACKBONES) for name in names),
                                 ("--size", args.size, SIZES), ("--device", args.device, DEVICES)):
         if value not in known:
@@ -244,7 +248,7 @@ def readme_table(reports: list[dict[str, Any]]) -> str:
     head = ["where", "method", "threads", "utterances/s", "s/epoch", "over the products' time", "memory MB", "idle"]
     lines = [head, ["---"] * len(head)]
     for report in reports:
-        where = _where(report["machine"])
+        where = place(report["machine"])
         lines += [[where, row["name"], str(row["threads"]), f"{row['utterances_per_second']:,.0f}",
                    f"{row['epoch_seconds']:.2f}", f"{row['ratio']:.2f}", f"{row['memory_mb']:.0f}",
                    f"{row['idle_percent']:.0f} %" if row.get("idle_percent") is not None else "-"]
@@ -259,87 +263,8 @@ def markdown(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _where(here: dict[str, Any]) -> str:
+def place(here: dict[str, Any]) -> str:
     return f"{here['device']} ({here['device_name']}), {here['cores']} cores, torch {here['torch']}"
-
-
-def length_grid(report: dict[str, Any]) -> str:
-    """A row per method: at each length ms a step, in brackets time per utterance over the first; then the shares."""
-    lengths = report["lengths"]
-    head = ["method", *(f"ms at {n} (growth)" for n in lengths), *(f"shares at {n}" for n in lengths)]
-    lines = [head, ["---"] * len(head)]
-    for name, rows in by_name(report["rows"]).items():
-        lines.append([name, *(f"{1e3 * row['step_seconds']:.0f} ({cost(row) / cost(rows[0]):.2f})" for row in rows),
-                      *(" / ".join(f"{100 * row['shares'][part]:.0f}" for part in PARTS) for row in rows)])
-    return markdown(lines)
-
-
-def length_findings(report: dict[str, Any]) -> str:
-    """In words, for each backbone: which part is largest at each length, which grows most, what BALM adds."""
-    found, groups = [], by_name(report["rows"])
-    for name, rows in groups.items():
-        if rows[0]["method"] == "plain":
-            continue
-        first, last, alone = rows[0], rows[-1], groups[rows[0]["backbone"]]
-        largest = [max(PARTS, key=row["shares"].__getitem__) for row in rows]
-        added = {part: cost(last) * last["shares"][part] - cost(first) * first["shares"][part] for part in PARTS}
-        most = max(added, key=added.__getitem__)
-        extra = [cost(row) / cost(other) for row, other in zip(rows, alone, strict=True)]
-        found.append(
-            f"* **{name}**, largest part: "
-            + ", ".join(f"{part} {100 * row['shares'][part]:.0f} % at {row['length']}"
-                        for part, row in zip(largest, rows, strict=True))
-            + f". An utterance costs {1e6 * cost(first):.0f} µs at {first['length']} and {1e6 * cost(last):.0f} µs "
-            f"at {last['length']} ({cost(last) / cost(first):.2f} times as much); "
-            + (f"{most} grow{'s' * (most[-1] != 's')} most, by {1e6 * added[most]:.0f} µs" if added[most] > 0
-               else "no part grows")
-            + f". BALM makes a step {min(extra):.2f} to {max(extra):.2f} times the backbone's alone.")
-    return "\n".join(found)
-
-
-def by_name(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Measurements by ``name``, in their order."""
-    return {name: [row for row in rows if row["name"] == name] for name in dict.fromkeys(row["name"] for row in rows)}
-
-
-def cost(row: dict[str, Any]) -> float:
-    """Seconds per utterance."""
-    return float(1 / row["utterances_per_second"])
-
-
-def epoch_table(reports: list[dict[str, Any]]) -> str:
-    """Each method's speed and its epoch's time over its products', by number of threads."""
-    counts = sorted({row["threads"] for report in reports for row in report["rows"]})
-    lines = [["method", "GFLOP an epoch", *(f"{what}, {n} thread{'s' * (n > 1)}" for n in counts
-                                            for what in ("utterances/s", "over the products' time"))]]
-    lines.append(["---"] * len(lines[0]))
-    for report in reports:
-        for name, rows in by_name(report["rows"]).items():
-            by_count = {row["threads"]: [f"{row['utterances_per_second']:,.0f}", f"{row['ratio']:.2f}"] for row in rows}
-            lines.append([name, f"{rows[0]['gflop']:.0f}",
-                          *(cell for n in counts for cell in by_count.get(n, ["-", "-"]))])
-    return markdown(lines)
-
-
-def fill_page(text: str, reports: list[dict[str, Any]]) -> str:
-    """docs/bench/README.md with its generated sections made again from the reports beside it."""
-    lengths = next(report for report in reports if "lengths" in report)
-    made = {"epochs": epoch_table([r for r in reports if "lengths" not in r and r["machine"]["device"] == "cpu"]),
-            "lengths": f"Here: {_where(lengths['machine'])}, one thread, {lengths['rows'][0]['per_step']} utterances a "
-                       f"step; shares are {' / '.join(PARTS)}, in %.\n\n{length_grid(lengths)}",
-            "findings": length_findings(lengths)}
-    for name, section in made.items():
-        before, after = text.split(f"<!-- {name} -->\n")
-        text = f"{before}<!-- {name} -->\n{section}\n<!-- end -->{after.split('<!-- end -->', 1)[1]}"
-    return text
-
-
-def write_page() -> None:
-    """Renew docs/bench/README.md after a measurement: ``python -c "from mmlib import bench; bench.write_page()"``."""
-    folder = paths.root() / "docs" / "bench"
-    page = folder / "README.md"
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    page.write_text(fill_page(page.read_text(encoding="utf-8"), reports), encoding="utf-8")
 
 
 def goals(rows: list[dict[str, Any]]) -> list[str]:

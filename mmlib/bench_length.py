@@ -18,7 +18,8 @@ import torch
 from torch.autograd.profiler_util import FunctionEvent
 
 from mmlib.backbones import build_backbone
-from mmlib.bench import PARTS, SIZES, apart, by_name, case_name, cost, machine
+from mmlib.bench import PARTS, SIZES, apart, case_name, machine
+from mmlib.bench_page import by_name, cost
 from mmlib.bench_step import RATES, SCHEDULE
 from mmlib.data.twins import MODALITIES, ROLES
 from mmlib.fit import make_optimizer, train_step

@@ -76,14 +76,14 @@ def pick_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def fit(method: Plain, bundle: Bundle, train_mask: Callable[[int], Mask], valid_mask: Mask,
+def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_mask: Mask,
         test_masks: Mapping[str, Mask], schedule: Schedule, seed: int, *,
         resampled: bool = False, keep_series: bool = False, keep_weights: bool = False,
         memory_before: Mapping[str, Tensor] | None = None, device: torch.device | None = None) -> Fitted:
     """Train a method and evaluate it after every epoch.
 
-    train_mask gives the mask of an epoch; it is asked once unless ``resampled``. memory_before: the optimizer's
-    state to start from, as ``Fitted.memory``.
+    train_mask gives the mask of an epoch, from the method's ``shares`` where it has them; it is asked once unless
+    ``resampled``. memory_before: the optimizer's state to start from, as ``Fitted.memory``.
     """
     device = device or pick_device()
     method.to(device)
@@ -96,7 +96,7 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[[int], Mask], valid_
         remember(optimizer, memory_before)
     truth = bundle.labels[bundle.rows("valid")]
     kept, held = divide(train.dialogues, method.held_out, seed)
-    peek = partial(_peek, splits["valid"], kept, held, schedule, seed)
+    peek = partial(_peek, splits["valid"], kept, held, schedule, seed, _Whole(bundle, method.leaks, device))
     losses: list[Tensor] = []
     outputs: dict[tuple[str, str], list[Tensor]] = {}
     steps: list[dict[str, Tensor]] = []
@@ -104,9 +104,11 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[[int], Mask], valid_
     best, best_epoch, weights = -np.inf, 0, {}
     torch.manual_seed(seed)
     for epoch in range(schedule.epochs):
-        if resampled and epoch:
-            train = to_device(bundle, "train", train_mask(epoch), device, complete)
         findings.append((epoch, method.start_epoch(peek(train, epoch))))
+        shares = method.shares()
+        if resampled and (epoch or shares is not None):
+            drawn = train_mask(epoch) if shares is None else train_mask(epoch, shares)
+            train = to_device(bundle, "train", drawn, device, complete)
         if method.resets(epoch):
             optimizer = make_optimizer(method, schedule)
         losses.append(train_epoch(method, train, optimizer, schedule, seed, epoch, steps, kept))
@@ -157,15 +159,31 @@ def divide(dialogues: int, share: float, seed: int) -> tuple[np.ndarray, np.ndar
     return np.setdiff1d(np.arange(dialogues), out), np.sort(out)
 
 
-def _peek(valid: list[Batch], kept: np.ndarray, held: np.ndarray, schedule: Schedule, seed: int, train: Resident,
-          epoch: int) -> Peek:
+class _Whole:
+    """``Peek.whole``: each split is put on the device once, when it is first asked for."""
+
+    def __init__(self, bundle: Bundle, leaks: bool, device: torch.device) -> None:
+        self.bundle, self.leaks, self.device = bundle, leaks, device
+        self.found: dict[str, list[Batch]] = {}
+
+    def __call__(self, split: str) -> list[Batch]:
+        if split == "test" and not self.leaks:
+            raise InputError("peek", "the test split", "train or valid", "A method that looks at test must set leaks.")
+        if split not in self.found:
+            mask = Mask(self.bundle.observed[self.bundle.rows(split)])
+            self.found[split] = evaluation_batches(to_device(self.bundle, split, mask, self.device))
+        return self.found[split]
+
+
+def _peek(valid: list[Batch], kept: np.ndarray, held: np.ndarray, schedule: Schedule, seed: int, whole: _Whole,
+          train: Resident, epoch: int) -> Peek:
     def practise(other: Plain, epochs: int) -> None:
         optimizer = make_optimizer(other, schedule)
         for further in range(epochs):
             train_epoch(other, train, optimizer, schedule, seed, epoch + further, [], kept)
 
     return Peek(epoch, schedule.epochs, lambda: evaluation_batches(train, kept), lambda: valid,
-                lambda: evaluation_batches(train, held), practise)
+                lambda: evaluation_batches(train, held), practise, whole)
 
 
 def make_optimizer(method: Plain, schedule: Schedule) -> torch.optim.Optimizer:

@@ -28,7 +28,7 @@ import pandas as pd
 from mmlib.data.bundle import SPLITS, Bundle
 from mmlib.errors import InputError, unknown_name
 
-KINDS = ("complete", "subset", "random", "shared", "imbalanced", "frames", "mix")
+KINDS = ("complete", "subset", "random", "shared", "imbalanced", "frames", "mix", "patterns")
 Layout = Literal["paper", "released"]
 MIX_FRAME_RATE = 0.5
 
@@ -111,6 +111,11 @@ def mix(share: float) -> Law:
     return Law("mix", rate=share)
 
 
+def patterns(resampled: bool = True) -> Law:
+    """Each dialogue in one of the 2^M - 1 combinations of modalities, drawn with given shares (MCULoRA section 3.4)."""
+    return Law("patterns", resampled=resampled)
+
+
 @dataclass(frozen=True)
 class Mask:
     """What is observed in one split.
@@ -131,8 +136,11 @@ class Mask:
         return digest.hexdigest()[:16]
 
 
-def draw(law: Law, bundle: Bundle, split: str, seed: int, step: int = 0) -> Mask:
+def draw(law: Law, bundle: Bundle, split: str, seed: int, step: int = 0, shares: np.ndarray | None = None) -> Mask:
     """The mask of a split under a law and a seed; ``step`` counts the draws (epochs) of a resampled law.
+
+    shares: (2^M - 1,) of the combinations in the order of ``combinations``, for ``patterns``; equal where None. Draws
+    of different shares come from the same uniform numbers, so that they differ no more than their shares do.
 
     Raises:
         InputError: modalities that the bundle lacks, or frames asked of a bundle without any.
@@ -146,9 +154,16 @@ def draw(law: Law, bundle: Bundle, split: str, seed: int, step: int = 0) -> Mask
     dropped: dict[str, np.ndarray] = {}
     if law.kind == "frames":
         dropped = {m: _keep_frames(bundle, m, rows, law.rate, g) for m, g in zip(modalities, per_modality, strict=True)}
+    if law.kind == "patterns":
+        utterance = _patterns(bundle.dialogue[rows], len(modalities), shares, joint)
     if law.kind == "mix":
         utterance, dropped = _mix(law.rate, bundle, rows, joint, per_modality)
     return Mask(_with_nature(utterance, bundle.observed[rows], joint), dropped)
+
+
+def combinations(count: int) -> np.ndarray:
+    """(2^M - 1, M) bool: the combinations of M modalities without the empty one, read as binary numbers from 1."""
+    return np.array(list(itertools.product((False, True), repeat=count)))[1:]
 
 
 def pattern_counts(n: int, rates: Sequence[float]) -> dict[tuple[int, ...], int]:
@@ -214,6 +229,7 @@ def nominal_rates(law: Law, modalities: Sequence[str]) -> dict[str, float]:
     count = len(modalities)
     most = min(2, count - 1)
     rate = {"shared": law.rate, "frames": law.rate, "random": (1 + most) / 2 / count,
+            "patterns": 1 - 2 ** (count - 1) / (2**count - 1),
             "mix": law.rate * 3 / 5 * (1 + most) / 2 / count}.get(law.kind, 0.0)
     return dict.fromkeys(modalities, rate)
 
@@ -273,6 +289,17 @@ def _random_missing(n: int, count: int, generator: np.random.Generator) -> np.nd
     missing = generator.integers(1, min(2, count - 1) + 1, size=n)
     rank = np.argsort(np.argsort(generator.random((n, count)), axis=1), axis=1)
     return rank >= missing[:, None]
+
+
+def _patterns(dialogue: np.ndarray, count: int, shares: np.ndarray | None,
+              generator: np.random.Generator) -> np.ndarray:
+    known = combinations(count)
+    weights = np.full(len(known), 1 / len(known)) if shares is None else np.asarray(shares, dtype=np.float64)
+    if weights.shape != (len(known),) or (weights < 0).any() or not math.isclose(weights.sum(), 1, abs_tol=1e-6):
+        raise InputError("mask law patterns", f"shares {weights}", f"{len(known)} that sum to 1", "Correct them.")
+    _, place = np.unique(dialogue, return_inverse=True)
+    drawn = np.searchsorted(np.cumsum(weights)[:-1], generator.random(place.max() + 1), side="right")
+    return known[drawn[place]]
 
 
 def _restore(mask: np.ndarray, available: np.ndarray, generator: np.random.Generator) -> np.ndarray:

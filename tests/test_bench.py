@@ -7,17 +7,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlib import bench, cli
+from mmlib import bench, bench_adapters, cli
+from mmlib.backbones import build_backbone
 from mmlib.bench_length import LengthCase, step_of
 from mmlib.bench_step import Product, list_products, measure, replay
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
-from mmlib.nn.batch import make_layout
+from mmlib.masks import draw, patterns
+from mmlib.methods import build_method
+from mmlib.methods.mculora import McuLora
+from mmlib.nn.batch import make_layout, to_device
 from mmlib.nn.gru import DialogueGRU
 
 
@@ -213,3 +218,29 @@ def test_clips_are_measured_in_plain_training_and_in_the_adaptive_phase(
     for row in rows:
         assert row["clips_per_second"] == pytest.approx(row["clips"] / row["epoch_seconds"]) and row["clips"] == 70
     assert cli.main(["bench", "gmm_loss", "--size", "quik"]) == 2
+
+
+def test_adapters_are_measured_for_mixed_combinations_against_a_pass_for_each(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "adapters.json"
+    assert cli.main(["bench", "mculora", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0
+    report = json.loads(target.read_text())
+    assert [r["case"] for r in report["rows"]] == list(bench_adapters.CASES) and report["adapters"] == "quick"
+    assert "utterances/s" in capsys.readouterr().out
+    assert cli.main(["bench", "mculora", "--size", "quik"]) == 2
+
+
+def test_both_ways_of_serving_combinations_take_the_same_steps() -> None:
+    bundle = open_bundle("twin:iemocap4@smoke")
+    train = to_device(bundle, "train", draw(patterns(), bundle, "train", 0), "cpu")
+    ends = []
+    for groups in ([np.arange(train.dialogues)], bench_adapters.by_combination(train)):
+        torch.manual_seed(0)
+        network = build_backbone("crossmodal", bundle.dims, bundle.task.outputs, bundle.speakers,
+                                 [("hidden", 8), ("depth", 1), ("dropout", 0.0)])
+        model = build_method("mculora", "paper", [("adapter_dropout", 0.0)], network, bundle.task, bundle.dims)
+        assert isinstance(model, McuLora)
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+        bench_adapters.one_epoch(model, train, groups, 6, optimizer)
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-6)

@@ -12,7 +12,7 @@ import torch
 from test_bench import arguments
 from torch import nn
 
-from mmlib import bench, bench_length
+from mmlib import bench, bench_length, bench_page
 from mmlib.bench_length import LengthCase
 from mmlib.bench_step import list_products
 from mmlib.errors import InputError
@@ -109,15 +109,15 @@ def test_every_step_has_as_many_utterances_and_never_less_than_a_dialogue() -> N
 def test_tables_and_words_follow_from_the_numbers() -> None:
     lines = bench_length.table(REPORT)
     assert [line[4] for line in lines[1:]] == ["1.00", "1.50", "1.00", "2.00"]
-    grid = bench.length_grid(REPORT).splitlines()
+    grid = bench_page.length_grid(REPORT).splitlines()
     cells = grid[3].strip("| ").split(" | ")
     assert cells[1:] == ["400 (1.00)", "800 (2.00)", "20 / 50 / 10 / 10 / 10", "40 / 30 / 10 / 10 / 10"]
-    words = bench.length_findings(REPORT)
+    words = bench_page.length_findings(REPORT)
     assert "products 50 % at 10, recurrences 40 % at 20" in words and "2.00 times as much" in words
     assert "recurrences grow most, by 6000 µs" in words  # (0.8 x 0.4 - 0.4 x 0.2) s over 40 utterances
     assert "2.00 to 2.67 times the backbone's alone" in words
     faster = [{**row, "utterances_per_second": 400.0 * row["length"]} for row in TWO]
-    assert "no part grows" in bench.length_findings({**REPORT, "rows": faster})
+    assert "no part grows" in bench_page.length_findings({**REPORT, "rows": faster})
 
 
 def test_lengths_are_measured_for_every_backbone_and_method_and_written(
@@ -154,10 +154,10 @@ def test_the_committed_page_is_made_from_the_reports_beside_it_and_no_number_sta
     folder = root() / "docs" / "bench"
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     text = (folder / "README.md").read_text(encoding="utf-8")
-    assert bench.fill_page(text, reports) == text, bench.write_page.__doc__
+    assert bench_page.fill_page(text, reports) == text, bench_page.write_page.__doc__
     by_hand = re.sub(r"<!-- (\w+) -->.*?<!-- end -->", "", text, flags=re.DOTALL)
     assert len(by_hand) < len(text) and not re.search(r"\d", by_hand)
     altered = json.loads(json.dumps(reports))
     row = next(report for report in altered if "lengths" in report)["rows"][-1]
     row["utterances_per_second"] /= 2
-    assert bench.fill_page(text, altered) != text
+    assert bench_page.fill_page(text, altered) != text

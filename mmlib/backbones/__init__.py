@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmlib.backbones.concat import Concat
+from mmlib.backbones.crossmodal import Crossmodal
 from mmlib.backbones.gcnet import GCNet
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
 from mmlib.backbones.mmtm import MMTM
+from mmlib.backbones.momke import MoMKE
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
 BACKBONES: dict[str, Any] = {"mmgcn": MMGCN, "gcnet": GCNet, "mmdfn": MMDFN, "concat": Concat,
-                             "mmtm": MMTM}
+                             "mmtm": MMTM, "crossmodal": Crossmodal, "momke": MoMKE}
 
 
 def build_backbone(name: str, dims: Mapping[str, int], outputs: int, speakers: int,

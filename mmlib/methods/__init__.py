@@ -9,7 +9,21 @@ from typing import Any
 from mmlib.backbones import configure
 from mmlib.data.bundle import Task
 from mmlib.errors import unknown_name
-from mmlib.methods import agm, balm, gblending, gmm_loss, greedy, mla, ogm_ge, opm_ogm, plain, pmr, relearn
+from mmlib.methods import (
+    agm,
+    balm,
+    gblending,
+    gmm_loss,
+    greedy,
+    mculora,
+    mla,
+    ogm_ge,
+    opm_ogm,
+    plain,
+    pmr,
+    relearn,
+    unimodal,
+)
 from mmlib.nn.backbone import Backbone
 
 METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -24,6 +38,8 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "relearn": (relearn.Relearn, relearn.VARIANTS),
     "gblending": (gblending.GBlending, gblending.VARIANTS),
     "greedy": (greedy.Greedy, greedy.VARIANTS),
+    "unimodal": (unimodal.Unimodal, unimodal.VARIANTS),
+    "mculora": (mculora.McuLora, mculora.VARIANTS),
 }
 
 

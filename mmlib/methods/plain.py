@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +48,7 @@ class Peek:
     epoch, epochs: the number of the epoch to come, and how many there are.
     train, valid, held_out: batches in order, the whole of the split without what is held out, and that.
     practise: train another method (a copy) for some epochs on the training data, under the same schedule.
+    whole: the batches of a split with nothing hidden; of test only where the method says that it ``leaks``.
     """
 
     epoch: int
@@ -55,6 +57,7 @@ class Peek:
     valid: Callable[[], list[Batch]]
     held_out: Callable[[], list[Batch]]
     practise: Callable[[Plain, int], None]
+    whole: Callable[[str], list[Batch]] = lambda _: []
 
 
 class Plain(nn.Module):
@@ -66,10 +69,13 @@ class Plain(nn.Module):
 
     continues: whether the optimizer goes on from the state in which a parent run left it.
     held_out: share of the training dialogues that no step sees, for methods that estimate something on them.
+    leaks: whether the method looks at test data, as some released codes do; its variants' names then begin with
+    ``leaking``.
     """
 
     continues: bool = False
     held_out: float = 0.0
+    leaks: bool = False
 
     Config: type = PlainConfig
     config: Any
@@ -114,6 +120,10 @@ class Plain(nn.Module):
     def resets(self, epoch: int) -> bool:
         """Whether the optimizer forgets its state before an epoch."""
         return False
+
+    def shares(self) -> np.ndarray | None:
+        """Shares of the combinations of modalities in the epoch to come, (2^M - 1,), where the method sets them."""
+        return None
 
     def views(self, fused: Fused) -> dict[str, Tensor]:
         """Further logits to evaluate, name to (n, C): each modality's own where the backbone has them."""

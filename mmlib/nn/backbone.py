@@ -74,3 +74,26 @@ class Backbone(nn.Module):
     def unimodal(self, fused: Fused) -> dict[str, Tensor]:
         """Each modality's own logits, modality to (n, C), where the prediction splits into them; else none."""
         return {}
+
+
+class Staged(Backbone):
+    """A backbone in three steps, between which a method can put something: encode, map, fuse.
+
+    outputs: modality to the linear map of what ``represent`` gives, R^m = W^m x^m, before ``fuse``.
+    """
+
+    outputs: nn.ModuleDict
+
+    def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
+        """Encode each modality, map it, fuse, predict."""
+        encoded = self.represent(batch, features)
+        z, hidden = self.fuse(batch, {m: self.outputs[m](x) for m, x in encoded.items()})
+        return Fused(z, hidden, self.prediction(hidden))
+
+    def represent(self, batch: Batch, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """x^m: modality to (n, d_emb), from the modality's own utterances alone."""
+        raise NotImplementedError
+
+    def fuse(self, batch: Batch, representations: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """Representations, modality to (n, d_emb) -> z^m, and what the prediction reads, (n, M d_emb)."""
+        raise NotImplementedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -101,6 +101,16 @@ class Resident:
     def dialogues(self) -> int:
         """How many dialogues the split has."""
         return len(self.starts) - 1
+
+
+def hide(batch: Batch, kept: Tensor) -> Batch:
+    """The same batch with only some modalities, kept (M,) bool, in alphabetical order; others become zeros."""
+    observed = batch.observed & kept
+    features = {}
+    for index, (modality, values) in enumerate(sorted(batch.features.items())):
+        seen = observed[:, index].reshape(-1, *[1] * (values.ndim - 1))
+        features[modality] = torch.where(seen, values, torch.zeros((), dtype=values.dtype, device=values.device))
+    return replace(batch, features=features, observed=observed)
 
 
 def places(sizes: np.ndarray) -> np.ndarray:

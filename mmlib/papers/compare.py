@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
-from mmlib.data.catalog import is_twin
+from mmlib.data.catalog import is_twin, open_twin
+from mmlib.data.twins import METRICS
+from mmlib.masks import Law, draw
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.published import published
 from mmlib.report import tables
@@ -15,6 +18,7 @@ from mmlib.report.artifact import Output
 
 NAMES = {"iemocap": "IEMOCAP", "mosei": "CMU-MOSEI", "crema-d": "CREMA-D", "ave": "AVE"}
 Part = tuple[str, list[Cell], pd.DataFrame | None]
+BEST = ("accuracy", "weighted_f1", "macro_recall")
 Best = Callable[[Sequence[Cell]], pd.DataFrame | None]
 
 
@@ -47,25 +51,64 @@ def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def best_possible(cells: Sequence[Cell]) -> pd.DataFrame | None:
+    """On twins, the best possible result of each setting, averaged over the masks and folds of its runs."""
+    lines = []
+    for setting, spec, law in dict.fromkeys((c.setting, c.spec, dict(c.spec.eval_masks)[c.mask]) for c in cells):
+        if not is_twin(spec.data):
+            return None
+        for metric in (m for m in BEST if m in METRICS[open_twin(spec.data).role.task.kind]):
+            value, exact = _bayes(spec.data, law, spec.seed, metric, spec.modalities, spec.fold)
+            lines.append({"setting": setting, "metric": metric, "value": value, "approximate": not exact})
+    grouped = pd.DataFrame(lines).groupby(["setting", "metric"], as_index=False)
+    return grouped.agg({"value": "mean", "approximate": "max"})
+
+
+@lru_cache(maxsize=4096)
+def _bayes(reference: str, law: Law, seed: int, metric: str, modalities: tuple[str, ...],
+           fold: int | None) -> tuple[float, bool]:
+    twin = open_twin(reference) if fold is None else open_twin(reference).with_fold(fold)
+    used = [not modalities or m in modalities for m in twin.bundle.modalities]
+    observed = draw(law, twin.bundle, "test", seed).utterance & np.array(used)
+    return twin.best("test", observed, metric)[1], metric == "accuracy"
+
+
+def with_averages(frame: pd.DataFrame, averages: Mapping[str, Sequence[str]], by: Sequence[str]) -> pd.DataFrame:
+    """A frame of values by setting, and a setting more for each average: the mean within each group, where complete."""
+    made = []
+    for name, settings in averages.items():
+        groups = frame[frame["setting"].isin(settings)].groupby(list(by), dropna=False, sort=False)
+        rest = {c: "first" for c in frame.columns if c not in (*by, "setting", "value")}
+        mean = groups.agg({"value": "mean", "setting": "nunique", **rest}).reset_index()
+        made.append(mean[mean["setting"] == len(settings)].assign(setting=name))
+    return pd.concat([frame, *made], ignore_index=True)[list(frame.columns)] if made else frame
+
+
 def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str], notes: Sequence[str],
-            metrics: Sequence[str], best: Best = lambda _: None) -> Output:
+            metrics: Sequence[str] | Mapping[str, Sequence[str]], best: Best = lambda _: None,
+            averages: Mapping[str, Sequence[str]] | None = None, settings: Sequence[str] = ()) -> Output:
     """A comparison table over one or more data sets; each part is (data set, cells, the paper's numbers).
 
-    With more than one part, settings carry the data set's name. best: on twins, the best that can be had.
+    With more than one part, settings carry the data set's name. metrics: of all, or by data set. best: on twins, the
+    best that can be had. averages: settings that are means of others, within each run. settings: those to show.
     """
     many = len(parts) > 1
     results, known, bounds = [], [], []
     for dataset, cells, paper in parts:
         prefix = f"{shown(context, dataset)} " if many else ""
         frame = context.results(cells)
+        wanted = metrics[dataset] if isinstance(metrics, Mapping) else metrics
+        frame = with_averages(frame[frame["metric"].isin(wanted)], averages or {},
+                              ("row", "seed", "fold", "selection", "metric"))
+        frame = frame[frame["setting"].isin(settings)] if settings else frame
         results.append(frame.assign(setting=(prefix + frame["setting"]).str.strip()))
         if paper is not None:
             known.append(paper.assign(setting=(prefix + paper["setting"]).str.strip()))
         bound = best(cells)
         if bound is not None:
+            bound = with_averages(bound[bound["metric"].isin(wanted)], averages or {}, ("metric",))
             bounds.append(bound.assign(setting=prefix + bound["setting"]))
     everything = pd.concat(results, ignore_index=True)
-    everything = everything[everything["metric"].isin(metrics)]
     paper_cells = pd.concat(known) if known else None
     numbers = tables.compare(everything, paper_cells, collection=context.collection,
                              baselines=baselines, best=pd.concat(bounds) if bounds else None)

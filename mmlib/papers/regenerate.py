@@ -13,7 +13,7 @@ import torch
 from mmlib import paths
 from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
-from mmlib.papers import balm, gmm_loss
+from mmlib.papers import balm, gmm_loss, mculora
 from mmlib.papers.context import Context
 from mmlib.report.artifact import Artifact, Made, Output, missing, update_manifest, write, write_records
 from mmlib.report.dashboard import write_dashboard
@@ -23,7 +23,7 @@ from mmlib.runs.sweep import SweepReport, sweep
 
 PART = 100  # runs in a file of records, which version control should hold easily
 LARGE = {"weights", "embeddings", "found"}  # of a run's keep
-PAPERS: dict[str, ModuleType] = {"balm": balm, "gmm_loss": gmm_loss}
+PAPERS: dict[str, ModuleType] = {"balm": balm, "mculora": mculora, "gmm_loss": gmm_loss}
 
 
 def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:
@@ -100,7 +100,7 @@ def finish(context: Context) -> None:
     unique = {record.id: {**record.content, "stale": stale} for record, stale in found if record}
     write_records(unique.values(), paths.figures(), context.collection, context.paper)
     if any(not is_twin(d) for d in context.data.values()):
-        main = ("predictions.valid.same",)
+        main = ("predictions.valid.same", "predictions.valid.random")
         ids = sorted(i for i, content in unique.items() if not LARGE & set(content["spec"]["keep"]))
         for part, start in enumerate(range(0, len(ids), PART), start=1):
             path = context.folder / f"records-{part:02}.jsonl.gz"

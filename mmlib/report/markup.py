@@ -14,6 +14,7 @@ import pandas as pd
 
 NOTHING = "–"
 ACROSS = 5  # methods side by side in a notebook
+WIDE = 16  # columns of an overview
 NOT_BUILT = "not built yet"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -73,7 +74,10 @@ def to_markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
         parts.append(_markdown(frame))
     else:
         if len(_blocks(frame)) > 1:
-            parts.append(_markdown(overview(frame)))
+            whole = overview(frame)
+            if WIDE < len(whole.columns) - 1 > len(whole):  # settings then are lines
+                whole = whole.set_index("method").T.rename_axis("setting, metric").reset_index()
+            parts.append(_markdown(whole))
         parts.append(_markdown(details(frame)))
     if notes:
         parts.append("\n".join(f"- {_cell(note)}" for note in notes))

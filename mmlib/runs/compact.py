@@ -120,9 +120,10 @@ def _from_lines(line: Mapping[str, Any], carried: Mapping[str, Any]) -> tuple[di
 
 
 def _main_curves(content: Mapping[str, Any]) -> Any:
-    """The curves with four digits; of test, those under the run's main mask."""
+    """The curves with four digits; of test, those under the run's main mask, or all where the run keeps them."""
     curves, main = content.get("curves", {}), content["spec"]["eval_masks"][0][0]
-    tests = {name: curve for name, curve in curves.get("test", {}).items() if name == main}
+    every = "curves" in content["spec"]["keep"]
+    tests = {name: curve for name, curve in curves.get("test", {}).items() if every or name == main}
     return _rounded({**curves, "test": tests})
 
 

@@ -18,7 +18,7 @@ from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
 from mmlib.fit import Fitted, evaluation_batches, fit, pick_device
-from mmlib.masks import Mask, audit, draw
+from mmlib.masks import Law, Mask, audit, draw
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
 from mmlib.metrics import SELECTION_METRIC, all_metrics, curve_metrics
@@ -65,6 +65,21 @@ def restrict(mask: Mask, bundle: Bundle, modalities: tuple[str, ...]) -> Mask:
     return Mask(mask.utterance[:, columns], {m: f for m, f in mask.frames.items() if m in modalities})
 
 
+def mask_of(spec: RunSpec, law: Law, whole: Bundle, split: str, epoch: int = 0,
+            shares: np.ndarray | None = None) -> Mask:
+    """A run's mask, over its own modalities; combinations are of these alone, all else is drawn over the whole."""
+    if law.kind == "patterns" and spec.modalities:
+        return draw(law, whole.only(spec.modalities), split, spec.seed, epoch, shares)
+    return restrict(draw(law, whole, split, spec.seed, epoch, shares), whole, spec.modalities)
+
+
+def _rates(spec: RunSpec, law: Law, whole: Bundle, split: str) -> list[dict[str, Any]]:
+    """The audit of a mask, over all modalities that it is drawn over."""
+    where = whole.only(spec.modalities) if law.kind == "patterns" and spec.modalities else whole
+    found = audit(law, where, split, draw(law, where, split, spec.seed)).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in found]
+
+
 def build(spec: RunSpec, bundle: Bundle) -> Plain:
     """The method of a run, freshly initialised from its seed; equal seeds give equal backbones."""
     torch.manual_seed(spec.seed)
@@ -85,19 +100,18 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     start = time.perf_counter()
     whole = prepare(spec)
     law, modalities = spec.train_mask, spec.modalities
-    drawn = [("valid", law, "valid", draw(law, whole, "valid", spec.seed))]
-    drawn += [(name, test_law, "test", draw(test_law, whole, "test", spec.seed)) for name, test_law in spec.eval_masks]
     bundle = whole.only(modalities) if modalities else whole
-    valid_mask, *tests = [restrict(mask, whole, modalities) for *_, mask in drawn]
+    laws = [("valid", law, "valid"), *((name, test_law, "test") for name, test_law in spec.eval_masks)]
+    valid_mask, *tests = [mask_of(spec, drawn, whole, split) for _, drawn, split in laws]
     test_masks = {name: mask for (name, _), mask in zip(spec.eval_masks, tests, strict=True)}
-    rates = [{"mask": name, **row} for name, test_law, split, mask in drawn
-             for row in audit(test_law, whole, split, mask).to_dict("records") if row["modality"] in bundle.modalities]
+    rates = [{"mask": name, **row} for name, drawn, split in laws for row in _rates(spec, drawn, whole, split)
+             if row["modality"] in bundle.modalities]
     method = build(spec, bundle)
     memory_before = _start_from(parent_arrays or {}, method, spec)
     device = pick_device()
 
-    def train_mask(epoch: int) -> Mask:
-        return restrict(draw(law, whole, "train", spec.seed, epoch), whole, modalities)
+    def train_mask(epoch: int, shares: np.ndarray | None = None) -> Mask:
+        return mask_of(spec, law, whole, "train", epoch, shares)
 
     fitted = fit(method, bundle, train_mask, valid_mask, test_masks, spec.training, spec.seed, resampled=law.resampled,
                  keep_series="series" in spec.keep, device=device,

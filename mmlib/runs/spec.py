@@ -15,7 +15,7 @@ from typing import Any
 from mmlib.errors import InputError, unknown_name
 from mmlib.masks import Law, complete, law_from_json
 
-KEEP = ("weights", "last", "embeddings", "series", "found")
+KEEP = ("weights", "last", "embeddings", "series", "found", "curves")
 DECIDING = ("masks", "metrics", "nn", "backbones", "methods", "fit")
 OPTIMIZERS = ("adam", "sgd", "momentum")
 Options = tuple[tuple[str, Any], ...]
@@ -57,7 +57,8 @@ class RunSpec:
     train_mask: the law of the train and validation masks.
     eval_masks: (name, law) pairs for test; the first is the main one.
     keep: any of ``KEEP``, stored beside the predictions; weights are those of the epoch that validation picks, last
-    those of the last epoch; found is what the method found before epochs, which the record has only where it is small.
+    those of the last epoch; found is what the method found before epochs, which the record has only where it is small;
+        curves says that compact records carry the curves under every test mask.
     parent: a run whose weights this one starts from; it is run once and shared.
     """
 

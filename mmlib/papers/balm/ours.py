@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from mmlib.papers import compare
 from mmlib.papers.balm import runs, tables
 from mmlib.papers.context import Cell, Context
 from mmlib.report import figures, stats
@@ -128,7 +129,7 @@ def of_the_best(context: Context) -> Output:
         cells = runs.subset_cells(context, dataset, best_rows(context))
         results = context.results(cells)
         results = results[(results["metric"] == "accuracy") & (results["selection"] == "valid")]
-        bound = tables.best_possible(cells)
+        bound = compare.best_possible(cells)
         assert bound is not None
         best = bound[bound["metric"] == "accuracy"].set_index("setting")["value"]
         results = results.assign(share=100 * results["value"] / results["setting"].map(best).to_numpy(),

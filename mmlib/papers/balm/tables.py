@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmlib.data.catalog import is_twin, open_twin
-from mmlib.masks import Law, draw
 from mmlib.papers import compare as compared
 from mmlib.papers.balm import runs
 from mmlib.papers.compare import shown
@@ -53,7 +50,7 @@ def compare(context: Context, parts: Sequence[compared.Part], baselines: Mapping
             extra_notes: Sequence[str] = (), metrics: Sequence[str] = METRICS) -> Output:
     """A comparison table over one or more data sets; each part is (data set, cells, the paper's numbers)."""
     notes = (*extra_notes, *foreign_data_note(context, [p[0] for p in parts]))
-    return compared.compare(context, parts, baselines, notes, metrics, best_possible)
+    return compared.compare(context, parts, baselines, notes, metrics, compared.best_possible)
 
 
 def foreign_data_note(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
@@ -61,27 +58,6 @@ def foreign_data_note(context: Context, datasets: Sequence[str]) -> tuple[str, .
     return (*compared.data_notes(context, datasets),
             *(f"{shown(context, d)} has no dialogues: FCM averages over the batch (A4)." for d in datasets
               if not context.has_dialogues(d)))
-
-
-def best_possible(cells: Sequence[Cell]) -> pd.DataFrame | None:
-    """On twins, the best possible result of each setting, averaged over the masks of its runs."""
-    lines = []
-    for setting, spec, law in dict.fromkeys((c.setting, c.spec, dict(c.spec.eval_masks)[c.mask]) for c in cells):
-        if not is_twin(spec.data):
-            return None
-        for metric in METRICS:
-            value, exact = _bayes(spec.data, law, spec.seed, metric, spec.modalities)
-            lines.append({"setting": setting, "metric": metric, "value": value, "approximate": not exact})
-    grouped = pd.DataFrame(lines).groupby(["setting", "metric"], as_index=False)
-    return grouped.agg({"value": "mean", "approximate": "max"})
-
-
-@lru_cache(maxsize=4096)
-def _bayes(reference: str, law: Law, seed: int, metric: str, modalities: tuple[str, ...]) -> tuple[float, bool]:
-    twin = open_twin(reference)
-    used = [not modalities or m in modalities for m in twin.bundle.modalities]
-    observed = draw(law, twin.bundle, "test", seed).utterance & np.array(used)
-    return twin.best("test", observed, metric)[1], metric == "accuracy"
 
 
 def main_table(table: str, dataset: str) -> tuple[Cells, Draw]:

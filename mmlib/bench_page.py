@@ -1,0 +1,102 @@
+"""docs/bench/README.md: its tables and findings, made from the reports that ``mmlib bench --json`` wrote beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mmlib import paths
+from mmlib.bench import PARTS, markdown, place
+
+
+def length_grid(report: dict[str, Any]) -> str:
+    """A row per method: at each length ms a step, in brackets time per utterance over the first; then the shares."""
+    lengths = report["lengths"]
+    head = ["method", *(f"ms at {n} (growth)" for n in lengths), *(f"shares at {n}" for n in lengths)]
+    lines = [head, ["---"] * len(head)]
+    for name, rows in by_name(report["rows"]).items():
+        lines.append([name, *(f"{1e3 * row['step_seconds']:.0f} ({cost(row) / cost(rows[0]):.2f})" for row in rows),
+                      *(" / ".join(f"{100 * row['shares'][part]:.0f}" for part in PARTS) for row in rows)])
+    return markdown(lines)
+
+
+def length_findings(report: dict[str, Any]) -> str:
+    """In words, for each backbone: which part is largest at each length, which grows most, what BALM adds."""
+    found, groups = [], by_name(report["rows"])
+    for name, rows in groups.items():
+        if rows[0]["method"] == "plain":
+            continue
+        first, last, alone = rows[0], rows[-1], groups[rows[0]["backbone"]]
+        largest = [max(PARTS, key=row["shares"].__getitem__) for row in rows]
+        added = {part: cost(last) * last["shares"][part] - cost(first) * first["shares"][part] for part in PARTS}
+        most = max(added, key=added.__getitem__)
+        extra = [cost(row) / cost(other) for row, other in zip(rows, alone, strict=True)]
+        found.append(
+            f"* **{name}**, largest part: "
+            + ", ".join(f"{part} {100 * row['shares'][part]:.0f} % at {row['length']}"
+                        for part, row in zip(largest, rows, strict=True))
+            + f". An utterance costs {1e6 * cost(first):.0f} µs at {first['length']} and {1e6 * cost(last):.0f} µs "
+            f"at {last['length']} ({cost(last) / cost(first):.2f} times as much); "
+            + (f"{most} grow{'s' * (most[-1] != 's')} most, by {1e6 * added[most]:.0f} µs" if added[most] > 0
+               else "no part grows")
+            + f". BALM makes a step {min(extra):.2f} to {max(extra):.2f} times the backbone's alone.")
+    return "\n".join(found)
+
+
+def by_name(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Measurements by ``name``, in their order."""
+    return {name: [row for row in rows if row["name"] == name] for name in dict.fromkeys(row["name"] for row in rows)}
+
+
+def cost(row: dict[str, Any]) -> float:
+    """Seconds per utterance."""
+    return float(1 / row["utterances_per_second"])
+
+
+def epoch_table(reports: list[dict[str, Any]]) -> str:
+    """Each method's speed and its epoch's time over its products', by number of threads."""
+    counts = sorted({row["threads"] for report in reports for row in report["rows"]})
+    lines = [["method", "GFLOP an epoch", *(f"{what}, {n} thread{'s' * (n > 1)}" for n in counts
+                                            for what in ("utterances/s", "over the products' time"))]]
+    lines.append(["---"] * len(lines[0]))
+    for report in reports:
+        for name, rows in by_name(report["rows"]).items():
+            by_count = {row["threads"]: [f"{row['utterances_per_second']:,.0f}", f"{row['ratio']:.2f}"] for row in rows}
+            lines.append([name, f"{rows[0]['gflop']:.0f}",
+                          *(cell for n in counts for cell in by_count.get(n, ["-", "-"]))])
+    return markdown(lines)
+
+
+def adapter_table(reports: list[dict[str, Any]]) -> str:
+    """MCULoRA's epoch by how combinations are served, beside joint training."""
+    lines = [["where", "case", "s/epoch", "times the first", "utterances/s", "trained parameters"], ["---"] * 6]
+    for report in reports:
+        base = report["rows"][0]["epoch_seconds"]
+        for row in report["rows"]:
+            seconds = row["epoch_seconds"]
+            lines.append([f"{place(report['machine'])}, {report['threads']} thread{'s' * (report['threads'] > 1)}",
+                          row["case"], f"{seconds:.2f}", f"{seconds / base:.2f}", f"{row['utterances'] / seconds:,.0f}",
+                          f"{row['trained_parameters']:,}"])
+    return markdown(lines)
+
+
+def fill_page(text: str, reports: list[dict[str, Any]]) -> str:
+    """docs/bench/README.md with its generated sections made again from the reports beside it."""
+    lengths = next(report for report in reports if "lengths" in report)
+    epochs = [r for r in reports if not {"lengths", "adapters"} & set(r) and r["machine"]["device"] == "cpu"]
+    made = {"epochs": epoch_table(epochs), "adapters": adapter_table([r for r in reports if "adapters" in r]),
+            "lengths": f"Here: {place(lengths['machine'])}, one thread, {lengths['rows'][0]['per_step']} utterances a "
+                       f"step; shares are {' / '.join(PARTS)}, in %.\n\n{length_grid(lengths)}",
+            "findings": length_findings(lengths)}
+    for name, section in made.items():
+        before, after = text.split(f"<!-- {name} -->\n")
+        text = f"{before}<!-- {name} -->\n{section}\n<!-- end -->{after.split('<!-- end -->', 1)[1]}"
+    return text
+
+
+def write_page() -> None:
+    """Renew docs/bench/README.md: ``python -c "from mmlib import bench_page; bench_page.write_page()"``."""
+    folder = paths.root() / "docs" / "bench"
+    page = folder / "README.md"
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    page.write_text(fill_page(page.read_text(encoding="utf-8"), reports), encoding="utf-8")

@@ -1,0 +1,120 @@
+"""MCULoRA's sentences, each with its test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from mmlib.papers.claims import Claim, table
+from mmlib.papers.compare import data_notes, shown
+from mmlib.papers.context import Context
+from mmlib.papers.mculora import ours, runs
+from mmlib.papers.mculora.figures import averaged, curves, short
+from mmlib.report.artifact import Output
+from mmlib.runs.spec import RunSpec
+
+POINTS = "points of accuracy"
+NETWORK = "crossmodal"
+COMPARED = (*runs.main_rows(), *runs.ablation_rows())
+
+
+def claim_specs(context: Context) -> list[RunSpec]:
+    """Every run that a claim reads."""
+    found = [c for d in context.datasets for c in runs.cells(context, d, dict.fromkeys(COMPARED))]
+    found += runs.cells(context, context.main, [runs.rank_rows(context)[0], runs.rank_rows(context)[-1]], grid=True)
+    leak = runs.cells(context, context.main, runs.leak_rows())
+    return list(dict.fromkeys([*runs.specs_of([*found, *leak]), *ours.probed_specs(context)]))
+
+
+def claims(context: Context) -> Output:
+    """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
+    found = [c for d in context.datasets for c in _results(context, d)] + _rank(context) + _leak(context)
+    found += _conflict(context)
+    ids = tuple(s.run_id(context.bundle_fingerprint(s.data)) for s in claim_specs(context))
+    return table(found, POINTS, (
+        "Where the paper compares with other networks, this compares with MoMKE and with joint training of the same "
+        "network, both trained for as long.", *data_notes(context, context.datasets)), ids)
+
+
+def _by_seed(frame: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
+    """Row to setting to the values by seed."""
+    return {str(row): {str(s): part.set_index("seed")["value"] for s, part in group.groupby("setting")}
+            for row, group in frame.groupby("row", sort=False)}
+
+
+def _minus(values: Mapping[str, Mapping[str, pd.Series]], first: str, second: str, setting: str) -> np.ndarray:
+    a, b = values.get(first, {}).get(setting), values.get(second, {}).get(setting)
+    return np.array([]) if a is None or b is None else (a - b).dropna().to_numpy()
+
+
+def _results(context: Context, dataset: str) -> list[Claim]:
+    name, values = shown(context, dataset), _by_seed(averaged(context, dataset, list(dict.fromkeys(COMPARED))))
+    conditions, full = runs.conditions(context, dataset), runs.OURS.name
+    found = []
+    pairs = [(runs.MOMKE.name, setting) for setting in (*conditions, runs.MEAN_ALL)]
+    for other, setting in (*pairs, (runs.JOINT.name, runs.MEAN_ALL)):
+        label = f"under {short(setting)}" if setting in conditions else "on average"
+        found.append(Claim(f"better {label}", "4.3, Table 1", name, NETWORK, f"MCULoRA minus {other}", POINTS,
+                           _minus(values, full, other, setting)))
+    weak = [c for c in conditions if "text" not in c.split("+")]
+    strong = [c for c in conditions[:-1] if c not in weak]
+    if weak and strong:
+        gains = {c: _minus(values, full, runs.MOMKE.name, c) for c in (*weak, *strong)}
+        whole = all(len(g) == len(gains[weak[0]]) for g in gains.values())
+        found.append(Claim("weak combinations gain most", "4.3", name, NETWORK,
+                           "gain over MoMKE without text minus gain with text", POINTS,
+                           np.mean([gains[c] for c in weak], axis=0) - np.mean([gains[c] for c in strong], axis=0)
+                           if whole else np.array([])))
+    for row, part in ((runs.WITHOUT_MCLA, "MCLA"), (runs.WITHOUT_DPFT, "DPFT")):
+        found.append(Claim(f"{part} is needed", "4.4, Table 2", name, NETWORK, f"MCULoRA minus {row.name}", POINTS,
+                           _minus(values, full, row.name, runs.MEAN_ALL)))
+    found.append(Claim("without DPFT the decline is more pronounced than without MCLA (Table 2 says the reverse, F17)",
+                       "4.4", name, NETWORK, "w/o MCLA minus w/o DPFT", POINTS,
+                       _minus(values, runs.WITHOUT_MCLA.name, runs.WITHOUT_DPFT.name, runs.MEAN_ALL)))
+    rough = {row.name: _roughness(curves(context, dataset, row)) for row in (runs.OURS, runs.MOMKE, runs.JOINT)}
+    for other in (runs.MOMKE.name, runs.JOINT.name):
+        same = len(rough[full]) == len(rough[other])
+        found.append(Claim("training progresses more smoothly", "4.4, Fig 4", name, NETWORK,
+                           f"mean absolute step between epochs, {other} minus MCULoRA", POINTS,
+                           rough[other] - rough[full] if same else np.array([])))
+    return found
+
+
+def _roughness(found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(seeds,): the mean absolute change of test accuracy from epoch to epoch, over the seven combinations."""
+    parts = [np.abs(np.diff(values, axis=1)).mean(axis=1) for name, values in found.items() if name != runs.RANDOM]
+    return np.asarray(np.mean(parts, axis=0)) if parts else np.array([])
+
+
+def _rank(context: Context) -> list[Claim]:
+    rows = [runs.rank_rows(context)[0], runs.rank_rows(context)[-1]]
+    values = _by_seed(averaged(context, context.main, rows, grid=True))
+    full = runs.conditions(context, context.main)[-1]
+    low, high = rows[0].name, rows[-1].name
+    gain, whole = (_minus(values, high, low, s) for s in (runs.MEAN_MISSING, full))
+    name = shown(context, context.main)
+    return [Claim("a higher rank helps where modalities are missing", "4.4, Fig 3", name, NETWORK,
+                  f"{high} minus {low}, missing conditions", POINTS, gain),
+            Claim("... and little where all are present", "4.4, Fig 3", name, NETWORK,
+                  f"{high} minus {low}: gain with missing minus gain with all", POINTS, gain - whole)]
+
+
+def _leak(context: Context) -> list[Claim]:
+    values = _by_seed(averaged(context, context.main, runs.leak_rows()))
+    name, rows = shown(context, context.main), runs.leak_rows()
+    return [Claim(f"(ours) {row.name}: looking at test pays", "ledger F9, G1", name, NETWORK,
+                  f"against {runs.OURS.name}, whose rule sees train alone", POINTS,
+                  _minus(values, row.name, runs.OURS.name, runs.MEAN_ALL)) for row in rows[3:]]
+
+
+def _conflict(context: Context) -> list[Claim]:
+    name = shown(context, context.main)
+    joint, adapted = (ours.conflicts(context, ours.PROBED[n]) for n in (ours.WITHOUT, ours.WITH))
+    means = [np.array([np.nanmean(ours.off_diagonal(c)) for c in found]) for found in (joint, adapted)]
+    return [Claim("gradients of different combinations conflict", "abstract, 1", name, NETWORK,
+                  "minus the mean cosine on shared weights, joint training", "cosine", -means[0]),
+            Claim("MCLA removes conflict", "abstract, 1", name, NETWORK,
+                  "mean cosine on shared weights, with MCLA minus joint training", "cosine",
+                  means[1] - means[0] if len(means[0]) == len(means[1]) else np.array([]))]

@@ -1,0 +1,187 @@
+"""MCULoRA's figures: the rank, accuracy of every combination along training, and test cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from mmlib.data.bundle import Bundle
+from mmlib.masks import draw
+from mmlib.papers.compare import data_notes, shown, with_averages
+from mmlib.papers.context import Context
+from mmlib.papers.mculora import runs
+from mmlib.report import figures, stats
+from mmlib.report.artifact import Output
+from mmlib.runs.execute import prepare
+from mmlib.runs.spec import RunSpec
+
+CASES = 8
+ROWS = (runs.OURS, runs.MOMKE, runs.JOINT)
+
+
+def averaged(context: Context, dataset: str, rows: Sequence[runs.Row], grid: bool = False,
+             metric: str = "accuracy") -> pd.DataFrame:
+    """Values at the epoch that validation picks, by row, setting (both averages too), seed; folds averaged."""
+    frame = context.results(runs.cells(context, dataset, rows, grid))
+    frame = frame[(frame["metric"] == metric) & (frame["selection"] == "valid")]
+    frame = with_averages(frame, runs.averages(context, dataset), ("row", "seed", "fold", "selection", "metric"))
+    return stats.average_folds(frame)
+
+
+def rank(context: Context) -> Output:
+    """Fig 3: the mean over the missing conditions, and all modalities, by the adapters' rank."""
+    dataset, rows = context.main, runs.rank_rows(context)
+    found = averaged(context, dataset, rows, grid=True)
+    ranks = [int(r.name.removeprefix("rank ")) for r in rows]
+    full = runs.conditions(context, dataset)[-1]
+    figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.5)
+    for axis, (setting, title) in zip(axes, ((runs.MEAN_MISSING, "average of the missing conditions"),
+                                             (full, "all modalities")), strict=True):
+        table = found[found["setting"] == setting].pivot_table(index="seed", columns="row", values="value")
+        table = table.reindex(columns=[r.name for r in rows])
+        figures.lines(axis, ranks, {"MCULoRA": table.to_numpy()}, xlabel="rank of the adapters",
+                      ylabel="accuracy (%)", title=title, legend=False)
+    numbers = found[found["setting"].isin([runs.MEAN_MISSING, full])]
+    built = numbers.groupby("row")["value"].count()
+    notes = (f"{shown(context, dataset)}. Bold: mean over seeds; light: each seed.",
+             *([f"Of the paper's ranks 1 to 8 here {', '.join(map(str, ranks))}."] if len(ranks) < 8 else []),
+             *data_notes(context, [dataset]))
+    return Output(figure=figure, numbers=numbers, rows_built=2 if len(built) == len(rows) else 0, notes=notes,
+                  run_ids=tuple(found["run_id"].unique()) if "run_id" in found else ())
+
+
+def curves(context: Context, dataset: str, row: runs.Row) -> dict[str, np.ndarray]:
+    """Test accuracy by condition, (seeds, epochs), folds averaged; only seeds whose folds are all there."""
+    found: dict[tuple[str, int], list[list[float]]] = {}
+    folds = len(context.folds(dataset))
+    for spec in runs.specs(context, dataset, row):
+        record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
+        for name, curve in (record["curves"]["test"] if record else {}).items():
+            found.setdefault((name, spec.seed), []).append(curve["accuracy"])
+    whole: dict[str, list[np.ndarray]] = {}
+    for (name, _), parts in found.items():
+        if len(parts) == folds:
+            whole.setdefault(name, []).append(np.mean(parts, axis=0))
+    return {name: np.stack(values) for name, values in whole.items()}
+
+
+def along_dataset(context: Context) -> str:
+    """The paper draws Fig 4 for IEMOCAP; the main data set stands in where there is none."""
+    return "iemocap" if "iemocap" in context.datasets else context.main
+
+
+def along_specs(context: Context) -> list[RunSpec]:
+    """The runs of Fig 4."""
+    return runs.specs_of(runs.cells(context, along_dataset(context), ROWS))
+
+
+def along_training(context: Context) -> Output:
+    """Fig 4: accuracy of every combination along the second stage, beside MoMKE's and joint training's."""
+    dataset = along_dataset(context)
+    found = {row.name: curves(context, dataset, row) for row in ROWS}
+    names = runs.conditions(context, dataset)
+    figure, axes = figures.panel_grid(len(names), columns=4, width=figures.DOUBLE, height=2.0)
+    lines = []
+    for axis, name in zip(axes, names, strict=True):
+        series = {row: values[name] for row, values in found.items() if name in values}
+        if not series:
+            return Output(notes=("Not built yet.",))
+        epochs = np.arange(1, next(iter(series.values())).shape[1] + 1)
+        figures.lines(axis, epochs, series, xlabel="epoch", ylabel="accuracy (%)" if axis in axes[::4] else "",
+                      title=short(name), legend=False)
+        for row, values in series.items():
+            seed, epoch = np.indices(values.shape)
+            lines.append(pd.DataFrame({"row": row, "condition": name, "run": seed.ravel(), "epoch": epoch.ravel() + 1,
+                                       "accuracy": values.ravel()}))
+    figures.shared_legend(figure, axes[0])
+    notes = (f"{shown(context, dataset)}, test accuracy after each epoch of the second stage; bold is the mean over "
+             "seeds. Nothing is chosen on these curves. The paper's third model is not named in its text; joint "
+             "training of the same network stands here.", *data_notes(context, [dataset]))
+    return Output(figure=figure, numbers=pd.concat(lines), rows_built=len(names), notes=notes)
+
+
+def short(condition: str) -> str:
+    """``{a,t}`` as the paper writes a combination of the usual modalities; else with whole names."""
+    letters = {"audio": "a", "text": "t", "vision": "v"}
+    return "{" + ", ".join(letters.get(m, m) for m in condition.split("+")) + "}"
+
+
+def case_specs(context: Context) -> list[RunSpec]:
+    """The runs of Fig 5: the first seed of the method and of MoMKE."""
+    return runs.specs_of(c for c in runs.cells(context, context.main, (runs.OURS, runs.MOMKE)) if c.spec.seed == 0)
+
+
+def cases(context: Context) -> Output:
+    """Fig 5: the test utterances under random missing that the method corrects most, and how many each way.
+
+    The first seed; a correction is an utterance that MoMKE has wrong and the method right. Sorted by how much nearer
+    the method's score, or the probability of the true class, is.
+    """
+    lines, ids = [], []
+    pairs = zip(_seed0(context, runs.OURS), _seed0(context, runs.MOMKE), strict=True)
+    for ours, theirs in pairs:
+        frame = _one_fold(context, ours, theirs)
+        if frame is None:
+            return Output(notes=("Not built yet: needs the predictions of the first seed's runs.",))
+        lines.append(frame)
+        ids += [s.run_id(context.bundle_fingerprint(s.data)) for s in (ours, theirs)]
+    everything = pd.concat(lines, ignore_index=True)
+    right, wrong = everything["MCULoRA right"], everything["MoMKE right"]
+    corrected = everything[right & ~wrong].sort_values("gain", ascending=False)
+    broken = everything[~right & wrong]
+    by = pd.concat([f.groupby("observed").size() for f in (corrected, broken)], axis=1, keys=["corrected", "broken"])
+    table = corrected.head(CASES).drop(columns=["MCULoRA right", "MoMKE right", "gain"])
+    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.4)
+    groups = list(by.index)
+    figures.grouped_bars(axes[0], [short(g) for g in groups], {
+        k: [[float(v)] for v in by[k].fillna(0)] for k in ("corrected", "broken")}, base=0, ylabel="test utterances",
+        title="MoMKE wrong, MCULoRA right (corrected), and the reverse (broken), by what is observed")
+    notes = (f"{shown(context, context.main)}, random missing, seed 0: of {len(everything)} test utterances MCULoRA "
+             f"corrects {len(corrected)} of MoMKE's errors and makes {len(broken)} of its own. Chosen to flatter the "
+             "method, as such figures are: the counts say how much.", *data_notes(context, [context.main]))
+    return Output(table=table, figure=figure, numbers=everything, rows_built=len(table), notes=notes,
+                  run_ids=tuple(ids))
+
+
+def _seed0(context: Context, row: runs.Row) -> list[RunSpec]:
+    return [s for s in runs.specs(context, context.main, row) if s.seed == 0]
+
+
+def _one_fold(context: Context, ours: RunSpec, theirs: RunSpec) -> pd.DataFrame | None:
+    bundle = prepare(ours)
+    rows = bundle.rows("test")
+    observed = draw(runs.law(runs.RANDOM), bundle, "test", ours.seed).utterance
+    frame = pd.DataFrame({
+        "utterance": np.asarray(bundle.ids)[rows],
+        "observed": ["+".join(np.array(bundle.modalities)[o]) for o in observed],
+        "missing": ["+".join(np.array(bundle.modalities)[~o]) for o in observed]})
+    gains = []
+    for name, spec in (("MoMKE", theirs), ("MCULoRA", ours)):
+        record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
+        made = context.store.arrays(record.id).get(f"predictions.valid.{runs.RANDOM}") if record else None
+        if made is None:
+            return None
+        said, right, near = judged(bundle, made, bundle.labels[rows])
+        frame[name], frame[f"{name} right"] = said, right
+        gains.append(near)
+    frame.insert(3, "truth", _names(bundle, bundle.labels[rows]))
+    frame["gain"] = gains[1] - gains[0]
+    return frame[bundle.labels[rows] != 0] if bundle.task.kind == "score" else frame
+
+
+def judged(bundle: Bundle, outputs: np.ndarray, truth: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """What was said, whether it is right, and how near it is: minus the error, or the true class's probability."""
+    if bundle.task.kind == "score":
+        score = outputs[:, 0]
+        return [f"{s:+.2f}" for s in score], (score > 0) == (truth > 0), -np.abs(score - truth)
+    guess = outputs.argmax(axis=1)
+    return _names(bundle, guess), guess == truth, softmax(outputs, axis=1)[np.arange(len(truth)), truth]
+
+
+def _names(bundle: Bundle, values: np.ndarray) -> list[str]:
+    if bundle.task.kind == "score":
+        return [f"{v:+.2f}" for v in values]
+    return [bundle.task.names[int(v)] for v in values]
