@@ -264,6 +264,7 @@ def markdown(lines: list[list[str]]) -> str:
 
 
 def place(here: dict[str, Any]) -> str:
+    """Where a measurement was made, in words: device, cores and the version of torch."""
     return f"{here['device']} ({here['device_name']}), {here['cores']} cores, torch {here['torch']}"
 
 

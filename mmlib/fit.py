@@ -83,7 +83,8 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_ma
     """Train a method and evaluate it after every epoch.
 
     train_mask gives the mask of an epoch, from the method's ``shares`` where it has them; it is asked once unless
-    ``resampled``. memory_before: the optimizer's state to start from, as ``Fitted.memory``.
+    ``resampled``. A method with shares decides them on the epoch before; all others see the epoch to come.
+    memory_before: the optimizer's state to start from, as ``Fitted.memory``.
     """
     device = device or pick_device()
     method.to(device)
@@ -104,11 +105,11 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_ma
     best, best_epoch, weights = -np.inf, 0, {}
     torch.manual_seed(seed)
     for epoch in range(schedule.epochs):
+        if resampled and epoch and method.shares() is None:
+            train = to_device(bundle, "train", train_mask(epoch), device, complete)
         findings.append((epoch, method.start_epoch(peek(train, epoch))))
-        shares = method.shares()
-        if resampled and (epoch or shares is not None):
-            drawn = train_mask(epoch) if shares is None else train_mask(epoch, shares)
-            train = to_device(bundle, "train", drawn, device, complete)
+        if resampled and (shares := method.shares()) is not None:
+            train = to_device(bundle, "train", train_mask(epoch, shares), device, complete)
         if method.resets(epoch):
             optimizer = make_optimizer(method, schedule)
         losses.append(train_epoch(method, train, optimizer, schedule, seed, epoch, steps, kept))
