@@ -8,7 +8,8 @@ from pathlib import Path
 from mmlib import paths
 from mmlib.data.av_twins import AV_ROLES, AVTwin, make_av_twin
 from mmlib.data.bundle import Bundle, load_bundle
-from mmlib.data.twins import ROLES, Twin, make_twin
+from mmlib.data.twin_laws import FRAME_ROLES, ROLES
+from mmlib.data.twins import Twin, make_twin
 from mmlib.errors import InputError, unknown_name
 
 
@@ -31,7 +32,8 @@ def open_twin(reference: str) -> Twin:
     """
     role, size = _role_and_size(reference)
     if role in AV_ROLES:
-        raise InputError("twin", repr(reference), "a role with an exact posterior: " + ", ".join(ROLES),
+        exact = ", ".join((*ROLES, *FRAME_ROLES))
+        raise InputError("twin", repr(reference), f"a role with an exact posterior: {exact}",
                          "Open it with open_av_twin, or its bundle with open_bundle.")
     return make_twin(role, size)
 
@@ -44,7 +46,7 @@ def open_av_twin(reference: str) -> AVTwin:
         InputError: unknown role or size, or the role of another twin.
     """
     role, size = _role_and_size(reference)
-    if role in ROLES:
+    if role not in AV_ROLES:
         raise InputError("twin", repr(reference), "an audio-visual role: " + ", ".join(AV_ROLES),
                          "Open it with open_twin, or its bundle with open_bundle.")
     return make_av_twin(role, size)
@@ -72,6 +74,7 @@ def names() -> list[str]:
 
 def _role_and_size(reference: str) -> tuple[str, str]:
     role, _, size = reference.removeprefix("twin:").partition("@")
-    if role not in ROLES and role not in AV_ROLES:
-        raise unknown_name("twin role", role, [*ROLES, *AV_ROLES])
+    known = [*ROLES, *FRAME_ROLES, *AV_ROLES]
+    if role not in known:
+        raise unknown_name("twin role", role, known)
     return role, size or "quick"

@@ -14,7 +14,7 @@ from mmlib.data import catalog
 from mmlib.data.av_twins import AV_ROLES
 from mmlib.data.bundle import SPLITS, Bundle, save_bundle
 from mmlib.data.readers import READERS, read_bundle
-from mmlib.data.twins import ROLES
+from mmlib.data.twin_laws import FRAME_ROLES, ROLES
 from mmlib.errors import InputError
 
 EXAMPLES = {
@@ -53,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
     checking.add_argument("bundle", metavar="BUNDLE", help="a name, a folder, or twin:ROLE@SIZE")
     checking.add_argument("--role", help="the role to compare with")
     twin = _add(commands, "twin", "write a twin as a bundle", EXAMPLES["twin"])
-    twin.add_argument("role", metavar="ROLE", help="one of " + ", ".join((*ROLES, *AV_ROLES)))
+    twin.add_argument("role", metavar="ROLE", help="one of " + ", ".join((*ROLES, *FRAME_ROLES, *AV_ROLES)))
     twin.add_argument("--size", default="quick", help="quick (default) or another that `list` shows")
     twin.add_argument("--out", type=Path, metavar="DIR", help="bundle folder (default: data/bundles/NAME)")
 
@@ -131,6 +131,7 @@ def _write(bundle: Bundle, out: Path | None) -> None:
 def _list() -> list[str]:
     bundles = catalog.names()
     lines = ["bundles:", *(f"  {name}" for name in bundles)] if bundles else ["bundles: none imported"]
-    sizes = {role: law.shapes for role, law in ROLES.items()} | {role: law.shapes for role, law in AV_ROLES.items()}
+    sizes = {role: tuple(law.shapes) for role, law in (*ROLES.items(), *FRAME_ROLES.items())}
+    sizes |= {role: tuple(law.shapes) for role, law in AV_ROLES.items()}
     lines += ["twins:", *(f"  twin:{role}@ {', '.join(shapes)}" for role, shapes in sizes.items())]
     return [*lines, "readers:", *(f"  {name} {reader.paths}: {reader.help}" for name, reader in READERS.items())]

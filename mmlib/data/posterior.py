@@ -29,6 +29,17 @@ def log_likelihood(latents: np.ndarray, observed: np.ndarray, means: np.ndarray,
     return result
 
 
+def frame_log_likelihood(latents: np.ndarray, observed: np.ndarray, means: np.ndarray,
+                         covariance: np.ndarray) -> np.ndarray:
+    """The same for rows of t frames that are independent given the state: the sum over the observed ones.
+
+    latents: (n, t, M, k); observed: (n, t, M) bool; means: (M, K, k) and covariance: (M, M), of one frame.
+    """
+    n, steps = observed.shape[:2]
+    flat = log_likelihood(latents.reshape(-1, *latents.shape[2:]), observed.reshape(n * steps, -1), means, covariance)
+    return np.asarray(flat.reshape(n, steps, -1).sum(axis=1))
+
+
 def smooth(log_like: np.ndarray, chain: np.ndarray, position: np.ndarray, prior: np.ndarray,
            transition: np.ndarray) -> np.ndarray:
     """Forward-backward over many chains at once.

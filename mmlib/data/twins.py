@@ -5,8 +5,8 @@ utterances (ledger, section 8). Given the emotion, the modalities' latents are j
 features are an invertible nonlinear lift of a latent, plus nuisance coordinates of their own. So
 ``Twin.bayes`` is exact for any pattern of missing modalities (design, section 6).
 
-Signal-to-noise ratios are set so that the best possible accuracy per modality subset has the order
-and the spacing of BALM Tables 8 (IEMOCAP) and 10 (CMU-MOSEI), and of MCULoRA Table 1 (IEMOCAP's four classes).
+The laws, role by role, are in ``twin_laws.py``. Where a law has frames, an utterance is a sequence of latents that
+are independent given the emotion, and modalities share noise within a frame alone: exact for any frames dropped, too.
 """
 
 from __future__ import annotations
@@ -15,143 +15,21 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from mmlib.data import posterior
-from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
+from mmlib.data.bundle import SPLITS, Bundle, make_bundle
+from mmlib.data.twin_laws import FRAME_ROLES, MODALITIES, ROLES, Role, Shape
 from mmlib.errors import InputError, unknown_name
 
-MODALITIES = ("audio", "text", "vision")
-METRICS = {"classes": ("accuracy", "macro_recall", "weighted_f1"), "score": ("accuracy", "weighted_f1", "acc7", "mae")}
+METRICS = {"classes": ("accuracy", "macro_recall", "weighted_f1"), "score": ("accuracy", "weighted_f1", "acc7", "mae"),
+           "binaries": ("accuracy", "macro_recall", "weighted_f1")}
 EXACT = ("accuracy", "acc7", "mae")
-SIZES = ("tiny", "smoke", "quick", "study", "full")
-JITTER = 0.3
 SWITCH = 0.6
 SHARPNESS = 1.5
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How much data: dialogues and utterances per split, feature dims in the order of ``MODALITIES``."""
-
-    dialogues: tuple[int, int, int]
-    utterances: tuple[int, int, int]
-    dims: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Role:
-    """The law that a twin is drawn from.
-
-    prior: probability of each state; a chain's first state and every fresh one are drawn from it.
-    stay: probability that an utterance keeps the state of the speaker's previous one for certain.
-    axes: each state's place in the latent space, (K, k); a modality's class means are its ``snr`` times that.
-    snr, share: per modality in the order of ``MODALITIES``: signal-to-noise ratio, and the part of the
-        noise's variance that is common to all modalities (the rest is the modality's own).
-    speakers: speakers of a dialogue.
-    draw: which draw is given out as seed 0, chosen so that at ``quick`` the best realised accuracies (with
-        sessions, their means over the folds) are near the expected ones: 245 test utterances leave 3 points of chance.
-    sessions: how many sessions the dialogues are dealt to, each in turn the test of a fold; 0 for no folds.
-    """
-
-    task: Task
-    prior: tuple[float, ...]
-    stay: float
-    axes: tuple[tuple[float, ...], ...]
-    snr: tuple[float, float, float]
-    share: tuple[float, float, float]
-    speakers: int
-    draw: int
-    shapes: Mapping[str, Shape] = field(repr=False)
-    sessions: int = 0
-
-    @property
-    def transition(self) -> np.ndarray:
-        """(K, K): the probability of the next state, given this one."""
-        return self.stay * np.eye(len(self.prior)) + (1 - self.stay) * np.asarray(self.prior)
-
-    @property
-    def means(self) -> np.ndarray:
-        """(M, K, k): the latents' means per modality and state."""
-        return np.asarray(np.multiply.outer(self.snr, self.axes))
-
-    @property
-    def covariance(self) -> np.ndarray:
-        """(M, M): the covariance of the modalities' latents on each axis, given the state."""
-        common = np.sqrt(self.share)
-        return np.asarray(np.outer(common, common) + np.diag(1 - np.asarray(self.share)))
-
-    @property
-    def levels(self) -> np.ndarray:
-        """(K,): the states as scores, for score tasks."""
-        return np.arange(len(self.prior)) - (len(self.prior) - 1) / 2
-
-    @property
-    def score_bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """(K,) and (K,): a level's labels are uniform between these. Level 0 is exactly 0."""
-        width = np.where(self.levels == 0, 0.0, JITTER)
-        top = self.levels[-1]
-        return np.maximum(self.levels - width, -top), np.minimum(self.levels + width, top)
-
-
-_SCORE = Task("score", range=(-3.0, 3.0))
-_SCORE_AXES = tuple((level, abs(level) / 2 - 0.5) for level in (-3, -2, -1, 0, 1, 2, 3))
-_TINY = Shape((30, 4, 6), (72, 10, 15), (6, 8, 7))
-
-ROLES: dict[str, Role] = {
-    "iemocap6": Role(
-        task=Task("classes", ("happy", "sad", "neutral", "angry", "excited", "frustrated")),
-        prior=(0.09, 0.14, 0.23, 0.15, 0.14, 0.25),
-        stay=0.45,
-        axes=((1.0, 0.2, 0.6), (-0.6, -1.2, 0.5), (0.0, -0.3, -0.9),
-              (-1.0, 1.0, 0.3), (1.1, 0.9, -0.2), (-0.8, 0.0, -0.2)),
-        snr=(0.91, 1.19, 0.43), share=(0.4, 0.4, 0.07), speakers=2, draw=11,
-        shapes={
-            "tiny": _TINY,
-            "smoke": Shape((12, 4, 8), (120, 36, 84), (48, 32, 16)),
-            "quick": Shape((30, 9, 21), (350, 105, 245), (48, 32, 16)),
-            "study": Shape((250, 50, 430), (3000, 600, 5200), (12, 16, 8)),
-            "full": Shape((108, 12, 31), (5229, 581, 1623), (1582, 1024, 342)),
-        },
-    ),
-    "iemocap4": Role(
-        task=Task("classes", ("happy", "sad", "neutral", "angry")), prior=(0.296, 0.196, 0.309, 0.199), stay=0.45,
-        axes=((1.0, 0.5, 0.3), (-0.6, -1.2, 0.5), (0.0, -0.3, -0.9), (-1.0, 1.0, 0.3)),
-        snr=(0.87, 1.06, 0.61), share=(0.2, 0.2, 0.1), speakers=2, draw=49, sessions=5,
-        shapes={
-            "tiny": Shape((18, 6, 6), (45, 15, 15), (6, 8, 7)),
-            "smoke": Shape((12, 4, 4), (144, 48, 48), (24, 32, 32)),
-            "quick": Shape((36, 12, 12), (420, 140, 140), (24, 32, 32)),
-            "study": Shape((1290, 430, 430), (15600, 5200, 5200), (8, 16, 16)),
-            "full": Shape((90, 30, 31), (3218, 1072, 1241), (512, 1024, 1024)),
-        },
-    ),
-    "mosi": Role(
-        task=_SCORE, prior=(0.08, 0.15, 0.20, 0.04, 0.20, 0.22, 0.11), stay=0.25, axes=_SCORE_AXES,
-        snr=(0.16, 0.54, 0.12), share=(0.6, 0.6, 0.45), speakers=1, draw=38,
-        shapes={
-            "tiny": _TINY,
-            "smoke": Shape((12, 4, 8), (120, 36, 84), (24, 32, 32)),
-            "quick": Shape((30, 9, 21), (350, 105, 245), (24, 32, 32)),
-            "study": Shape((250, 50, 430), (3000, 600, 5200), (8, 16, 16)),
-            "full": Shape((52, 10, 31), (1284, 229, 686), (512, 1024, 1024)),
-        },
-    ),
-    "mosei": Role(
-        task=_SCORE, prior=(0.02, 0.08, 0.19, 0.22, 0.33, 0.13, 0.03), stay=0.25, axes=_SCORE_AXES,
-        snr=(0.22, 0.82, 0.17), share=(0.55, 0.55, 0.45), speakers=1, draw=8,
-        shapes={
-            "tiny": _TINY,
-            "smoke": Shape((20, 6, 14), (120, 36, 84), (24, 32, 32)),
-            "quick": Shape((50, 15, 35), (350, 105, 245), (24, 32, 32)),
-            "study": Shape((420, 80, 930), (3000, 600, 6600), (8, 16, 16)),
-            "full": Shape((2249, 300, 676), (16326, 1871, 4659), (512, 1024, 1024)),
-        },
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -166,11 +44,11 @@ class Lift:
     columns: np.ndarray
 
     def __call__(self, latent: np.ndarray) -> np.ndarray:
-        """(n, k) to (n, s): a rotation into s dimensions, then arcsinh of each coordinate."""
+        """(..., k) to (..., s): a rotation into s dimensions, then arcsinh of each coordinate."""
         return np.asarray(np.arcsinh(SHARPNESS * (latent @ self.weight.T + self.bias)))
 
     def inverse(self, lifted: np.ndarray) -> np.ndarray:
-        """(n, s) back to (n, k)."""
+        """(..., s) back to (..., k)."""
         flat = np.sinh(np.asarray(lifted, np.float64)) / SHARPNESS - self.bias
         return np.asarray(flat @ self.weight / (self.weight[:, 0] @ self.weight[:, 0]))
 
@@ -179,8 +57,9 @@ class Lift:
 class Twin:
     """A bundle together with what it was drawn from.
 
+    role: its law; of one frame, where utterances have frames.
     states: (n,) the true state of each row of the bundle.
-    latents: modality to (n, k) float64, the true latents.
+    latents: modality to (n, k) float64, the true latents; (n, t, k) of frames (those beyond the length do not count).
     lifts: modality to the map that made features of them.
     """
 
@@ -198,47 +77,63 @@ class Twin:
         """
         return dataclasses.replace(self, bundle=self.bundle.with_fold(number))
 
-    def bayes(self, split: str, observed: np.ndarray, context: bool = True) -> np.ndarray:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics whose best possible value is known: of the task, and ``f1_NAME`` of each yes-or-no question."""
+        task = self.role.task
+        return METRICS[task.kind] + tuple(f"f1_{name}" for name in task.names if task.kind == "binaries")
+
+    def bayes(self, split: str, observed: np.ndarray, context: bool = True,
+              frames: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """The exact posterior of each utterance's state, given all that is observed in its dialogue.
 
         observed: (n_split, M) bool, modalities in the bundle's order, rows as ``bundle.rows(split)``.
         context: use the speaker's other utterances too, by forward-backward; else the utterance alone.
+        frames: modality to (n_split, t) bool, True where a frame is observed, as in a mask; all of them if left out.
         Returns (n_split, K) float64.
 
         Raises:
-            InputError: unknown split, or a mask of another shape.
+            InputError: unknown split, a mask of another shape, or frames of a twin that has none.
         """
         rows, role = self.bundle.rows(split), self.role
         mask = np.asarray(observed, dtype=bool)
-        if mask.shape != (len(rows), len(MODALITIES)):
-            raise InputError(f"mask for {self.bundle.name}, {split}", f"shape {mask.shape}",
-                             f"({len(rows)}, {len(MODALITIES)})", "Draw the mask for this split of this bundle.")
-        latents = np.stack([self.latents[m][rows] for m in MODALITIES], axis=1)
-        log_like = posterior.log_likelihood(latents, mask, role.means, role.covariance)
+        self._check_shape(split, mask, (len(rows), len(MODALITIES)))
+        latents = np.stack([self.latents[m][rows] for m in MODALITIES], axis=-2)
+        if latents.ndim == 4:
+            seen = mask[:, None] & self._frames_seen(split, frames or {})
+            log_like = posterior.frame_log_likelihood(latents, seen, role.means, role.covariance)
+        elif frames:
+            raise InputError(f"frames for {self.bundle.name}", ", ".join(frames), "none: this twin has no frames",
+                             "Leave them out, or take a twin with frames: " + ", ".join(FRAME_ROLES) + ".")
+        else:
+            log_like = posterior.log_likelihood(latents, mask, role.means, role.covariance)
         if context:
             chain = self.bundle.dialogue[rows] * role.speakers + self.bundle.speaker[rows]
         else:
             chain = np.arange(len(rows))
         return posterior.smooth(log_like, chain, self.bundle.position[rows], np.asarray(role.prior), role.transition)
 
-    def decisions(self, split: str, observed: np.ndarray, metric: str, context: bool = True) -> np.ndarray:
+    def decisions(self, split: str, observed: np.ndarray, metric: str, context: bool = True,
+                  frames: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """The best prediction of each utterance for a metric of ``mmlib.metrics``, (n_split,).
 
         Class tasks: a class index. Score tasks: the median for ``mae``, the likeliest level for ``acc7``, and
-        -1 or 1 for ``accuracy`` and ``weighted_f1`` (negative or positive; zero labels do not count).
-        ``weighted_f1`` is an approximation: see ``posterior.decide``.
+        -1 or 1 for ``accuracy`` and ``weighted_f1`` (negative or positive; zero labels do not count). Yes-or-no
+        questions: 0 or 1, (n_split, K), or (n_split,) for the ``f1_NAME`` of one.
+        ``weighted_f1`` and ``f1_NAME`` are approximations: see ``posterior.decide``.
 
         Raises:
-            InputError: a metric that the task does not have.
+            InputError: a metric that the task does not have, and what ``bayes`` raises.
         """
-        return self._decide(self.bayes(split, observed, context), metric)
+        return self._decide(self.bayes(split, observed, context, frames), metric)
 
-    def best(self, split: str, observed: np.ndarray, metric: str, context: bool = True) -> tuple[float, float]:
+    def best(self, split: str, observed: np.ndarray, metric: str, context: bool = True,
+             frames: Mapping[str, np.ndarray] | None = None) -> tuple[float, float]:
         """What the best decisions reach: (expected under the model, realised on this split's labels).
 
         In percent; the mean absolute error in score units.
         """
-        mass, rows = self.bayes(split, observed, context), self.bundle.rows(split)
+        mass, rows = self.bayes(split, observed, context, frames), self.bundle.rows(split)
         decision, levels = self._decide(mass, metric), self.role.levels
         if metric == "mae":
             return (posterior.expected_absolute_error(mass, decision, *self.role.score_bounds),
@@ -246,22 +141,53 @@ class Twin:
         truth = np.eye(len(levels))[self.states[rows]]
         if metric == "acc7":
             metric, decision = "accuracy", np.searchsorted(levels, decision)
-        elif self.role.task.kind == "score":
-            mass, truth = posterior.signs(mass, levels), posterior.signs(truth, levels)
-            decision = (decision > 0).astype(int)
+        else:
+            mass, truth = self._answers(mass, metric), self._answers(truth, metric)
+            decision = (decision > 0).astype(int).ravel() if self.role.task.kind != "classes" else decision
+        metric = "weighted_f1" if metric.startswith("f1_") else metric
         return posterior.class_score(mass, decision, metric), posterior.class_score(truth, decision, metric)
 
     def _decide(self, mass: np.ndarray, metric: str) -> np.ndarray:
         role, prior = self.role, np.asarray(self.role.prior)
-        if metric not in METRICS[role.task.kind]:
-            raise unknown_name(f"metric of {self.bundle.name}", metric, METRICS[role.task.kind])
+        if metric not in self.metrics:
+            raise unknown_name(f"metric of {self.bundle.name}", metric, self.metrics)
         if metric == "mae":
             return posterior.median_score(mass, *role.score_bounds)
         if metric == "acc7":
             return np.asarray(role.levels[mass.argmax(axis=1)])
-        if role.task.kind == "classes":
-            return posterior.decide(mass, prior, metric)
-        return 2 * posterior.decide(posterior.signs(mass, role.levels), posterior.signs(prior, role.levels), metric) - 1
+        shares = self._answers(prior[None], metric).mean(axis=0)
+        single = metric.startswith("f1_")
+        decision = posterior.decide(self._answers(mass, metric), shares, "weighted_f1" if single else metric)
+        if role.task.kind == "score":
+            return 2 * decision - 1
+        return decision if single or role.task.kind == "classes" else decision.reshape(mass.shape)
+
+    def _answers(self, mass: np.ndarray, metric: str) -> np.ndarray:
+        """(n, K) to what a metric counts: classes as they are; signs (n, 2); no and yes, (n K, 2) or of one name."""
+        task = self.role.task
+        if task.kind != "binaries":
+            return posterior.signs(mass, self.role.levels) if task.kind == "score" else mass
+        pairs = np.stack([1 - mass, mass], axis=-1)
+        one = metric.removeprefix("f1_")
+        return pairs[:, task.names.index(one)] if one in task.names else pairs.reshape(-1, 2)
+
+    def _frames_seen(self, split: str, frames: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(n_split, t, M): the frames that exist and are not dropped."""
+        rows, seen = self.bundle.rows(split), []
+        for modality in (*MODALITIES, *frames):
+            if modality not in MODALITIES:
+                raise unknown_name(f"frames for {self.bundle.name}, modality", modality, MODALITIES)
+        for modality in MODALITIES:
+            steps = self.bundle.features[modality].shape[1]
+            kept = np.asarray(frames.get(modality, np.ones((len(rows), steps))), dtype=bool)
+            self._check_shape(split, kept, (len(rows), steps))
+            seen.append(kept & (np.arange(steps) < self.bundle.lengths[modality][rows, None]))
+        return np.stack(seen, axis=-1)
+
+    def _check_shape(self, split: str, mask: np.ndarray, shape: tuple[int, ...]) -> None:
+        if mask.shape != shape:
+            raise InputError(f"mask for {self.bundle.name}, {split}", f"shape {mask.shape}", str(shape),
+                             "Draw the mask for this split of this bundle.")
 
 
 def best_possible(twin: Twin, split: str = "test", metrics: tuple[str, ...] | None = None) -> pd.DataFrame:
@@ -275,7 +201,7 @@ def best_possible(twin: Twin, split: str = "test", metrics: tuple[str, ...] | No
     found = []
     for kept in (k for count in (1, 2, 3) for k in itertools.combinations(MODALITIES, count)):
         observed = np.tile([m in kept for m in MODALITIES], (len(twin.bundle.rows(split)), 1))
-        for metric in metrics or METRICS[twin.role.task.kind]:
+        for metric in metrics or twin.metrics:
             expected, realised = twin.best(split, observed, metric)
             found.append({"subset": "".join(letters[m] for m in kept), "metric": metric, "expected": expected,
                           "realised": realised, "exact": metric in EXACT})
@@ -283,30 +209,36 @@ def best_possible(twin: Twin, split: str = "test", metrics: tuple[str, ...] | No
 
 
 def make_twin(role: str, size: str = "quick", seed: int = 0) -> Twin:
-    """Draw a twin. The same role, size and seed give the same bytes.
+    """Draw a twin of ``ROLES`` or ``FRAME_ROLES``. The same role, size and seed give the same bytes.
 
     Raises:
         InputError: unknown role or size.
     """
-    if role not in ROLES:
-        raise unknown_name("twin role", role, ROLES)
-    law = ROLES[role]
+    known = {**ROLES, **FRAME_ROLES}
+    if role not in known:
+        raise unknown_name("twin role", role, known)
+    law = known[role]
     if size not in law.shapes:
         raise unknown_name("twin size", size, law.shapes)
     shape = law.shapes[size]
+    law = law.by_frames(shape)
     name = int.from_bytes(hashlib.sha256(f"{role}@{size}#{law.draw}".encode()).digest()[:8], "big")
-    generators = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, name]).spawn(4)]
+    generators = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, name]).spawn(5)]
     frame = _conversations(law, shape, generators[0])
     states = _states(law, frame, generators[1])
-    latents = _latents(law, states, generators[2])
+    latents = _latents(law, states, shape.frames, generators[2])
+    lengths = generators[4].integers(shape.shortest, shape.frames + 1, len(states)) if shape.frames else None
     lifts, features = {}, {}
     for index, modality in enumerate(MODALITIES):
         lifts[modality], features[modality] = _features(latents[modality], shape.dims[index], generators[2])
+        if lengths is not None:
+            features[modality][np.arange(shape.frames) >= lengths[:, None]] = 0
     bundle = make_bundle(
         f"twin-{role}-{size}", law.task, features, _labels(law, states, generators[3]), frame["split"].to_numpy(),
         [f"d{d:04d}_u{p:03d}" for d, p in zip(frame["dialogue"], frame["position"], strict=True)],
         dialogue=frame["dialogue"].tolist(), position=frame["position"].tolist(), speaker=frame["speaker"].tolist(),
         fold=frame["session"].tolist() if law.sessions else None,
+        lengths=dict.fromkeys(MODALITIES, lengths) if lengths is not None else None,
         source=f"Synthetic: drawn by mmlib from a known law (role {role}, size {size}, seed {seed}). "
                "A twin shaped like the data set, not the data set.",
         licence="as this repository", notes={"twin": role, "size": size, "seed": seed},
@@ -361,9 +293,9 @@ def _states(law: Role, frame: pd.DataFrame, generator: np.random.Generator) -> n
             return states
 
 
-def _latents(law: Role, states: np.ndarray, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    means = law.means
-    common = generator.standard_normal((len(states), means.shape[2]))
+def _latents(law: Role, states: np.ndarray, frames: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    means = law.means[:, :, None] if frames else law.means
+    common = generator.standard_normal((len(states), *([frames] if frames else []), means.shape[-1]))
     result = {}
     for index, (modality, share) in enumerate(zip(MODALITIES, law.share, strict=True)):
         own = generator.standard_normal(common.shape)
@@ -373,17 +305,17 @@ def _latents(law: Role, states: np.ndarray, generator: np.random.Generator) -> d
 
 def _features(latent: np.ndarray, dims: int, generator: np.random.Generator) -> tuple[Lift, np.ndarray]:
     """A lift onto half of the coordinates, at random places, and standard normal noise on the others."""
-    n, k = latent.shape
+    *places, k = latent.shape
     columns = np.sort(generator.permutation(dims)[: max(k, dims // 2)])
     rotation = np.linalg.qr(generator.standard_normal((len(columns), k)))[0]
     lift = Lift(rotation * np.sqrt(len(columns) / k), generator.standard_normal(len(columns)) / 2, columns)
-    features = generator.standard_normal((n, dims), dtype=np.float32)
-    features[:, columns] = lift(latent)
+    features = generator.standard_normal((*places, dims), dtype=np.float32)
+    features[..., columns] = lift(latent)
     return lift, features
 
 
 def _labels(law: Role, states: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    if law.task.kind == "classes":
-        return states
+    if law.task.kind != "score":
+        return states if law.task.kind == "classes" else np.eye(len(law.prior), dtype=np.int64)[states]
     low, high = law.score_bounds
     return np.asarray(low[states] + generator.random(len(states)) * (high - low)[states])

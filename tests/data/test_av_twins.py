@@ -20,7 +20,7 @@ from mmlib.data.av_twins import AV_ROLES, AVTwin, make_av_twin
 from mmlib.data.bundle import SPLITS
 from mmlib.data.catalog import is_av_twin, open_av_twin, open_bundle, open_twin
 from mmlib.data.readers.crema_d_votes import CLASSES
-from mmlib.data.twins import SIZES
+from mmlib.data.twin_laws import SIZES
 from mmlib.errors import InputError
 
 ROLES = tuple(AV_ROLES)

@@ -21,7 +21,7 @@ from mmlib.data.bundle import Bundle, load_bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.data.readers import READERS, read_bundle
 from mmlib.data.readers.common import hold_out, hold_out_by_class
-from mmlib.data.twins import ROLES
+from mmlib.data.twin_laws import FRAME_ROLES, ROLES
 
 Cli = Callable[[Sequence[str]], int]
 
@@ -300,7 +300,7 @@ def test_import_writes_under_the_bundles_folder_by_default(
     listed = capsys.readouterr().out
     assert all(word in listed for word in ("  mine", "  twin-mosi-tiny", *READERS))
     assert [line.partition("@")[0] for line in listed.splitlines() if line.startswith("  twin:")] == [
-        f"  twin:{role}" for role in (*ROLES, *AV_ROLES)]
+        f"  twin:{role}" for role in (*ROLES, *FRAME_ROLES, *AV_ROLES)]
     assert cli(["data", "check", "mine"]) in (0, 1)
 
 

@@ -19,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 from mmlib import metrics
 from mmlib.data.bundle import SPLITS, check_bundle
-from mmlib.data.twins import METRICS, MODALITIES, ROLES, SIZES, Twin, best_possible, make_twin
+from mmlib.data.twin_laws import SIZES
+from mmlib.data.twins import METRICS, MODALITIES, ROLES, Twin, best_possible, make_twin
 from mmlib.errors import InputError
 
 SUBSETS = [s for count in (1, 2, 3) for s in itertools.combinations(MODALITIES, count)]

@@ -7,6 +7,7 @@ import math
 import re
 from fractions import Fraction
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -415,6 +416,293 @@ def test_mculora_leads_in_every_cell_and_its_row_is_the_same_in_both_tables() ->
         assert set(copied["row"]) == {"MCULoRA"} and set(same) == {("mosei", m) for m in MCULORA_PAIRS["mosei"]}
 
 
+EBMC_PAIRS = {f"{name}{zero}" for name in ("accuracy", "weighted_f1") for zero in ("_with_zero", "")}
+EBMC_SCORES = EBMC_PAIRS | {"acc7", "pearson", "mae"}
+EBMC_EMOTIONS = ("f1_happy", "f1_sad", "f1_angry", "f1_neutral")
+EBMC_CONDITIONS = ("audio", "text", "vision", "audio+vision", "audio+text", "text+vision")
+EBMC_ROWS = {
+    "table1": {"MuLT", "Self-MM", "ConKI", "ConFEDE", "CLGSI", "MFON", "EUAR", "GLoMo", "DEVA", "Semi-IIN", "EBMC"},
+    "table2": {"Self-MM", "MCTN", "TransM", "SMIL", "GCNet", "UMDF", "CorrKD", "DMD", "EBMC"},
+    "table3": {"Self-MM", "CubeMLP", "MCTN", "TransM", "GCNet", "DMD", "CorrKD", "EUAR", "EBMC"},
+    "table4": {"EBMC", "w/o MSD", "w/o CCE", "w/o EMC", "w/o IMTD"},
+    "table5": {"MISA", "Self-MM", "MMIM", "CENET", "TETFN", "TFR-Net", "ALMT", "LNLN", "EBMC"},
+    "table6": {"Self-MM", "GLoMo", "EUAR", "EBMC online", "EBMC offline"},
+    "table7": {"EBMC", "w/o ||z_m||_2^2", "w/o l_m", "w/o u_m"},
+}
+EBMC_RANGES = {"pearson": (0.4, 0.9), "mae": (0.45, 1.25), "acc7": (29, 58), "hours": (1, 4), "minutes": (5, 5),
+               "parameters": (6e6, 13e7)}
+
+# Columns whose best value is another's: table, data set, setting, metric; then who has it, and whether EBMC's is bold.
+EBMC_NOT_BEST = {
+    ("table1", "mosi", "", "mae"): ("Semi-IIN", False),
+    ("table1", "mosei", "", "mae"): ("Semi-IIN", False),
+    ("table3", "mosei", "text", "weighted_f1"): ("EUAR", True),  # ledger C21
+    ("table5", "mosei", "average", "acc7"): ("CENET", True),  # ledger C20
+    ("table5", "mosei", "average", "mae"): ("ALMT", False),  # ledger C20
+}
+
+# Test clips of negative, zero and positive score. MOSEI's follow from 4659 (balm, table 5), 3634 and 62.85 (table 10).
+EBMC_CLIPS = {"mosi": (379, 30, 277), "mosei": (1350, 1025, 2284)}
+
+
+def ebmc(table: str) -> dict[tuple[str, str, str], pd.Series]:
+    """The columns of a table of the EBMC paper: by data set, setting and metric the values by method."""
+    columns = {}
+    for names, group in published("ebmc", table).groupby(["dataset", "setting", "metric"], sort=False):
+        dataset, setting, metric = (str(name) for name in names)
+        columns[dataset, setting, metric] = group.set_index("row")["value"]
+    return columns
+
+
+def ebmc_notes(table: str, text: str) -> set[tuple[str, ...]]:
+    """Data set, setting, method and metric of the cells whose note has a text."""
+    frame = published("ebmc", table)
+    found = frame[frame["note"].str.contains(text, regex=False)]
+    return {tuple(line) for line in found[["dataset", "setting", "row", "metric"]].to_numpy()}
+
+
+@pytest.mark.parametrize(("table", "datasets", "settings", "metrics", "count"), [
+    ("table1", {"mosi", "mosei"}, {""}, EBMC_SCORES, 154),
+    ("table2", {"iemocap"}, {""}, {*EBMC_EMOTIONS, "f1_mean"}, 45),
+    ("table3", {"mosei"}, {*EBMC_CONDITIONS, "average"}, {"weighted_f1"}, 63),
+    ("table4", {"mosi", "mosei"}, {""}, EBMC_PAIRS, 40),
+    ("table5", {"mosi", "mosei"}, {"average"}, EBMC_SCORES, 126),
+    ("table7", {"mosei"}, {""}, {"weighted_f1_with_zero", "weighted_f1", "acc7", "mae"}, 16),
+])
+def test_ebmc_tables_are_full_grids(
+    table: str, datasets: set[str], settings: set[str], metrics: set[str], count: int
+) -> None:
+    grid = set(itertools.product(datasets, settings, EBMC_ROWS[table], metrics))
+    found = [tuple(line) for line in published("ebmc", table)[["dataset", "setting", "row", "metric"]].to_numpy()]
+    assert set(found) == grid and len(found) == len(grid) == count
+
+
+@pytest.mark.parametrize("table", tables("ebmc"))
+def test_ebmc_columns_names_and_ranges(table: str) -> None:
+    frame = published("ebmc", table)
+    assert tuple(frame.columns) == COLUMNS and set(frame["table"]) == {table} and set(frame["row"]) == EBMC_ROWS[table]
+    assert frame["sd"].isna().all() and (frame["condition"] == "").all()
+    assert all(text.isascii() for column in ("row", "condition", "metric", "note") for text in frame[column])
+    for metric, values in frame.groupby("metric")["value"]:
+        assert values.between(*EBMC_RANGES.get(str(metric), (30, 93))).all(), metric
+    assert (frame["note"].str.contains("printed SelfMM", regex=False)
+            == (frame["row"].eq("Self-MM") & (table in ("table1", "table6")))).all()
+
+
+def test_ebmc_row_of_its_own_is_the_same_in_each_table() -> None:
+    whole = ebmc("table1")
+    for table in ("table4", "table7"):
+        assert all(values["EBMC"] == whole[key]["EBMC"] for key, values in ebmc(table).items())
+
+
+def test_ebmc_averages_of_table_2_are_means_over_the_emotions() -> None:
+    columns = {metric: values for (_, _, metric), values in ebmc("table2").items()}
+    mean = pd.DataFrame({e: columns[e] for e in EBMC_EMOTIONS}).mean(axis=1)
+    assert (columns["f1_mean"] - mean).abs().le(HALF_UNIT).all()
+
+
+def test_ebmc_averages_of_table_3_are_means_of_6_but_for_euar() -> None:
+    columns = {setting: values for (_, setting, _), values in ebmc("table3").items()}
+    mean = pd.DataFrame({c: columns[c] for c in EBMC_CONDITIONS}).mean(axis=1)
+    assert [row for row in mean.index if abs(columns["average"][row] - mean[row]) > HALF_UNIT] == ["EUAR"]
+    assert (columns["average"]["EUAR"], mean["EUAR"]) == (74.50, pytest.approx(74.60))
+    assert ebmc_notes("table3", "neither: mean of 6 is 74.60") == {("mosei", "average", "EUAR", "weighted_f1")}
+    averages = {("mosei", "average", row, "weighted_f1") for row in EBMC_ROWS["table3"]}
+    assert ebmc_notes("table3", "mean of 6") == averages
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "table3", "table4", "table5", "table7"])
+def test_ebmc_is_best_in_each_column_but_five_of_which_two_are_bold_all_the_same(table: str) -> None:
+    best = {(table, *key): values.sort_values(ascending=key[2] == "mae").index[0]
+            for key, values in ebmc(table).items()}
+    assert {key: row for key, row in best.items() if row != "EBMC"} == {
+        key: row for key, (row, _) in EBMC_NOT_BEST.items() if key[0] == table}
+    bold = {(d, s, "EBMC", m) for (t, d, s, m), (_, marked) in EBMC_NOT_BEST.items() if t == table and marked}
+    assert ebmc_notes(table, "in bold though below") == bold
+
+
+@pytest.mark.parametrize(("table", "key", "row"), [
+    ("table1", ("mosi", "", "mae"), "ConKI"), ("table1", ("mosi", "", "pearson"), "Semi-IIN"),
+    ("table1", ("mosei", "", "pearson"), "Semi-IIN"), ("table1", ("mosei", "", "acc7"), "Semi-IIN"),
+    ("table3", ("mosei", "audio", "weighted_f1"), "GCNet"), ("table3", ("mosei", "vision", "weighted_f1"), "EUAR"),
+    ("table3", ("mosei", "audio+vision", "weighted_f1"), "CorrKD"),
+    ("table3", ("mosei", "audio+text", "weighted_f1"), "EUAR"),
+])
+def test_ebmc_underlined_values_are_second(table: str, key: tuple[str, str, str], row: str) -> None:
+    assert ebmc(table)[key].sort_values(ascending=key[2] == "mae").index[1] == row
+
+
+def test_ebmc_gains_that_the_text_states_are_differences_of_its_tables_but_for_three() -> None:
+    stated = [  # table, data set, setting, metric, the other row, the gain as stated, and as it is where that differs
+        ("table1", "mosi", "", "acc7", "Semi-IIN", 1.89, 3.84), ("table1", "mosei", "", "acc7", "Semi-IIN", 1.1, 1.43),
+        ("table1", "mosi", "", "weighted_f1", "GLoMo", 1.19, None),
+        ("table1", "mosei", "", "weighted_f1", "GLoMo", 1.67, None),
+        ("table2", "iemocap", "", "f1_mean", "DMD", 1.27, None),
+        ("table4", "mosi", "", "weighted_f1", "w/o MSD", 1.63, None),
+        ("table4", "mosei", "", "weighted_f1", "w/o MSD", 1.76, None),
+        ("table4", "mosi", "", "weighted_f1", "w/o CCE", 0.89, None),
+        ("table4", "mosei", "", "weighted_f1", "w/o CCE", 1.18, None),
+        ("table4", "mosi", "", "weighted_f1", "w/o EMC", 2.43, 2.47),
+        ("table4", "mosei", "", "weighted_f1", "w/o EMC", 2.87, None),
+        ("table4", "mosi", "", "weighted_f1", "w/o IMTD", 1.02, None),
+        ("table4", "mosei", "", "weighted_f1", "w/o IMTD", 0.98, None),
+        ("table5", "mosi", "average", "weighted_f1", "LNLN", 1.52, None),
+        ("table5", "mosi", "average", "acc7", "LNLN", 0.39, None),
+        ("table5", "mosei", "average", "pearson", "LNLN", 0.058, None),
+    ]
+    for table, dataset, setting, metric, row, gain, real in stated:
+        values = ebmc(table)[dataset, setting, metric]
+        assert values["EBMC"] - values[row] == pytest.approx(real or gain), (table, dataset, metric, row)
+        noted = ebmc_notes(table, f"it is {real}") if real else set()
+        assert noted == ({(dataset, setting, "EBMC" if table == "table1" else row, metric)} if real else set())
+    emc = ebmc("table4")["mosi", "", "accuracy"]
+    assert emc["EBMC"] - emc["w/o EMC"] == pytest.approx(2.43)  # ledger C17
+    conki = ebmc("table1")["mosi", "", "acc7"]
+    assert conki["EBMC"] - conki.drop("EBMC").max() == pytest.approx(1.91) and conki.drop("EBMC").idxmax() == "ConKI"
+
+
+def test_ebmc_gains_most_in_angry_and_least_in_happy_and_neutral_against_the_text_of_section_4_1() -> None:
+    columns = {metric: values for (_, _, metric), values in ebmc("table2").items() if metric in EBMC_EMOTIONS}
+    assert {metric: round(values["EBMC"] - values.drop("EBMC").max(), 2) for metric, values in columns.items()} == {
+        "f1_happy": 0.9, "f1_sad": 1.1, "f1_angry": 1.7, "f1_neutral": 0.9}
+    assert {metric: values.drop("EBMC").idxmax() for metric, values in columns.items()} == {
+        "f1_happy": "DMD", "f1_sad": "DMD", "f1_angry": "DMD", "f1_neutral": "Self-MM"}
+    assert ebmc_notes("table2", "calls the gain pronounced: 0.90") == {("iemocap", "", "EBMC", "f1_happy")}
+
+
+@pytest.mark.parametrize(("table", "worst"), [("table4", "w/o EMC"), ("table7", "w/o l_m")])
+def test_ebmc_without_any_part_is_worse_in_each_cell_and_worst_without_one(table: str, worst: str) -> None:
+    for (_, _, metric), values in ebmc(table).items():
+        order = values.sort_values(ascending=metric == "mae").index
+        assert (order[0], order[-1]) == ("EBMC", worst)
+
+
+def test_ebmc_more_modalities_are_better_in_table_3_but_for_three_cells_of_two_baselines() -> None:
+    columns = {setting: values for (_, setting, _), values in ebmc("table3").items()}
+    worse = {(row, pair, one) for pair in EBMC_CONDITIONS[3:] for one in pair.split("+")
+             for row in EBMC_ROWS["table3"] if columns[pair][row] <= columns[one][row]}
+    assert worse == {("TransM", "audio+vision", "audio"), ("EUAR", "audio+vision", "vision"),
+                     ("EUAR", "audio+text", "text")}
+
+
+def test_ebmc_row_of_euar_in_table_3_is_its_f1_without_zero_in_mculora_to_one_decimal_but_for_one_cell() -> None:
+    euar = {setting: values["EUAR"] for (_, setting, _), values in ebmc("table3").items()}
+    other = mculora("table1").query("dataset == 'mosei' and row == 'EUAR' and metric == 'weighted_f1'").iloc[0]
+    same = [c for c in EBMC_CONDITIONS if euar[c] == round(other[c], 1)]
+    assert set(EBMC_CONDITIONS) - set(same) == {"audio+vision"}
+    assert euar["audio+vision"] == euar["vision"] == 65.30 and other["audio+vision"] == 65.42
+    assert ebmc_notes("table3", "F1 without zero in mculora") == {("mosei", c, "EUAR", "weighted_f1") for c in same}
+    assert ebmc_notes("table3", "prints 65.42") == {("mosei", "audio+vision", "EUAR", "weighted_f1")}
+    known = ebmc_notes("table3", "with or without zero is not said")
+    assert {row for _, _, row, _ in known} == EBMC_ROWS["table3"] - {"EUAR"} and len(known) == 8 * 7
+
+
+def test_ebmc_row_of_tetfn_in_table_5_is_the_same_on_both_data_sets_but_for_the_correlation() -> None:
+    """Ledger C18, which calls it identical."""
+    tetfn = {key: values["TETFN"] for key, values in ebmc("table5").items()}
+    pairs = {metric: tuple(tetfn[d, "average", metric] for d in ("mosi", "mosei")) for metric in EBMC_SCORES}
+    assert {metric: pair for metric, pair in pairs.items() if pair[0] != pair[1]} == {"pearson": (0.507, 0.508)}
+    assert len(ebmc_notes("table5", "ledger C18")) == 7
+
+
+def test_ebmc_numbers_of_table_5_are_better_on_mosei_for_nearly_all_but_in_correlation() -> None:
+    """Section C.3 says so of nearly all models, of the curves whose means these are."""
+    columns, rows = ebmc("table5"), EBMC_ROWS["table5"] - {"TETFN"}
+    not_higher = {metric: {row for row in rows if columns["mosei", "average", metric][row]
+                           <= columns["mosi", "average", metric][row]} for metric in EBMC_SCORES}
+    assert not_higher == {
+        "accuracy": {"MISA"}, "accuracy_with_zero": set(), "acc7": set(), "weighted_f1": {"MISA"},
+        "weighted_f1_with_zero": {"MISA"}, "pearson": {"MISA", "Self-MM", "MMIM", "ALMT"}, "mae": rows}
+
+
+def most_weighted_f1(accuracy: np.ndarray, negative: int, positive: int) -> np.ndarray:
+    """The largest weighted F1 of two classes at each accuracy, over the ways to share the errors between them."""
+    n = negative + positive
+    errors = n * (1 - accuracy / 100)
+    missed = np.linspace(np.maximum(0, errors - negative), np.minimum(errors, positive), 4001)
+    raised = errors - missed
+    of_positive = 2 * positive * (positive - missed) / (2 * positive - missed + raised)
+    of_negative = 2 * negative * (negative - raised) / (2 * negative - raised + missed)
+    return 100 * (of_positive + of_negative).max(axis=0) / n
+
+
+def ebmc_clips(dataset: str, metric: str) -> tuple[int, int]:
+    """Test clips of the two classes: without zero, or with zero as not negative."""
+    negative, zero, positive = EBMC_CLIPS[dataset]
+    return negative, positive + zero * metric.endswith("_with_zero")
+
+
+def bounds_means(accuracy: float, negative: int, positive: int) -> bool:
+    """Whether the largest F1 bounds means of runs too: its tangent at their mean accuracy lies nowhere below it."""
+    grid = np.append(accuracy, np.arange(40.0, 100.1, 0.25))
+    most, step = most_weighted_f1(grid, negative, positive), 0.05
+    below, above = most_weighted_f1(accuracy + np.array([-step, step]), negative, positive)
+    return bool((most <= most[0] + (above - below) / (2 * step) * (grid - accuracy) + HALF_UNIT).all())
+
+
+@pytest.mark.parametrize(("table", "rows", "count"), [
+    ("table1", {("mosi", "Self-MM"), ("mosi", "EUAR"), ("mosi", "DEVA")}, 4), ("table4", set(), 0),
+    ("table5", {(d, row) for d in ("mosi", "mosei") for row in ("ALMT", "LNLN", "EBMC")}, 9),
+])
+def test_ebmc_f1_scores_are_possible_beside_their_accuracies_but_for_those_noted(
+    table: str, rows: set[tuple[str, str]], count: int
+) -> None:
+    columns, impossible = ebmc(table), set()
+    for dataset, setting, metric in columns:
+        if not metric.startswith("weighted_f1"):
+            continue
+        f1 = columns[dataset, setting, metric]
+        accuracy = columns[dataset, setting, metric.replace("weighted_f1", "accuracy")]
+        clips = ebmc_clips(dataset, metric)
+        most = dict(zip(accuracy.index, most_weighted_f1(accuracy.to_numpy(), *clips), strict=True))
+        for row in f1.index:
+            if f1[row] > most[row] + 4 * HALF_UNIT:  # each run may have been rounded before the mean
+                assert bounds_means(accuracy[row], *clips)
+                assert (dataset, setting, row, metric) in ebmc_notes(table, f"allows {most[row]:.2f} at most")
+                impossible.add((dataset, setting, row, metric))
+    assert impossible == ebmc_notes(table, "the printed accuracy allows")
+    assert {(dataset, row) for dataset, _, row, _ in impossible} == rows and len(impossible) == count
+
+
+def test_ebmc_test_clips_agree_with_the_other_papers_counts() -> None:
+    negative, zero, positive = EBMC_CLIPS["mosei"]
+    assert negative + positive == N_TEST["mosei"]
+    assert negative + zero + positive == cell("table5", "mosei", "test", "utterances", "count")
+    share = cell("table10", "mosei", "0.5/0.7/0.3", "MMGCN", condition="A")  # all called positive, so its F1 is too
+    f1 = cell("table10", "mosei", "0.5/0.7/0.3", "MMGCN", "weighted_f1", condition="A")
+    assert share == pytest.approx(100 * positive / N_TEST["mosei"], abs=HALF_UNIT)
+    assert f1 == pytest.approx(2 * share**2 / (100 + share), abs=2 * HALF_UNIT)
+
+
+def test_ebmc_accuracies_on_mosi_are_of_no_single_run_and_four_are_no_mean_of_five() -> None:
+    """Section 4 says five runs, the released scripts have one (E6); each run may have been rounded before the mean."""
+    frame = published("ebmc", "table4").query("dataset == 'mosi' and metric.str.startswith('accuracy')")
+    sizes = frame["metric"].map({"accuracy": 379 + 277, "accuracy_with_zero": 686})
+    assert len(frame) == 10
+    assert not any(is_one_run(v, n) for v, n in zip(frame["value"], sizes, strict=True))
+    nearest = (frame["value"] * 5 * sizes / 100).round() * 100 / (5 * sizes)
+    none = frame[(frame["value"] - nearest).abs() > 2 * HALF_UNIT]
+    assert {tuple(line) for line in none[["dataset", "setting", "row", "metric"]].to_numpy()} == ebmc_notes(
+        "table4", "no mean of five runs") == {
+        ("mosi", "", "w/o MSD", "accuracy"), ("mosi", "", "w/o EMC", "accuracy_with_zero"),
+        ("mosi", "", "w/o EMC", "accuracy"), ("mosi", "", "w/o IMTD", "accuracy_with_zero")}
+
+
+def test_ebmc_parameters_online_are_less_than_those_offline_and_bert_base_together() -> None:
+    """Section A.4: offline is online without the text encoder, BERT base."""
+    width, layers, inner, words, positions, kinds = 768, 12, 3072, 30522, 512, 2
+    dense = width * width + width
+    layer = 4 * dense + (width * inner + inner) + (inner * width + width) + 4 * width
+    bert = (words + positions + kinds) * width + 2 * width + layers * layer + dense
+    parameters = published("ebmc", "table6").query("metric == 'parameters'").set_index("row")["value"]
+    assert bert == 109_482_240
+    assert parameters["EBMC online"] < parameters["EBMC offline"] + bert == 115_866_640
+    assert ebmc_notes("table6", "115866640") == {("mosi", "", "EBMC online", "parameters")}
+    times = published("ebmc", "table6").query("metric != 'parameters'").set_index("row")
+    assert dict(times["metric"]) == {row: "minutes" if row == "EBMC offline" else "hours" for row in times.index}
+    assert len(times) == len(parameters) == 5 and times["note"].str.contains("300 epochs", regex=False).all()
+
+
 def test_letters_of_a_subset_become_canonical_names() -> None:
     assert [modalities(s) for s in ("L", "AV", "ALV")] == [
         ("text",), ("audio", "vision"), ("audio", "text", "vision")]
@@ -423,7 +711,7 @@ def test_letters_of_a_subset_become_canonical_names() -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest_known_one() -> None:
-    assert papers() == ["balm", "gmm_loss", "mculora"]
+    assert papers() == ["balm", "ebmc", "gmm_loss", "mculora"]
     with pytest.raises(InputError, match="'balm'"):
         published("blam", "table1")
     with pytest.raises(InputError, match="'table1"):

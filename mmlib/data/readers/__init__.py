@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmlib.data.bundle import Bundle
-from mmlib.data.readers import ave, bclstm_mosi, crema_d, crema_d_votes, erc_pickle, folder, gcnet, mmmo
+from mmlib.data.readers import (
+    ave,
+    bclstm_mosi,
+    crema_d,
+    crema_d_votes,
+    erc_pickle,
+    folder,
+    gcnet,
+    mmmo,
+    mmsa,
+    mult_iemocap,
+)
 from mmlib.errors import InputError, unknown_name
 
 CLIPS = {
@@ -58,6 +69,13 @@ READERS: dict[str, Reader] = {
          "event": "cut (to the annotated seconds, the default) or whole",
          "repeats": "a video named twice: first (one row of it, test before valid before train, the default) or keep",
          **CLIPS}),
+    "mmsa": Reader(
+        mmsa.read, "MMSA's frames of CMU-MOSI and CMU-MOSEI", "aligned_50.pkl, or unaligned_50.pkl",
+        {"task": "mosi (default) or mosei",
+         "lengths": "file (those that the file states, the default) or zeros (frames that are zero are padding)"}),
+    "mult-iemocap": Reader(
+        mult_iemocap.read, "MulT's frames of IEMOCAP, four emotions", "iemocap_data.pkl, or iemocap_data_noalign.pkl",
+        {"task": "binaries (four yes-or-no questions, the default) or classes (utterances of exactly one emotion)"}),
     "mmmo": Reader(mmmo.read, "MMMO product reviews, 20 word-aligned steps", "FOLDER"),
 }
 
