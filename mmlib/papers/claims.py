@@ -46,7 +46,8 @@ def table(found: Sequence[Claim], points: str, notes: Sequence[str], run_ids: tu
         line = {"no": number, "claim": claim.text, "where": claim.where, "data": claim.data, "backbone": claim.backbone,
                 "test (above 0 supports)": claim.test, "unit": claim.unit, "seeds": len(claim.values)}
         if len(claim.values) < 2:
-            lines.append(line | {"measured": "not built yet", "verdict": "not built yet", "detail": claim.detail})
+            lacking = "one seed only" if len(claim.values) else "not built yet"
+            lines.append(line | {"measured": lacking, "verdict": lacking, "detail": claim.detail})
             continue
         margin = stats.MARGIN if claim.unit == points else NO_MARGIN
         test = stats.paired(claim.values, np.zeros(len(claim.values)), margin, comparisons=family)

@@ -97,13 +97,13 @@ def for_reading(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
     columns = [tuple(str(part) for part in column) for column in frame.columns]
     for name in dict.fromkeys(column[1] for column in columns):
         lines = [{"setting": setting, **_cells_of(frame, setting, name)}
-                 for setting in dict.fromkeys(column[0] for column in columns)]
+                 for setting in dict.fromkeys(column[0] for column in columns if column[1] == name)]
         shown = pd.DataFrame(lines).fillna(NOTHING)
         if len(lines) < len(shown.columns) - 1 > ACROSS:
             shown = shown.set_index("setting").T.rename_axis("method").rename_axis(None, axis=1).reset_index()
         parts += [f"*{_cell(name)} (%)*", _markdown(shown)]
-    built = {method for name in dict.fromkeys(c[1] for c in columns) for s in dict.fromkeys(c[0] for c in columns)
-             for method in _cells_of(frame, s, name)}
+    built = {method for setting, name in dict.fromkeys(column[:2] for column in columns)
+             for method in _cells_of(frame, setting, name)}
     lacking = [str(method) for method in frame.index if method not in built]
     more = [f"{NOT_BUILT.capitalize()}: {', '.join(lacking)}."] if lacking else []
     parts.append("\n".join(f"- {_cell(note)}" for note in (*more, *notes)))

@@ -153,6 +153,15 @@ def test_markdown_has_equal_columns_in_every_line_and_escapes_bars() -> None:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1
 
 
+def test_the_reading_form_shows_a_metric_only_where_it_was_measured() -> None:
+    elsewhere = results({PLAIN: [50, 52], OURS: [51, 53]}, metric="macro_recall").assign(setting="other data")
+    numbers = tables.compare(pd.concat([results({PLAIN: [60, 62], OURS: [61, 64]}), elsewhere], ignore_index=True),
+                             None, collection="mosi", baselines={OURS: PLAIN})
+    first, second = tables.for_reading(tables.layout(numbers), "Caption").split("*macro recall (%)*")
+    assert SETTING in first and "other data" not in first and "62.50 ± 2.12 (2)" in first
+    assert "other data" in second and SETTING not in second and "52.00 ± 1.41 (2)" in second
+
+
 def test_latex_escapes_everything_and_balances() -> None:
     frame = pd.DataFrame({"a_b & c": ["50 % of {x}", "-1.5 ± 0.2", r"\input{x}", "[1]"], "m": ["τ", "$", "#", "~^"]})
     text = tables.to_latex(frame, "50 % & more_", "balm table_1")

@@ -44,9 +44,14 @@ def _by_seed(frame: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
             for row, group in frame.groupby("row", sort=False)}
 
 
-def _minus(values: Mapping[str, Mapping[str, pd.Series]], first: str, second: str, setting: str) -> np.ndarray:
+def _differences(values: Mapping[str, Mapping[str, pd.Series]], first: str, second: str, setting: str) -> pd.Series:
+    """By seed, of those that both have."""
     a, b = values.get(first, {}).get(setting), values.get(second, {}).get(setting)
-    return np.array([]) if a is None or b is None else (a - b).dropna().to_numpy()
+    return pd.Series(dtype=float) if a is None or b is None else (a - b).dropna()
+
+
+def _minus(values: Mapping[str, Mapping[str, pd.Series]], first: str, second: str, setting: str) -> np.ndarray:
+    return _differences(values, first, second, setting).to_numpy()
 
 
 def _results(context: Context, dataset: str) -> list[Claim]:
@@ -61,12 +66,10 @@ def _results(context: Context, dataset: str) -> list[Claim]:
     weak = [c for c in conditions if "text" not in c.split("+")]
     strong = [c for c in conditions[:-1] if c not in weak]
     if weak and strong:
-        gains = {c: _minus(values, full, runs.MOMKE.name, c) for c in (*weak, *strong)}
-        whole = all(len(g) == len(gains[weak[0]]) for g in gains.values())
+        gains = pd.DataFrame({c: _differences(values, full, runs.MOMKE.name, c) for c in (*weak, *strong)}).dropna()
         found.append(Claim("weak combinations gain most", "4.3", name, NETWORK,
                            "gain over MoMKE without text minus gain with text", POINTS,
-                           np.mean([gains[c] for c in weak], axis=0) - np.mean([gains[c] for c in strong], axis=0)
-                           if whole else np.array([])))
+                           (gains[weak].mean(axis=1) - gains[strong].mean(axis=1)).to_numpy()))
     for row, part in ((runs.WITHOUT_MCLA, "MCLA"), (runs.WITHOUT_DPFT, "DPFT")):
         found.append(Claim(f"{part} is needed", "4.4, Table 2", name, NETWORK, f"MCULoRA minus {row.name}", POINTS,
                            _minus(values, full, row.name, runs.MEAN_ALL)))
@@ -75,17 +78,16 @@ def _results(context: Context, dataset: str) -> list[Claim]:
                        _minus(values, runs.WITHOUT_MCLA.name, runs.WITHOUT_DPFT.name, runs.MEAN_ALL)))
     rough = {row.name: _roughness(curves(context, dataset, row)) for row in (runs.OURS, runs.MOMKE, runs.JOINT)}
     for other in (runs.MOMKE.name, runs.JOINT.name):
-        same = len(rough[full]) == len(rough[other])
         found.append(Claim("training progresses more smoothly", "4.4, Fig 4", name, NETWORK,
                            f"mean absolute step between epochs, {other} minus MCULoRA", POINTS,
-                           rough[other] - rough[full] if same else np.array([])))
+                           (rough[other] - rough[full]).dropna().to_numpy()))
     return found
 
 
-def _roughness(found: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(seeds,): the mean absolute change of test accuracy from epoch to epoch, over the seven combinations."""
-    parts = [np.abs(np.diff(values, axis=1)).mean(axis=1) for name, values in found.items() if name != runs.RANDOM]
-    return np.asarray(np.mean(parts, axis=0)) if parts else np.array([])
+def _roughness(found: Mapping[str, pd.DataFrame]) -> pd.Series:
+    """By seed: the mean absolute change of test accuracy from epoch to epoch, over the seven combinations."""
+    parts = [values.diff(axis=1).abs().mean(axis=1) for name, values in found.items() if name != runs.RANDOM]
+    return pd.concat(parts, axis=1).mean(axis=1, skipna=False) if parts else pd.Series(dtype=float)
 
 
 def _rank(context: Context) -> list[Claim]:
@@ -112,9 +114,10 @@ def _leak(context: Context) -> list[Claim]:
 def _conflict(context: Context) -> list[Claim]:
     name = shown(context, context.main)
     joint, adapted = (ours.conflicts(context, ours.PROBED[n]) for n in (ours.WITHOUT, ours.WITH))
-    means = [np.array([np.nanmean(ours.off_diagonal(c)) for c in found]) for found in (joint, adapted)]
+    means = [pd.Series({seed: np.nanmean(ours.off_diagonal(c)) for seed, c in found.items()}, dtype=float)
+             for found in (joint, adapted)]
     return [Claim("gradients of different combinations conflict", "abstract, 1", name, NETWORK,
-                  "minus the mean cosine on shared weights, joint training", "cosine", -means[0]),
+                  "minus the mean cosine on shared weights, joint training", "cosine", -means[0].to_numpy()),
             Claim("MCLA removes conflict", "abstract, 1", name, NETWORK,
                   "mean cosine on shared weights, with MCLA minus joint training", "cosine",
-                  means[1] - means[0] if len(means[0]) == len(means[1]) else np.array([]))]
+                  (means[1] - means[0]).dropna().to_numpy())]

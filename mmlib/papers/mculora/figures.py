@@ -53,19 +53,19 @@ def rank(context: Context) -> Output:
                   run_ids=tuple(found["run_id"].unique()) if "run_id" in found else ())
 
 
-def curves(context: Context, dataset: str, row: runs.Row) -> dict[str, np.ndarray]:
-    """Test accuracy by condition, (seeds, epochs), folds averaged; only seeds whose folds are all there."""
+def curves(context: Context, dataset: str, row: runs.Row) -> dict[str, pd.DataFrame]:
+    """Test accuracy by condition: seeds by epochs, folds averaged; only seeds whose folds are all there."""
     found: dict[tuple[str, int], list[list[float]]] = {}
     folds = len(context.folds(dataset))
     for spec in runs.specs(context, dataset, row):
         record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
         for name, curve in (record["curves"]["test"] if record else {}).items():
             found.setdefault((name, spec.seed), []).append(curve["accuracy"])
-    whole: dict[str, list[np.ndarray]] = {}
-    for (name, _), parts in found.items():
+    whole: dict[str, dict[int, np.ndarray]] = {}
+    for (name, seed), parts in found.items():
         if len(parts) == folds:
-            whole.setdefault(name, []).append(np.mean(parts, axis=0))
-    return {name: np.stack(values) for name, values in whole.items()}
+            whole.setdefault(name, {})[seed] = np.mean(parts, axis=0)
+    return {name: pd.DataFrame.from_dict(values, orient="index") for name, values in whole.items()}
 
 
 def along_dataset(context: Context) -> str:
@@ -86,7 +86,7 @@ def along_training(context: Context) -> Output:
     figure, axes = figures.panel_grid(len(names), columns=4, width=figures.DOUBLE, height=2.0)
     lines = []
     for axis, name in zip(axes, names, strict=True):
-        series = {row: values[name] for row, values in found.items() if name in values}
+        series = {row: values[name].to_numpy() for row, values in found.items() if name in values}
         if not series:
             return Output(notes=("Not built yet.",))
         epochs = np.arange(1, next(iter(series.values())).shape[1] + 1)
@@ -135,15 +135,16 @@ def cases(context: Context) -> Output:
     by = pd.concat([f.groupby("observed").size() for f in (corrected, broken)], axis=1, keys=["corrected", "broken"])
     table = corrected.head(CASES).drop(columns=["MCULoRA right", "MoMKE right", "gain"])
     figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.4)
-    groups = list(by.index)
-    figures.grouped_bars(axes[0], [short(g) for g in groups], {
-        k: [[float(v)] for v in by[k].fillna(0)] for k in ("corrected", "broken")}, base=0, ylabel="test utterances",
-        title="MoMKE wrong, MCULoRA right (corrected), and the reverse (broken), by what is observed")
+    if len(by):
+        figures.grouped_bars(axes[0], [short(g) for g in by.index], {
+            k: [[float(v)] for v in by[k].fillna(0)] for k in ("corrected", "broken")}, base=0,
+            ylabel="test utterances",
+            title="MoMKE wrong, MCULoRA right (corrected), and the reverse (broken), by what is observed")
     notes = (f"{shown(context, context.main)}, random missing, seed 0: of {len(everything)} test utterances MCULoRA "
              f"corrects {len(corrected)} of MoMKE's errors and makes {len(broken)} of its own. Chosen to flatter the "
              "method, as such figures are: the counts say how much.", *data_notes(context, [context.main]))
-    return Output(table=table, figure=figure, numbers=everything, rows_built=len(table), notes=notes,
-                  run_ids=tuple(ids))
+    return Output(table=table, figure=figure if len(by) else None, numbers=everything, rows_built=len(table),
+                  notes=notes, run_ids=tuple(ids))
 
 
 def _seed0(context: Context, row: runs.Row) -> list[RunSpec]:

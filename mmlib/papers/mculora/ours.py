@@ -39,9 +39,10 @@ def cost(context: Context) -> Output:
     dataset = context.main
     lines, numbers = [], []
     for name, chosen in _models(context):
+        names = runs.conditions(context, dataset)
         found = averaged(context, dataset, chosen, grid=True)
-        singles = found[found["setting"].isin(runs.conditions(context, dataset))]
-        values = singles.groupby("seed")["value"].mean() if len(singles) else pd.Series(dtype=float)
+        singles = found[found["setting"].isin(names)].groupby("seed")["value"].agg(["mean", "count"])
+        values = singles.loc[singles["count"] == len(names), "mean"]
         timed = [seconds(context, s) for r in chosen for s in runs.specs(context, dataset, r, grid=True)]
         per_epoch = [s for s in timed if s is not None]
         sizes = [parameters(runs.specs(context, dataset, r, grid=True)[0]) for r in chosen]
@@ -53,7 +54,8 @@ def cost(context: Context) -> Output:
         numbers.append(pd.DataFrame({"model": name, "seed": values.index, "accuracy": values.to_numpy()}))
     notes = (f"{shown(context, dataset)}. Second stage alone: every model starts from pre-training. The seconds per "
              "epoch are medians over runs as they ran in the sweep, whose other workers share the machine; those of "
-             "a model per combination are for all seven, which between them see seven times the dialogues.",
+             "a model per combination are for all seven, which between them see seven times the dialogues. Each of the "
+             "seven is taken at its own best validation epoch; one model for all has a single best epoch.",
              *data_notes(context, [dataset]))
     frame = pd.concat(numbers)
     return Output(table=pd.DataFrame(lines), numbers=frame, rows_built=len(lines), notes=notes)
@@ -78,8 +80,8 @@ def probed_specs(context: Context) -> list[RunSpec]:
     return runs.specs_of(runs.cells(context, context.main, PROBED.values(), grid=True))
 
 
-def conflicts(context: Context, row: runs.Row) -> list[np.ndarray]:
-    """For each seed (epochs, K, K): the cosines between the combinations' gradients; folds averaged, NaN kept."""
+def conflicts(context: Context, row: runs.Row) -> dict[int, np.ndarray]:
+    """By seed (epochs, K, K): the cosines between the combinations' gradients; folds averaged, NaN kept."""
     found: dict[int, list[np.ndarray]] = {}
     for spec in runs.specs(context, context.main, row, grid=True):
         record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
@@ -89,7 +91,7 @@ def conflicts(context: Context, row: runs.Row) -> list[np.ndarray]:
             rows = [np.array(told[f"conflict.{i}"], dtype=float) for i in range(count)]
             found.setdefault(spec.seed, []).append(np.stack(rows, axis=1))
     folds = len(context.folds(context.main))
-    return [np.mean(parts, axis=0) for _, parts in sorted(found.items()) if len(parts) == folds]
+    return {seed: np.mean(parts, axis=0) for seed, parts in sorted(found.items()) if len(parts) == folds}
 
 
 def off_diagonal(cosines: np.ndarray) -> np.ndarray:
@@ -108,7 +110,7 @@ def premise(context: Context) -> Output:
         found = conflicts(context, row)
         if not found:
             return Output(notes=("Not built yet.",))
-        stacked = np.stack(found)
+        stacked = np.stack(list(found.values()))
         pairs = off_diagonal(stacked)
         means[label], negative[label] = np.nanmean(pairs, axis=2), 100 * _share_negative(pairs)
         figures.heatmap(axes[2 + place], stacked.mean(axis=(0, 1)), narrow, narrow, label="cosine",
