@@ -12,6 +12,8 @@ from mmlib.errors import unknown_name
 from mmlib.methods import (
     agm,
     balm,
+    ebmc,
+    enhance,
     gblending,
     gmm_loss,
     greedy,
@@ -39,6 +41,8 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gblending": (gblending.GBlending, gblending.VARIANTS),
     "greedy": (greedy.Greedy, greedy.VARIANTS),
     "unimodal": (unimodal.Unimodal, unimodal.VARIANTS),
+    "enhance": (enhance.Enhance, enhance.VARIANTS),
+    "ebmc": (ebmc.Ebmc, ebmc.VARIANTS),
     "mculora": (mculora.McuLora, mculora.VARIANTS),
 }
 
