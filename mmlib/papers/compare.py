@@ -16,7 +16,7 @@ from mmlib.papers.published import published
 from mmlib.report import tables
 from mmlib.report.artifact import Output
 
-NAMES = {"iemocap": "IEMOCAP", "mosei": "CMU-MOSEI", "crema-d": "CREMA-D", "ave": "AVE"}
+NAMES = {"iemocap": "IEMOCAP", "mosi": "CMU-MOSI", "mosei": "CMU-MOSEI", "crema-d": "CREMA-D", "ave": "AVE"}
 Part = tuple[str, list[Cell], pd.DataFrame | None]
 BEST = ("accuracy", "weighted_f1", "macro_recall")
 Best = Callable[[Sequence[Cell]], pd.DataFrame | None]

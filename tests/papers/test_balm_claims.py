@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from mmlib.papers import balm
-from mmlib.papers.balm import claims, pictures, runs, tables
+from mmlib.papers.balm import claims, runs, tables
 from mmlib.papers.claims import VERDICTS
-from mmlib.report import stats
+from mmlib.report import projection, stats
 
 
 def test_the_half_time_of_a_geometric_decay_is_its_half_life_and_of_a_flat_curve_is_the_first_epoch() -> None:
@@ -82,7 +82,7 @@ def test_tsne_keeps_two_far_clusters_apart_and_gives_the_same_places_twice() -> 
     rng = np.random.default_rng(1)
     values = np.concatenate([rng.normal(size=(20, 5)), rng.normal(size=(20, 5)) + 30]).astype(np.float32)
     labels = np.repeat(["a", "b"], 20)
-    first, again = pictures.project(values, labels), pictures.project(values, labels)
+    first, again = projection.project(values, labels), projection.project(values, labels)
     pd.testing.assert_frame_equal(first, again)
     centres = first.groupby("label")[["x", "y"]].mean().to_numpy()
     spread = first.groupby("label")[["x", "y"]].std().to_numpy().max()

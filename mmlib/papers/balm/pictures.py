@@ -6,20 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from sklearn.manifold import TSNE
-from sklearn.metrics import silhouette_score
-from threadpoolctl import threadpool_limits
 
 from mmlib.masks import draw
 from mmlib.papers.balm import runs, tables
 from mmlib.papers.context import Cell, Context
-from mmlib.report import figures, stats
+from mmlib.report import figures, projection, stats
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 
 HALF: runs.Rates = (0.5, 0.5, 0.5)
-PERPLEXITY = 30
 
 
 def _selected(context: Context, cells: list[Cell], metric: str) -> pd.DataFrame:
@@ -139,9 +134,9 @@ def embeddings(part: str) -> tuple[Callable[[Context], list[RunSpec]], Callable[
             labels, observed = _labels(context, cell.spec)
             for column, name in enumerate(names):
                 seen = observed[:, column] if part == "input" else np.ones(len(labels), dtype=bool)
-                frame = project(kept[f"embeddings.{name}"][seen], labels[seen])
+                frame = projection.project(kept[f"embeddings.{name}"][seen], labels[seen])
                 title = cell.row if part == "hidden" else f"{cell.row}, {modalities[column]}"
-                _scatter(axes[line * len(names) + column], frame, title, words)
+                projection.scatter(axes[line * len(names) + column], frame, title, words)
                 frames.append(frame.assign(row=cell.row, part=name))
         if not frames:
             return Output(notes=("The embeddings are not in the store: run `mmlib sweep` for this figure.",))
@@ -155,26 +150,6 @@ def embeddings(part: str) -> tuple[Callable[[Context], list[RunSpec]], Callable[
                  "; ".join(f"{row}, {name}: {value:+.3f}" for row, name, value in scores) + ".")
         return Output(figure=figure, numbers=pd.concat(frames), notes=notes, rows_built=len(frames), run_ids=tuple(ids))
     return specs, make
-
-
-def project(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> pd.DataFrame:
-    """Rows (n, d) in two dimensions by t-SNE, with the silhouette of the labels before it."""
-    perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
-    with threadpool_limits(1):  # the same picture on any machine, and no waiting where others compute
-        places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
-    several = 1 < len(np.unique(labels)) < len(labels)
-    score = silhouette_score(values, labels) if several else np.nan
-    return pd.DataFrame({"x": places[:, 0], "y": places[:, 1], "label": labels, "silhouette": score})
-
-
-def _scatter(axis: Axes, frame: pd.DataFrame, title: str, words: list[str]) -> None:
-    with figures.style():
-        for place, label in enumerate(words):
-            group, form = frame[frame["label"] == label], figures.look(label, place)
-            axis.scatter(group["x"], group["y"], s=7, color=form["color"], marker=form["marker"], label=label,
-                         linewidths=0, alpha=0.8)
-        axis.set_title(f"{title} ({frame['silhouette'].iloc[0]:+.2f})")
-        axis.set(xticks=[], yticks=[])
 
 
 def _kept(context: Context, spec: RunSpec) -> dict[str, np.ndarray]:

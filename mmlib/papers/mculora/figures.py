@@ -6,19 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
-from mmlib.data.bundle import Bundle
-from mmlib.masks import draw
+from mmlib.papers.cases import corrections
 from mmlib.papers.compare import data_notes, shown, with_averages
 from mmlib.papers.context import Context
 from mmlib.papers.mculora import runs
 from mmlib.report import figures, stats
 from mmlib.report.artifact import Output
-from mmlib.runs.execute import prepare
 from mmlib.runs.spec import RunSpec
 
-CASES = 8
 ROWS = (runs.OURS, runs.MOMKE, runs.JOINT)
 
 
@@ -115,74 +111,7 @@ def case_specs(context: Context) -> list[RunSpec]:
 
 
 def cases(context: Context) -> Output:
-    """Fig 5: the test utterances under random missing that the method corrects most, and how many each way.
-
-    The first seed; a correction is an utterance that MoMKE has wrong and the method right. Sorted by how much nearer
-    the method's score, or the probability of the true class, is.
-    """
-    lines, ids = [], []
-    pairs = zip(_seed0(context, runs.OURS), _seed0(context, runs.MOMKE), strict=True)
-    for ours, theirs in pairs:
-        frame = _one_fold(context, ours, theirs)
-        if frame is None:
-            return Output(notes=("Not built yet: needs the predictions of the first seed's runs.",))
-        lines.append(frame)
-        ids += [s.run_id(context.bundle_fingerprint(s.data)) for s in (ours, theirs)]
-    everything = pd.concat(lines, ignore_index=True)
-    right, wrong = everything["MCULoRA right"], everything["MoMKE right"]
-    corrected = everything[right & ~wrong].sort_values("gain", ascending=False)
-    broken = everything[~right & wrong]
-    by = pd.concat([f.groupby("observed").size() for f in (corrected, broken)], axis=1, keys=["corrected", "broken"])
-    table = corrected.head(CASES).drop(columns=["MCULoRA right", "MoMKE right", "gain"])
-    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.4)
-    if len(by):
-        figures.grouped_bars(axes[0], [short(g) for g in by.index], {
-            k: [[float(v)] for v in by[k].fillna(0)] for k in ("corrected", "broken")}, base=0,
-            ylabel="test utterances",
-            title="MoMKE wrong, MCULoRA right (corrected), and the reverse (broken), by what is observed")
-    notes = (f"{shown(context, context.main)}, random missing, seed 0: of {len(everything)} test utterances MCULoRA "
-             f"corrects {len(corrected)} of MoMKE's errors and makes {len(broken)} of its own. Chosen to flatter the "
-             "method, as such figures are: the counts say how much.", *data_notes(context, [context.main]))
-    return Output(table=table, figure=figure if len(by) else None, numbers=everything, rows_built=len(table),
-                  notes=notes, run_ids=tuple(ids))
-
-
-def _seed0(context: Context, row: runs.Row) -> list[RunSpec]:
-    return [s for s in runs.specs(context, context.main, row) if s.seed == 0]
-
-
-def _one_fold(context: Context, ours: RunSpec, theirs: RunSpec) -> pd.DataFrame | None:
-    bundle = prepare(ours)
-    rows = bundle.rows("test")
-    observed = draw(runs.law(runs.RANDOM), bundle, "test", ours.seed).utterance
-    frame = pd.DataFrame({
-        "utterance": np.asarray(bundle.ids)[rows],
-        "observed": ["+".join(np.array(bundle.modalities)[o]) for o in observed],
-        "missing": ["+".join(np.array(bundle.modalities)[~o]) for o in observed]})
-    gains = []
-    for name, spec in (("MoMKE", theirs), ("MCULoRA", ours)):
-        record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
-        made = context.store.arrays(record.id).get(f"predictions.valid.{runs.RANDOM}") if record else None
-        if made is None:
-            return None
-        said, right, near = judged(bundle, made, bundle.labels[rows])
-        frame[name], frame[f"{name} right"] = said, right
-        gains.append(near)
-    frame.insert(3, "truth", _names(bundle, bundle.labels[rows]))
-    frame["gain"] = gains[1] - gains[0]
-    return frame[bundle.labels[rows] != 0] if bundle.task.kind == "score" else frame
-
-
-def judged(bundle: Bundle, outputs: np.ndarray, truth: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """What was said, whether it is right, and how near it is: minus the error, or the true class's probability."""
-    if bundle.task.kind == "score":
-        score = outputs[:, 0]
-        return [f"{s:+.2f}" for s in score], (score > 0) == (truth > 0), -np.abs(score - truth)
-    guess = outputs.argmax(axis=1)
-    return _names(bundle, guess), guess == truth, softmax(outputs, axis=1)[np.arange(len(truth)), truth]
-
-
-def _names(bundle: Bundle, values: np.ndarray) -> list[str]:
-    if bundle.task.kind == "score":
-        return [f"{v:+.2f}" for v in values]
-    return [bundle.task.names[int(v)] for v in values]
+    """Fig 5: the test utterances under random missing that the method corrects most, and how many each way."""
+    ours, theirs = ((row.name, [s for s in runs.specs(context, context.main, row) if s.seed == 0])
+                    for row in (runs.OURS, runs.MOMKE))
+    return corrections(context, context.main, ours, theirs, runs.RANDOM, "random missing")
