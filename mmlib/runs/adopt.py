@@ -4,7 +4,8 @@ A change that cannot alter a number (a layer moved to another file, an option ad
 version all the same, and would make every stored run stale. ``adopt`` groups the stale runs by all that
 selects code (method, variant, options, network, optimizer, ...), runs at least one of each group again, and only
 where every one of them gives the same bytes, curves and predictions included, are the group's others copied
-under the present version. Each copy says from which version it came and which run stood witness.
+under the present version. Each copy says from which version it came and which run stood witness. Runs that start from
+others follow once those are there under the present version, and only where their starting point is the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from mmlib.runs.execute import Outcome, execute
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record, Store, canonical, pack
 
-Execute = Callable[[RunSpec], Outcome]
+Execute = Callable[[RunSpec, dict[str, np.ndarray] | None], Outcome]
 OF_A_VERSION = ("id", "numerics", "adopted", "imported")
 
 
@@ -39,7 +40,7 @@ class Group:
 
 def adopt(store: Store, witnesses: int = 1, *, fingerprint: Callable[[str], str] = lambda r: open_bundle(r).fingerprint,
           run: Execute = execute, say: Callable[[str], object] = print) -> list[Group]:
-    """Adopt what can be adopted; runs with parents, and runs of data that is not here, are left stale.
+    """Adopt what can be adopted, parents before children; runs of data that is not here are left stale.
 
     Args:
         witnesses: runs of each group that are run again, spread over the group.
@@ -49,46 +50,83 @@ def adopt(store: Store, witnesses: int = 1, *, fingerprint: Callable[[str], str]
     """
     if witnesses < 1:
         raise InputError("witnesses", str(witnesses), "1 or more", "Raise it.")
-    found = []
-    for name, records in sorted(stale_groups(store, fingerprint).items()):
-        places = np.unique(np.linspace(0, len(records) - 1, witnesses).round().astype(int))
-        fresh = [run(records[place].spec) for place in places]
-        equal = all(same(records[place], store, outcome) for place, outcome in zip(places, fresh, strict=True))
-        for outcome in fresh:
-            store.put(outcome)
-        copied = 0
-        if equal:
-            keys = [str(outcome.record["key"]) for outcome in fresh]
-            copied = sum(_copy(store, record, fresh[0].record["numerics"], keys) for record in records)
-        found.append(Group(name, len(records), equal, copied))
-        say(f"{name}: {len(records)} stale, {len(places)} run again, "
-            + (f"the same bytes, {copied} adopted" if equal else "NOT the same: left stale"))
+    found: list[Group] = []
+    for generation in range(1 + max((_depth(r.spec) for r in store.records()), default=0)):
+        for name, records in sorted(stale_groups(store, fingerprint, generation).items()):
+            found.append(_adopt_group(store, name, records, witnesses, run))
+            group = found[-1]
+            say(f"{name}: {group.stale} stale, {min(witnesses, group.stale)} run again, "
+                + (f"the same bytes, {group.adopted} adopted" if group.equal else "NOT the same: left stale"))
     return found
 
 
-def stale_groups(store: Store, fingerprint: Callable[[str], str]) -> dict[str, list[Record]]:
-    """Stale runs whose present version is not in the store, by what selects code and by their own version."""
+def _adopt_group(store: Store, name: str, records: list[Record], witnesses: int, run: Execute) -> Group:
+    places = np.unique(np.linspace(0, len(records) - 1, witnesses).round().astype(int))
+    fresh = [run(records[place].spec, _start(store, records[place])) for place in places]
+    equal = all(same(records[place], store, outcome) for place, outcome in zip(places, fresh, strict=True))
+    for outcome in fresh:
+        store.put(outcome)
+    keys = [str(outcome.record["key"]) for outcome in fresh]
+    copied = sum(_copy(store, record, fresh[0].record["numerics"], keys) for record in records) if equal else 0
+    return Group(name, len(records), equal, copied)
+
+
+def _depth(spec: RunSpec) -> int:
+    return 0 if spec.parent is None else 1 + _depth(spec.parent)
+
+
+def _start(store: Store, record: Record) -> dict[str, np.ndarray] | None:
+    """What a run starts from, of the present version."""
+    parent = record.spec.parent
+    return None if parent is None else store.arrays(parent.run_id(record["fingerprint"]))
+
+
+def _same_start(store: Store, record: Record) -> bool:
+    """Whether a run's parent is there under the present version, with the bytes that every stored version has.
+
+    Which of the older versions the run started from is not on record, so all of them must agree.
+    """
+    parent = record.spec.parent
+    if parent is None:
+        return True
+    now = parent.run_id(record["fingerprint"])
+    if not store.has(now):
+        return False
+    arrays, older = store.arrays(now), store.versions(parent.key(record["fingerprint"]))
+    return len(older) > 1 and all(_equal(arrays, store.arrays(run_id)) for run_id in older)
+
+
+def _equal(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
+    return first.keys() == second.keys() and pack(dict(sorted(first.items()))) == pack(dict(sorted(second.items())))
+
+
+def stale_groups(store: Store, fingerprint: Callable[[str], str], generation: int = 0) -> dict[str, list[Record]]:
+    """Stale runs whose present version is not in the store, by what selects code and by their own version.
+
+    generation: how many runs theirs start from, one after the other; 0 for those that start from none.
+    """
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in store.records():
         spec = record.spec
-        if spec.parent is not None or record["numerics"] == spec.numerics:
+        if _depth(spec) != generation or record["numerics"] == spec.numerics:
             continue
         try:
             known = fingerprint(spec.data) == record["fingerprint"]
         except InputError:
             continue
-        if known and not store.has(f"{record['key']}-{spec.numerics}"):
+        if known and not store.has(f"{record['key']}-{spec.numerics}") and _same_start(store, record):
             groups[f"{group_name(spec)} ({record['numerics']})"].append(record)
     return {name: sorted(records, key=lambda r: r.id) for name, records in groups.items()}
 
 
 def group_name(spec: RunSpec) -> str:
-    """All of a spec that selects code; seeds, folds, rates and sizes do not."""
+    """All of a spec that selects code, its parent's too; seeds, folds, rates and sizes do not."""
     pairs = [*spec.options, *spec.backbone_options]
     law = spec.train_mask
     parts = [spec.data, spec.method, spec.variant, spec.backbone, *(f"{k}={v}" for k, v in pairs),
              spec.training.optimizer, law.kind, law.layout, f"{len(spec.eval_masks)} tests",
-             *(f"keep {k}" for k in spec.keep), *spec.modalities]
+             *(f"keep {k}" for k in spec.keep), *spec.modalities,
+             *(["after", group_name(spec.parent)] if spec.parent else [])]
     return " ".join(str(part) for part in parts if part != "")
 
 

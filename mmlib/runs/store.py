@@ -144,6 +144,11 @@ class Store:
                 return record, True
         return None, False
 
+    def versions(self, key: str) -> list[str]:
+        """Sorted ids of the finished runs of a key, whatever version of the code made them."""
+        return sorted(p.name.removesuffix(RECORD) for p in (self.folder / key[:2]).glob(f"{key}-*{RECORD}")
+                      if _is_record(p))
+
     def records(self) -> Iterator[Record]:
         """Every finished run, by sorted id."""
         names = sorted(p.name for p in self.folder.glob(f"??/*{RECORD}") if _is_record(p))

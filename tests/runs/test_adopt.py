@@ -18,7 +18,7 @@ from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Store
 
 NEW = "0dd0ddba"
-Run = Callable[[RunSpec], Outcome]
+Run = Callable[[RunSpec, dict[str, np.ndarray] | None], Outcome]
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def rerun(change: Callable[[RunSpec], bool] = lambda spec: False) -> Run:
     """The runs again under the new version; those that ``change`` picks have other predictions."""
-    def run(spec: RunSpec) -> Outcome:
-        made = outcome(spec)
+    def run(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -> Outcome:
+        made = outcome(spec, parent_arrays)
         arrays = {k: v + np.float32(1e-6) * change(spec) for k, v in made.arrays.items()}
-        record = {**made.record, "id": f"{spec.key(FINGERPRINT)}-{NEW}", "numerics": NEW}
+        record = {**made.record, "id": spec.run_id(FINGERPRINT), "numerics": spec.numerics}
         return Outcome(record, arrays, made.sidecar)
     return run
 
@@ -85,6 +85,45 @@ def test_what_selects_code_makes_a_group_of_its_own(change: dict[str, object]) -
     (spec,) = specs(1)
     assert group_name(dataclasses.replace(spec, **change)) != group_name(spec)  # type: ignore[arg-type]
     assert group_name(dataclasses.replace(spec, seed=7, fold=2)) == group_name(spec)
+
+
+@pytest.fixture
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Three parents and a child of each, of an older version."""
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
+    made = Store(tmp_path / "s")
+    for parent in specs(3, keep=("weights",)):
+        first = outcome(parent)
+        made.put(first)
+        made.put(outcome(child(parent), first.arrays))
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NEW)
+    return made
+
+
+def child(parent: RunSpec) -> RunSpec:
+    return dataclasses.replace(parent, variant="released", keep=(), parent=parent)
+
+
+def test_runs_that_start_from_others_follow_them(family: Store) -> None:
+    assert [(g.stale, g.equal, g.adopted) for g in quietly(family, rerun())] == [(3, True, 2), (3, True, 2)]
+    for parent in specs(3, keep=("weights",)):
+        record, stale = family.find(child(parent), FINGERPRINT)
+        assert record is not None and not stale
+        expected = outcome(child(parent), outcome(parent).arrays).arrays
+        assert all(np.array_equal(family.arrays(record.id)[name], value) for name, value in expected.items())
+
+
+def test_runs_that_start_from_others_wait_where_their_start_is_lacking_or_another(family: Store) -> None:
+    groups = quietly(family, rerun(lambda spec: spec.parent is None))
+    assert [(g.stale, g.equal, g.adopted) for g in groups] == [(3, False, 0)]
+    there = [family.has(parent.run_id(FINGERPRINT)) for parent in specs(3, keep=("weights",))]
+    assert sorted(there) == [False, False, True]  # the witness alone is there, changed; the other two are lacking
+    assert all(family.find(child(parent), FINGERPRINT)[1] for parent in specs(3, keep=("weights",)))
+
+
+def test_a_child_of_other_bytes_stays_stale(family: Store) -> None:
+    groups = quietly(family, rerun(lambda spec: spec.parent is not None))
+    assert [(g.equal, g.adopted) for g in groups] == [(True, 2), (False, 0)]
 
 
 def test_no_witness_is_refused(store: Store) -> None:
