@@ -73,24 +73,27 @@ def _bayes(reference: str, law: Law, seed: int, metric: str, modalities: tuple[s
     return twin.best("test", observed, metric)[1], metric == "accuracy"
 
 
-def with_averages(frame: pd.DataFrame, averages: Mapping[str, Sequence[str]], by: Sequence[str]) -> pd.DataFrame:
-    """A frame of values by setting, and a setting more for each average: the mean within each group, where complete."""
+def with_averages(frame: pd.DataFrame, averages: Mapping[str, Sequence[str]], by: Sequence[str],
+                  over: str = "setting") -> pd.DataFrame:
+    """A frame of values by setting (or metric), and one more for each average: the mean of a group, where complete."""
     made = []
-    for name, settings in averages.items():
-        groups = frame[frame["setting"].isin(settings)].groupby(list(by), dropna=False, sort=False)
-        rest = {c: "first" for c in frame.columns if c not in (*by, "setting", "value")}
-        mean = groups.agg({"value": "mean", "setting": "nunique", **rest}).reset_index()
-        made.append(mean[mean["setting"] == len(settings)].assign(setting=name))
+    for name, parts in averages.items():
+        groups = frame[frame[over].isin(parts)].groupby(list(by), dropna=False, sort=False)
+        rest = {c: "first" for c in frame.columns if c not in (*by, over, "value")}
+        mean = groups.agg({"value": "mean", over: "nunique", **rest}).reset_index()
+        made.append(mean[mean[over] == len(parts)].assign(**{over: name}))
     return pd.concat([frame, *made], ignore_index=True)[list(frame.columns)] if made else frame
 
 
 def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str], notes: Sequence[str],
             metrics: Sequence[str] | Mapping[str, Sequence[str]], best: Best = lambda _: None,
-            averages: Mapping[str, Sequence[str]] | None = None, settings: Sequence[str] = ()) -> Output:
+            averages: Mapping[str, Sequence[str]] | None = None, settings: Sequence[str] = (),
+            means: Mapping[str, Sequence[str]] | None = None) -> Output:
     """A comparison table over one or more data sets; each part is (data set, cells, the paper's numbers).
 
     With more than one part, settings carry the data set's name. metrics: of all, or by data set. best: on twins, the
-    best that can be had. averages: settings that are means of others, within each run. settings: those to show.
+    best that can be had. averages: settings that are means of others, within each run, and means: metrics that are.
+    settings: those to show.
     """
     many = len(parts) > 1
     results, known, bounds = [], [], []
@@ -100,6 +103,7 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
         wanted = metrics[dataset] if isinstance(metrics, Mapping) else metrics
         frame = with_averages(frame[frame["metric"].isin(wanted)], averages or {},
                               ("row", "seed", "fold", "selection", "metric"))
+        frame = with_averages(frame, means or {}, ("row", "setting", "seed", "fold", "selection"), "metric")
         frame = frame[frame["setting"].isin(settings)] if settings else frame
         results.append(frame.assign(setting=(prefix + frame["setting"]).str.strip()))
         if paper is not None:

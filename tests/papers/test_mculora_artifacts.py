@@ -17,8 +17,8 @@ from mmlib.data import posterior
 from mmlib.data.catalog import open_twin
 from mmlib.fit import _Whole
 from mmlib.methods.plain import Peek
+from mmlib.papers import cases, mculora, regenerate
 from mmlib.papers import claims as judged
-from mmlib.papers import mculora, regenerate
 from mmlib.papers.context import Context
 from mmlib.papers.mculora import claims, figures, runs
 from mmlib.papers.published import published
@@ -185,7 +185,7 @@ def test_cases_are_counted_as_the_stored_predictions_say(made: Made) -> None:
     assert (f"of {len(ours)} test utterances MCULoRA corrects {(ours & ~theirs).sum()} of MoMKE's errors and makes "
             f"{(theirs & ~ours).sum()} of its own") in " ".join(entries(made)["fig5"]["notes"])
     gains = numbers[ours & ~theirs].sort_values("gain", ascending=False)
-    assert list(table(made, "fig5")["utterance"]) == list(gains["utterance"][:figures.CASES]) != []
+    assert list(table(made, "fig5")["utterance"]) == list(gains["utterance"][:cases.CASES]) != []
 
 
 def test_shares_sum_to_one_stay_in_their_range_and_are_named_after_their_combinations(made: Made) -> None:

@@ -62,8 +62,9 @@ def never_killed(folder: Path, count: int) -> dict[str, bytes]:
 
 
 def start(folder: Path, count: int, jobs: int, sleep: str) -> subprocess.Popen[str]:
-    """A sweep in a process group of its own, as a terminal starts it."""
-    code = f"import fake_runs; fake_runs.run_sweep({str(folder)!r}, {count}, {jobs}, {sleep!r})"
+    """A sweep in a process group of its own that Ctrl-C reaches, as a terminal starts it."""
+    code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            f"import fake_runs; fake_runs.run_sweep({str(folder)!r}, {count}, {jobs}, {sleep!r})")
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             start_new_session=True)
 
