@@ -35,6 +35,9 @@ CUDA_FIELDS = {"CUDA memory MB": "cuda_memory_mb", "idle %": "idle_percent"}
 EPOCHS = 3
 LENGTHS = (10, 30, 100, 300)  # utterances of a dialogue
 PARTS = ("recurrences", "products", "pairs", "update", "rest")  # of a step's time; bench_length says what each is
+SMALL_PARTS = ("rest", "teacher", "MSD", "CCE", "EMC", "IMTD")  # of a step of EBMC; bench_ebmc says what each is
+OTHERS = {"lengths", "adapters", "clips", "stages"}  # what the reports of other benches than an epoch of BALM's have
+PAPERS = ("balm", "gmm_loss", "mculora", "ebmc")
 RATIO_GOAL = 2.0
 SPEED_GOAL = 2500.0
 SPEED_CORES = 2
@@ -65,7 +68,7 @@ def case_name(backbone: str, method: str, variant: str) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``mmlib bench``."""
-    parser.add_argument("paper", metavar="PAPER", help="whose method is measured: balm, gmm_loss or mculora")
+    parser.add_argument("paper", metavar="PAPER", help="whose method is measured: balm, gmm_loss, mculora, ebmc")
     parser.add_argument("--backbone", default="mmgcn", metavar="NAME[,NAME]",
                         help="the network that the method plugs into; several beside --lengths only")
     parser.add_argument("--size", default="iemocap",
@@ -97,6 +100,10 @@ def run(args: argparse.Namespace) -> int:
         from mmlib import bench_adapters
 
         return _written(bench_adapters.run(args), args.json)
+    if args.paper == "ebmc":
+        from mmlib import bench_ebmc
+
+        return _written(bench_ebmc.run(args), args.json)
     if args.lengths is not None:
         return _run_lengths(args)
     cases = cases_of(args)
@@ -145,7 +152,7 @@ def _backbones(args: argparse.Namespace) -> list[str]:
     from mmlib.backbones import BACKBONES
 
     names = args.backbone.split(",")
-    for where, value, known in (("bench", args.paper, ("balm", "gmm_loss", "mculora")),
+    for where, value, known in (("bench", args.paper, PAPERS),
                                 *(("--backbone", name, BACKBONES) for name in names),
                                 ("--size", args.size, SIZES), ("--device", args.device, DEVICES)):
         if value not in known:
@@ -244,7 +251,7 @@ def readme_table(reports: list[dict[str, Any]]) -> str:
 
     BALM as released and the lengths stand in docs/bench.
     """
-    reports = [report for report in reports if "lengths" not in report]
+    reports = [report for report in reports if not OTHERS & set(report)]
     head = ["where", "method", "threads", "utterances/s", "s/epoch", "over the products' time", "memory MB", "idle"]
     lines = [head, ["---"] * len(head)]
     for report in reports:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from mmlib import paths
-from mmlib.bench import PARTS, markdown, place
+from mmlib.bench import OTHERS, PARTS, SMALL_PARTS, markdown, place
 
 
 def length_grid(report: dict[str, Any]) -> str:
@@ -80,11 +81,65 @@ def adapter_table(reports: list[dict[str, Any]]) -> str:
     return markdown(lines)
 
 
+def stage_table(reports: list[dict[str, Any]]) -> str:
+    """EBMC's epochs by stage and by how the penalty is made, beside their matrix products alone."""
+    lines = [["where", "case", "s/epoch", "times the products", "GFLOP an epoch", "utterances/s", "trained parameters",
+              "frozen"], ["---"] * 8]
+    for report in reports:
+        for row in report["rows"]:
+            threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+            lines.append([f"{place(report['machine'])}, {threads}", row["case"], f"{row['epoch_seconds']:.2f}",
+                          f"{row['ratio']:.2f}", f"{row['gflop']:.4g}",
+                          f"{row['utterances'] / row['epoch_seconds']:,.0f}", f"{row['trained_parameters']:,}",
+                          f"{row['frozen_parameters']:,}"])
+    return markdown(lines)
+
+
+def scaling_table(reports: list[dict[str, Any]]) -> str:
+    """A step of EBMC's second stage by length of the dialogues and by width: its time, and its components' shares."""
+    lines = [["where", "utterances a dialogue", "dialogues", "width", "ms a step", *(f"{p} %" for p in SMALL_PARTS)]]
+    lines.append(["---"] * len(lines[0]))
+    for report in reports:
+        for row in (row for rows in report["scaling"].values() for row in rows):
+            lines.append([place(report["machine"]), str(row["length"]), str(row["dialogues"]), str(row["width"]),
+                          f"{1e3 * row['step_seconds']:.1f}",
+                          *(f"{100 * row['parts'][p] / row['step_seconds']:.1f}" for p in SMALL_PARTS)])
+    return markdown(lines)
+
+
+def exponent(rows: list[dict[str, Any]], axis: str, part: str) -> float:
+    """How the time of a part (of the whole step if empty) grows between the last two: as the axis to this power."""
+    before, after = ((row["parts"][part] if part else row["step_seconds"]) for row in rows[-2:])
+    if min(before, after) <= 0:
+        return math.nan
+    return math.log(after / before) / math.log(rows[-1][axis] / rows[-2][axis])
+
+
+def scaling_findings(reports: list[dict[str, Any]]) -> str:
+    """In words, for each machine: the powers with which a step grows, and what EMC and IMTD are of it."""
+    found = []
+    for report in reports:
+        for axis, letter in (("length", "T"), ("width", "d")):
+            rows = report["scaling"][axis]
+            powers = ", ".join(f"{part or 'the whole'} {exponent(rows, axis, part):.2f}"
+                               for part in ("", *SMALL_PARTS))
+            most = {part: 100 * max(row["parts"][part] / row["step_seconds"] for row in rows)
+                    for part in ("EMC", "IMTD", "teacher")}
+            found.append(f"* **{place(report['machine'])}**, {axis} from {rows[-2][axis]} to {rows[-1][axis]}: powers "
+                         f"of {letter}: {powers}. At the most EMC is {most['EMC']:.1f} % of a step, IMTD "
+                         f"{most['IMTD']:.1f} % and the teacher that both need {most['teacher']:.1f} %.")
+        if report.get("figure"):
+            found.append(f"\n![A step by length and width]({report['figure']})")
+    return "\n".join(found)
+
+
 def fill_page(text: str, reports: list[dict[str, Any]]) -> str:
     """docs/bench/README.md with its generated sections made again from the reports beside it."""
     lengths = next(report for report in reports if "lengths" in report)
-    epochs = [r for r in reports if not {"lengths", "adapters"} & set(r) and r["machine"]["device"] == "cpu"]
+    epochs = [r for r in reports if not OTHERS & set(r) and r["machine"]["device"] == "cpu"]
+    stages = [r for r in reports if "stages" in r]
     made = {"epochs": epoch_table(epochs), "adapters": adapter_table([r for r in reports if "adapters" in r]),
+            "stages": stage_table(stages), "scaling": f"{scaling_table(stages)}\n\n{scaling_findings(stages)}".strip(),
             "lengths": f"Here: {place(lengths['machine'])}, one thread, {lengths['rows'][0]['per_step']} utterances a "
                        f"step; shares are {' / '.join(PARTS)}, in %.\n\n{length_grid(lengths)}",
             "findings": length_findings(lengths)}

@@ -1,0 +1,151 @@
+"""What the paper does not show: does EMC balance anything, and what the two stages cost (Table 6)."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mmlib.backbones import build_backbone
+from mmlib.data.bundle import Task
+from mmlib.masks import complete
+from mmlib.methods import build_method
+from mmlib.papers.compare import data_notes, published_cells, shown
+from mmlib.papers.context import Cell, Context
+from mmlib.papers.ebmc import runs
+from mmlib.papers.ebmc.figures import BALANCED
+from mmlib.report import figures
+from mmlib.report.artifact import Output
+from mmlib.report.tables import mean_sd, shows_published
+from mmlib.runs.spec import RunSpec
+
+TERMS = ("norm", "loss", "uncertainty")
+GCNET = {"audio": 512, "text": 1024, "vision": 1024}  # wav2vec, DeBERTa and MA-Net (E3)
+STATED = {"audio": 74, "text": 768, "vision": 35}  # COVAREP, BERT and Facet, as section 4 says
+
+
+def balance_cells(context: Context) -> list[Cell]:
+    """Runs with all modalities, with and without EMC, whose energies are recorded in every step."""
+    return runs.whole(context, context.main, BALANCED.values(), grid=True, keep=("series",))
+
+
+def balance_specs(context: Context) -> list[RunSpec]:
+    """The runs of the balance figure."""
+    return runs.specs_of(balance_cells(context))
+
+
+def energies(context: Context, row: runs.Row) -> dict[int, np.ndarray]:
+    """By seed (epochs, M): the energy E(m) of Eq. 8, mean over an epoch's steps; folds averaged."""
+    found: dict[int, list[np.ndarray]] = {}
+    for spec in runs.specs(context, context.main, row, complete(), grid=True, keep=("series",)):
+        record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
+        told = record["curves"].get("series") if record else None
+        if told:
+            found.setdefault(spec.seed, []).append(np.sum([np.array(told[t], dtype=float) for t in TERMS], axis=0))
+    folds = len(context.folds(context.main))
+    return {seed: np.mean(parts, axis=0) for seed, parts in sorted(found.items()) if len(parts) == folds}
+
+
+def own_accuracy(context: Context, row: runs.Row) -> dict[int, np.ndarray]:
+    """By seed (epochs, M): test accuracy of each modality's predictor T_m after an epoch; folds averaged."""
+    found: dict[int, list[np.ndarray]] = {}
+    names = context.bundle(context.main).modalities
+    for spec in runs.specs(context, context.main, row, complete(), grid=True, keep=("series",)):
+        record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
+        views = record["curves"].get("views", {}) if record else {}
+        if all(f"{runs.ALL}.{m}" in views for m in names):
+            found.setdefault(spec.seed, []).append(np.array([views[f"{runs.ALL}.{m}"]["accuracy"] for m in names]).T)
+    folds = len(context.folds(context.main))
+    return {seed: np.mean(parts, axis=0) for seed, parts in sorted(found.items()) if len(parts) == folds}
+
+
+def gaps(context: Context, row: runs.Row) -> pd.Series:
+    """By seed: the largest energy minus the smallest, at the end of training."""
+    return pd.Series({seed: float(np.ptp(e[-1])) for seed, e in energies(context, row).items()}, dtype=float)
+
+
+def balance(context: Context) -> Output:
+    """Energies and the predictors' own accuracy along the second stage, with and without EMC, paired."""
+    names = context.bundle(context.main).modalities
+    figure, axes = figures.panel_grid(4, columns=2, width=figures.DOUBLE, height=2.3)
+    lines, numbers = [], []
+    for place, (label, row) in enumerate(BALANCED.items()):
+        energy, own = energies(context, row), own_accuracy(context, row)
+        if not energy or not own:
+            return Output(notes=("Not built yet.",))
+        for line, (found, words) in enumerate(((energy, "energy E(m)"), (own, "own accuracy (%)"))):
+            stacked = np.stack(list(found.values()))
+            epochs = np.arange(1, stacked.shape[1] + 1)
+            figures.lines(axes[2 * line + place], epochs, {m: stacked[:, :, i] for i, m in enumerate(names)},
+                          xlabel="epoch" if line else "", ylabel=words if place == 0 else "",
+                          title=label if line == 0 else "", legend=False)
+            seed, epoch, index = np.indices(stacked.shape)
+            numbers.append(pd.DataFrame({
+                "row": label, "quantity": words, "seed": np.array(list(found))[seed.ravel()],
+                "epoch": epoch.ravel() + 1, "modality": np.array(names)[index.ravel()], "value": stacked.ravel()}))
+        last = np.stack([e[-1] for e in energy.values()])
+        ends = np.stack([o[-1] for o in own.values()])
+        lines.append({"row": label, **{f"E({m})": mean_sd(last[:, i], 3) for i, m in enumerate(names)},
+                      "largest minus smallest": mean_sd(gaps(context, row), 3),
+                      **{f"accuracy of T_{m} (%)": mean_sd(ends[:, i]) for i, m in enumerate(names)}})
+    figures.shared_legend(figure, axes[0])
+    notes = (f"{shown(context, context.main)}, all modalities, second stage. Energies are means over the steps of an "
+             "epoch, in training; accuracies are of each modality's own predictor on test, where nothing is chosen.",
+             *data_notes(context, [context.main]))
+    return Output(table=pd.DataFrame(lines), figure=figure, numbers=pd.concat(numbers), rows_built=len(lines),
+                  notes=notes)
+
+
+@cache
+def trained_parameters(variant: str, audio: int, text: int, vision: int) -> int:
+    """Parameters of the second stage that train, at the paper's size, for one score."""
+    dims = {"audio": audio, "text": text, "vision": vision}
+    with torch.device("meta"):
+        backbone = build_backbone("momke", dims, 1, 1, (("routing", "unnormalised"),))
+        method = build_method("ebmc", variant, (), backbone, Task("score", range=(-3.0, 3.0)), dims)
+    return sum(p.numel() for p in method.parameters() if p.requires_grad)
+
+
+def cost_specs(context: Context) -> list[RunSpec]:
+    """Both stages as recommended and as released."""
+    rows = [runs.OURS, runs.departure_rows()[-1]]
+    return runs.specs_of([*runs.whole(context, context.main, rows[:1]),
+                          *runs.whole(context, context.main, rows[1:], grid=True)])
+
+
+def cost(context: Context) -> Output:
+    """Table 6: parameters at the paper's size, by features, and the time of both stages here."""
+    printed = published_cells(context, "table6", "mosi", ["hours", "minutes", "parameters"])
+    beside = shows_published(context.collection)
+    lines = []
+    for method, group in printed.groupby("row", sort=False):
+        told = {m: v for m, v in zip(group["metric"], group["value"], strict=True)} if beside else {}
+        time = f"{told['hours']:g} h" if "hours" in told else f"{told['minutes']:g} min" if "minutes" in told else "–"
+        lines.append({"method": str(method), "source": "paper, 300 epochs",
+                      "trained parameters": f"{told['parameters']:,.0f}" if "parameters" in told else "–",
+                      "time of both stages": time})
+    for variant, words in (("released", "as released"), ("paper", "as recommended")):
+        for dims, features in ((GCNET, "GCNet's features (E3)"), (STATED, "section 4's features")):
+            lines.append({"method": f"EBMC {words}, {features}", "source": "here, the paper's size",
+                          "trained parameters": f"{trained_parameters(variant, **dims):,}", "time of both stages": "–"})
+    for row, grid in ((runs.OURS, False), (runs.departure_rows()[-1], True)):
+        took = _seconds(context, row, grid)
+        lines.append({"method": f"{row.name}, {shown(context, context.main)}", "source": "here, this profile",
+                      "trained parameters": "–", "time of both stages": f"{mean_sd(took)} s" if took else "–"})
+    notes = ("Times here are of runs as they ran in the sweep, whose workers share the machine; `mmlib bench ebmc` "
+             "measures alone. With the features that the released code reads, its count is the paper's own figure for "
+             "'offline'; with those that section 4 names it is not (E3).", *data_notes(context, [context.main]))
+    return Output(table=pd.DataFrame(lines), numbers=pd.DataFrame(lines), rows_built=1, notes=notes)
+
+
+def _seconds(context: Context, row: runs.Row, grid: bool) -> list[float]:
+    found = []
+    for cell in runs.whole(context, context.main, [row], grid):
+        both = [s for s in (cell.spec, cell.spec.parent) if s is not None]
+        records = [context.store.find(s, context.bundle_fingerprint(s.data))[0] for s in both]
+        times = [context.store.sidecar(r.id).get("seconds") for r in records if r]
+        if len(times) == len(both) and all(times):
+            found.append(float(sum(t for t in times if t)))
+    return found

@@ -1,0 +1,200 @@
+"""Which runs make which of EBMC's tables and figures (ledger 3.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmlib.masks import Law, complete, patterns, subset
+from mmlib.methods import enhance
+from mmlib.papers.context import Cell, Context
+from mmlib.runs.spec import Options, RunSpec
+
+ROLES = {"mosi": "mosi", "mosei": "mosei", "iemocap": "iemocap4"}
+ALL = "all modalities"
+MEAN_MISSING = "average"
+SCORES = ("accuracy_with_zero", "accuracy", "weighted_f1_with_zero", "weighted_f1", "acc7", "pearson", "mae")
+WEIGHTS = {"zeta": 0.5, "beta": 0.1, "gamma": 0.1, "eta": 0.1}  # Eq. 17
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a profile spends on each of the two stages; batch: dialogues a step; weights: of Fig 6, besides the own."""
+
+    epochs: int
+    batch: int
+    lr: float
+    hidden: int
+    depth: int
+    dropout: float
+    weights: tuple[float, ...] = (0.01, 0.05, 0.1, 0.5, 1.0)
+
+
+BUDGETS = {
+    "smoke": Budget(2, 8, 3e-3, 16, 1, 0.3, (0.1, 1.0)),
+    "quick": Budget(10, 8, 3e-3, 32, 1, 0.3, (0.05, 0.1, 0.5, 1.0)),
+    "laptop": Budget(25, 4, 1e-3, 64, 2, 0.3),
+}
+PAPER = {"mosi": Budget(150, 64, 1e-4, 256, 4, 0.5), "mosei": Budget(100, 32, 1e-4, 256, 4, 0.5),
+         "iemocap": Budget(150, 16, 1e-4, 256, 4, 0.5)}
+WEIGHT_DECAY = 1e-5
+FOLD_SEEDS, FOLD_GRID_SEEDS = 5, 3  # at most, on data with folds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    kind: ``ebmc``, ``plain`` (the same network after the experts' own stage, with the task loss alone) or ``momke``.
+    condition: the combination that its second stage is trained for alone (E2).
+    """
+
+    name: str
+    kind: str = "ebmc"
+    variant: str = "paper"
+    options: Options = ()
+    condition: str = ""
+
+
+OURS, PLAIN, MOMKE = Row("EBMC"), Row("same network, task loss alone", "plain"), Row("MoMKE", "momke")
+WITHOUT = {name: Row(f"w/o {name.upper()}", variant=f"no_{name}") for name in ("msd", "cce", "emc", "imtd")}
+
+
+def main_rows() -> list[Row]:
+    """Tables 1 and 2; the two beside the method are ours."""
+    return [OURS, PLAIN, MOMKE]
+
+
+def ablation_rows() -> list[Row]:
+    """Table 4, and what is left with none of the four."""
+    return [*WITHOUT.values(), PLAIN, OURS]
+
+
+def energy_rows() -> list[Row]:
+    """Table 7."""
+    return [Row("w/o ||z_m||_2^2", variant="no_norm"), Row("w/o l_m", variant="no_loss"),
+            Row("w/o u_m", variant="no_uncertainty"), OURS]
+
+
+def weight_rows(context: Context) -> dict[str, list[tuple[float, Row]]]:
+    """Fig 6: by weight of Eq. 17, its values and their rows."""
+    values = budget(context, context.main).weights
+    return {name: [(v, Row(f"{name} = {v:g}", options=() if v == own else ((name, v),)))
+                   for v in sorted({*values, own})] for name, own in WEIGHTS.items()}
+
+
+def departure_rows() -> list[Row]:
+    """Readings and released components, each against the method as recommended."""
+    return [OURS, Row("L_dis signed (C2)", variant="signed"), Row("KL as printed (C11)", variant="printed_kl"),
+            Row("sigma squared (C10)", variant="squared"), Row("sigma is the entropy (C9)", variant="entropy"),
+            Row("no gradient penalty", variant="no_penalty"), Row("teacher drops out (E8)", variant="teacher_drops"),
+            Row("MSD as released (E11-E15)", variant="released_msd"),
+            Row("CCE as released (E16)", variant="released_cce"),
+            Row("EMC as released (E17-E19)", variant="released_emc"),
+            Row("IMTD as released (E20)", variant="released_imtd"), Row("all as released", variant="released")]
+
+
+def alone_rows(context: Context) -> list[Row]:
+    """The released protocol: a second stage for each test condition (E2)."""
+    return [Row("EBMC, a model per condition (E2)", condition=c) for c in conditions(context, context.main)]
+
+
+def conditions(context: Context, dataset: str) -> list[str]:
+    """The test conditions in the paper's order: single modalities, pairs, all of them."""
+    names = context.bundle(dataset).modalities
+    if names == ("audio", "text", "vision"):
+        return ["audio", "text", "vision", "audio+vision", "audio+text", "text+vision", ALL]
+    found = ["+".join(c) for size in range(1, len(names)) for c in itertools.combinations(names, size)]
+    return [*found, ALL]
+
+
+def law(condition: str) -> Law:
+    """The mask of a test condition."""
+    return complete() if condition == ALL else subset(condition.split("+"))
+
+
+def averages(context: Context, dataset: str) -> dict[str, list[str]]:
+    """Table 3's average, over the conditions in which something is missing."""
+    return {MEAN_MISSING: conditions(context, dataset)[:-1]}
+
+
+def budget(context: Context, dataset: str) -> Budget:
+    """Of a profile; the paper's own differs by data set."""
+    return PAPER[dataset] if context.profile.name == "paper" else BUDGETS[context.profile.name]
+
+
+def reduced(context: Context) -> str:
+    """What captions say of the profile."""
+    if context.profile.name == "paper":
+        return ""
+    b, p = budget(context, context.main), context.profile
+    seeds = {p.fold_seeds if context.bundle(d).fold is not None else p.seeds for d in context.datasets}
+    return (f"Reduced ({p.name}): width {b.hidden}, {b.depth} block{'s' * (b.depth > 1)}, dropout {b.dropout:g}, "
+            f"{b.epochs} epochs for each of the two stages, batches of {b.batch} dialogues, learning rate {b.lr:g}, "
+            f"{' or '.join(map(str, sorted(seeds)))} seeds ({p.grid_seeds} in grids).")
+
+
+def specs(context: Context, dataset: str, row: Row, train: Law, *, grid: bool = False,
+          keep: tuple[str, ...] = ()) -> list[RunSpec]:
+    """One run per seed and fold: a second stage under a mask, from a first stage on complete data.
+
+    Rows whose first stages are equal share them; every row has as many epochs as any other in both stages.
+    """
+    law_of = law(row.condition) if row.condition else train
+    tests = tuple((c, law(c)) for c in ([row.condition] if row.condition else conditions(context, dataset)))
+    first = _first(context, dataset, row, grid)
+    method, variant = ("ebmc", row.variant) if row.kind == "ebmc" else ("plain", "paper")
+    routing = "softmax" if row.kind == "momke" else "unnormalised"
+    return [dataclasses.replace(parent, method=method, variant=variant, options=tuple(sorted(row.options)),
+                                backbone_options=(*_size(context, dataset), ("routing", routing)), train_mask=law_of,
+                                eval_masks=tests, parent=parent, keep=keep) for parent in first]
+
+
+def _first(context: Context, dataset: str, row: Row, grid: bool) -> list[RunSpec]:
+    """The first stage: EBMC's, or for the other rows each expert's own task loss (MoMKE's)."""
+    method, variant = "unimodal", "paper"
+    options: Options = ()
+    if row.kind == "ebmc":
+        method, variant = "enhance", row.variant if row.variant in enhance.VARIANTS else "paper"
+        options = tuple((name, value) for name, value in row.options if name in ("zeta", "beta"))
+    return context.specs(dataset, method, variant, complete(), ((ALL, complete()),), options=options, grid=grid,
+                         backbone="momke", network=(*_size(context, dataset), ("routing", "own")), keep=("last",),
+                         **_schedule(context, dataset))
+
+
+def _size(context: Context, dataset: str) -> Options:
+    b = budget(context, dataset)
+    return ("depth", b.depth), ("dropout", b.dropout), ("hidden", b.hidden)
+
+
+def _schedule(context: Context, dataset: str) -> dict[str, Any]:
+    b = budget(context, dataset)
+    return {"epochs": b.epochs, "batch": b.batch, "lr": b.lr, "weight_decay": WEIGHT_DECAY, "optimizer": "adam"}
+
+
+def whole(context: Context, dataset: str, rows: Iterable[Row], grid: bool = False,
+          keep: tuple[str, ...] = ()) -> list[Cell]:
+    """Rows trained and tested with all modalities."""
+    return [Cell(r.name, ALL, spec, ALL) for r in rows
+            for spec in specs(context, dataset, r, complete(), grid=grid, keep=keep)]
+
+
+def missing(context: Context, dataset: str, rows: Iterable[Row], grid: bool = False,
+            keep: tuple[str, ...] = ()) -> list[Cell]:
+    """Rows trained once under combinations drawn anew, tested under each condition."""
+    return [Cell(r.name, name, spec, name) for r in rows
+            for spec in specs(context, dataset, r, patterns(), grid=grid, keep=keep) for name, _ in spec.eval_masks]
+
+
+def specs_of(found: Iterable[Cell]) -> list[RunSpec]:
+    """The runs behind some cells, and those that they start from."""
+    own = list(dict.fromkeys(cell.spec for cell in found))
+    return list(dict.fromkeys([*(s.parent for s in own if s.parent), *own]))
+
+
+def scores(context: Context) -> Sequence[str]:
+    """The data sets of the paper's main tables: those whose task is a score."""
+    return [d for d in context.datasets if context.bundle(d).task.kind == "score"] or context.datasets[:1]
