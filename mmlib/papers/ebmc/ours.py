@@ -12,10 +12,11 @@ from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Task
 from mmlib.masks import complete
 from mmlib.methods import build_method
-from mmlib.papers.compare import data_notes, published_cells, shown
+from mmlib.papers.compare import data_notes, shown
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.ebmc import runs
 from mmlib.papers.ebmc.figures import BALANCED
+from mmlib.papers.published import published
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 from mmlib.report.tables import mean_sd, shows_published
@@ -117,8 +118,8 @@ def cost_specs(context: Context) -> list[RunSpec]:
 
 def cost(context: Context) -> Output:
     """Table 6: parameters at the paper's size, by features, and the time of both stages here."""
-    printed = published_cells(context, "table6", "mosi", ["hours", "minutes", "parameters"])
-    beside = shows_published(context.collection)
+    printed = published(context.paper, "table6")
+    beside = shows_published(context.collection) and "mosi" in context.datasets and context.is_papers("mosi")
     lines = []
     for method, group in printed.groupby("row", sort=False):
         told = {m: v for m, v in zip(group["metric"], group["value"], strict=True)} if beside else {}
