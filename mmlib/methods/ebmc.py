@@ -30,7 +30,7 @@ VARIANTS: dict[str, EbmcConfig] = {
     "no_cce": EbmcConfig(cce="none"),
     "no_emc": EbmcConfig(emc="none"),
     "no_imtd": EbmcConfig(imtd="none"),
-    "task_alone": EbmcConfig(msd="none", cce="none", emc="none", imtd="none"),
+    "no_parts": EbmcConfig(msd="none", cce="none", emc="none", imtd="none"),
     "no_norm": EbmcConfig(norm=0.0),
     "no_loss": EbmcConfig(loss=0.0),
     "no_uncertainty": EbmcConfig(uncertainty=0.0),

@@ -68,8 +68,8 @@ def spread(task: Task, logits: Tensor, gaussian: bool = False) -> Tensor:
 def trust(sigma: Tensor, observed: Tensor, squared: bool = False) -> Tensor:
     """alpha of Eqs 13-15, (M, n): sums to one over the modalities that an utterance has, falls with sigma (M, n)."""
     rho = 1 / (torch.log1p(sigma.square() if squared else sigma) + STABLE)
-    weight = torch.exp(-sigma) * rho * observed.t()
-    return weight / weight.sum(dim=0).clamp(min=torch.finfo(weight.dtype).tiny)
+    scores = (rho.log() - sigma).masked_fill(~observed.t(), torch.finfo(sigma.dtype).min)
+    return scores.softmax(dim=0) * observed.t()  # c rho over their sum, however small they are
 
 
 def distillation(task: Task, student: Tensor, teachers: Tensor, weights: Tensor, temperature: float,

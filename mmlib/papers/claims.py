@@ -6,7 +6,7 @@ together for the whole table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,20 @@ class Claim:
     unit: str
     values: np.ndarray
     detail: str = ""
+
+
+Values = Mapping[tuple[str, str], pd.Series]
+
+
+def values(frame: pd.DataFrame) -> Values:
+    """(row, setting) to the values by seed, of results with one value for each."""
+    return {(str(r), str(s)): group.set_index("seed")["value"] for (r, s), group in frame.groupby(["row", "setting"])}
+
+
+def minus(found: Values, first: str, second: str, setting: str) -> pd.Series:
+    """First minus second by seed, of the seeds that both have."""
+    a, b = found.get((first, setting)), found.get((second, setting))
+    return pd.Series(dtype=float) if a is None or b is None else (a - b).dropna()
 
 
 def table(found: Sequence[Claim], points: str, notes: Sequence[str], run_ids: tuple[str, ...]) -> Output:

@@ -13,7 +13,7 @@ from mmlib.data.twins import METRICS
 from mmlib.masks import Law, draw
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.published import published
-from mmlib.report import tables
+from mmlib.report import stats, tables
 from mmlib.report.artifact import Output
 
 NAMES = {"iemocap": "IEMOCAP", "mosi": "CMU-MOSI", "mosei": "CMU-MOSEI", "crema-d": "CREMA-D", "ave": "AVE"}
@@ -71,6 +71,12 @@ def _bayes(reference: str, law: Law, seed: int, metric: str, modalities: tuple[s
     used = [not modalities or m in modalities for m in twin.bundle.modalities]
     observed = draw(law, twin.bundle, "test", seed).utterance & np.array(used)
     return twin.best("test", observed, metric)[1], metric == "accuracy"
+
+
+def selected(context: Context, cells: Sequence[Cell], metric: str) -> pd.DataFrame:
+    """Results at the epoch that validation picks, folds averaged within a seed."""
+    results = context.results(cells)
+    return stats.average_folds(results[(results["metric"] == metric) & (results["selection"] == "valid")])
 
 
 def with_averages(frame: pd.DataFrame, averages: Mapping[str, Sequence[str]], by: Sequence[str],

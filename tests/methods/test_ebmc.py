@@ -82,7 +82,7 @@ def weights(module: nn.Module) -> dict[str, bytes]:
 
 REACHES: dict[str, dict[str, Any]] = {
     "paper": {}, "no_msd": {"msd": "none"}, "no_cce": {"cce": "none"}, "no_emc": {"emc": "none"},
-    "no_imtd": {"imtd": "none"}, "task_alone": {"msd": "none", "cce": "none", "emc": "none", "imtd": "none"},
+    "no_imtd": {"imtd": "none"}, "no_parts": {"msd": "none", "cce": "none", "emc": "none", "imtd": "none"},
     "no_norm": {"norm": 0.0}, "no_loss": {"loss": 0.0}, "no_uncertainty": {"uncertainty": 0.0},
     "no_penalty": {"delta": 0.0}, "signed": {"signed": True}, "printed_kl": {"printed_kl": True},
     "squared": {"squared": True}, "entropy": {"entropy": True}, "teacher_drops": {"teacher_drops": True},
@@ -183,7 +183,7 @@ def eq17(method: Ebmc, batch: Batch, drop: Sequence[str] = (), emc_of: dict[str,
 
 MEANING: dict[str, dict[str, Any]] = {
     "paper": {}, "no_msd": {"drop": ("inv", "dis")}, "no_cce": {"drop": ("cce",)}, "no_emc": {"drop": ("emc",)},
-    "no_imtd": {"drop": ("imtd",)}, "task_alone": {"drop": ("inv", "dis", "cce", "emc", "imtd")},
+    "no_imtd": {"drop": ("imtd",)}, "no_parts": {"drop": ("inv", "dis", "cce", "emc", "imtd")},
     "no_norm": {"emc_of": {"norm": 0.0}}, "no_loss": {"emc_of": {"loss": 0.0}},
     "no_uncertainty": {"emc_of": {"uncertainty": 0.0}}, "no_penalty": {"emc_of": {"delta": 0.0}},
     "signed": {"signed": True}, "printed_kl": {"imtd_of": {"printed": True}}, "squared": {"imtd_of": {"squared": True}},
@@ -591,7 +591,7 @@ def test_the_released_components_know_no_yes_or_no_questions(toy: Toy, variant: 
 # Runs.
 
 
-@pytest.mark.parametrize("variant", ["paper", "no_emc", "task_alone"])
+@pytest.mark.parametrize("variant", ["paper", "no_emc", "no_parts"])
 def test_recording_the_energies_changes_no_bit_of_a_training(toy: Toy, variant: str) -> None:
     bundle, found = toy(UNEVEN), []
     for keep in (False, True):

@@ -9,18 +9,13 @@ import pandas as pd
 
 from mmlib.masks import draw
 from mmlib.papers.balm import runs, tables
+from mmlib.papers.compare import selected
 from mmlib.papers.context import Cell, Context
-from mmlib.report import figures, projection, stats
+from mmlib.report import figures, projection
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 
 HALF: runs.Rates = (0.5, 0.5, 0.5)
-
-
-def _selected(context: Context, cells: list[Cell], metric: str) -> pd.DataFrame:
-    """Results at the epoch that validation picks, folds averaged within a seed."""
-    results = context.results(cells)
-    return stats.average_folds(results[(results["metric"] == metric) & (results["selection"] == "valid")])
 
 
 def fig2_cells(context: Context) -> list[Cell]:
@@ -31,7 +26,7 @@ def fig2_cells(context: Context) -> list[Cell]:
 
 def shared_against_imbalanced(context: Context) -> Output:
     """Fig 2: accuracy under equivalent rates (Eq. 39): one shared rate says little of a model's behaviour."""
-    results = _selected(context, fig2_cells(context), "accuracy")
+    results = selected(context, fig2_cells(context), "accuracy")
     names = {runs.label(HALF): "shared 0.5", **{runs.label(r): runs.label(r) for r in runs.SETTINGS}}
     bars = {row: [list(group[group["setting"] == s]["value"]) for s in names]
             for row, group in results.groupby("row", sort=False)}
@@ -60,7 +55,7 @@ def shared_rates(context: Context) -> Output:
     rates = [f"{rate:.1f}" for rate in context.profile.shared_rates]
     frames = []
     for axis, dataset in zip(axes, context.datasets, strict=True):
-        results = _selected(context, runs.shared_cells(context, dataset), "weighted_f1")
+        results = selected(context, runs.shared_cells(context, dataset), "weighted_f1")
         table = results.pivot_table(index=["row", "seed"], columns="setting", values="value").reindex(columns=rates)
         rows = [row.name for row in runs.shared_rows(context) if row.name in table.index]
         figures.lines(axis, [float(r) for r in rates], {row: table.loc[row].to_numpy() for row in rows},
@@ -78,7 +73,7 @@ def combination_gains(context: Context) -> Output:
 
     Left as the paper draws it, against GCNet whatever the backbone; right against the own backbone (A24).
     """
-    results = _selected(context, runs.combination_cells(context, "iemocap"), "weighted_f1")
+    results = selected(context, runs.combination_cells(context, "iemocap"), "weighted_f1")
     parts = results["setting"].str.rsplit(" ", n=1)
     results = results.assign(combination=parts.str[1], rates=parts.str[0])
     means = results.groupby(["row", "combination", "seed"])["value"].mean()

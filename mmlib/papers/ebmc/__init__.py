@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from mmlib.errors import InputError
+from mmlib.papers import stages
 from mmlib.papers.context import Context, make_context
 from mmlib.papers.ebmc import claims, figures, ours, runs, tables, theory
 from mmlib.papers.ebmc.runs import ROLES
@@ -32,16 +32,7 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
     if backbone not in ("", *BACKBONES):
         raise InputError("--backbone", backbone, "momke, whose experts the two stages train", "Leave it out.")
     made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds)
-    for dataset in made.datasets:
-        bundle = made.bundle(dataset)
-        if len(bundle.modalities) < 2 or any(x.ndim != 2 for x in bundle.features.values()):
-            raise InputError(f"bundle {bundle.name}", f"modalities {', '.join(bundle.modalities)}",
-                             "two or more, each a vector for every utterance", "Choose other data for this paper.")
-    p, folds = made.profile, made.bundle(made.main).fold is not None
-    fewer = dataclasses.replace(p, fold_seeds=min(p.fold_seeds, runs.FOLD_SEEDS),
-                                grid_seeds=min(p.grid_seeds, runs.FOLD_GRID_SEEDS) if folds else p.grid_seeds)
-    made = dataclasses.replace(made, profile=fewer)
-    return dataclasses.replace(made, profile=dataclasses.replace(fewer, reduced=runs.reduced(made)))
+    return stages.prepared(made, "for each of the two stages")
 
 
 def _artifact(id_: str, kind: Literal["table", "figure"], title: str, caption: str,
@@ -98,11 +89,11 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _artifact("theory", "table", "The appendix, measured", "Appendix B on a small energy landscape.",
               theory.theory_specs, theory.theory, None, "ours"),
     _artifact("protocol", "table", "What a model per condition buys", "The two protocols of Table 3 (E2).",
-              lambda c: runs.specs_of([*runs.missing(c, c.main, [runs.OURS], True),
+              lambda c: stages.specs_of([*runs.missing(c, c.main, [runs.OURS], True),
                                        *runs.missing(c, c.main, runs.alone_rows(c), True)]),
               tables.protocol, None, "ours"),
     _artifact("selection", "table", "What test selection buys", "The epoch chosen on validation, on test, or the last "
-              "(E1).", lambda c: runs.specs_of(x for d in runs.scores(c) for x in runs.whole(c, d, runs.main_rows())),
+              "(E1).", lambda c: stages.specs_of(x for d in runs.scores(c) for x in runs.whole(c, d, runs.main_rows())),
               tables.selection, None, "ours"),
     _table("departures", "Departures", "Readings and released components (all modalities).",
            tables.whole(runs.departure_rows(), True), _main, runs.OURS, ("accuracy", "weighted_f1"), None,

@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from mmlib.papers.claims import Claim, table
-from mmlib.papers.compare import data_notes, shown
+from mmlib.papers import stages
+from mmlib.papers.claims import Claim, Values, minus, table, values
+from mmlib.papers.compare import data_notes, selected, shown, with_averages
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.ebmc import figures, ours, runs
 from mmlib.report.artifact import Output
@@ -17,7 +18,6 @@ from mmlib.runs.spec import RunSpec
 
 POINTS = "points of weighted F1 or accuracy"
 NETWORK = "momke"
-Values = Mapping[tuple[str, str], pd.Series]
 
 
 def claim_specs(context: Context) -> list[RunSpec]:
@@ -26,7 +26,7 @@ def claim_specs(context: Context) -> list[RunSpec]:
     weights = figures.weights_dataset(context)
     found += runs.whole(context, weights, [row for rows in runs.weight_rows(context).values() for _, row in rows], True)
     found += runs.whole(context, weights, runs.energy_rows())
-    return list(dict.fromkeys([*runs.specs_of(found), *ours.balance_specs(context)]))
+    return list(dict.fromkeys([*stages.specs_of(found), *ours.balance_specs(context)]))
 
 
 def claims(context: Context) -> Output:
@@ -50,29 +50,18 @@ def _missing(context: Context, dataset: str) -> list[Cell]:
     return runs.missing(context, dataset, rows)
 
 
-def values(context: Context, cells: Sequence[Cell], metric: str, average: Mapping[str, Sequence[str]]) -> Values:
-    """(row, setting) to the values by seed, at the epoch that validation picks; folds averaged."""
-    frame = figures.averaged(context, cells, metric)
-    found = {(str(r), str(s)): g.set_index("seed")["value"] for (r, s), g in frame.groupby(["row", "setting"])}
-    for name, settings in average.items():
-        for row in frame["row"].unique():
-            parts = [found[row, s] for s in settings if (row, s) in found]
-            if len(parts) == len(settings):
-                found[str(row), name] = pd.concat(parts, axis=1).mean(axis=1, skipna=False)
-    return found
-
-
-def minus(found: Values, first: str, second: str, setting: str) -> pd.Series:
-    """First minus second by seed, of those that both have."""
-    a, b = found.get((first, setting)), found.get((second, setting))
-    return pd.Series(dtype=float) if a is None or b is None else (a - b).dropna()
+def _values(context: Context, cells: Sequence[Cell], metric: str,
+            averages: Mapping[str, Sequence[str]] | None = None) -> Values:
+    """At the epoch that validation picks; folds averaged."""
+    frame = with_averages(selected(context, cells, metric), averages or {}, ("row", "seed", "selection", "metric"))
+    return values(frame)
 
 
 def _results(context: Context, dataset: str) -> list[Claim]:
     name, full = shown(context, dataset), runs.OURS.name
     names = runs.conditions(context, dataset)
-    whole = values(context, _whole(context, dataset), "weighted_f1", {})
-    missing = values(context, _missing(context, dataset), "weighted_f1", {runs.MEAN_MISSING: names[:-1]})
+    whole = _values(context, _whole(context, dataset), "weighted_f1")
+    missing = _values(context, _missing(context, dataset), "weighted_f1", {runs.MEAN_MISSING: names[:-1]})
 
     claim = partial(_claim, name)
     made = [claim("better with all modalities", "abstract, 4.1, Tables 1, 2", f"EBMC minus {other.name}",
@@ -83,7 +72,7 @@ def _results(context: Context, dataset: str) -> list[Claim]:
     if dataset in runs.scores(context):
         made += _parts(claim, whole, missing)
     made += _shares(context, dataset)
-    accuracy = values(context, _missing(context, dataset), "accuracy", {})
+    accuracy = _values(context, _missing(context, dataset), "accuracy")
     made.append(claim("the better balance shows as better accuracy", "4.4, Fig 4", "EBMC minus w/o EMC, accuracy",
                       minus(accuracy, full, runs.WITHOUT["emc"].name, runs.ALL)))
     return made
@@ -128,7 +117,7 @@ def _shares(context: Context, dataset: str) -> list[Claim]:
 
 def _energy_terms(context: Context) -> list[Claim]:
     dataset = figures.weights_dataset(context)
-    found = values(context, runs.whole(context, dataset, runs.energy_rows()), "weighted_f1", {})
+    found = _values(context, runs.whole(context, dataset, runs.energy_rows()), "weighted_f1")
     return [Claim(f"the energy needs its terms: {row.name}", "C.2, Table 7", shown(context, dataset), NETWORK,
                   f"EBMC minus {row.name}", POINTS, minus(found, runs.OURS.name, row.name, runs.ALL).to_numpy())
             for row in runs.energy_rows()[:-1]]
@@ -139,7 +128,7 @@ def _weights(context: Context) -> list[Claim]:
     dataset, made = figures.weights_dataset(context), []
     metric = "acc7" if context.bundle(dataset).task.kind == "score" else "accuracy"
     for name, rows in runs.weight_rows(context).items():
-        found = values(context, runs.whole(context, dataset, [row for _, row in rows], True), metric, {})
+        found = _values(context, runs.whole(context, dataset, [row for _, row in rows], True), metric)
         own = next(row.name for v, row in rows if v == runs.WEIGHTS[name])
         others = [minus(found, own, row.name, runs.ALL) for _, row in rows if row.name != own]
         made.append(Claim(f"the printed {name} is the best of the grid", "C.1, Fig 6", shown(context, dataset), NETWORK,

@@ -11,11 +11,12 @@ import pandas as pd
 
 from mmlib.masks import complete
 from mmlib.metrics import sign_labels
+from mmlib.papers import stages
 from mmlib.papers.cases import corrections
-from mmlib.papers.compare import data_notes, shown
+from mmlib.papers.compare import data_notes, selected, shown
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.ebmc import runs
-from mmlib.report import figures, projection, stats
+from mmlib.report import figures, projection
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 
@@ -23,32 +24,23 @@ STEPS = {"w/o MSD": runs.WITHOUT["msd"], "+ MSD": runs.WITHOUT["cce"], "+ MSD + 
 BALANCED = {"with EMC": runs.OURS, "w/o EMC": runs.WITHOUT["emc"]}  # Fig 4
 
 
-def averaged(context: Context, cells: Sequence[Cell], metric: str) -> pd.DataFrame:
-    """Values at the epoch that validation picks, folds averaged within a seed."""
-    frame = context.results(cells)
-    return stats.average_folds(frame[(frame["metric"] == metric) & (frame["selection"] == "valid")])
+def tsne_cells(context: Context) -> list[Cell]:
+    """One run of each step, whose embeddings are kept."""
+    return [runs.whole(context, context.main, [row], True, ("embeddings",))[0] for row in STEPS.values()]
 
 
 def tsne_specs(context: Context) -> list[RunSpec]:
-    """One run of each step, whose embeddings are kept."""
-    return runs.specs_of(runs.whole(context, context.main, STEPS.values(), True, ("embeddings",))[i] for i in
-                         _first_of_each(context))
-
-
-def _first_of_each(context: Context) -> list[int]:
-    cells = runs.whole(context, context.main, STEPS.values(), True, ("embeddings",))
-    return [next(i for i, c in enumerate(cells) if c.row == row.name) for row in STEPS.values()]
+    """The runs of Fig 3."""
+    return stages.specs_of(tsne_cells(context))
 
 
 def tsne(context: Context) -> Output:
     """Fig 3: what the prediction reads, with and without MSD and CCE, by the label's sign or class."""
     bundle = context.bundle(context.main)
     words = list(bundle.task.names) if bundle.task.kind == "classes" else ["negative", "neutral", "positive"]
-    cells = runs.whole(context, context.main, STEPS.values(), True, ("embeddings",))
     figure, axes = figures.panel_grid(len(STEPS), columns=3, width=figures.DOUBLE, height=2.5)
     frames, ids = [], []
-    for axis, title, place in zip(axes, STEPS, _first_of_each(context), strict=True):
-        spec = cells[place].spec
+    for axis, title, spec in zip(axes, STEPS, (cell.spec for cell in tsne_cells(context)), strict=True):
         record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
         kept = context.store.arrays(record.id) if record else {}
         if "embeddings.hidden" not in kept:
@@ -87,7 +79,7 @@ def contributions(context: Context, dataset: str, row: runs.Row) -> pd.DataFrame
     A coalition's value is the accuracy of the one model when these modalities are there; that of none, the share of
     the most frequent class in test.
     """
-    frame = averaged(context, runs.missing(context, dataset, [row]), "accuracy")
+    frame = selected(context, runs.missing(context, dataset, [row]), "accuracy")
     names = context.bundle(dataset).modalities
     lines = {}
     for seed, group in frame.groupby("seed"):
@@ -112,7 +104,7 @@ def guessing(context: Context, dataset: str) -> float:
 
 def contribution_specs(context: Context) -> list[RunSpec]:
     """The runs of Fig 4."""
-    return runs.specs_of(c for d in context.datasets for c in runs.missing(context, d, BALANCED.values()))
+    return stages.specs_of(c for d in context.datasets for c in runs.missing(context, d, BALANCED.values()))
 
 
 def contribution(context: Context) -> Output:
@@ -122,7 +114,7 @@ def contribution(context: Context) -> Output:
     for place, dataset in enumerate(context.datasets):
         found = {name: contributions(context, dataset, row) for name, row in BALANCED.items()}
         cells = runs.missing(context, dataset, BALANCED.values())
-        whole = averaged(context, [c for c in cells if c.setting == runs.ALL], "accuracy")
+        whole = selected(context, [c for c in cells if c.setting == runs.ALL], "accuracy")
         if any(not len(f) for f in found.values()):
             continue
         names = list(context.bundle(dataset).modalities)
@@ -155,7 +147,7 @@ def cases_dataset(context: Context) -> str:
 def case_specs(context: Context) -> list[RunSpec]:
     """The runs of Fig 5: the first seed of the method and of the same network without it."""
     cells = runs.whole(context, cases_dataset(context), [runs.OURS, runs.PLAIN])
-    return runs.specs_of(c for c in cells if c.spec.seed == 0)
+    return stages.specs_of(c for c in cells if c.spec.seed == 0)
 
 
 def cases(context: Context) -> Output:
@@ -168,7 +160,7 @@ def cases(context: Context) -> Output:
 def weight_specs(context: Context) -> list[RunSpec]:
     """The runs of Fig 6."""
     rows = [row for found in runs.weight_rows(context).values() for _, row in found]
-    return runs.specs_of(runs.whole(context, weights_dataset(context), rows, grid=True))
+    return stages.specs_of(runs.whole(context, weights_dataset(context), rows, grid=True))
 
 
 def weights_dataset(context: Context) -> str:
@@ -188,7 +180,7 @@ def weights(context: Context) -> Output:
         for place, (name, values) in enumerate(rows.items()):
             cells = [cell for _, row in values for cell in
                      runs.whole(context, dataset, [row], grid=True)]
-            found = averaged(context, cells, metric)
+            found = selected(context, cells, metric)
             table = found.pivot_table(index="seed", columns="row", values="value")
             table = table.reindex(columns=[row.name for _, row in values])
             axis = axes[line * len(rows) + place]

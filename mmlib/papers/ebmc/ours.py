@@ -12,6 +12,7 @@ from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Task
 from mmlib.masks import complete
 from mmlib.methods import build_method
+from mmlib.papers import stages
 from mmlib.papers.compare import data_notes, shown
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.ebmc import runs
@@ -21,6 +22,7 @@ from mmlib.report import figures
 from mmlib.report.artifact import Output
 from mmlib.report.tables import mean_sd, shows_published
 from mmlib.runs.spec import RunSpec
+from mmlib.runs.store import Record
 
 TERMS = ("norm", "loss", "uncertainty")
 GCNET = {"audio": 512, "text": 1024, "vision": 1024}  # wav2vec, DeBERTa and MA-Net (E3)
@@ -34,32 +36,32 @@ def balance_cells(context: Context) -> list[Cell]:
 
 def balance_specs(context: Context) -> list[RunSpec]:
     """The runs of the balance figure."""
-    return runs.specs_of(balance_cells(context))
+    return stages.specs_of(balance_cells(context))
 
 
 def energies(context: Context, row: runs.Row) -> dict[int, np.ndarray]:
     """By seed (epochs, M): the energy E(m) of Eq. 8, mean over an epoch's steps; folds averaged."""
-    found: dict[int, list[np.ndarray]] = {}
-    for spec in runs.specs(context, context.main, row, complete(), grid=True, keep=("series",)):
-        record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
-        told = record["curves"].get("series") if record else None
-        if told:
-            found.setdefault(spec.seed, []).append(np.sum([np.array(told[t], dtype=float) for t in TERMS], axis=0))
-    folds = len(context.folds(context.main))
-    return {seed: np.mean(parts, axis=0) for seed, parts in sorted(found.items()) if len(parts) == folds}
+    def read(record: Record) -> np.ndarray | None:
+        told = record["curves"].get("series")
+        return np.sum([np.array(told[t], dtype=float) for t in TERMS], axis=0) if told else None
+
+    return stages.by_seed(context, _balanced(context, row), read)
 
 
 def own_accuracy(context: Context, row: runs.Row) -> dict[int, np.ndarray]:
     """By seed (epochs, M): test accuracy of each modality's predictor T_m after an epoch; folds averaged."""
-    found: dict[int, list[np.ndarray]] = {}
     names = context.bundle(context.main).modalities
-    for spec in runs.specs(context, context.main, row, complete(), grid=True, keep=("series",)):
-        record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
-        views = record["curves"].get("views", {}) if record else {}
-        if all(f"{runs.ALL}.{m}" in views for m in names):
-            found.setdefault(spec.seed, []).append(np.array([views[f"{runs.ALL}.{m}"]["accuracy"] for m in names]).T)
-    folds = len(context.folds(context.main))
-    return {seed: np.mean(parts, axis=0) for seed, parts in sorted(found.items()) if len(parts) == folds}
+
+    def read(record: Record) -> np.ndarray | None:
+        views = record["curves"].get("views", {})
+        told = [views[f"{runs.ALL}.{m}"]["accuracy"] for m in names if f"{runs.ALL}.{m}" in views]
+        return np.array(told).T if len(told) == len(names) else None
+
+    return stages.by_seed(context, _balanced(context, row), read)
+
+
+def _balanced(context: Context, row: runs.Row) -> list[RunSpec]:
+    return runs.specs(context, context.main, row, complete(), grid=True, keep=("series",))
 
 
 def gaps(context: Context, row: runs.Row) -> pd.Series:
@@ -112,7 +114,7 @@ def trained_parameters(variant: str, audio: int, text: int, vision: int) -> int:
 def cost_specs(context: Context) -> list[RunSpec]:
     """Both stages as recommended and as released."""
     rows = [runs.OURS, runs.departure_rows()[-1]]
-    return runs.specs_of([*runs.whole(context, context.main, rows[:1]),
+    return stages.specs_of([*runs.whole(context, context.main, rows[:1]),
                           *runs.whole(context, context.main, rows[1:], grid=True)])
 
 

@@ -6,11 +6,11 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mmlib.masks import Law, complete, patterns, subset
 from mmlib.methods import enhance
 from mmlib.papers.context import Cell, Context
+from mmlib.papers.stages import Budget, budget
 from mmlib.runs.spec import Options, RunSpec
 
 ROLES = {"mosi": "mosi", "mosei": "mosei", "iemocap": "iemocap4"}
@@ -20,28 +20,10 @@ SCORES = ("accuracy_with_zero", "accuracy", "weighted_f1_with_zero", "weighted_f
 WEIGHTS = {"zeta": 0.5, "beta": 0.1, "gamma": 0.1, "eta": 0.1}  # Eq. 17
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a profile spends on each of the two stages; batch: dialogues a step; weights: of Fig 6, besides the own."""
-
-    epochs: int
-    batch: int
-    lr: float
-    hidden: int
-    depth: int
-    dropout: float
-    weights: tuple[float, ...] = (0.01, 0.05, 0.1, 0.5, 1.0)
-
-
-BUDGETS = {
-    "smoke": Budget(2, 8, 3e-3, 16, 1, 0.3, (0.1, 1.0)),
-    "quick": Budget(10, 8, 3e-3, 32, 1, 0.3, (0.05, 0.1, 0.5, 1.0)),
-    "laptop": Budget(25, 4, 1e-3, 64, 2, 0.3),
-}
 PAPER = {"mosi": Budget(150, 64, 1e-4, 256, 4, 0.5), "mosei": Budget(100, 32, 1e-4, 256, 4, 0.5),
          "iemocap": Budget(150, 16, 1e-4, 256, 4, 0.5)}
-WEIGHT_DECAY = 1e-5
-FOLD_SEEDS, FOLD_GRID_SEEDS = 5, 3  # at most, on data with folds
+VALUES = {"smoke": (0.1, 1.0), "quick": (0.05, 0.1, 0.5, 1.0)}  # of Fig 6, besides the printed weight
+ALL_VALUES = (0.01, 0.05, 0.1, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -81,7 +63,7 @@ def energy_rows() -> list[Row]:
 
 def weight_rows(context: Context) -> dict[str, list[tuple[float, Row]]]:
     """Fig 6: by weight of Eq. 17, its values and their rows."""
-    values = budget(context, context.main).weights
+    values = VALUES.get(context.profile.name, ALL_VALUES)
     return {name: [(v, Row(f"{name} = {v:g}", options=() if v == own else ((name, v),)))
                    for v in sorted({*values, own})] for name, own in WEIGHTS.items()}
 
@@ -121,22 +103,6 @@ def averages(context: Context, dataset: str) -> dict[str, list[str]]:
     return {MEAN_MISSING: conditions(context, dataset)[:-1]}
 
 
-def budget(context: Context, dataset: str) -> Budget:
-    """Of a profile; the paper's own differs by data set."""
-    return PAPER[dataset] if context.profile.name == "paper" else BUDGETS[context.profile.name]
-
-
-def reduced(context: Context) -> str:
-    """What captions say of the profile."""
-    if context.profile.name == "paper":
-        return ""
-    b, p = budget(context, context.main), context.profile
-    seeds = {p.fold_seeds if context.bundle(d).fold is not None else p.seeds for d in context.datasets}
-    return (f"Reduced ({p.name}): width {b.hidden}, {b.depth} block{'s' * (b.depth > 1)}, dropout {b.dropout:g}, "
-            f"{b.epochs} epochs for each of the two stages, batches of {b.batch} dialogues, learning rate {b.lr:g}, "
-            f"{' or '.join(map(str, sorted(seeds)))} seeds ({p.grid_seeds} in grids).")
-
-
 def specs(context: Context, dataset: str, row: Row, train: Law, *, grid: bool = False,
           keep: tuple[str, ...] = ()) -> list[RunSpec]:
     """One run per seed and fold: a second stage under a mask, from a first stage on complete data.
@@ -148,9 +114,10 @@ def specs(context: Context, dataset: str, row: Row, train: Law, *, grid: bool = 
     first = _first(context, dataset, row, grid)
     method, variant = ("ebmc", row.variant) if row.kind == "ebmc" else ("plain", "paper")
     routing = "softmax" if row.kind == "momke" else "unnormalised"
+    network = (*budget(context, dataset, PAPER).network, ("routing", routing))
     return [dataclasses.replace(parent, method=method, variant=variant, options=tuple(sorted(row.options)),
-                                backbone_options=(*_size(context, dataset), ("routing", routing)), train_mask=law_of,
-                                eval_masks=tests, parent=parent, keep=keep) for parent in first]
+                                backbone_options=network, train_mask=law_of, eval_masks=tests, parent=parent,
+                                keep=keep) for parent in first]
 
 
 def _first(context: Context, dataset: str, row: Row, grid: bool) -> list[RunSpec]:
@@ -160,19 +127,10 @@ def _first(context: Context, dataset: str, row: Row, grid: bool) -> list[RunSpec
     if row.kind == "ebmc":
         method, variant = "enhance", row.variant if row.variant in enhance.VARIANTS else "paper"
         options = tuple((name, value) for name, value in row.options if name in ("zeta", "beta"))
+    spent = budget(context, dataset, PAPER)
     return context.specs(dataset, method, variant, complete(), ((ALL, complete()),), options=options, grid=grid,
-                         backbone="momke", network=(*_size(context, dataset), ("routing", "own")), keep=("last",),
-                         **_schedule(context, dataset))
-
-
-def _size(context: Context, dataset: str) -> Options:
-    b = budget(context, dataset)
-    return ("depth", b.depth), ("dropout", b.dropout), ("hidden", b.hidden)
-
-
-def _schedule(context: Context, dataset: str) -> dict[str, Any]:
-    b = budget(context, dataset)
-    return {"epochs": b.epochs, "batch": b.batch, "lr": b.lr, "weight_decay": WEIGHT_DECAY, "optimizer": "adam"}
+                         backbone="momke", network=(*spent.network, ("routing", "own")), keep=("last",),
+                         **spent.training)
 
 
 def whole(context: Context, dataset: str, rows: Iterable[Row], grid: bool = False,
@@ -187,12 +145,6 @@ def missing(context: Context, dataset: str, rows: Iterable[Row], grid: bool = Fa
     """Rows trained once under combinations drawn anew, tested under each condition."""
     return [Cell(r.name, name, spec, name) for r in rows
             for spec in specs(context, dataset, r, patterns(), grid=grid, keep=keep) for name, _ in spec.eval_masks]
-
-
-def specs_of(found: Iterable[Cell]) -> list[RunSpec]:
-    """The runs behind some cells, and those that they start from."""
-    own = list(dict.fromkeys(cell.spec for cell in found))
-    return list(dict.fromkeys([*(s.parent for s in own if s.parent), *own]))
 
 
 def scores(context: Context) -> Sequence[str]:

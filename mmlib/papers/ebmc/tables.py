@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib.papers import compare as compared
+from mmlib.papers import stages
 from mmlib.papers.compare import best_possible, data_notes, shown
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.ebmc import runs
@@ -37,7 +38,7 @@ def missing(rows: Sequence[runs.Row], grid: bool = False) -> Cells:
 
 def specs_of(cells: Cells, which: Callable[[Context], Sequence[str]]) -> Callable[[Context], list[RunSpec]]:
     """The runs behind a table."""
-    return lambda context: runs.specs_of(c for d in which(context) for c in cells(context, d))
+    return lambda context: stages.specs_of(c for d in which(context) for c in cells(context, d))
 
 
 def paper_numbers(context: Context, table: str, dataset: str, metrics: Sequence[str]) -> pd.DataFrame:

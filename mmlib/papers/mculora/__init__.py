@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from mmlib.errors import InputError
+from mmlib.papers import stages
 from mmlib.papers.context import Context, make_context
 from mmlib.papers.mculora import claims, figures, ours, runs, tables
 from mmlib.papers.mculora.runs import ROLES
@@ -32,17 +32,7 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
     if backbone not in ("", *BACKBONES):
         raise InputError("--backbone", backbone, "crossmodal, into which adapters can be put", "Leave it out.")
     made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds)
-    for dataset in made.datasets:
-        bundle = made.bundle(dataset)
-        if len(bundle.modalities) < 2 or any(x.ndim != 2 for x in bundle.features.values()):
-            raise InputError(f"bundle {bundle.name}", f"modalities {', '.join(bundle.modalities)}",
-                             "two or more, each a vector for every utterance", "Choose other data for this paper.")
-    p, folds = made.profile, made.bundle(made.main).fold is not None
-    fewer = dataclasses.replace(p, fold_seeds=min(p.fold_seeds, runs.FOLD_SEEDS),
-                                grid_seeds=min(p.grid_seeds, runs.FOLD_GRID_SEEDS) if folds else p.grid_seeds,
-                                other_seeds=p.seeds)  # MoMKE is a row of the tables, not another backbone
-    made = dataclasses.replace(made, profile=fewer)
-    return dataclasses.replace(made, profile=dataclasses.replace(fewer, reduced=runs.reduced(made)))
+    return stages.prepared(made, "of pre-training and as many of adaptation")
 
 
 def _artifact(id_: str, kind: Literal["table", "figure"], title: str, caption: str,
@@ -65,7 +55,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
                   "compare; it compares what the prediction reads under a combination with what it reads under all "
                   "(our own reading).",)), 4),
     _artifact("fig3", "figure", "Fig 3", "Accuracy by the adapters' rank.",
-              lambda c: runs.specs_of(runs.cells(c, c.main, runs.rank_rows(c), grid=True)), figures.rank, 2),
+              lambda c: stages.specs_of(runs.cells(c, c.main, runs.rank_rows(c), grid=True)), figures.rank, 2),
     _artifact("fig4", "figure", "Fig 4", "Test accuracy of every combination along training.",
               figures.along_specs, figures.along_training, 7),
     _artifact("fig5", "figure", "Fig 5", "Test utterances that the method corrects most.", figures.case_specs,
@@ -81,7 +71,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _artifact("cosines", "table", "What L_ort moves", "The cosines that Eq. 3 names, along training.",
               ours.probed_specs, ours.angles, None, "ours"),
     _artifact("shares", "table", "Shares", "How often each combination is trained, by rule.",
-              lambda c: runs.specs_of([*runs.cells(c, c.main, [runs.OURS, runs.leak_rows()[4]]),
+              lambda c: stages.specs_of([*runs.cells(c, c.main, [runs.OURS, runs.leak_rows()[4]]),
                                        *runs.cells(c, c.main, [runs.departure_rows()[4]], grid=True)]),
               ours.shares, None, "ours"),
     _artifact("departures", "table", "Departures", "Readings and the released code: mean accuracy (%).",

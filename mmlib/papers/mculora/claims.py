@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mmlib.papers.claims import Claim, table
+from mmlib.papers import stages
+from mmlib.papers.claims import Claim, Values, minus, table, values
 from mmlib.papers.compare import data_notes, shown
 from mmlib.papers.context import Context
 from mmlib.papers.mculora import ours, runs
@@ -25,7 +26,7 @@ def claim_specs(context: Context) -> list[RunSpec]:
     found = [c for d in context.datasets for c in runs.cells(context, d, dict.fromkeys(COMPARED))]
     found += runs.cells(context, context.main, [runs.rank_rows(context)[0], runs.rank_rows(context)[-1]], grid=True)
     leak = runs.cells(context, context.main, runs.leak_rows())
-    return list(dict.fromkeys([*runs.specs_of([*found, *leak]), *ours.probed_specs(context)]))
+    return list(dict.fromkeys([*stages.specs_of([*found, *leak]), *ours.probed_specs(context)]))
 
 
 def claims(context: Context) -> Output:
@@ -38,44 +39,32 @@ def claims(context: Context) -> Output:
         "network, both trained for as long.", *data_notes(context, context.datasets)), ids)
 
 
-def _by_seed(frame: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
-    """Row to setting to the values by seed."""
-    return {str(row): {str(s): part.set_index("seed")["value"] for s, part in group.groupby("setting")}
-            for row, group in frame.groupby("row", sort=False)}
-
-
-def _differences(values: Mapping[str, Mapping[str, pd.Series]], first: str, second: str, setting: str) -> pd.Series:
-    """By seed, of those that both have."""
-    a, b = values.get(first, {}).get(setting), values.get(second, {}).get(setting)
-    return pd.Series(dtype=float) if a is None or b is None else (a - b).dropna()
-
-
-def _minus(values: Mapping[str, Mapping[str, pd.Series]], first: str, second: str, setting: str) -> np.ndarray:
-    return _differences(values, first, second, setting).to_numpy()
+def _minus(found: Values, first: str, second: str, setting: str) -> np.ndarray:
+    return minus(found, first, second, setting).to_numpy()
 
 
 def _results(context: Context, dataset: str) -> list[Claim]:
-    name, values = shown(context, dataset), _by_seed(averaged(context, dataset, list(dict.fromkeys(COMPARED))))
+    name, measured = shown(context, dataset), values(averaged(context, dataset, list(dict.fromkeys(COMPARED))))
     conditions, full = runs.conditions(context, dataset), runs.OURS.name
     found = []
     pairs = [(runs.MOMKE.name, setting) for setting in (*conditions, runs.MEAN_ALL)]
     for other, setting in (*pairs, (runs.JOINT.name, runs.MEAN_ALL)):
         label = f"under {short(setting)}" if setting in conditions else "on average"
         found.append(Claim(f"better {label}", "4.3, Table 1", name, NETWORK, f"MCULoRA minus {other}", POINTS,
-                           _minus(values, full, other, setting)))
+                           _minus(measured, full, other, setting)))
     weak = [c for c in conditions if "text" not in c.split("+")]
     strong = [c for c in conditions[:-1] if c not in weak]
     if weak and strong:
-        gains = pd.DataFrame({c: _differences(values, full, runs.MOMKE.name, c) for c in (*weak, *strong)}).dropna()
+        gains = pd.DataFrame({c: minus(measured, full, runs.MOMKE.name, c) for c in (*weak, *strong)}).dropna()
         found.append(Claim("weak combinations gain most", "4.3", name, NETWORK,
                            "gain over MoMKE without text minus gain with text", POINTS,
                            (gains[weak].mean(axis=1) - gains[strong].mean(axis=1)).to_numpy()))
     for row, part in ((runs.WITHOUT_MCLA, "MCLA"), (runs.WITHOUT_DPFT, "DPFT")):
         found.append(Claim(f"{part} is needed", "4.4, Table 2", name, NETWORK, f"MCULoRA minus {row.name}", POINTS,
-                           _minus(values, full, row.name, runs.MEAN_ALL)))
+                           _minus(measured, full, row.name, runs.MEAN_ALL)))
     found.append(Claim("without DPFT the decline is more pronounced than without MCLA (Table 2 says the reverse, F17)",
                        "4.4", name, NETWORK, "w/o MCLA minus w/o DPFT", POINTS,
-                       _minus(values, runs.WITHOUT_MCLA.name, runs.WITHOUT_DPFT.name, runs.MEAN_ALL)))
+                       _minus(measured, runs.WITHOUT_MCLA.name, runs.WITHOUT_DPFT.name, runs.MEAN_ALL)))
     rough = {row.name: _roughness(curves(context, dataset, row)) for row in (runs.OURS, runs.MOMKE, runs.JOINT)}
     for other in (runs.MOMKE.name, runs.JOINT.name):
         found.append(Claim("training progresses more smoothly", "4.4, Fig 4", name, NETWORK,
@@ -92,10 +81,10 @@ def _roughness(found: Mapping[str, pd.DataFrame]) -> pd.Series:
 
 def _rank(context: Context) -> list[Claim]:
     rows = [runs.rank_rows(context)[0], runs.rank_rows(context)[-1]]
-    values = _by_seed(averaged(context, context.main, rows, grid=True))
+    measured = values(averaged(context, context.main, rows, grid=True))
     full = runs.conditions(context, context.main)[-1]
     low, high = rows[0].name, rows[-1].name
-    gain, whole = (_minus(values, high, low, s) for s in (runs.MEAN_MISSING, full))
+    gain, whole = (_minus(measured, high, low, s) for s in (runs.MEAN_MISSING, full))
     name = shown(context, context.main)
     return [Claim("a higher rank helps where modalities are missing", "4.4, Fig 3", name, NETWORK,
                   f"{high} minus {low}, missing conditions", POINTS, gain),
@@ -104,11 +93,11 @@ def _rank(context: Context) -> list[Claim]:
 
 
 def _leak(context: Context) -> list[Claim]:
-    values = _by_seed(averaged(context, context.main, runs.leak_rows()))
+    measured = values(averaged(context, context.main, runs.leak_rows()))
     name, rows = shown(context, context.main), runs.leak_rows()
     return [Claim(f"(ours) {row.name}: looking at test pays", "ledger F9, G1", name, NETWORK,
                   f"against {runs.OURS.name}, whose rule sees train alone", POINTS,
-                  _minus(values, row.name, runs.OURS.name, runs.MEAN_ALL)) for row in rows[3:]]
+                  _minus(measured, row.name, runs.OURS.name, runs.MEAN_ALL)) for row in rows[3:]]
 
 
 def _conflict(context: Context) -> list[Claim]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from mmlib.papers import stages
 from mmlib.papers.cases import corrections
 from mmlib.papers.compare import data_notes, shown, with_averages
 from mmlib.papers.context import Context
@@ -71,7 +72,7 @@ def along_dataset(context: Context) -> str:
 
 def along_specs(context: Context) -> list[RunSpec]:
     """The runs of Fig 4."""
-    return runs.specs_of(runs.cells(context, along_dataset(context), ROWS))
+    return stages.specs_of(runs.cells(context, along_dataset(context), ROWS))
 
 
 def along_training(context: Context) -> Output:
@@ -107,7 +108,7 @@ def short(condition: str) -> str:
 
 def case_specs(context: Context) -> list[RunSpec]:
     """The runs of Fig 5: the first seed of the method and of MoMKE."""
-    return runs.specs_of(c for c in runs.cells(context, context.main, (runs.OURS, runs.MOMKE)) if c.spec.seed == 0)
+    return stages.specs_of(c for c in runs.cells(context, context.main, (runs.OURS, runs.MOMKE)) if c.spec.seed == 0)
 
 
 def cases(context: Context) -> Output:

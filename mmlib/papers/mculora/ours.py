@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib.masks import combinations
+from mmlib.papers import stages
 from mmlib.papers.compare import data_notes, shown
 from mmlib.papers.context import Context
 from mmlib.papers.mculora import runs
@@ -17,6 +18,7 @@ from mmlib.report.artifact import Output
 from mmlib.report.tables import mean_sd
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
+from mmlib.runs.store import Record
 
 PROBED = {row.name: row for row in runs.probed_rows()}
 WITH, WITHOUT = runs.OURS.name, runs.NEITHER.name
@@ -24,7 +26,8 @@ WITH, WITHOUT = runs.OURS.name, runs.NEITHER.name
 
 def cost_specs(context: Context) -> list[RunSpec]:
     """The method, joint training, MoMKE, and one network for each combination, on the main data set."""
-    return runs.specs_of(c for _, rows in _models(context) for c in runs.cells(context, context.main, rows, grid=True))
+    return stages.specs_of(cell for _, rows in _models(context)
+                           for cell in runs.cells(context, context.main, rows, grid=True))
 
 
 def _models(context: Context) -> list[tuple[str, list[runs.Row]]]:
@@ -77,21 +80,18 @@ def seconds(context: Context, spec: RunSpec) -> float | None:
 
 def probed_specs(context: Context) -> list[RunSpec]:
     """The runs whose gradients and cosines are recorded."""
-    return runs.specs_of(runs.cells(context, context.main, PROBED.values(), grid=True))
+    return stages.specs_of(runs.cells(context, context.main, PROBED.values(), grid=True))
 
 
 def conflicts(context: Context, row: runs.Row) -> dict[int, np.ndarray]:
     """By seed (epochs, K, K): the cosines between the combinations' gradients; folds averaged, NaN kept."""
-    found: dict[int, list[np.ndarray]] = {}
-    for spec in runs.specs(context, context.main, row, grid=True):
-        record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
-        told = record["curves"].get("found", {}) if record else {}
+    def read(record: Record) -> np.ndarray | None:
+        told = record["curves"].get("found", {})
         count = sum(name.startswith("conflict.") for name in told)
-        if count:
-            rows = [np.array(told[f"conflict.{i}"], dtype=float) for i in range(count)]
-            found.setdefault(spec.seed, []).append(np.stack(rows, axis=1))
-    folds = len(context.folds(context.main))
-    return {seed: np.mean(parts, axis=0) for seed, parts in sorted(found.items()) if len(parts) == folds}
+        rows = [np.array(told[f"conflict.{i}"], dtype=float) for i in range(count)]
+        return np.stack(rows, axis=1) if rows else None
+
+    return stages.by_seed(context, runs.specs(context, context.main, row, grid=True), read)
 
 
 def off_diagonal(cosines: np.ndarray) -> np.ndarray:
@@ -187,14 +187,11 @@ def angles(context: Context) -> Output:
 
 def _angles(context: Context, row: runs.Row) -> list[np.ndarray]:
     """For each seed (epochs, 2); folds averaged."""
-    found: dict[int, list[np.ndarray]] = {}
-    for spec in runs.specs(context, context.main, row, grid=True):
-        record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
-        told = record["curves"].get("found", {}).get("angles") if record else None
-        if told is not None:
-            found.setdefault(spec.seed, []).append(np.array(told, dtype=float))
-    folds = len(context.folds(context.main))
-    return [np.mean(parts, axis=0) for _, parts in sorted(found.items()) if len(parts) == folds]
+    def read(record: Record) -> np.ndarray | None:
+        told = record["curves"].get("found", {}).get("angles")
+        return None if told is None else np.array(told, dtype=float)
+
+    return list(stages.by_seed(context, runs.specs(context, context.main, row, grid=True), read).values())
 
 
 def shares(context: Context) -> Output:

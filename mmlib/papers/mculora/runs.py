@@ -10,6 +10,7 @@ from typing import Any
 
 from mmlib.masks import Law, complete, patterns, random_missing, subset
 from mmlib.papers.context import Cell, Context
+from mmlib.papers.stages import Budget, budget
 from mmlib.runs.spec import Options, RunSpec
 
 ROLES = {"mosei": "mosei", "iemocap": "iemocap4"}
@@ -18,30 +19,8 @@ MEAN_MISSING, MEAN_ALL = "average of the missing conditions", "average of all co
 METRICS = {"mosei": ("accuracy", "weighted_f1"), "iemocap": ("accuracy", "macro_recall")}
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a profile spends on a stage of a run; pre-training and adaptation each take one.
-
-    batch: dialogues a step. hidden, depth, dropout: of both networks. ranks: of Fig 3.
-    """
-
-    epochs: int
-    batch: int
-    lr: float
-    hidden: int
-    depth: int
-    dropout: float
-    ranks: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
-
-
-BUDGETS = {
-    "smoke": Budget(2, 8, 3e-3, 16, 1, 0.3, (1, 4)),
-    "quick": Budget(10, 8, 3e-3, 32, 1, 0.3, (1, 2, 4, 8)),
-    "laptop": Budget(25, 4, 1e-3, 64, 2, 0.3, (1, 2, 4, 8)),
-}
 PAPER = {"mosei": Budget(200, 32, 1e-4, 256, 4, 0.5), "iemocap": Budget(300, 16, 1e-4, 256, 4, 0.5)}
-WEIGHT_DECAY = 1e-5
-FOLD_SEEDS, FOLD_GRID_SEEDS = 5, 3  # at most, on data with folds
+RANKS = {"smoke": (1, 4), "quick": (1, 2, 4, 8), "laptop": (1, 2, 4, 8), "paper": (1, 2, 3, 4, 5, 6, 7, 8)}  # of Fig 3
 
 
 @dataclass(frozen=True)
@@ -81,8 +60,8 @@ def ablation_rows() -> list[Row]:
 
 def rank_rows(context: Context) -> list[Row]:
     """Fig 3."""
-    ranks = BUDGETS[context.profile.name].ranks if context.profile.name in BUDGETS else PAPER["mosei"].ranks
-    return [dataclasses.replace(OURS, name=f"rank {r}", options=() if r == 4 else (("rank", r),)) for r in ranks]
+    return [dataclasses.replace(OURS, name=f"rank {r}", options=() if r == 4 else (("rank", r),))
+            for r in RANKS[context.profile.name]]
 
 
 def leak_rows() -> list[Row]:
@@ -135,27 +114,12 @@ def averages(context: Context, dataset: str) -> dict[str, list[str]]:
     return {MEAN_MISSING: every[:-1], MEAN_ALL: every}
 
 
-def budget(context: Context, dataset: str) -> Budget:
-    """Of a profile; the paper's own differs by data set."""
-    return PAPER[dataset] if context.profile.name == "paper" else BUDGETS[context.profile.name]
-
-
-def reduced(context: Context) -> str:
-    """What captions say of the profile."""
-    if context.profile.name == "paper":
-        return ""
-    b, p = budget(context, context.main), context.profile
-    seeds = {context.profile.fold_seeds if context.bundle(d).fold is not None else p.seeds for d in context.datasets}
-    return (f"Reduced ({p.name}): width {b.hidden}, {b.depth} block{'s' * (b.depth > 1)}, dropout {b.dropout:g}, "
-            f"{b.epochs} epochs of pre-training and as many of adaptation, batches of {b.batch} dialogues, learning "
-            f"rate {b.lr:g}, {' or '.join(map(str, sorted(seeds)))} seeds ({p.grid_seeds} in grids).")
-
-
 def specs(context: Context, dataset: str, row: Row, grid: bool = False) -> list[RunSpec]:
     """One run per seed and fold. All rows of a seed and fold start from one pre-training; MoMKE from its own."""
     if row.kind == "momke":
         changes: dict[str, Any] = {"method": "plain", "variant": "paper", "train_mask": patterns(),
-                                   "backbone_options": _size(context, dataset), "eval_masks": _tests(context, dataset)}
+                                   "backbone_options": budget(context, dataset, PAPER).network,
+                                   "eval_masks": _tests(context, dataset)}
         return [dataclasses.replace(parent, **changes, parent=parent, keep=("curves",))
                 for parent in _experts(context, dataset, grid)]
     found = _pretrained(context, dataset, grid)
@@ -170,29 +134,19 @@ def specs(context: Context, dataset: str, row: Row, grid: bool = False) -> list[
 def _pretrained(context: Context, dataset: str, grid: bool) -> list[RunSpec]:
     """The first stage of the method: the network under mixed combinations."""
     return context.specs(dataset, "plain", "paper", patterns(), _tests(context, dataset), backbone="crossmodal",
-                         network=_size(context, dataset), keep=("weights", "curves"), grid=grid,
-                         **_schedule(context, dataset))
+                         network=budget(context, dataset, PAPER).network, keep=("weights", "curves"), grid=grid,
+                         **budget(context, dataset, PAPER).training)
 
 
 def _experts(context: Context, dataset: str, grid: bool) -> list[RunSpec]:
     """The first stage of MoMKE: each expert from its own modality, on complete data."""
+    spent = budget(context, dataset, PAPER)
     return context.specs(dataset, "unimodal", "paper", complete(), _tests(context, dataset)[-2:-1], backbone="momke",
-                         network=(*_size(context, dataset), ("routing", "own")), keep=("last",), grid=grid,
-                         **_schedule(context, dataset))
+                         network=(*spent.network, ("routing", "own")), keep=("last",), grid=grid, **spent.training)
 
 
 def _tests(context: Context, dataset: str) -> tuple[tuple[str, Law], ...]:
     return tuple((name, law(name)) for name in [*conditions(context, dataset), RANDOM])
-
-
-def _size(context: Context, dataset: str) -> Options:
-    b = budget(context, dataset)
-    return ("depth", b.depth), ("dropout", b.dropout), ("hidden", b.hidden)
-
-
-def _schedule(context: Context, dataset: str) -> dict[str, Any]:
-    b = budget(context, dataset)
-    return {"epochs": b.epochs, "batch": b.batch, "lr": b.lr, "weight_decay": WEIGHT_DECAY, "optimizer": "adam"}
 
 
 def bounds(dataset: str) -> Options:
@@ -205,10 +159,3 @@ def cells(context: Context, dataset: str, rows: Iterable[Row], grid: bool = Fals
     """Rows under the test conditions, or under those named."""
     return [Cell(r.name, name, spec, name) for r in rows for spec in specs(context, dataset, r, grid)
             for name in settings or conditions(context, dataset) if name in dict(spec.eval_masks)]
-
-
-def specs_of(found: Iterable[Cell]) -> list[RunSpec]:
-    """The runs behind some cells, and those that they start from."""
-    own = list(dict.fromkeys(cell.spec for cell in found))
-    return list(dict.fromkeys([*(s.parent for s in own if s.parent), *own]))
-

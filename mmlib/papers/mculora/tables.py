@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from mmlib.papers import compare as compared
+from mmlib.papers import stages
 from mmlib.papers.compare import best_possible, data_notes
 from mmlib.papers.context import Context
 from mmlib.papers.mculora import runs
@@ -31,7 +32,7 @@ def paper_numbers(context: Context, table: str, dataset: str) -> pd.DataFrame:
 
 def specs_of(rows: Sequence[runs.Row], grid: bool = False, main: bool = False) -> Callable[[Context], list[RunSpec]]:
     """The runs behind some rows, on every data set or the main one."""
-    return lambda context: runs.specs_of(
+    return lambda context: stages.specs_of(
         c for d in (context.datasets[:1] if main else context.datasets) for c in runs.cells(context, d, rows, grid))
 
 

@@ -1,0 +1,101 @@
+"""What the papers with two stages on one lineage's transformers share (MCULoRA, EBMC): budgets, data, runs by seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmlib.errors import InputError
+from mmlib.papers.context import Cell, Context
+from mmlib.runs.spec import Options, RunSpec
+from mmlib.runs.store import Record
+
+WEIGHT_DECAY = 1e-5
+FOLD_SEEDS, FOLD_GRID_SEEDS = 5, 3  # at most, on data with folds
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is spent on each of the two stages; batch: dialogues a step. hidden, depth, dropout: of the network."""
+
+    epochs: int
+    batch: int
+    lr: float
+    hidden: int
+    depth: int
+    dropout: float
+
+    @property
+    def network(self) -> Options:
+        """The network's size as backbone options."""
+        return ("depth", self.depth), ("dropout", self.dropout), ("hidden", self.hidden)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The schedule of a stage."""
+        return {"epochs": self.epochs, "batch": self.batch, "lr": self.lr, "weight_decay": WEIGHT_DECAY,
+                "optimizer": "adam"}
+
+
+BUDGETS = {"smoke": Budget(2, 8, 3e-3, 16, 1, 0.3), "quick": Budget(10, 8, 3e-3, 32, 1, 0.3),
+           "laptop": Budget(25, 4, 1e-3, 64, 2, 0.3)}
+
+
+def budget(context: Context, dataset: str, printed: Mapping[str, Budget]) -> Budget:
+    """Of a profile; the paper's own differs by data set."""
+    return printed[dataset] if context.profile.name == "paper" else BUDGETS[context.profile.name]
+
+
+def prepared(made: Context, words: str) -> Context:
+    """A paper's context with the seeds that data with folds get, and with what captions say of the profile.
+
+    words: how the epochs are spent, after their number.
+
+    Raises:
+        InputError: data with fewer than two modalities, or with frames.
+    """
+    for dataset in made.datasets:
+        bundle = made.bundle(dataset)
+        if len(bundle.modalities) < 2 or any(x.ndim != 2 for x in bundle.features.values()):
+            raise InputError(f"bundle {bundle.name}", f"modalities {', '.join(bundle.modalities)}",
+                             "two or more, each a vector for every utterance", "Choose other data for this paper.")
+    p, folds = made.profile, made.bundle(made.main).fold is not None
+    fewer = dataclasses.replace(p, fold_seeds=min(p.fold_seeds, FOLD_SEEDS),
+                                grid_seeds=min(p.grid_seeds, FOLD_GRID_SEEDS) if folds else p.grid_seeds,
+                                other_seeds=p.seeds)  # MoMKE is a row of the tables, not another backbone
+    made = dataclasses.replace(made, profile=fewer)
+    return dataclasses.replace(made, profile=dataclasses.replace(fewer, reduced=_reduced(made, words)))
+
+
+def _reduced(context: Context, words: str) -> str:
+    p = context.profile
+    if p.name == "paper":
+        return ""
+    b = BUDGETS[p.name]
+    seeds = {p.fold_seeds if context.bundle(d).fold is not None else p.seeds for d in context.datasets}
+    return (f"Reduced ({p.name}): width {b.hidden}, {b.depth} block{'s' * (b.depth > 1)}, dropout {b.dropout:g}, "
+            f"{b.epochs} epochs {words}, batches of {b.batch} dialogues, learning rate {b.lr:g}, "
+            f"{' or '.join(map(str, sorted(seeds)))} seeds ({p.grid_seeds} in grids).")
+
+
+def specs_of(found: Iterable[Cell]) -> list[RunSpec]:
+    """The runs behind some cells, and those that they start from."""
+    own = list(dict.fromkeys(cell.spec for cell in found))
+    return list(dict.fromkeys([*(s.parent for s in own if s.parent), *own]))
+
+
+def by_seed(context: Context, specs: Iterable[RunSpec],
+            read: Callable[[Record], np.ndarray | None]) -> dict[int, np.ndarray]:
+    """What is read from finished runs of the main data set, by seed: folds averaged, only where all are there."""
+    found: dict[int, list[np.ndarray]] = {}
+    for spec in specs:
+        record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
+        told = read(record) if record else None
+        if told is not None:
+            found.setdefault(spec.seed, []).append(told)
+    folds = len(context.folds(context.main))
+    return {seed: np.mean(parts, axis=0) for seed, parts in sorted(found.items()) if len(parts) == folds}
