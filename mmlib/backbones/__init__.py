@@ -7,17 +7,22 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmlib.backbones.concat import Concat
+from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.crossmodal import Crossmodal
+from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
+from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
 from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
+from mmlib.backbones.selfmm import SelfMM
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
 BACKBONES: dict[str, Any] = {"mmgcn": MMGCN, "gcnet": GCNet, "mmdfn": MMDFN, "concat": Concat,
-                             "mmtm": MMTM, "crossmodal": Crossmodal, "momke": MoMKE}
+                             "mmtm": MMTM, "crossmodal": Crossmodal, "momke": MoMKE, "dream": DreamNet,
+                             "corrkd": CorrKD, "mlp": MLP, "selfmm": SelfMM}
 
 
 def build_backbone(name: str, dims: Mapping[str, int], outputs: int, speakers: int,

@@ -12,6 +12,7 @@ from mmlib.errors import unknown_name
 from mmlib.methods import (
     agm,
     balm,
+    dream,
     ebmc,
     enhance,
     gblending,
@@ -23,7 +24,9 @@ from mmlib.methods import (
     opm_ogm,
     plain,
     pmr,
+    reference,
     relearn,
+    selfmm,
     unimodal,
 )
 from mmlib.nn.backbone import Backbone
@@ -44,6 +47,9 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "enhance": (enhance.Enhance, enhance.VARIANTS),
     "ebmc": (ebmc.Ebmc, ebmc.VARIANTS),
     "mculora": (mculora.McuLora, mculora.VARIANTS),
+    "reference": (reference.Reference, reference.VARIANTS),
+    "selfmm": (selfmm.SelfMM, selfmm.VARIANTS),
+    "dream": (dream.Dream, dream.VARIANTS),
 }
 
 

@@ -1,0 +1,36 @@
+"""Attention of one modality's frames to those of several, some of which are not there (DREAM Eqs 7 and 8)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mmlib.nn.attention import attend
+
+
+class Crossing(nn.Module):
+    """Several attentions of the same frames, each with maps and heads of its own, seeing other keys; their sum.
+
+    Queries, keys, values and the output each have a linear map with bias. The attentions ("groups") go through as one,
+    so that DREAM's I_g + sum of I_k costs as many operations as I_g.
+    """
+
+    def __init__(self, width: int, heads: int, groups: int = 1) -> None:
+        super().__init__()
+        self.heads, self.groups = heads, groups
+        self.query, self.told = nn.Linear(width, groups * width), nn.Linear(width, 2 * groups * width)
+        self.out = nn.Linear(groups * width, width)
+
+    def forward(self, asks: Tensor, told: Tensor, seen: Tensor) -> Tensor:
+        """asks (n, q, width), told (n, k, width), seen (n, groups, k) bool: what each sees -> (n, q, width).
+
+        An attention that sees nothing adds nothing but the output's bias.
+        """
+        query = self._apart(self.query(asks))
+        key, value = (self._apart(x) for x in self.told(told).chunk(2, dim=2))
+        found = attend(query, key, value, seen.flatten(0, 1), self.heads)  # (n groups, q, width)
+        joined: Tensor = self.out(found.unflatten(0, (-1, self.groups)).transpose(1, 2).flatten(2))
+        return joined
+
+    def _apart(self, values: Tensor) -> Tensor:
+        """(n, t, groups width) -> (n groups, t, width)."""
+        return values.unflatten(2, (self.groups, -1)).transpose(1, 2).flatten(0, 1)

@@ -1,0 +1,58 @@
+"""Which rows of a split a batch holds, found by what they contain, for what is stored by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmlib.nn.batch import Batch
+
+BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def checksums(batch: Batch) -> Tensor:
+    """(n,) int64: a number for each row's features and labels, the same wherever the row stands, to the last bit.
+
+    In whole numbers, since sums of floats depend on how a batch is cut. Two rows that differ share theirs with a
+    chance of about 2^-64.
+    """
+    total = torch.zeros(len(batch), dtype=torch.int64, device=batch.labels.device)
+    for number, values in enumerate((batch.labels, *(x for _, x in sorted(batch.features.items())))):
+        bits = _bits(values.flatten(1) if values.ndim > 1 else values[:, None])
+        mixed = bits * _factors(bits.shape[1], number, str(bits.device))
+        total += (mixed ^ (mixed >> 32)).sum(dim=1)
+    return total
+
+
+def _bits(values: Tensor) -> Tensor:
+    """(n, k) of any type -> (n, j) int64 with the same content, two floats in each."""
+    if values.element_size() == 4:
+        padded = F.pad(values, (0, values.shape[1] % 2)).contiguous()
+        return padded.view(torch.int64)
+    return values.contiguous().view(BITS[values.element_size()]).long()
+
+
+@lru_cache(maxsize=32)
+def _factors(count: int, number: int, device: str) -> Tensor:
+    generator = torch.Generator().manual_seed(1000 + number)
+    drawn = torch.randint(-2**63, 2**63 - 1, (count,), generator=generator, dtype=torch.int64)
+    return (drawn | 1).to(device)
+
+
+class RowIndex:
+    """The rows of some batches, numbered in order; rows that are equal count as one of them."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self.keys = torch.cat([checksums(batch) for batch in batches])
+        self.sorted, self.order = self.keys.sort(stable=True)
+
+    def find(self, batch: Batch) -> Tensor | None:
+        """(n,) the numbers of a batch's rows; None where one of them is not known."""
+        keys = checksums(batch)
+        place = torch.searchsorted(self.sorted, keys).clamp(max=len(self.sorted) - 1)
+        known = bool((self.sorted[place] == keys).all())
+        return self.order[place] if known else None
