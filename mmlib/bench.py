@@ -36,8 +36,8 @@ EPOCHS = 3
 LENGTHS = (10, 30, 100, 300)  # utterances of a dialogue
 PARTS = ("recurrences", "products", "pairs", "update", "rest")  # of a step's time; bench_length says what each is
 SMALL_PARTS = ("rest", "teacher", "MSD", "CCE", "EMC", "IMTD")  # of a step of EBMC; bench_ebmc says what each is
-OTHERS = {"lengths", "adapters", "clips", "stages"}  # what the reports of other benches than an epoch of BALM's have
-PAPERS = ("balm", "gmm_loss", "mculora", "ebmc")
+OTHERS = {"lengths", "adapters", "clips", "stages", "contributions"}  # in reports of other benches than BALM's epochs
+PAPERS = ("balm", "gmm_loss", "mculora", "ebmc", "dream")
 RATIO_GOAL = 2.0
 SPEED_GOAL = 2500.0
 SPEED_CORES = 2
@@ -68,7 +68,7 @@ def case_name(backbone: str, method: str, variant: str) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``mmlib bench``."""
-    parser.add_argument("paper", metavar="PAPER", help="whose method is measured: balm, gmm_loss, mculora, ebmc")
+    parser.add_argument("paper", metavar="PAPER", help="whose method is measured: balm, gmm_loss, mculora, ebmc, dream")
     parser.add_argument("--backbone", default="mmgcn", metavar="NAME[,NAME]",
                         help="the network that the method plugs into; several beside --lengths only")
     parser.add_argument("--size", default="iemocap",
@@ -104,6 +104,10 @@ def run(args: argparse.Namespace) -> int:
         from mmlib import bench_ebmc
 
         return _written(bench_ebmc.run(args), args.json)
+    if args.paper == "dream":
+        from mmlib import bench_dream
+
+        return _written(bench_dream.run(args), args.json)
     if args.lengths is not None:
         return _run_lengths(args)
     cases = cases_of(args)

@@ -146,14 +146,17 @@ class Enhancement(nn.Module):
     def forward(self, x: Frames, seen: Frames, targets: Tensor) -> tuple[Frames, Frames]:
         """x: modality to (n, t_m, d); seen: to (n, t_m) bool; targets (n, M) bool: the new x and seen.
 
-        Only targets change. Their frames count from then on: those that counted, or all where none did.
+        Only targets change, and only they are computed. Their frames count from then on: those that counted, or all
+        where none did.
         """
         made, counted = dict(x), dict(seen)
         for index, m in enumerate(self.modalities):
             from_x, from_seen = (made, counted) if self.sequential else (x, seen)
-            target = targets[:, index, None]
-            made[m] = torch.where(target[:, :, None], self.enhanced(m, from_x, from_seen), x[m])
-            counted[m] = torch.where(target, or_all(seen[m]), seen[m])
+            rows = targets[:, index].nonzero()[:, 0]
+            enhanced = self.enhanced(m, {name: from_x[name].index_select(0, rows) for name in self.modalities},
+                                     {name: from_seen[name].index_select(0, rows) for name in self.modalities})
+            made[m] = x[m].index_copy(0, rows, enhanced)
+            counted[m] = torch.where(targets[:, index, None], or_all(seen[m]), seen[m])
         return made, counted
 
     def enhanced(self, modality: str, x: Frames, seen: Frames) -> Tensor:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+import math
 
-from mmlib.nn.attention import attend
+import torch
+from torch import Tensor, nn
 
 
 class Crossing(nn.Module):
     """Several attentions of the same frames, each with maps and heads of its own, seeing other keys; their sum.
 
     Queries, keys, values and the output each have a linear map with bias. The attentions ("groups") go through as one,
-    so that DREAM's I_g + sum of I_k costs as many operations as I_g.
+    so that DREAM's I_g + sum of I_k takes as many operations as I_g.
     """
 
     def __init__(self, width: int, heads: int, groups: int = 1) -> None:
@@ -25,12 +26,16 @@ class Crossing(nn.Module):
 
         An attention that sees nothing adds nothing but the output's bias.
         """
-        query = self._apart(self.query(asks))
+        query = self._apart(self.query(asks))  # (n groups heads, q, width / heads)
         key, value = (self._apart(x) for x in self.told(told).chunk(2, dim=2))
-        found = attend(query, key, value, seen.flatten(0, 1), self.heads)  # (n groups, q, width)
-        joined: Tensor = self.out(found.unflatten(0, (-1, self.groups)).transpose(1, 2).flatten(2))
+        some = seen.any(dim=2, keepdim=True)
+        hidden = torch.zeros_like(seen, dtype=asks.dtype).masked_fill_(~seen & some, -math.inf)  # finite where none is
+        hidden = hidden.flatten(0, 1).repeat_interleave(self.heads, dim=0)[:, None]
+        scores = torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=1 / math.sqrt(query.shape[2]))
+        found = torch.bmm(scores.softmax(dim=2), value).unflatten(0, (-1, self.groups, self.heads))
+        joined: Tensor = self.out((found * some[:, :, None, None]).permute(0, 3, 1, 2, 4).flatten(2))
         return joined
 
     def _apart(self, values: Tensor) -> Tensor:
-        """(n, t, groups width) -> (n groups, t, width)."""
-        return values.unflatten(2, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
+        """(n, t, groups width) -> (n groups heads, t, width / heads)."""
+        return values.unflatten(2, (self.groups * self.heads, -1)).transpose(1, 2).flatten(0, 1)

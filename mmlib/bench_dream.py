@@ -1,0 +1,165 @@
+"""``mmlib bench dream``: what the contributions of a frozen network cost an epoch of DREAM, kept and made anew."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmlib.backbones import build_backbone
+from mmlib.bench import DEVICES, machine
+from mmlib.bench_page import contribution_findings, stage_table
+from mmlib.bench_step import list_products, replay
+from mmlib.data.bundle import Bundle
+from mmlib.data.catalog import open_bundle
+from mmlib.errors import InputError, unknown_name
+from mmlib.fit import evaluation_batches, make_optimizer, train_epoch
+from mmlib.masks import draw, patterns
+from mmlib.methods import build_method
+from mmlib.methods.contribution import Memory
+from mmlib.methods.dream import VARIANTS, Dream, Told
+from mmlib.methods.plain import Peek
+from mmlib.nn import shapley
+from mmlib.nn.batch import Batch, Resident, to_device
+from mmlib.runs.spec import Training
+
+# reference, d, samples a step: the paper's for IEMOCAP, or those of the profile quick
+SIZES = {"iemocap": ("twin:iemocap4-frames@full", 200, 32), "quick": ("twin:iemocap4-frames@quick", 32, 32)}
+CASES = ("without contributions", "decisions kept", "decisions made at every step", "filling the memory")
+
+
+class Without(Dream):
+    """The network and its task loss alone, with the PSS of the training rows put in, one after the other."""
+
+    fixed: Tensor
+    at: int = 0
+
+    def told(self, batch: Batch) -> Told:
+        """The prediction, with PSS of which none is asked from P."""
+        pss = self.fixed[self.at:self.at + len(batch)]
+        self.at = (self.at + len(batch)) % len(self.fixed)
+        fused, raw = self.net.run(batch, batch.features, pss, pss == 0, self.config.fusion)
+        return Told(fused, raw, pss, pss)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """L_task."""
+        return self.fused_loss(batch, self(batch))
+
+
+def training_rows(bundle: Bundle, device: torch.device) -> Resident:
+    """The training data, each sample in one of the combinations of modalities."""
+    return to_device(bundle, "train", draw(patterns(resampled=False), bundle, "train", 0), device)
+
+
+def pretrained(bundle: Bundle, train: Resident, schedule: Training) -> dict[str, Tensor]:
+    """The weights of a run that trained P for an epoch: what decides how many modalities are enhanced."""
+    torch.manual_seed(0)
+    network = build_backbone("corrkd", bundle.dims, bundle.task.outputs, bundle.speakers)
+    method = build_method("reference", "paper", (), network, bundle.task, bundle.dims).to(train.labels.device)
+    train_epoch(method, train, make_optimizer(method, schedule), schedule, 0, 0, [])
+    return dict(method.state_dict())
+
+
+def epoch_of(case: str, bundle: Bundle, size: str, device: torch.device) -> tuple[Dream, Callable[[], object]]:
+    """A model, and the function that does the work of a case once."""
+    _, width, step = SIZES[size]
+    train, schedule = training_rows(bundle, device), Training(epochs=1, batch=step, lr=1e-3, weight_decay=0.0)
+    before = pretrained(bundle, train, schedule)
+    torch.manual_seed(0)
+    network = build_backbone("dream", bundle.dims, bundle.task.outputs, bundle.speakers, [("hidden", width)])
+    kind = Without if case == CASES[0] else Dream
+    model = kind(network, bundle.task, VARIANTS["paper"], bundle.dims).to(device)
+    model.load_state_dict(before)
+    optimizer = make_optimizer(model, schedule)
+
+    def look() -> dict[str, Tensor]:
+        return model.start_epoch(Peek(0, 1, lambda: evaluation_batches(train), list, list, lambda *_: None))
+
+    def fill() -> None:
+        model.memory = Memory()
+        look()
+
+    def epoch() -> None:
+        if case == CASES[1]:
+            look()
+        train_epoch(model, train, optimizer, schedule, 0, 0, [])
+
+    if isinstance(model, Without):
+        model.fixed = torch.cat([shapley.pss(model.plan, model.look(b)) for b in evaluation_batches(train)])
+    if case == CASES[1]:
+        look()
+    return model, fill if case == CASES[3] else epoch
+
+
+def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]]:
+    """Median seconds of each of ``CASES`` and of its matrix products alone; all take turns, after once to warm up."""
+    bundle = open_bundle(SIZES[size][0])
+    models, works, products = {}, {}, {}
+    for case in CASES:
+        print(f"preparing {case} ...", file=sys.stderr, flush=True)
+        models[case], works[case] = epoch_of(case, bundle, size, device)
+        products[case] = list_products(epoch_of(case, bundle, size, torch.device("cpu"))[1])
+    alone = {case: replay(products[case], device) for case in CASES}
+    seconds: dict[str, list[tuple[float, float]]] = {case: [] for case in CASES}
+    for turn in range(1 + epochs):
+        print(f"measuring, {turn} of {epochs} ...", file=sys.stderr, flush=True)
+        for case in CASES:
+            seconds[case].append((_timed(works[case], device), _timed(alone[case], device)))
+    rows = []
+    for case in CASES:
+        pairs, model = seconds[case][1:], models[case]
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        rows.append({"case": case, "threads": torch.get_num_threads(), "utterances": len(bundle.rows("train")),
+                     "epoch_seconds": statistics.median(a for a, _ in pairs),
+                     "product_seconds": statistics.median(b for _, b in pairs),
+                     "ratio": statistics.median(a / b for a, b in pairs),
+                     "gflop": sum(p.flops for p in products[case]) / 1e9, "trained_parameters": trained,
+                     "frozen_parameters": sum(p.numel() for p in model.parameters()) - trained})
+    return rows
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    sync = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, lambda: None)
+    sync()
+    start = time.perf_counter()
+    work()
+    sync()
+    return time.perf_counter() - start
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the cases, print a table and what the contributions cost.
+
+    Raises:
+        InputError: an unknown size, a device that is not here, a number out of range, or an option of another bench.
+    """
+    epochs, threads = 3 if args.epochs is None else args.epochs, args.threads or [1]
+    for option, value, known in (("--size", args.size, SIZES), ("--device", args.device, DEVICES)):
+        if value not in known:
+            raise unknown_name(option, value, known)
+    for option, value in (("--epochs", epochs), *(("--threads", n) for n in threads)):
+        if value < 1:
+            raise InputError(option, str(value), "1 or more", "Raise it.")
+    for option, given in (("--lengths", args.lengths is not None), ("--write-shapes", args.write_shapes)):
+        if given:
+            raise InputError(option, "it beside dream", "mmlib bench balm", "Leave it out.")
+    device = torch.device(args.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device", args.device, "a device that torch finds here", "Leave it out to use the CPU.")
+    if args.json and not Path(args.json).resolve().parent.is_dir():
+        raise InputError("--json", args.json, "a file in a folder that exists", "Make the folder first.")
+    rows = []
+    for count in threads:
+        torch.set_num_threads(count)
+        rows += measure(args.size, device, epochs)
+    torch.set_num_threads(threads[0])
+    report: dict[str, Any] = {"machine": machine(args.device), "contributions": args.size, "rows": rows}
+    print(stage_table([report]), contribution_findings([report]), sep="\n\n")
+    return report
