@@ -91,10 +91,11 @@ class DreamNet(Backbone):
         Returns the prediction and the preliminary weights before any softmax, (n, M).
         """
         x, seen = self.enter(batch, features)
+        whole = filled(seen)
         if targets is not None:
             for repeat in range(self.config.repeats):
-                x, seen = self.enhancing[repeat % len(self.enhancing)](x, seen, targets)
-        z = self.cross(x, seen)
+                x, seen = self.enhancing[repeat % len(self.enhancing)](x, seen, whole, targets)
+        z = self.cross(x, seen, whole)
         raw = self.weigh(torch.cat([z[m] for m in self.modalities], dim=1))
         shares = fusion_weights(raw, torch.zeros_like(raw) if pss is None else pss, fusion)
         mixed = (torch.stack([z[m] for m in self.modalities], dim=1) * shares[:, :, None]).sum(dim=1)  # Eq. 11
@@ -113,15 +114,15 @@ class DreamNet(Backbone):
             x[m], seen[m] = self.encoders[m](given), (given != 0).any(dim=2)
         return x, seen
 
-    def cross(self, x: Frames, seen: Frames) -> Frames:
-        """h_m = mean over time of x_m + CA(x_m; the others), modality to (n, d) (B12)."""
+    def cross(self, x: Frames, seen: Frames, whole: Frames) -> Frames:
+        """h_m = mean over time of x_m + CA(x_m; the others), modality to (n, d) (B12); the mean is over ``whole``."""
         found = {}
         for m in self.modalities:
             told, others = x[m], [o for o in self.modalities if o != m]
             if others:
                 keys, known = torch.cat([x[o] for o in others], 1), torch.cat([seen[o] for o in others], 1)
                 told = told + self.crossings[m](told, keys, known[:, None])
-            counts = or_all(seen[m])[:, :, None]
+            counts = whole[m][:, :, None]
             found[m] = (told * counts).sum(dim=1) / counts.sum(dim=1)
         return found
 
@@ -143,11 +144,10 @@ class Enhancement(nn.Module):
         sees[0], sees[:, 0] = True, True
         self.register_buffer("sees", sees, persistent=False)
 
-    def forward(self, x: Frames, seen: Frames, targets: Tensor) -> tuple[Frames, Frames]:
-        """x: modality to (n, t_m, d); seen: to (n, t_m) bool; targets (n, M) bool: the new x and seen.
+    def forward(self, x: Frames, seen: Frames, whole: Frames, targets: Tensor) -> tuple[Frames, Frames]:
+        """x: modality to (n, t_m, d); seen, whole: to (n, t_m) bool; targets (n, M) bool: the new x and seen.
 
-        Only targets change, and only they are computed. Their frames count from then on: those that counted, or all
-        where none did.
+        Only targets change, and only they are computed. Their frames in ``whole`` count from then on.
         """
         made, counted = dict(x), dict(seen)
         for index, m in enumerate(self.modalities):
@@ -156,7 +156,7 @@ class Enhancement(nn.Module):
             enhanced = self.enhanced(m, {name: from_x[name].index_select(0, rows) for name in self.modalities},
                                      {name: from_seen[name].index_select(0, rows) for name in self.modalities})
             made[m] = x[m].index_copy(0, rows, enhanced)
-            counted[m] = torch.where(targets[:, index, None], or_all(seen[m]), seen[m])
+            counted[m] = torch.where(targets[:, index, None], whole[m], seen[m])
         return made, counted
 
     def enhanced(self, modality: str, x: Frames, seen: Frames) -> Tensor:
@@ -172,9 +172,15 @@ class Enhancement(nn.Module):
         return normed
 
 
-def or_all(seen: Tensor) -> Tensor:
-    """(n, t) bool, all True in the rows where nothing is."""
-    return seen | ~seen.any(dim=1, keepdim=True)
+def filled(seen: Frames) -> Frames:
+    """The frames that count, and for a modality without any as many as the sample's fullest one has: one at the least.
+
+    Such frames are equal, made from nothing but weights, so their number is all that matters; this one does not
+    change with padding.
+    """
+    most = torch.stack([x.sum(dim=1) for x in seen.values()]).amax(dim=0).clamp(min=1)
+    return {m: torch.where(x.any(dim=1, keepdim=True), x, torch.arange(x.shape[1], device=x.device) < most[:, None])
+            for m, x in seen.items()}
 
 
 def fusion_weights(raw: Tensor, pss: Tensor, fusion: str) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmlib.nn.batch import Batch
 
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+SPREAD = -7046029254386353131  # odd, its bits without pattern: makes few bits that differ into many
 
 
 def checksums(batch: Batch) -> Tensor:
@@ -23,8 +24,9 @@ def checksums(batch: Batch) -> Tensor:
     total = torch.zeros(len(batch), dtype=torch.int64, device=batch.labels.device)
     for number, values in enumerate((batch.labels, *(x for _, x in sorted(batch.features.items())))):
         bits = _bits(values.flatten(1) if values.ndim > 1 else values[:, None])
-        mixed = bits * _factors(bits.shape[1], number, str(bits.device))
-        total += (mixed ^ (mixed >> 32)).sum(dim=1)
+        spread = bits * SPREAD
+        mixed = (spread ^ (spread >> 32)) * _factors(bits.shape[1], number, str(bits.device))
+        total += (mixed ^ (mixed >> 29)).sum(dim=1)
     return total
 
 
