@@ -1,0 +1,119 @@
+"""DREAM's benchmark counts what it says it counts, and shows what it measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_bench import arguments
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmlib import bench, bench_dream, bench_page, cli
+from mmlib.bench_dream import CASES, SIZES, Without
+from mmlib.bench_step import list_products
+from mmlib.data.catalog import open_bundle
+from mmlib.data.twins import FRAME_ROLES
+from mmlib.errors import InputError
+from mmlib.nn import shapley
+from mmlib.paths import root
+
+CPU = torch.device("cpu")
+HERE = {"device": "cpu", "device_name": "any", "cores": 2, "torch": "2.0"}
+ROWS = [{"case": case, "threads": 1, "utterances": 100, "epoch_seconds": seconds, "product_seconds": 1.0,
+         "ratio": seconds, "gflop": 12.5, "trained_parameters": 1234, "frozen_parameters": 50}
+        for case, seconds in zip(CASES, (8.0, 8.5, 9.5, 1.5), strict=True)]
+REPORT: dict[str, Any] = {"machine": HERE, "contributions": "quick", "rows": ROWS}
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    return bench_dream.measure("quick", CPU, 1)
+
+
+def passes_of(case: str) -> int:
+    """How many utterances enter the frozen network's convolutions for text."""
+    bundle = open_bundle(SIZES["quick"][0])
+    _, epoch = bench_dream.epoch_of(case, bundle, "quick", CPU)
+    steps = bundle.features["text"].shape[1]
+    return sum(int(p.left.split("x")[0]) * p.count for p in list_products(epoch)
+               if p.right == f"{3 * bundle.dims['text']}x64t") // steps
+
+
+def test_the_full_size_is_the_papers() -> None:
+    reference, width, step = SIZES["iemocap"]
+    shape = FRAME_ROLES["iemocap4-frames"].shapes[reference.split("@")[1]]
+    assert (shape.utterances[0], shape.frames, shape.dims) == (2717, 20, (74, 300, 35))
+    assert (width, step) == (200, 32)
+
+
+def test_the_frozen_network_is_asked_never_or_for_all_subsets_of_every_utterance() -> None:
+    assert {case: passes_of(case) for case in CASES} == dict(zip(CASES, (0, 0, 8 * 350, 8 * 350), strict=True))
+
+
+def test_products_are_those_that_torchs_own_counter_finds(rows: list[dict[str, Any]]) -> None:
+    assert [row["case"] for row in rows] == list(CASES)
+    bundle = open_bundle(SIZES["quick"][0])
+    for row in rows:
+        _, epoch = bench_dream.epoch_of(row["case"], bundle, "quick", CPU)
+        with FlopCounterMode(display=False) as counter:
+            epoch()
+        assert row["gflop"] == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-9)
+        assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["utterances"] == 350
+
+
+def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(rows: list[dict[str, Any]]) -> None:
+    gflop = {row["case"]: row["gflop"] for row in rows}
+    assert gflop[CASES[1]] == pytest.approx(gflop[CASES[0]], rel=0.02)
+    assert gflop[CASES[2]] - gflop[CASES[1]] == pytest.approx(gflop[CASES[3]], rel=1e-3)  # PSS of all rows at once
+    model, epoch = bench_dream.epoch_of(CASES[0], open_bundle(SIZES["quick"][0]), "quick", CPU)
+    assert isinstance(model, Without) and len(model.fixed) == 350 and (model.fixed == 0).float().mean() > 3 / 7 - 0.1
+    epoch()
+    assert model.at == 0  # once through
+
+
+def test_p_of_the_benchmark_decides_by_its_input() -> None:
+    bundle = open_bundle(SIZES["quick"][0])
+    model, _ = bench_dream.epoch_of(CASES[2], bundle, "quick", CPU)
+    batch = bench_dream.training_rows(bundle, CPU).batch(range(350))
+    pss = shapley.pss(model.plan, model.look(batch))
+    assert (pss[~batch.observed] == 0).all() and 0.05 < (pss[batch.observed] > 0).float().mean()
+
+
+def test_words_follow_from_the_numbers() -> None:
+    words = bench_page.contribution_findings([REPORT])
+    assert "takes 1.50 s an epoch, 16 % of it (goal: under 20 %: reached)" in words
+    assert "filling the memory once takes 1.50 s" in words and "0.50 s more" in words and "0.55 s each" in words
+    slow = {**REPORT, "rows": [*ROWS[:2], {**ROWS[2], "epoch_seconds": 12.0}, ROWS[3]]}
+    assert "33 % of it (goal: under 20 %: missed)" in bench_page.contribution_findings([slow])
+    two = {**REPORT, "rows": [*ROWS, *({**row, "threads": 2} for row in ROWS)]}
+    assert len(bench_page.contribution_findings([two]).splitlines()) == 2
+
+
+def test_the_page_takes_the_report_in_and_the_readmes_speeds_leave_it_out() -> None:
+    folder = root() / "docs" / "bench"
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    filled = bench_page.fill_page(text, [r for r in reports if "contributions" not in r] + [REPORT])
+    assert bench_page.stage_table([REPORT]) in filled and bench_page.contribution_findings([REPORT]) in filled
+    assert bench.readme_table([REPORT]) == bench.readme_table([])
+
+
+def test_contributions_are_measured_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "dream.json"
+    assert cli.main(["bench", "dream", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0
+    report = json.loads(target.read_text(encoding="utf-8"))
+    assert [row["case"] for row in report["rows"]] == list(CASES) and report["contributions"] == "quick"
+    printed = capsys.readouterr().out
+    assert bench_page.stage_table([report]) in printed and bench_page.contribution_findings([report]) in printed
+
+
+@pytest.mark.parametrize("words", [("--size", "quik"), ("--epochs", "0"), ("--threads", "0"), ("--lengths", "5"),
+                                   ("--write-shapes",), ("--device", "cpus"), ("--json", "nowhere/at/all.json")])
+def test_bad_arguments_are_refused_before_anything_is_measured(
+        words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(bench_dream, "measure")
+    with pytest.raises(InputError):
+        bench.run(arguments("dream", *words))
