@@ -62,7 +62,11 @@ class MoMKE(Backbone):
 
     def unimodal(self, fused: Fused) -> dict[str, Tensor]:
         """Each modality's own head on its own expert, in the first stage."""
-        return {m: self.heads[m](fused.z[m]) for m in self.modalities} if self.config.routing == "own" else {}
+        return self.alone(fused.z) if self.config.routing == "own" else {}
+
+    def alone(self, z: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the modalities' own heads say of features; modality to (n, outputs)."""
+        return {m: self.heads[m](z[m]) for m in self.modalities}
 
     def encoder(self, modality: str) -> Encoder:
         """A modality's linear map and expert."""
