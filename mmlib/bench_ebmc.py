@@ -35,7 +35,7 @@ from mmlib.methods.ebmc import VARIANTS, Ebmc
 from mmlib.methods.plain import Plain
 from mmlib.nn.backbone import Fused
 from mmlib.nn.batch import Batch, make_layout, to_device
-from mmlib.nn.sums import each_loss
+from mmlib.nn.objectives import each_loss
 from mmlib.report import figures
 from mmlib.report.artifact import figure_bytes, write_bytes
 from mmlib.runs.spec import Training

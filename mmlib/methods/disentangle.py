@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmlib.data.bundle import Task
-from mmlib.nn.sums import each_loss, mean_where
+from mmlib.nn.objectives import each_loss
+from mmlib.nn.sums import mean_where
 
 
 class Mlp(nn.Module):

@@ -23,8 +23,8 @@ from mmlib.methods.disentangle import Components, Parts
 from mmlib.methods.enhance import RELEASED, EbmcConfig, Enhance
 from mmlib.nn.backbone import Fused
 from mmlib.nn.batch import Batch
-from mmlib.nn.objectives import logit_residual
-from mmlib.nn.sums import each_loss, mean_where
+from mmlib.nn.objectives import each_loss, logit_residual
+from mmlib.nn.sums import mean_where
 
 VARIANTS: dict[str, EbmcConfig] = {
     "paper": EbmcConfig(),

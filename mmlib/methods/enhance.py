@@ -21,7 +21,8 @@ from mmlib.methods.disentangle import Components, Parts
 from mmlib.methods.plain import Plain, PlainConfig
 from mmlib.nn.backbone import Fused
 from mmlib.nn.batch import Batch
-from mmlib.nn.sums import each_loss, mean_where
+from mmlib.nn.objectives import each_loss
+from mmlib.nn.sums import mean_where
 
 WAYS = ("paper", "released", "none")
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from mmlib.data.bundle import Task
 from mmlib.methods import disentangle
 from mmlib.methods.disentangle import Components, Mlp, Parts
-from mmlib.nn.sums import each_loss, mean_where
+from mmlib.nn.objectives import each_loss
+from mmlib.nn.sums import mean_where
 
 LETTERS = Task("classes", ("a", "b", "c"))
 TASKS = {"classes": LETTERS, "score": SCORE, "binaries": PAIRS}

@@ -25,6 +25,7 @@ from mmlib.methods import build_method, disentangle, ebmc, energy, enhance
 from mmlib.methods.ebmc import Ebmc
 from mmlib.methods.enhance import Enhance
 from mmlib.nn.batch import Batch, to_device
+from mmlib.nn.objectives import each_loss
 from mmlib.runs import execute as execute_module
 from mmlib.runs.execute import execute
 from mmlib.runs.spec import RunSpec, Training
@@ -150,7 +151,7 @@ def emc(method: Ebmc, batch: Batch, norm: float = 1.0, loss: float = 1.0, uncert
     """Eq. 12 by a second pass through the graph, which can be differentiated again."""
     fused, told, task = method(batch), method.teacher(batch), method.task
     z, logits = torch.stack(list(fused.z.values())), method.parts(fused.z).logits
-    losses = torch.stack([disentangle.each_loss(task, x[:, :task.outputs], batch.labels) for x in logits.values()])
+    losses = torch.stack([each_loss(task, x[:, :task.outputs], batch.labels) for x in logits.values()])
     uncertain = torch.stack([energy.entropy(task, x, task.kind == "score") for x in told.parts]).detach()
     terms = energy.energies(z, losses, uncertain, batch.observed, (norm, loss, uncertainty))
     found, seen = energy.gap(terms.sum(dim=0), torch.ones(3, dtype=torch.bool)), batch.observed
