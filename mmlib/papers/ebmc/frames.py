@@ -7,13 +7,13 @@ serves every rate.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from mmlib import masks
+from mmlib.data.catalog import is_twin
 from mmlib.papers import compare as compared
 from mmlib.papers import stages
 from mmlib.papers.compare import best_possible, data_notes, selected, shown
@@ -39,7 +39,7 @@ LAW = ("At test each frame is dropped with the rate's probability, at least one 
        "the same masks. One model serves every rate: in training each modality of each utterance has a rate of its "
        "own, 0 half of the time, else uniform (E23). The epoch is chosen on validation under that law; the released "
        "script chooses at 50 % (E23).")
-ALONE = "On twins, the best possible is that of an utterance by itself, which is all that these networks see."
+ALONE = "The best possible is that of an utterance by itself, which is all that these networks see."
 PRINTED = ("Printed rows of others are from LNLN's paper, whose epochs were chosen on test, at 50 % (E24). Left out: "
            "TETFN on MOSEI, which repeats its MOSI row (C18). The text calls EBMC best throughout; as printed it is "
            "not, in MAE and 7-class accuracy on MOSEI (C20).")
@@ -53,7 +53,7 @@ def budget(context: Context, dataset: str) -> Budget:
 
 def reduced(context: Context) -> str:
     """What captions say of the budget of frames."""
-    said = stages.reduced(context, runs.frames(context), SPENT, STAGES, "utterances, roughly")
+    said = stages.reduced(context, runs.frames(context), SPENT, STAGES, "utterances or so")
     return said and f"Table 5, Figs 7 and 8: {said[0].lower()}{said[1:]}"
 
 
@@ -89,14 +89,18 @@ def printed(context: Context, dataset: str) -> pd.DataFrame:
     return frame[~wrong].assign(setting=runs.MEAN_MISSING, runs=tables.PAPER_RUNS)
 
 
+def best(found: Sequence[Cell]) -> pd.DataFrame | None:
+    """On twins, the best possible of an utterance by itself, which is all that these networks see."""
+    return best_possible(found, runs.SCORES, context=False)
+
+
 def table(context: Context) -> Output:
     """Table 5: means over the ten rates, within each run."""
     names = runs.frames(context)
     rows = {row.name: runs.PLAIN.name for row in runs.main_rows() if row != runs.PLAIN}
     return compared.compare(context, [(d, cells(context, d), printed(context, d)) for d in names], rows,
-                            (LAW, ALONE, PRINTED, tables.EQUAL, *data_notes(context, names)), runs.SCORES,
-                            partial(best_possible, context=False), {runs.MEAN_MISSING: list(RATES)},
-                            (runs.MEAN_MISSING,))
+                            (LAW, *_alone(context, names), PRINTED, tables.EQUAL, *data_notes(context, names)),
+                            runs.SCORES, best, {runs.MEAN_MISSING: list(RATES)}, (runs.MEAN_MISSING,))
 
 
 def curves(dataset: str) -> Callable[[Context], Output]:
@@ -106,30 +110,34 @@ def curves(dataset: str) -> Callable[[Context], Output]:
         results = {name: selected(context, found, name) for name in PANELS}
         if any(frame.empty for frame in results.values()):
             return Output(notes=("Not built yet.",))
-        bound = best_possible(found, tuple(PANELS), context=False)
+        bound = best(found)
         figure, axes = figures.panel_grid(len(PANELS), columns=2, width=figures.DOUBLE, height=2.3)
         numbers = []
         for place, (axis, name) in enumerate(zip(axes, PANELS, strict=True)):
-            known = None if bound is None else bound[bound["metric"] == name]
+            known = pd.DataFrame() if bound is None else bound[bound["metric"] == name]
             figures.lines(axis, [100 * rate for rate in RATES.values()], _series(results[name], known),
                           xlabel="frames dropped at test (%)" if place > 1 else "", ylabel=PANELS[name],
                           title=metric(name).label, legend=False)
-            numbers += [results[name], *([] if known is None else [known.assign(row=BOUND)])]
+            numbers += [results[name], *([known.assign(row=BOUND)] if len(known) else [])]
         figures.shared_legend(figure, axes[0])
         frame = pd.concat(numbers).assign(rate=lambda f: f["setting"].map(RATES))
-        notes = (f"{shown(context, dataset)}. Bold: mean over seeds; light: each seed.", LAW, ALONE,
-                 *data_notes(context, [dataset]))
+        notes = (f"{shown(context, dataset)}. Bold: mean over seeds; light: each seed.", LAW,
+                 *_alone(context, [dataset]), *data_notes(context, [dataset]))
         return Output(figure=figure, numbers=frame, rows_built=1, notes=notes,
                       run_ids=tuple(frame["run_id"].dropna().unique()))
     return make
 
 
-def _series(results: pd.DataFrame, bound: pd.DataFrame | None) -> dict[str, np.ndarray]:
+def _alone(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
+    return (ALONE,) if any(is_twin(context.reference(d)) for d in datasets) else ()
+
+
+def _series(results: pd.DataFrame, bound: pd.DataFrame) -> dict[str, np.ndarray]:
     """Row to (seeds, rates), and the best possible (rates,) where it is known."""
     series: dict[str, np.ndarray] = {}
     for row, group in results.groupby("row", sort=False):
         by = group.pivot_table(index="seed", columns="setting", values="value")
         series[str(row)] = by.reindex(columns=list(RATES)).to_numpy()
-    if bound is not None and len(bound):
+    if len(bound):
         series[BOUND] = np.asarray(bound.set_index("setting")["value"].reindex(list(RATES)), dtype=float)
     return series
