@@ -13,11 +13,13 @@ from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
 from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
+from mmlib.backbones.momke_frames import FrameMoMKE
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
 BACKBONES: dict[str, Any] = {"mmgcn": MMGCN, "gcnet": GCNet, "mmdfn": MMDFN, "concat": Concat,
-                             "mmtm": MMTM, "crossmodal": Crossmodal, "momke": MoMKE}
+                             "mmtm": MMTM, "crossmodal": Crossmodal, "momke": MoMKE,
+                             "momke_frames": FrameMoMKE}
 
 
 def build_backbone(name: str, dims: Mapping[str, int], outputs: int, speakers: int,

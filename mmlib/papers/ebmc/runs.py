@@ -13,7 +13,9 @@ from mmlib.papers.context import Cell, Context
 from mmlib.papers.stages import Budget, budget
 from mmlib.runs.spec import Options, RunSpec
 
-ROLES = {"mosi": "mosi", "mosei": "mosei", "iemocap": "iemocap4"}
+ROLES = {"mosi": "mosi", "mosei": "mosei", "iemocap": "iemocap4", "mosi_frames": "mosi-frames",
+         "mosei_frames": "mosei-frames"}  # frames last: a context's main data are vectors where there are any
+FRAMES = {"mosi_frames": "mosi", "mosei_frames": "mosei"}  # sequences (C22), and their names in Table 5
 ALL = "all modalities"
 MEAN_MISSING = "average"
 SCORES = ("accuracy_with_zero", "accuracy", "weighted_f1_with_zero", "weighted_f1", "acc7", "pearson", "mae")
@@ -149,4 +151,29 @@ def missing(context: Context, dataset: str, rows: Iterable[Row], grid: bool = Fa
 
 def scores(context: Context) -> Sequence[str]:
     """The data sets of the paper's main tables: those whose task is a score."""
-    return [d for d in context.datasets if context.bundle(d).task.kind == "score"] or context.datasets[:1]
+    return [d for d in vectors(context) if context.bundle(d).task.kind == "score"] or vectors(context)[:1]
+
+
+def vectors(context: Context) -> list[str]:
+    """The data sets with one vector for each utterance: those of everything but Table 5 and Figs 7 and 8 (C22)."""
+    return [d for d in context.datasets if d not in FRAMES]
+
+
+def frames(context: Context) -> list[str]:
+    """The data sets whose utterances are sequences of frames."""
+    return [d for d in context.datasets if d in FRAMES]
+
+
+def lacks_vectors(context: Context) -> str:
+    """Why an artifact of utterance vectors cannot be made; empty where it can."""
+    return "" if vectors(context) else _lacking(d for d in ROLES if d not in FRAMES)
+
+
+def lacks_frames(context: Context) -> str:
+    """Why an artifact of frames cannot be made; empty where it can."""
+    return "" if frames(context) else _lacking(FRAMES)
+
+
+def _lacking(datasets: Iterable[str]) -> str:
+    roles = [ROLES[d] for d in datasets]
+    return f"No data for the roles {', '.join(roles)}: give --data {roles[0]}=BUNDLE."
