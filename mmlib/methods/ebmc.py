@@ -174,6 +174,6 @@ class Teacher(nn.Module):
 
     def forward(self, batch: Batch) -> Taught:
         """From what the batch shows (E9)."""
-        z = self.backbone(batch, batch.features).z
+        z = self.backbone.encoded(batch, batch.features)
         parts, own = self.parts(z).logits, self.backbone.alone(z)
         return Taught(torch.stack([parts[m] for m in z]), torch.stack([own[m] for m in z]))

@@ -109,10 +109,12 @@ def specs(context: Context, dataset: str, row: Row, train: Law, *, grid: bool = 
           keep: tuple[str, ...] = ()) -> list[RunSpec]:
     """One run per seed and fold: a second stage under a mask, from a first stage on complete data.
 
+    It is tested under the row's condition; else under all of them, or where nothing is missing in training, so.
     Rows whose first stages are equal share them; every row has as many epochs as any other in both stages.
     """
     law_of = law(row.condition) if row.condition else train
-    tests = tuple((c, law(c)) for c in ([row.condition] if row.condition else conditions(context, dataset)))
+    names = [row.condition] if row.condition else [ALL] if train == complete() else conditions(context, dataset)
+    tests = tuple((c, law(c)) for c in names)
     first = _first(context, dataset, row, grid)
     method, variant = ("ebmc", row.variant) if row.kind == "ebmc" else ("plain", "paper")
     routing = "softmax" if row.kind == "momke" else "unnormalised"
