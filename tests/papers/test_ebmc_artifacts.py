@@ -66,7 +66,8 @@ class Made:
         wanted = [r for r in self.records.values() if (r.spec.data, str(r.spec.train_mask)) == (TWINS[data], train)]
         found = [r for r in wanted if r.spec.parent and (r.spec.options, r.spec.keep) == ((), keep)
                  and (r.spec.method, r.spec.variant, dict(r.spec.backbone_options)["routing"]) == kind]
-        return sorted((r for r in found if len(r.spec.eval_masks) == masks), key=lambda r: (r.spec.seed, r.spec.fold or 0))
+        found = [r for r in found if len(r.spec.eval_masks) == masks]
+        return sorted(found, key=lambda r: (r.spec.seed, r.spec.fold or 0))
 
     def told(self, record: Record, condition: str, selection: str) -> tuple[np.ndarray, np.ndarray]:
         """Labels and predictions of test."""

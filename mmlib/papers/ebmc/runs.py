@@ -24,7 +24,7 @@ WEIGHTS = {"zeta": 0.5, "beta": 0.1, "gamma": 0.1, "eta": 0.1}  # Eq. 17
 
 PAPER = {"mosi": Budget(150, 64, 1e-4, 256, 4, 0.5), "mosei": Budget(100, 32, 1e-4, 256, 4, 0.5),
          "iemocap": Budget(150, 16, 1e-4, 256, 4, 0.5)}
-VALUES = {"smoke": (0.1, 1.0), "quick": (0.05, 0.1, 0.5, 1.0)}  # of Fig 6, besides the printed weight
+VALUES = {"smoke": (0.1, 1.0), "quick": (0.05, 0.1, 0.5, 1.0), "laptop": (0.01, 0.1, 1.0)}  # of Fig 6, and the printed
 ALL_VALUES = (0.01, 0.05, 0.1, 0.5, 1.0)
 
 
