@@ -35,7 +35,7 @@ from mmlib.methods.ebmc import VARIANTS, Ebmc
 from mmlib.methods.plain import Plain
 from mmlib.nn.backbone import Fused
 from mmlib.nn.batch import Batch, make_layout, to_device
-from mmlib.nn.sums import each_loss
+from mmlib.nn.objectives import each_loss
 from mmlib.report import figures
 from mmlib.report.artifact import figure_bytes, write_bytes
 from mmlib.runs.spec import Training
@@ -70,17 +70,11 @@ Sync = Callable[[], None]
 class SecondPass(Ebmc):
     """Eq. 12's penalty by autograd of the task losses, for comparison: the same number, by another way."""
 
-    entered: Sequence[Tensor] = ()
-
-    def emc(self, batch: Batch, fused: Fused, parts: Components, teachers: Tensor) -> Tensor:
-        """L_EMC; what the predictors read is kept for the gradient."""
-        self.entered = [fused.z[m] for m in self.modalities]
-        return super().emc(batch, fused, parts, teachers)
-
-    def pulled(self, batch: Batch, z: Tensor, predicted: Tensor) -> Tensor:
+    def pulled(self, batch: Batch, fused: Fused, parts: Components, predicted: Tensor) -> Tensor:
         """(M, n, d): the gradients, through which the penalty's own backward pass goes."""
         losses = torch.stack([each_loss(self.task, x, batch.labels) for x in predicted])
-        return torch.stack(torch.autograd.grad(losses.sum(), list(self.entered), create_graph=True))
+        entered = [fused.z[m] for m in self.modalities]
+        return torch.stack(torch.autograd.grad(losses.sum(), entered, create_graph=True))
 
 
 def training_bundle(reference: str) -> Bundle:
@@ -97,9 +91,10 @@ def build(case: str, dims: dict[str, int], task: Task, speakers: int, width: int
     routing = "own" if method == "enhance" else "unnormalised"
     network = build_backbone("momke", dims, task.outputs, speakers,
                              [("hidden", width), ("depth", depth), ("routing", routing)])
-    if case == SECOND:
-        return SecondPass(network, task, VARIANTS[variant], dims)
-    return build_method(method, variant, (), network, task, dims)
+    model = (SecondPass(network, task, VARIANTS[variant], dims) if case == SECOND else
+             build_method(method, variant, (), network, task, dims))
+    model.load_state_dict(model.state_dict())  # as from a first stage
+    return model
 
 
 def epoch_of(case: str, bundle: Bundle, size: Size, device: torch.device) -> tuple[Plain, Callable[[], None]]:
@@ -155,7 +150,7 @@ def pieces(model: Ebmc, batch: Batch) -> dict[str, Callable[[], object]]:
     c = model.config
     with torch.no_grad():
         fused = model(batch)
-        told, teachers = model.parts(fused.z), model.stacked(model.teacher(batch))
+        told, taught = model.parts(fused.z), model.teacher(batch)
     z = _leaves(fused.z)
     parts = Components(*(_leaves(each) for each in told))
     read = Fused(z, fused.hidden, fused.logits.requires_grad_())
@@ -166,8 +161,8 @@ def pieces(model: Ebmc, batch: Batch) -> dict[str, Callable[[], object]]:
 
     losses: dict[str, Callable[[], Tensor]] = {
         "MSD": lambda: c.zeta * model.msd(batch, model.parts(z)), "CCE": lambda: c.beta * model.cce(batch, read, parts),
-        "EMC": lambda: c.gamma * model.emc(batch, read, parts, teachers),
-        "IMTD": lambda: c.eta * model.imtd(batch, read, teachers)}
+        "EMC": lambda: c.gamma * model.emc(batch, read, parts, taught),
+        "IMTD": lambda: c.eta * model.imtd(batch, read, taught)}
     found: dict[str, Callable[[], object]] = {"teacher": teach}
     for name, loss in losses.items():
         found[name] = lambda loss=loss: loss().backward()  # type: ignore[misc, no-untyped-call]

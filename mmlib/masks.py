@@ -7,7 +7,7 @@ epoch's mask can be drawn again. Every draw starts from the bundle's rows in (di
 order, which follow from sorted ids.
 
 Sources: BALM section 3.1, Eqs 1-4 and 36-39 (ledger A1-A3, D1, D2); DREAM appendix A.4;
-MCULoRA and EBMC's fixed and random missing protocols.
+MCULoRA and EBMC's fixed and random missing protocols, and EBMC's frames dropped in training (E23).
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ import pandas as pd
 from mmlib.data.bundle import SPLITS, Bundle
 from mmlib.errors import InputError, unknown_name
 
-KINDS = ("complete", "subset", "random", "shared", "imbalanced", "frames", "mix", "patterns")
+KINDS = ("complete", "subset", "random", "shared", "imbalanced", "frames", "mix", "patterns", "random_frames")
 Layout = Literal["paper", "released"]
+FRAME_KINDS = ("frames", "random_frames")  # those that hide frames alone
 MIX_FRAME_RATE = 0.5
 
 
@@ -106,6 +107,14 @@ def frames(rate: float, resampled: bool = False) -> Law:
     return Law("frames", rate=rate, resampled=resampled)
 
 
+def random_frames(resampled: bool = True) -> Law:
+    """Frames dropped at a rate of each modality of each utterance; at least one frame stays (EBMC E23).
+
+    The rate is 0 with probability one half, else uniform on (0, 1).
+    """
+    return Law("random_frames", resampled=resampled)
+
+
 def mix(share: float) -> Law:
     """DREAM appendix A.4: of the affected share, 2/5 lack modalities, 2/5 lack frames, 1/5 both."""
     return Law("mix", rate=share)
@@ -152,8 +161,9 @@ def draw(law: Law, bundle: Bundle, split: str, seed: int, step: int = 0, shares:
     joint, per_modality = generators[-1], generators[:-1]
     utterance = _utterance_mask(law, len(rows), modalities, joint, per_modality)
     dropped: dict[str, np.ndarray] = {}
-    if law.kind == "frames":
-        dropped = {m: _keep_frames(bundle, m, rows, law.rate, g) for m, g in zip(modalities, per_modality, strict=True)}
+    if law.kind in FRAME_KINDS:
+        dropped = {m: _keep_frames(bundle, m, rows, _frame_rates(law, len(rows), g), g)
+                   for m, g in zip(modalities, per_modality, strict=True)}
     if law.kind == "patterns":
         utterance = _patterns(bundle.dialogue[rows], len(modalities), shares, joint)
     if law.kind == "mix":
@@ -212,7 +222,7 @@ def audit(law: Law, bundle: Bundle, split: str, mask: Mask) -> pd.DataFrame:
     found = []
     for index, modality in enumerate(bundle.modalities):
         realised = 1 - mask.utterance[:, index].mean()
-        if law.kind == "frames":
+        if law.kind in FRAME_KINDS:
             exists = _exists(bundle, modality, rows)
             realised = 1 - (mask.frames[modality] & exists).sum() / exists.sum()
         found.append({"split": split, "modality": modality, "nominal": nominal[modality],
@@ -221,7 +231,7 @@ def audit(law: Law, bundle: Bundle, split: str, mask: Mask) -> pd.DataFrame:
 
 
 def nominal_rates(law: Law, modalities: Sequence[str]) -> dict[str, float]:
-    """The missing rate that a law names for each modality (frames for ``frames``)."""
+    """The missing rate that a law names for each modality (of frames, for ``FRAME_KINDS``)."""
     if law.kind == "imbalanced":
         return dict(law.rates)
     if law.kind == "subset":
@@ -229,7 +239,7 @@ def nominal_rates(law: Law, modalities: Sequence[str]) -> dict[str, float]:
     count = len(modalities)
     most = min(2, count - 1)
     rate = {"shared": law.rate, "frames": law.rate, "random": (1 + most) / 2 / count,
-            "patterns": 1 - 2 ** (count - 1) / (2**count - 1),
+            "random_frames": 1 / 4, "patterns": 1 - 2 ** (count - 1) / (2**count - 1),
             "mix": law.rate * 3 / 5 * (1 + most) / 2 / count}.get(law.kind, 0.0)
     return dict.fromkeys(modalities, rate)
 
@@ -263,7 +273,7 @@ def _check_law(law: Law, bundle: Bundle) -> None:
     if law.kind == "imbalanced" and len(law.rates) != len(bundle.modalities):
         raise InputError("mask law imbalanced", f"rates for {len(law.rates)} modalities",
                          f"one for each of {', '.join(bundle.modalities)}", "Name every modality's rate.")
-    if law.kind in ("frames", "mix") and any(bundle.features[m].ndim != 3 for m in bundle.modalities):
+    if law.kind in (*FRAME_KINDS, "mix") and any(bundle.features[m].ndim != 3 for m in bundle.modalities):
         raise InputError(f"mask law {law.kind}", f"bundle {bundle.name} without frames",
                          "features of shape (n, t, d)", "Choose an utterance-level law, or a frame-level bundle.")
 
@@ -321,7 +331,15 @@ def _exists(bundle: Bundle, modality: str, rows: np.ndarray) -> np.ndarray:
     return np.arange(steps) < (lengths[rows, None] if lengths is not None else np.full((len(rows), 1), steps))
 
 
-def _keep_frames(bundle: Bundle, modality: str, rows: np.ndarray, rate: float,
+def _frame_rates(law: Law, n: int, generator: np.random.Generator) -> np.ndarray | float:
+    """The dropping rate of every utterance, or (n, 1), of each."""
+    if law.kind == "frames":
+        return law.rate
+    spared, rates = generator.random((2, n, 1))
+    return np.where(spared < 1 / 2, 0.0, rates)
+
+
+def _keep_frames(bundle: Bundle, modality: str, rows: np.ndarray, rate: np.ndarray | float,
                  generator: np.random.Generator) -> np.ndarray:
     exists = _exists(bundle, modality, rows)
     return _restore(exists & (generator.random(exists.shape) >= rate), exists, generator)

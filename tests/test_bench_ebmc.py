@@ -59,7 +59,9 @@ def labelled(task: Task) -> Any:
 def model_of(kind: type[Ebmc], task: Task, variant: str = "paper") -> Ebmc:
     torch.manual_seed(0)
     network = build_backbone("momke", DIMS, task.outputs, 1, [("hidden", 8), ("depth", 1), ("routing", "unnormalised")])
-    return kind(network, task, VARIANTS[variant], DIMS)
+    model = kind(network, task, VARIANTS[variant], DIMS)
+    model.load_state_dict(model.state_dict())
+    return model
 
 
 def gradients(model: Ebmc, loss: Tensor) -> dict[str, Tensor]:

@@ -25,7 +25,8 @@ UTTERANCE_LAWS = [masks.complete(), masks.subset(["text"]), masks.subset(["audio
                   masks.random_missing(resampled=True), masks.shared(0.9), masks.shared(0.5, resampled=True),
                   masks.imbalanced(RATES), masks.imbalanced(RATES, "released")]
 FRAME_LAWS = [masks.frames(0.0), masks.frames(0.9), masks.frames(1.0), masks.frames(0.5, resampled=True),
-              masks.mix(0.0), masks.mix(0.6), masks.mix(1.0)]
+              masks.random_frames(), masks.random_frames(resampled=False), masks.mix(0.0), masks.mix(0.6),
+              masks.mix(1.0)]
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +256,29 @@ def test_frames_are_dropped_at_the_rate_among_those_that_exist(toy: Toy) -> None
     assert all((kept.sum(axis=1) == 1).all() for kept in full.frames.values())
 
 
+def test_random_frames_spare_one_half_and_drop_the_rest_at_uniform_rates_of_their_own(toy: Toy) -> None:
+    """EBMC E23: a rate of 0 with probability 1/2, else uniform; k of n dropped is then equally likely for all k."""
+    steps, n = 40, 4000
+    bundle = toy((2, 2, 2, n), {"audio": 1, "text": 1}, frames=steps)
+    bundle = dataclasses.replace(bundle, lengths={m: np.full(len(bundle), steps) for m in bundle.modalities})
+    law = masks.random_frames()
+    mask = draw(law, bundle, "test", 1)
+    lost = {m: steps - kept.sum(axis=1) for m, kept in mask.frames.items()}
+    assert mask.utterance.all()
+    for values in lost.values():
+        each = 1 / (2 * (steps + 1))  # a uniform rate's share of any number dropped, 0 .. steps
+        expected = np.full(steps, each) + np.where(np.arange(steps) == 0, 1 / 2, 0)
+        expected[-1] += each  # where all were dropped one came back
+        found = np.bincount(values, minlength=steps)
+        assert chi2.sf(((found - n * expected) ** 2 / (n * expected)).sum(), steps - 1) > 1e-4
+    audio, text = (values == 0 for values in lost.values())
+    assert abs(np.corrcoef(audio, text)[0, 1]) < 5 / math.sqrt(n)
+    table = audit(law, bundle, "test", mask)
+    assert list(table.nominal) == list(table.expected) == [0.25, 0.25]
+    assert list(table.realised) == pytest.approx([lost[m].mean() / steps for m in ("audio", "text")])
+    assert all(abs(r - 0.25) < 5 * math.sqrt(0.11 / n) for r in table.realised)  # the rate's variance is 5/48
+
+
 def test_mix_counts_are_rounded_by_largest_remainder(toy: Toy) -> None:
     # 7 utterances at 0.6: 1.68 lack modalities, 1.68 frames, 0.84 both, 2.8 nothing.
     assert masks.largest_remainder(7, [0.24, 0.24, 0.12, 0.4]) == [2, 1, 1, 3]
@@ -296,6 +320,15 @@ def test_nominal_rates_of_mix_and_random_are_what_draws_average_to(toy: Toy) -> 
 
 
 # Order, seeds and steps.
+
+
+@pytest.mark.parametrize(("law", "fingerprint"), [
+    (masks.frames(0.5), "1f2513f852ad8653"), (masks.frames(0.5, True), "61b97ad8e7056962"),
+    (masks.mix(0.6), "b2f717cd00429170"), (masks.shared(0.5), "28828e99b2907c4c"),
+    (masks.random_missing(True), "51d6939aafafbe83"), (masks.patterns(), "1c87551d1b4e9e20"),
+], ids=lambda part: str(part))
+def test_draws_are_those_of_committed_results_whatever_laws_come_after(toy: Toy, law: Law, fingerprint: str) -> None:
+    assert draw(law, toy((3, 5, 1, 6), frames=4), "test", 3, 2).fingerprint == fingerprint
 
 
 def test_released_layout_deals_blocks_of_one_pattern_in_order_and_ignores_the_seed(toy: Toy) -> None:
@@ -347,7 +380,8 @@ def test_each_modality_has_a_generator_of_its_own_so_that_later_utterances_chang
 
 def test_resampled_masks_can_be_drawn_again_by_step_and_fixed_ones_know_no_step(toy: Toy) -> None:
     bundle = toy((3, 5, 1, 40), frames=5)
-    for build in (lambda r: masks.shared(0.5, r), masks.random_missing, lambda r: masks.frames(0.5, r)):
+    for build in (lambda r: masks.shared(0.5, r), masks.random_missing, lambda r: masks.frames(0.5, r),
+                  masks.random_frames):
         fixed, anew = build(False), build(True)
         prints = [draw(anew, bundle, "train", 0, step).fingerprint for step in range(20)]
         assert len(set(prints)) == 20
@@ -392,7 +426,7 @@ def test_a_law_that_makes_no_sense_raises(make: Callable[[], Law]) -> None:
 @pytest.mark.parametrize("law, word", [
     (masks.subset(["smell"]), "smell"), (masks.imbalanced({**RATES, "smell": 0.1}), "smell"),
     (masks.imbalanced({"audio": 0.5, "text": 0.5}), "2 modalities"), (masks.frames(0.5), "frames"),
-    (masks.mix(0.5), "frames"),
+    (masks.mix(0.5), "frames"), (masks.random_frames(), "frames"),
 ])
 def test_a_law_that_does_not_fit_the_bundle_raises_and_names_what_is_wrong(toy: Toy, law: Law, word: str) -> None:
     with pytest.raises(InputError, match=word):

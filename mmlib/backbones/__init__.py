@@ -16,13 +16,14 @@ from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
 from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
+from mmlib.backbones.momke_frames import FrameMoMKE
 from mmlib.backbones.selfmm import SelfMM
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
 BACKBONES: dict[str, Any] = {"mmgcn": MMGCN, "gcnet": GCNet, "mmdfn": MMDFN, "concat": Concat,
-                             "mmtm": MMTM, "crossmodal": Crossmodal, "momke": MoMKE, "dream": DreamNet,
-                             "corrkd": CorrKD, "mlp": MLP, "selfmm": SelfMM}
+                             "mmtm": MMTM, "crossmodal": Crossmodal, "momke": MoMKE, "momke_frames": FrameMoMKE,
+                             "dream": DreamNet, "corrkd": CorrKD, "mlp": MLP, "selfmm": SelfMM}
 
 
 def build_backbone(name: str, dims: Mapping[str, int], outputs: int, speakers: int,

@@ -53,16 +53,24 @@ class MoMKE(Backbone):
 
     def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
         """Encode by experts, mix them, join, predict; features[m] is (n, d_m)."""
-        entered = torch.stack([dropout(self.encoder(m).enter(features[m]), self.config.dropout, self.training)
-                               for m in self.modalities])  # (M, n, hidden)
-        mixed = self.own(batch, entered) if self.config.routing == "own" else self.mixed(batch, entered)
-        z = {m: mixed[i] * batch.observed[:, i, None] for i, m in enumerate(self.modalities)}
+        z = self.encoded(batch, features)
         hidden = self.tail(torch.cat([z[m] for m in self.modalities], dim=1))
         return Fused(z, hidden, self.prediction(hidden))
 
+    def encoded(self, batch: Batch, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """z^m, modality to (n, hidden), zero where the modality is missing."""
+        entered = torch.stack([dropout(self.encoder(m).enter(features[m]), self.config.dropout, self.training)
+                               for m in self.modalities])  # (M, n, hidden)
+        mixed = self.own(batch, entered) if self.config.routing == "own" else self.mixed(batch, entered)
+        return {m: mixed[i] * batch.observed[:, i, None] for i, m in enumerate(self.modalities)}
+
     def unimodal(self, fused: Fused) -> dict[str, Tensor]:
         """Each modality's own head on its own expert, in the first stage."""
-        return {m: self.heads[m](fused.z[m]) for m in self.modalities} if self.config.routing == "own" else {}
+        return self.alone(fused.z) if self.config.routing == "own" else {}
+
+    def alone(self, z: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the modalities' own heads say of features; modality to (n, outputs)."""
+        return {m: self.heads[m](z[m]) for m in self.modalities}
 
     def encoder(self, modality: str) -> Encoder:
         """A modality's linear map and expert."""

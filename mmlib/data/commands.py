@@ -21,6 +21,7 @@ EXAMPLES = {
     "import": """examples:
   mmlib data import folder my-data --name mine
   mmlib data import bclstm-mosi mosi-bclstm CMUMOSI_features_raw_2way.pkl --option split=leaky
+  mmlib data import mmmo mmmo-frames --standardise --name mmmo
   mmlib data import gcnet CMUMOSEI --option task=mosei --out bundles/mosei
 
 formats:
@@ -48,6 +49,8 @@ def add_parser(subparsers: Any) -> None:
     importing.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="files or folders, as the format asks")
     importing.add_argument("--out", type=Path, metavar="DIR", help="bundle folder (default: data/bundles/NAME)")
     importing.add_argument("--name", help="the bundle's name (default: the reader's)")
+    importing.add_argument("--standardise", action="store_true",
+                           help="mean 0 and standard deviation 1 in every dimension, over the training split")
     importing.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="repeatable")
     checking = _add(commands, "check", "describe a bundle, compare it with the papers, probe it", EXAMPLES["check"])
     checking.add_argument("bundle", metavar="BUNDLE", help="a name, a folder, or twin:ROLE@SIZE")
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         InputError: bad input; nothing is written.
     """
     if args.command == "import":
-        return _import(args.format, args.paths, _options(args.option), args.name, args.out)
+        return _import(args)
     if args.command == "check":
         from mmlib.data.check import check  # scikit-learn takes seconds to import
 
@@ -104,13 +107,15 @@ def _options(pairs: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def _import(format: str, files: Sequence[Path], options: dict[str, str], name: str | None, out: Path | None) -> int:
+def _import(args: argparse.Namespace) -> int:
     from mmlib.data.check import compare_files
+    from mmlib.data.standardise import standardised
 
-    bundle = read_bundle(format, files, options)
-    sources = compare_files(bundle.name, files)
-    _write(dataclasses.replace(bundle, name=name or bundle.name), out)
-    print("\n".join([*sources, f"next: mmlib data check {out or name or bundle.name}"]))
+    bundle = read_bundle(args.format, args.paths, _options(args.option))
+    sources = compare_files(bundle.name, args.paths)
+    bundle = standardised(bundle) if args.standardise else bundle
+    _write(dataclasses.replace(bundle, name=args.name or bundle.name), args.out)
+    print("\n".join([*sources, f"next: mmlib data check {args.out or args.name or bundle.name}"]))
     return 0
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mmlib.errors import InputError
-from mmlib.methods.plain import Peek, Plain, PlainConfig
+from mmlib.methods.plain import Peek, Plain, PlainConfig, two_modalities_of_classes
 from mmlib.nn.batch import Batch
 
 FLOOR = 1e-8  # of a probability
@@ -60,9 +60,7 @@ class Agm(Plain):
 
     def __init__(self, *arguments: object, **more: object) -> None:
         super().__init__(*arguments, **more)  # type: ignore[arg-type]
-        if len(self.modalities) != 2 or self.task.kind != "classes":
-            raise InputError("agm", f"{len(self.modalities)} modalities, task {self.task.kind}",
-                             "two modalities and classes", "Choose two of the modalities of a classification.")
+        two_modalities_of_classes(self)
         self.acts = True
         self.register_buffer("mean_score", torch.zeros(2), persistent=False)
         self.register_buffer("steps", torch.zeros(()), persistent=False)

@@ -1,6 +1,6 @@
 """EBMC's first half: shared and specific parts of each modality, and what is made of one modality from the others.
 
-Eqs 1-7 of the paper, and what the released code does in their place (ledger 3.2, C1-C3; 3.3, E11-E16). Everywhere
+Eqs 1-7 of the paper as read in ledger 3.2 (C1-C3); the released code's are in ``ebmc_released``. Everywhere
 ``observed`` is (n, M) bool, modalities in alphabetical order, and a missing modality counts for nothing.
 """
 
@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmlib.data.bundle import Task
-from mmlib.nn.batch import Batch
-from mmlib.nn.objectives import task_loss
-from mmlib.nn.sums import each_loss, mean_where
+from mmlib.nn.objectives import each_loss
+from mmlib.nn.sums import mean_where
 
 
 class Mlp(nn.Module):
@@ -37,15 +36,19 @@ class Mlp(nn.Module):
 
 
 class Components(NamedTuple):
-    """common, specific: modality to (n, d), z^c and z^s of Eq. 1; logits: modality to (n, outputs), T_m(z^s)."""
+    """common, specific: modality to (n, d), z^c and z^s of Eq. 1; logits: modality to (n, outputs), T_m(z^s).
+
+    raw: the specific part before its layer norm, (n, d).
+    """
 
     common: dict[str, Tensor]
     specific: dict[str, Tensor]
     logits: dict[str, Tensor]
+    raw: dict[str, Tensor]
 
 
 class Parts(nn.Module):
-    """D^c and D^s (Eq. 1), the predictors T_m (Eq. 4) and the generators G_m (Eq. 6) of all modalities.
+    """D^c and D^s (Eq. 1) and a layer norm behind both, the predictors T_m (Eq. 4), the generators G_m (Eq. 6).
 
     gaussian: T_m gives a mean and a log-variance, for scores (C9). shared_generator: one for all, from another
     modality's shared part and the own specific one, as released (E16).
@@ -66,29 +69,25 @@ class Parts(nn.Module):
 
     def forward(self, z: Mapping[str, Tensor]) -> Components:
         """Eq. 1 and the predictors; z[m] is (n, d)."""
-        normed = {m: self.norms[m](z[m]) for m in self.modalities}
-        common = {m: self.common[m](x) for m, x in normed.items()} if self.divided else normed
-        specific = {m: self.specific[m](x) for m, x in normed.items()} if self.divided else normed
-        return Components(common, specific, {m: self.heads[m](x) for m, x in specific.items()})
+        raw = {m: self.specific[m](z[m]) if self.divided else z[m] for m in self.modalities}
+        specific = {m: self.norms[m](x) for m, x in raw.items()}
+        common = {m: self.norms[m](self.common[m](z[m])) for m in self.modalities} if self.divided else specific
+        return Components(common, specific, {m: self.heads[m](x) for m, x in specific.items()}, raw)
 
-    def pullback(self, modality: str, z: Tensor, upstream: Tensor) -> Tensor:
+    def pullback(self, modality: str, z: Tensor, raw: Tensor, upstream: Tensor) -> Tensor:
         """The gradient with respect to z (n, d) of a function of T_m's logits, given that for the logits (n, outputs).
 
-        By hand through the predictor, the specific part and the layer norm, so that a penalty on it needs no second
-        pass through the graph (Eq. 12).
+        raw (n, d) is what ``forward`` made of z. By hand through the predictor, the layer norm and the specific part,
+        so that a penalty on it needs no second pass through the graph (Eq. 12).
         """
         norm, head = self.norms[modality], self.heads[modality]
         assert isinstance(norm, nn.LayerNorm) and isinstance(head, nn.Linear)
-        back: Tensor = upstream @ head.weight
-        if self.divided:
-            specific = self.specific[modality]
-            assert isinstance(specific, Mlp)
-            back = specific.pullback(norm(z), back)
-        back = back * norm.weight
-        centred = z - z.mean(dim=1, keepdim=True)
-        scale = (centred.square().mean(dim=1, keepdim=True) + norm.eps).rsqrt()
-        unit = centred * scale
-        return scale * (back - back.mean(dim=1, keepdim=True) - unit * (back * unit).mean(dim=1, keepdim=True))
+        back = _norm_pullback(norm, raw, upstream @ head.weight)
+        if not self.divided:
+            return back
+        specific = self.specific[modality]
+        assert isinstance(specific, Mlp)
+        return specific.pullback(z, back)
 
     def generate(self, parts: Components, observed: Tensor, noise: float) -> dict[str, Tensor]:
         """z~_m of Eq. 6 from all parts that are there, with noise of that standard deviation; modality to (n, d)."""
@@ -106,6 +105,15 @@ class Parts(nn.Module):
             made[m] = self.generators["all" if self.shared else m](told + noise * torch.randn_like(told)
                                                                    if noise and self.training else told)
         return made
+
+
+def _norm_pullback(norm: nn.LayerNorm, x: Tensor, upstream: Tensor) -> Tensor:
+    """upstream (n, d) times a layer norm's Jacobian at x (n, d): (n, d), differentiable once more."""
+    back = upstream * norm.weight
+    centred = x - x.mean(dim=1, keepdim=True)
+    scale = (centred.square().mean(dim=1, keepdim=True) + norm.eps).rsqrt()
+    unit = centred * scale
+    return scale * (back - back.mean(dim=1, keepdim=True) - unit * (back * unit).mean(dim=1, keepdim=True))
 
 
 def _helper(modality: str, modalities: Sequence[str]) -> str:
@@ -153,28 +161,3 @@ def likelihood(logits: Tensor, labels: Tensor) -> Tensor:
 def reconstruction(z: Tensor, made: Tensor, observed: Tensor) -> Tensor:
     """E ||z~ - z||^2 of Eq. 7, a mean over dimensions too; z and made are (M, n, d), the target without gradient."""
     return mean_where((made - z.detach()).square().mean(dim=2), observed.t()).mean()
-
-
-def released_alignment(batch: Batch, common: Tensor, temperature: float) -> Tensor:
-    """L_inv as released (E11): dialogues' means, padding counted; negatives are sums of three similarities."""
-    means = torch.stack([dialogue_mean(batch, x, padded=True) for x in common])
-    unit = F.normalize(means, dim=2)
-    positive = (unit * F.normalize(means.mean(dim=0), dim=1)).sum(dim=2).mean()
-    first, second = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
-    negatives = (unit[first] @ unit[second].transpose(1, 2)).sum(dim=0)
-    return torch.logsumexp(negatives.flatten() / temperature, dim=0) - positive / temperature
-
-
-def released_predictors_loss(batch: Batch, task: Task, logits: Mapping[str, Tensor]) -> Tensor:
-    """L_uni as released: of dialogues' means for scores (E14), 0 for emotions (E13)."""
-    if task.kind != "score":
-        return batch.observed.new_zeros((), dtype=torch.float32)
-    truth = dialogue_mean(batch, batch.labels[:, None])[:, 0]
-    return torch.stack([task_loss(task, dialogue_mean(batch, x), truth) for x in logits.values()]).mean()
-
-
-def dialogue_mean(batch: Batch, values: Tensor, padded: bool = False) -> Tensor:
-    """(n, d) -> (dialogues, d): the mean over a dialogue's utterances, or over all steps with zeros for padding."""
-    layout = batch.layout
-    total = layout.membership.to(values.dtype) @ values
-    return total / (layout.steps if padded else layout.membership.sum(dim=1, keepdim=True))

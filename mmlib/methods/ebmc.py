@@ -2,7 +2,8 @@
 
 It trains the fusion, pulls the modalities' energies together (EMC) and follows the first stage's frozen predictors,
 each as far as it can be trusted (IMTD). Eq. 17 adds it all up. The equations are in ``disentangle`` (1-7) and
-``energy`` (8-16); neither parts nor rebuilt features enter the prediction (E10).
+``energy`` (8-16), the released code's in ``ebmc_released``; neither parts nor rebuilt features enter the prediction
+(E10).
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmlib.backbones.momke import MoMKE
-from mmlib.methods import disentangle, energy
+from mmlib.errors import InputError
+from mmlib.methods import ebmc_released, energy
 from mmlib.methods.disentangle import Components, Parts
 from mmlib.methods.enhance import RELEASED, EbmcConfig, Enhance
 from mmlib.nn.backbone import Fused
 from mmlib.nn.batch import Batch
-from mmlib.nn.objectives import logit_residual
-from mmlib.nn.sums import each_loss, mean_where
+from mmlib.nn.objectives import each_loss, logit_residual
+from mmlib.nn.sums import mean_where
 
 VARIANTS: dict[str, EbmcConfig] = {
     "paper": EbmcConfig(),
@@ -40,7 +42,7 @@ VARIANTS: dict[str, EbmcConfig] = {
     "squared": EbmcConfig(squared=True),
     "entropy": EbmcConfig(entropy=True),
     "teacher_drops": EbmcConfig(teacher_drops=True),
-    "released_msd": EbmcConfig(msd="released"),
+    "released_msd": EbmcConfig(msd="released", gaussian=False),
     "released_cce": EbmcConfig(cce="released", noise=0.0),
     "released_emc": EbmcConfig(emc="released"),
     "released_imtd": EbmcConfig(imtd="released"),
@@ -56,12 +58,14 @@ class Ebmc(Enhance):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.teacher = Teacher(self.backbone, self.parts)
+        self.taught = False
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """A first stage's weights become the student's and the teacher's."""
         known = dict(state_dict)
         if not any(name.startswith("teacher.") for name in known):
             known |= {f"teacher.{name}": value for name, value in state_dict.items()}
+        self.taught = True
         return super().load_state_dict(known, strict, assign)
 
     def train(self, mode: bool = True) -> Ebmc:
@@ -71,17 +75,24 @@ class Ebmc(Enhance):
         return self
 
     def loss(self, batch: Batch) -> Tensor:
-        """Scalar loss of a batch, Eq. 17; l is the squared error for scores (C13)."""
+        """Scalar loss of a batch, Eq. 17; l is the squared error for scores (C13).
+
+        Raises:
+            InputError: without a first stage's weights, whose predictors teach.
+        """
+        if not self.taught:
+            raise InputError("ebmc", "no first stage", "a run of the method enhance to start from",
+                             "Give that run as the parent, or load its weights.")
         c, fused = self.config, self(batch)
         parts = self.parts(fused.z)
         total = self.fused_loss(batch, fused) + self.enhancing(batch, fused, parts)
         if c.emc == c.imtd == "none" and not self.keep_series:
             return total
         with torch.no_grad():
-            teachers = self.stacked(self.teacher(batch))
+            taught = self.teacher(batch)
         if c.emc != "none" or self.keep_series:  # energies are recorded also where nothing balances them
-            total = total + (c.gamma if c.emc != "none" else 0.0) * self.emc(batch, fused, parts, teachers)
-        return total if c.imtd == "none" else total + c.eta * self.imtd(batch, fused, teachers)
+            total = total + (c.gamma if c.emc != "none" else 0.0) * self.emc(batch, fused, parts, taught)
+        return total if c.imtd == "none" else total + c.eta * self.imtd(batch, fused, taught)
 
     def still_right(self, batch: Batch, fused: Fused, made: Mapping[str, Tensor]) -> Tensor:
         """l(f(z~_m, z_-m), y) of Eq. 7: f is the fusion, with one modality rebuilt (C3)."""
@@ -92,65 +103,51 @@ class Ebmc(Enhance):
             each.append(each_loss(self.task, logits, batch.labels))
         return mean_where(torch.stack(each), batch.observed.t()).mean()
 
-    def emc(self, batch: Batch, fused: Fused, parts: Components, teachers: Tensor) -> Tensor:
-        """L_EMC, Eq. 12, with its energies noted for the record; teachers are (M, n, outputs)."""
+    def emc(self, batch: Batch, fused: Fused, parts: Components, taught: Taught) -> Tensor:
+        """L_EMC, Eq. 12, with its energies noted for the record."""
         c, seen, z = self.config, batch.observed, self.stacked(fused.z)
-        predicted = self.stacked(self.means(parts.logits))
-        if c.emc == "released":
-            terms = self.released_terms(batch, z, predicted, teachers)
+        weights, released, own = (c.norm, c.loss, c.uncertainty), c.emc == "released", self.own_heads(c.emc)
+        predicted = self.stacked(self.backbone.alone(fused.z) if own else self.means(parts.logits))
+        teachers = taught.own if own else taught.parts
+        if released:
+            terms = ebmc_released.energies(batch, self.task, z, predicted, teachers, weights)
         else:
             losses = torch.stack([each_loss(self.task, x, batch.labels) for x in predicted])
             uncertain = torch.stack([energy.entropy(self.task, t, self.gaussian) for t in teachers])
-            terms = energy.energies(z, losses, uncertain, seen, (c.norm, c.loss, c.uncertainty))
+            terms = energy.energies(z, losses, uncertain, seen, weights)
         self.told = dict(zip(("norm", "loss", "uncertainty"), terms.detach(), strict=True))
         found = energy.gap(terms.sum(dim=0), seen.any(dim=0))
         if not c.delta:
             return found
-        steep = (energy.released_steepness(z, c.norm) if c.emc == "released" else
-                 energy.steepness(z, self.pulled(batch, z, predicted), seen, c.norm, c.loss))
+        steep = (ebmc_released.steepness(batch, z, c.norm) if released else
+                 energy.steepness(z, self.pulled(batch, fused, parts, predicted), seen, c.norm, c.loss))
         return found + c.delta * steep
 
-    def pulled(self, batch: Batch, z: Tensor, predicted: Tensor) -> Tensor:
+    def pulled(self, batch: Batch, fused: Fused, parts: Components, predicted: Tensor) -> Tensor:
         """(M, n, d): each utterance's gradient of l_m with respect to z_m, in closed form and differentiable."""
         found = []
         for i, m in enumerate(self.modalities):
             upstream = logit_residual(self.task, predicted[i], batch.labels)
+            if self.own_heads():
+                head = self.backbone.heads[m]
+                assert isinstance(head, nn.Linear)
+                found.append(upstream @ head.weight)
+                continue
             if self.gaussian:
                 upstream = torch.cat([upstream, torch.zeros_like(upstream)], dim=1)  # l_m reads the mean alone
-            found.append(self.parts.pullback(m, z[i], upstream))
+            found.append(self.parts.pullback(m, fused.z[m], parts.raw[m], upstream))
         return torch.stack(found)
 
-    def released_terms(self, batch: Batch, z: Tensor, predicted: Tensor, teachers: Tensor) -> Tensor:
-        """(3, M): Eq. 8's terms as released, of dialogues' means (E14, E17), the teachers' spread in a batch (E18)."""
+    def imtd(self, batch: Batch, fused: Fused, taught: Taught) -> Tensor:
+        """L_IMTD, Eq. 16."""
         c, task = self.config, self.task
-        truth = disentangle.dialogue_mean(batch, batch.labels.reshape(len(batch), -1)[:, :1].float())
-        mean = [disentangle.dialogue_mean(batch, x) for x in predicted]
-        losses = torch.stack([energy.released_loss(task, x, truth) for x in mean])
-        told = torch.stack([disentangle.dialogue_mean(batch, t[:, :task.outputs]) for t in teachers])
-        uncertain = (told[:, :, 0].var(dim=1, unbiased=False) if task.kind == "score" else
-                     torch.stack([energy.entropy(task, t).mean() for t in told]))
-        terms = torch.stack([z.square().mean(dim=(1, 2)), losses, uncertain])
-        return terms * terms.new_tensor((c.norm, c.loss, c.uncertainty))[:, None]
-
-    def imtd(self, batch: Batch, fused: Fused, teachers: Tensor) -> Tensor:
-        """L_IMTD, Eq. 16; teachers are (M, n, outputs)."""
-        c, task, outputs = self.config, self.task, self.task.outputs
+        teachers = taught.own if self.own_heads(c.imtd) else taught.parts
         if c.imtd == "released":
-            if task.kind != "score":
-                sigma = energy.released_trust(task, teachers)
-                weights = energy.trust(sigma, torch.ones_like(batch.observed))
-                found = energy.distillation(task, fused.logits, teachers, weights, c.trust_temperature)
-            else:
-                means = torch.stack([disentangle.dialogue_mean(batch, t[:, :1]) for t in teachers])
-                weights = energy.trust(energy.released_trust(task, means),
-                                       batch.observed.new_ones(means.shape[1], len(means)))
-                student = disentangle.dialogue_mean(batch, fused.logits)
-                found = energy.distillation(task, student, means, weights, c.trust_temperature)
-            return found / len(teachers)
+            return ebmc_released.distillation(batch, task, fused.logits, teachers, c.trust_temperature)
         of = energy.entropy if c.entropy and not self.gaussian else energy.spread  # a density's may be below 0
         sigma = torch.stack([of(task, t, self.gaussian) for t in teachers])
         weights = energy.trust(sigma, batch.observed, c.squared)
-        return energy.distillation(task, fused.logits, teachers[:, :, :outputs], weights, c.trust_temperature,
+        return energy.distillation(task, fused.logits, teachers[:, :, :task.outputs], weights, c.trust_temperature,
                                    c.printed_kl)
 
     def series(self) -> dict[str, Tensor]:
@@ -158,8 +155,15 @@ class Ebmc(Enhance):
         return self.told
 
 
+class Taught(NamedTuple):
+    """What a first stage says, (M, n, outputs) each: its parts' predictors T_m, and the modalities' own heads."""
+
+    parts: Tensor
+    own: Tensor
+
+
 class Teacher(nn.Module):
-    """A frozen copy of a first stage: each expert on its own modality, its parts and predictors."""
+    """A frozen copy of a first stage: each expert on its own modality, its parts, predictors and heads."""
 
     def __init__(self, backbone: MoMKE, parts: Parts) -> None:
         super().__init__()
@@ -168,7 +172,8 @@ class Teacher(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """T_m's logits, modality to (n, outputs), from what the batch shows (E9)."""
-        logits: dict[str, Tensor] = self.parts(self.backbone(batch, batch.features).z).logits
-        return logits
+    def forward(self, batch: Batch) -> Taught:
+        """From what the batch shows (E9)."""
+        z = self.backbone.encoded(batch, batch.features)
+        parts, own = self.parts(z).logits, self.backbone.alone(z)
+        return Taught(torch.stack([parts[m] for m in z]), torch.stack([own[m] for m in z]))

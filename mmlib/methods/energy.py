@@ -1,6 +1,7 @@
 """EBMC's energies (Eqs 8-12) and trust (Eqs 13-16): how far apart modalities are, and which teacher to believe.
 
-Ledger 3.2, C4-C12; 3.3, E17-E20; section 8. Energies are means over the utterances that have the modality.
+Ledger 3.2, C4-C12; section 8. What the released code does in their place is in ``ebmc_released``. Energies are means
+over the utterances that have the modality.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor
 
 from mmlib.data.bundle import Task
-from mmlib.nn.objectives import task_loss
 from mmlib.nn.sums import mean_where
 
 STABLE = 0.1  # epsilon of rho (C10)
@@ -88,23 +88,6 @@ def distillation(task: Task, student: Tensor, teachers: Tensor, weights: Tensor,
         each = (p.exp() * (p - q)).sum(dim=-1).flatten(2).mean(dim=2)
         each = each if printed else each * temperature**2
     return (weights * each).sum(dim=0).mean()
-
-
-def released_loss(task: Task, means: Tensor, labels: Tensor) -> Tensor:
-    """l_m as released, on dialogues' means (B, C): against the mean class index, cut to an integer (E17)."""
-    return task_loss(task, means, labels[:, 0] if task.kind == "score" else labels[:, 0].long())
-
-
-def released_steepness(z: Tensor, norm: float) -> Tensor:
-    """The penalty as released: on the norm term alone, a mean of squares (E19, ledger 8); z (M, n, d)."""
-    return (2 * norm / z.shape[2] * z).square().mean(dim=(1, 2)).sum()
-
-
-def released_trust(task: Task, teachers: Tensor) -> Tensor:
-    """sigma as released, (M, B): distance of a teacher from the teachers' mean for scores, else entropy (E20)."""
-    if task.kind == "score":
-        return (teachers[:, :, 0] - teachers[:, :, 0].mean(dim=0)).abs()
-    return torch.stack([entropy(task, t) for t in teachers])
 
 
 def _by_question(task: Task, logits: Tensor) -> Tensor:

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from mmlib.backbones.momke import MoMKE
 from mmlib.errors import InputError, unknown_name
-from mmlib.methods import disentangle
+from mmlib.methods import disentangle, ebmc_released
 from mmlib.methods.disentangle import Components, Parts
 from mmlib.methods.plain import Plain, PlainConfig
 from mmlib.nn.backbone import Fused
 from mmlib.nn.batch import Batch
-from mmlib.nn.sums import each_loss, mean_where
+from mmlib.nn.objectives import each_loss
+from mmlib.nn.sums import mean_where
 
 WAYS = ("paper", "released", "none")
 
@@ -67,6 +68,9 @@ class EbmcConfig(PlainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.focal or self.class_weights != "none":
+            raise InputError("ebmc focal, class_weights", f"{self.focal:g}, {self.class_weights}", "0 and none",
+                             "Leave them out: not all of EBMC's losses could follow.")
         for name in ("msd", "cce", "emc", "imtd"):
             if getattr(self, name) not in WAYS:
                 raise unknown_name(f"ebmc {name}", getattr(self, name), WAYS)
@@ -86,7 +90,7 @@ VARIANTS: dict[str, EbmcConfig] = {
     "no_msd": EbmcConfig(msd="none"),
     "no_cce": EbmcConfig(cce="none"),
     "signed": EbmcConfig(signed=True),
-    "released_msd": EbmcConfig(msd="released"),
+    "released_msd": EbmcConfig(msd="released", gaussian=False),
     "released_cce": EbmcConfig(cce="released", noise=0.0),
     "released": dataclasses.replace(RELEASED, lambda2=1.0, continues=False),  # E15: lambda2 falls in the second stage
 }
@@ -111,7 +115,7 @@ class Enhance(Plain):
             raise InputError("ebmc", "a released component on yes-or-no questions", "classes or a score",
                              "The released code has no such task: take the variant paper.")
         self.continues = c.continues
-        self.gaussian = c.gaussian and self.task.kind == "score"
+        self.gaussian = c.gaussian and self.task.kind == "score" and c.msd != "released"
         self.parts = Parts(self.modalities, self.backbone.embedding_dim, self.task.outputs, gaussian=self.gaussian,
                            shared_generator=c.cce == "released", divided=c.msd != "none")
         self.told: dict[str, Tensor] = {}
@@ -120,7 +124,7 @@ class Enhance(Plain):
         """Scalar loss of the first stage: the task losses of the modalities' own heads, and both components."""
         fused = self(batch)
         own = torch.stack([each_loss(self.task, x, batch.labels) for x in self.backbone.unimodal(fused).values()])
-        return mean_where(own, batch.observed.t()).mean() + self.enhancing(batch, fused, self.parts(fused.z))
+        return mean_where(own, batch.observed.t()).sum() + self.enhancing(batch, fused, self.parts(fused.z))
 
     def enhancing(self, batch: Batch, fused: Fused, parts: Components) -> Tensor:
         """zeta L_MSD + beta L_CCE."""
@@ -131,31 +135,37 @@ class Enhance(Plain):
     def msd(self, batch: Batch, parts: Components) -> Tensor:
         """L_MSD, Eq. 5."""
         c, seen = self.config, batch.observed
+        common, specific = self.stacked(parts.common), self.stacked(parts.specific)
         if c.msd == "released":
-            uni = disentangle.released_predictors_loss(batch, self.task, self.means(parts.logits))
-        else:
-            uni = disentangle.predictors_loss(self.task, parts.logits, batch.labels, seen, self.gaussian)
+            inv, dis = ebmc_released.msd(batch, common, specific, c.temperature)
+            uni = ebmc_released.predictors_loss(batch, self.task, self.stacked(parts.logits))
+            return inv + c.lambda1 * dis + c.lambda2 * uni
+        uni = disentangle.predictors_loss(self.task, parts.logits, batch.labels, seen, self.gaussian)
         if c.msd == "none":
             return c.lambda2 * uni
-        common, specific = self.stacked(parts.common), self.stacked(parts.specific)
-        inv = (disentangle.released_alignment(batch, common * seen.t()[:, :, None], c.temperature)
-               if c.msd == "released" else disentangle.alignment(common, seen, c.temperature))
-        return inv + c.lambda1 * disentangle.overlap(specific, seen, c.signed) + c.lambda2 * uni
+        inv, dis = disentangle.alignment(common, seen, c.temperature), disentangle.overlap(specific, seen, c.signed)
+        return inv + c.lambda1 * dis + c.lambda2 * uni
 
     def cce(self, batch: Batch, fused: Fused, parts: Components) -> Tensor:
         """L_CCE, Eq. 7 with its gamma at 1 (C3); as released, the distance of predictions in place of a loss (E16)."""
         made = self.parts.generate(parts, batch.observed, self.config.noise)
         rebuilt = disentangle.reconstruction(self.stacked(fused.z), self.stacked(made), batch.observed)
         if self.config.cce == "released":
-            heads = self.parts.heads
-            gaps = torch.stack([(heads[m](fused.z[m]) - heads[m](made[m])).abs().mean(dim=1) for m in self.modalities])
-            return rebuilt + mean_where(gaps, batch.observed.t()).mean()
+            gaps = self.stacked(self.backbone.alone(fused.z)) - self.stacked(self.backbone.alone(made))
+            return rebuilt + mean_where(gaps.abs().mean(dim=2), batch.observed.t()).mean()
         return rebuilt + self.still_right(batch, fused, made)
 
     def still_right(self, batch: Batch, fused: Fused, made: Mapping[str, Tensor]) -> Tensor:
         """l(f(z~_m, z_-m), y) of Eq. 7 before there is a fusion: f is T_m (C3)."""
-        told = {m: self.parts.heads[m](x) for m, x in made.items()}
+        told = self.backbone.alone(made) if self.own_heads() else {m: self.parts.heads[m](x) for m, x in made.items()}
         return disentangle.predictors_loss(self.task, told, batch.labels, batch.observed, self.gaussian)
+
+    def own_heads(self, way: str = "paper") -> bool:
+        """Whether a component follows the first stage's own heads in place of MSD's predictors T_m.
+
+        As released MSD's predictors serve MSD alone, and for emotions nothing trains them (E13).
+        """
+        return "released" in (way, self.config.msd)
 
     def means(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions without their variances, modality to (n, C)."""
@@ -166,8 +176,8 @@ class Enhance(Plain):
         return torch.stack([values[m] for m in self.modalities])
 
     def views(self, fused: Fused) -> dict[str, Tensor]:
-        """Each T_m's own prediction."""
-        return self.means(self.parts(fused.z).logits)
+        """Each modality's own prediction."""
+        return self.backbone.alone(fused.z) if self.own_heads() else self.means(self.parts(fused.z).logits)
 
     def clipped(self) -> Iterable[nn.Parameter]:
         """All that trains."""

@@ -19,7 +19,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from mmlib.errors import InputError, unknown_name
-from mmlib.methods.plain import Peek, Plain, PlainConfig
+from mmlib.methods.plain import Peek, Plain, PlainConfig, two_modalities_of_classes
 from mmlib.nn.backbone import Fused
 from mmlib.nn.batch import Batch
 
@@ -86,9 +86,7 @@ class GmmLoss(Plain):
 
     def __init__(self, *arguments: object, **more: object) -> None:
         super().__init__(*arguments, **more)  # type: ignore[arg-type]
-        if len(self.modalities) != 2 or self.task.kind != "classes":
-            raise InputError("gmm_loss", f"{len(self.modalities)} modalities, task {self.task.kind}",
-                             "two modalities and classes", "Choose two of the modalities of a classification.")
+        two_modalities_of_classes(self)
         self.continues = not self.config.reset
         self.mixture: Mixture | None = None
         self.scale = 1.0

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mmlib.errors import InputError
-from mmlib.methods.plain import Peek, Plain, PlainConfig
+from mmlib.methods.plain import Peek, Plain, PlainConfig, two_modalities_of_classes
 from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch
 
@@ -55,9 +55,7 @@ class OgmGe(Plain):
 
     def __init__(self, *arguments: object, **more: object) -> None:
         super().__init__(*arguments, **more)  # type: ignore[arg-type]
-        if len(self.modalities) != 2 or self.task.kind != "classes":
-            raise InputError(type(self).__name__, f"{len(self.modalities)} modalities, task {self.task.kind}",
-                             "two modalities and classes", "Choose two of the modalities of a classification.")
+        two_modalities_of_classes(self)
         if type(self.backbone).unimodal is Backbone.unimodal:
             raise InputError(type(self).__name__, f"the backbone {type(self.backbone).__name__}",
                              "one whose logits split by modality", "Use concat.")

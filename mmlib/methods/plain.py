@@ -141,6 +141,13 @@ class Plain(nn.Module):
         return {}
 
 
+def two_modalities_of_classes(method: Plain) -> None:
+    """Raise InputError for a method of two modalities that was given another number, or another task than classes."""
+    if len(method.modalities) != 2 or method.task.kind != "classes":
+        raise InputError(type(method).__name__, f"{len(method.modalities)} modalities, task {method.task.kind}",
+                         "two modalities and classes", "Choose two of the modalities of a classification.")
+
+
 def _task_loss(task: Task, config: object, class_counts: Sequence[int]) -> TaskLoss:
     if not isinstance(config, PlainConfig):  # a method of a reader's own
         return TaskLoss(task)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mmlib.data.bundle import Task
 from mmlib.errors import InputError
-from mmlib.methods.plain import Peek, Plain, PlainConfig
+from mmlib.methods.plain import Peek, Plain, PlainConfig, two_modalities_of_classes
 from mmlib.nn.backbone import Backbone
 from mmlib.nn.batch import Batch, make_layout
 
@@ -73,9 +73,7 @@ class Pmr(Plain):
     def __init__(self, backbone: Backbone, task: Task, config: PmrConfig, dims: dict[str, int],
                  class_counts: Sequence[int] = ()) -> None:
         super().__init__(backbone, task, config, dims, class_counts)
-        if len(self.modalities) != 2 or task.kind != "classes":
-            raise InputError("pmr", f"{len(self.modalities)} modalities, task {task.kind}",
-                             "two modalities and classes", "Choose two of the modalities of a classification.")
+        two_modalities_of_classes(self)
         # All alike: until the first are taken no modality lags, and the loss is that of ``plain``.
         self.register_buffer("prototypes", torch.zeros(2, task.outputs, backbone.embedding_dim), persistent=False)
         self.regularised = False

@@ -22,16 +22,19 @@ def task_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels)
 
 
+def each_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
+    """(n,): the task loss of every example; logits (n, C), labels as in the bundle."""
+    if task.kind == "score":
+        return (logits[:, 0] - labels).square()
+    if task.kind == "binaries":
+        each = F.cross_entropy(logits.reshape(-1, 2), labels.reshape(-1), reduction="none")
+        return each.reshape(labels.shape).mean(dim=1)
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
 def masked_task_loss(task: Task, logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
     """``task_loss`` over the examples that count; counts (n,) bool. 0 where none does."""
-    if task.kind == "score":
-        each = (logits[:, 0] - labels).square()
-    elif task.kind == "binaries":
-        each = F.cross_entropy(logits.reshape(-1, 2), labels.reshape(-1), reduction="none")
-        each = each.reshape(labels.shape).mean(dim=1)
-    else:
-        each = F.cross_entropy(logits, labels, reduction="none")
-    return (each * counts).sum() / counts.sum().clamp(min=1)
+    return (each_loss(task, logits, labels) * counts).sum() / counts.sum().clamp(min=1)
 
 
 def logit_residual(task: Task, logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin, open_twin
-from mmlib.data.twins import METRICS
+from mmlib.data.twins import EXACT, METRICS
 from mmlib.masks import Law, draw
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.published import published
 from mmlib.report import stats, tables
 from mmlib.report.artifact import Output
 
-NAMES = {"iemocap": "IEMOCAP", "mosi": "CMU-MOSI", "mosei": "CMU-MOSEI", "crema-d": "CREMA-D", "ave": "AVE"}
+NAMES = {"iemocap": "IEMOCAP", "mosi": "CMU-MOSI", "mosei": "CMU-MOSEI", "crema-d": "CREMA-D", "ave": "AVE",
+         "mosi_frames": "CMU-MOSI frames", "mosei_frames": "CMU-MOSEI frames"}
 Part = tuple[str, list[Cell], pd.DataFrame | None]
 BEST = ("accuracy", "weighted_f1", "macro_recall")
 Best = Callable[[Sequence[Cell]], pd.DataFrame | None]
@@ -29,10 +30,14 @@ def shown(context: Context, dataset: str) -> str:
     return NAMES[dataset] if context.is_papers(dataset) else context.bundle(dataset).name
 
 
-def published_cells(context: Context, table: str, dataset: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """A printed table's cells of a data set, all its columns; values only where our data are the paper's own."""
+def published_cells(context: Context, table: str, dataset: str, metrics: Sequence[str],
+                    printed: str = "") -> pd.DataFrame:
+    """A printed table's cells of a data set, all its columns; values only where our data are the paper's own.
+
+    printed: the data set's name in the table, where that is another.
+    """
     frame = published(context.paper, table)
-    frame = frame[(frame["dataset"] == dataset) & frame["metric"].isin(metrics)]
+    frame = frame[(frame["dataset"] == (printed or dataset)) & frame["metric"].isin(metrics)]
     return frame if context.is_papers(dataset) else frame.assign(value=np.nan, sd=np.nan)
 
 
@@ -51,14 +56,17 @@ def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def best_possible(cells: Sequence[Cell]) -> pd.DataFrame | None:
-    """On twins, the best possible result of each setting, averaged over the masks and folds of its runs."""
+def best_possible(cells: Sequence[Cell], metrics: Sequence[str] = BEST, context: bool = True) -> pd.DataFrame | None:
+    """On twins, the best possible result of each setting, averaged over the masks and folds of its runs.
+
+    Columns setting, metric, value, approximate. context: use the speaker's other utterances too.
+    """
     lines = []
     for setting, spec, law in dict.fromkeys((c.setting, c.spec, dict(c.spec.eval_masks)[c.mask]) for c in cells):
         if not is_twin(spec.data):
             return None
-        for metric in (m for m in BEST if m in METRICS[open_twin(spec.data).role.task.kind]):
-            value, exact = _bayes(spec.data, law, spec.seed, metric, spec.modalities, spec.fold)
+        for metric in (m for m in metrics if m in METRICS[open_twin(spec.data).role.task.kind]):
+            value, exact = _bayes(spec.data, law, spec.seed, metric, spec.modalities, spec.fold, context)
             lines.append({"setting": setting, "metric": metric, "value": value, "approximate": not exact})
     grouped = pd.DataFrame(lines).groupby(["setting", "metric"], as_index=False)
     return grouped.agg({"value": "mean", "approximate": "max"})
@@ -66,11 +74,11 @@ def best_possible(cells: Sequence[Cell]) -> pd.DataFrame | None:
 
 @lru_cache(maxsize=4096)
 def _bayes(reference: str, law: Law, seed: int, metric: str, modalities: tuple[str, ...],
-           fold: int | None) -> tuple[float, bool]:
+           fold: int | None, context: bool) -> tuple[float, bool]:
     twin = open_twin(reference) if fold is None else open_twin(reference).with_fold(fold)
     used = [not modalities or m in modalities for m in twin.bundle.modalities]
-    observed = draw(law, twin.bundle, "test", seed).utterance & np.array(used)
-    return twin.best("test", observed, metric)[1], metric == "accuracy"
+    mask = draw(law, twin.bundle, "test", seed)
+    return twin.best("test", mask.utterance & np.array(used), metric, context, mask.frames)[1], metric in EXACT
 
 
 def selected(context: Context, cells: Sequence[Cell], metric: str) -> pd.DataFrame:

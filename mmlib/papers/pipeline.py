@@ -17,7 +17,8 @@ from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
 from mmlib.teach import cells_hash
 
-NOTEBOOKS = {"balm": "01_balm.ipynb", "mculora": "04_mculora.ipynb", "gmm_loss": "05_gmm_loss.ipynb"}
+NOTEBOOKS = {"balm": "01_balm.ipynb", "ebmc": "03_ebmc.ipynb", "mculora": "04_mculora.ipynb",
+             "gmm_loss": "05_gmm_loss.ipynb"}
 
 
 def all_specs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[RunSpec]:

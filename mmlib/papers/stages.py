@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,35 +50,41 @@ def budget(context: Context, dataset: str, printed: Mapping[str, Budget]) -> Bud
     return printed[dataset] if context.profile.name == "paper" else BUDGETS[context.profile.name]
 
 
-def prepared(made: Context, words: str) -> Context:
+def prepared(made: Context, words: str, frames: Collection[str] = ()) -> Context:
     """A paper's context with the seeds that data with folds get, and with what captions say of the profile.
 
-    words: how the epochs are spent, after their number.
+    words: how the epochs are spent, after their number. frames: the data sets whose utterances are sequences; what is
+    reduced of those is not said.
 
     Raises:
-        InputError: data with fewer than two modalities, or with frames.
+        InputError: data with fewer than two modalities, vectors where frames are asked for, or the reverse.
     """
     for dataset in made.datasets:
-        bundle = made.bundle(dataset)
-        if len(bundle.modalities) < 2 or any(x.ndim != 2 for x in bundle.features.values()):
-            raise InputError(f"bundle {bundle.name}", f"modalities {', '.join(bundle.modalities)}",
-                             "two or more, each a vector for every utterance", "Choose other data for this paper.")
+        bundle, axes = made.bundle(dataset), 3 if dataset in frames else 2
+        if len(bundle.modalities) < 2 or any(x.ndim != axes for x in bundle.features.values()):
+            shapes = ", ".join(f"{m} {x.shape[1:]}" for m, x in bundle.features.items())
+            form = "frames (t, d)" if dataset in frames else "a vector (d,)"
+            raise InputError(f"bundle {bundle.name}, role {made.roles[dataset]}", f"modalities {shapes}",
+                             f"two or more, each {form} for every utterance", "Choose other data for this paper.")
     p, folds = made.profile, made.bundle(made.main).fold is not None
     fewer = dataclasses.replace(p, fold_seeds=min(p.fold_seeds, FOLD_SEEDS),
                                 grid_seeds=min(p.grid_seeds, FOLD_GRID_SEEDS) if folds else p.grid_seeds,
                                 other_seeds=p.seeds)  # MoMKE is a row of the tables, not another backbone
     made = dataclasses.replace(made, profile=fewer)
-    return dataclasses.replace(made, profile=dataclasses.replace(fewer, reduced=_reduced(made, words)))
+    said = reduced(made, [d for d in made.datasets if d not in frames], BUDGETS, words)
+    return dataclasses.replace(made, profile=dataclasses.replace(fewer, reduced=said))
 
 
-def _reduced(context: Context, words: str) -> str:
+def reduced(context: Context, datasets: Sequence[str], budgets: Mapping[str, Budget], words: str,
+            unit: str = "dialogues") -> str:
+    """What captions say of a profile's budget for some data sets: nothing at the paper's, or without any."""
     p = context.profile
-    if p.name == "paper":
+    if p.name == "paper" or not datasets:
         return ""
-    b = BUDGETS[p.name]
-    seeds = {p.fold_seeds if context.bundle(d).fold is not None else p.seeds for d in context.datasets}
+    b = budgets[p.name]
+    seeds = {p.fold_seeds if context.bundle(d).fold is not None else p.seeds for d in datasets}
     return (f"Reduced ({p.name}): width {b.hidden}, {b.depth} block{'s' * (b.depth > 1)}, dropout {b.dropout:g}, "
-            f"{b.epochs} epochs {words}, batches of {b.batch} dialogues, learning rate {b.lr:g}, "
+            f"{b.epochs} epochs {words}, batches of {b.batch} {unit}, learning rate {b.lr:g}, "
             f"{' or '.join(map(str, sorted(seeds)))} seeds ({p.grid_seeds} in grids).")
 
 

@@ -1,4 +1,4 @@
-"""EBMC's Eqs 1-7 by loops over samples and modalities in double precision; ``test_energy`` has what was released."""
+"""EBMC's Eqs 1-7 by loops over samples and modalities in double precision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from mmlib.data.bundle import Task
 from mmlib.methods import disentangle
 from mmlib.methods.disentangle import Components, Mlp, Parts
-from mmlib.nn.sums import each_loss, mean_where
+from mmlib.nn.objectives import each_loss
+from mmlib.nn.sums import mean_where
 
 LETTERS = Task("classes", ("a", "b", "c"))
 TASKS = {"classes": LETTERS, "score": SCORE, "binaries": PAIRS}
@@ -121,9 +122,9 @@ def test_eq1_parts_and_predictions_by_a_loop_over_modalities_and_utterances(gaus
     parts, z = make_parts(SCORE if gaussian else LETTERS, gaussian=gaussian), normal(3, N, WIDTH)
     w, found = weights_of(parts), parts(dict(zip(NAMES, z, strict=True)))
     for m, rows in zip(NAMES, array(z), strict=True):
-        x = [normed(row, w, f"norms.{m}") for row in rows]
-        np.testing.assert_allclose(array(found.common[m]), [mlp(v, w, f"common.{m}") for v in x], atol=1e-12)
-        specific = [mlp(v, w, f"specific.{m}") for v in x]
+        common, specific = ([normed(mlp(row, w, f"{part}.{m}"), w, f"norms.{m}") for row in rows]
+                            for part in ("common", "specific"))
+        np.testing.assert_allclose(array(found.common[m]), common, atol=1e-12)
         np.testing.assert_allclose(array(found.specific[m]), specific, atol=1e-12)
         logits = [linear(v, w, f"heads.{m}") for v in specific]
         np.testing.assert_allclose(array(found.logits[m]), logits, atol=1e-12)
@@ -284,7 +285,7 @@ def test_c9_the_gaussian_is_likeliest_at_the_score_and_with_the_squared_error_as
 
 def components(names: Sequence[str] = NAMES) -> Components:
     drawn = normal(2, len(names), N, WIDTH, seed=5)
-    return Components(dict(zip(names, drawn[0], strict=True)), dict(zip(names, drawn[1], strict=True)), {})
+    return Components(dict(zip(names, drawn[0], strict=True)), dict(zip(names, drawn[1], strict=True)), {}, {})
 
 
 def others(modality: str, names: Sequence[str]) -> list[str]:
@@ -349,7 +350,7 @@ def test_eq6_noise_of_the_given_size_falls_on_all_inputs_in_training_alone() -> 
     parts, n = make_parts(), 20000
     open_all(parts)
     still = {m: normal(1, WIDTH).expand(n, WIDTH) for m in NAMES}
-    given, seen = Components(still, still, {}), torch.ones(n, 3, dtype=torch.bool)
+    given, seen = Components(still, still, {}, {}), torch.ones(n, 3, dtype=torch.bool)
     calm = parts.eval().generate(given, seen, 0.3)
     torch.manual_seed(0)
     noisy, w = parts.train().generate(given, seen, 0.3), weights_of(parts)

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from mmlib.errors import InputError
 from mmlib.papers import stages
 from mmlib.papers.context import Context, make_context
-from mmlib.papers.ebmc import claims, figures, ours, runs, tables, theory
+from mmlib.papers.ebmc import claims, figures, frames, ours, runs, tables, theory
 from mmlib.papers.ebmc.runs import ROLES
 from mmlib.report.artifact import Artifact, Output
 from mmlib.runs.spec import RunSpec
@@ -24,15 +25,19 @@ TITLE = "EBMC: enhance, then balance"
 
 def context(profile: str = "quick", data: dict[str, str] | None = None, backbone: str = "", label: str = "",
             seeds: int = 0) -> Context:
-    """The paper's context: profile, data for the roles mosi, mosei and iemocap4, collection label, seeds.
+    """The paper's context: profile, data for the roles, collection label, seeds.
+
+    The roles mosi, mosei and iemocap4 take utterance vectors; mosi-frames and mosei-frames take sequences of frames.
 
     Raises:
-        InputError: another backbone than momke, or data with fewer than two modalities.
+        InputError: another backbone than momke, data with fewer than two modalities, or of the other kind.
     """
     if backbone not in ("", *BACKBONES):
         raise InputError("--backbone", backbone, "momke, whose experts the two stages train", "Leave it out.")
     made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds)
-    return stages.prepared(made, "for each of the two stages")
+    made = stages.prepared(made, frames.STAGES, runs.FRAMES)
+    said = " ".join(filter(None, (made.profile.reduced, frames.reduced(made))))
+    return dataclasses.replace(made, profile=dataclasses.replace(made.profile, reduced=said))
 
 
 def _artifact(id_: str, kind: Literal["table", "figure"], title: str, caption: str,
@@ -68,6 +73,8 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _table("table4", "Table 4", "Without each of the four parts.", tables.whole(runs.ablation_rows()), runs.scores,
            runs.OURS, runs.SCORES[:4], 5, ("Without MSD the predictors read z_m itself and train on, since EMC and "
                                            "IMTD need them.",)),
+    _artifact("table5", "table", "Table 5", "Frames dropped at test: mean over ten rates.",
+              frames.specs_of(), frames.table, 9),
     _artifact("table6", "table", "Table 6", "What it costs: parameters and time.", ours.cost_specs, ours.cost, 5),
     _table("table7", "Table 7", "Without each term of the energy.", tables.whole(runs.energy_rows()), _weights,
            runs.OURS, ("weighted_f1_with_zero", "weighted_f1", "acc7", "mae"), 4),
@@ -79,6 +86,9 @@ ARTIFACTS: tuple[Artifact, ...] = (
               figures.cases, None),
     _artifact("fig6", "figure", "Fig 6", "The four weights of the total loss.", figures.weight_specs,
               figures.weights, 4),
+    *(_artifact(f"fig{number}", "figure", f"Fig {number}", "Results by the share of frames dropped at test.",
+                frames.specs_of(name), frames.curves(name), 9)
+      for number, name in zip((7, 8), runs.FRAMES, strict=True)),
     _artifact("claims", "table", "Claims", "The paper's sentences, each with its test and what was measured.",
               claims.claim_specs, claims.claims, None, "ours, on the paper's text"),
     _table("missing-parts", "The parts where modalities are missing", "Table 4's rows, one model for all: "
@@ -100,4 +110,6 @@ ARTIFACTS: tuple[Artifact, ...] = (
            printed=False),
 )
 
-NEEDS: dict[str, str] = {"table2": "iemocap"}
+NEEDS: dict[str, str | Callable[[Context], str]] = {
+    **{artifact.id: runs.lacks_vectors for artifact in ARTIFACTS},
+    "table2": "iemocap", "table5": runs.lacks_frames, "fig7": "mosi_frames", "fig8": "mosei_frames"}

@@ -22,7 +22,7 @@ NETWORK = "momke"
 
 def claim_specs(context: Context) -> list[RunSpec]:
     """Every run that a claim reads."""
-    found = [c for d in context.datasets for c in (*_whole(context, d), *_missing(context, d))]
+    found = [c for d in runs.vectors(context) for c in (*_whole(context, d), *_missing(context, d))]
     weights = figures.weights_dataset(context)
     found += runs.whole(context, weights, [row for rows in runs.weight_rows(context).values() for _, row in rows], True)
     found += runs.whole(context, weights, runs.energy_rows())
@@ -31,13 +31,13 @@ def claim_specs(context: Context) -> list[RunSpec]:
 
 def claims(context: Context) -> Output:
     """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
-    found = [c for d in context.datasets for c in _results(context, d)]
+    found = [c for d in runs.vectors(context) for c in _results(context, d)]
     found += _energy_terms(context) + _weights(context) + _balance(context)
     ids = tuple(s.run_id(context.bundle_fingerprint(s.data)) for s in claim_specs(context))
     return table(found, POINTS, (
         "Where the paper compares with other networks, this compares with the same network trained with the task loss "
         "alone, and with MoMKE, for as long. Weighted F1 unless the test says otherwise.",
-        *data_notes(context, context.datasets)), ids)
+        *data_notes(context, runs.vectors(context))), ids)
 
 
 def _whole(context: Context, dataset: str) -> list[Cell]:

@@ -104,14 +104,15 @@ def guessing(context: Context, dataset: str) -> float:
 
 def contribution_specs(context: Context) -> list[RunSpec]:
     """The runs of Fig 4."""
-    return stages.specs_of(c for d in context.datasets for c in runs.missing(context, d, BALANCED.values()))
+    return stages.specs_of(c for d in runs.vectors(context) for c in runs.missing(context, d, BALANCED.values()))
 
 
 def contribution(context: Context) -> Output:
     """Fig 4: what each modality contributes with and without EMC, and the accuracy with all of them."""
-    figure, axes = figures.panel_grid(2 * len(context.datasets), columns=2, width=figures.DOUBLE, height=2.3)
+    datasets = runs.vectors(context)
+    figure, axes = figures.panel_grid(2 * len(datasets), columns=2, width=figures.DOUBLE, height=2.3)
     lines = []
-    for place, dataset in enumerate(context.datasets):
+    for place, dataset in enumerate(datasets):
         found = {name: contributions(context, dataset, row) for name, row in BALANCED.items()}
         cells = runs.missing(context, dataset, BALANCED.values())
         whole = selected(context, [c for c in cells if c.setting == runs.ALL], "accuracy")
@@ -131,8 +132,8 @@ def contribution(context: Context) -> Output:
     notes = ("The paper does not say what its contribution is; here it is the Shapley value of test accuracy, exact "
              "over all combinations: the values add up to the accuracy with all modalities minus that of the most "
              "frequent answer. One model for all combinations. Points are seeds, whiskers 95 % intervals.",
-             *data_notes(context, context.datasets))
-    return Output(figure=figure, numbers=pd.concat(lines), rows_built=len(context.datasets), notes=notes)
+             *data_notes(context, datasets))
+    return Output(figure=figure, numbers=pd.concat(lines), rows_built=len(datasets), notes=notes)
 
 
 def _seed0(context: Context, row: runs.Row) -> list[RunSpec]:

@@ -13,7 +13,9 @@ from mmlib.papers.context import Cell, Context
 from mmlib.papers.stages import Budget, budget
 from mmlib.runs.spec import Options, RunSpec
 
-ROLES = {"mosi": "mosi", "mosei": "mosei", "iemocap": "iemocap4"}
+ROLES = {"mosi": "mosi", "mosei": "mosei", "iemocap": "iemocap4", "mosi_frames": "mosi-frames",
+         "mosei_frames": "mosei-frames"}  # frames last: a context's main data are vectors where there are any
+FRAMES = {"mosi_frames": "mosi", "mosei_frames": "mosei"}  # sequences (C22), and their names in Table 5
 ALL = "all modalities"
 MEAN_MISSING = "average"
 SCORES = ("accuracy_with_zero", "accuracy", "weighted_f1_with_zero", "weighted_f1", "acc7", "pearson", "mae")
@@ -22,7 +24,7 @@ WEIGHTS = {"zeta": 0.5, "beta": 0.1, "gamma": 0.1, "eta": 0.1}  # Eq. 17
 
 PAPER = {"mosi": Budget(150, 64, 1e-4, 256, 4, 0.5), "mosei": Budget(100, 32, 1e-4, 256, 4, 0.5),
          "iemocap": Budget(150, 16, 1e-4, 256, 4, 0.5)}
-VALUES = {"smoke": (0.1, 1.0), "quick": (0.05, 0.1, 0.5, 1.0)}  # of Fig 6, besides the printed weight
+VALUES = {"smoke": (0.1, 1.0), "quick": (0.05, 0.1, 0.5, 1.0), "laptop": (0.01, 0.1, 1.0)}  # of Fig 6, and the printed
 ALL_VALUES = (0.01, 0.05, 0.1, 0.5, 1.0)
 
 
@@ -107,10 +109,12 @@ def specs(context: Context, dataset: str, row: Row, train: Law, *, grid: bool = 
           keep: tuple[str, ...] = ()) -> list[RunSpec]:
     """One run per seed and fold: a second stage under a mask, from a first stage on complete data.
 
+    It is tested under the row's condition; else under all of them, or where nothing is missing in training, so.
     Rows whose first stages are equal share them; every row has as many epochs as any other in both stages.
     """
     law_of = law(row.condition) if row.condition else train
-    tests = tuple((c, law(c)) for c in ([row.condition] if row.condition else conditions(context, dataset)))
+    names = [row.condition] if row.condition else [ALL] if train == complete() else conditions(context, dataset)
+    tests = tuple((c, law(c)) for c in names)
     first = _first(context, dataset, row, grid)
     method, variant = ("ebmc", row.variant) if row.kind == "ebmc" else ("plain", "paper")
     routing = "softmax" if row.kind == "momke" else "unnormalised"
@@ -149,4 +153,29 @@ def missing(context: Context, dataset: str, rows: Iterable[Row], grid: bool = Fa
 
 def scores(context: Context) -> Sequence[str]:
     """The data sets of the paper's main tables: those whose task is a score."""
-    return [d for d in context.datasets if context.bundle(d).task.kind == "score"] or context.datasets[:1]
+    return [d for d in vectors(context) if context.bundle(d).task.kind == "score"] or vectors(context)[:1]
+
+
+def vectors(context: Context) -> list[str]:
+    """The data sets with one vector for each utterance: those of everything but Table 5 and Figs 7 and 8 (C22)."""
+    return [d for d in context.datasets if d not in FRAMES]
+
+
+def frames(context: Context) -> list[str]:
+    """The data sets whose utterances are sequences of frames."""
+    return [d for d in context.datasets if d in FRAMES]
+
+
+def lacks_vectors(context: Context) -> str:
+    """Why an artifact of utterance vectors cannot be made; empty where it can."""
+    return "" if vectors(context) else _lacking(d for d in ROLES if d not in FRAMES)
+
+
+def lacks_frames(context: Context) -> str:
+    """Why an artifact of frames cannot be made; empty where it can."""
+    return "" if frames(context) else _lacking(FRAMES)
+
+
+def _lacking(datasets: Iterable[str]) -> str:
+    roles = [ROLES[d] for d in datasets]
+    return f"No data for the roles {', '.join(roles)}: give --data {roles[0]}=BUNDLE."
