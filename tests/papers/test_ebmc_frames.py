@@ -24,11 +24,13 @@ from mmlib.runs.store import Record
 
 TWINS = {"mosi_frames": "twin:mosi-frames@smoke", "mosei_frames": "twin:mosei-frames@smoke"}
 SHOWN = {"mosi_frames": "CMU-MOSI frames twin", "mosei_frames": "CMU-MOSEI frames twin"}
-ROWS = {"EBMC": ("enhance", "ebmc", "unnormalised"), "MoMKE": ("unimodal", "plain", "softmax"),
-        "same network, task loss alone": ("unimodal", "plain", "unnormalised")}
+ROWS = {"EBMC": ("enhance", "ebmc", "paper", "unnormalised"), "MoMKE": ("unimodal", "plain", "paper", "softmax"),
+        "same network, task loss alone": ("unimodal", "plain", "paper", "unnormalised"),
+        "w/o IMTD": ("enhance", "ebmc", "no_imtd", "unnormalised")}
 RATES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 NAMES = [f"{round(100 * rate)} %" for rate in RATES]
-FRAMED = {"table5", "fig7", "fig8"}
+DRAWN = {"table5", "fig7", "fig8"}
+FRAMED = {*DRAWN, "claims"}
 Toy = Callable[..., Bundle]
 Frame = Any  # of pandas, whose stubs say too little of what an index finds
 
@@ -48,10 +50,10 @@ class Made:
 
     def stored(self, data: str, row: str) -> list[Record]:
         """A row's second stages, by seed."""
-        _, method, routing = ROWS[row]
+        kind = ROWS[row][1:]
         found = [r for r in self.context.store.records() if r.spec.parent and r.spec.data == data]
-        return sorted((r for r in found if (r.spec.method, dict(r.spec.backbone_options)["routing"])
-                       == (method, routing)), key=lambda r: r.spec.seed)
+        return sorted((r for r in found if (r.spec.method, r.spec.variant, dict(r.spec.backbone_options)["routing"])
+                       == kind), key=lambda r: r.spec.seed)
 
 
 def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
@@ -117,8 +119,8 @@ def test_frames_alone_make_table_5_and_figs_7_and_8_and_nothing_else(made: Made)
     assert {e["status"] for name, e in entries.items() if name not in FRAMED} == {"needs data"}
     assert set(entries) == {a.id for a in ebmc.ARTIFACTS}
     assert "--data mosi=BUNDLE" in entries["table1"]["notes"][0] and not entries["theory"]["files"]
-    assert len(list(made.context.store.records())) == 2 * 2 * (2 + 3)  # data, seeds, first and second stages
-    for name in FRAMED:
+    assert len(list(made.context.store.records())) == 2 * 2 * (2 + 4)  # data, seeds, first and second stages
+    for name in DRAWN:
         assert [entries[name][k] for k in ("rows_built", "rows_in_paper")] == [1, 9]
         assert "48 utterances" not in entries[name]["caption"] and "32 utterances" in entries[name]["caption"]
         assert all((made.folder.parent / file).stat().st_size for file in entries[name]["files"])
@@ -127,7 +129,7 @@ def test_frames_alone_make_table_5_and_figs_7_and_8_and_nothing_else(made: Made)
 def test_both_stages_of_all_rows_have_equal_budgets_and_see_the_same_masks(made: Made) -> None:
     for dataset, data in TWINS.items():
         bundle, found = open_bundle(data), {row: made.stored(data, row) for row in ROWS}
-        assert [r.spec.seed for records in found.values() for r in records] == [0, 1] * 3
+        assert [r.spec.seed for records in found.values() for r in records] == [0, 1] * 4
         everything = [r for records in found.values() for r in records]
         parents = [r.spec.parent for r in everything]
         schedules = {s.training for s in [r.spec for r in everything] + [p for p in parents if p]}
@@ -140,7 +142,7 @@ def test_both_stages_of_all_rows_have_equal_budgets_and_see_the_same_masks(made:
             expected = {f"test.{n}": draw(frames(p), bundle, "test", seed).fingerprint
                         for n, p in zip(NAMES, RATES, strict=True)}
             expected["valid"] = draw(random_frames(), bundle, "valid", seed).fingerprint
-            assert prints == [expected] * 3
+            assert prints == [expected] * 4
         for row, records in found.items():
             for record in records:
                 parent = record.spec.parent
@@ -151,7 +153,7 @@ def test_both_stages_of_all_rows_have_equal_budgets_and_see_the_same_masks(made:
 
 def test_table_5_is_the_mean_over_ten_rates_within_each_run(made: Made) -> None:
     frame = made.table("table5-numbers").query("n > 0").set_index(["row", "setting", "metric"])
-    assert len(frame) == 3 * 2 * 7
+    assert len(frame) == 4 * 2 * 7
     for dataset in TWINS:
         bounds = pd.DataFrame([best(dataset, seed, rate) for seed in (0, 1) for rate in RATES]).mean()
         for row in ROWS:
@@ -194,6 +196,25 @@ def test_curves_are_the_runs_metrics_by_rate_and_the_best_possible(made: Made, n
     assert bound.loc[0.9, "mae"] > bound.loc[0.0, "mae"]
 
 
+def test_claims_are_differences_of_the_curves_by_seed(made: Made) -> None:
+    frame = made.table("claims-numbers")
+    assert len(frame) == 2 * 5 and set(frame["seeds"]) == {2}
+    for dataset, data in TWINS.items():
+        found = frame[frame["data"] == SHOWN[dataset]].set_index("test (above 0 supports)")["difference"]
+        curves = {row: by_rate(made, dataset, row).pivot(index="seed", columns="rate", values="weighted_f1").mean()
+                  for row in ROWS}
+        ours, plain = curves["EBMC"], curves["same network, task loss alone"]
+        labels = open_bundle(data).labels[open_bundle(data).rows("test")]
+        share = max((labels > 0).sum(), (labels < 0).sum()) / (labels != 0).sum()
+        expected = {"EBMC minus w/o IMTD": ours.mean() - curves["w/o IMTD"].mean(),
+                    "EBMC minus same": ours.mean() - plain.mean(), "EBMC minus MoMKE": (ours - curves["MoMKE"]).mean(),
+                    "fall of": (plain[0.0] - plain[0.9]) - (ours[0.0] - ours[0.9]),
+                    "EBMC at 90 %": ours[0.9] - 100 * share * 2 * share / (1 + share)}
+        for start, value in expected.items():
+            name, = (n for n in found.index if n.startswith(start))
+            assert found[name] == pytest.approx(value, abs=1e-3), name
+
+
 def test_two_modalities_of_different_lengths_without_dialogues_do_as_well(toy: Toy, tmp_path: Path) -> None:
     bundle = toy((1,) * 160, {"audio": 5, "vision": 4}, task=Task("score", range=(-3.0, 3.0)), frames=4)
     features = {"audio": bundle.features["audio"], "vision": bundle.features["vision"][:, :3]}
@@ -201,7 +222,7 @@ def test_two_modalities_of_different_lengths_without_dialogues_do_as_well(toy: T
     save_bundle(dataclasses.replace(bundle, features=features, lengths=lengths), tmp_path / "mine")
     made = make(tmp_path, {"mosei-frames": str(tmp_path / "mine")}, seeds=1)
     entries = made.entries()
-    assert {name for name, e in entries.items() if e["status"] == "regenerated"} == {"table5", "fig8"}
+    assert {name for name, e in entries.items() if e["status"] == "regenerated"} == {"table5", "fig8", "claims"}
     assert "mosei-frames" not in entries["fig8"]["notes"][0] and "--data mosi-frames" in entries["fig7"]["notes"][0]
     assert {r.spec.training.batch for r in made.context.store.records()} == {32}  # a dialogue is an utterance
     numbers = made.table("table5-numbers").query("n > 0")
@@ -216,10 +237,11 @@ def test_vectors_and_frames_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_
     assert both.main == "mosi" and not any(regenerate.lacks(both, a) for a in ebmc.ARTIFACTS)
     mixed = ebmc.context("smoke", {"mosi-frames": TWINS["mosi_frames"], "iemocap4": "twin:iemocap4@smoke"})
     assert mixed.main == "iemocap" and not regenerate.lacks(mixed, regenerate.artifacts(mixed, ["table2"])[0])
-    assert {a.id for a in ebmc.ARTIFACTS if regenerate.lacks(vectors, a)} == {*FRAMED, "table2"}
+    assert {a.id for a in ebmc.ARTIFACTS if regenerate.lacks(vectors, a)} == {*DRAWN, "table2"}
     assert "Figs 7 and 8" not in vectors.profile.reduced and "Figs 7 and 8" in both.profile.reduced
     for artifact in ebmc.ARTIFACTS:
-        known = runs.frames(both) if artifact.id in FRAMED else runs.vectors(both)
+        known = both.datasets if artifact.id == "claims" else (
+            runs.frames(both) if artifact.id in DRAWN else runs.vectors(both))
         assert {spec.data for spec in artifact.specs(both)} <= {both.reference(d) for d in known}
     for role, reference in (("mosi", TWINS["mosi_frames"]), ("mosi-frames", "twin:mosi@smoke")):
         with pytest.raises(InputError, match=f"role {role}"):

@@ -12,32 +12,36 @@ from mmlib.papers import stages
 from mmlib.papers.claims import Claim, Values, minus, table, values
 from mmlib.papers.compare import data_notes, selected, shown, with_averages
 from mmlib.papers.context import Cell, Context
-from mmlib.papers.ebmc import figures, ours, runs
+from mmlib.papers.ebmc import figures, frames, ours, runs
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 
-POINTS = "points of weighted F1 or accuracy"
 NETWORK = "momke"
 
 
 def claim_specs(context: Context) -> list[RunSpec]:
     """Every run that a claim reads."""
-    found = [c for d in runs.vectors(context) for c in (*_whole(context, d), *_missing(context, d))]
+    found = frames.specs_of()(context)
+    if not runs.vectors(context):
+        return found
     weights = figures.weights_dataset(context)
-    found += runs.whole(context, weights, [row for rows in runs.weight_rows(context).values() for _, row in rows], True)
-    found += runs.whole(context, weights, runs.energy_rows())
-    return list(dict.fromkeys([*stages.specs_of(found), *ours.balance_specs(context)]))
+    rows = [row for rows in runs.weight_rows(context).values() for _, row in rows]
+    cells = [c for d in runs.vectors(context) for c in (*_whole(context, d), *_missing(context, d))]
+    cells += [*runs.whole(context, weights, rows, True), *runs.whole(context, weights, runs.energy_rows())]
+    return list(dict.fromkeys([*stages.specs_of(cells), *ours.balance_specs(context), *found]))
 
 
 def claims(context: Context) -> Output:
     """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
     found = [c for d in runs.vectors(context) for c in _results(context, d)]
-    found += _energy_terms(context) + _weights(context) + _balance(context)
+    if runs.vectors(context):
+        found += _energy_terms(context) + _weights(context) + _balance(context)
+    found += frames.claims(context)
     ids = tuple(s.run_id(context.bundle_fingerprint(s.data)) for s in claim_specs(context))
-    return table(found, POINTS, (
+    return table(found, runs.POINTS, (
         "Where the paper compares with other networks, this compares with the same network trained with the task loss "
         "alone, and with MoMKE, for as long. Weighted F1 unless the test says otherwise.",
-        *data_notes(context, runs.vectors(context))), ids)
+        *data_notes(context, context.datasets)), ids)
 
 
 def _whole(context: Context, dataset: str) -> list[Cell]:
@@ -79,7 +83,7 @@ def _results(context: Context, dataset: str) -> list[Claim]:
 
 
 def _claim(data: str, text: str, where: str, test: str, found: pd.Series) -> Claim:
-    return Claim(text, where, data, NETWORK, test, POINTS, found.dropna().to_numpy())
+    return Claim(text, where, data, NETWORK, test, runs.POINTS, found.dropna().to_numpy())
 
 
 def _parts(claim: Callable[[str, str, str, pd.Series], Claim], whole: Values, missing: Values) -> list[Claim]:
@@ -110,16 +114,16 @@ def _shares(context: Context, dataset: str) -> list[Claim]:
     above = {label: f["text"] - f.sum(axis=1) / 2 for label, f in found.items()}  # a share would divide by almost 0
     without, balanced = above["w/o EMC"], above["with EMC"]
     return [Claim("without EMC text contributes more than half", "4.4, Fig 4", name, NETWORK,
-                  "text's Shapley value minus half of all, accuracy", POINTS, without.dropna().to_numpy()),
-            Claim("EMC lowers text's part", "4.4, Fig 4", name, NETWORK, "that without EMC minus that with", POINTS,
-                  (without - balanced).dropna().to_numpy())]
+                  "text's Shapley value minus half of all, accuracy", runs.POINTS, without.dropna().to_numpy()),
+            Claim("EMC lowers text's part", "4.4, Fig 4", name, NETWORK, "that without EMC minus that with",
+                  runs.POINTS, (without - balanced).dropna().to_numpy())]
 
 
 def _energy_terms(context: Context) -> list[Claim]:
     dataset = figures.weights_dataset(context)
     found = _values(context, runs.whole(context, dataset, runs.energy_rows()), "weighted_f1")
     return [Claim(f"the energy needs its terms: {row.name}", "C.2, Table 7", shown(context, dataset), NETWORK,
-                  f"EBMC minus {row.name}", POINTS, minus(found, runs.OURS.name, row.name, runs.ALL).to_numpy())
+                  f"EBMC minus {row.name}", runs.POINTS, minus(found, runs.OURS.name, row.name, runs.ALL).to_numpy())
             for row in runs.energy_rows()[:-1]]
 
 
@@ -132,7 +136,7 @@ def _weights(context: Context) -> list[Claim]:
         own = next(row.name for v, row in rows if v == runs.WEIGHTS[name])
         others = [minus(found, own, row.name, runs.ALL) for _, row in rows if row.name != own]
         made.append(Claim(f"the printed {name} is the best of the grid", "C.1, Fig 6", shown(context, dataset), NETWORK,
-                          f"{metric} at {runs.WEIGHTS[name]:g} minus the mean of the other values", POINTS,
+                          f"{metric} at {runs.WEIGHTS[name]:g} minus the mean of the other values", runs.POINTS,
                           pd.concat(others, axis=1).mean(axis=1, skipna=False).dropna().to_numpy()))
     return made
 

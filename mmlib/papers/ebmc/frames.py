@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import f1_score
 
 from mmlib import masks
 from mmlib.data.catalog import is_twin
 from mmlib.papers import compare as compared
 from mmlib.papers import stages
+from mmlib.papers.claims import Claim, Values, minus, values
 from mmlib.papers.compare import best_possible, data_notes, selected, shown
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.ebmc import runs, tables
@@ -45,6 +48,11 @@ PRINTED = ("Printed rows of others are from LNLN's paper, whose epochs were chos
            "not, in MAE and 7-class accuracy on MOSEI (C20).")
 
 
+def rows() -> list[runs.Row]:
+    """Of Table 5; the three beside the method are ours, the last one for the text, which credits IMTD."""
+    return [*runs.main_rows(), runs.WITHOUT["imtd"]]
+
+
 def budget(context: Context, dataset: str) -> Budget:
     """Of a profile; steps take whole dialogues, as many as hold about the batch's utterances."""
     spent, dialogue = SPENT[context.profile.name], context.bundle(dataset).dialogue
@@ -61,18 +69,18 @@ def specs(context: Context, dataset: str, row: runs.Row) -> list[RunSpec]:
     """One run per seed and fold: a second stage with frames dropped, from a first stage on complete data."""
     spent, ours = budget(context, dataset), row.kind == "ebmc"
     routing = "softmax" if row.kind == "momke" else "unnormalised"
-    tests = tuple((name, masks.frames(rate)) for name, rate in RATES.items())
-    first = context.specs(dataset, "enhance" if ours else "unimodal", row.variant, masks.complete(),
-                          ((runs.ALL, masks.complete()),), backbone="momke_frames",
-                          network=(*spent.network, ("routing", "own")), keep=("last",), **spent.training)
-    return [dataclasses.replace(parent, method="ebmc" if ours else "plain", parent=parent, keep=(),
-                                backbone_options=(*spent.network, ("routing", routing)),
+    tests, whole = tuple((name, masks.frames(rate)) for name, rate in RATES.items()), masks.complete()
+    first = context.specs(dataset, "enhance" if ours else "unimodal", "paper", whole, ((runs.ALL, whole),),
+                          backbone="momke_frames", network=(*spent.network, ("routing", "own")), keep=("last",),
+                          **spent.training)
+    return [dataclasses.replace(parent, method="ebmc" if ours else "plain", variant=row.variant, parent=parent,
+                                keep=(), backbone_options=(*spent.network, ("routing", routing)),
                                 train_mask=masks.random_frames(), eval_masks=tests) for parent in first]
 
 
 def cells(context: Context, dataset: str) -> list[Cell]:
-    """The rows of Table 5 at every rate; the two beside the method are ours."""
-    return [Cell(row.name, name, spec, name) for row in runs.main_rows() for spec in specs(context, dataset, row)
+    """The rows of Table 5 at every rate."""
+    return [Cell(row.name, name, spec, name) for row in rows() for spec in specs(context, dataset, row)
             for name in RATES]
 
 
@@ -97,8 +105,8 @@ def best(found: Sequence[Cell]) -> pd.DataFrame | None:
 def table(context: Context) -> Output:
     """Table 5: means over the ten rates, within each run."""
     names = runs.frames(context)
-    rows = {row.name: runs.PLAIN.name for row in runs.main_rows() if row != runs.PLAIN}
-    return compared.compare(context, [(d, cells(context, d), printed(context, d)) for d in names], rows,
+    against = {row.name: runs.PLAIN.name for row in rows() if row != runs.PLAIN}
+    return compared.compare(context, [(d, cells(context, d), printed(context, d)) for d in names], against,
                             (LAW, *_alone(context, names), PRINTED, tables.EQUAL, *data_notes(context, names)),
                             runs.SCORES, best, {runs.MEAN_MISSING: list(RATES)}, (runs.MEAN_MISSING,))
 
@@ -126,6 +134,45 @@ def curves(dataset: str) -> Callable[[Context], Output]:
         return Output(figure=figure, numbers=frame, rows_built=1, notes=notes,
                       run_ids=tuple(frame["run_id"].dropna().unique()))
     return make
+
+
+def claims(context: Context) -> list[Claim]:
+    """Section 4.4's sentences on Table 5 and appendix C.3's on Figs 7 and 8."""
+    made = []
+    for dataset in runs.frames(context):
+        found = compared.with_averages(selected(context, cells(context, dataset), "weighted_f1"),
+                                       {runs.MEAN_MISSING: list(RATES)}, ("row", "seed", "selection", "metric"))
+        told, full, (least, *_, most) = values(found), runs.OURS.name, RATES
+        ours, theirs = (_fall(told, row, least, most) for row in (full, runs.PLAIN.name))
+        claim = partial(Claim, data=shown(context, dataset), backbone="momke_frames", unit=runs.POINTS)
+        imtd, curves_of = runs.WITHOUT["imtd"].name, "C.3, Figs 7, 8"
+        tests = [("best where frames are dropped", "4.4, Table 5", f"EBMC minus {row.name}, mean of the rates",
+                  minus(told, full, row.name, runs.MEAN_MISSING)) for row in (runs.PLAIN, runs.MOMKE)]
+        tests += [("this robustness stems from IMTD", "4.4", f"EBMC minus {imtd}, mean of the rates",
+                   minus(told, full, imtd, runs.MEAN_MISSING)),
+                  ("its degradation is smoother", curves_of, f"fall of {runs.PLAIN.name} from {least} to {most} minus "
+                   "EBMC's", theirs - ours),
+                  ("it avoids the collapse to the majority", curves_of, f"EBMC at {most} minus the most frequent "
+                   "answer's weighted F1", _of(told, full, most) - majority_f1(context, dataset))]
+        made += [claim(text, where, test=test, values=x.dropna().to_numpy()) for text, where, test, x in tests]
+    return made
+
+
+def _of(told: Values, row: str, setting: str) -> pd.Series:
+    return told.get((row, setting), pd.Series(dtype=float))
+
+
+def _fall(told: Values, row: str, least: str, most: str) -> pd.Series:
+    return _of(told, row, least) - _of(told, row, most)
+
+
+def majority_f1(context: Context, dataset: str) -> float:
+    """Weighted F1 (%) on test of the answer that is most frequent there, scores of 0 left out."""
+    bundle = context.bundle(dataset)
+    labels = bundle.labels[bundle.rows("test")]
+    positive = labels[labels != 0] > 0
+    return 100 * float(f1_score(positive, np.full(len(positive), positive.mean() >= 0.5), average="weighted",
+                                zero_division=0))
 
 
 def _alone(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:

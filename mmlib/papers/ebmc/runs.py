@@ -18,6 +18,7 @@ ROLES = {"mosi": "mosi", "mosei": "mosei", "iemocap": "iemocap4", "mosi_frames":
 FRAMES = {"mosi_frames": "mosi", "mosei_frames": "mosei"}  # sequences (C22), and their names in Table 5
 ALL = "all modalities"
 MEAN_MISSING = "average"
+POINTS = "points of weighted F1 or accuracy"
 SCORES = ("accuracy_with_zero", "accuracy", "weighted_f1_with_zero", "weighted_f1", "acc7", "pearson", "mae")
 WEIGHTS = {"zeta": 0.5, "beta": 0.1, "gamma": 0.1, "eta": 0.1}  # Eq. 17
 
