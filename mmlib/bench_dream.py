@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +33,10 @@ from mmlib.runs.spec import Training
 
 # reference, d, samples a step: the paper's for IEMOCAP, or those of the profile quick
 SIZES = {"iemocap": ("twin:iemocap4-frames@full", 200, 32), "quick": ("twin:iemocap4-frames@quick", 32, 32)}
-CASES = ("without contributions", "decisions kept", "decisions made at every step", "filling the memory")
+# Whole epochs, then work on contributions by itself: what epochs differ by is lost in the noise of a busy machine.
+CASES = ("without contributions", "decisions kept", "decisions made at every step", "filling the memory",
+         "contributions alone, kept", "contributions alone, made at every step")
+KEPT, FILL = (CASES[1], CASES[4]), CASES[3]
 
 
 class Without(Dream):
@@ -77,7 +81,7 @@ def epoch_of(case: str, bundle: Bundle, size: str, device: torch.device) -> tupl
     kind = Without if case == CASES[0] else Dream
     model = kind(network, bundle.task, VARIANTS["paper"], bundle.dims).to(device)
     model.load_state_dict(before)
-    optimizer = make_optimizer(model, schedule)
+    optimizer, starts = make_optimizer(model, schedule), np.arange(step, train.dialogues, step)
 
     def look() -> dict[str, Tensor]:
         return model.start_epoch(Peek(0, 1, lambda: evaluation_batches(train), list, list, lambda *_: None))
@@ -87,15 +91,24 @@ def epoch_of(case: str, bundle: Bundle, size: str, device: torch.device) -> tupl
         look()
 
     def epoch() -> None:
-        if case == CASES[1]:
+        if case in KEPT:
             look()
         train_epoch(model, train, optimizer, schedule, 0, 0, [])
 
+    def contribute() -> None:
+        if case in KEPT:
+            look()
+        model.train()
+        for batch in (train.batch(some) for some in np.split(np.arange(train.dialogues), starts)):
+            found = model.decided(batch)
+            shapley.pss(model.plan, found)
+            shapley.pas(model.plan, found, shapley.truths(bundle.task, batch.labels))
+
     if isinstance(model, Without):
         model.fixed = torch.cat([shapley.pss(model.plan, model.look(b)) for b in evaluation_batches(train)])
-    if case == CASES[1]:
+    if case in KEPT:
         look()
-    return model, fill if case == CASES[3] else epoch
+    return model, fill if case == FILL else contribute if case in CASES[4:] else epoch
 
 
 def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]]:

@@ -103,14 +103,14 @@ def contribution_findings(reports: list[dict[str, Any]]) -> str:
     for report in reports:
         counts = list(dict.fromkeys(row["threads"] for row in report["rows"]))
         for threads in counts:
-            alone, kept, made, fill = (row["epoch_seconds"] for row in report["rows"] if row["threads"] == threads)
-            added = made - alone
+            alone, _, _, fill, kept, made = (r["epoch_seconds"] for r in report["rows"] if r["threads"] == threads)
+            share = made / (alone + made)
             found.append(
                 f"* **{place(report['machine'])}**, {threads} thread{'s' * (threads > 1)}: asked at every step, the "
-                f"frozen network takes {added:.2f} s an epoch, {100 * added / made:.0f} % of it (goal: under "
-                f"{100 * SHARE_GOAL:.0f} %: {'reached' if added < SHARE_GOAL * made else 'missed'}); filling the "
-                f"memory once takes {fill:.2f} s, and an epoch that finds everything there {kept - alone:.2f} s more "
-                f"than one without contributions: over 30 epochs {fill / 30 + kept - alone:.2f} s each.")
+                f"frozen network and what is made of it take {made:.2f} s an epoch, {100 * share:.0f} % of it (goal: "
+                f"under {100 * SHARE_GOAL:.0f} %: {'reached' if share < SHARE_GOAL else 'missed'}); filling the memory "
+                f"once takes {fill:.2f} s, and an epoch that finds everything there {kept:.2f} s more than one without "
+                f"contributions: over 30 epochs {fill / 30 + kept:.2f} s each.")
     return "\n".join(found)
 
 
