@@ -416,6 +416,231 @@ def test_mculora_leads_in_every_cell_and_its_row_is_the_same_in_both_tables() ->
         assert set(copied["row"]) == {"MCULoRA"} and set(same) == {("mosei", m) for m in MCULORA_PAIRS["mosei"]}
 
 
+DREAM_ROWS = {
+    "table1": {"CubeMLP", "CorrKD", "TransM", "SMIL", "GCNet", "MLPMM", "MSPs", "DREAM"},
+    "table2": {"DREAM", "pre-trained", "CubeMLP", "TransM", "GCNet"},
+    "table3": {"pre-trained", "DREAM", "total"},
+}
+DREAM_METRICS = {"table2": {"train_time", "test_time"}, "table3": {"parameters"}}
+DREAM_F1 = {"mosi": "weighted_f1", "mosei": "weighted_f1", "iemocap": "f1_mean"}
+DREAM_RANGES = {"table1": (35, 90), "table2": (0.9, 4200), "table3": (7e4, 4e6)}
+DREAM_INCOMPLETE = ["text", "audio", "vision", "audio+text", "text+vision", "audio+vision"]
+DREAM_FULL = "audio+text+vision"
+
+# Where another method is above DREAM: data set and condition; then who is, best first.
+DREAM_NOT_BEST = {
+    ("mosi", "audio"): ["SMIL", "MSPs", "TransM", "CorrKD", "MLPMM", "GCNet"],
+    ("mosi", "text+vision"): ["MLPMM", "GCNet", "CorrKD"],
+    ("mosei", "audio+text"): ["GCNet"],
+    ("iemocap", "text+vision"): ["SMIL"],
+}
+
+# Printed averages that are no mean of the six conditions: as printed, and that mean.
+DREAM_AVERAGES_OFF = {
+    ("mosi", "CubeMLP"): (56.03, 56.075), ("mosi", "MLPMM"): (72.57, 72.533), ("mosi", "MSPs"): (72.91, 72.932),
+    ("mosei", "MLPMM"): (74.68, 74.715), ("mosei", "DREAM"): (78.21, 78.282),
+}
+
+
+def dream() -> pd.DataFrame:
+    """Table 1 of the DREAM paper: test conditions and the printed average by data set and method."""
+    return published("dream", "table1").pivot(index=["dataset", "row"], columns="setting", values="value")
+
+
+def dream_notes(table: str, text: str) -> set[tuple[str, ...]]:
+    """Data set, setting, method and metric of the cells whose note has a text."""
+    frame = published("dream", table)
+    found = frame[frame["note"].str.contains(text, regex=False)]
+    return {tuple(line) for line in found[["dataset", "setting", "row", "metric"]].to_numpy()}
+
+
+def dream_columns(table: str) -> pd.DataFrame:
+    """Tables 2 and 3 of the DREAM paper: methods by data set and metric."""
+    return published("dream", table).pivot(index="row", columns=["dataset", "metric"], values="value")
+
+
+@pytest.mark.parametrize(("table", "count"), [("table1", 192), ("table2", 30), ("table3", 9)])
+def test_dream_tables_are_full_grids(table: str, count: int) -> None:
+    frame = published("dream", table)
+    settings = {*DREAM_INCOMPLETE, "average", DREAM_FULL} if table == "table1" else {""}
+    grid = {(d, s, row, m) for d in DREAM_F1 for s in settings for row in DREAM_ROWS[table]
+            for m in DREAM_METRICS.get(table, {DREAM_F1[d]})}
+    found = [tuple(line) for line in frame[["dataset", "setting", "row", "metric"]].to_numpy()]
+    assert set(found) == grid and len(found) == len(grid) == count
+    assert tuple(frame.columns) == COLUMNS and set(frame["table"]) == {table}
+    assert frame["sd"].isna().all() and (frame["condition"] == "").all()
+    assert all(text.isascii() for column in ("row", "metric", "note") for text in frame[column])
+    assert frame["value"].between(*DREAM_RANGES[table]).all()
+
+
+def test_dream_tables_are_the_three_that_print_numbers() -> None:
+    assert tables("dream") == ["table1", "table2", "table3"]
+    assert set(DREAM_INCOMPLETE) | {DREAM_FULL} == {"+".join(modalities(subset)) for subset in SUBSETS}
+
+
+def test_dream_notes_say_what_is_open_about_each_f1_and_each_time() -> None:
+    frame = published("dream", "table1")
+    emotions = frame["note"].str.contains("averaging of F1 over the emotions is not said", regex=False)
+    zero = frame["note"].str.contains("F1 with or without zero is not said", regex=False)
+    assert (emotions == (frame["dataset"] == "iemocap")).all() and (zero == ~emotions).all()
+    times = published("dream", "table2")["note"]
+    assert times.str.contains("no unit is printed", regex=False).all()
+
+
+def test_dream_averages_are_means_of_6_but_for_five_and_notes_say_so() -> None:
+    frame, notes = dream(), published("dream", "table1").query("setting == 'average'").set_index(["dataset", "row"])
+    means = frame[DREAM_INCOMPLETE].mean(axis=1)
+    with_full = frame[[*DREAM_INCOMPLETE, DREAM_FULL]].mean(axis=1)
+    found = {}
+    for key, note in notes["note"].items():
+        error = abs(means[key] - frame.loc[key, "average"])
+        stated = [float(number) for number in re.findall(r"\d+\.\d+", note)]
+        if error > 2 * HALF_UNIT:  # terms and average are rounded by up to half a unit each
+            found[key] = (frame.loc[key, "average"], round(means[key], 3))
+            assert note.startswith("neither: mean of 6 is")
+            assert stated == pytest.approx([means[key], with_full[key]], abs=HALF_UNIT)
+            assert abs(with_full[key] - frame.loc[key, "average"]) > 2 * HALF_UNIT
+        else:
+            rounded = error > HALF_UNIT
+            assert note.startswith("mean of 6 (" if rounded else "mean of 6;")
+            assert ("within the rounding of its terms" in note) == rounded
+            assert stated == pytest.approx([means[key]] if rounded else [], abs=HALF_UNIT)
+    assert found == DREAM_AVERAGES_OFF and len(notes) == 24
+    assert not published("dream", "table1").query("setting != 'average'")["note"].str.contains("mean of").any()
+
+
+def test_dream_averages_that_do_not_recompute_change_no_rank() -> None:
+    frame, second = dream(), {"mosi": "MSPs", "mosei": "MLPMM", "iemocap": "CorrKD"}
+    means = frame[DREAM_INCOMPLETE].mean(axis=1)
+    for dataset, row in second.items():
+        printed, recomputed = (list(column[dataset].sort_values().index) for column in (frame["average"], means))
+        assert printed == recomputed and printed[-2:] == [row, "DREAM"]
+
+
+def test_dream_average_of_msps_on_mosi_is_mosei_s() -> None:
+    frame = dream()
+    assert frame.loc[("mosi", "MSPs"), "average"] == frame.loc[("mosei", "MSPs"), "average"] == 72.91
+    assert dream_notes("table1", "the same as mosei's") == {("mosi", "average", "MSPs", "weighted_f1")}
+
+
+def test_dream_is_best_in_each_cell_but_four_against_the_text_of_section_4_2() -> None:
+    above = {}
+    for dataset in DREAM_F1:
+        for setting, values in dream().loc[dataset].items():
+            better = values[values > values["DREAM"]].sort_values(ascending=False)
+            assert (values.drop("DREAM") != values["DREAM"]).all()
+            if len(better):
+                above[dataset, setting] = list(better.index)
+    assert above == DREAM_NOT_BEST
+    for key, rank in {("mosi", "audio"): "7th", ("mosi", "text+vision"): "4th"}.items():
+        assert len(above[key]) == int(rank[0]) - 1
+        assert dream_notes("table1", f"{rank} of 8") == {(*key, "DREAM", "weighted_f1")}
+    assert dream_notes("table1", "of 8 against section 4.2") == {
+        (d, s, "DREAM", DREAM_F1[d]) for d, s in DREAM_NOT_BEST}
+
+
+def test_dream_gains_that_the_text_states_are_differences_of_its_table() -> None:
+    stated = [("audio+vision", "MSPs", 6.51), ("average", "CorrKD", 7.51), ("audio", "MSPs", 11.04)]
+    for setting, row, gain in stated:
+        values = dream().loc["iemocap", setting]
+        assert values["DREAM"] - values[row] == pytest.approx(gain)
+        assert values.drop("DREAM").idxmax() == row
+
+
+@pytest.mark.parametrize(("dataset", "row", "settings"), [
+    ("mosi", "MSPs", ["audio", "average"]),
+    ("mosei", "MSPs", ["text", "audio", "audio+vision"]), ("mosei", "MLPMM", ["vision", "average"]),
+    ("mosei", "TransM", [DREAM_FULL]), ("iemocap", "MSPs", ["audio", "vision", "audio+vision"]),
+    ("iemocap", "SMIL", ["audio+text"]), ("iemocap", "GCNet", ["text", DREAM_FULL]),
+    ("iemocap", "CorrKD", ["average"]),
+])
+def test_dream_underlined_values_are_second(dataset: str, row: str, settings: list[str]) -> None:
+    for setting in settings:
+        assert dream().loc[dataset, setting].sort_values().index[-2] == row
+
+
+def test_dream_text_alone_is_better_than_audio_or_vision_alone_for_every_method() -> None:
+    """Section 4.2, which calls the distance substantial: DREAM's on MOSEI is the least."""
+    frame = dream()
+    margin = frame["text"] - frame[["audio", "vision"]].max(axis=1)
+    assert margin.idxmin() == ("mosei", "DREAM") and margin.min() == pytest.approx(2.83)
+
+
+def test_dream_more_modalities_are_better_but_for_thirteen_cells() -> None:
+    frame = dream()
+    lost: dict[str, set[tuple[str, str, str]]] = {}
+    for more in [s for s in frame.columns if "+" in s]:
+        for fewer in frame.columns.drop("average"):
+            if set(fewer.split("+")) < set(more.split("+")):
+                for dataset, row in frame.index[frame[more] <= frame[fewer]]:
+                    lost.setdefault(row, set()).add((dataset, more, fewer))
+    assert lost == {
+        "DREAM": {("mosi", "text+vision", "text"), ("mosei", "audio+vision", "audio"),
+                  ("mosei", "audio+vision", "vision"), ("iemocap", "audio+text", "text"),
+                  ("iemocap", "text+vision", "text")},
+        "GCNet": {("mosi", "audio+text", "text"), ("mosei", DREAM_FULL, "audio+text"),
+                  ("iemocap", "text+vision", "text")},
+        "SMIL": {("mosei", "audio+text", "text"), ("mosei", "text+vision", "text")},
+        "MSPs": {("mosi", "text+vision", "text")}, "TransM": {("mosei", "text+vision", "text")},
+        "CorrKD": {("iemocap", "text+vision", "text")},
+    }
+    assert sum(map(len, lost.values())) == 13
+    same = {(*key, more, fewer) for key, line in frame.iterrows()
+            for more, fewer in itertools.permutations(DREAM_INCOMPLETE, 2)
+            if line[more] == line[fewer] and len(more) > len(fewer)}
+    assert same == {("iemocap", "DREAM", "audio+text", "text")}
+    assert dream_notes("table1", "the same as text's: coincidence or copy") == {
+        ("iemocap", "audio+text", "DREAM", "f1_mean")}
+
+
+def test_dream_baselines_on_mosei_beside_their_rows_in_ebmc() -> None:
+    """DREAM's paper ran its baselines again; of those shared with EBMC's, CorrKD's is lower in every cell."""
+    other = published("ebmc", "table3").pivot(index="row", columns="setting", values="value")
+    ours = dream().loc["mosei"]
+    shared = sorted(set(ours.index) & set(other.index))
+    assert shared == ["CorrKD", "CubeMLP", "GCNet", "TransM"]
+    less = other.loc[shared, DREAM_INCOMPLETE] - ours.loc[shared, DREAM_INCOMPLETE]
+    assert (less.loc["CorrKD"].min(), less.loc["CorrKD"].max()) == pytest.approx((1.27, 1.66))
+    lines = less.stack()
+    assert list(lines.index[lines.abs() < HALF_UNIT]) == [("TransM", "audio+vision")]
+    assert dream_notes("table1", "ebmc's table3") == {("mosei", "audio+vision", "TransM", "weighted_f1")}
+    above = {s for s in DREAM_INCOMPLETE if other.loc["CorrKD", s] > ours.loc["DREAM", s]}
+    assert above == {"text", "audio+text"}
+
+
+def test_dream_is_slowest_at_test_and_only_cubemlp_trains_faster() -> None:
+    times = dream_columns("table2")
+    for dataset in DREAM_F1:
+        train, test = (times[dataset, m].drop("pre-trained").sort_values() for m in ("train_time", "test_time"))
+        assert test.index[-1] == "DREAM"
+        assert list(train.index) == ["CubeMLP", "DREAM", "GCNet", "TransM"]
+        assert 1.02 < train["DREAM"] / train["CubeMLP"] < 1.09
+    assert dream_notes("table2", "the longest of four though section 4.2 calls") == {
+        (d, "", "DREAM", "test_time") for d in DREAM_F1}
+
+
+def test_dream_times_of_the_pretrained_model_are_a_part_of_dreams_most_of_it_at_test() -> None:
+    times = dream_columns("table2")
+    share = times.loc["pre-trained"] / times.loc["DREAM"]
+    assert {key: round(value, 2) for key, value in share.items()} == {
+        ("iemocap", "train_time"): 0.12, ("mosi", "train_time"): 0.07, ("mosei", "train_time"): 0.11,
+        ("iemocap", "test_time"): 0.74, ("mosi", "test_time"): 0.76, ("mosei", "test_time"): 0.57}
+    for row, note in {"DREAM": "the pre-trained model included", "pre-trained": "part of DREAM's"}.items():
+        assert dream_notes("table2", note) == {(d, "", row, m) for d in DREAM_F1 for m in DREAM_METRICS["table2"]}
+
+
+def test_dream_parameters_add_up_and_their_differences_are_whole_layers() -> None:
+    """Ledger, section 2: the differences give widths of the features, of DREAM's channels and of the output."""
+    counts = dream_columns("table3").droplevel("metric", axis=1)
+    assert (counts.loc["pre-trained"] + counts.loc["DREAM"] == counts.loc["total"]).all()
+    assert dream_notes("table3", "without the pre-trained model") == {(d, "", "DREAM", "parameters") for d in DREAM_F1}
+    wider = (74 + 35) - (5 + 20)  # audio and vision of MOSEI and of MOSI
+    more = 8 - 1  # two logits for each of four emotions, and one score
+    for row, channels, inputs in (("DREAM", 200, 200), ("pre-trained", 192, 225)):
+        assert counts.loc[row, "mosei"] - counts.loc[row, "mosi"] == wider * channels
+        assert counts.loc[row, "iemocap"] - counts.loc[row, "mosei"] == more * (inputs + 1)
+
+
 EBMC_PAIRS = {f"{name}{zero}" for name in ("accuracy", "weighted_f1") for zero in ("_with_zero", "")}
 EBMC_SCORES = EBMC_PAIRS | {"acc7", "pearson", "mae"}
 EBMC_EMOTIONS = ("f1_happy", "f1_sad", "f1_angry", "f1_neutral")
@@ -711,7 +936,7 @@ def test_letters_of_a_subset_become_canonical_names() -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest_known_one() -> None:
-    assert papers() == ["balm", "ebmc", "gmm_loss", "mculora"]
+    assert papers() == ["balm", "dream", "ebmc", "gmm_loss", "mculora"]
     with pytest.raises(InputError, match="'balm'"):
         published("blam", "table1")
     with pytest.raises(InputError, match="'table1"):

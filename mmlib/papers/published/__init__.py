@@ -2,8 +2,8 @@
 
 Columns: ``table``, ``dataset``, ``setting``, ``row`` (method), ``condition``, ``metric``, ``value``,
 ``sd`` and ``note``. Accuracies, recalls and F1 scores are in percent. A setting is the missing rates as
-``r_A/r_L/r_V``, one shared rate, or in ``ebmc`` and ``mculora`` the modalities seen at test as ``audio+text``, or
-``average``; empty where all are.
+``r_A/r_L/r_V``, one shared rate, or in ``dream``, ``ebmc`` and ``mculora`` the modalities seen at test as
+``audio+text``, or ``average``; empty where all are.
 Values are as printed, misprints included but for one misplaced point (``mculora`` table 2, noted there), and where
 the paper prints a dash they are empty, or in ``mculora`` have no line; a metric that starts with ``delta`` is a
 difference that the paper prints, kept so that its arithmetic can be checked.
