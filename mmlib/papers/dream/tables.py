@@ -102,12 +102,8 @@ def comparison(table: str, cells: Cells, notes: Sequence[str]) -> Callable[[Cont
     """Table 1's form: every condition of every data set, each row against the same network by itself."""
     def make(context: Context) -> Output:
         names = context.datasets
-        parts: list[compared.Part] = []
-        means: dict[str, list[str]] = {}
-        for d in names:
-            parts.append((d, cells(context, d), paper_numbers(context, table, d)))
-            if known := emotions(context, d):
-                means[MEAN] = known
+        parts: list[compared.Part] = [(d, cells(context, d), paper_numbers(context, table, d)) for d in names]
+        means = next(({MEAN: emotions(context, d)} for d in names if emotions(context, d)), {})
         rows = dict.fromkeys(c.row for _, found, _ in parts for c in found)
         plain = {r: runs.PLAIN.name for r in rows if r != runs.PLAIN.name}
         return compared.compare(context, parts, plain, (*notes, ZEROS, EQUAL, *data_notes(context, names)),
@@ -129,7 +125,7 @@ def departure_parts(context: Context) -> list[compared.Part]:
 def departures(context: Context) -> Output:
     """Each reading's switch against the recommended one, under the law of Figs 4 and 5."""
     parts = departure_parts(context)
-    means = {MEAN: emotions(context, d) for d, _, _ in parts if emotions(context, d)}
+    means = next(({MEAN: emotions(context, d)} for d, _, _ in parts if emotions(context, d)), {})
     rows = dict.fromkeys(c.row for _, found, _ in parts for c in found if c.row != runs.OURS.name)
     notes = (f"Trained and tested under the law of Figs 4 and 5 at {runs.percent(runs.DEPARTING)}; each row against "
              "DREAM as recommended, whose run it shares P with but where P itself differs. The paper does not give "
