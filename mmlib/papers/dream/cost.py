@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -91,13 +91,17 @@ def _measure(context: Context, dataset: str) -> dict[str, tuple[float, float]]:
     own = _epoch(method, train, spec, whole)
     alone = {kind: build(chosen[kind], bundle) for kind in ("plain", "reference")}
     epoch = {kind: _epoch(other, train, chosen[kind], whole) for kind, other in alone.items()}
-    tested = {kind: _median(lambda m=other: predict(m, test)) for kind, other in alone.items()}
-    fill, at_test = (_median(lambda b=batches: [method.look(x) for x in b]) for batches in (whole, test))
+    tested = {kind: _median(partial(predict, other, test)) for kind, other in alone.items()}
+    fill, at_test = (_median(partial(_looked, method, batches)) for batches in (whole, test))
     first = spent.first * epoch["reference"]
-    return {"DREAM": (first + spent.epochs * (own + fill), _median(lambda: predict(method, test))),
+    return {"DREAM": (first + spent.epochs * (own + fill), _median(partial(predict, method, test))),
             "pre-trained": (first, tested["reference"]),
             f"{MODULE}, every epoch": (spent.epochs * fill, at_test), f"{MODULE}, once": (fill, at_test),
             "without the module": (spent.epochs * epoch["plain"], tested["plain"])}
+
+
+def _looked(method: Dream, batches: list[Batch]) -> list[torch.Tensor]:
+    return [method.look(batch) for batch in batches]
 
 
 def _epoch(method: Plain, train: Resident, spec: RunSpec, whole: list[Batch]) -> float:

@@ -54,6 +54,12 @@ def curves(context: Context, panels: Sequence[Panel], notes: Sequence[str], colu
         everything = pd.concat([found, known]) if len(known) else found
         numbers.append(everything.assign(panel=panel.title, dataset=panel.dataset,
                                          level=everything["setting"].str.rstrip(" %").astype(float) / 100))
+    for name in {p.dataset for p in panels}:
+        same = [axis for axis, p in zip(axes, panels, strict=True) if p.dataset == name]
+        low, high = (of(ends) for of, ends in ((min, [a.get_ylim()[0] for a in same]),
+                                               (max, [a.get_ylim()[1] for a in same])))
+        for axis in same:
+            axis.set_ylim(low, high)
     figures.shared_legend(figure, axes[0], columns=5)
     frame, names = pd.concat(numbers, ignore_index=True), list(dict.fromkeys(p.dataset for p in panels))
     alone = (f"'{BOUND}' is that of an utterance by itself, from the twin's exact posterior, for the very masks.",)

@@ -83,7 +83,7 @@ def detector(context: Context) -> Output:
         bars = _by_pss(looked(context, dataset, "incomplete data", runs.dropping()))
         figures.grouped_bars(axis, list(BINS), bars, ylabel="share of modalities (%)" if axis is axes[0] else "",
                              title=shown(context, dataset), legend=False)
-        axis.set_xlabel("PSS of P")
+        axis.set(xlabel="PSS of P", ylim=(0, 100))
     figures.shared_legend(figure, axes[0])
     notes = ("Test utterances under the law that training sees of Table 1: each modality is missing with probability "
              "0.5. 'Missing' is recalled by construction: a modality of zeros never changes P's decision (B1).",
@@ -138,6 +138,7 @@ def values(context: Context) -> Output:
         found = looked(context, dataset, "incomplete data", complete())
         _shares(axes[place], context, dataset, list(found.values()), place == 0)
         _levels(axes[len(context.datasets) + place], list(found.values()), place == 0)
+    figures.shared_legend(figure, axes[0])
     notes = ("Spearman's correlations over test utterances with all modalities. The value of a modality in an "
              "utterance is the Shapley value of the exact posterior probability of the right answer (points); "
              "'its size' takes both signs alike, as PSS does. 'Within' is the mean over modalities of the "
@@ -159,14 +160,16 @@ def _shares(axis: Axes, context: Context, dataset: str, found: Sequence[Known], 
         means = [np.nanmean(read(facts), axis=0) for facts in found]
         bars[name] = [list(part) for part in np.transpose([100 * m / m.sum() for m in means])]
     figures.grouped_bars(axis, list(context.bundle(dataset).modalities), bars, title=shown(context, dataset),
-                         ylabel="part of the sum (%)" if first else "", legend=first)
+                         ylabel="part of the sum (%)" if first else "", legend=False)
+    lowest = min(value for groups in bars.values() for runs_of in groups for value in runs_of)
+    axis.set_ylim(min(0.0, lowest - 5), 100)  # intervals of few seeds reach beyond
 
 
 def _levels(axis: Axes, found: Sequence[Known], first: bool) -> None:
     """Lines: the mean true value at each level of PSS, and of PAS over the number of modalities."""
     edges = np.array([-1 / 6, 0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1])
     series = {}
-    for name in ("PSS", "PAS / M"):
+    for name in ("PSS", "PAS"):
         rows = []
         for facts in found:
             level = facts.pss if name == "PSS" else facts.pas / facts.pas.shape[1]
@@ -174,6 +177,6 @@ def _levels(axis: Axes, found: Sequence[Known], first: bool) -> None:
             frame = pd.DataFrame({"place": place, "value": facts.value.ravel()}).dropna()
             rows.append(frame.groupby("place")["value"].mean().reindex(range(len(edges))).to_numpy())
         series[name] = np.array(rows, dtype=float)
-    figures.lines(axis, [float(e) for e in edges], series, xlabel="PSS, or PAS / M", legend=first,
+    figures.lines(axis, [float(e) for e in edges], series, xlabel="PSS, or PAS / M", legend=False,
                   ylabel="true value (points)" if first else "")
     axis.axhline(0, color="black", linewidth=0.8)
