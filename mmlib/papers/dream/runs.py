@@ -29,13 +29,14 @@ ALL_LEVELS = tuple(k / 10 for k in range(10))  # of Figs 3 to 5, whose ratios th
 @dataclass(frozen=True)
 class Budget:
     """What is spent. first, epochs: epochs of P and of what follows; batch: utterances a step, or about as many in
-    whole dialogues. hidden: the network's width d; P has its full size everywhere."""
+    whole dialogues. hidden, repeats: the network's d and D; P has its full size everywhere."""
 
     first: int
     epochs: int
     batch: int
     lr: float
     hidden: int
+    repeats: int = 2
 
     @property
     def schedule(self) -> dict[str, Any]:
@@ -43,7 +44,7 @@ class Budget:
         return {"epochs": self.epochs, "batch": self.batch, "lr": self.lr, "weight_decay": 0.0, "optimizer": "adam"}
 
 
-BUDGETS = {"smoke": Budget(2, 2, 32, 3e-3, 16), "quick": Budget(5, 6, 48, 3e-3, 32),
+BUDGETS = {"smoke": Budget(2, 2, 32, 3e-3, 16, 1), "quick": Budget(5, 6, 48, 3e-3, 32, 1),
            "laptop": Budget(20, 20, 32, 1e-3, 64), "paper": Budget(30, 30, 32, 1e-4, 200)}
 IEMOCAP_LR = 2e-4  # A.2, at the paper's size
 
@@ -86,7 +87,7 @@ def reference_rows() -> list[Row]:
 def departure_rows(context: Context, dataset: str) -> list[Row]:
     """Readings of ledger 2.2, each against the recommended one; those of a task that the data do not have are left
     out."""
-    kind = context.bundle(dataset).task.kind
+    kind, repeats = context.bundle(dataset).task.kind, budget(context, dataset).repeats
     scores = [Row("PSS of seven classes (B2)", variant="seven_classes"), Row("squared error", variant="squared")]
     emotions = [Row("PSS of any emotion (B3)", variant="any_emotion")]
     return [OURS, Row("empty set undecided (B1)", variant="undecided_empty"), *(scores if kind == "score" else []),
@@ -94,7 +95,7 @@ def departure_rows(context: Context, dataset: str) -> list[Row]:
             Row("literal fusion (B6)", variant="literal_fusion"), Row("enhance up to 1/6 (B7)",
                                                                       variant="low_contribution"),
             Row("enhance in turn (B8)", network=(("sequential", True),)),
-            Row("one weight for all repeats", network=(("shared_repeats", True),)), KNOWING,
+            *([Row("one weight for all repeats", network=(("shared_repeats", True),))] if repeats > 1 else []), KNOWING,
             Row("no distillation", variant="no_distillation"), Row("no enhancement", variant="no_enhancement"),
             *ABLATED]
 
@@ -181,7 +182,7 @@ def specs(context: Context, dataset: str, row: Row, train: Law, masks_of_test: t
                           **{**spent.schedule, "epochs": max(1, round(row.share * spent.first))})
     if row.kind == "reference":
         return first
-    network = tuple(sorted((("hidden", spent.hidden), *row.network)))
+    network = tuple(sorted((("hidden", spent.hidden), ("repeats", spent.repeats), *row.network)))
     options: Options = () if row.reference == "corrkd" else (("reference", row.reference),)
     told: dict[str, Any] = {"method": "dream", "variant": row.variant, "options": options}
     if row.kind == "plain":
@@ -273,6 +274,7 @@ def reduced(context: Context) -> str:
         return ""
     seeds = {min(p.fold_seeds, FOLD_SEEDS) if context.bundle(d).fold is not None else p.seeds for d in context.datasets}
     fewer = f" ({p.grid_seeds} of curves and departures)" if few(context) else f" ({p.grid_seeds} of departures)"
-    return (f"Reduced ({p.name}): width {spent.hidden}, {spent.first} epochs of P and {spent.epochs} of what follows, "
-            f"batches of {spent.batch} utterances or so, learning rate {spent.lr:g}, "
+    return (f"Reduced ({p.name}): width {spent.hidden}, enhancement {'twice' if spent.repeats == 2 else 'once'}, "
+            f"{spent.first} epochs of P and {spent.epochs} of what follows, batches of {spent.batch} utterances or so, "
+            f"learning rate {spent.lr:g}, "
             f"{' or '.join(map(str, sorted(seeds)))} seeds{fewer}.")

@@ -55,7 +55,7 @@ def exact(count: int) -> tuple[Plan, Tensor, Tensor]:
     return plan, found, shapley.pss(plan, found)
 
 
-def convergence(count: int = MOST) -> pd.DataFrame:
+def convergence(count: int) -> pd.DataFrame:
     """By number of orders: root mean squared error of PSS and its standard error, coverage, subsets looked at.
 
     One line per draw; a plan's decisions are those already made, since a subset's number is its place.
@@ -104,7 +104,7 @@ def no_specs(context: Context) -> list[RunSpec]:
 
 def monte_carlo(context: Context) -> Output:
     """The estimate's error and the error it tells, by orders drawn; the cost of all subsets, by modalities."""
-    near, spent = convergence(), costs()
+    near, spent = convergence(MOST), costs()
     by = near.groupby("orders")
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.7)
     series = {"error of PSS": near.pivot(index="draw", columns="orders", values="error").to_numpy(),
