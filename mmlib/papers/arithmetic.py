@@ -74,19 +74,21 @@ def write(figures: Path) -> pd.DataFrame:
 
 
 def checks(paper: str) -> pd.DataFrame:
-    """Every check of a paper's numbers, columns ``COLUMNS``, in the order of its tables."""
+    """Every check of a paper's numbers, columns ``COLUMNS``, by kind and in the order of its tables."""
     return _checks(paper).copy()
 
 
 @cache
 def _checks(paper: str) -> pd.DataFrame:
-    found = [check for table in tables(paper) for check in (
+    found = [check for table in _in_order(paper) for check in (
         *averages(paper, table), *differences(paper, table), *sums(paper, table), *bounded_f1(paper, table),
         *percentages(paper, table))]
     frame = pd.DataFrame([*found, *repeats(paper), *gains(paper)], columns=list(COLUMNS))
-    place = frame["table"].str.extract(r"(\d+)$")[0].astype(int)
-    order = frame.assign(place=place).sort_values(["kind", "place"], kind="stable").index
-    return frame.loc[order].reset_index(drop=True)
+    return frame.sort_values("kind", kind="stable", ignore_index=True)
+
+
+def _in_order(paper: str) -> list[str]:
+    return sorted(tables(paper), key=lambda name: int("".join(filter(str.isdigit, name))))
 
 
 def _check(paper: str, table: str, key: Sequence[str], kind: str, rule: str, printed: float, recomputed: float,
@@ -177,7 +179,7 @@ def gains(paper: str) -> Iterator[Check]:
 def repeats(paper: str) -> Iterator[Check]:
     """Cells that a later table prints again against their first printing; not differences, which lack a first."""
     first: dict[Key, tuple[str, float]] = {}
-    for table in (t for t in tables(paper) if (paper, t) not in APART):
+    for table in (t for t in _in_order(paper) if (paper, t) not in APART):
         moved = MOVED.get((paper, table), {})
         for key, value in cells(paper, table).items():
             at = (*key[:3], moved.get(key[3], key[3]), key[4])
