@@ -82,7 +82,8 @@ def draw(context: Context, name: str) -> Output:
         return Output(notes=(why,))
     start = time.perf_counter()
     torch.set_num_threads(1)  # small models are fastest so
-    output = artifact.draw(context)
+    built = _started(context, artifact)
+    output = artifact.draw(context) if built else Output(notes=("Not built yet: no run is done.",))
     entry = write(artifact, output, paths.figures(), _made(context, artifact, time.perf_counter() - start))
     update_manifest(paths.figures() / "manifest.json", [entry])
     return output
@@ -107,6 +108,12 @@ def finish(context: Context) -> None:
             export_records(context.store, path, ids=ids[start:start + PART], arrays=main)
     gather.write_all(paths.figures(), PAPERS)
     write_dashboard(paths.figures() / "manifest.json", paths.figures() / "index.html")
+
+
+def _started(context: Context, artifact: Artifact) -> bool:
+    """Whether the store has any of an artifact's runs, or it needs none."""
+    needed = artifact.specs(context)
+    return not needed or any(context.store.find(s, context.bundle_fingerprint(s.data))[0] for s in needed)
 
 
 def _made(context: Context, artifact: Artifact, seconds: float) -> Made:
