@@ -7,6 +7,7 @@ number: every one comes from the manifest, the files it lists, the published tab
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def report(module: Any, entries: Sequence[Entry], root: Path) -> str:
     unmade = [a.title for a in own if a not in made]
     reasons = lacking(entries, len(made), len(own), sum(line["rows lacking"] for line in lines))
     found = numbers(claims, root) if claims else None
-    return TEMPLATE.format(
+    text = TEMPLATE.format(
         title=module.TITLE, collection=main["collection"], extent="Partial" if reasons else "Full",
         because=": " + "; ".join(reasons) if reasons else "", data=_bullets(_data(module.ARTIFACTS, main, entries)),
         profile=main["profile"], selection=main["selection"], seeds=_count(len(_seeds(entries)), "seed"),
@@ -88,6 +89,7 @@ def report(module: Any, entries: Sequence[Entry], root: Path) -> str:
         obstacles=to_markdown(pd.DataFrame(module.OBSTACLES), "").strip(),
         guesses=f"\nGuesses: {module.GUESSES}\n" if module.GUESSES else "",
         deviations=_bullets(_deviations(module, main, entries)))
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def numbers(entry: Entry, root: Path, kind: type | None = None) -> pd.DataFrame | None:

@@ -112,7 +112,7 @@ def unheld(text: str, paper: str, collection: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("paper", "collection"), REPORTS)
-@pytest.mark.parametrize("planted", ["", "It gains 98.76 points.", "It gains +97."])
+@pytest.mark.parametrize("planted", ["", "It gains 98.76 points.", "It gains +97531."])
 def test_a_report_holds_no_number_that_its_files_do_not_and_a_planted_one_is_found(
     paper: str, collection: str, planted: str
 ) -> None:
