@@ -36,14 +36,14 @@ class Plan(NamedTuple):
     weights: Tensor
 
 
-def exact_plan(count: int) -> Plan:
+def exact_plan(count: int, most: int = EXACT) -> Plan:
     """All 2^M subsets, a step from S to S and i weighing |S|! (M - |S| - 1)! / M! (Eq. 2).
 
     Raises:
-        InputError: no modality, or more than ``EXACT``.
+        InputError: no modality, or more than ``most``.
     """
-    if not 1 <= count <= EXACT:
-        raise InputError("exact Shapley values", f"{count} modalities", f"1 to {EXACT}", "Sample permutations instead.")
+    if not 1 <= count <= most:
+        raise InputError("exact Shapley values", f"{count} modalities", f"1 to {most}", "Sample permutations instead.")
     subsets = np.array(list(itertools.product((False, True), repeat=count)))
     places = 2 ** np.arange(count - 1, -1, -1)
     without = np.stack([np.flatnonzero(~subsets[:, i]) for i in range(count)])

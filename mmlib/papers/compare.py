@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin, open_twin
-from mmlib.data.twins import EXACT, METRICS
+from mmlib.data.twins import EXACT
 from mmlib.masks import Law, draw
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.published import published
@@ -20,6 +20,7 @@ NAMES = {"iemocap": "IEMOCAP", "mosi": "CMU-MOSI", "mosei": "CMU-MOSEI", "crema-
          "mosi_frames": "CMU-MOSI frames", "mosei_frames": "CMU-MOSEI frames"}
 SYNTHETIC, STANDS_IN = "synthetic data whose law is known", "stands in for the paper's data set"
 Part = tuple[str, list[Cell], pd.DataFrame | None]
+Averages = Mapping[str, Sequence[str]]
 BEST = ("accuracy", "weighted_f1", "macro_recall")
 Best = Callable[[Sequence[Cell]], pd.DataFrame | None]
 
@@ -66,7 +67,7 @@ def best_possible(cells: Sequence[Cell], metrics: Sequence[str] = BEST, context:
     for setting, spec, law in dict.fromkeys((c.setting, c.spec, dict(c.spec.eval_masks)[c.mask]) for c in cells):
         if not is_twin(spec.data):
             return None
-        for metric in (m for m in metrics if m in METRICS[open_twin(spec.data).role.task.kind]):
+        for metric in (m for m in metrics if m in open_twin(spec.data).metrics):
             value, exact = _bayes(spec.data, law, spec.seed, metric, spec.modalities, spec.fold, context)
             lines.append({"setting": setting, "metric": metric, "value": value, "approximate": not exact})
     grouped = pd.DataFrame(lines).groupby(["setting", "metric"], as_index=False)
@@ -102,13 +103,13 @@ def with_averages(frame: pd.DataFrame, averages: Mapping[str, Sequence[str]], by
 
 def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str], notes: Sequence[str],
             metrics: Sequence[str] | Mapping[str, Sequence[str]], best: Best = lambda _: None,
-            averages: Mapping[str, Sequence[str]] | None = None, settings: Sequence[str] = (),
-            means: Mapping[str, Sequence[str]] | None = None) -> Output:
+            averages: Averages | Callable[[str], Averages] | None = None, settings: Sequence[str] = (),
+            means: Mapping[str, Sequence[str]] | None = None, parts_too: bool = True) -> Output:
     """A comparison table over one or more data sets; each part is (data set, cells, the paper's numbers).
 
     With more than one part, settings carry the data set's name. metrics: of all, or by data set. best: on twins, the
-    best that can be had. averages: settings that are means of others, within each run, and means: metrics that are.
-    settings: those to show.
+    best that can be had. averages: settings that are means of others, within each run, of all data sets or by data set;
+    means: metrics that are, and parts_too: show the metrics that these are made of as well. settings: those to show.
     """
     many = len(parts) > 1
     results, known, bounds = [], [], []
@@ -116,16 +117,19 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
         prefix = f"{shown(context, dataset)} " if many else ""
         frame = context.results(cells)
         wanted = metrics[dataset] if isinstance(metrics, Mapping) else metrics
-        frame = with_averages(frame[frame["metric"].isin(wanted)], averages or {},
+        groups = (averages(dataset) if callable(averages) else averages) or {}
+        frame = with_averages(frame[frame["metric"].isin(wanted)], groups,
                               ("row", "seed", "fold", "selection", "metric"))
         frame = with_averages(frame, means or {}, ("row", "setting", "seed", "fold", "selection"), "metric")
         frame = frame[frame["setting"].isin(settings)] if settings else frame
+        hidden = [] if parts_too else [name for names in (means or {}).values() for name in names]
+        frame = frame[~frame["metric"].isin(hidden)]
         results.append(frame.assign(setting=(prefix + frame["setting"]).str.strip()))
         if paper is not None:
             known.append(paper.assign(setting=(prefix + paper["setting"]).str.strip()))
         bound = best(cells)
         if bound is not None:
-            bound = with_averages(bound[bound["metric"].isin(wanted)], averages or {}, ("metric",))
+            bound = with_averages(bound[bound["metric"].isin(wanted)], groups, ("metric",))
             bounds.append(bound.assign(setting=prefix + bound["setting"]))
     everything = pd.concat(results, ignore_index=True)
     paper_cells = pd.concat(known) if known else None
