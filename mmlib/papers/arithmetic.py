@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def averages(paper: str, table: str) -> Iterator[Check]:
             printed = terms.pop(spec.name)
             coarse = spec.coarse and all(round(v, 1) == v for v in (printed, *terms.values()))
             fewer = [v for name, v in terms.items() if name != spec.optional]
-            means = {len(v): float(np.mean(v)) for v in (fewer, list(terms.values()))}
+            means = {len(v): fmean(v) for v in (fewer, list(terms.values()))}
             count = min(means, key=lambda n: abs(means[n] - printed))
             allowed = (10 * UNIT if coarse else UNIT) + SLACK
             near = "mean" if abs(means[count] - printed) <= allowed else "no mean, the nearest is"
@@ -162,7 +163,7 @@ def _base(paper: str, table: str, key: Key, other: str) -> float:
         frame = published(paper, table)
         names = list(dict.fromkeys(frame[frame["note"] == other]["row"]))
     values = (cells(paper, table).get((*key[:2], name, *key[3:])) for name in names)
-    return float(np.mean([v for v in values if v is not None]))
+    return fmean(v for v in values if v is not None)
 
 
 def gains(paper: str) -> Iterator[Check]:
