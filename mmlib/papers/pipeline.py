@@ -17,7 +17,7 @@ from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
 from mmlib.teach import cells_hash
 
-NOTEBOOKS = {"balm": "01_balm.ipynb", "ebmc": "03_ebmc.ipynb", "mculora": "04_mculora.ipynb",
+NOTEBOOKS = {"balm": "01_balm.ipynb", "dream": "02_dream.ipynb", "ebmc": "03_ebmc.ipynb", "mculora": "04_mculora.ipynb",
              "gmm_loss": "05_gmm_loss.ipynb"}
 
 

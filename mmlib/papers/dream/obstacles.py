@@ -5,21 +5,17 @@ from __future__ import annotations
 from mmlib.papers.choices import Choice
 
 OBSTACLES: tuple[Choice, ...] = (
-    Choice("what P decides of nothing", "what it decides of zeros; undecided as a variant", "B1"),
-    Choice("two scores are hardly ever equal", "their signs; seven classes as a variant", "B2"),
-    Choice("four decisions for one utterance", "each emotion's, then the mean; any of them as a variant", "B3, B4"),
-    Choice("PAS is no distribution, the divergence has no direction",
-           "softmax of PAS, from it to the weights; its positive part as a variant", "B5"),
-    Choice("a negative weight turns PSS round", "weights of a softmax; unbounded ones as a variant", "B6"),
-    Choice("which modalities are enhanced", "those without any PSS; a threshold as a variant", "B7"),
-    Choice("several to enhance at once", "all from what the repeat before left; in turn as a variant", "B8"),
-    Choice("along which axis contexts are joined", "time", "B10"),
-    Choice("what is fused of each modality", "attention to the others, added to it, the mean over time", "B12"),
-    Choice("what training sees", "modalities dropped anew each epoch; all of them as a variant", "B14"),
-    Choice("what P learns from", "what the second stage sees; complete data as a variant", "B15"),
-    Choice("P's layout", "CorrKD's backbone without its distillation, one that meets the printed counts", "B16"),
-    Choice("F1 with or without zeros", "without, and beside it with them", "B17"),
-    Choice("whether frames of different modalities fall out together", "each modality's by themselves", "B19"),
+    Choice("what P answers of nothing", "its answer to zeros", "B1"),
+    Choice("when two scores differ", "when their signs do; seven classes as a variant", "B2"),
+    Choice("four questions, one contribution", "the mean over questions", "B3, B4"),
+    Choice("a distribution out of values that may be negative", "their softmax", "B5"),
+    Choice("weights that may be negative", "a softmax first; literal as a variant", "B6"),
+    Choice("which modalities are enhanced", "those whose PSS is zero, all at once", "B7, B8"),
+    Choice("joined along time or features", "time", "B10"),
+    Choice("what is attended to before fusion", "the other modalities, mean over time", "B12"),
+    Choice("what training sees", "both readings, apart", "B14, B15"),
+    Choice("the layout of P", "one that meets the three parameter counts", "B16"),
+    Choice("heads, dropout, the weight of the distillation", "four, none, one tenth", "ours"),
 )
 LEFT_OUT = "the published baselines, shown as *not built yet*."
-GUESSES = "P's layout, and what training sees."
+GUESSES = ""
