@@ -47,10 +47,11 @@ def curves(context: Context, panels: Sequence[Panel], notes: Sequence[str], colu
     numbers = []
     for axis, panel, found in zip(axes, panels, results, strict=True):
         settings, metric = list(dict.fromkeys(c.setting for c in panel.cells)), str(found["metric"].iloc[0])
-        bound = tables.best(panel.cells)
+        bound, at = tables.best(panel.cells), [float(s.rstrip(" %")) for s in settings]
         known = pd.DataFrame() if bound is None else bound[bound["metric"] == metric].assign(row=BOUND)
-        figures.lines(axis, [float(s.rstrip(" %")) for s in settings], _series(found, known, settings),
-                      xlabel=panel.xlabel, ylabel=LABELS[metric], title=panel.title, legend=False)
+        figures.lines(axis, at, _series(found, known, settings), xlabel=panel.xlabel, ylabel=LABELS[metric],
+                      title=panel.title, legend=False)
+        axis.set_xticks(at)
         everything = pd.concat([found, known]) if len(known) else found
         numbers.append(everything.assign(panel=panel.title, dataset=panel.dataset,
                                          level=everything["setting"].str.rstrip(" %").astype(float) / 100))

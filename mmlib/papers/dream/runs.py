@@ -28,8 +28,11 @@ ALL_LEVELS = tuple(k / 10 for k in range(10))  # of Figs 3 to 5, whose ratios th
 
 @dataclass(frozen=True)
 class Budget:
-    """What is spent. first, epochs: epochs of P and of what follows; batch: utterances a step, or about as many in
-    whole dialogues. hidden, repeats: the network's d and D; P has its full size everywhere."""
+    """What is spent.
+
+    first, epochs: epochs of P and of what follows. batch: utterances a step, or about as many in whole dialogues.
+    hidden, repeats: the network's d and D; P has its full size everywhere.
+    """
 
     first: int
     epochs: int
@@ -85,8 +88,7 @@ def reference_rows() -> list[Row]:
 
 
 def departure_rows(context: Context, dataset: str) -> list[Row]:
-    """Readings of ledger 2.2, each against the recommended one; those of a task that the data do not have are left
-    out."""
+    """Readings of ledger 2.2, each against the recommended one, but those of tasks that the data do not have."""
     kind, repeats = context.bundle(dataset).task.kind, budget(context, dataset).repeats
     scores = [Row("PSS of seven classes (B2)", variant="seven_classes"), Row("squared error", variant="squared")]
     emotions = [Row("PSS of any emotion (B3)", variant="any_emotion")]
