@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import re
 import statistics
 import tokenize
@@ -129,7 +130,8 @@ def test_exercises_start_open_and_their_solutions_pass(path: Path, capsys: pytes
     exercises = [c.source for c in cells(path, "code") if "teach.exercise" in c.source]
     assert len(solutions) == len(exercises) == 3
     for exercise, solution in zip(exercises, solutions, strict=True):
-        space: dict[str, Any] = {"np": np, "torch": torch, "teach": teach, "masks": masks, "method": gmm_loss}
+        space: dict[str, Any] = {"np": np, "torch": torch, "teach": teach, "masks": masks, "method": gmm_loss,
+                                 "itertools": itertools}
         exec(exercise, space)
         assert "OPEN" in capsys.readouterr().out
         checks = exercise[exercise.index("\n\n\n"):]  # all but the open function, which comes first
