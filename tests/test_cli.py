@@ -47,10 +47,11 @@ def test_one_artifact_is_run_drawn_and_listed_and_a_second_call_reuses_it(
     first = capsys.readouterr().out
     assert "8 done" in first and "table3" in first and "regenerated" in first
     assert (tmp_path / "figures" / "index.html").exists()
-    table = (tmp_path / "figures" / "twins" / "balm" / "table3.csv").read_bytes()
+    names = ("twins/balm/table3.csv", "twins/balm/replication.md", "claims.csv", "arithmetic.csv")
+    files = {name: (tmp_path / "figures" / name).read_bytes() for name in names}
     assert main(arguments) == 0
     assert "8 reused, 0 done" in capsys.readouterr().out
-    assert (tmp_path / "figures" / "twins" / "balm" / "table3.csv").read_bytes() == table
+    assert {name: (tmp_path / "figures" / name).read_bytes() for name in names} == files
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [

@@ -18,6 +18,7 @@ from mmlib.report.artifact import Output
 
 NAMES = {"iemocap": "IEMOCAP", "mosi": "CMU-MOSI", "mosei": "CMU-MOSEI", "crema-d": "CREMA-D", "ave": "AVE",
          "mosi_frames": "CMU-MOSI frames", "mosei_frames": "CMU-MOSEI frames"}
+SYNTHETIC, STANDS_IN = "synthetic data whose law is known", "stands in for the paper's data set"
 Part = tuple[str, list[Cell], pd.DataFrame | None]
 Averages = Mapping[str, Sequence[str]]
 BEST = ("accuracy", "weighted_f1", "macro_recall")
@@ -48,9 +49,9 @@ def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
     for dataset in datasets:
         name = shown(context, dataset)
         if is_twin(context.reference(dataset)):
-            notes.append(f"{name}: synthetic data whose law is known; not the paper's data set.")
+            notes.append(f"{name}: {SYNTHETIC}; not the paper's data set.")
         elif not context.is_papers(dataset):
-            notes.append(f"{name} stands in for the paper's data set, so the paper's numbers are not shown beside it.")
+            notes.append(f"{name} {STANDS_IN}, so the paper's numbers are not shown beside it.")
         split = context.bundle(dataset).notes.get("split")
         if split:
             notes.append(f"{name}: {split}.")

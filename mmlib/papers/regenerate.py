@@ -13,7 +13,7 @@ import torch
 from mmlib import paths
 from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
-from mmlib.papers import balm, dream, ebmc, gmm_loss, mculora
+from mmlib.papers import balm, dream, ebmc, gather, gmm_loss, mculora
 from mmlib.papers.context import Context
 from mmlib.report.artifact import Artifact, Made, Output, missing, update_manifest, write, write_records
 from mmlib.report.dashboard import write_dashboard
@@ -90,7 +90,7 @@ def draw(context: Context, name: str) -> Output:
 
 
 def finish(context: Context) -> None:
-    """Write the paper's records beside its figures, and the dashboard.
+    """Write the paper's records beside its figures, what is gathered of all papers, and the dashboard.
 
     Records of real data are also written in compact form, with the predictions under each run's main mask at the
     epoch that validation picks, so that another machine can go on from them; in parts, each small enough for version
@@ -106,6 +106,7 @@ def finish(context: Context) -> None:
         for part, start in enumerate(range(0, len(ids), PART), start=1):
             path = context.folder / f"records-{part:02}.jsonl.gz"
             export_records(context.store, path, ids=ids[start:start + PART], arrays=main)
+    gather.write_all(paths.figures(), PAPERS)
     write_dashboard(paths.figures() / "manifest.json", paths.figures() / "index.html")
 
 

@@ -169,7 +169,7 @@ def update_manifest(path: Path, entries: Iterable[Entry]) -> list[Entry]:
     Two processes may do so at once: each holds a lock beside the file while it reads, merges and renames.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path.with_name(f".{path.name}.lock")):
+    with locked(path):
         merged = {_key(entry): entry for entry in read_manifest(path)} | {_key(entry): entry for entry in entries}
         ordered = [merged[key] for key in sorted(merged, key=natural_order)]
         write_bytes(path, (json.dumps(ordered, indent=1, ensure_ascii=False) + "\n").encode())
@@ -239,7 +239,8 @@ def _run_ids(ids: Sequence[str]) -> Entry:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a manifest, so that what is read from it is still so when what follows from it is written."""
+    with path.with_name(f".{path.name}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

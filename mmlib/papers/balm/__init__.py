@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from mmlib.papers.balm import claims, figures, ours, pictures, supplement, tables
+from mmlib.papers.balm.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.balm.runs import BACKBONES, NAMES, ROLES, SETTINGS, combination_cells, factor_cells
 from mmlib.papers.balm.runs import label as setting_label
 from mmlib.papers.context import Cell, Context, make_context
 from mmlib.report.artifact import Artifact, Output
 from mmlib.runs.spec import RunSpec
 
-__all__ = ["ARTIFACTS", "NEEDS", "ROLES", "context"]
+__all__ = ["ARTIFACTS", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "balm"
 TITLE = "BALM: balanced multimodal learning under imbalanced missing rates"
 

@@ -12,11 +12,12 @@ from mmlib.errors import InputError
 from mmlib.papers import stages
 from mmlib.papers.context import Context, make_context
 from mmlib.papers.dream import claims, cost, figures, ours, runs, sampling, tables
+from mmlib.papers.dream.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.dream.runs import ROLES
 from mmlib.report.artifact import Artifact, Output
 from mmlib.runs.spec import RunSpec
 
-__all__ = ["ARTIFACTS", "BACKBONES", "NEEDS", "ROLES", "context"]
+__all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "dream"
 BACKBONES = ("dream",)
 TITLE = "DREAM: recognise what contributes nothing, and enhance it"

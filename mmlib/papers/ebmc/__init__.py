@@ -13,11 +13,12 @@ from mmlib.errors import InputError
 from mmlib.papers import stages
 from mmlib.papers.context import Context, make_context
 from mmlib.papers.ebmc import claims, figures, frames, ours, runs, tables, theory
+from mmlib.papers.ebmc.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.ebmc.runs import ROLES
 from mmlib.report.artifact import Artifact, Output
 from mmlib.runs.spec import RunSpec
 
-__all__ = ["ARTIFACTS", "BACKBONES", "NEEDS", "ROLES", "context"]
+__all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "ebmc"
 BACKBONES = ("momke",)
 TITLE = "EBMC: enhance, then balance"

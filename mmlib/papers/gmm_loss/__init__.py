@@ -12,11 +12,12 @@ from typing import Literal
 from mmlib.errors import InputError
 from mmlib.papers.context import Context, make_context
 from mmlib.papers.gmm_loss import claims, figures, ours, runs, tables
+from mmlib.papers.gmm_loss.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.gmm_loss.runs import ROLES
 from mmlib.report.artifact import Artifact, Output
 from mmlib.runs.spec import RunSpec
 
-__all__ = ["ARTIFACTS", "BACKBONES", "NEEDS", "ROLES", "context"]
+__all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "gmm_loss"
 BACKBONES = ("concat",)
 TITLE = "GMM-loss: a Gaussian mixture over the modality gap drives the loss"

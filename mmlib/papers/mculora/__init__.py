@@ -12,11 +12,12 @@ from mmlib.errors import InputError
 from mmlib.papers import stages
 from mmlib.papers.context import Context, make_context
 from mmlib.papers.mculora import claims, figures, ours, runs, tables
+from mmlib.papers.mculora.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.mculora.runs import ROLES
 from mmlib.report.artifact import Artifact, Output
 from mmlib.runs.spec import RunSpec
 
-__all__ = ["ARTIFACTS", "BACKBONES", "NEEDS", "ROLES", "context"]
+__all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "mculora"
 BACKBONES = ("crossmodal",)
 TITLE = "MCULoRA: low-rank adaptation per modality combination"

@@ -7,6 +7,8 @@ Columns: ``table``, ``dataset``, ``setting``, ``row`` (method), ``condition``, `
 Values are as printed, misprints included but for one misplaced point (``mculora`` table 2, noted there), and where
 the paper prints a dash they are empty, or in ``mculora`` have no line; a metric that starts with ``delta`` is a
 difference that the paper prints, kept so that its arithmetic can be checked.
+
+``stated.csv`` has the gains that the papers' texts state, each with the cells whose difference it is.
 """
 
 from __future__ import annotations
@@ -51,6 +53,23 @@ def published(paper: str, table: str) -> pd.DataFrame:
     if table not in tables(paper):
         raise unknown_name(f"published table of {paper}", table, tables(paper))
     return _read(paper, table).copy()
+
+
+def stated(paper: str) -> pd.DataFrame:
+    """The gains that a paper's text states, one line each.
+
+    Columns: ``where`` (section), ``table``, ``dataset``, ``setting``, ``condition``, ``metric``, ``row``, ``other``
+    (what the row is compared with: a row, several with ``|`` between for their mean, or ``group 1``),
+    ``other_table`` (where that stands in another) and ``stated``, as text with the decimals that are printed.
+
+    Raises:
+        InputError: no such paper.
+    """
+    if paper not in papers():
+        raise unknown_name("published paper", paper, papers())
+    with (_folder() / "stated.csv").open(encoding="utf-8") as file:
+        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return frame[frame["paper"] == paper].drop(columns="paper").reset_index(drop=True)
 
 
 def modalities(condition: str) -> tuple[str, ...]:

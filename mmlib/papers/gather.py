@@ -1,0 +1,63 @@
+"""What is written of all papers and collections together once a paper's artifacts are drawn.
+
+``figures/claims.csv`` (every paper's sentences with their verdicts), ``figures/arithmetic.csv`` (the papers' own sums)
+and a ``replication.md`` beside each paper's figures. All of it follows from the manifest, the files that it lists and
+the published tables, so a second call writes the same bytes, whichever paper was drawn last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+
+from mmlib.papers import arithmetic, replication
+from mmlib.papers.published import papers
+from mmlib.report.artifact import Entry, csv_bytes, locked, natural_order, read_manifest, write_bytes
+
+CLAIMS = "claims"
+FIRST = ("paper", "collection", "made of")
+COLUMNS = (*FIRST, "no", "claim", "where", "data", "backbone", "test (above 0 supports)", "unit", "seeds", "measured",
+           "verdict", "difference", "low", "high", "could have shown", "detail", "profile", "fingerprint")
+
+
+def write_all(figures: Path, modules: Mapping[str, ModuleType]) -> None:
+    """Write claims.csv, arithmetic.csv and every replication report; modules: the papers' by name.
+
+    The manifest is held meanwhile, so that of two processes the later one writes what both have drawn.
+    """
+    figures.mkdir(parents=True, exist_ok=True)
+    with locked(figures / "manifest.json"):
+        entries = read_manifest(figures / "manifest.json")
+        found = claims(entries, figures.parent)
+        write_bytes(figures / "claims.csv", csv_bytes(found))
+        arithmetic.write(figures)
+        for paper, collection in reported(entries, modules):
+            mine = [e for e in entries if (e["paper"], e["collection"]) == (paper, collection)]
+            text = replication.report(modules[paper], mine, figures.parent)
+            write_bytes(figures / collection / paper / "replication.md", text.encode("utf-8"))
+
+
+def claims(entries: Iterable[Entry], root: Path) -> pd.DataFrame:
+    """The claims of every paper and collection that the manifest lists with their numbers, in its order, as text.
+
+    Numbers stay as they stand in their files.
+    """
+    listed = [e for e in entries if e["id"] == CLAIMS and e["status"] == "regenerated"]
+    frames = []
+    for entry in sorted(listed, key=lambda e: natural_order((e["collection"], e["paper"], e["id"]))):
+        numbers = replication.numbers(entry, root, str)
+        made = "twins" if replication.is_twins([entry]) else "real data"
+        known = {"paper": entry["paper"], "collection": entry["collection"], "made of": made,
+                 "profile": entry["profile"], "fingerprint": entry["fingerprint"]}
+        if numbers is not None:
+            frames.append(numbers.assign(**known).reindex(columns=COLUMNS, fill_value=""))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+
+
+def reported(entries: Iterable[Entry], modules: Mapping[str, ModuleType]) -> Sequence[tuple[str, str]]:
+    """The papers and collections that get a report: those with printed numbers to hold ours against."""
+    found = dict.fromkeys((str(e["paper"]), str(e["collection"])) for e in entries)
+    return [(paper, collection) for paper, collection in found if paper in modules and paper in papers()]

@@ -1,0 +1,298 @@
+"""A replication report of one paper on one collection, in the form that ReScience asks for.
+
+What was tried, what agreed, what is lacking, the paper's own arithmetic, obstacles, deviations. The templates hold no
+number: every one comes from the manifest, the files it lists, the published tables or the paper's ``OBSTACLES``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmlib.data.check import load_manifest
+from mmlib.papers import arithmetic
+from mmlib.papers.claims import VERDICTS
+from mmlib.papers.compare import STANDS_IN, SYNTHETIC
+from mmlib.report.artifact import Artifact, Entry
+from mmlib.report.markup import NOT_BUILT, to_markdown
+from mmlib.report.tables import TWINS
+
+STRONGEST = 3
+OPEN = (NOT_BUILT, "one seed only")
+TEMPLATE = """# Replication of {title}, on {collection}
+
+Generated from `figures/manifest.json`, the files that it lists and the paper's printed tables; not written by hand.
+
+**{extent} replication**{because}.
+
+## What was tried
+
+{data}
+- Profile `{profile}`, epochs chosen on `{selection}`, {seeds}.
+- {built} of the {has} tables and figures of the paper were made{unmade}.
+
+{artifacts}
+
+{beyond}
+
+## What agreed
+
+{verdicts} Each claim has a test of its own, with one value per seed; the intervals of a collection hold together.
+Undecided means that these seeds cannot tell. All of them: [claims.md](claims.md).
+
+{quoted}
+
+## The paper's own arithmetic
+
+{arithmetic} Every check: [arithmetic.csv](../../arithmetic.csv).
+
+{slips}
+
+## Obstacles
+
+Where the paper leaves a choice, the reading taken, with the rows of the ledger that discuss it.
+
+{obstacles}
+{guesses}
+## Deviations
+
+{deviations}
+"""
+
+
+def report(module: Any, entries: Sequence[Entry], root: Path) -> str:
+    """The report's Markdown; module: the paper's. entries: the manifest's of this paper and collection."""
+    own = [a for a in module.ARTIFACTS if not a.source.startswith("ours")]
+    by_id = {e["id"]: e for e in entries}
+    made = [a for a in own if by_id.get(a.id, {}).get("status") == "regenerated"]
+    claims = by_id.get("claims", {})
+    main = claims or entries[0]
+    lines = artifact_lines(made, by_id, root)
+    unmade = [a.title for a in own if a not in made]
+    reasons = lacking(entries, len(made), len(own), sum(line["rows lacking"] for line in lines))
+    found = numbers(claims, root) if claims else None
+    text = TEMPLATE.format(
+        title=module.TITLE, collection=main["collection"], extent="Partial" if reasons else "Full",
+        because=": " + "; ".join(reasons) if reasons else "", data=_bullets(_data(module.ARTIFACTS, main, entries)),
+        profile=main["profile"], selection=main["selection"], seeds=_count(len(_seeds(entries)), "seed"),
+        built=len(made), has=len(own),
+        unmade=f"; not made on these data: {', '.join(unmade)}" if unmade else "",
+        artifacts=to_markdown(pd.DataFrame(lines).drop(columns="rows lacking"), "").strip() if lines else "",
+        beyond=_beyond(module.ARTIFACTS, by_id), verdicts=verdicts(found), quoted=strongest(found),
+        arithmetic=sums(entries[0]["paper"]), slips=slips(entries[0]["paper"]),
+        obstacles=to_markdown(pd.DataFrame(module.OBSTACLES), "").strip(),
+        guesses=f"\nGuesses: {module.GUESSES}\n" if module.GUESSES else "",
+        deviations=_bullets(_deviations(module, main, entries)))
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def numbers(entry: Entry, root: Path, kind: type | None = None) -> pd.DataFrame | None:
+    """The numbers behind an artifact, of the file that the manifest lists; None where there is none.
+
+    kind: ``str`` for the text as it stands in the file.
+    """
+    listed = [root / f for f in entry.get("files", []) if f.endswith(f"/{entry['id']}-numbers.csv")]
+    if not listed or not listed[0].is_file():
+        return None
+    return pd.read_csv(listed[0], dtype=kind, keep_default_na=kind is None)
+
+
+def lacking(entries: Sequence[Entry], made: int, has: int, rows: int) -> list[str]:
+    """Why a replication is partial: data, budget, artifacts, rows; empty where it is full."""
+    reasons = []
+    if is_twins(entries):
+        reasons.append("the data are synthetic twins, not the paper's data sets")
+    elif _noted(entries, STANDS_IN):
+        reasons.append("other data stand in for the paper's")
+    if {e["profile"] for e in entries} != {"paper"}:
+        reasons.append("the budget is reduced")
+    if made < has:
+        reasons.append(f"{made} of {has} tables and figures were made")
+    if rows:
+        reasons.append(f"{rows} of the paper's rows are {NOT_BUILT}")
+    return reasons
+
+
+def is_twins(entries: Iterable[Entry]) -> bool:
+    """Whether results are of synthetic data, whatever their collection is called."""
+    found = list(entries)
+    return any(e["collection"] == TWINS for e in found) or _noted(found, SYNTHETIC)
+
+
+def artifact_lines(made: Sequence[Artifact], by_id: dict[str, Entry], root: Path) -> list[dict[str, Any]]:
+    """One line for each artifact that was made: rows, runs, paired verdicts, rows that are lacking."""
+    lines = []
+    for artifact in made:
+        entry = by_id[artifact.id]
+        frame = numbers(entry, root)
+        built, of, names = entry["rows_built"] or 0, entry["rows_in_paper"] or 0, _rows_lacking(frame)
+        left = max(0, of - built)
+        lines.append({
+            "artifact": artifact.title, "what": artifact.caption, "rows": f"{built} of {of}" if of else "",
+            "runs": entry["runs"], NOT_BUILT: ", ".join(names) or (_count(left, "row") if left else ""),
+            "against the plain network": _paired(frame), "rows lacking": left})
+    return lines
+
+
+def _rows_lacking(frame: pd.DataFrame | None) -> list[str]:
+    """The paper's rows that are not run in some cell that the paper has."""
+    if frame is None or not {"in_paper", "n", "row"} <= set(frame):
+        return []
+    least = frame[frame["in_paper"].astype(bool)].groupby("row", sort=False)["n"].min()
+    return [str(row) for row in least.index[least == 0]]
+
+
+def _paired(frame: pd.DataFrame | None) -> str:
+    """How many cells of a comparison were better, worse, equivalent and undecided; where known, how the paper fits."""
+    if frame is None or not {"verdict", "difference"} <= set(frame):
+        return ""
+    counts = Counter(frame["verdict"].dropna())
+    parts = [f"{verdict} in {counts[verdict]}" for verdict in VERDICTS if counts[verdict]]
+    inside = frame["inside"].dropna().astype(bool) if "inside" in frame else pd.Series(dtype=bool)
+    if len(inside):
+        parts.append(f"the paper's value inside our prediction in {inside.sum()} of {len(inside)}")
+    return ", ".join(parts)
+
+
+def verdicts(found: pd.DataFrame | None) -> str:
+    """How many claims were tested, and how many had each verdict."""
+    if found is None:
+        return f"The paper's claims are {NOT_BUILT} here."
+    counts = Counter(found["verdict"])
+    tested = sum(n for verdict, n in counts.items() if verdict not in OPEN)
+    parts = [f"{counts[v]} {v}" for v in (*VERDICTS.values(), *OPEN) if counts[v] or v not in OPEN]
+    return f"Of {_count(len(found), 'claim')} {tested} could be tested: {', '.join(parts)}."
+
+
+def strongest(found: pd.DataFrame | None) -> str:
+    """The strongest claims of each verdict: those farthest from zero in widths of their interval.
+
+    Of claims without a difference, those with the narrowest interval. Seeds that all agree have no width.
+    """
+    if found is None or "difference" not in found:
+        return ""
+    parts = []
+    for verdict in VERDICTS.values():
+        mine = found[found["verdict"] == verdict]
+        distance = 1 if verdict == VERDICTS["equivalent"] else mine["difference"].abs()
+        force = (distance / (mine["high"] - mine["low"])).replace(math.inf, 0.0)
+        lines = [f"claim {line['no']}: \"{line['claim']}\" ({line['where']}), {line['data']}, {line['backbone']}; "
+                 f"{line['test (above 0 supports)']}: {line['measured']} {line['unit']}, {line['seeds']} seeds"
+                 for line in mine.loc[force.sort_values(ascending=False, kind="stable").index[:STRONGEST]
+                                      ].to_dict("records")]
+        more = f", the strongest {len(lines)} of {len(mine)}" if len(lines) < len(mine) else ""
+        parts += [f"**{verdict.capitalize()}**{more}:\n\n{_bullets(lines)}"] if lines else []
+    return "\n\n".join(parts)
+
+
+KINDS = {"F1 beside accuracy": "F1 scores that are possible beside their accuracy", "average": "averages that add up",
+         "difference": "differences that add up", "gain": "gains in the text that are those of the tables",
+         "percentage": "accuracies that are a count of one run", "repeat": "cells printed twice that agree",
+         "sum": "sums that add up"}
+
+
+def sums(paper: str) -> str:
+    """What the paper's printed numbers give when they are computed again, one clause per kind."""
+    frame, parts = arithmetic.checks(paper), []
+    for kind, group in frame.groupby("kind", sort=False):
+        right = arithmetic.WORDS.get(str(kind), (arithmetic.RIGHT,))[0]
+        parts.append(f"{KINDS[str(kind)]}: {(group['verdict'] == right).sum()} of {len(group)}")
+    return f"Printed {'; '.join(parts)}.{_terms(frame)}{_spreads(frame)}"
+
+
+def _terms(frame: pd.DataFrame) -> str:
+    """Where averages of one column are over different numbers of terms: they cannot be compared."""
+    said = ""
+    right = frame[(frame["kind"] == "average") & (frame["verdict"] == arithmetic.RIGHT)]
+    for (table, dataset), group in right.groupby(["table", "dataset"], sort=False):
+        counts = Counter(group["rule"])
+        if len(counts) > 1:
+            text = ", ".join(f"{n} a {rule}" for rule, n in sorted(counts.items()))
+            said += f" Averages of {table} on {dataset} mix their terms: {text}."
+    return said
+
+
+def _spreads(frame: pd.DataFrame) -> str:
+    """Accuracies printed with a spread, so of several runs, that are counts of one run; and how many chance would give.
+
+    Of the numbers with two decimals n in ten thousand are such counts.
+    """
+    said = ""
+    spread = frame[(frame["kind"] == "percentage") & frame["rule"].str.endswith(arithmetic.SPREAD)]
+    for (table, rule), group in spread.groupby(["table", "rule"], sort=False):
+        n = int(str(rule).removesuffix(arithmetic.SPREAD).split()[-1])
+        ones = int((group["verdict"] == arithmetic.WORDS["percentage"][0]).sum())
+        said += (f" Of {_count(len(group), 'accuracy')} of {table} with a spread {ones} are a count of one run all the "
+                 f"same; chance would give {len(group) * n / 100 / 100:.0f}.")
+    return said
+
+
+def slips(paper: str) -> str:
+    """A table of the printed numbers that the others contradict, and of cells that two tables print differently."""
+    frame = arithmetic.checks(paper)
+    bad = frame[frame["verdict"].isin([arithmetic.WRONG, arithmetic.WORDS["repeat"][1]])]
+    if bad.empty:
+        return "Nothing that was checked contradicts itself."
+    cell = [", ".join(filter(None, line)) for line in bad[list(arithmetic.KEYS)].to_numpy()]
+    shown = pd.DataFrame({"table": bad["table"], "cell": cell, "kind": bad["kind"], "rule": bad["rule"],
+                          "printed": bad["printed"], "recomputed": bad["recomputed"]})
+    return to_markdown(shown, "").strip()
+
+
+def _data(artifacts: Iterable[Artifact], main: Entry, entries: Sequence[Entry]) -> list[str]:
+    """Which data, by name and fingerprint; of recorded bundles source and licence."""
+    prints = main["fingerprint"].split("+")
+    lines = [f"{_caption(artifacts, main)[0]}; fingerprint{'s' * (len(prints) > 1)} "
+             f"{', '.join(f'`{p}`' for p in prints)}."]
+    if is_twins(entries):
+        lines.append("These are synthetic twins of the paper's data sets, whose best possible answer is known. No "
+                     "number here is a result on the paper's data.")
+    known = {b["fingerprint"]: (name, b) for name, b in load_manifest()["bundle"].items() if "fingerprint" in b}
+    return [*lines, *(f"`{name}`: {b['source']}. Licence: {b['licence']}."
+                      for name, b in (known[p] for p in prints if p in known))]
+
+
+def _caption(artifacts: Iterable[Artifact], entry: Entry) -> tuple[str, str]:
+    """What a caption adds to the artifact's own: the data, and what the profile reduced."""
+    own = next((a.caption for a in artifacts if a.id == entry["id"]), "")
+    data, _, reduced = str(entry["caption"]).removeprefix(own).strip().partition(". ")
+    return data.removesuffix("."), reduced
+
+
+def _beyond(artifacts: Iterable[Artifact], by_id: dict[str, Entry]) -> str:
+    """What was made beyond the paper."""
+    extra = [f"{a.title} (`{a.id}`)" for a in artifacts if a.source.startswith("ours") and a.id != "claims"
+             and by_id.get(a.id, {}).get("status") == "regenerated"]
+    return f"Beyond the paper: {', '.join(extra)}." if extra else ""
+
+
+def _deviations(module: Any, main: Entry, entries: Sequence[Entry]) -> list[str]:
+    notes = [n for n in main["notes"] if STANDS_IN in n or SYNTHETIC in n]
+    split = [n for n in main["notes"] if any(n.startswith(f"{x.split(' ')[0]}:") for x in notes) and n not in notes]
+    reduced = _caption(module.ARTIFACTS, main)[1]
+    needs = [f"{e['title']}: {' '.join(e['notes'])}" for e in entries if e["status"] == "needs data"]
+    left = [f"Left out: {module.LEFT_OUT}"] if module.LEFT_OUT else []
+    return [*notes, *split, *([reduced] if reduced else []), *left, *needs]
+
+
+def _noted(entries: Iterable[Entry], words: str) -> bool:
+    return any(words in note for e in entries for note in e["notes"])
+
+
+def _seeds(entries: Iterable[Entry]) -> set[int]:
+    return {seed for e in entries for seed in e["seeds"]}
+
+
+def _count(n: int, noun: str) -> str:
+    plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else f"{noun}s"
+    return f"{n} {noun if n == 1 else plural}"
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
