@@ -55,7 +55,7 @@ def times(context: Context) -> Output:
              "times include P's own training.",
              "P is frozen. Where training masks are fixed its predictions are made once ('once'); where they are drawn "
              "anew each epoch, before every epoch ('every epoch', as in Table 1 and in DREAM's time here); at test "
-             "they cannot be kept. A training step that makes them itself costs as much as 'every epoch'.",
+             "they cannot be kept. Made within each training step they cost about as much as 'every epoch'.",
              "Without the module: the same network with nothing enhanced. The paper gives no unit; its 'pre-trained' "
              "is the total of P. CubeMLP, TransM and GCNet (on frames) are not built yet.",
              *data_notes(context, context.datasets))

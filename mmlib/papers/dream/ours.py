@@ -96,7 +96,7 @@ def detector(context: Context) -> Output:
 
 def _by_pss(found: dict[int, Known]) -> dict[str, list[list[float]]]:
     """Series to, for each of ``BINS``, one share (%) per seed; none of a seed without any such modality."""
-    bars: dict[str, list[list[float]]] = {"missing": [], "useless": []}
+    bars: dict[str, list[list[float]]] = {"missing": [], "there, but useless": []}
     for low, high in BINS.values():
         for name, groups in bars.items():
             shares = []

@@ -23,9 +23,9 @@ from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 
 MOST = 8  # modalities
-UTTERANCES, FRAMES, DIM = 32, 6, 16
+UTTERANCES, FRAMES, DIM = 16, 6, 16
 ORDERS = (2, 4, 8, 16, 32, 64, 128, 256)
-DRAWS = 10  # plans of as many orders
+DRAWS = 20  # plans of as many orders
 DEFAULT = 64  # orders that the method draws
 SCORE = Task("score", range=(-3.0, 3.0))
 
