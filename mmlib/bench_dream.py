@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 from mmlib.backbones import build_backbone
 from mmlib.bench import DEVICES, machine
 from mmlib.bench_page import contribution_findings, stage_table
-from mmlib.bench_step import list_products, replay
+from mmlib.bench_step import list_products, replay, sync_of, timed
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError, unknown_name
@@ -113,7 +112,7 @@ def epoch_of(case: str, bundle: Bundle, size: str, device: torch.device) -> tupl
 
 def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]]:
     """Median seconds of each of ``CASES`` and of its matrix products alone; all take turns, after once to warm up."""
-    bundle = open_bundle(SIZES[size][0])
+    bundle, sync = open_bundle(SIZES[size][0]), sync_of(device)
     models, works, products = {}, {}, {}
     for case in CASES:
         print(f"preparing {case} ...", file=sys.stderr, flush=True)
@@ -124,7 +123,7 @@ def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]
     for turn in range(1 + epochs):
         print(f"measuring, {turn} of {epochs} ...", file=sys.stderr, flush=True)
         for case in CASES:
-            seconds[case].append((_timed(works[case], device), _timed(alone[case], device)))
+            seconds[case].append((timed(works[case], sync), timed(alone[case], sync)))
     rows = []
     for case in CASES:
         pairs, model = seconds[case][1:], models[case]
@@ -136,15 +135,6 @@ def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]
                      "gflop": sum(p.flops for p in products[case]) / 1e9, "trained_parameters": trained,
                      "frozen_parameters": sum(p.numel() for p in model.parameters()) - trained})
     return rows
-
-
-def _timed(work: Callable[[], object], device: torch.device) -> float:
-    sync = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, lambda: None)
-    sync()
-    start = time.perf_counter()
-    work()
-    sync()
-    return time.perf_counter() - start
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch import Tensor
 from mmlib.backbones import build_backbone
 from mmlib.bench import DEVICES, SMALL_PARTS, machine
 from mmlib.bench_page import exponent, scaling_findings, scaling_table, stage_table
-from mmlib.bench_step import list_products, replay
+from mmlib.bench_step import list_products, replay, sync_of, timed
 from mmlib.data.bundle import SPLITS, Bundle, Task
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError, unknown_name
@@ -64,7 +63,6 @@ SECOND = "stage II, penalty by a second backward pass"
 CASES = {"stage I": ("enhance", "paper"), "stage II": ("ebmc", "paper"),
          "stage II, no penalty": ("ebmc", "no_penalty"), SECOND: ("ebmc", "paper")}
 STEPS = 5  # timed after one for warming up, in turn with the components
-Sync = Callable[[], None]
 
 
 class SecondPass(Ebmc):
@@ -113,7 +111,7 @@ def epoch_of(case: str, bundle: Bundle, size: Size, device: torch.device) -> tup
 
 def measure(size: Size, device: torch.device, epochs: int) -> list[dict[str, Any]]:
     """Median seconds of an epoch in each of ``CASES`` and of its matrix products alone, taking turns."""
-    bundle, sync, rows = training_bundle(size.data), _sync(device), []
+    bundle, sync, rows = training_bundle(size.data), sync_of(device), []
     for case in CASES:
         print(f"measuring {case} ...", file=sys.stderr, flush=True)
         model, epoch = epoch_of(case, bundle, size, device)
@@ -121,7 +119,7 @@ def measure(size: Size, device: torch.device, epochs: int) -> list[dict[str, Any
         alone = replay(products, device)
         epoch()
         alone()
-        pairs = [(_timed(epoch, sync), _timed(alone, sync)) for _ in range(epochs)]
+        pairs = [(timed(epoch, sync), timed(alone, sync)) for _ in range(epochs)]
         seconds, product_seconds = (statistics.median(column) for column in zip(*pairs, strict=True))
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         rows.append({"case": case, "threads": torch.get_num_threads(), "utterances": len(bundle.rows("train")),
@@ -178,7 +176,7 @@ def measure_step(size: Size, length: int, width: int, dialogues: int, device: to
 
     That is the backbone both ways, the task loss and the update.
     """
-    bundle, sync = open_bundle(size.data), _sync(device)
+    bundle, sync = open_bundle(size.data), sync_of(device)
     batch = _moved(made_batch(bundle.dims, bundle.task, dialogues, length), device)
     model = build("stage II", bundle.dims, bundle.task, bundle.speakers, width, size.depth).to(device).train()
     assert isinstance(model, Ebmc)
@@ -188,7 +186,7 @@ def measure_step(size: Size, length: int, width: int, dialogues: int, device: to
     for _ in range(1 + STEPS):
         for name, work in works.items():
             model.zero_grad(set_to_none=True)
-            seconds[name].append(_timed(work, sync))
+            seconds[name].append(timed(work, sync))
     found = {name: statistics.median(times[1:]) for name, times in seconds.items()}
     whole = found.pop("step")
     found["rest"] = whole - sum(found.values())
@@ -239,18 +237,6 @@ def scaling_figure(report: Mapping[str, Any]) -> Figure:
             panel.minorticks_off()
     figures.shared_legend(figure, axes[0], columns=8)
     return figure
-
-
-def _sync(device: torch.device) -> Sync:
-    return {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, lambda: None)
-
-
-def _timed(work: Callable[[], object], sync: Sync) -> float:
-    sync()
-    start = time.perf_counter()
-    work()
-    sync()
-    return time.perf_counter() - start
 
 
 def _checked(args: argparse.Namespace) -> tuple[Size, torch.device, int, Sequence[int]]:

@@ -127,7 +127,7 @@ def measure(case: Case) -> dict[str, Any]:
     torch.set_num_threads(case.threads)
     bundle = open_bundle(f"twin:iemocap6@{SIZES[case.size]}")
     device = torch.device(case.device)
-    sync = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, _nothing)
+    sync = sync_of(device)
     before = _peak_mb()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -142,7 +142,7 @@ def measure(case: Case) -> dict[str, Any]:
     products = list_products(epoch_of(case, bundle, torch.device("cpu")))
     alone = replay(products, device)
     alone()
-    pairs = [(_timed(epoch, sync), _timed(alone, sync)) for _ in range(case.epochs)]
+    pairs = [(timed(epoch, sync), timed(alone, sync)) for _ in range(case.epochs)]
     seconds, product_seconds = (statistics.median(column) for column in zip(*pairs, strict=True))
     utterances = len(bundle.rows("train"))
     return {
@@ -175,7 +175,13 @@ def _nothing() -> None:
     """The CPU needs no waiting."""
 
 
-def _timed(work: Callable[[], None], sync: Callable[[], None]) -> float:
+def sync_of(device: torch.device) -> Callable[[], None]:
+    """What waits until a device has done its work."""
+    return {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, _nothing)
+
+
+def timed(work: Callable[[], object], sync: Callable[[], None]) -> float:
+    """Seconds of some work, what it left to the device included."""
     sync()
     start = time.perf_counter()
     work()

@@ -19,6 +19,7 @@ from mmlib.report.artifact import Output
 NAMES = {"iemocap": "IEMOCAP", "mosi": "CMU-MOSI", "mosei": "CMU-MOSEI", "crema-d": "CREMA-D", "ave": "AVE",
          "mosi_frames": "CMU-MOSI frames", "mosei_frames": "CMU-MOSEI frames"}
 SYNTHETIC, STANDS_IN = "synthetic data whose law is known", "stands in for the paper's data set"
+BOUND = "best possible"
 Part = tuple[str, list[Cell], pd.DataFrame | None]
 Averages = Mapping[str, Sequence[str]]
 BEST = ("accuracy", "weighted_f1", "macro_recall")
@@ -81,6 +82,17 @@ def _bayes(reference: str, law: Law, seed: int, metric: str, modalities: tuple[s
     used = [not modalities or m in modalities for m in twin.bundle.modalities]
     mask = draw(law, twin.bundle, "test", seed)
     return twin.best("test", mask.utterance & np.array(used), metric, context, mask.frames)[1], metric in EXACT
+
+
+def by_setting(results: pd.DataFrame, bound: pd.DataFrame, settings: Sequence[str]) -> dict[str, np.ndarray]:
+    """Row to (seeds, settings), and the best possible (settings,) where it is known, for curves."""
+    series: dict[str, np.ndarray] = {}
+    for row, group in results.groupby("row", sort=False):
+        by = group.pivot_table(index="seed", columns="setting", values="value")
+        series[str(row)] = by.reindex(columns=list(settings)).to_numpy()
+    if len(bound):
+        series[BOUND] = np.asarray(bound.set_index("setting")["value"].reindex(list(settings)), dtype=float)
+    return series
 
 
 def selected(context: Context, cells: Sequence[Cell], metric: str) -> pd.DataFrame:

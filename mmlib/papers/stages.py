@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
+from mmlib.masks import Law, complete, subset
 from mmlib.papers.context import Cell, Context
 from mmlib.runs.spec import Options, RunSpec
 from mmlib.runs.store import Record
 
+ALL = "all modalities"
 WEIGHT_DECAY = 1e-5
 FOLD_SEEDS, FOLD_GRID_SEEDS = 5, 3  # at most, on data with folds
 
@@ -86,6 +90,26 @@ def reduced(context: Context, datasets: Sequence[str], budgets: Mapping[str, Bud
     return (f"Reduced ({p.name}): width {b.hidden}, {b.depth} block{'s' * (b.depth > 1)}, dropout {b.dropout:g}, "
             f"{b.epochs} epochs {words}, batches of {b.batch} {unit}, learning rate {b.lr:g}, "
             f"{' or '.join(map(str, sorted(seeds)))} seeds ({p.grid_seeds} in grids).")
+
+
+def whole_dialogues(utterances: int, bundle: Bundle) -> int:
+    """Dialogues a step that hold about so many utterances, since steps take whole ones."""
+    return max(1, round(utterances * len(np.unique(bundle.dialogue)) / len(bundle.dialogue)))
+
+
+def conditions(modalities: Sequence[str], trimodal: Sequence[str]) -> list[str]:
+    """Test conditions: every combination of some modalities, smaller ones first, then all of them.
+
+    trimodal: the paper's order of those of audio, text and vision in which something is missing.
+    """
+    if tuple(modalities) == ("audio", "text", "vision"):
+        return [*trimodal, ALL]
+    return ["+".join(c) for n in range(1, len(modalities)) for c in itertools.combinations(modalities, n)] + [ALL]
+
+
+def law(condition: str) -> Law:
+    """The mask of a test condition."""
+    return complete() if condition == ALL else subset(condition.split("+"))
 
 
 def specs_of(found: Iterable[Cell]) -> list[RunSpec]:

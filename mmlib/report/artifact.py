@@ -47,6 +47,10 @@ class Output:
     run_ids: tuple[str, ...] = ()
 
 
+NAMES = {"balm": "BALM", "dream": "DREAM", "ebmc": "EBMC", "mculora": "MCULoRA", "gmm_loss": "GMM-loss",
+         "side_by_side": "Side by side"}
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A table or figure of a paper.
@@ -78,6 +82,17 @@ class Artifact:
             raise unknown_name(f"artifact {self.id}, paper", self.paper, PAPERS)
         if self.kind not in ("table", "figure"):
             raise unknown_name(f"artifact {self.id}, kind", self.kind, ("table", "figure"))
+
+
+def declare(paper: str) -> Callable[..., Artifact]:
+    """What makes a paper's artifacts: ``Artifact`` without its paper, whose source is its title in that paper unless
+    another is given."""
+    def artifact(id: str, kind: Literal["table", "figure"], title: str, caption: str,
+                 specs: Callable[[Any], Sequence[RunSpec]], draw: Callable[[Any], Output], rows: int | None,
+                 source: str = "", on_request: bool = False) -> Artifact:
+        return Artifact(id, paper, kind, title, caption, specs, draw, rows, source or f"{NAMES[paper]} {title}",
+                        on_request)
+    return artifact
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from mmlib.report.artifact import PAPERS, STATUSES, Entry, natural_order, read_manifest, write_bytes
+from mmlib.report.artifact import NAMES, PAPERS, STATUSES, Entry, natural_order, read_manifest, write_bytes
 
-NAMES = {"balm": "BALM", "dream": "DREAM", "ebmc": "EBMC", "mculora": "MCULoRA", "gmm_loss": "GMM-loss",
-         "side_by_side": "Side by side"}
 FILTERS = ("paper", "collection", "status", "kind")
 PREVIEW_ROWS, PREVIEW_COLUMNS = 8, 12
 PREVIEWED = ("paper", "ours", "of the best possible")

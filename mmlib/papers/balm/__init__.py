@@ -5,20 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable
 
 from mmlib.papers.balm import claims, figures, ours, pictures, supplement, tables
 from mmlib.papers.balm.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.balm.runs import BACKBONES, NAMES, ROLES, SETTINGS, combination_cells, factor_cells
 from mmlib.papers.balm.runs import label as setting_label
 from mmlib.papers.context import Cell, Context, make_context
-from mmlib.report.artifact import Artifact, Output
+from mmlib.report.artifact import Artifact, declare
 from mmlib.runs.spec import RunSpec
 
 __all__ = ["ARTIFACTS", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "balm"
 TITLE = "BALM: balanced multimodal learning under imbalanced missing rates"
+_artifact = declare(PAPER)
 
 
 def context(profile: str = "quick", data: dict[str, str] | None = None, backbone: str = "", label: str = "",
@@ -29,12 +29,6 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
     """
     chosen = backbone.split(",") if backbone else BACKBONES
     return make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=chosen, label=label, seeds=seeds)
-
-
-def _artifact(id_: str, kind: Literal["table", "figure"], title: str, caption: str,
-              specs: Callable[[Context], Sequence[RunSpec]], draw: Callable[[Context], Output],
-              rows: int | None, source: str = "") -> Artifact:
-    return Artifact(id_, PAPER, kind, title, caption, specs, draw, rows, source or f"BALM {title}")
 
 
 def _table(id_: str, title: str, caption: str, cells: tables.Cells, draw: tables.Draw, rows: int | None,

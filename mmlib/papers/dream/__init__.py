@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable
 
 from mmlib.errors import InputError
 from mmlib.papers import stages
@@ -14,13 +13,13 @@ from mmlib.papers.context import Context, make_context
 from mmlib.papers.dream import claims, cost, figures, ours, runs, sampling, tables
 from mmlib.papers.dream.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.dream.runs import ROLES
-from mmlib.report.artifact import Artifact, Output
-from mmlib.runs.spec import RunSpec
+from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "dream"
 BACKBONES = ("dream",)
 TITLE = "DREAM: recognise what contributes nothing, and enhance it"
+_artifact = declare(PAPER)
 
 
 def context(profile: str = "quick", data: dict[str, str] | None = None, backbone: str = "", label: str = "",
@@ -36,12 +35,6 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
         raise InputError("--backbone", backbone, "dream, the paper's own network", "Leave it out.")
     made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds)
     return runs.prepared(made)
-
-
-def _artifact(id_: str, kind: Literal["table", "figure"], title: str, caption: str,
-              specs: Callable[[Context], Sequence[RunSpec]], draw: Callable[[Context], Output],
-              rows: int | None, source: str = "") -> Artifact:
-    return Artifact(id_, PAPER, kind, title, caption, specs, draw, rows, source or f"DREAM {title}")
 
 
 _MAIN = runs.main_rows()

@@ -6,19 +6,17 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
 from mmlib.papers import stages
-from mmlib.papers.compare import data_notes, shown
+from mmlib.papers.compare import BOUND, by_setting, data_notes, shown
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.dream import runs, tables
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 
-BOUND = "best possible"
 LABELS = {tables.MEAN: "mean F1 of the emotions (%)", "weighted_f1": "weighted F1 (%)"}
 TEXT = "The paper's text does not give the ratios at which its figures are drawn."
 A4 = ("Of the affected share two fifths lack one or two modalities, two fifths half of their frames, and one fifth "
@@ -49,7 +47,7 @@ def curves(context: Context, panels: Sequence[Panel], notes: Sequence[str], colu
         settings, metric = list(dict.fromkeys(c.setting for c in panel.cells)), str(found["metric"].iloc[0])
         bound, at = tables.best(panel.cells), [float(s.rstrip(" %")) for s in settings]
         known = pd.DataFrame() if bound is None else bound[bound["metric"] == metric].assign(row=BOUND)
-        figures.lines(axis, at, _series(found, known, settings), xlabel=panel.xlabel, ylabel=LABELS[metric],
+        figures.lines(axis, at, by_setting(found, known, settings), xlabel=panel.xlabel, ylabel=LABELS[metric],
                       title=panel.title, legend=False)
         axis.set_xticks(at)
         everything = pd.concat([found, known]) if len(known) else found
@@ -70,17 +68,6 @@ def curves(context: Context, panels: Sequence[Panel], notes: Sequence[str], colu
             *data_notes(context, names))
     return Output(figure=figure, numbers=frame, rows_built=built, notes=said,
                   run_ids=tuple(frame["run_id"].dropna().unique()))
-
-
-def _series(results: pd.DataFrame, bound: pd.DataFrame, settings: Sequence[str]) -> dict[str, np.ndarray]:
-    """Row to (seeds, levels), and the best possible (levels,) where it is known."""
-    series: dict[str, np.ndarray] = {}
-    for row, group in results.groupby("row", sort=False):
-        by = group.pivot_table(index="seed", columns="setting", values="value")
-        series[str(row)] = by.reindex(columns=list(settings)).to_numpy()
-    if len(bound):
-        series[BOUND] = np.asarray(bound.set_index("setting")["value"].reindex(list(settings)), dtype=float)
-    return series
 
 
 def lost(context: Context, dataset: str, mixed: bool = False) -> str:

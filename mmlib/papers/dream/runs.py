@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from mmlib import masks
 from mmlib.errors import InputError
-from mmlib.masks import Law, complete, subset
+from mmlib.masks import Law, complete
+from mmlib.papers import stages
 from mmlib.papers.context import Cell, Context
+from mmlib.papers.stages import ALL, law
 from mmlib.runs.spec import Options, RunSpec
 
 ROLES = {"mosi": "mosi-frames", "mosei": "mosei-frames", "iemocap": "iemocap4-frames"}
-ALL = "all modalities"
 AVERAGE = "average"
 FOLD_SEEDS = 5  # at most, on data with folds
 DROPPED = 0.5  # each modality's rate in training, where they are dropped anew each epoch (B14)
@@ -104,11 +102,8 @@ def departure_rows(context: Context, dataset: str) -> list[Row]:
 
 def conditions(context: Context, dataset: str) -> list[str]:
     """The test conditions in the paper's order: single modalities, pairs, all of them."""
-    names = context.bundle(dataset).modalities
-    if names == ("audio", "text", "vision"):
-        return ["text", "audio", "vision", "audio+text", "text+vision", "audio+vision", ALL]
-    found = ["+".join(c) for size in range(1, len(names)) for c in itertools.combinations(names, size)]
-    return [*found, ALL]
+    return stages.conditions(context.bundle(dataset).modalities, (
+        "text", "audio", "vision", "audio+text", "text+vision", "audio+vision"))
 
 
 def averages(context: Context, dataset: str) -> dict[str, list[str]]:
@@ -123,7 +118,7 @@ def weak(context: Context, dataset: str) -> list[str]:
 
 def tests(context: Context, dataset: str) -> tuple[tuple[str, Law], ...]:
     """Table 1's test masks."""
-    return tuple((c, complete() if c == ALL else subset(c.split("+"))) for c in conditions(context, dataset))
+    return tuple((c, law(c)) for c in conditions(context, dataset))
 
 
 def dropping() -> Law:
@@ -165,10 +160,9 @@ def few(context: Context) -> bool:
 
 def budget(context: Context, dataset: str) -> Budget:
     """Of a profile; steps take whole dialogues, as many as hold about the batch's utterances."""
-    spent, dialogue = BUDGETS[context.profile.name], context.bundle(dataset).dialogue
+    spent = BUDGETS[context.profile.name]
     lr = IEMOCAP_LR if (context.profile.name, dataset) == ("paper", "iemocap") else spent.lr
-    batch = max(1, round(spent.batch * len(np.unique(dialogue)) / len(dialogue)))
-    return dataclasses.replace(spent, batch=batch, lr=lr)
+    return dataclasses.replace(spent, batch=stages.whole_dialogues(spent.batch, context.bundle(dataset)), lr=lr)
 
 
 def specs(context: Context, dataset: str, row: Row, train: Law, masks_of_test: tuple[tuple[str, Law], ...], *,

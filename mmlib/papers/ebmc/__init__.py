@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from mmlib.errors import InputError
 from mmlib.papers import stages
@@ -15,13 +14,13 @@ from mmlib.papers.context import Context, make_context
 from mmlib.papers.ebmc import claims, figures, frames, ours, runs, tables, theory
 from mmlib.papers.ebmc.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.ebmc.runs import ROLES
-from mmlib.report.artifact import Artifact, Output
-from mmlib.runs.spec import RunSpec
+from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "ebmc"
 BACKBONES = ("momke",)
 TITLE = "EBMC: enhance, then balance"
+_artifact = declare(PAPER)
 
 
 def context(profile: str = "quick", data: dict[str, str] | None = None, backbone: str = "", label: str = "",
@@ -39,12 +38,6 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
     made = stages.prepared(made, frames.STAGES, runs.FRAMES)
     said = " ".join(filter(None, (made.profile.reduced, frames.reduced(made))))
     return dataclasses.replace(made, profile=dataclasses.replace(made.profile, reduced=said))
-
-
-def _artifact(id_: str, kind: Literal["table", "figure"], title: str, caption: str,
-              specs: Callable[[Context], Sequence[RunSpec]], draw: Callable[[Context], Output],
-              rows: int | None, source: str = "") -> Artifact:
-    return Artifact(id_, PAPER, kind, title, caption, specs, draw, rows, source or f"EBMC {title}")
 
 
 def _table(id_: str, title: str, caption: str, cells: tables.Cells, which: Callable[[Context], Sequence[str]],

@@ -36,7 +36,6 @@ SPENT = {"smoke": dataclasses.replace(BUDGETS["smoke"], batch=32),
          "paper": Budget(50, 16, 1e-4, 256, 4, 0.5)}  # E23; batches are of utterances
 PANELS = {"weighted_f1": "weighted F1 (%)", "acc7": "7-class accuracy (%)", "pearson": "correlation",
           "mae": "mean absolute error (score)"}  # of Figs 7 and 8, in the paper's order
-BOUND = "best possible"
 WRONG = ("mosei", "TETFN")  # a row that repeats that of the other data set (C18)
 LAW = ("At test each frame is dropped with the rate's probability, at least one of a modality stays, and all rows see "
        "the same masks. One model serves every rate: in training each modality of each utterance has a rate of its "
@@ -55,8 +54,8 @@ def rows() -> list[runs.Row]:
 
 def budget(context: Context, dataset: str) -> Budget:
     """Of a profile; steps take whole dialogues, as many as hold about the batch's utterances."""
-    spent, dialogue = SPENT[context.profile.name], context.bundle(dataset).dialogue
-    return dataclasses.replace(spent, batch=max(1, round(spent.batch * len(np.unique(dialogue)) / len(dialogue))))
+    spent = SPENT[context.profile.name]
+    return dataclasses.replace(spent, batch=stages.whole_dialogues(spent.batch, context.bundle(dataset)))
 
 
 def reduced(context: Context) -> str:
@@ -123,10 +122,11 @@ def curves(dataset: str) -> Callable[[Context], Output]:
         numbers = []
         for place, (axis, name) in enumerate(zip(axes, PANELS, strict=True)):
             known = pd.DataFrame() if bound is None else bound[bound["metric"] == name]
-            figures.lines(axis, [100 * rate for rate in RATES.values()], _series(results[name], known),
+            series = compared.by_setting(results[name], known, list(RATES))
+            figures.lines(axis, [100 * rate for rate in RATES.values()], series,
                           xlabel="frames dropped at test (%)" if place > 1 else "", ylabel=PANELS[name],
                           title=metric(name).label, legend=False)
-            numbers += [results[name], *([known.assign(row=BOUND)] if len(known) else [])]
+            numbers += [results[name], *([known.assign(row=compared.BOUND)] if len(known) else [])]
         figures.shared_legend(figure, axes[0])
         frame = pd.concat(numbers).assign(rate=lambda f: f["setting"].map(RATES))
         notes = (f"{shown(context, dataset)}. Bold: mean over seeds; light: each seed.", LAW,
@@ -177,14 +177,3 @@ def majority_f1(context: Context, dataset: str) -> float:
 
 def _alone(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
     return (ALONE,) if any(is_twin(context.reference(d)) for d in datasets) else ()
-
-
-def _series(results: pd.DataFrame, bound: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Row to (seeds, rates), and the best possible (rates,) where it is known."""
-    series: dict[str, np.ndarray] = {}
-    for row, group in results.groupby("row", sort=False):
-        by = group.pivot_table(index="seed", columns="setting", values="value")
-        series[str(row)] = by.reindex(columns=list(RATES)).to_numpy()
-    if len(bound):
-        series[BOUND] = np.asarray(bound.set_index("setting")["value"].reindex(list(RATES)), dtype=float)
-    return series

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mmlib.masks import Law, complete, patterns, subset
+from mmlib.masks import Law, complete, patterns
 from mmlib.methods import enhance
+from mmlib.papers import stages
 from mmlib.papers.context import Cell, Context
-from mmlib.papers.stages import Budget, budget
+from mmlib.papers.stages import ALL, Budget, budget, law
 from mmlib.runs.spec import Options, RunSpec
 
 ROLES = {"mosi": "mosi", "mosei": "mosei", "iemocap": "iemocap4", "mosi_frames": "mosi-frames",
          "mosei_frames": "mosei-frames"}  # frames last: a context's main data are vectors where there are any
 FRAMES = {"mosi_frames": "mosi", "mosei_frames": "mosei"}  # sequences (C22), and their names in Table 5
-ALL = "all modalities"
 MEAN_MISSING = "average"
 POINTS = "points of weighted F1 or accuracy"
 SCORES = ("accuracy_with_zero", "accuracy", "weighted_f1_with_zero", "weighted_f1", "acc7", "pearson", "mae")
@@ -89,16 +88,8 @@ def alone_rows(context: Context) -> list[Row]:
 
 def conditions(context: Context, dataset: str) -> list[str]:
     """The test conditions in the paper's order: single modalities, pairs, all of them."""
-    names = context.bundle(dataset).modalities
-    if names == ("audio", "text", "vision"):
-        return ["audio", "text", "vision", "audio+vision", "audio+text", "text+vision", ALL]
-    found = ["+".join(c) for size in range(1, len(names)) for c in itertools.combinations(names, size)]
-    return [*found, ALL]
-
-
-def law(condition: str) -> Law:
-    """The mask of a test condition."""
-    return complete() if condition == ALL else subset(condition.split("+"))
+    return stages.conditions(context.bundle(dataset).modalities, (
+        "audio", "text", "vision", "audio+vision", "audio+text", "text+vision"))
 
 
 def averages(context: Context, dataset: str) -> dict[str, list[str]]:

@@ -6,21 +6,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable
 
 from mmlib.errors import InputError
 from mmlib.papers.context import Context, make_context
 from mmlib.papers.gmm_loss import claims, figures, ours, runs, tables
 from mmlib.papers.gmm_loss.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.gmm_loss.runs import ROLES
-from mmlib.report.artifact import Artifact, Output
-from mmlib.runs.spec import RunSpec
+from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "gmm_loss"
 BACKBONES = ("concat",)
 TITLE = "GMM-loss: a Gaussian mixture over the modality gap drives the loss"
+_artifact = declare(PAPER)
 
 
 def context(profile: str = "quick", data: dict[str, str] | None = None, backbone: str = "", label: str = "",
@@ -39,12 +38,6 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
             raise InputError(f"bundle {bundle.name}", f"{len(bundle.modalities)} modalities, task {bundle.task.kind}",
                              "two modalities and classes", "Choose other data for this paper.")
     return dataclasses.replace(made, profile=dataclasses.replace(made.profile, reduced=runs.reduced(made)))
-
-
-def _artifact(id_: str, kind: Literal["table", "figure"], title: str, caption: str,
-              specs: Callable[[Context], Sequence[RunSpec]], draw: Callable[[Context], Output],
-              rows: int | None, source: str = "", on_request: bool = False) -> Artifact:
-    return Artifact(id_, PAPER, kind, title, caption, specs, draw, rows, source or f"GMM-loss {title}", on_request)
 
 
 ARTIFACTS: tuple[Artifact, ...] = (

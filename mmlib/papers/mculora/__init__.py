@@ -5,22 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
-
 from mmlib.errors import InputError
 from mmlib.papers import stages
 from mmlib.papers.context import Context, make_context
 from mmlib.papers.mculora import claims, figures, ours, runs, tables
 from mmlib.papers.mculora.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.mculora.runs import ROLES
-from mmlib.report.artifact import Artifact, Output
-from mmlib.runs.spec import RunSpec
+from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "mculora"
 BACKBONES = ("crossmodal",)
 TITLE = "MCULoRA: low-rank adaptation per modality combination"
+_artifact = declare(PAPER)
 
 
 def context(profile: str = "quick", data: dict[str, str] | None = None, backbone: str = "", label: str = "",
@@ -34,12 +31,6 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
         raise InputError("--backbone", backbone, "crossmodal, into which adapters can be put", "Leave it out.")
     made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds)
     return stages.prepared(made, "of pre-training and as many of adaptation")
-
-
-def _artifact(id_: str, kind: Literal["table", "figure"], title: str, caption: str,
-              specs: Callable[[Context], Sequence[RunSpec]], draw: Callable[[Context], Output],
-              rows: int | None, source: str = "") -> Artifact:
-    return Artifact(id_, PAPER, kind, title, caption, specs, draw, rows, source or f"MCULoRA {title}")
 
 
 ARTIFACTS: tuple[Artifact, ...] = (
