@@ -160,7 +160,8 @@ class DaskExecutor(Executor):
         self._busy: dict[str, _Job] = {}
         self._asked: dict[str, Any] = {}  # answers that are awaited; None once read
         self._ready: dict[str, bool] = {}  # compared workers; whether they have the store's folder
-        self._closed, self._thread, self._seen = threading.Event(), threading.Thread(target=self._serve, daemon=True), 0.0
+        self._seen, self._closed = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         try:
             write(self.probe, b"")
             self.question = question_about(specs, fingerprint, self.probe)
@@ -197,24 +198,22 @@ class DaskExecutor(Executor):
 
     def _meet(self) -> None:
         """Compare every worker that is there; those that do not answer now, being busy, get work when they do."""
-        import distributed
-
         try:
             self.client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError as error:
             raise InputError(f"Dask scheduler {self.address}", "no worker", "at least one",
                              "Start workers, and this again when the first has joined.") from error
-        problems = self._look()
-        with contextlib.suppress(TimeoutError):
-            distributed.wait([a for a in self._asked.values() if a is not None], timeout=ANSWER_SECONDS)
-        problems += self._look()
+        problems, until = self._look(), time.monotonic() + ANSWER_SECONDS
+        while any(asked is not None for asked in self._asked.values()) and time.monotonic() < until:
+            time.sleep(0.05)
+            problems += self._look()
         if problems:
             more = f" {len(problems) - 1} more differ: all are to be alike." if len(problems) > 1 else ""
             first = problems[0]
             raise InputError(first.where, first.found, first.expected, first.do + more)
         if not self._ready:
             raise InputError(f"Dask scheduler {self.address}", f"no answer in {ANSWER_SECONDS:.0f} s from "
-                             + ", ".join(self._asked), "a worker that is free", "Wait until their other work has ended.")
+                             + ", ".join(self._asked), "a free worker", "Wait until their other work has ended.")
 
     def _serve(self) -> None:
         looked = 0.0
@@ -232,7 +231,9 @@ class DaskExecutor(Executor):
 
     def _look(self) -> list[InputError]:
         """See which workers there are and ask the new ones; what is wrong with those that have answered."""
-        workers, problems = self.client.scheduler_info(n_workers=-1)["workers"], []
+        problems, workers = [], self.client.scheduler_info(n_workers=-1).get("workers")
+        if workers is None:
+            raise ConnectionError("the connection is lost")
         for address in [a for a in self._asked if a not in workers]:
             del self._asked[address]
             self._ready.pop(address, None)
@@ -280,8 +281,8 @@ class DaskExecutor(Executor):
                 job.future.set_result(("late", ""))
                 continue
             address = free.popleft()
-            job.sent = self._submit(address, job)
             self._busy[address] = job
+            job.sent = self._submit(address, job)
             job.sent.add_done_callback(
                 lambda sent, address=address: self._inbox.put(functools.partial(self._ended, address, sent)))
 
@@ -336,7 +337,7 @@ class DaskExecutor(Executor):
             error = InputError(f"Dask scheduler {self.address}", f"{type(error).__name__}: {error}", "an answer",
                                "Start it and its workers, and this again: what finished is kept.")
         for job in [*self._busy.values(), *self._waiting]:
-            if job.lost or job.future.running() or job.future.set_running_or_notify_cancel():
+            if job.future.running() or job.future.set_running_or_notify_cancel():
                 job.future.set_exception(error)
         self._busy.clear()
         self._waiting.clear()

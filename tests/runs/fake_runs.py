@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import mmlib.runs.spec
+from mmlib.runs.on_dask import DaskExecutor
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Store
 from mmlib.runs.sweep import sweep
@@ -98,3 +99,11 @@ def run_sweep(folder: str, count: int, jobs: int, sleep: str) -> None:
     os.environ.update(FAKE_FOLDER=str(Path(folder).parent), FAKE_SLEEP=sleep)
     mmlib.runs.spec.numerics_version = lambda method, backbone: NUMERICS
     sweep(specs(count), Store(Path(folder)), jobs=jobs, execute=execute, fingerprint=fingerprint, title="fake")
+
+
+def dask_sweep(address: str, folder: str, count: str) -> None:
+    """A sweep on a Dask scheduler, whose workers have an environment of their own."""
+    mmlib.runs.spec.numerics_version = lambda method, backbone: NUMERICS
+    todo, store = specs(int(count)), Store(Path(folder))
+    with DaskExecutor(address, todo, store, fingerprint=fingerprint) as executor:
+        sweep(todo, store, executor=executor, execute=execute, fingerprint=fingerprint, title="fake")
