@@ -66,7 +66,7 @@ def test_every_place_is_measured_written_and_shown(
     target = tmp_path / "sweep.json"
     assert bench.run(arguments("sweep", "--epochs", "3", "--json", str(target))) == 0
     written = json.loads(target.read_text(encoding="utf-8"))
-    assert [(r["kind"], r["workers"]) for r in written["rows"]] == [("local", 1), ("local", 2), ("dask", 2), ("dask", 3)]
+    assert [(r["kind"], r["workers"]) for r in written["rows"]] == list(bench_sweep.PLACES)
     assert {(r["data"], r["epochs"]) for r in written["rows"]} == {("twin:iemocap6@quick", 3)}
     assert "| 3 dask | 50.0 | 1.00 | 4.2 |" in capsys.readouterr().out
     assert bench.readme_table([written]) == bench.readme_table([])  # no row of another kind

@@ -66,7 +66,7 @@ def test_one_artifact_is_run_drawn_and_listed_and_a_second_call_reuses_it(
     (["run", "--data", "mosei=a", "--data", "mosei=b"], "twice"),
     (["run", "--seeds", "-1"], "--seeds"),
     (["run", "--jobs", "0"], "--jobs"),
-    (["run", "--executor", "dusk:localhost"], "Did you mean 'dask:ADDRESS'"),
+    (["run", "--executor", "dusk:localhost"], "one of dask:ADDRESS, local"),
     (["sweep", "--executor", "dask:"], "--executor"),
     (["run", "--no-such-option"], "unrecognized arguments"),
     (["run", "--prof", "smoke"], "unrecognized arguments"),

@@ -305,13 +305,13 @@ def test_the_time_limit_leaves_the_rest_and_ctrl_c_keeps_what_is_done(cluster: C
 def test_runs_on_workers_are_those_made_here_byte_for_byte(_cluster: Cluster, tmp_path: Path) -> None:
     small = (("hidden", 8), ("graph", 4))
     todo = [RunSpec(data="twin:iemocap6@tiny", seed=seed, backbone_options=small, training=Training(epochs=2))
-            for seed in range(4)]
+            for seed in range(2)]
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
-    assert sweep(todo, here, jobs=1).done == 4
-    with on_dask.executor_of(f"dask:{_cluster.address}", todo, there, jobs=2) as executor:
-        assert sweep(todo, there, executor=executor).done == 4
+    assert sweep(todo, here, jobs=1).done == 2
+    with on_dask.executor_of(f"dask:{_cluster.address}", todo, there, jobs=1) as executor:
+        assert sweep(todo, there, executor=executor).done == 2
     frame = compare(here, there)
-    assert len(frame) == 4 and frame["same_bytes"].all()
+    assert len(frame) == 2 and frame["same_bytes"].all()
 
 
 def test_an_address_without_a_scheduler_is_an_input_error(
