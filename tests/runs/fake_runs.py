@@ -3,6 +3,7 @@
 What a fake run does besides follows from its spec's options: ``("do", "raise")`` raises until the
 file ``mended`` exists, ``("do", "die once")`` and ``("do", "die")`` kill their own process, and
 ``("do", "write and die")`` does so between the writing of its record and the word to its parent.
+``("do", "linger once")`` waits to be killed, the first time.
 """
 
 from __future__ import annotations
@@ -80,6 +81,9 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     if action == "write and die":
         Store(Path(os.environ["FAKE_FOLDER"]) / "s").put(outcome(spec, parent_arrays))
         os.kill(os.getpid(), signal.SIGKILL)
+    if action == "linger once" and not (folder / "died").exists():
+        (folder / "died").touch()
+        time.sleep(600)
     if action == "die" or (action == "die once" and not (folder / "died").exists()):
         (folder / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
