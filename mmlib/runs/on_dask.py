@@ -7,6 +7,7 @@ A run whose worker is lost is tried on another. Workers may join and leave while
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -18,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -350,8 +351,24 @@ def _connect(address: str) -> Any:
         raise InputError("--executor", f"{PREFIX}{address} ({error})", "the package distributed",
                          "Install it: pip install 'mmlib[cluster]'.") from error
     try:
+        with ThreadPoolExecutor(1) as aside:  # a notebook's own thread has a loop that runs
+            aside.submit(asyncio.run, _knock(address)).result()
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        raise InputError("--executor", f"no Dask scheduler at {address} ({error or type(error).__name__})",
+        raise InputError("--executor", f"no Dask scheduler at {address} ({str(error) or type(error).__name__})",
                          f"the address of one that runs, as in {PREFIX}tcp://HOST:8786",
                          "Start it with `dask scheduler`, or correct the address.") from error
+
+
+async def _knock(address: str) -> None:
+    """See that something there speaks as Dask does: a client would wait for a silent one without end.
+
+    Raises:
+        OSError: nothing there, or no answer in time.
+    """
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    options = Security().get_connection_args("client")
+    comm = await asyncio.wait_for(connect(address, timeout=CONNECT_SECONDS, **options), 2 * CONNECT_SECONDS)
+    await comm.close()
