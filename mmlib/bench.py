@@ -36,8 +36,9 @@ EPOCHS = 3
 LENGTHS = (10, 30, 100, 300)  # utterances of a dialogue
 PARTS = ("recurrences", "products", "pairs", "update", "rest")  # of a step's time; bench_length says what each is
 SMALL_PARTS = ("rest", "teacher", "MSD", "CCE", "EMC", "IMTD")  # of a step of EBMC; bench_ebmc says what each is
-OTHERS = {"lengths", "adapters", "clips", "stages", "contributions"}  # in reports of other benches than BALM's epochs
-PAPERS = ("balm", "gmm_loss", "mculora", "ebmc", "dream")
+# In reports of other benches than BALM's epochs.
+OTHERS = {"lengths", "adapters", "clips", "stages", "contributions", "sweeps"}
+PAPERS = ("balm", "gmm_loss", "mculora", "ebmc", "dream", "sweep")
 RATIO_GOAL = 2.0
 SPEED_GOAL = 2500.0
 SPEED_CORES = 2
@@ -68,11 +69,13 @@ def case_name(backbone: str, method: str, variant: str) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``mmlib bench``."""
-    parser.add_argument("paper", metavar="PAPER", help="whose method is measured: balm, gmm_loss, mculora, ebmc, dream")
+    parser.add_argument("paper", metavar="PAPER",
+                        help="whose method is measured: balm, gmm_loss, mculora, ebmc, dream; or sweep")
     parser.add_argument("--backbone", default="mmgcn", metavar="NAME[,NAME]",
                         help="the network that the method plugs into; several beside --lengths only")
     parser.add_argument("--size", default="iemocap",
-                        help="iemocap (108 dialogues at the real dims) or quick; of gmm_loss crema-d or quick")
+                        help="iemocap (108 dialogues at the real dims) or quick; of gmm_loss crema-d or quick; of "
+                             "sweep quick or tiny")
     parser.add_argument("--threads", type=int, nargs="+", metavar="N",
                         help="thread counts to measure in turn (default: 1, and 2 where there are two cores)")
     parser.add_argument("--epochs", type=int, metavar="N",
@@ -108,6 +111,10 @@ def run(args: argparse.Namespace) -> int:
         from mmlib import bench_dream
 
         return _written(bench_dream.run(args), args.json)
+    if args.paper == "sweep":
+        from mmlib import bench_sweep
+
+        return _written(bench_sweep.run(args), args.json)
     if args.lengths is not None:
         return _run_lengths(args)
     cases = cases_of(args)

@@ -126,6 +126,16 @@ def scaling_table(reports: list[dict[str, Any]]) -> str:
     return markdown(lines)
 
 
+def sweep_table(reports: list[dict[str, Any]]) -> str:
+    """Runs a minute by where they are made, and what the engine adds to a run."""
+    lines = [["where", "workers", "runs a minute", "times the first", "engine, ms a run"], ["---"] * 5]
+    for report in reports:
+        base = report["rows"][0]["runs_per_minute"]
+        lines += [[place(report["machine"]), f"{row['workers']} {row['kind']}", f"{row['runs_per_minute']:.1f}",
+                   f"{row['runs_per_minute'] / base:.2f}", f"{row['engine_ms']:.1f}"] for row in report["rows"]]
+    return markdown(lines)
+
+
 def exponent(rows: list[dict[str, Any]], axis: str, part: str) -> float:
     """How the time of a part (of the whole step if empty) grows between the last two: as the axis to this power."""
     before, after = ((row["parts"][part] if part else row["step_seconds"]) for row in rows[-2:])
@@ -160,6 +170,7 @@ def fill_page(text: str, reports: list[dict[str, Any]]) -> str:
     told = [r for r in reports if "contributions" in r]
     made = {"epochs": epoch_table(epochs), "adapters": adapter_table([r for r in reports if "adapters" in r]),
             "contributions": f"{stage_table(told)}\n\n{contribution_findings(told)}".strip(),
+            "sweeps": sweep_table([r for r in reports if "sweeps" in r]),
             "stages": stage_table(stages), "scaling": f"{scaling_table(stages)}\n\n{scaling_findings(stages)}".strip(),
             "lengths": f"Here: {place(lengths['machine'])}, one thread, {lengths['rows'][0]['per_step']} utterances a "
                        f"step; shares are {' / '.join(PARTS)}, in %.\n\n{length_grid(lengths)}",

@@ -82,8 +82,10 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", default="", metavar="NAME[,NAME]",
                         help="networks that the method plugs into, the main one first (default: the paper's)")
     parser.add_argument("--seeds", type=int, default=0, metavar="N", help="paired seeds (default: the profile's)")
-    parser.add_argument("--jobs", type=int, default=None, metavar="N", help="runs at a time (default: one per core)")
-    parser.add_argument("--executor", default="local", metavar="local", help="where runs go; dask:ADDRESS is to come")
+    parser.add_argument("--jobs", type=int, default=None, metavar="N",
+                        help="runs at a time (default: one per core, or per Dask worker)")
+    parser.add_argument("--executor", default="local", metavar="local|dask:ADDRESS",
+                        help="where runs go: here, or to the workers of a Dask scheduler (docs/cluster.md)")
     parser.add_argument("--label", default="", metavar="NAME", help="name of the results' folder under figures/")
     parser.add_argument("--dry-run", action="store_true", help="say how many runs and how long, and stop")
 
@@ -111,9 +113,9 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _contexts(args: argparse.Namespace) -> list[Any]:
     from mmlib.papers import regenerate
+    from mmlib.runs.on_dask import address_of
 
-    if args.executor != "local":
-        raise unknown_name("--executor", args.executor, ("local",))
+    address_of(args.executor)
     if args.jobs is not None and args.jobs < 1:
         raise InputError("--jobs", str(args.jobs), "1 or more", "Correct it.")
     data = regenerate.parse_data(args.data)
@@ -141,7 +143,7 @@ def _run(args: argparse.Namespace) -> int:
         return pipeline.list_artifacts(contexts, _ids(args))
     if args.dry_run:
         return pipeline.dry_run(contexts, _ids(args), args.jobs)
-    return pipeline.run(contexts, _ids(args), args.jobs)
+    return pipeline.run(contexts, _ids(args), args.jobs, args.executor)
 
 
 def _sweep(args: argparse.Namespace) -> int:
@@ -150,7 +152,7 @@ def _sweep(args: argparse.Namespace) -> int:
     contexts = _contexts(args)
     if args.dry_run:
         return pipeline.dry_run(contexts, _ids(args), args.jobs)
-    return pipeline.sweep_all(contexts, _ids(args), args.jobs, args.max_minutes)
+    return pipeline.sweep_all(contexts, _ids(args), args.jobs, args.max_minutes, args.executor)
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from mmlib import paths
 from mmlib.papers import regenerate
 from mmlib.papers.context import Context
 from mmlib.report.artifact import Artifact, read_manifest
+from mmlib.runs.on_dask import executor_of
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
 from mmlib.teach import cells_hash
@@ -27,10 +28,10 @@ def all_specs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[RunSpe
     return list(dict.fromkeys(found))
 
 
-def run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) -> int:
+def run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None, executor: str = "local") -> int:
     """Runs, then notebooks (or, where artifacts are named, those alone), then the summary."""
     start = time.perf_counter()
-    code = sweep_all(contexts, wanted, jobs)
+    code = sweep_all(contexts, wanted, jobs, executor=executor)
     for context in contexts:
         if wanted:
             for artifact in regenerate.wanted_of(context, wanted):
@@ -44,12 +45,14 @@ def run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) ->
 
 
 def sweep_all(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None,
-              max_minutes: float | None = None) -> int:
-    """All runs that the store lacks; 1 where some failed or were left."""
+              max_minutes: float | None = None, executor: str = "local") -> int:
+    """All runs that the store lacks, here or on a Dask scheduler; 1 where some failed or were left."""
     specs = all_specs(contexts, wanted)
     if not specs:
         return 0
-    result = sweep(specs, contexts[0].store, jobs=jobs, max_minutes=max_minutes, title="runs")
+    store = contexts[0].store
+    with executor_of(executor, specs, store, jobs) as where:
+        result = sweep(specs, store, executor=where, jobs=jobs, max_minutes=max_minutes, title="runs")
     print(f"runs: {result.wanted} wanted, {result.reused} reused, {result.done} done, {result.failed} failed, "
           f"{result.left} left, {result.seconds:.0f} s", flush=True)
     for run_id, text in result.errors[:3]:

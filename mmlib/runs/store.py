@@ -197,13 +197,22 @@ class Store:
         for theirs in source.records():
             ours = self.get(theirs.id)
             if ours is None or (ours.imported and not theirs.imported):
-                for suffix in (ARRAYS, SIDECAR, RECORD):
-                    path = source.path(theirs.id, suffix)
-                    if path.exists():
-                        write(self.path(theirs.id, suffix), path.read_bytes())
-                self.path(theirs.id, FAILED).unlink(missing_ok=True)
+                self.take(theirs.id, source.files(theirs.id))
                 count += 1
         return count
+
+    def files(self, run_id: str) -> dict[str, bytes]:
+        """What stands here of a run, by suffix."""
+        paths = {suffix: self.path(run_id, suffix) for suffix in (ARRAYS, SIDECAR, RECORD, FAILED)}
+        return {suffix: path.read_bytes() for suffix, path in paths.items() if path.exists()}
+
+    def take(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Keep a run as another store's ``files`` gave it, the record last; its error only without a record."""
+        for suffix in (ARRAYS, SIDECAR, RECORD) if RECORD in files else files:
+            if suffix in files:
+                write(self.path(run_id, suffix), files[suffix])
+        if RECORD in files:
+            self.path(run_id, FAILED).unlink(missing_ok=True)
 
     def prepare(self) -> None:
         """Make the folder, see that it can be written, and remove temporary files older than an hour.

@@ -2,7 +2,7 @@
 
 Resume is set difference: what the store holds is not run again, what failed is tried again. Each
 worker writes its own record, so a killed sweep loses only the runs in flight. The default is one
-spawned process per core with one thread each; a cluster is ``dask_client.get_executor()``.
+spawned process per core with one thread each; a cluster is ``on_dask.DaskExecutor``.
 A script that calls ``sweep`` needs ``if __name__ == "__main__":``, as for every spawned process.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 
 from mmlib.errors import InputError
 from mmlib.runs.spec import RunSpec
-from mmlib.runs.store import Store, StoreError
+from mmlib.runs.store import Store
 from mmlib.runs.workers import Execute, Pool, Task
 
 GRACE_SECONDS = 30.0
@@ -222,7 +222,7 @@ class _Board:
             return False
         except CancelledError:
             pass
-        except StoreError:
+        except InputError:  # the store's or the executor's, which concerns every run
             raise
         except (Exception, SystemExit):
             self.fail(task, traceback.format_exc())

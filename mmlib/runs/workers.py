@@ -90,13 +90,18 @@ class _Inline(Executor):
 
 
 class Pool:
-    """An executor that can be made anew after a worker was killed. bound: tasks outstanding at most."""
+    """An executor that can be made anew after a worker was killed."""
 
     def __init__(self, executor: Executor | None, jobs: int, tasks: int) -> None:
         self.own = executor is None and jobs > 1
         self.jobs = min(jobs, tasks)
-        self.bound = 2 * jobs if executor else self.jobs + 1 if self.own else 1
         self.executor = executor or (_new_pool(self.jobs) if self.own else _Inline())
+        self._bound = 2 * jobs if executor else self.jobs + 1 if self.own else 1
+
+    @property
+    def bound(self) -> int:
+        """Tasks outstanding at most; an executor whose workers come and go says so itself."""
+        return getattr(self.executor, "bound", self._bound)
 
     def submit(self, task: Task) -> Future[tuple[str, str]]:
         """Hand over a task; a pool that is broken already shows in the future, not here."""

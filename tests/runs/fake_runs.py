@@ -3,6 +3,7 @@
 What a fake run does besides follows from its spec's options: ``("do", "raise")`` raises until the
 file ``mended`` exists, ``("do", "die once")`` and ``("do", "die")`` kill their own process, and
 ``("do", "write and die")`` does so between the writing of its record and the word to its parent.
+``("do", "linger once")`` waits to be killed, the first time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import mmlib.runs.spec
+from mmlib.runs.on_dask import DaskExecutor
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Store
 from mmlib.runs.sweep import sweep
@@ -79,6 +81,9 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     if action == "write and die":
         Store(Path(os.environ["FAKE_FOLDER"]) / "s").put(outcome(spec, parent_arrays))
         os.kill(os.getpid(), signal.SIGKILL)
+    if action == "linger once" and not (folder / "died").exists():
+        (folder / "died").touch()
+        time.sleep(600)
     if action == "die" or (action == "die once" and not (folder / "died").exists()):
         (folder / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -98,3 +103,11 @@ def run_sweep(folder: str, count: int, jobs: int, sleep: str) -> None:
     os.environ.update(FAKE_FOLDER=str(Path(folder).parent), FAKE_SLEEP=sleep)
     mmlib.runs.spec.numerics_version = lambda method, backbone: NUMERICS
     sweep(specs(count), Store(Path(folder)), jobs=jobs, execute=execute, fingerprint=fingerprint, title="fake")
+
+
+def dask_sweep(address: str, folder: str, count: str) -> None:
+    """A sweep on a Dask scheduler, whose workers have an environment of their own."""
+    mmlib.runs.spec.numerics_version = lambda method, backbone: NUMERICS
+    todo, store = specs(int(count)), Store(Path(folder))
+    with DaskExecutor(address, todo, store, fingerprint=fingerprint) as executor:
+        sweep(todo, store, executor=executor, execute=execute, fingerprint=fingerprint, title="fake")
