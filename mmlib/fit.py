@@ -55,6 +55,7 @@ class Fitted:
     views: name to (epochs, n, C) outputs of the method's views, as ``valid.NAME`` and ``MASK.NAME``.
     found: name to (times, ...) what the method found before epochs, in ``found_at`` (times,).
     memory: the optimizer's state after the last epoch.
+    picked: of masks that are not followed, name to the outputs (n_test, C) at the epochs ``valid`` and ``last``.
     """
 
     loss: np.ndarray
@@ -67,6 +68,7 @@ class Fitted:
     found: dict[str, np.ndarray] = field(default_factory=dict)
     found_at: tuple[int, ...] = ()
     memory: dict[str, Tensor] = field(default_factory=dict)
+    picked: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
 
 def pick_device() -> torch.device:
@@ -79,12 +81,14 @@ def pick_device() -> torch.device:
 def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_mask: Mask,
         test_masks: Mapping[str, Mask], schedule: Schedule, seed: int, *,
         resampled: bool = False, keep_series: bool = False, keep_weights: bool = False,
-        memory_before: Mapping[str, Tensor] | None = None, device: torch.device | None = None) -> Fitted:
+        memory_before: Mapping[str, Tensor] | None = None, device: torch.device | None = None,
+        unfollowed: Mapping[str, Mask] | None = None) -> Fitted:
     """Train a method and evaluate it after every epoch.
 
     train_mask gives the mask of an epoch, from the method's ``shares`` where it has them; it is asked once unless
     ``resampled``. A method with shares decides them on the epoch before; all others see the epoch to come.
     memory_before: the optimizer's state to start from, as ``Fitted.memory``.
+    unfollowed: further test masks, under which only the epoch that validation picks and the last one are evaluated.
     """
     device = device or pick_device()
     method.to(device)
@@ -116,14 +120,29 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_ma
         for split, batches in splits.items():
             for view, values in predict(method, batches).items():
                 outputs.setdefault((split, view), []).append(values)
-        if keep_weights:
+        if keep_weights or unfollowed:
             score = curve_metrics(bundle.task, outputs["valid", ""][-1].cpu().numpy(), truth)[SELECTION_METRIC]
             if score > best:
                 best, best_epoch = score, epoch
                 weights = {k: v.detach().cpu().clone() for k, v in method.state_dict().items()}
     findings.append((schedule.epochs, method.end_training(peek(train, schedule.epochs))))
+    picked = _at_picked_epochs(method, bundle, unfollowed, weights, device) if unfollowed else {}
     return Fitted(loss=torch.stack(losses).cpu().numpy(), series=_stacked(steps), weights=weights,
-                  best_epoch=best_epoch, memory=memory(optimizer), **_evaluated(outputs), **_found(findings))
+                  best_epoch=best_epoch, memory=memory(optimizer), picked=picked, **_evaluated(outputs),
+                  **_found(findings))
+
+
+def _at_picked_epochs(method: Plain, bundle: Bundle, masks: Mapping[str, Mask], best: Mapping[str, Tensor],
+                      device: torch.device) -> dict[str, dict[str, np.ndarray]]:
+    """``picked`` of ``Fitted``; the method keeps its last weights."""
+    last = {name: value.clone() for name, value in method.state_dict().items()}
+    found: dict[str, dict[str, np.ndarray]] = {name: {} for name in masks}
+    for epoch, weights in (("valid", best), ("last", last)):
+        method.load_state_dict(weights)
+        for name, mask in masks.items():
+            outputs = predict(method, evaluation_batches(to_device(bundle, "test", mask, device)))
+            found[name][epoch] = outputs[""].cpu().numpy()
+    return found
 
 
 def _to_evaluate(bundle: Bundle, valid_mask: Mask, test_masks: Mapping[str, Mask],

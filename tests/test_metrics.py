@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, f1_score
 
 from mmlib import metrics
 from mmlib.data.bundle import Task
@@ -45,6 +46,17 @@ def test_class_metrics_equal_the_confusion_tables_formulas() -> None:
         assert metrics.weighted_f1(truth, guess) == pytest.approx(100 * (f1 * support).sum() / n)
         occurs = support > 0
         assert metrics.macro_recall(truth, guess) == pytest.approx(100 * (hits[occurs] / support[occurs]).mean())
+
+
+def test_accuracy_and_weighted_f1_are_scikit_learns_to_the_last_bit() -> None:
+    random = np.random.default_rng(1)
+    for _ in range(200):
+        classes, n = int(random.integers(1, 30)), int(random.integers(1, 300))
+        truth = random.choice(classes, n, p=random.dirichlet(np.full(classes, 0.3)))
+        guess = np.where(random.random(n) < random.random(), truth, random.integers(0, classes, n))
+        assert metrics.accuracy(truth, guess) == 100 * float(accuracy_score(truth, guess))
+        assert metrics.weighted_f1(truth, guess) == 100 * float(
+            f1_score(truth, guess, average="weighted", zero_division=0.0))
 
 
 def test_a_class_that_only_guesses_name_costs_no_recall_of_its_own() -> None:

@@ -152,7 +152,7 @@ class Context:
             if record is None:
                 continue
             for selection in SELECTIONS:
-                for metric, value in record["selected"][selection]["metrics"][cell.mask].items():
+                for metric, value in record["selected"][selection]["metrics"].get(cell.mask, {}).items():
                     lines.append({"row": cell.row, "setting": cell.setting, "seed": cell.spec.seed,
                                   "fold": cell.spec.fold, "selection": selection, "metric": metric, "value": value,
                                   "stale": stale, "run_id": record.id, "data": cell.spec.data})

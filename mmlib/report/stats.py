@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from scipy import optimize, stats
 from mmlib.errors import InputError
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
+VERDICTS = get_args(Verdict)
 Values = Sequence[float] | np.ndarray | pd.Series
 MARGIN = 0.5
 POWER = 0.8

@@ -113,10 +113,13 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     def train_mask(epoch: int, shares: np.ndarray | None = None) -> Mask:
         return mask_of(spec, law, whole, "train", epoch, shares)
 
-    fitted = fit(method, bundle, train_mask, valid_mask, test_masks, spec.training, spec.seed, resampled=law.resampled,
+    followed = {spec.eval_masks[0][0]} if "picked" in spec.keep else set(test_masks)
+    fitted = fit(method, bundle, train_mask, valid_mask, {n: m for n, m in test_masks.items() if n in followed},
+                 spec.training, spec.seed, resampled=law.resampled,
                  keep_series="series" in spec.keep, device=device,
                  keep_weights="weights" in spec.keep or "embeddings" in spec.keep,
-                 memory_before=memory_before)
+                 memory_before=memory_before,
+                 unfollowed={n: m for n, m in test_masks.items() if n not in followed})
     record, arrays = _results(spec, bundle, fitted)
     if "last" in spec.keep:
         arrays |= {f"weights.{key}": value.cpu().clone().numpy() for key, value in method.state_dict().items()}
@@ -154,10 +157,7 @@ def embeddings(method: Plain, bundle: Bundle, mask: Mask, device: torch.device) 
 
 
 def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    for outputs in (fitted.valid, *fitted.tests.values()):
-        if not np.isfinite(outputs).all():
-            raise FloatingPointError(f"training diverged: outputs are not finite from epoch "
-                                     f"{int(np.argmin(np.isfinite(outputs).all(axis=(1, 2))))}")
+    _check_finite(fitted)
     task, truth = bundle.task, bundle.labels[bundle.rows("test")]
     valid = _curves(task, fitted.valid, bundle.labels[bundle.rows("valid")])
     tests = {name: _curves(task, outputs, truth) for name, outputs in fitted.tests.items()}
@@ -173,6 +173,11 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted) -> tuple[dict[str, A
             selected[selection]["epoch"][name] = epoch
             selected[selection]["metrics"][name] = all_metrics(task, outputs[epoch], truth)
             arrays[f"predictions.{selection}.{name}"] = outputs[epoch]
+    for name, by_epoch in fitted.picked.items():
+        for selection, at in by_epoch.items():
+            selected[selection]["epoch"][name] = {"valid": chosen, "last": last}[selection]
+            selected[selection]["metrics"][name] = all_metrics(task, at, truth)
+            arrays[f"predictions.{selection}.{name}"] = at
     arrays |= {f"series.{key}": value for key, value in fitted.series.items()}
     if "weights" in spec.keep:
         arrays |= {f"weights.{key}": value.numpy() for key, value in fitted.weights.items()}
@@ -189,6 +194,14 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted) -> tuple[dict[str, A
         small = {name: v.reshape(len(v), -1).tolist() for name, v in fitted.found.items() if v[0].size <= FEW}
         curves["found"] = {"epochs": list(fitted.found_at), **small}
     return {"selected": selected, "curves": curves}, arrays
+
+
+def _check_finite(fitted: Fitted) -> None:
+    picked = [outputs[None] for by_epoch in fitted.picked.values() for outputs in by_epoch.values()]
+    for outputs in (fitted.valid, *fitted.tests.values(), *picked):
+        if not np.isfinite(outputs).all():
+            raise FloatingPointError(f"training diverged: outputs are not finite from epoch "
+                                     f"{int(np.argmin(np.isfinite(outputs).all(axis=(1, 2))))}")
 
 
 def _start_from(arrays: Mapping[str, np.ndarray], method: Plain, spec: RunSpec) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from typing import Any
 from mmlib.errors import InputError, unknown_name
 from mmlib.masks import Law, complete, law_from_json
 
-KEEP = ("weights", "last", "embeddings", "series", "found", "curves")
+KEEP = ("weights", "last", "embeddings", "series", "found", "curves", "picked")
 DECIDING = ("masks", "metrics", "nn", "backbones", "methods", "fit")
 OPTIMIZERS = ("adam", "sgd", "momentum")
 Options = tuple[tuple[str, Any], ...]
@@ -58,7 +58,8 @@ class RunSpec:
     eval_masks: (name, law) pairs for test; the first is the main one.
     keep: any of ``KEEP``, stored beside the predictions; weights are those of the epoch that validation picks, last
     those of the last epoch; found is what the method found before epochs, which the record has only where it is small;
-        curves says that compact records carry the curves under every test mask.
+        curves says that compact records carry the curves under every test mask; picked that test masks but the main
+        one are evaluated at the epochs alone that validation and the end pick, which spares time where there are many.
     parent: a run whose weights this one starts from; it is run once and shared.
     """
 

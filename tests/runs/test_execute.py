@@ -189,6 +189,23 @@ def test_kept_weights_are_those_of_the_epoch_that_validation_picks(folder: Path)
     assert outcome.record["selected"]["valid"]["epoch"]["same"] != 5  # so the last epoch's would have failed above
 
 
+def test_masks_that_are_not_followed_have_the_results_of_the_picked_epochs_all_the_same(folder: Path) -> None:
+    whole, short = execute(spec(folder)), execute(spec(folder, keep=("picked",)))
+    for selection in ("valid", "last"):
+        assert short.record["selected"][selection] == whole.record["selected"][selection]
+        for name, _ in TESTS:
+            kept = f"predictions.{selection}.{name}"
+            assert short.arrays[kept].tobytes() == whole.arrays[kept].tobytes()
+    assert set(short.record["curves"]["test"]) == set(short.record["selected"]["test"]["metrics"]) == {TESTS[0][0]}
+    assert set(whole.record["curves"]["test"]) == {name for name, _ in TESTS}
+
+
+def test_weights_stay_the_last_ones_after_masks_that_are_not_followed(folder: Path) -> None:
+    whole, short = (execute(spec(folder, keep=keep)) for keep in (("last",), ("last", "picked")))
+    weights = [name for name in whole.arrays if name.startswith("weights.")]
+    assert weights and all(short.arrays[n].tobytes() == whole.arrays[n].tobytes() for n in weights)
+
+
 def test_a_child_starts_from_its_parents_weights(folder: Path) -> None:
     parent = spec(folder, keep=("weights",))
     still = dataclasses.replace(QUICK, epochs=1, lr=0.0)

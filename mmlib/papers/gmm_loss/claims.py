@@ -40,7 +40,7 @@ def claims(context: Context) -> Output:
 
 def accuracies(context: Context, dataset: str, row: runs.Row) -> dict[int, float]:
     """Test accuracy by seed, at the epoch that validation picks."""
-    cells = [Cell(row.name, "", s, runs.MASK) for s in runs.specs(context, dataset, row, context.seeds(dataset))]
+    cells = [Cell(row.name, "", s, runs.MASK) for s in runs.specs(context, dataset, row, runs.seeds(context, dataset))]
     frame = context.results(cells)
     frame = frame[(frame["metric"] == "accuracy") & (frame["selection"] == "valid")]
     return dict(zip(frame["seed"], frame["value"], strict=True))

@@ -46,7 +46,7 @@ class Round:
 
 def ours(context: Context, dataset: str) -> list[RunSpec]:
     """The full method's runs."""
-    return runs.specs(context, dataset, runs.row("gmm_loss"), context.seeds(dataset))
+    return runs.specs(context, dataset, runs.row("gmm_loss"), runs.seeds(context, dataset))
 
 
 def specs(context: Context) -> list[RunSpec]:

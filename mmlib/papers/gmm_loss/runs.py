@@ -161,7 +161,8 @@ def departure_rows(context: Context, dataset: str) -> list[Row]:
 
 def reduced(context: Context) -> str:
     """What captions say of the profile."""
-    b, seeds = BUDGETS[context.profile.name], context.profile.seeds
+    b = BUDGETS[context.profile.name]
+    few = " and of all data but the first" if context.profile.name == "quick" else ""
     if context.profile.name == "paper":
         return ""
     sizes = {"resnet": f"ResNet-18 of width {b.width}", "mlp": f"perceptrons of width {b.hidden}"}
@@ -170,7 +171,7 @@ def reduced(context: Context) -> str:
     warmup, each = b.phases()
     return (f"Reduced ({context.profile.name}): {' and '.join(sizes[kind] for kind in kinds)}, {b.epochs} epochs "
             f"({warmup} of warm-up, {b.rounds} rounds of {each}), batches of {b.batch}, common learning rate {rates}, "
-            f"{seeds} seeds ({context.profile.grid_seeds} among departures).")
+            f"{context.profile.seeds} seeds ({context.profile.grid_seeds} among departures{few}).")
 
 
 def encoder(context: Context, dataset: str) -> str:
@@ -208,10 +209,16 @@ def adaptive(spec: RunSpec, budget: Budget, share: float) -> RunSpec:
         spec.training, epochs=budget.rounds * each))
 
 
+def seeds(context: Context, dataset: str, grid: bool = False) -> range:
+    """Of a table, or of a grid; where time is short all but the main data set have a grid's everywhere."""
+    short = context.profile.name in ("smoke", "quick") and dataset != context.main
+    return context.seeds(dataset, grid or short)
+
+
 def cells(context: Context, dataset: str, rows: Iterable[Row], grid: bool = False) -> list[Cell]:
     """Rows as cells of one table."""
     return [Cell(r.name, "", spec, MASK) for r in rows
-            for spec in specs(context, dataset, r, context.seeds(dataset, grid))]
+            for spec in specs(context, dataset, r, seeds(context, dataset, grid))]
 
 
 def trials(context: Context, method: str) -> list[Cell]:
