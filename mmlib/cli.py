@@ -69,6 +69,13 @@ def build_parser() -> argparse.ArgumentParser:
     store.add_argument("--witnesses", type=int, default=1, metavar="N",
                        help="adopt: stale runs of each group that are run again to show that nothing has changed")
     store.set_defaults(run=_store)
+    teaching = commands.add_parser("teach", help="copies of the notebooks for students, without outputs and solutions",
+                                   allow_abbrev=False)
+    teaching.add_argument("--out", required=True, metavar="DIR", help="where the copies go")
+    teaching.add_argument("--paper", default="", metavar="NAME[,NAME]", help="whose notebooks; all by default")
+    teaching.add_argument("--repository", default="", metavar="OWNER/NAME",
+                          help="where the notebooks stand on GitHub: adds badges that open them in Colab and Binder")
+    teaching.set_defaults(run=_teach)
     _add_bench(commands)
     return parser
 
@@ -159,6 +166,23 @@ def _report(args: argparse.Namespace) -> int:
     from mmlib.papers import pipeline
 
     return pipeline.report(_contexts(args), _ids(args))
+
+
+def _teach(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from mmlib import paths, teach
+    from mmlib.papers.pipeline import NOTEBOOKS
+
+    chosen = [name for name in args.paper.split(",") if name] or list(NOTEBOOKS)
+    for name in chosen:
+        if name not in NOTEBOOKS:
+            raise unknown_name("--paper", name, NOTEBOOKS)
+    copies = teach.student_copies([paths.notebooks() / NOTEBOOKS[name] for name in chosen], Path(args.out),
+                                  args.repository)
+    print("\n".join(str(path) for path in copies))
+    print("Solutions, with an explanation each, are in docs/solutions.md of the repository.")
+    return 0
 
 
 def _store(args: argparse.Namespace) -> int:

@@ -1,9 +1,13 @@
-"""Small helpers of the notebooks: parameters, exercises, and the hash that tells whether cells have changed."""
+"""Small helpers of the notebooks: parameters, exercises, the hash that tells whether cells changed, student copies."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,9 +42,11 @@ def cells_hash(notebook: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def exercise(name: str, answer: Callable[..., Any], arguments: tuple[Any, ...], solution: Callable[..., Any],
+def exercise(name: str, answer: Callable[..., Any], arguments: tuple[Any, ...], solution: Any,
              tolerance: float = 1e-6) -> None:
     """Check a reader's function on some arguments: prints ``PASS``, ``OPEN`` (it returns None) or ``NOT YET``.
+
+    solution: the right function, or the right result, as student copies have it.
 
     Never raises, so that a notebook with open exercises runs to its end.
     """
@@ -52,6 +58,80 @@ def exercise(name: str, answer: Callable[..., Any], arguments: tuple[Any, ...], 
     if found is None:
         print(f"OPEN {name}: the function returns nothing yet")
         return
-    expected = np.asarray(solution(*arguments), dtype=float)
+    expected = np.asarray(solution(*arguments) if callable(solution) else solution, dtype=float)
     right = np.shape(found) == expected.shape and bool(np.allclose(np.asarray(found, float), expected, atol=tolerance))
     print(f"PASS {name}" if right else f"NOT YET {name}: {found} for {arguments}")
+
+
+EXERCISE, POINTER = "teach.exercise(", re.compile(r"\s*Solutions: `docs/solutions\.md`\.")
+BADGES = ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+          "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}) "
+          "[![Open in Binder](https://mybinder.org/badge_logo.svg)]"
+          "(https://mybinder.org/v2/gh/{repository}/main?labpath=notebooks/{name})")
+
+
+def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -> list[Path]:
+    """Write notebooks for students: without outputs, without solutions; exercises know the right results alone.
+
+    repository: OWNER/NAME on GitHub, which gives every copy badges that open it in Colab and Binder.
+
+    Raises:
+        InputError: a copy that is there already and differs, since a student may have worked in it; nothing is
+            written then. A repository that is not OWNER/NAME.
+    """
+    import nbformat
+
+    if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise InputError("--repository", repository, "OWNER/NAME", "Name the repository as its address on GitHub does.")
+    texts = {out / path.name: nbformat.writes(_student_copy(nbformat.read(path, as_version=4), path.name, repository))
+             for path in notebooks}
+    for path, text in texts.items():
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise InputError(str(path), "another notebook", "none, or the same copy",
+                             "Choose another --out, or move what is there: someone may have worked in it.")
+    out.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    return list(texts)
+
+
+def _student_copy(notebook: Any, name: str, repository: str) -> Any:
+    from nbformat.v4 import new_markdown_cell
+
+    imports = _imports(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            cell.source = _with_results(cell.source, imports) if EXERCISE in cell.source else cell.source
+        else:
+            cell.source = POINTER.sub("", cell.source)
+    if repository:
+        notebook.cells.insert(0, new_markdown_cell(BADGES.format(repository=repository, name=name), id="badges"))
+    notebook.metadata.pop("mmlib", None)
+    return notebook
+
+
+def _imports(sources: Iterable[str]) -> str:
+    """All import statements of some cells, one below the other."""
+    nodes = [node for source in sources for node in ast.parse(source).body
+             if isinstance(node, ast.Import | ast.ImportFrom)]
+    return "\n".join(dict.fromkeys(ast.unparse(node) for node in nodes))
+
+
+def _with_results(source: str, imports: str) -> str:
+    """An exercise's cell with the right results in the place of the functions that give them."""
+    calls = sorted((n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)
+                    and ast.unparse(n.func) == EXERCISE[:-1]), key=lambda n: n.lineno)
+    results: list[str] = []
+    space: dict[str, Any] = {}
+    exec(imports, space)  # the repository's own notebook, whose cells are run anyway
+    space["teach"] = SimpleNamespace(exercise=lambda name, answer, arguments, solution, tolerance=0.0: results.append(
+        repr(np.asarray(solution(*arguments), dtype=float).tolist())))
+    exec(source, space)
+    lines = source.splitlines()
+    for call, result in reversed(list(zip(calls, results, strict=True))):  # from the end: lines keep their number
+        told = call.args[3]
+        assert told.end_lineno and told.end_col_offset
+        first, last = lines[told.lineno - 1][:told.col_offset], lines[told.end_lineno - 1][told.end_col_offset:]
+        lines[told.lineno - 1:told.end_lineno] = [first + result + last]
+    return "\n".join(lines)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -76,10 +79,71 @@ def test_the_readmes_backbone_carries_balm_in_under_fifteen_lines(monkeypatch: p
     assert {p for p in method.backbone.encoders.parameters() if p.grad is None} == set()
 
 
+def extensions() -> list[tuple[str, str]]:
+    """What docs/extend.md shows: (where it belongs, as its first line says; the rest)."""
+    text = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n# (.*?)\n(.*?)```", text, flags=re.S)
+
+
+def extended(folder: Path) -> None:
+    """A copy of the package with everything that docs/extend.md adds to it, and its scripts beside it."""
+    shutil.copytree(ROOT / "mmlib", folder / "mmlib", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data").mkdir()
+    shutil.copy(ROOT / "data" / "manifest.toml", folder / "data")
+    for where, text in extensions():
+        name, _, place = where.partition(", ")
+        path = folder / name
+        if not place:
+            assert not path.exists(), name
+            path.write_text(text, encoding="utf-8")
+            continue
+        old = path.read_text(encoding="utf-8")
+        package = name.rsplit("/", 1)[0].replace("/", ".")
+        if place in ("in METHODS", "in BACKBONES"):
+            own = text.split('"')[1]
+            new = re.sub(rf"^({place[3:]}: .*?{{)", rf"from {package} import {own}\n\1{text}    ", old, flags=re.M)
+        elif place == "in KINDS":
+            new = re.sub(r"^(KINDS = .*)\)$", rf"\1, {text.strip()})", old, flags=re.M)
+        elif place == "below the other laws":
+            new = old.replace("@dataclass(frozen=True)\nclass Mask:", f"{text}\n\n@dataclass(frozen=True)\nclass Mask:")
+        elif place == "in _utterance_mask":
+            head, tail = old.split("def _utterance_mask")
+            new = f"{head}def _utterance_mask" + tail.replace("    return np.ones((n, count)",
+                                                              f"{text}    return np.ones((n, count)", 1)
+        else:
+            assert place == "in nominal_rates"
+            new = old.replace('    rate = {"shared": law.rate', f'    rate = {{{text.strip()}, "shared": law.rate', 1)
+        assert new != old, where
+        path.write_text(new, encoding="utf-8")
+
+
+def test_what_the_guide_adds_is_short() -> None:
+    for where, text in extensions():
+        assert len([line for line in text.splitlines() if line.strip()]) < 25, where
+
+
+def test_a_readers_own_data_method_backbone_and_protocol_run_as_the_guide_shows(tmp_path: Path) -> None:
+    extended(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    for script in ("make_data.py", "try_it.py"):
+        done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True,
+                              timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+    rates = {line.split()[1]: [float(v) for v in line.split()[2:]] for line in done.stdout.splitlines()
+             if line.split()[:1] == ["train"]}
+    assert set(rates) == {"pulse", "voice", "face"}
+    assert all(nominal == pytest.approx(0.2) and abs(realised - 0.2) < 0.15 for nominal, _, realised in rates.values())
+    scores = {line.split()[0]: [float(v) for v in re.findall(r": ([\d.]+)", line)] for line in done.stdout.splitlines()
+              if line.split()[:1] in (["plain"], ["drop"])}
+    assert set(scores) == {"plain", "drop"} and all(min(found) > 60 for found in scores.values())
+
+
 def test_the_shown_backbone_carries_balm(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = run_shown("docs/extend.md", monkeypatch)
+    module = ModuleType("shown")
+    monkeypatch.setitem(sys.modules, "shown", module)
+    exec(dict(extensions())["mmlib/backbones/joined.py"], module.__dict__)
     batch, bundle = batch_and_bundle()
-    network = space["Concat"](bundle.dims, 6, bundle.speakers, space["ConcatConfig"](hidden=8))
+    network = module.__dict__["Joined"](bundle.dims, 6, bundle.speakers, module.__dict__["JoinedConfig"](hidden=8))
     method = build_method("balm", "paper", (), network, bundle.task, bundle.dims)
     method.loss(batch).backward()
     before = {m: [p.grad.clone() for p in network.encoders[m].parameters()] for m in bundle.modalities}
@@ -98,7 +162,7 @@ def test_every_command_of_the_readme_is_one_that_the_parser_knows(capsys: pytest
     assert len(commands) >= 8
     for command in commands:
         words = command.split()
-        words = words if words and words[0] in ("data", "doctor", "bench", "run", "sweep") else ["run", *words]
+        words = words if words and words[0] in ("data", "doctor", "bench", "run", "sweep", "teach") else ["run", *words]
         if "--help" not in words:
             build_parser().parse_args(words)
 

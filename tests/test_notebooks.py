@@ -15,6 +15,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from wrong_answers import WRONG
 
 from mmlib import masks, teach
 from mmlib.errors import InputError
@@ -122,22 +123,73 @@ def test_unknown_and_lacking_parameters_are_errors() -> None:
         teach.only_known({"profile": "quick"}, ["profile", "seeds"])
 
 
+def exercises(path: Path) -> list[str]:
+    return [c.source for c in cells(path, "code") if "teach.exercise" in c.source]
+
+
+def printed(exercise: str, answer: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What an exercise's cell prints with an answer in the place of the open function."""
+    space: dict[str, Any] = {"np": np, "torch": torch, "teach": teach, "masks": masks, "method": gmm_loss,
+                             "itertools": itertools}
+    checks = exercise[exercise.index("\n\n\n"):]  # all but the open function, which comes first
+    exec(answer + checks if answer else exercise, space)
+    return capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of student copies."""
+    out = tmp_path_factory.mktemp("students")
+    teach.student_copies(PATHS, out)
+    return out
+
+
+@pytest.mark.parametrize("student", [False, True], ids=["notebook", "student copy"])
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
-def test_exercises_start_open_and_their_solutions_pass(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_right_answers_pass_and_wrong_ones_do_not(path: Path, student: bool, copies: Path,
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs" / "solutions.md").read_text(encoding="utf-8")
     section = text.split(f"## {path.stem}\n")[1].split("\n## ")[0]
     solutions = re.findall(r"```python\n(.*?)```", section, flags=re.S)
-    exercises = [c.source for c in cells(path, "code") if "teach.exercise" in c.source]
-    assert len(solutions) == len(exercises) == 3
-    for exercise, solution in zip(exercises, solutions, strict=True):
-        space: dict[str, Any] = {"np": np, "torch": torch, "teach": teach, "masks": masks, "method": gmm_loss,
-                                 "itertools": itertools}
-        exec(exercise, space)
-        assert "OPEN" in capsys.readouterr().out
-        checks = exercise[exercise.index("\n\n\n"):]  # all but the open function, which comes first
-        exec(solution + checks, space)
-        printed = capsys.readouterr().out
-        assert "PASS" in printed and "OPEN" not in printed and "NOT YET" not in printed
+    found = exercises(copies / path.name if student else path)
+    assert len(solutions) == len(found) == len(WRONG[path.stem]) == 3
+    for exercise, solution, wrong in zip(found, solutions, WRONG[path.stem], strict=True):
+        assert "OPEN" in printed(exercise, "", capsys)
+        told = printed(exercise, solution, capsys)
+        assert "PASS" in told and "OPEN" not in told and "NOT YET" not in told
+        assert len(wrong) == 2
+        for answer in wrong:
+            assert "NOT YET" in printed(exercise, answer, capsys), answer
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_a_student_copy_has_no_outputs_and_no_solutions_and_runs_as_the_notebook_does(path: Path,
+                                                                                     copies: Path) -> None:
+    ours, theirs = nbformat.read(path, as_version=4), nbformat.read(copies / path.name, as_version=4)
+    nbformat.validate(theirs)
+    assert len(ours.cells) == len(theirs.cells)
+    for a, b in zip(ours.cells, theirs.cells, strict=True):
+        assert b.cell_type == "markdown" or (b.outputs == [] and b.execution_count is None)
+        if a.source != b.source:
+            assert "teach.exercise" in a.source or "docs/solutions.md" in a.source
+        assert "docs/solutions.md" not in b.source
+        for call in (n for n in (ast.walk(ast.parse(b.source)) if "teach.exercise(" in b.source else [])
+                     if isinstance(n, ast.Call) and ast.unparse(n.func) == "teach.exercise"):
+            ast.literal_eval(call.args[3])
+
+
+def test_copies_can_open_in_colab_and_binder_and_overwrite_no_work(tmp_path: Path) -> None:
+    first = teach.student_copies(PATHS[:1], tmp_path, "someone/mmlib")[0]
+    badges = nbformat.read(first, as_version=4).cells[0].source
+    assert f"github/someone/mmlib/blob/main/notebooks/{first.name}" in badges and "mybinder.org" in badges
+    teach.student_copies(PATHS[:1], tmp_path, "someone/mmlib")
+    first.write_text(first.read_text(encoding="utf-8").replace("...", "return 1", 1), encoding="utf-8")
+    before = first.read_bytes()
+    with pytest.raises(InputError, match="someone may have worked in it"):
+        teach.student_copies(PATHS, tmp_path, "someone/mmlib")
+    assert first.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(InputError, match="OWNER/NAME"):
+        teach.student_copies(PATHS[:1], tmp_path / "other", "mmlib")
 
 
 def test_a_wrong_answer_does_not_pass(capsys: pytest.CaptureFixture[str]) -> None:

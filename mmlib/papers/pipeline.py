@@ -19,7 +19,7 @@ from mmlib.runs.sweep import estimate, sweep
 from mmlib.teach import cells_hash
 
 NOTEBOOKS = {"balm": "01_balm.ipynb", "dream": "02_dream.ipynb", "ebmc": "03_ebmc.ipynb", "mculora": "04_mculora.ipynb",
-             "gmm_loss": "05_gmm_loss.ipynb"}
+             "gmm_loss": "05_gmm_loss.ipynb", "side_by_side": "06_side_by_side.ipynb"}
 
 
 def all_specs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[RunSpec]:

@@ -13,7 +13,7 @@ import torch
 from mmlib import paths
 from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
-from mmlib.papers import balm, dream, ebmc, gather, gmm_loss, mculora
+from mmlib.papers import balm, dream, ebmc, gather, gmm_loss, mculora, side_by_side
 from mmlib.papers.context import Context
 from mmlib.report.artifact import Artifact, Made, Output, missing, update_manifest, write, write_records
 from mmlib.report.dashboard import write_dashboard
@@ -23,7 +23,8 @@ from mmlib.runs.sweep import SweepReport, sweep
 
 PART = 100  # runs in a file of records, which version control should hold easily
 LARGE = {"weights", "embeddings", "found"}  # of a run's keep
-PAPERS: dict[str, ModuleType] = {"balm": balm, "dream": dream, "ebmc": ebmc, "mculora": mculora, "gmm_loss": gmm_loss}
+PAPERS: dict[str, ModuleType] = {"balm": balm, "dream": dream, "ebmc": ebmc, "mculora": mculora, "gmm_loss": gmm_loss,
+                                 "side_by_side": side_by_side}  # last: its notebook counts what the others found
 
 
 def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:

@@ -219,7 +219,7 @@ def test_other_backbones_and_data_with_three_modalities_are_refused() -> None:
 
 def test_data_and_backbones_choose_the_papers_that_have_them() -> None:
     assert regenerate.papers_for({}, "") == list(regenerate.PAPERS)
-    assert regenerate.papers_for({"crema-d": "x"}, "") == ["gmm_loss"]
+    assert regenerate.papers_for({"crema-d": "x"}, "") == ["gmm_loss", "side_by_side"]
     assert regenerate.papers_for({"mosei": "x"}, "gcnet") == ["balm"]
     with pytest.raises(InputError, match="Did you mean"):
         regenerate.papers_for({"crema": "x"}, "")

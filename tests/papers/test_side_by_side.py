@@ -1,0 +1,177 @@
+"""The comparison: equal chances for every row, the same masks, and statistics computed another way."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from mmlib import paths
+from mmlib.data.bundle import save_bundle
+from mmlib.data.catalog import open_bundle
+from mmlib.errors import InputError
+from mmlib.papers import side_by_side
+from mmlib.papers.context import Context
+from mmlib.papers.side_by_side import figures, runs, tables
+from mmlib.papers.side_by_side.runs import Ground
+from mmlib.runs.execute import execute, mask_of, prepare
+
+
+@pytest.fixture(scope="module")
+def context() -> Context:
+    return side_by_side.context("smoke")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """Classes of two modalities, each utterance its own dialogue."""
+    bundle = open_bundle("twin:iemocap6@smoke").only(("audio", "vision"))
+    own = {"dialogue": np.arange(len(bundle)), "position": np.zeros_like(bundle.position)}
+    alone = dataclasses.replace(bundle, name="two", **own)
+    folder = tmp_path_factory.mktemp("bundles") / "two"
+    save_bundle(alone, folder)
+    return side_by_side.context("smoke", {"crema-d": str(folder)}, label="two")
+
+
+def every(context: Context) -> list[Ground]:
+    return runs.grounds(context)
+
+
+def test_embedded_data_give_vectors_two_modalities_of_them_and_sequences(context: Context) -> None:
+    shapes = [(runs.framed(context, g.dataset), g.modalities) for g in every(context)]
+    assert shapes == [(False, ()), (False, ("audio", "text")), (True, ())]
+    assert [len(choose(context)) for choose in (figures.vectors, figures.pairs, figures.sequences)] == [1, 1, 1]
+
+
+def test_every_row_has_as_many_epochs_in_all_stages_and_the_same_schedule(context: Context, two: Context) -> None:
+    for made in (context, two):
+        for ground in every(made):
+            for row in runs.rows(made, ground):
+                for law in runs.trainings(made, ground).values():
+                    for spec in runs.specs(made, ground, row, law):
+                        parts = [s.training for s in (spec.parent, spec) if s]
+                        assert sum(t.epochs for t in parts) == runs.BUDGETS["smoke"].epochs, row.name
+                        assert {(t.batch, t.weight_decay, t.optimizer, t.clip) for t in parts} == {
+                            (parts[0].batch, runs.WEIGHT_DECAY, "adam", 2.0)}
+
+
+def test_a_method_stands_beside_its_own_network_of_equal_size(context: Context, two: Context) -> None:
+    for made in (context, two):
+        for ground in every(made):
+            by_name = {row.name: row for row in runs.rows(made, ground)}
+            methods = [row for row in by_name.values() if row.own]
+            assert len(methods) * 2 == len(by_name)
+            for row in methods:
+                own = by_name[row.own]
+                assert own.backbone == row.backbone and not own.own
+                pair = [runs.specs(made, ground, r, runs.trainings(made, ground)[runs.COMPLETE])[0] for r in (row, own)]
+                assert pair[0].backbone_options == pair[1].backbone_options and pair[0].eval_masks == pair[1].eval_masks
+
+
+def test_rows_of_a_seed_see_the_same_masks_whatever_the_method(context: Context) -> None:
+    ground = every(context)[0]
+    law = runs.trainings(context, ground)["imbalanced 0.5/0.7/0.3"]
+    prints = set()
+    for row in runs.rows(context, ground):
+        spec = runs.specs(context, ground, row, law)[0]
+        masks = [mask_of(spec, law, prepare(spec), "train"), *(mask_of(spec, t, prepare(spec), "test")
+                                                                for _, t in spec.eval_masks)]
+        prints.add(tuple(mask.fingerprint for mask in masks))
+    assert len(prints) == 1
+
+
+def test_the_kinds_of_test_share_out_the_conditions(context: Context, two: Context) -> None:
+    counts = {"complete": 1, "fixed missing": 6, "shared rates": 3, "imbalanced rates": 6, "frames dropped": 3}
+    for made, expected in ((context, counts), (two, {**counts, "fixed missing": 2})):
+        ground = every(made)[-1]
+        groups = runs.groups(made, ground)
+        assert {kind: len(group) for kind, group in groups.items()} == {k: expected[k] for k in groups}
+        names = [name for group in groups.values() for name in group]
+        assert names == [name for name, _ in runs.tests(made, ground)] and len(set(names)) == len(names)
+    assert runs.groups(context, Ground("iemocap", ("audio", "text")))["fixed missing"].keys() == {"audio", "text"}
+
+
+def test_all_five_methods_meet_on_two_modalities(two: Context) -> None:
+    ground = every(two)[0]
+    names = {row.name for row in runs.rows(two, ground)}
+    assert {"BALM on MMGCN", "DREAM", "EBMC", "MCULoRA", "GMM-loss"} <= names
+    balm = runs.specs(two, ground, runs.VECTORS[1], runs.trainings(two, ground)[runs.COMPLETE])[0]
+    assert dict(balm.options)["descriptor"] == "batch"
+
+
+def test_gmm_loss_runs_its_warm_up_and_its_rounds(two: Context) -> None:
+    ground = every(two)[0]
+    spec = runs.specs(two, ground, runs.TWO[1], runs.trainings(two, ground)[runs.MIXED])[0]
+    assert spec.parent is not None
+    first = execute(spec.parent)
+    record = execute(spec, first.arrays).record
+    assert set(record["selected"]["valid"]["metrics"]) == {name for name, _ in runs.tests(two, ground)}
+    assert record["curves"]["found"]["epochs"]
+
+
+def test_ranks_are_those_of_scipy() -> None:
+    random = np.random.default_rng(0)
+    rows, cells, seeds = ["a", "b", "c", "d"], [f"cell {k}" for k in range(7)], 3
+    values = random.integers(0, 6, (seeds, len(cells), len(rows))).astype(float)
+    frame = pd.DataFrame([{"row": row, "training": "t", "setting": cell, "seed": s, "value": values[s, c, r]}
+                          for s in range(seeds) for c, cell in enumerate(cells) for r, row in enumerate(rows)])
+    expected = scipy_stats.rankdata(-values, axis=2).mean(axis=1)
+    assert figures.rank_table(frame)[rows].to_numpy() == pytest.approx(expected)
+    short = frame[~((frame["row"] == "b") & (frame["setting"] == "cell 0"))]  # what one row lacks counts for none
+    assert figures.rank_table(short)[rows].to_numpy() == pytest.approx(
+        scipy_stats.rankdata(-values[:, 1:], axis=2).mean(axis=1))
+
+
+def test_verdicts_hold_for_all_comparisons_together() -> None:
+    ours, own = pd.Series([71.0, 73.5, 70.2, 72.8]), pd.Series([70.1, 71.9, 69.8, 71.0])
+    differences = ours - own
+    half = scipy_stats.t.ppf(1 - 0.025 / 40, 3) * differences.std() / 2
+    found = tables.compared(ours, own, 40)
+    assert [found["low"], found["high"]] == pytest.approx([differences.mean() - half, differences.mean() + half])
+    assert found["verdict"] == "undecided" and tables.compared(ours, own, 1)["verdict"] == "better"
+
+
+def test_means_over_a_kind_are_those_of_its_conditions(context: Context) -> None:
+    ground = every(context)[0]
+    tests = [name for name, _ in runs.tests(context, ground)]
+    frame = pd.DataFrame({"row": "MMGCN", "training": "complete", "setting": tests, "seed": 0,
+                          "value": np.arange(len(tests), dtype=float)})
+    means = tables.by_group(context, ground, frame).set_index("kind")["value"]
+    for kind, group in runs.groups(context, ground).items():
+        assert means[kind] == pytest.approx(np.mean([tests.index(name) for name in group]))
+
+
+def test_backbones_and_pictures_are_refused() -> None:
+    with pytest.raises(InputError, match="every method brings its own"):
+        side_by_side.context("smoke", backbone="mmgcn")
+    with pytest.raises(InputError, match="all vectors"):
+        side_by_side.context("smoke", {"crema-d": "twin:crema-d@smoke"})
+
+
+def test_what_is_used_is_what_the_trials_chose() -> None:
+    path = paths.root() / "figures/twins/side_by_side/tuning-numbers.csv"
+    table = pd.read_csv(path)
+    assert set(table["row"]) == {row.name for row in (*runs.VECTORS, *runs.TWO)}
+    assert table["chosen"].tolist() == pytest.approx(table["used"].tolist())
+    factors = [c for c in table if c.startswith("x ")]
+    best = table[factors].idxmax(axis=1).str.removeprefix("x ").astype(float)
+    assert best.tolist() == pytest.approx([float(f"{v:.3g}") for v in table["chosen"]])
+    assert {name: factor for name, factor in zip(table["row"], table["used"], strict=True) if factor != 1} == \
+        pytest.approx(runs.CHOSEN)
+
+
+def test_every_artifact_of_the_embedded_data_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+    from mmlib.papers import regenerate
+
+    made = side_by_side.context("smoke", seeds=1)
+    assert regenerate.run(made, jobs=1).failed == 0
+    for artifact in regenerate.artifacts(made):
+        output = regenerate.draw(made, artifact.id)
+        assert output.rows_built and (output.table is not None or output.figure is not None), artifact.id
+        assert output.numbers is not None and not output.numbers.empty
