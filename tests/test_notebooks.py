@@ -15,6 +15,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from prose import typed_numbers
 from wrong_answers import WRONG
 
 from mmlib import masks, teach
@@ -22,7 +23,6 @@ from mmlib.errors import InputError
 from mmlib.methods import gmm_loss
 from mmlib.papers import regenerate
 from mmlib.papers.pipeline import NOTEBOOKS
-from mmlib.report.prose import typed_numbers
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = [ROOT / "notebooks" / name for name in NOTEBOOKS.values()]

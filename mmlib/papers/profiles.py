@@ -43,7 +43,7 @@ class Profile:
         return dataclasses.replace(schedule, **self.recipes.get(backbone, {}))
 
 
-_SMALL = Training(epochs=8, batch=8, lr=1e-2)
+_SMALL = Training(epochs=6, batch=8, lr=1e-2)
 _GRID = ((0.1, 0.7, 1.3), (1.0, 1.4, 1.8))
 _LAPTOP = Training(epochs=25, batch=4, lr=1e-3)
 
@@ -65,7 +65,7 @@ PROFILES: dict[str, Profile] = {
         "Smoke run: 2 epochs, 2 seeds, width 16, on the smallest twins; it shows only that everything runs."),
     "quick": Profile(
         "quick", "quick", 3, 2, 2, 2, {"default": _SMALL}, _widths(32, 16, 4), *_GRID,
-        reduced="Reduced (quick): width 32, 4 layers in MM-DFN, 8 epochs, batches of 8 dialogues, learning rate "
+        reduced="Reduced (quick): width 32, 4 layers in MM-DFN, 6 epochs, batches of 8 dialogues, learning rate "
                 "0.01, 3 seeds (2 in grids and of all backbones but the main one), a 3 x 3 grid."),
     "laptop": Profile(
         "laptop", "quick", 10, 5, 10, 5, {"default": _LAPTOP}, _widths(64, 32), *_GRID, (0.0, 0.5),

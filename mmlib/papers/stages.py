@@ -45,7 +45,7 @@ class Budget:
                 "optimizer": "adam"}
 
 
-BUDGETS = {"smoke": Budget(2, 8, 3e-3, 16, 1, 0.3), "quick": Budget(10, 8, 3e-3, 32, 1, 0.3),
+BUDGETS = {"smoke": Budget(2, 8, 3e-3, 16, 1, 0.3), "quick": Budget(8, 8, 3e-3, 32, 1, 0.3),
            "laptop": Budget(25, 4, 1e-3, 64, 2, 0.3)}
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from prose import numbers, typed_numbers
 
 from mmlib.papers import arithmetic, gather, regenerate, replication
 from mmlib.papers.compare import STANDS_IN, SYNTHETIC
 from mmlib.papers.published import papers
 from mmlib.report.artifact import Artifact, Entry, csv_bytes, read_manifest, update_manifest
-from mmlib.report.prose import numbers, typed_numbers
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "figures"

@@ -192,7 +192,7 @@ def test_controls_have_labels_and_pictures_have_words(site: Path) -> None:
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     controls = [i for i, (tag, _) in enumerate(page.tags) if tag in ("select", "input")]
-    assert len(controls) == 5 and all(page.tags[i - 1][0] == "label" for i in controls)
+    assert len(controls) == 6 and all(page.tags[i - 1][0] == "label" for i in controls)
     assert all(attrs.get("alt") == "Accuracy under six settings. Reduced: 12 epochs." or attrs.get("alt") ==
                "Accuracy under six settings." for tag, attrs in page.tags if tag == "img")
     cards = [attrs for tag, attrs in page.tags if tag == "article"]
@@ -200,6 +200,16 @@ def test_controls_have_labels_and_pictures_have_words(site: Path) -> None:
         ("balm", "twins", "regenerated", "table"), ("balm", "twins", "regenerated", "figure"),
         ("balm", "mosi-bclstm", "regenerated", "figure"), ("dream", "twins", "needs data", "figure")}
     assert ("a", "#content") in [(tag, attrs.get("href")) for tag, attrs in page.tags] and "content" in ids
+
+
+def test_reports_and_what_is_gathered_are_linked_where_they_are(site: Path) -> None:
+    assert not any(link.endswith(("replication.md", "claims.csv")) for link in Page(site).links)
+    (site.parent / "mosi-bclstm" / "balm" / "replication.md").write_text("x")
+    (site.parent / "claims.csv").write_text("x")
+    write_dashboard(site.parent / "manifest.json", site)
+    links = Page(site).links
+    assert "mosi-bclstm/balm/replication.md" in links and "claims.csv" in links
+    assert "arithmetic.csv" not in links and "twins/balm/replication.md" not in links
 
 
 def test_an_empty_or_absent_manifest_says_what_to_run(tmp_path: Path) -> None:

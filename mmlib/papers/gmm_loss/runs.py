@@ -39,7 +39,7 @@ class Budget:
 
 BUDGETS = {
     "smoke": Budget(3, 2, 32, 4, 8),
-    "quick": Budget(12, 3, 64, 4, 32),
+    "quick": Budget(9, 3, 64, 4, 32),
     "laptop": Budget(40, 5, 128, 8, 64),
     "paper": Budget(100, 7, 64, 64, 64, augment=True),
 }

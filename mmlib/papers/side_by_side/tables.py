@@ -145,7 +145,8 @@ def given(context: Context, row: runs.Row, specs: list[RunSpec]) -> dict[str, ob
     """One line of the fairness table."""
     spec = specs[0]
     epochs = [s.training.epochs for s in (spec.parent, spec) if s]
-    model = build(spec, prepare(spec))
+    bundle = prepare(spec)
+    model = build(spec, bundle.only(spec.modalities) if spec.modalities else bundle)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
     timed = [t for t in (seconds(context, s) for s in specs) if t is not None]
