@@ -71,14 +71,14 @@ PRINTED_RATE = {"momentum": 0.002, "adam": 0.002}
 CHOSEN: dict[str, Options] = {
     "plain": (("lr", 2.0),),
     "gmm_loss": (("beta", 0.1), ("gamma", 0.1), ("warmup", 0.75)),
-    "ogm_ge": (("alpha", 0.2),),
-    "opm_ogm": (("alpha", 0.1), ("q_b", 0.25)),
+    "ogm_ge": (("alpha", 0.8),),
+    "opm_ogm": (("alpha", 0.8), ("q_b", 0.5)),
     "agm": (("alpha", 0.25),),
     "mla": (("lr", 4.0),),
     "pmr": (("alpha", 1.0),),
-    "relearn": (("strength", 1.0),),
+    "relearn": (("strength", 0.3),),
     "gblending": (("lr", 2.0), ("super_epoch", 0.1)),
-    "greedy": (("epsilon", 0.1),),
+    "greedy": (("epsilon", 0.03),),
 }
 TRIALS: dict[str, tuple[Options, ...]] = {
     "plain": tuple((("lr", factor),) for factor in (1.0, 0.25, 0.5, 2.0, 4.0)),
