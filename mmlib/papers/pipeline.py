@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ NOTEBOOKS = {"balm": "01_balm.ipynb", "dream": "02_dream.ipynb", "ebmc": "03_ebm
              "gmm_loss": "05_gmm_loss.ipynb", "side_by_side": "06_side_by_side.ipynb"}
 
 
+AT_ONCE = 2  # notebooks
+
+
 def all_specs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[RunSpec]:
     """The pool: every run of every paper, each once."""
     found = [s for c in contexts for s in regenerate.specs(c, regenerate.wanted_of(c, wanted))]
@@ -32,13 +37,10 @@ def run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None, ex
     """Runs, then notebooks (or, where artifacts are named, those alone), then the summary."""
     start = time.perf_counter()
     code = sweep_all(contexts, wanted, jobs, executor=executor)
-    for context in contexts:
-        if wanted:
-            for artifact in regenerate.wanted_of(context, wanted):
-                regenerate.draw(context, artifact.id)
-            regenerate.finish(context)
-        else:
-            code = max(code, execute(context))
+    if wanted:
+        draw_all(contexts, wanted)
+    else:
+        code = max(code, execute_all(contexts, jobs))
     summary(contexts)
     print(f"\n{time.perf_counter() - start:.0f} s. Open {_shown(paths.figures() / 'index.html')}")
     return code
@@ -62,12 +64,29 @@ def sweep_all(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | No
 
 def report(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
     """Draw from finished runs; cells whose runs are lacking say so."""
+    draw_all(contexts, wanted)
+    summary(contexts)
+    return 0
+
+
+def draw_all(contexts: Sequence[Context], wanted: Sequence[str]) -> None:
+    """Every wanted artifact of every paper."""
     for context in contexts:
         for artifact in regenerate.wanted_of(context, wanted):
             regenerate.draw(context, artifact.id)
         regenerate.finish(context)
-    summary(contexts)
-    return 0
+
+
+def execute_all(contexts: Sequence[Context], jobs: int | None) -> int:
+    """Every paper's notebook, two at a time, the sixth one last: at its end it counts what the others found.
+
+    Returns 0, or 1 where a cell failed.
+    """
+    count = min(AT_ONCE, jobs or os.cpu_count() or 1, len(contexts))
+    if count == 1:
+        return max(execute(context) for context in contexts)
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+        return max(pool.map(execute, contexts))
 
 
 def execute(context: Context) -> int:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from mmlib.errors import InputError, unknown_name
@@ -211,8 +212,9 @@ def figure_bytes(figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib
     256 colours of its own, which nobody can tell from the original at a quarter of its size.
     """
     target = io.BytesIO()
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         figure.savefig(target, format=kind, dpi=dpi, metadata={"Software": None} if kind == "png" else {"Date": None})
     return _fewer_colours(target) if kind == "png" else target.getvalue()

@@ -84,11 +84,12 @@ def look(name: str, place: int = 0) -> dict[str, Any]:
 
 
 def lines(ax: Axes, x: Sequence[float] | np.ndarray, series: Mapping[str, np.ndarray], *, xlabel: str = "",
-          ylabel: str = "", title: str = "", legend: bool = True, markers: bool | None = None) -> None:
+          ylabel: str = "", title: str = "", legend: bool = True, markers: bool | None = None,
+          looks: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Curves of the mean over seeds, each seed drawn lightly behind.
 
     series: name to (seeds, len(x)) or (len(x),); nan where there is no value. markers: by default where there
-    are 25 points or fewer.
+    are 25 points or fewer. looks: colour, marker and line style by name, where panels have different series.
     """
     shown = len(x) <= 25 if markers is None else markers
     with style():
@@ -97,11 +98,11 @@ def lines(ax: Axes, x: Sequence[float] | np.ndarray, series: Mapping[str, np.nda
             if curves.shape[1] != len(x):
                 raise InputError(f"curve {name}", f"{curves.shape[1]} points", f"{len(x)} points, one per x",
                                  "Give one value per x.")
-            form = look(name, place)
+            form = {"markerfacecolor": "white", **(looks or {}).get(name, look(name, place))}
             if len(curves) > 1:
                 ax.plot(x, curves.T, color=form["color"], alpha=0.25, linewidth=0.7)
             every = None if shown else max(1, len(x) // 6)
-            ax.plot(x, _mean(curves), label=name, markevery=every, markerfacecolor="white", markeredgewidth=1.0, **form)
+            ax.plot(x, _mean(curves), label=name, markevery=every, markeredgewidth=1.0, **form)
         if all(float(value).is_integer() for value in x):
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         _finish(ax, xlabel, ylabel, title, "y")

@@ -17,7 +17,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +96,8 @@ class Store:
         Raises:
             StoreError: the file is there and may not be read.
         """
-        content = _read_json(self.path(run_id, RECORD))
-        if content is None or content.get("id") != run_id or content.get("status") != "done":
-            return None
-        return Record(content) if _sound(self.path(run_id, ARRAYS)) else None
+        paths = self.path(run_id, RECORD), self.path(run_id, ARRAYS)
+        return _record(*paths, run_id, tuple(_stamp(path) for path in paths))
 
     def has(self, run_id: str) -> bool:
         """Whether the run is done."""
@@ -302,6 +300,23 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         raise StoreError(str(path), f"{type(error).__name__}: {error}", "a file that can be read",
                          "Check its permissions.") from error
     return content if isinstance(content, dict) else None
+
+
+@lru_cache(maxsize=2048)  # tables and figures ask for the same runs again and again
+def _record(record: Path, arrays: Path, run_id: str, stamps: tuple[object, ...]) -> Record | None:
+    content = _read_json(record)
+    if content is None or content.get("id") != run_id or content.get("status") != "done":
+        return None
+    return Record(content) if _sound(arrays) else None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes whenever a file does; None where it is not there."""
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    return told.st_ino, told.st_mtime_ns, told.st_size
 
 
 def _sound(path: Path) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mmlib.papers.compare import data_notes
 from mmlib.papers.context import Context
@@ -19,6 +21,22 @@ from mmlib.runs.spec import RunSpec
 
 Choose = Callable[[Context], list[Ground]]
 HEIGHT, HEAD = 0.23, 1.35  # inches of a line of the grid, and of what is around it
+
+
+NETWORKS = ("mmgcn", "dream", "momke", "crossmodal", "concat")  # a colour and a marker each
+
+
+def look(row: runs.Row) -> dict[str, Any]:
+    """A network's colour and marker; hollow and dashed by itself, filled with its method."""
+    place = NETWORKS.index(row.backbone.removesuffix("_frames"))
+    color = figures.PALETTE[place]
+    return {"color": color, "marker": figures.MARKERS[place], "linestyle": "-" if row.own else "--",
+            "markerfacecolor": color if row.own else "white"}
+
+
+def looks(context: Context, ground: Ground) -> dict[str, dict[str, Any]]:
+    """Every row's look, by name."""
+    return {row.name: look(row) for row in runs.rows(context, ground)}
 
 
 def vectors(context: Context) -> list[Ground]:
@@ -88,7 +106,7 @@ def curves(context: Context) -> Output:
     found = {g: values(context, g) for g, _ in panels}
     if all(frame.empty for frame in found.values()):
         return Output(notes=("Not built yet.",))
-    figure, axes = figures.panel_grid(len(panels), columns=2, width=figures.DOUBLE, height=2.5)
+    figure, axes = figures.panel_grid(len(panels), columns=2, width=figures.DOUBLE, height=2.7)
     kept = []
     for axis, (ground, training) in zip(axes, panels, strict=True):
         framed = runs.framed(context, ground.dataset)
@@ -101,7 +119,8 @@ def curves(context: Context) -> Output:
         figures.lines(axis, [0.0, *(100 * law.rate for law in group.values())],
                       {name: v for name, v in series.items() if len(v)},
                       xlabel="frames dropped (%)" if framed else "modalities missing, shared rate (%)", ylabel=F1,
-                      title=f"{title(context, ground)}; training: {training}", legend=False)
+                      title=f"{title(context, ground)}\ntraining: {training}", legend=False,
+                      looks=looks(context, ground))
         kept.append(frame.assign(data=title(context, ground)))
     longest = max(axes, key=lambda a: len(a.get_legend_handles_labels()[1]))
     figures.shared_legend(figure, longest, columns=4)
@@ -134,7 +153,7 @@ def ranks(context: Context) -> Output:
     lines = []
     for axis, (ground, table) in zip(axes, tables.items(), strict=True):
         cells = found[ground][["training", "setting"]].drop_duplicates()
-        _ranked(axis, table, f"{title(context, ground)} ({len(cells)} cells)")
+        _ranked(axis, table, f"{title(context, ground)}\n{len(cells)} cells", looks(context, ground))
         lines += [{"data": title(context, ground), "row": row, "seed": seed, "mean rank": value}
                   for row in table for seed, value in table[row].items()]
     notes = ("1 is the best; the mean over all trainings and test conditions, which are not independent: the interval "
@@ -144,24 +163,30 @@ def ranks(context: Context) -> Output:
                   notes=notes, run_ids=_ids(found.values()))
 
 
-def _ranked(axis: Axes, table: pd.DataFrame, name: str) -> None:
+def _ranked(axis: Axes, table: pd.DataFrame, name: str, forms: Mapping[str, Mapping[str, Any]]) -> None:
     order = table.mean().sort_values().index
     with figures.style():
         for place, row in enumerate(order):
-            told = stats.summarise(table[row])
+            told, form = stats.summarise(table[row]), forms[row]
             axis.plot(told.values, [place] * told.n, "o", color="#999999", markersize=3, zorder=2)
             if told.n > 1:
-                axis.plot([max(told.low, 1.0), min(told.high, len(order))], [place, place], color=figures.PALETTE[0],
-                          linewidth=1.6)
-            axis.plot(told.mean, place, "D", color=figures.PALETTE[0], markeredgecolor="white", markersize=5, zorder=3)
+                axis.plot([max(told.low, 1.0), min(told.high, len(order))], [place, place], color=form["color"],
+                          linestyle=form["linestyle"], linewidth=1.3)
+            axis.plot(told.mean, place, zorder=3, markersize=6, **{**form, "linestyle": ""})
         axis.set_yticks(range(len(order)), list(order))
         axis.set_ylim(len(order) - 0.5, -0.5)
         axis.set_xlim(0.8, len(order) + 0.2)
-        axis.set_xlabel("mean rank (1 is the best)", fontsize=8)
-        axis.set_title(name, fontsize=8.5, fontweight="bold", loc="left")
-        axis.tick_params(labelsize=7)
-        axis.grid(axis="x", color="#dddddd", linewidth=0.5)
-        axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _finish(axis, "mean rank (1 is the best)", "", name, "x")
+
+
+def _finish(axis: Axes, xlabel: str, ylabel: str, name: str, grid_along: Literal["x", "both"]) -> None:
+    with figures.style():
+        axis.set_xlabel(xlabel)
+        axis.set_ylabel(ylabel)
+        axis.set_title(name)
+        axis.grid(visible=False)
+        axis.grid(visible=True, axis=grid_along)
 
 
 def cost(context: Context) -> Output:
@@ -179,25 +204,20 @@ def cost(context: Context) -> Output:
     if not lines:
         return Output(notes=("Not built yet, or no times in the store.",))
     frame = pd.DataFrame(lines)
-    names = list(dict.fromkeys(frame["data"]))
-    figure, axes = figures.panel_grid(len(names), columns=2 if len(names) > 1 else 1, width=figures.DOUBLE, height=2.7)
-    order: Sequence[str] = list(dict.fromkeys(frame["row"]))
-    for axis, name in zip(axes, names, strict=True):
-        with figures.style():
-            for line in frame[frame["data"] == name].to_dict("records"):
-                form = {k: v for k, v in figures.look("", order.index(line["row"])).items() if k != "linestyle"}
-                axis.errorbar(line["seconds"], line["value"],
-                              [[line["value"] - line["low"]], [line["high"] - line["value"]]], linewidth=1, label=None,
-                              color=form["color"])
-                axis.plot(line["seconds"], line["value"], linestyle="", markersize=6, markeredgecolor="white",
-                          label=line["row"], **form)
-            axis.set_xscale("log")
-            axis.set_xlabel("seconds to train a model, all stages", fontsize=8)
-            axis.set_ylabel(f"mean {F1}", fontsize=8)
-            axis.set_title(name, fontsize=8.5, fontweight="bold", loc="left")
-            axis.tick_params(labelsize=7, which="both")
-            axis.grid(color="#dddddd", linewidth=0.5)
-            axis.spines[["top", "right"]].set_visible(False)
+    shown_grounds = [g for g in runs.grounds(context) if title(context, g) in set(frame["data"])]
+    figure, axes = figures.panel_grid(len(shown_grounds), columns=min(2, len(shown_grounds)), width=figures.DOUBLE,
+                                      height=2.7)
+    for axis, ground in zip(axes, shown_grounds, strict=True):
+        name, forms = title(context, ground), looks(context, ground)
+        for line in frame[frame["data"] == name].to_dict("records"):
+            form = {**forms[line["row"]], "linestyle": ""}
+            with figures.style():
+                axis.plot([line["seconds"]] * 2, [line["low"], line["high"]], color=form["color"], linewidth=1)
+                axis.plot(line["seconds"], line["value"], markersize=6, label=line["row"], **form)
+        axis.set_xscale("log")
+        for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            ticks(FuncFormatter(lambda value, _: f"{value:.2g}"))
+        _finish(axis, "seconds to train a model, all stages", f"mean {F1}", name, "both")
     longest = max(axes, key=lambda a: len(a.get_legend_handles_labels()[1]))
     figures.shared_legend(figure, longest, columns=4)
     notes = ("Mean over all trainings and test conditions; lines span the seeds. Seconds: median of a model's "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 
 F1 = "weighted F1 (%)"
+FEW = 3  # seeds; fewer give no interval that a table should show
 SAME = ("One model per row and training, tested under every condition. All rows see the same masks; in all their "
         "stages together they have as many epochs; the epoch is chosen on validation under the training law.")
 
@@ -76,21 +77,23 @@ def verdicts(context: Context) -> Output:
     table.columns.name = None
     notes = (f"{F1}: the method minus the network under it, mean difference over seeds, with intervals that hold for "
              f"all {len(lines)} comparisons of this table together (95 %, Bonferroni). {_counted(numbers['verdict'])}",
+             *(["With fewer than three seeds nothing is decided about so many comparisons; intervals are in the "
+                "files."] if numbers["n"].min() < FEW else []),
              SAME, *data_notes(context, context.datasets))
     return Output(table=table, numbers=numbers, rows_built=len(table), notes=notes)
 
 
-def compared(ours: pd.Series, own: pd.Series, family: int) -> dict[str, object]:
+def compared(ours: pd.Series, own: pd.Series, family: int) -> dict[str, Any]:
     """A paired comparison as columns."""
     c = stats.paired(ours, own, comparisons=family)
     return {"difference": c.difference, "low": c.low, "high": c.high, "n": c.n, "verdict": c.verdict,
             "detectable": c.detectable}
 
 
-def _text(line: Mapping[str, object]) -> str:
-    low, high = float(str(line["low"])), float(str(line["high"]))
-    span = "" if math.isnan(low) else f" [{low:+.1f}, {high:+.1f}]"
-    return f"{float(str(line['difference'])):+.2f}{span} {line['verdict']}"
+def _text(line: Mapping[str, Any]) -> str:
+    if line["n"] < FEW:  # an interval of thousands of points only hides the rest
+        return f"{line['difference']:+.2f}, {line['n']} seeds, {line['verdict']}"
+    return f"{line['difference']:+.2f} [{line['low']:+.1f}, {line['high']:+.1f}] {line['verdict']}"
 
 
 def _counted(found: Iterable[str]) -> str:
