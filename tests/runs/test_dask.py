@@ -75,7 +75,7 @@ class Cluster:
         for process in reversed(self.processes):
             process.terminate()
         for process in self.processes:
-            process.wait(30)
+            gone(process)
 
     def worker(self, name: str, *words: str, mmlib: Path = REPOSITORY) -> subprocess.Popen[bytes]:
         return self.launch("distributed.cli.dask_worker", self.address, "--nthreads", "1", "--name", name, "--host",
@@ -97,6 +97,15 @@ class Cluster:
 def run(todo: list[Any], store: Store, executor: DaskExecutor, **options: Any) -> SweepReport:
     return sweep(todo, store, executor=executor, execute=fake_runs.execute, fingerprint=fake_runs.fingerprint,
                  **options)
+
+
+def gone(process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+    """Wait for a process that was told to end; one of Dask's that hangs while it says goodbye is killed."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(seconds)
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
@@ -217,7 +226,7 @@ def test_a_worker_without_the_stores_folder_sends_its_records_back(
             assert counts(run(todo, store, executor)) == (15, 0, 15, 0, 0)
     finally:
         blind.terminate()
-        blind.wait(30)
+        gone(blind)
     assert blind.pid in {process for _, process in log(cluster.folder)}
     assert contents(store) == made_here(tmp_path / "here", todo, parent)
 
@@ -262,7 +271,7 @@ def test_a_worker_of_another_version_gets_no_run_and_is_named(
                 cluster.sweep(specs(8), store)
         finally:
             other.terminate()
-            other.wait(30)
+            gone(other)
     assert len(log(cluster.folder)) == 6
 
 
