@@ -51,7 +51,8 @@ class Fitted:
     loss: (epochs,) mean training loss.
     valid: (epochs, n_valid, C) outputs; tests: mask name to (epochs, n_test, C).
     series: name to (steps, M), empty unless kept.
-    weights: those of ``best_epoch``, which validation picks; empty unless kept. The last ones are in the method.
+    weights: those of ``best_epoch``, which validation picks; empty unless kept or some masks are not followed. The last
+        ones are in the method.
     views: name to (epochs, n, C) outputs of the method's views, as ``valid.NAME`` and ``MASK.NAME``.
     found: name to (times, ...) what the method found before epochs, in ``found_at`` (times,).
     memory: the optimizer's state after the last epoch.

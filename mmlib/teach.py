@@ -81,6 +81,10 @@ def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -
     """
     import nbformat
 
+    from mmlib.report.artifact import write_bytes
+
+    if out.exists() and not out.is_dir():
+        raise InputError("--out", f"{out}, a file", "a folder, or a name for a new one", "Choose another.")
     if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise InputError("--repository", repository, "OWNER/NAME", "Name the repository as its address on GitHub does.")
     texts = {out / path.name: nbformat.writes(_student_copy(nbformat.read(path, as_version=4), path.name, repository))
@@ -89,9 +93,8 @@ def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise InputError(str(path), "another notebook", "none, or the same copy",
                              "Choose another --out, or move what is there: someone may have worked in it.")
-    out.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
+        write_bytes(path, text.encode("utf-8"))
     return list(texts)
 
 
@@ -128,10 +131,10 @@ def _with_results(source: str, imports: str) -> str:
     space["teach"] = SimpleNamespace(exercise=lambda name, answer, arguments, solution, tolerance=0.0: results.append(
         repr(np.asarray(solution(*arguments), dtype=float).tolist())))
     exec(source, space)
-    lines = source.splitlines()
+    lines = [line.encode("utf-8") for line in source.splitlines()]  # whose bytes a syntax tree counts
     for call, result in reversed(list(zip(calls, results, strict=True))):  # from the end: lines keep their number
         told = call.args[3]
         assert told.end_lineno and told.end_col_offset
         first, last = lines[told.lineno - 1][:told.col_offset], lines[told.end_lineno - 1][told.end_col_offset:]
-        lines[told.lineno - 1:told.end_lineno] = [first + result + last]
-    return "\n".join(lines)
+        lines[told.lineno - 1:told.end_lineno] = [first + result.encode("utf-8") + last]
+    return b"\n".join(lines).decode("utf-8")

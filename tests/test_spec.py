@@ -33,6 +33,7 @@ CHANGES: list[dict[str, Any]] = [
     {"backbone_options": ()}, {"modalities": ()}, {"fold": 1}, {"train_mask": masks.shared(0.4)},
     {"eval_masks": FULL.eval_masks[:1]}, {"eval_masks": FULL.eval_masks[::-1]}, {"keep": ()}, {"parent": None},
     {"training": Training(epochs=4, optimizer="sgd")}, {"parent": dataclasses.replace(STAGE, seed=4)},
+    {"valid_mask": masks.shared(0.5)},
 ]
 
 
@@ -53,7 +54,9 @@ def version_after(path: Path, change: Callable[[str], str], method: str = "balm"
     return numerics_version(method, "mmgcn")
 
 
-@pytest.mark.parametrize("spec", [STAGE, FULL, dataclasses.replace(FULL, fold=None)], ids=["small", "full", "no fold"])
+@pytest.mark.parametrize("spec", [STAGE, FULL, dataclasses.replace(FULL, fold=None),
+                                  dataclasses.replace(FULL, valid_mask=masks.frames(0.5))],
+                         ids=["small", "full", "no fold", "own validation"])
 def test_a_spec_survives_json_and_keeps_its_name(spec: RunSpec) -> None:
     back = spec_from_json(json.loads(json.dumps(spec.to_json())))
     assert back == spec and hash(back) == hash(spec)
@@ -63,6 +66,11 @@ def test_a_spec_survives_json_and_keeps_its_name(spec: RunSpec) -> None:
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_whatever_decides_the_numbers_is_in_the_key(change: dict[str, Any]) -> None:
     assert dataclasses.replace(FULL, **change).key("f") != FULL.key("f")
+
+
+def test_without_a_validation_law_of_its_own_a_spec_is_stored_as_before_there_was_one() -> None:
+    plain = FULL.to_json()
+    assert "valid_mask" not in plain and "valid_mask" not in plain["parent"]
 
 
 def test_the_key_follows_the_data_and_not_their_name() -> None:
@@ -174,3 +182,10 @@ def test_equal_specs_have_equal_keys_also_through_json(whole: masks.Law, real: m
 def test_a_rate_given_as_a_whole_number_names_the_same_training() -> None:
     one, two = (RunSpec("toys", 0, training=Training(lr=lr, clip=clip)) for lr, clip in ((1, 2), (1.0, 2.0)))
     assert one == two and one.key("f") == two.key("f")
+
+
+def test_true_is_another_key_than_one_whichever_comes_first() -> None:
+    one, true = (RunSpec("toys", 0, method="balm", options=(("noise", value),)) for value in (1, True))
+    first, second = one.key("f"), true.key("f")
+    assert one == true and first != second
+    assert first == RunSpec("toys", 0, method="balm", options=(("noise", 1.0),)).key("f")

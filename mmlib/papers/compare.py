@@ -37,11 +37,14 @@ def published_cells(context: Context, table: str, dataset: str, metrics: Sequenc
                     printed: str = "") -> pd.DataFrame:
     """A printed table's cells of a data set, all its columns; values only where our data are the paper's own.
 
-    printed: the data set's name in the table, where that is another.
+    printed: the data set's name in the table, where that is another. A table with none of our data sets gives the cells
+    of its first one, without values: they say which rows it has.
     """
     frame = published(context.paper, table)
-    frame = frame[(frame["dataset"] == (printed or dataset)) & frame["metric"].isin(metrics)]
-    return frame if context.is_papers(dataset) else frame.assign(value=np.nan, sd=np.nan)
+    has, name = set(frame["dataset"]), printed or dataset
+    other = not has & {name, *context.datasets}
+    frame = frame[(frame["dataset"] == (frame["dataset"].iloc[0] if other else name)) & frame["metric"].isin(metrics)]
+    return frame.assign(value=np.nan, sd=np.nan) if other or not context.is_papers(dataset) else frame
 
 
 def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the papers with two stages on one lineage's transformers share (MCULoRA, EBMC): budgets, data, runs by seed."""
+"""What papers in two stages share: budgets and data of one lineage's networks, conditions, parents, runs by seed."""
 
 from __future__ import annotations
 
@@ -112,10 +112,25 @@ def law(condition: str) -> Law:
     return complete() if condition == ALL else subset(condition.split("+"))
 
 
+def framed(context: Context, dataset: str) -> bool:
+    """Whether utterances are sequences of frames, all modalities of them."""
+    return all(x.ndim == 3 for x in context.bundle(dataset).features.values())
+
+
+def few(context: Context) -> bool:
+    """Whether there is time for a grid's seeds only where a table's would be better."""
+    return context.profile.name in ("smoke", "quick")
+
+
+def with_parents(found: Iterable[RunSpec]) -> list[RunSpec]:
+    """Runs and those that they start from, which come first, each once."""
+    own = list(dict.fromkeys(found))
+    return list(dict.fromkeys([*(s.parent for s in own if s.parent), *own]))
+
+
 def specs_of(found: Iterable[Cell]) -> list[RunSpec]:
     """The runs behind some cells, and those that they start from."""
-    own = list(dict.fromkeys(cell.spec for cell in found))
-    return list(dict.fromkeys([*(s.parent for s in own if s.parent), *own]))
+    return with_parents(cell.spec for cell in found)
 
 
 def by_seed(context: Context, specs: Iterable[RunSpec],

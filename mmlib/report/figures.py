@@ -105,7 +105,7 @@ def lines(ax: Axes, x: Sequence[float] | np.ndarray, series: Mapping[str, np.nda
             ax.plot(x, _mean(curves), label=name, markevery=every, markeredgewidth=1.0, **form)
         if all(float(value).is_integer() for value in x):
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _finish(ax, xlabel, ylabel, title, "y")
+        finish(ax, xlabel, ylabel, title, "y")
         if legend and len(series) > 1:
             _legend(ax, list(series), title)
 
@@ -139,7 +139,7 @@ def grouped_bars(ax: Axes, groups: Sequence[str], series: Mapping[str, Sequence[
                 if f:
                     _runs(ax, x, f.values, f.low, f.high, width)
         ax.set_xticks(range(len(groups)), groups)
-        _finish(ax, "", ylabel, title, "y")
+        finish(ax, "", ylabel, title, "y")
         _turn_long_labels(ax, groups)
         if base is not None:
             ax.set_ylim(bottom=base)
@@ -161,7 +161,7 @@ def heatmap(ax: Axes, values: np.ndarray | pd.DataFrame, rows: Sequence[str] | N
         seaborn.heatmap(grid, vmin=low, vmax=high, cmap="cividis", annot=True, fmt=f".{decimals}f",
                         annot_kws={"fontsize": 7}, cbar_kws={"label": label}, ax=ax,
                         xticklabels=columns or "auto", yticklabels=rows or "auto")
-        _finish(ax, xlabel, ylabel, title, None)
+        finish(ax, xlabel, ylabel, title, None)
         ax.tick_params(length=0, rotation=0)
 
 
@@ -188,7 +188,7 @@ def forest(ax: Axes, comparisons: Mapping[str, Comparison], *, margin: float = M
         whole, most = (_reach(list(comparisons.values()), margin, all_of_it) for all_of_it in (True, False))
         if most < whole:
             ax.set_xlim(-most, most)
-        _finish(ax, xlabel, "", title, "x")
+        finish(ax, xlabel, "", title, "x")
 
 
 def _reach(comparisons: Sequence[Comparison], margin: float, everything: bool) -> float:
@@ -215,7 +215,7 @@ def histogram(ax: Axes, values: Mapping[str, Sequence[float] | np.ndarray], *, b
                     color=form["color"], linestyle=form["linestyle"])
         if mark is not None:
             ax.axvline(mark, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
-        _finish(ax, xlabel, ylabel, title, "y")
+        finish(ax, xlabel, ylabel, title, "y")
         if len(values) > 1:
             _legend(ax, list(values), title)
 
@@ -295,7 +295,8 @@ def _turn_long_labels(ax: Axes, labels: Sequence[str]) -> None:
             label.set_rotation_mode("anchor")
 
 
-def _finish(ax: Axes, xlabel: str, ylabel: str, title: str, grid: str | None) -> None:
+def finish(ax: Axes, xlabel: str, ylabel: str, title: str, grid: str | None) -> None:
+    """Labels and a title, and grid lines along ``x``, ``y``, ``both`` or nothing; within ``style()``."""
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     ax.set_title(title)

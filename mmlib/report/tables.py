@@ -24,7 +24,7 @@ TWINS = "twins"
 SELECTIONS = ("valid", "test", "last")
 RESULT_COLUMNS = ("run_id", "row", "setting", "seed", "fold", "selection", "metric", "value", "stale")
 RECORD_COLUMNS = ("data", "method", "variant", "options", "backbone", "backbone_options", "modalities", "train_mask",
-                  "fold", "seed", "selection", "epoch", "mask", "metric", "value", "stale", "run_id")
+                  "valid_mask", "fold", "seed", "selection", "epoch", "mask", "metric", "value", "stale", "run_id")
 Long = dict[tuple[str, str, str, str], pd.Series]
 
 
@@ -165,6 +165,7 @@ def records_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             "options": _pairs_text(spec.get("options")), "backbone": spec["backbone"],
             "backbone_options": _pairs_text(spec.get("backbone_options")),
             "modalities": "+".join(spec.get("modalities") or ()), "train_mask": str(law_from_json(spec["train_mask"])),
+            "valid_mask": str(law_from_json(spec.get("valid_mask") or spec["train_mask"])),
             "fold": spec.get("fold"), "seed": spec["seed"], "stale": bool(record.get("stale", False)),
             "run_id": record["id"],
         }

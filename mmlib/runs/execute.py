@@ -101,7 +101,7 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     whole = prepare(spec)
     law, modalities = spec.train_mask, spec.modalities
     bundle = whole.only(modalities) if modalities else whole
-    laws = [("valid", law, "valid"), *((name, test_law, "test") for name, test_law in spec.eval_masks)]
+    laws = [("valid", spec.valid_mask or law, "valid"), *((name, tested, "test") for name, tested in spec.eval_masks)]
     valid_mask, *tests = [mask_of(spec, drawn, whole, split) for _, drawn, split in laws]
     test_masks = {name: mask for (name, _), mask in zip(spec.eval_masks, tests, strict=True)}
     rates = [{"mask": name, **row} for name, drawn, split in laws for row in _rates(spec, drawn, whole, split)

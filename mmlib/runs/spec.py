@@ -54,7 +54,7 @@ class RunSpec:
     backbone, backbone_options: a name in ``BACKBONES`` and fields that differ from its defaults.
     modalities: train and test with these alone; all where empty.
     fold: fold number for bundles with folds.
-    train_mask: the law of the train and validation masks.
+    train_mask: the law of the train masks, and of the validation mask where ``valid_mask`` gives no other.
     eval_masks: (name, law) pairs for test; the first is the main one.
     keep: any of ``KEEP``, stored beside the predictions; weights are those of the epoch that validation picks, last
     those of the last epoch; found is what the method found before epochs, which the record has only where it is small;
@@ -77,6 +77,7 @@ class RunSpec:
     training: Training = Training()
     keep: tuple[str, ...] = ()
     parent: RunSpec | None = None
+    valid_mask: Law | None = None
 
     def __post_init__(self) -> None:
         for name in self.keep:
@@ -95,8 +96,7 @@ class RunSpec:
 
     def key(self, fingerprint: str) -> str:
         """Hash of everything that decides the numbers but the code: spec and data, not the data's name."""
-        text = json.dumps([_without_data(self.to_json()), fingerprint], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _key(self, repr(self), fingerprint)
 
     def run_id(self, fingerprint: str) -> str:
         """``key-numerics``: a record with the same key and another suffix is stale."""
@@ -113,7 +113,14 @@ class RunSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain containers, the same for equal specs."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return plain
+        return _as_stored(plain)
+
+
+@cache
+def _key(spec: RunSpec, _: str, fingerprint: str) -> str:
+    """Of a spec and its text: True equals 1, but a spec with the one has another key than one with the other."""
+    text = json.dumps([_without_data(spec.to_json()), fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def spec_from_json(data: Mapping[str, Any]) -> RunSpec:
@@ -125,6 +132,8 @@ def spec_from_json(data: Mapping[str, Any]) -> RunSpec:
     fields["keep"] = tuple(fields["keep"])
     fields["train_mask"] = law_from_json(fields["train_mask"])
     fields["eval_masks"] = tuple((name, law_from_json(law)) for name, law in fields["eval_masks"])
+    if "valid_mask" in fields:
+        fields["valid_mask"] = law_from_json(fields["valid_mask"])
     fields["training"] = Training(**fields["training"])
     fields["parent"] = spec_from_json(fields["parent"]) if fields["parent"] else None
     return RunSpec(**fields)
@@ -194,6 +203,12 @@ def _imported(names: set[str]) -> set[str]:
 
 def _module(name: str) -> Path:
     return Path(__file__).resolve().parent.parent / f"{name.replace('.', '/')}.py"
+
+
+def _as_stored(content: dict[str, Any]) -> dict[str, Any]:
+    """Without a validation law that is the training's: records that are older than the field keep their names."""
+    parent = content["parent"] and _as_stored(content["parent"])
+    return {k: v for k, v in content.items() if k != "valid_mask" or v is not None} | {"parent": parent}
 
 
 def _without_data(content: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.data.catalog import open_bundle, open_twin
 from mmlib.errors import InputError
 from mmlib.masks import complete, draw, frames, random_frames
-from mmlib.papers import ebmc, regenerate
+from mmlib.papers import ebmc, pipeline, regenerate
 from mmlib.papers.context import Context
 from mmlib.papers.ebmc import runs
 from mmlib.papers.published import published
@@ -26,7 +26,9 @@ TWINS = {"mosi_frames": "twin:mosi-frames@smoke", "mosei_frames": "twin:mosei-fr
 SHOWN = {"mosi_frames": "CMU-MOSI frames twin", "mosei_frames": "CMU-MOSEI frames twin"}
 ROWS = {"EBMC": ("enhance", "ebmc", "paper", "unnormalised"), "MoMKE": ("unimodal", "plain", "paper", "softmax"),
         "same network, task loss alone": ("unimodal", "plain", "paper", "unnormalised"),
-        "w/o IMTD": ("enhance", "ebmc", "no_imtd", "unnormalised")}
+        "w/o IMTD": ("enhance", "ebmc", "no_imtd", "unnormalised"),
+        "EBMC, epoch chosen at 50 % (E23)": ("enhance", "ebmc", "paper", "unnormalised")}
+HALF = list(ROWS)[-1]
 RATES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 NAMES = [f"{round(100 * rate)} %" for rate in RATES]
 DRAWN = {"table5", "fig7", "fig8"}
@@ -53,7 +55,7 @@ class Made:
         kind = ROWS[row][1:]
         found = [r for r in self.context.store.records() if r.spec.parent and r.spec.data == data]
         return sorted((r for r in found if (r.spec.method, r.spec.variant, dict(r.spec.backbone_options)["routing"])
-                       == kind), key=lambda r: r.spec.seed)
+                       == kind and bool(r.spec.valid_mask) == (row == HALF)), key=lambda r: r.spec.seed)
 
 
 def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
@@ -119,7 +121,7 @@ def test_frames_alone_make_table_5_and_figs_7_and_8_and_nothing_else(made: Made)
     assert {e["status"] for name, e in entries.items() if name not in FRAMED} == {"needs data"}
     assert set(entries) == {a.id for a in ebmc.ARTIFACTS}
     assert "--data mosi=BUNDLE" in entries["table1"]["notes"][0] and not entries["theory"]["files"]
-    assert len(list(made.context.store.records())) == 2 * 2 * (2 + 4)  # data, seeds, first and second stages
+    assert len(list(made.context.store.records())) == 2 * 2 * (2 + 5)  # data, seeds, first and second stages
     for name in DRAWN:
         assert [entries[name][k] for k in ("rows_built", "rows_in_paper")] == [1, 9]
         assert "48 utterances" not in entries[name]["caption"] and "32 utterances" in entries[name]["caption"]
@@ -129,7 +131,7 @@ def test_frames_alone_make_table_5_and_figs_7_and_8_and_nothing_else(made: Made)
 def test_both_stages_of_all_rows_have_equal_budgets_and_see_the_same_masks(made: Made) -> None:
     for dataset, data in TWINS.items():
         bundle, found = open_bundle(data), {row: made.stored(data, row) for row in ROWS}
-        assert [r.spec.seed for records in found.values() for r in records] == [0, 1] * 4
+        assert [r.spec.seed for records in found.values() for r in records] == [0, 1] * 5
         everything = [r for records in found.values() for r in records]
         parents = [r.spec.parent for r in everything]
         schedules = {s.training for s in [r.spec for r in everything] + [p for p in parents if p]}
@@ -138,11 +140,15 @@ def test_both_stages_of_all_rows_have_equal_budgets_and_see_the_same_masks(made:
         held = schedules.pop().batch * len(bundle) / len(np.unique(bundle.dialogue))
         assert 0.7 < held / 32 < 1.4, dataset  # steps take whole dialogues, of about a batch of utterances
         for seed in (0, 1):
-            prints = [r["masks"] for r in everything if r.spec.seed == seed]
+            prints = [r["masks"] for r in everything if r.spec.seed == seed and not r.spec.valid_mask]
             expected = {f"test.{n}": draw(frames(p), bundle, "test", seed).fingerprint
                         for n, p in zip(NAMES, RATES, strict=True)}
             expected["valid"] = draw(random_frames(), bundle, "valid", seed).fingerprint
             assert prints == [expected] * 4
+            half, = (r["masks"] for r in found[HALF] if r.spec.seed == seed)
+            assert half == expected | {"valid": draw(frames(0.5), bundle, "valid", seed).fingerprint}
+        for ours, half in zip(found["EBMC"], found[HALF], strict=True):  # one training, another choice of the epoch
+            assert ours["selected"]["last"]["metrics"] == half["selected"]["last"]["metrics"]
         for row, records in found.items():
             for record in records:
                 parent = record.spec.parent
@@ -153,7 +159,7 @@ def test_both_stages_of_all_rows_have_equal_budgets_and_see_the_same_masks(made:
 
 def test_table_5_is_the_mean_over_ten_rates_within_each_run(made: Made) -> None:
     frame = made.table("table5-numbers").query("n > 0").set_index(["row", "setting", "metric"])
-    assert len(frame) == 4 * 2 * 7
+    assert len(frame) == 5 * 2 * 7
     for dataset in TWINS:
         bounds = pd.DataFrame([best(dataset, seed, rate) for seed in (0, 1) for rate in RATES]).mean()
         for row in ROWS:
@@ -184,8 +190,8 @@ def test_printed_rows_are_listed_but_for_the_wrong_one_and_no_value_stands_besid
 def test_curves_are_the_runs_metrics_by_rate_and_the_best_possible(made: Made, name: str, dataset: str) -> None:
     frame = made.table(name)
     panels = ["weighted_f1", "acc7", "pearson", "mae"]
-    assert set(frame["row"]) == {*ROWS, "best possible"} and list(frame["metric"].unique()) == panels
-    for row in ROWS:
+    assert set(frame["row"]) == {*ROWS, "best possible"} - {HALF} and list(frame["metric"].unique()) == panels
+    for row in (r for r in ROWS if r != HALF):
         mine = frame[frame["row"] == row].pivot(index=["seed", "rate"], columns="metric", values="value")
         expected = by_rate(made, dataset, row).set_index(["seed", "rate"])
         np.testing.assert_allclose(mine[panels], expected[panels], rtol=1e-4)
@@ -227,6 +233,10 @@ def test_two_modalities_of_different_lengths_without_dialogues_do_as_well(toy: T
     assert {r.spec.training.batch for r in made.context.store.records()} == {32}  # a dialogue is an utterance
     numbers = made.table("table5-numbers").query("n > 0")
     assert set(numbers["row"]) == set(ROWS) and set(numbers["setting"]) == {"average"} and "best" not in numbers
+    with pytest.MonkeyPatch.context() as patch:  # the notebook takes them too
+        patch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+        patch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+        assert pipeline.execute(made.context) == 0
 
 
 def test_vectors_and_frames_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mmlib import paths
 from mmlib.data.bundle import save_bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
-from mmlib.papers import side_by_side
+from mmlib.papers import side_by_side, stages
 from mmlib.papers.context import Context
 from mmlib.papers.side_by_side import figures, runs, tables
 from mmlib.papers.side_by_side.runs import Ground
@@ -42,7 +42,7 @@ def every(context: Context) -> list[Ground]:
 
 
 def test_embedded_data_give_vectors_two_modalities_of_them_and_sequences(context: Context) -> None:
-    shapes = [(runs.framed(context, g.dataset), g.modalities) for g in every(context)]
+    shapes = [(stages.framed(context, g.dataset), g.modalities) for g in every(context)]
     assert shapes == [(False, ()), (False, ("audio", "text")), (True, ())]
     assert [len(choose(context)) for choose in (figures.vectors, figures.pairs, figures.sequences)] == [1, 1, 1]
 
@@ -78,8 +78,8 @@ def test_rows_of_a_seed_see_the_same_masks_whatever_the_method(context: Context)
     prints = set()
     for row in runs.rows(context, ground):
         spec = runs.specs(context, ground, row, law)[0]
-        masks = [mask_of(spec, law, prepare(spec), "train"), *(mask_of(spec, t, prepare(spec), "test")
-                                                                for _, t in spec.eval_masks)]
+        masks = [mask_of(spec, spec.train_mask, prepare(spec), split) for split in ("train", "valid")]
+        masks += [mask_of(spec, test, prepare(spec), "test") for _, test in spec.eval_masks]
         prints.add(tuple(mask.fingerprint for mask in masks))
     assert len(prints) == 1
 

@@ -190,6 +190,9 @@ def test_records_become_one_row_per_run_selection_mask_and_metric() -> None:
     first = frame[(frame["run_id"] == "r1") & (frame["selection"] == "test") & (frame["metric"] == "accuracy")].iloc[0]
     assert first["value"] == 61.5 and first["options"] == "rho=1.4, tau=0.4" and first["train_mask"] == "shared(0.5)"
     assert first["fold"] == 2 and first["epoch"] == 3 and not first["stale"]
+    other = tables.records_frame([record(valid_mask={"kind": "shared", "rate": 0.2})])
+    assert set(frame["valid_mask"]) == {"shared(0.5)"} and set(other["valid_mask"]) == {"shared(0.2)"}
+    assert set(other["train_mask"]) == {"shared(0.5)"}
 
 
 def test_records_csv_is_the_same_for_any_order_of_records() -> None:

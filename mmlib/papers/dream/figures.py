@@ -62,7 +62,7 @@ def curves(context: Context, panels: Sequence[Panel], notes: Sequence[str], colu
     figures.shared_legend(figure, axes[0], columns=5)
     frame, names = pd.concat(numbers, ignore_index=True), list(dict.fromkeys(p.dataset for p in panels))
     alone = (f"'{BOUND}' is that of an utterance by itself, from the twin's exact posterior, for the very masks.",)
-    vectors = [VECTORS.format(shown(context, d)) for d in names if not runs.framed(context, d)]
+    vectors = [VECTORS.format(shown(context, d)) for d in names if not stages.framed(context, d)]
     said = ("Bold: mean over seeds; light: each seed. Every point is a training of its own, P's included.", *notes,
             *vectors, *(alone if any(is_twin(context.reference(d)) for d in names) else ()),
             *data_notes(context, names))
@@ -72,7 +72,7 @@ def curves(context: Context, panels: Sequence[Panel], notes: Sequence[str], colu
 
 def lost(context: Context, dataset: str, mixed: bool = False) -> str:
     """What the levels of a figure are."""
-    if not runs.framed(context, dataset):
+    if not stages.framed(context, dataset):
         return "modalities dropped (%)"
     return "utterances affected (%)" if mixed else "frames dropped (%)"
 

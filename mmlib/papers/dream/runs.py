@@ -12,7 +12,7 @@ from mmlib.errors import InputError
 from mmlib.masks import Law, complete
 from mmlib.papers import stages
 from mmlib.papers.context import Cell, Context
-from mmlib.papers.stages import ALL, law
+from mmlib.papers.stages import ALL, few, framed, law
 from mmlib.runs.spec import Options, RunSpec
 
 ROLES = {"mosi": "mosi-frames", "mosei": "mosei-frames", "iemocap": "iemocap4-frames"}
@@ -126,11 +126,6 @@ def dropping() -> Law:
     return masks.shared(DROPPED, resampled=True)
 
 
-def framed(context: Context, dataset: str) -> bool:
-    """Whether utterances are sequences of frames, all modalities of them."""
-    return all(x.ndim == 3 for x in context.bundle(dataset).features.values())
-
-
 def frames(context: Context, dataset: str, level: float) -> Law:
     """Fig 3's law of training and test; vectors have no frames to lose, so that whole modalities are dropped."""
     lost = masks.frames(level) if framed(context, dataset) else masks.shared(level)
@@ -151,11 +146,6 @@ def levels(context: Context) -> tuple[float, ...]:
 def percent(level: float) -> str:
     """A level's name as a setting."""
     return f"{100 * level:g} %"
-
-
-def few(context: Context) -> bool:
-    """Whether curves have a grid's seeds only; where there is time they have a table's."""
-    return context.profile.name in ("smoke", "quick")
 
 
 def budget(context: Context, dataset: str) -> Budget:

@@ -17,7 +17,7 @@ OBSTACLES: tuple[Choice, ...] = (
     Choice("the direction of the divergence", "teacher to student; printed as a variant", "C11, C12"),
     Choice("without MSD, who teaches?", "predictors that read $z_m$ itself", "ours"),
     Choice("how frames become one vector", "their mean, after the experts", "ours"),
-    Choice("which mask chooses the epoch on frames", "the training law; the script takes one half", "E23"),
+    Choice("which mask chooses the epoch on frames", "the training law; one row at a half, as the script", "E23"),
     Choice("temperature of the distillation, size of the noise", "one, and a tenth", "ours"),
 )
 LEFT_OUT = "the published baselines, shown as *not built yet*."

@@ -73,7 +73,7 @@ def balance(context: Context) -> Output:
     """Energies and the predictors' own accuracy along the second stage, with and without EMC, paired."""
     names = context.bundle(context.main).modalities
     figure, axes = figures.panel_grid(4, columns=2, width=figures.DOUBLE, height=2.3)
-    lines, numbers = [], []
+    lines, numbers, falls = [], [], []
     for place, (label, row) in enumerate(BALANCED.items()):
         energy, own = energies(context, row), own_accuracy(context, row)
         if not energy or not own:
@@ -88,11 +88,15 @@ def balance(context: Context) -> Output:
             numbers.append(pd.DataFrame({
                 "row": label, "quantity": words, "seed": np.array(list(found))[seed.ravel()],
                 "epoch": epoch.ravel() + 1, "modality": np.array(names)[index.ravel()], "value": stacked.ravel()}))
+        falls += [e.max() / np.abs(e[-1]).max() for e in energy.values()]
         last = np.stack([e[-1] for e in energy.values()])
         ends = np.stack([o[-1] for o in own.values()])
         lines.append({"row": label, **{f"E({m})": mean_sd(last[:, i], 3) for i, m in enumerate(names)},
                       "largest minus smallest": mean_sd(gaps(context, row), 3),
                       **{f"accuracy of T_{m} (%)": mean_sd(ends[:, i]) for i, m in enumerate(names)}})
+    if max(falls) > 10:
+        for axis in axes[:2]:
+            axis.set_yscale("symlog", linthresh=1)  # energies of hundreds fall to a few, and may be negative
     figures.shared_legend(figure, axes[0])
     notes = (f"{shown(context, context.main)}, all modalities, second stage. Energies are means over the steps of an "
              "epoch, in training; accuracies are of each modality's own predictor on test, where nothing is chosen.",

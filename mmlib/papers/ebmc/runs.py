@@ -33,7 +33,8 @@ class Row:
     """One row of a table.
 
     kind: ``ebmc``, ``plain`` (the same network after the experts' own stage, with the task loss alone) or ``momke``.
-    condition: the combination that its second stage is trained for alone (E2).
+    condition: the combination that its second stage is trained for alone (E2), or the rate of dropped frames at which
+        its epoch is chosen (E23).
     """
 
     name: str

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import diptest
 import numpy as np
 
+from mmlib.papers import stages
 from mmlib.papers.claims import Claim, table
 from mmlib.papers.compare import data_notes, shown
 from mmlib.papers.context import Cell, Context
@@ -28,7 +29,7 @@ def rows(context: Context, dataset: str) -> list[runs.Row]:
 
 def claim_specs(context: Context) -> list[RunSpec]:
     """Every run that a claim reads."""
-    return own.with_parents([c.spec for d in context.datasets for c in runs.cells(context, d, rows(context, d))])
+    return stages.with_parents([c.spec for d in context.datasets for c in runs.cells(context, d, rows(context, d))])
 
 
 def claims(context: Context) -> Output:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import norm
 
+from mmlib.papers import stages
 from mmlib.papers.compare import data_notes, shown
 from mmlib.papers.context import Context
 from mmlib.papers.gmm_loss import runs
@@ -51,12 +52,7 @@ def ours(context: Context, dataset: str) -> list[RunSpec]:
 
 def specs(context: Context) -> list[RunSpec]:
     """The full method on the first data set, which has its warm-ups in it."""
-    return with_parents(ours(context, context.main))
-
-
-def with_parents(found: list[RunSpec]) -> list[RunSpec]:
-    """Runs and the runs that they start from."""
-    return [*found, *(spec.parent for spec in found if spec.parent)]
+    return stages.with_parents(ours(context, context.main))
 
 
 def find(context: Context, spec: RunSpec) -> Record | None:

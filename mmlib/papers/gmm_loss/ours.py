@@ -13,6 +13,7 @@ from sklearn.mixture import GaussianMixture
 
 from mmlib.data.catalog import is_av_twin, open_av_twin
 from mmlib.methods.gmm_loss import fit_mixture
+from mmlib.papers import stages
 from mmlib.papers.compare import data_notes, shown
 from mmlib.papers.context import Context
 from mmlib.papers.gmm_loss import figures as own
@@ -28,7 +29,7 @@ VOTES = 6  # vote shares come first among the features of crema-d-votes
 
 def every_round(context: Context) -> list[RunSpec]:
     """The method's runs on every data set."""
-    return own.with_parents([s for d in context.datasets for s in own.ours(context, d)])
+    return stages.with_parents([s for d in context.datasets for s in own.ours(context, d)])
 
 
 def planted(context: Context) -> Output:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mmlib.masks import complete
 from mmlib.methods import METHODS
+from mmlib.papers import stages
 from mmlib.papers.context import Cell, Context
 from mmlib.runs.spec import Options, RunSpec, Training
 
@@ -162,7 +163,7 @@ def departure_rows(context: Context, dataset: str) -> list[Row]:
 def reduced(context: Context) -> str:
     """What captions say of the profile."""
     b = BUDGETS[context.profile.name]
-    few = " and of all data but the first" if context.profile.name == "quick" else ""
+    few = " and of all data but the first" if stages.few(context) and len(context.datasets) > 1 else ""
     if context.profile.name == "paper":
         return ""
     sizes = {"resnet": f"ResNet-18 of width {b.width}", "mlp": f"perceptrons of width {b.hidden}"}
@@ -211,8 +212,7 @@ def adaptive(spec: RunSpec, budget: Budget, share: float) -> RunSpec:
 
 def seeds(context: Context, dataset: str, grid: bool = False) -> range:
     """Of a table, or of a grid; where time is short all but the main data set have a grid's everywhere."""
-    short = context.profile.name in ("smoke", "quick") and dataset != context.main
-    return context.seeds(dataset, grid or short)
+    return context.seeds(dataset, grid or (stages.few(context) and dataset != context.main))
 
 
 def cells(context: Context, dataset: str, rows: Iterable[Row], grid: bool = False) -> list[Cell]:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from mmlib.papers.compare import data_notes
+from mmlib.papers import stages
+from mmlib.papers.compare import by_setting, data_notes
 from mmlib.papers.context import Context
 from mmlib.papers.side_by_side import runs
 from mmlib.papers.side_by_side.runs import Ground
-from mmlib.papers.side_by_side.tables import F1, SAME, seconds, title, values
+from mmlib.papers.side_by_side.tables import F1, SAME, TIMED, ids, seconds, title, values
 from mmlib.report import figures, stats
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 
 Choose = Callable[[Context], list[Ground]]
 HEIGHT, HEAD = 0.23, 1.35  # inches of a line of the grid, and of what is around it
-
-
 NETWORKS = ("mmgcn", "dream", "momke", "crossmodal", "concat")  # a colour and a marker each
 
 
@@ -41,12 +40,12 @@ def looks(context: Context, ground: Ground) -> dict[str, dict[str, Any]]:
 
 def vectors(context: Context) -> list[Ground]:
     """Grounds of one vector an utterance, all modalities."""
-    return [g for g in runs.grounds(context) if not g.modalities and not runs.framed(context, g.dataset)]
+    return [g for g in runs.grounds(context) if not g.modalities and not stages.framed(context, g.dataset)]
 
 
 def sequences(context: Context) -> list[Ground]:
     """Grounds of sequences."""
-    return [g for g in runs.grounds(context) if runs.framed(context, g.dataset)]
+    return [g for g in runs.grounds(context) if stages.framed(context, g.dataset)]
 
 
 def pairs(context: Context) -> list[Ground]:
@@ -85,7 +84,7 @@ def grid(choose: Choose) -> Callable[[Context], Output]:
                  "to see what a training protocol is worth.", SAME,
                  *data_notes(context, [g.dataset for g in found]))
         return Output(figure=figure, numbers=numbers, rows_built=len(numbers.groupby(["data", "row"])), notes=notes,
-                      run_ids=tuple(numbers["run_id"].unique()) if "run_id" in numbers else ())
+                      run_ids=ids(numbers))
     return make
 
 
@@ -109,15 +108,13 @@ def curves(context: Context) -> Output:
     figure, axes = figures.panel_grid(len(panels), columns=2, width=figures.DOUBLE, height=2.7)
     kept = []
     for axis, (ground, training) in zip(axes, panels, strict=True):
-        framed = runs.framed(context, ground.dataset)
+        framed = stages.framed(context, ground.dataset)
         kind = "frames dropped" if framed else "shared rates"
         group = runs.groups(context, ground)[kind]
         settings = [runs.ALL, *group]
         frame = found[ground][(found[ground]["training"] == training) & found[ground]["setting"].isin(settings)]
-        series = {row.name: frame[frame["row"] == row.name].pivot_table(index="seed", columns="setting", values="value")
-                  .reindex(columns=settings).to_numpy() for row in runs.rows(context, ground)}
         figures.lines(axis, [0.0, *(100 * law.rate for law in group.values())],
-                      {name: v for name, v in series.items() if len(v)},
+                      by_setting(frame, pd.DataFrame(), settings),
                       xlabel="frames dropped (%)" if framed else "modalities missing, shared rate (%)", ylabel=F1,
                       title=f"{title(context, ground)}\ntraining: {training}", legend=False,
                       looks=looks(context, ground))
@@ -128,7 +125,7 @@ def curves(context: Context) -> Output:
     notes = ("Bold: mean over seeds; light: each seed. One model for all rates. At 0 nothing is missing.", SAME,
              *data_notes(context, context.datasets))
     return Output(figure=figure, numbers=numbers, rows_built=len(numbers.groupby(["data", "row"])), notes=notes,
-                  run_ids=tuple(numbers["run_id"].unique()) if "run_id" in numbers else ())
+                  run_ids=ids(numbers))
 
 
 def rank_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +157,7 @@ def ranks(context: Context) -> Output:
              "(95 %) is over seeds, of this ranking of these cells, not of other data. Points: each seed.", SAME,
              *data_notes(context, context.datasets))
     return Output(figure=figure, numbers=pd.DataFrame(lines), rows_built=len({line["row"] for line in lines}),
-                  notes=notes, run_ids=_ids(found.values()))
+                  notes=notes, run_ids=ids(*found.values()))
 
 
 def _ranked(axis: Axes, table: pd.DataFrame, name: str, forms: Mapping[str, Mapping[str, Any]]) -> None:
@@ -177,23 +174,15 @@ def _ranked(axis: Axes, table: pd.DataFrame, name: str, forms: Mapping[str, Mapp
         axis.set_ylim(len(order) - 0.5, -0.5)
         axis.set_xlim(0.8, len(order) + 0.2)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _finish(axis, "mean rank (1 is the best)", "", name, "x")
-
-
-def _finish(axis: Axes, xlabel: str, ylabel: str, name: str, grid_along: Literal["x", "both"]) -> None:
-    with figures.style():
-        axis.set_xlabel(xlabel)
-        axis.set_ylabel(ylabel)
-        axis.set_title(name)
-        axis.grid(visible=False)
-        axis.grid(visible=True, axis=grid_along)
+        figures.finish(axis, "mean rank (1 is the best)", "", name, "x")
 
 
 def cost(context: Context) -> Output:
     """Mean weighted F1 over all cells against the seconds that a model takes."""
-    lines = []
+    lines, behind = [], []
     for ground in runs.grounds(context):
         found = values(context, ground)
+        behind.append(found)
         for row in runs.rows(context, ground):
             mine = found[found["row"] == row.name].groupby("seed")["value"].mean()
             timed = [t for drawn in runs.trainings(context, ground).values()
@@ -214,18 +203,13 @@ def cost(context: Context) -> Output:
             with figures.style():
                 axis.plot([line["seconds"]] * 2, [line["low"], line["high"]], color=form["color"], linewidth=1)
                 axis.plot(line["seconds"], line["value"], markersize=6, label=line["row"], **form)
-        axis.set_xscale("log")
-        for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-            ticks(FuncFormatter(lambda value, _: f"{value:.2g}"))
-        _finish(axis, "seconds to train a model, all stages", f"mean {F1}", name, "both")
+        with figures.style():
+            axis.set_xscale("log")
+            for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+                ticks(FuncFormatter(lambda value, _: f"{value:.2g}"))
+            figures.finish(axis, "seconds to train a model, all stages", f"mean {F1}", name, "both")
     longest = max(axes, key=lambda a: len(a.get_legend_handles_labels()[1]))
     figures.shared_legend(figure, longest, columns=4)
-    notes = ("Mean over all trainings and test conditions; lines span the seeds. Seconds: median of a model's "
-             "training with its stages and the evaluation of every epoch, on one thread beside another run.", SAME,
+    notes = ("Mean over all trainings and test conditions; lines span the seeds.", TIMED, SAME,
              *data_notes(context, context.datasets))
-    return Output(figure=figure, numbers=frame, rows_built=len(frame), notes=notes)
-
-
-def _ids(frames: object) -> tuple[str, ...]:
-    kept = [f for f in frames if "run_id" in f]  # type: ignore[attr-defined]
-    return tuple(pd.concat(kept)["run_id"].unique()) if kept else ()
+    return Output(figure=figure, numbers=frame, rows_built=len(frame), notes=notes, run_ids=ids(*behind))

@@ -18,9 +18,9 @@ from mmlib.masks import Law, complete, patterns
 from mmlib.papers import stages
 from mmlib.papers.balm.runs import SETTINGS, TAU_RHO
 from mmlib.papers.context import Cell, Context
-from mmlib.papers.gmm_loss.runs import CHOSEN as GMM_CHOSEN
+from mmlib.papers.gmm_loss import runs as gmm
 from mmlib.papers.mculora.runs import bounds
-from mmlib.papers.stages import ALL, law
+from mmlib.papers.stages import ALL, few, framed, law
 from mmlib.runs.spec import Options, RunSpec
 
 ROLES = {"mosei": "mosei", "iemocap": "iemocap6", "crema-d": "crema-d", "mosei_frames": "mosei-frames"}
@@ -31,7 +31,7 @@ IMBALANCED = ((0.5, 0.7, 0.3), (0.5, 0.3, 0.7))  # of training: BALM's main sett
 SHARED, FRAMES = (0.2, 0.4, 0.6), (0.3, 0.6, 0.9)
 METRIC = "weighted_f1"
 WEIGHT_DECAY = 1e-5
-GMM_ROUNDS, GMM_WARMUP = 3, 0.75
+GMM_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,6 @@ def grounds(context: Context) -> list[Ground]:
     return found
 
 
-def framed(context: Context, dataset: str) -> bool:
-    """Whether utterances are sequences of frames, all modalities of them."""
-    return all(x.ndim == 3 for x in context.bundle(dataset).features.values())
-
-
 def modalities(context: Context, ground: Ground) -> tuple[str, ...]:
     """Those that are used."""
     return ground.modalities or context.bundle(ground.dataset).modalities
@@ -154,11 +149,6 @@ def specs(context: Context, ground: Ground, row: Row, training: Law, factor: flo
     return [STAGES[row.kind](context, ground, spec) for spec in whole]
 
 
-def few(context: Context) -> bool:
-    """Whether there is time for a grid's seeds only."""
-    return context.profile.name in ("smoke", "quick")
-
-
 def network(row: Row, spent: Budget) -> Options:
     """A network's size as options: one width, and as many blocks where there are blocks."""
     blocks: Options = (("depth", spent.depth), ("dropout", spent.dropout), ("hidden", spent.hidden))
@@ -209,16 +199,11 @@ def _adapted(variant: str) -> Callable[[Context, Ground, RunSpec], RunSpec]:
 
 
 def _gmm_loss(context: Context, ground: Ground, spec: RunSpec) -> RunSpec:
-    """The warm-up, then the rounds."""
-    chosen = {name: value for name, value in dict(GMM_CHOSEN["gmm_loss"]).items() if name != "warmup"}
-    options = tuple(sorted(chosen.items()))
-    each = max(1, round((1 - GMM_WARMUP) * spec.training.epochs / GMM_ROUNDS))
-    warmup = spec.training.epochs - GMM_ROUNDS * each
-    warm = dataclasses.replace(spec, method="gmm_loss", options=tuple(sorted((*options, ("warmup", warmup)))),
-                               keep=("last",), eval_masks=spec.eval_masks[:1],
-                               training=dataclasses.replace(spec.training, epochs=warmup))
-    return dataclasses.replace(spec, method="gmm_loss", options=tuple(sorted((*options, ("round_epochs", each)))),
-                               parent=warm, training=dataclasses.replace(spec.training, epochs=GMM_ROUNDS * each))
+    """The warm-up, which is tested on complete data alone, then the rounds."""
+    chosen = gmm.row("gmm_loss")
+    budget = dataclasses.replace(gmm.BUDGETS["quick"], epochs=spec.training.epochs, rounds=GMM_ROUNDS)
+    whole = dataclasses.replace(spec, method="gmm_loss", options=chosen.options, eval_masks=spec.eval_masks[:1])
+    return dataclasses.replace(gmm.adaptive(whole, budget, chosen.warmup), eval_masks=spec.eval_masks, keep=spec.keep)
 
 
 STAGES: dict[str, Callable[[Context, Ground, RunSpec], RunSpec]] = {
@@ -226,9 +211,9 @@ STAGES: dict[str, Callable[[Context, Ground, RunSpec], RunSpec]] = {
     "ebmc": _ebmc, "joint": _adapted("neither"), "mculora": _adapted("paper"), "gmm_loss": _gmm_loss}
 
 
-def cells(context: Context, ground: Ground, chosen: Sequence[Row] = ()) -> dict[str, list[Cell]]:
+def cells(context: Context, ground: Ground) -> dict[str, list[Cell]]:
     """Training to cells: every row under every test condition."""
-    return {name: [Cell(row.name, test, spec, test) for row in chosen or rows(context, ground)
+    return {name: [Cell(row.name, test, spec, test) for row in rows(context, ground)
                    for spec in specs(context, ground, row, drawn) for test, _ in spec.eval_masks]
             for name, drawn in trainings(context, ground).items()}
 
@@ -246,11 +231,11 @@ def prepared(made: Context) -> Context:
     """
     for dataset in made.datasets:
         bundle = made.bundle(dataset)
-        if len(bundle.modalities) < 2 or len({x.ndim for x in bundle.features.values()} - {2, 3}) or len(
-                {x.ndim for x in bundle.features.values()}) > 1:
+        if len(bundle.modalities) < 2 or {x.ndim for x in bundle.features.values()} not in ({2}, {3}):
             shapes = ", ".join(f"{m} {x.shape[1:]}" for m, x in bundle.features.items())
             raise InputError(f"bundle {bundle.name}, role {made.roles[dataset]}", f"modalities {shapes}",
-                             "two or more, all vectors (d,) or all frames (t, d)", "Choose other data.")
+                             "two or more, all vectors (d,) or all frames (t, d)",
+                             "Choose other data for this comparison.")
     p = made.profile
     fewer = dataclasses.replace(p, fold_seeds=min(p.fold_seeds, stages.FOLD_SEEDS), other_seeds=p.seeds)
     return dataclasses.replace(made, profile=dataclasses.replace(fewer, reduced=reduced(made)))
@@ -269,4 +254,3 @@ def reduced(context: Context) -> str:
 
 def _text(rates: Sequence[float]) -> str:
     return "/".join(f"{r:g}" for r in rates)
-

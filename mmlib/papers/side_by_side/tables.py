@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmlib.papers import stages
 from mmlib.papers.compare import best_possible, data_notes, shown
 from mmlib.papers.context import Context
 from mmlib.papers.side_by_side import runs
@@ -20,6 +21,8 @@ from mmlib.runs.spec import RunSpec
 
 F1 = "weighted F1 (%)"
 FEW = 3  # seeds; fewer give no interval that a table should show
+TIMED = ("Seconds: median of a model's training with its stages, the evaluation of every epoch on complete data and "
+         "of two epochs under all conditions included, on one thread beside another run.")
 SAME = ("One model per row and training, tested under every condition. All rows see the same masks; in all their "
         "stages together they have as many epochs; the epoch is chosen on validation under the training law.")
 
@@ -44,6 +47,11 @@ def values(context: Context, ground: Ground) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def ids(*frames: pd.DataFrame) -> tuple[str, ...]:
+    """The runs behind some values."""
+    return tuple(dict.fromkeys(i for frame in frames if "run_id" in frame for i in frame["run_id"]))
+
+
 def by_group(context: Context, ground: Ground, frame: pd.DataFrame) -> pd.DataFrame:
     """Means over the conditions of a kind, by row, training, kind and seed."""
     kinds = {name: kind for kind, group in runs.groups(context, ground).items() for name in group}
@@ -54,10 +62,12 @@ def by_group(context: Context, ground: Ground, frame: pd.DataFrame) -> pd.DataFr
 def verdicts(context: Context) -> Output:
     """Every method against the network under it, by training and kind of test, intervals that hold together."""
     pairs: list[tuple[dict[str, str], pd.Series, pd.Series]] = []
+    behind = []
     for ground in runs.grounds(context):
         found = values(context, ground)
         if found.empty:
             continue
+        behind.append(found)
         series = {key: group.set_index("seed")["value"] for key, group in
                   by_group(context, ground, found).groupby(["row", "training", "kind"])}
         for row in (r for r in runs.rows(context, ground) if r.own):
@@ -80,7 +90,7 @@ def verdicts(context: Context) -> Output:
              *(["With fewer than three seeds nothing is decided about so many comparisons; intervals are in the "
                 "files."] if numbers["n"].min() < FEW else []),
              SAME, *data_notes(context, context.datasets))
-    return Output(table=table, numbers=numbers, rows_built=len(table), notes=notes)
+    return Output(table=table, numbers=numbers, rows_built=len(table), notes=notes, run_ids=ids(*behind))
 
 
 def compared(ours: pd.Series, own: pd.Series, family: int) -> dict[str, Any]:
@@ -107,7 +117,7 @@ def best(context: Context) -> Output:
     for ground in runs.grounds(context):
         found = values(context, ground)
         for training, cells in runs.cells(context, ground).items():
-            bound = best_possible(cells, (runs.METRIC,), context=not runs.framed(context, ground.dataset))
+            bound = best_possible(cells, (runs.METRIC,), context=not stages.framed(context, ground.dataset))
             mine = found[found["training"] == training]
             if bound is None or mine.empty:
                 continue
@@ -125,11 +135,11 @@ def best(context: Context) -> Output:
              "other utterances, as the graph network can; that of sequences an utterance by itself.", SAME)
     frame = pd.concat(numbers, ignore_index=True)
     return Output(table=pd.DataFrame(lines).fillna("-"), numbers=frame, rows_built=len(lines), notes=notes,
-                  run_ids=tuple(frame["run_id"].unique()) if "run_id" in frame else ())
+                  run_ids=ids(frame))
 
 
 def fairness(context: Context) -> Output:
-    """What every row was given: trials, stages, epochs, steps, parameters, seconds."""
+    """What every row was given: trials, learning rate, epochs by stage, parameters, seconds."""
     lines = []
     for ground in runs.grounds(context):
         for row in runs.rows(context, ground):
@@ -139,8 +149,7 @@ def fairness(context: Context) -> Output:
                           **given(context, row, chosen)})
     notes = ("Trials: learning rates that were tried on validation, of embedded data, before any test (artifact "
              "`tuning`). Epochs: passes over the training data in every stage, P's included. Parameters: that train "
-             "in the last stage, and that are frozen then. Seconds: median of a model's training with its stages "
-             "and with the evaluation of every epoch under every condition, on one thread beside another run.", SAME)
+             "in the last stage, and that are frozen then.", TIMED, SAME)
     return Output(table=pd.DataFrame(lines), numbers=pd.DataFrame(lines), rows_built=len(lines), notes=notes)
 
 
@@ -183,8 +192,8 @@ def trials(context: Context) -> dict[runs.Row, dict[float, list[RunSpec]]]:
 
 def trial_specs(context: Context) -> list[RunSpec]:
     """The runs of the trials, and those that they start from."""
-    own = [s for by_factor in trials(context).values() for specs in by_factor.values() for s in specs]
-    return list(dict.fromkeys([*(s.parent for s in own if s.parent), *own]))
+    return stages.with_parents(s for by_factor in trials(context).values() for found in by_factor.values()
+                               for s in found)
 
 
 def tuning(context: Context) -> Output:
@@ -205,7 +214,5 @@ def tuning(context: Context) -> Output:
     numbers = pd.DataFrame(lines)
     notes = ("Weighted F1 (%) on validation at its best epoch, mean over seeds, by what the common learning rate is "
              "multiplied with; training on mixed combinations, of GMM-loss and concatenation on complete data. On "
-             "embedded data: what is chosen here is used on all data.",)
+             "embedded data: what is chosen here is used on all data, and on sequences too.",)
     return Output(table=numbers.round(3), numbers=numbers, rows_built=len(lines), notes=notes)
-
-
