@@ -16,6 +16,7 @@ NOTHING = "–"
 ACROSS = 5  # methods side by side in a notebook
 WIDE = 16  # columns of an overview
 NOT_BUILT = "not built yet"
+UNITS = {"MAE": ", in the labels' unit", "correlation": ""}  # of metrics that are no percentages
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -101,7 +102,7 @@ def for_reading(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
         shown = pd.DataFrame(lines).fillna(NOTHING)
         if len(lines) < len(shown.columns) - 1 > ACROSS:
             shown = shown.set_index("setting").T.rename_axis("method").rename_axis(None, axis=1).reset_index()
-        parts += [f"*{_cell(name)} (%)*", _markdown(shown)]
+        parts += [f"*{_cell(name)}{UNITS.get(name, ' (%)')}*", _markdown(shown)]
     built = {method for setting, name in dict.fromkeys(column[:2] for column in columns)
              for method in _cells_of(frame, setting, name)}
     lacking = [str(method) for method in frame.index if method not in built]

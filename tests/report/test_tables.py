@@ -160,6 +160,9 @@ def test_the_reading_form_shows_a_metric_only_where_it_was_measured() -> None:
     first, second = tables.for_reading(tables.layout(numbers), "Caption").split("*macro recall (%)*")
     assert SETTING in first and "other data" not in first and "62.50 ± 2.12 (2)" in first
     assert "other data" in second and SETTING not in second and "52.00 ± 1.41 (2)" in second
+    assert "*accuracy (%)*" in first
+    scores = tables.compare(results({OURS: [0.7, 0.8]}, metric="mae"), None, collection="mosi")
+    assert "*MAE, in the labels' unit*" in tables.for_reading(tables.layout(scores), "Caption")
 
 
 def test_latex_escapes_everything_and_balances() -> None:

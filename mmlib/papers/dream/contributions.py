@@ -60,11 +60,11 @@ def guided(context: Context, spec: RunSpec) -> Dream | None:
     return method
 
 
-def decided(method: Dream, spec: RunSpec, law: Law) -> tuple[Tensor, Mask]:
-    """P's decisions on test under a law, (S, n, K), and the mask."""
+def decided(method: Dream, spec: RunSpec, law: Law, split: str = "test") -> tuple[Tensor, Mask]:
+    """P's decisions on a split under a law, (S, n, K), and the mask."""
     bundle = prepare(spec)
-    mask = draw(law, bundle, "test", spec.seed)
-    batches = evaluation_batches(to_device(bundle, "test", mask, "cpu"))
+    mask = draw(law, bundle, split, spec.seed)
+    batches = evaluation_batches(to_device(bundle, split, mask, "cpu"))
     return torch.cat([method.look(batch) for batch in batches], dim=1), mask
 
 
