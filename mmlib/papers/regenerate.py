@@ -15,6 +15,7 @@ from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
 from mmlib.papers import balm, dream, ebmc, gather, gmm_loss, mculora, side_by_side
 from mmlib.papers.context import Context
+from mmlib.papers.stages import ALL
 from mmlib.report.artifact import Artifact, Made, Output, missing, update_manifest, write, write_records
 from mmlib.report.dashboard import write_dashboard
 from mmlib.runs.compact import export_records
@@ -102,7 +103,7 @@ def finish(context: Context) -> None:
     unique = {record.id: {**record.content, "stale": stale} for record, stale in found if record}
     write_records(unique.values(), paths.figures(), context.collection, context.paper)
     if any(not is_twin(d) for d in context.data.values()):
-        main = ("predictions.valid.same", "predictions.valid.random")
+        main = ("predictions.valid.same", "predictions.valid.random", f"predictions.valid.{ALL}")
         ids = sorted(i for i, content in unique.items() if not LARGE & set(content["spec"]["keep"]))
         for part, start in enumerate(range(0, len(ids), PART), start=1):
             path = context.folder / f"records-{part:02}.jsonl.gz"

@@ -20,11 +20,12 @@ from mmlib.runs.execute import prepare
 from mmlib.runs.spec import RunSpec
 
 ROWS = runs.main_rows()
+PREDICTIONS = f"predictions.valid.{runs.ALL}"
 NOTES = ("A modality is enhanced where P's PSS of it is 0 (Eq. 5), and only what is enhanced passes Eq. 9's LayerNorm. "
          "Training: one epoch's masks, each modality dropped with probability 0.5; test: with all modalities. Of right "
          "decisions: at the epoch that validation picks, of four questions their mean.",
-         "What is missing has no say, and counts as enhanced. A clip with nothing enhanced enters the fusion in another "
-         "form than all others, and the first column says how many of them training saw.")
+         "What is missing has no say, and counts as enhanced. A clip with nothing enhanced enters the fusion in a form "
+         "of its own; the share of training says how many such clips were seen.")
 
 
 def specs(context: Context) -> list[RunSpec]:
@@ -33,10 +34,11 @@ def specs(context: Context) -> list[RunSpec]:
 
 
 def lacking(context: Context) -> str:
-    """Why it cannot be told: P's weights are in the store where P was trained, not in committed records."""
-    sources = {s.parent for s in specs(context) if s.parent}
-    kept = [context.store.find(s, context.bundle_fingerprint(s.data))[0] for s in sources]
-    return "P's weights are not in the store: run this paper here." if any(k and k.left_out for k in kept) else ""
+    """Why it cannot be told: records that came with the repository do not carry what each clip was answered."""
+    found = [context.store.find(s, context.bundle_fingerprint(s.data))[0] for s in specs(context)]
+    if any(record and PREDICTIONS in record.left_out for record in found):
+        return "Records that came with the repository lack these predictions: give a --label and an empty MMLIB_RUNS."
+    return ""
 
 
 def counts(context: Context, spec: RunSpec, law: Law, split: str) -> np.ndarray | None:
@@ -51,7 +53,7 @@ def counts(context: Context, spec: RunSpec, law: Law, split: str) -> np.ndarray 
 def right(context: Context, spec: RunSpec) -> np.ndarray | None:
     """(n,) the share of right decisions of each test utterance with all modalities; None where it has not run."""
     record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
-    outputs = context.store.arrays(record.id).get(f"predictions.valid.{runs.ALL}") if record else None
+    outputs = context.store.arrays(record.id).get(PREDICTIONS) if record else None
     if outputs is None:
         return None
     bundle = prepare(spec)
