@@ -19,6 +19,7 @@ from mmlib.report.artifact import Output
 VERDICTS = {"better": "supported", "worse": "contradicted", "equivalent": "no difference that matters",
             "undecided": "undecided"}
 NO_MARGIN = 0.0
+DRAWN = 30  # claims in a figure
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,21 @@ def table(found: Sequence[Claim], points: str, notes: Sequence[str], run_ids: tu
     said = (", ".join(f"{counts[v]} {v}" for v in counts.index) + ".",
             f"Each value is one per seed, paired; the {family} intervals hold together (95 %). 'Undecided' is no "
             "evidence against a claim: these seeds cannot tell.", *notes)
-    figure, axes = draw.panel_grid(1, width=draw.DOUBLE, height=0.9 + 0.26 * max(1, len(drawn)))
-    draw.forest(axes[0], drawn, xlabel=f"measured, {points} (above 0 supports the claim)",
+    if len(drawn) > DRAWN:
+        said = (*said, f"Figure: {DRAWN} of {len(drawn)} claims about results, what is decided first, then what comes "
+                       "nearest to it.")
+    figure, axes = draw.panel_grid(1, width=draw.DOUBLE, height=0.9 + 0.26 * min(DRAWN, max(1, len(drawn))))
+    draw.forest(axes[0], most_telling(drawn, DRAWN), xlabel=f"measured, {points} (above 0 supports the claim)",
                 title="Claims about results, by number")
     return Output(table=shown.fillna(""), figure=figure if drawn else None, numbers=numbers,
                   rows_built=sum(len(c.values) > 1 for c in found), notes=said, run_ids=run_ids)
+
+
+def most_telling(found: Mapping[str, stats.Comparison], most: int) -> dict[str, stats.Comparison]:
+    """At most so many, in their order: the decided ones first, then those with the largest difference for its error."""
+    def told(name: str) -> tuple[bool, float]:
+        test = found[name]
+        return test.verdict == "undecided", -abs(test.difference) / max(test.high - test.low, np.finfo(float).eps)
+
+    kept = sorted(found, key=told)[:most]
+    return {name: test for name, test in found.items() if name in kept}

@@ -15,7 +15,6 @@ from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
 from mmlib.papers import balm, dream, ebmc, gather, gmm_loss, mculora, side_by_side
 from mmlib.papers.context import Context
-from mmlib.papers.stages import ALL
 from mmlib.report.artifact import Artifact, Made, Output, missing, update_manifest, write, write_records
 from mmlib.report.dashboard import write_dashboard
 from mmlib.runs.compact import export_records
@@ -96,14 +95,15 @@ def finish(context: Context) -> None:
 
     Records of real data are also written in compact form, with the predictions under each run's main mask at the
     epoch that validation picks, so that another machine can go on from them; in parts, each small enough for version
-    control. Runs whose weights, embeddings or findings are kept are left out: another machine makes them again.
+    control. A paper's ``CARRIED`` names arrays that go with them. Runs whose weights, embeddings or findings are kept
+    are left out: another machine makes them again.
     """
     used = specs(context, artifacts(context))
     found = [context.store.find(s, context.bundle_fingerprint(s.data)) for s in used]
     unique = {record.id: {**record.content, "stale": stale} for record, stale in found if record}
     write_records(unique.values(), paths.figures(), context.collection, context.paper)
     if any(not is_twin(d) for d in context.data.values()):
-        main = ("predictions.valid.same", "predictions.valid.random", f"predictions.valid.{ALL}")
+        main = ("predictions.valid.same", "predictions.valid.random", *getattr(PAPERS[context.paper], "CARRIED", ()))
         ids = sorted(i for i, content in unique.items() if not LARGE & set(content["spec"]["keep"]))
         for part, start in enumerate(range(0, len(ids), PART), start=1):
             path = context.folder / f"records-{part:02}.jsonl.gz"

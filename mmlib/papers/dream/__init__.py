@@ -1,6 +1,7 @@
 """DREAM's artifacts: what the paper shows, and what it does not.
 
-``ARTIFACTS`` in the paper's order; ``NEEDS`` names what an artifact cannot do without.
+``ARTIFACTS`` in the paper's order; ``NEEDS`` names what an artifact cannot do without, ``CARRIED`` the arrays that
+committed records carry for one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from mmlib.papers.dream.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.dream.runs import ROLES
 from mmlib.report.artifact import Artifact, declare
 
-__all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
+__all__ = ["ARTIFACTS", "BACKBONES", "CARRIED", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE",
+           "context"]
 PAPER = "dream"
+CARRIED = (enhanced.PREDICTIONS,)
 BACKBONES = ("dream",)
 TITLE = "DREAM: recognise what contributes nothing, and enhance it"
 _artifact = declare(PAPER)
