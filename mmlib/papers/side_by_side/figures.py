@@ -113,11 +113,12 @@ def curves(context: Context) -> Output:
         group = runs.groups(context, ground)[kind]
         settings = [runs.ALL, *group]
         frame = found[ground][(found[ground]["training"] == training) & found[ground]["setting"].isin(settings)]
-        figures.lines(axis, [0.0, *(100 * law.rate for law in group.values())],
-                      by_setting(frame, pd.DataFrame(), settings),
+        rates = [0.0, *(round(100 * law.rate, 6) for law in group.values())]
+        figures.lines(axis, rates, by_setting(frame, pd.DataFrame(), settings),
                       xlabel="frames dropped (%)" if framed else "modalities missing, shared rate (%)", ylabel=F1,
                       title=f"{title(context, ground)}\ntraining: {training}", legend=False,
                       looks=looks(context, ground))
+        axis.set_xticks(rates)
         kept.append(frame.assign(data=title(context, ground)))
     longest = max(axes, key=lambda a: len(a.get_legend_handles_labels()[1]))
     figures.shared_legend(figure, longest, columns=4)
