@@ -164,6 +164,10 @@ def test_what_is_used_is_what_the_trials_chose() -> None:
         pytest.approx(runs.CHOSEN)
 
 
+def test_on_other_data_it_is_said_that_learning_rates_were_chosen_elsewhere(context: Context, two: Context) -> None:
+    assert tables.TUNED in tables.of_data(two) and tables.TUNED not in tables.of_data(context)
+
+
 def test_every_artifact_of_the_embedded_data_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))

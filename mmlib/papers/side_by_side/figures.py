@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mmlib.papers import stages
-from mmlib.papers.compare import by_setting, data_notes
+from mmlib.papers.compare import by_setting
 from mmlib.papers.context import Context
 from mmlib.papers.side_by_side import runs
 from mmlib.papers.side_by_side.runs import Ground
-from mmlib.papers.side_by_side.tables import F1, SAME, TIMED, ids, seconds, title, values
+from mmlib.papers.side_by_side.tables import F1, SAME, TIMED, ids, of_data, seconds, title, values
 from mmlib.report import figures, stats
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
@@ -82,7 +82,7 @@ def grid(choose: Choose) -> Callable[[Context], Output]:
         notes = (f"{F1}, means over seeds; columns are test conditions: what is observed, or missing rates "
                  "(of audio, text and vision where they differ). Read down a column to compare methods, across panels "
                  "to see what a training protocol is worth.", SAME,
-                 *data_notes(context, [g.dataset for g in found]))
+                 *of_data(context, [g.dataset for g in found]))
         return Output(figure=figure, numbers=numbers, rows_built=len(numbers.groupby(["data", "row"])), notes=notes,
                       run_ids=ids(numbers))
     return make
@@ -124,7 +124,7 @@ def curves(context: Context) -> Output:
     figures.shared_legend(figure, longest, columns=4)
     numbers = pd.concat(kept, ignore_index=True)
     notes = ("Bold: mean over seeds; light: each seed. One model for all rates. At 0 nothing is missing.", SAME,
-             *data_notes(context, context.datasets))
+             *of_data(context))
     return Output(figure=figure, numbers=numbers, rows_built=len(numbers.groupby(["data", "row"])), notes=notes,
                   run_ids=ids(numbers))
 
@@ -156,7 +156,7 @@ def ranks(context: Context) -> Output:
                   for row in table for seed, value in table[row].items()]
     notes = ("1 is the best; the mean over all trainings and test conditions, which are not independent: the interval "
              "(95 %) is over seeds, of this ranking of these cells, not of other data. Points: each seed.", SAME,
-             *data_notes(context, context.datasets))
+             *of_data(context))
     return Output(figure=figure, numbers=pd.DataFrame(lines), rows_built=len({line["row"] for line in lines}),
                   notes=notes, run_ids=ids(*found.values()))
 
@@ -212,5 +212,5 @@ def cost(context: Context) -> Output:
     longest = max(axes, key=lambda a: len(a.get_legend_handles_labels()[1]))
     figures.shared_legend(figure, longest, columns=4)
     notes = ("Mean over all trainings and test conditions; lines span the seeds.", TIMED, SAME,
-             *data_notes(context, context.datasets))
+             *of_data(context))
     return Output(figure=figure, numbers=frame, rows_built=len(frame), notes=notes, run_ids=ids(*behind))

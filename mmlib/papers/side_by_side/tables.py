@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mmlib.data.catalog import is_twin
 from mmlib.papers import stages
 from mmlib.papers.compare import best_possible, data_notes, shown
 from mmlib.papers.context import Context
@@ -25,6 +26,15 @@ TIMED = ("Seconds: median of a model's training with its stages, the evaluation 
          "of two epochs under all conditions included, on one thread beside another run.")
 SAME = ("One model per row and training, tested under every condition. All rows see the same masks; in all their "
         "stages together they have as many epochs; the epoch is chosen on validation under the training law.")
+TUNED = ("Learning rates were chosen on embedded data (artifact `tuning`): on these a row's own best may be another, "
+         "which can move it by points.")
+
+
+def of_data(context: Context, datasets: Sequence[str] = ()) -> tuple[str, ...]:
+    """What must be said of some data, of all where none are named, and of what was chosen on others."""
+    chosen = datasets or context.datasets
+    real = any(not is_twin(context.reference(d)) for d in chosen)
+    return (*data_notes(context, chosen), *((TUNED,) if real else ()))
 
 
 def title(context: Context, ground: Ground) -> str:
@@ -89,7 +99,7 @@ def verdicts(context: Context) -> Output:
              f"all {len(lines)} comparisons of this table together (95 %, Bonferroni). {_counted(numbers['verdict'])}",
              *(["With fewer than three seeds nothing is decided about so many comparisons; intervals are in the "
                 "files."] if numbers["n"].min() < FEW else []),
-             SAME, *data_notes(context, context.datasets))
+             SAME, *of_data(context))
     return Output(table=table, numbers=numbers, rows_built=len(table), notes=notes, run_ids=ids(*behind))
 
 
