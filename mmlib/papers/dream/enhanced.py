@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from mmlib.masks import Law, complete
+from mmlib.methods.dream import Dream
 from mmlib.nn import shapley
 from mmlib.papers import stages
 from mmlib.papers.compare import data_notes, shown
@@ -21,7 +22,7 @@ from mmlib.runs.spec import RunSpec
 
 ROWS = runs.main_rows()
 PREDICTIONS = f"predictions.valid.{runs.ALL}"
-NOTES = ("A modality is enhanced where P's PSS of it is 0 (Eq. 5), and only what is enhanced passes Eq. 9's LayerNorm. "
+NOTES = ("A modality is enhanced where P's PSS of it is 0, and only what is enhanced passes the LayerNorm of Eqs 5-9. "
          "Training: one epoch's masks, each modality dropped with probability 0.5; test: with all modalities. Of right "
          "decisions: at the epoch that validation picks, of four questions their mean.",
          "What is missing has no say, and counts as enhanced. A clip with nothing enhanced enters the fusion in a form "
@@ -41,11 +42,8 @@ def lacking(context: Context) -> str:
     return ""
 
 
-def counts(context: Context, spec: RunSpec, law: Law, split: str) -> np.ndarray | None:
-    """(n,) how many modalities of each utterance are enhanced under a law; None where P has not been trained."""
-    method = guided(context, spec)
-    if method is None:
-        return None
+def counts(method: Dream, spec: RunSpec, law: Law, split: str) -> np.ndarray:
+    """(n,) how many modalities of each utterance are enhanced under a law (Eqs 1-2)."""
     found, _ = decided(method, spec, law, split)
     return np.asarray((shapley.pss(method.plan, found) == 0).sum(dim=1))
 
@@ -69,12 +67,11 @@ def looked(context: Context, dataset: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     seen, tested = [pd.DataFrame()], [pd.DataFrame()]
     for (seed, _), mine in by_place.items():
         own = mine[runs.OURS.name]
-        train, test = counts(context, own, runs.dropping(), "train"), counts(context, own, complete(), "test")
-        hits = {row: right(context, spec) for row, spec in mine.items()}
-        if train is None or test is None or any(h is None for h in hits.values()):
+        method, hits = guided(context, own), {row: right(context, spec) for row, spec in mine.items()}
+        if method is None or any(h is None for h in hits.values()):
             continue
-        seen.append(pd.DataFrame({"seed": seed, "enhanced": train}))
-        tested.append(pd.DataFrame({"seed": seed, "enhanced": test, **hits}))
+        seen.append(pd.DataFrame({"seed": seed, "enhanced": counts(method, own, runs.dropping(), "train")}))
+        tested.append(pd.DataFrame({"seed": seed, "enhanced": counts(method, own, complete(), "test"), **hits}))
     return pd.concat(seen, ignore_index=True), pd.concat(tested, ignore_index=True)
 
 
