@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import os
 import platform
@@ -42,6 +43,7 @@ CONNECT_SECONDS, WORKER_SECONDS, ANSWER_SECONDS, FETCH_SECONDS, ALONE_SECONDS = 
 LOOK_SECONDS = 0.5  # between two looks at which workers there are
 QUEUED = 8  # runs on hand for workers that join
 LOADED = "as loaded"
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def address_of(name: str) -> str | None:
@@ -87,6 +89,7 @@ def question_about(specs: Iterable[RunSpec], fingerprint: Callable[[str], str], 
 
 def answer(question: Question) -> tuple[dict[str, str], bool]:
     """What decides numbers in this process, by name; and whether it can write to the store's folder."""
+    keep_freed_memory()
     found = {"python": ".".join(platform.python_version_tuple()[:2]), "torch": metadata.version("torch").split("+")[0],
              "mmlib": mmlib.__version__, "files of mmlib": _files()}
     for method, backbone in question.code:
@@ -97,6 +100,19 @@ def answer(question: Question) -> tuple[dict[str, str], bool]:
         except Exception as error:
             found[f"bundle {reference}"] = f"{type(error).__name__}: {error}"
     return found, _shared(Path(question.probe))
+
+
+def keep_freed_memory() -> None:
+    """Let this process reuse memory that it has freed.
+
+    Dask's nanny sets ``MALLOC_TRIM_THRESHOLD_`` so low that glibc hands every freed tensor back to the system and
+    asks for its pages again at the next: training takes more than twice as long. The thresholds are glibc's largest
+    for a block, and what a worker may well keep for all blocks.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(M_TRIM_THRESHOLD, 256 * 2**20)
 
 
 def _files() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
 from mmlib.papers import side_by_side, stages
 from mmlib.papers.context import Context
-from mmlib.papers.side_by_side import figures, runs, tables
+from mmlib.papers.side_by_side import figures, rates, runs, tables
 from mmlib.papers.side_by_side.runs import Ground
 from mmlib.runs.execute import execute, mask_of, prepare
 
@@ -152,20 +154,54 @@ def test_backbones_and_pictures_are_refused() -> None:
         side_by_side.context("smoke", {"crema-d": "twin:crema-d@smoke"})
 
 
-def test_what_is_used_is_what_the_trials_chose() -> None:
-    path = paths.root() / "figures/twins/side_by_side/tuning-numbers.csv"
-    table = pd.read_csv(path)
-    assert set(table["row"]) == {row.name for row in (*runs.VECTORS, *runs.TWO)}
-    assert table["chosen"].tolist() == pytest.approx(table["used"].tolist())
-    factors = [c for c in table if c.startswith("x ")]
-    best = table[factors].idxmax(axis=1).str.removeprefix("x ").astype(float)
-    assert best.tolist() == pytest.approx([float(f"{v:.3g}") for v in table["chosen"]])
+@pytest.mark.parametrize("name", ["twins", *rates.REAL])
+def test_what_is_used_is_what_the_trials_chose(name: str) -> None:
+    table = pd.read_csv(paths.root() / "figures" / name / "side_by_side/tuning-numbers.csv")
+    tried = [f"x {factor:.3g}" for factor in sorted(rates.FACTORS)]
+    assert [c for c in table if c.startswith("x ")] == tried and table["row"].is_unique
+    best = table[tried].idxmax(axis=1).str.removeprefix("x ").astype(float)
+    for column in ("chosen", "used"):
+        assert best.tolist() == pytest.approx([float(f"{v:.3g}") for v in table[column]])
     assert {name: factor for name, factor in zip(table["row"], table["used"], strict=True) if factor != 1} == \
-        pytest.approx(runs.CHOSEN)
+        pytest.approx(rates.REAL.get(name, rates.TWINS).factors)
 
 
-def test_on_other_data_it_is_said_that_learning_rates_were_chosen_elsewhere(context: Context, two: Context) -> None:
-    assert tables.TUNED in tables.of_data(two) and tables.TUNED not in tables.of_data(context)
+def test_every_row_of_the_embedded_data_has_its_trials() -> None:
+    table = pd.read_csv(paths.root() / "figures/twins/side_by_side/tuning-numbers.csv")
+    assert set(table["row"]) == {row.name for row in (*runs.VECTORS, *runs.TWO)}
+
+
+@pytest.mark.parametrize("name", [*rates.REAL])
+def test_trials_belong_to_the_very_data_that_were_compared(name: str) -> None:
+    parts = sorted((paths.root() / "figures" / name / "side_by_side").glob("records-*.jsonl.gz"))
+    lines = [json.loads(line) for part in parts for line in gzip.decompress(part.read_bytes()).splitlines()]
+    records = [line["record"] for line in lines if "record" in line]
+    assert records and {r["fingerprint"] for r in records} == {rates.REAL[name].fingerprint}
+
+
+def test_data_use_what_was_chosen_on_them_else_what_was_chosen_on_embedded_data_and_say_so(
+        context: Context, two: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    ground, row = runs.grounds(two)[0], runs.VECTORS[0]
+    common = runs.BUDGETS["smoke"].lr
+
+    def rate() -> float:
+        return runs.specs(two, ground, row, runs.complete())[0].training.lr
+
+    assert rate() == pytest.approx(common * rates.TWINS.factors[row.name])
+    assert rates.TUNED in tables.of_data(two) and rates.TUNED not in tables.of_data(context)
+    monkeypatch.setitem(rates.REAL, "two", rates.Chosen(two.bundle("crema-d").fingerprint, {row.name: 0.5}))
+    assert rate() == pytest.approx(common * 0.5)
+    assert rates.TUNED not in tables.of_data(two)
+
+
+def test_trials_differ_in_the_rate_alone_and_test_nothing_that_the_comparison_does_not(two: Context) -> None:
+    for ground, row, by_factor in tables.trials(two):
+        compared = runs.specs_of(two, ground)
+        rate = {f: {s.training.lr for s in found} for f, found in by_factor.items()}
+        assert {f: found / runs.BUDGETS["smoke"].lr for f, (found,) in rate.items()} == \
+            pytest.approx({f: f for f in rates.FACTORS})
+        assert set(by_factor[runs.factor_of(two, ground, row)]) <= set(compared), row.name
+        assert {s.seed for found in by_factor.values() for s in found} <= set(range(rates.SEEDS))
 
 
 def test_every_artifact_of_the_embedded_data_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

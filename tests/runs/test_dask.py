@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -365,3 +366,29 @@ def test_no_worker_a_worker_of_two_threads_and_a_scheduler_that_goes_are_told(
     finally:
         own.stop()
     assert 0 < len(store.ids()) < 200 and store.failures() == []
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from mmlib.runs.on_dask import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(200):
+        np.ones(2**17)  # 1 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+first = faults()
+keep_freed_memory()
+faults()
+print(first, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the thresholds are glibc's")
+def test_a_worker_keeps_the_memory_that_it_frees() -> None:
+    as_nanny_sets = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
+    told = subprocess.run([sys.executable, "-c", FAULTS], env=as_nanny_sets, capture_output=True, text=True, check=True)
+    before, after = map(int, told.stdout.split())
+    assert before > 200 * 200 and after < 200, "an array of 256 pages is taken from the system each time, then never"

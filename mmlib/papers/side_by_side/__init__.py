@@ -64,7 +64,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
 )
 
 NEEDS: dict[str, str | Callable[[Context], str]] = {
-    "best": "twins", "tuning": "twins",
+    "best": "twins",
     "grid": figures.lacks(figures.vectors, "vectors: their utterances are sequences"),
     "grid-frames": figures.lacks(figures.sequences, "sequences of frames"),
     "grid-pair": figures.lacks(figures.pairs, "third modality beside classes")}

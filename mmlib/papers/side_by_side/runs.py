@@ -20,6 +20,7 @@ from mmlib.papers.balm.runs import SETTINGS, TAU_RHO
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.gmm_loss import runs as gmm
 from mmlib.papers.mculora.runs import bounds
+from mmlib.papers.side_by_side import rates
 from mmlib.papers.stages import ALL, few, framed, law
 from mmlib.runs.spec import Options, RunSpec
 
@@ -67,10 +68,6 @@ VECTORS = (Row("MMGCN", "plain", "mmgcn"), Row("BALM on MMGCN", "balm", "mmgcn",
            Row("MCULoRA", "mculora", "crossmodal", "MCULoRA's network"))
 TWO = (Row("concatenation", "plain", "concat"), Row("GMM-loss", "gmm_loss", "concat", "concatenation"))
 SEQUENCES = (*VECTORS[2:4], *(dataclasses.replace(row, backbone="momke_frames") for row in VECTORS[4:6]))
-FACTORS = (1.0, 1 / 3, 3.0, 10.0)  # of the common learning rate: the trials of every row
-# By row, the factor that its trials chose where that is not 1 (artifact ``tuning``, which is tested to agree).
-CHOSEN: dict[str, float] = {"MMGCN": 10.0, "BALM on MMGCN": 3.0, "DREAM": 3.0, "EBMC's network": 3.0,
-                            "MCULoRA's network": 1 / 3, "MCULoRA": 3.0, "concatenation": 10.0}
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ def specs(context: Context, ground: Ground, row: Row, training: Law, factor: flo
     spent = BUDGETS[context.profile.name]
     batch = stages.whole_dialogues(spent.utterances, context.bundle(ground.dataset))
     schedule: dict[str, Any] = {"epochs": spent.epochs, "batch": batch,
-                                "lr": spent.lr * (factor or CHOSEN.get(row.name, 1.0)),
+                                "lr": spent.lr * (factor or factor_of(context, ground, row)),
                                 "weight_decay": WEIGHT_DECAY, "optimizer": "adam"}
     options: Options = ()
     if row.kind == "balm":
@@ -147,6 +144,11 @@ def specs(context: Context, ground: Ground, row: Row, training: Law, factor: flo
                           network=network(row, spent), modalities=ground.modalities, options=options, grid=few(context),
                           keep=("picked",), **schedule)
     return [STAGES[row.kind](context, ground, spec) for spec in whole]
+
+
+def factor_of(context: Context, ground: Ground, row: Row) -> float:
+    """What a row multiplies the common learning rate with on these data: what its trials chose."""
+    return rates.chosen(context.bundle(ground.dataset)).factors.get(row.name, 1.0)
 
 
 def network(row: Row, spent: Budget) -> Options:

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
+from mmlib.masks import Law
 from mmlib.papers import stages
 from mmlib.papers.compare import best_possible, data_notes, shown
 from mmlib.papers.context import Context
-from mmlib.papers.side_by_side import runs
+from mmlib.papers.side_by_side import rates, runs
 from mmlib.papers.side_by_side.runs import Ground
 from mmlib.report import stats
 from mmlib.report.artifact import Output
@@ -21,20 +22,19 @@ from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 
 F1 = "weighted F1 (%)"
+Trial = tuple[Ground, runs.Row, dict[float, list[RunSpec]]]
 FEW = 3  # seeds; fewer give no interval that a table should show
 TIMED = ("Seconds: median of a model's training with its stages, the evaluation of every epoch on complete data and "
          "of two epochs under all conditions included, on one thread beside another run.")
 SAME = ("One model per row and training, tested under every condition. All rows see the same masks; in all their "
         "stages together they have as many epochs; the epoch is chosen on validation under the training law.")
-TUNED = ("Learning rates were chosen on embedded data (artifact `tuning`): on these a row's own best may be another, "
-         "which can move it by points.")
 
 
 def of_data(context: Context, datasets: Sequence[str] = ()) -> tuple[str, ...]:
     """What must be said of some data, of all where none are named, and of what was chosen on others."""
     chosen = datasets or context.datasets
-    real = any(not is_twin(context.reference(d)) for d in chosen)
-    return (*data_notes(context, chosen), *((TUNED,) if real else ()))
+    elsewhere = any(rates.elsewhere(context, d) for d in chosen)
+    return (*data_notes(context, chosen), *((rates.TUNED,) if elsewhere else ()))
 
 
 def title(context: Context, ground: Ground) -> str:
@@ -157,7 +157,8 @@ def fairness(context: Context) -> Output:
                       for s in runs.specs(context, ground, row, drawn)]
             lines.append({"data": title(context, ground), "row": row.name, "method's own network": row.own or "-",
                           **given(context, row, chosen)})
-    notes = ("Trials: learning rates that were tried on validation, of embedded data, before any test (artifact "
+    elsewhere = any(rates.elsewhere(context, d) for d in context.datasets)
+    notes = (f"Trials: learning rates that were tried on validation{', of embedded data' * elsewhere} (artifact "
              "`tuning`). Epochs: passes over the training data in every stage, P's included. Parameters: that train "
              "in the last stage, and that are frozen then.", TIMED, SAME)
     return Output(table=pd.DataFrame(lines), numbers=pd.DataFrame(lines), rows_built=len(lines), notes=notes)
@@ -172,7 +173,7 @@ def given(context: Context, row: runs.Row, specs: list[RunSpec]) -> dict[str, ob
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
     timed = [t for t in (seconds(context, s) for s in specs) if t is not None]
-    return {"trials": len(runs.FACTORS), "learning rate": f"{spec.training.lr:.2g}", "models": len(specs),
+    return {"trials": len(rates.FACTORS), "learning rate": f"{spec.training.lr:.2g}", "models": len(specs),
             "epochs": " + ".join(map(str, epochs)), "parameters, trained": f"{trained:,}",
             "frozen": f"{frozen:,}", "seconds": f"{np.median(timed):.1f}" if timed else "-"}
 
@@ -189,40 +190,51 @@ def seconds(context: Context, spec: RunSpec) -> float | None:
     return total
 
 
-def trials(context: Context) -> dict[runs.Row, dict[float, list[RunSpec]]]:
-    """Every row's trials: factors of the learning rate to runs, on the first ground that has the row."""
-    found: dict[runs.Row, dict[float, list[RunSpec]]] = {}
+def trials(context: Context) -> list[Trial]:
+    """Every row's trials: factors of the learning rate to runs, on the first ground of its data that has the row."""
+    found: dict[tuple[str, str], Trial] = {}
     for ground in runs.grounds(context):
+        reference = context.reference(ground.dataset)
+        data = "twins" if is_twin(reference) else reference
         drawn = list(runs.trainings(context, ground).values())[-1 if ground.modalities else 1]
         for row in runs.rows(context, ground):
-            if row.name not in {r.name for r in found}:
-                found[row] = {f: runs.specs(context, ground, row, drawn, f) for f in runs.FACTORS}
-    return found
+            tried = {f: tried_specs(context, ground, row, drawn, f) for f in rates.FACTORS}
+            found.setdefault((data, row.name), (ground, row, tried))
+    return list(found.values())
+
+
+def tried_specs(context: Context, ground: Ground, row: runs.Row, drawn: Law, factor: float) -> list[RunSpec]:
+    """The runs of one trial, which are the comparison's own where the factor is chosen."""
+    seeds = rates.trial_seeds(context, ground.dataset)
+    return [s for s in runs.specs(context, ground, row, drawn, factor) if s.seed in seeds]
 
 
 def trial_specs(context: Context) -> list[RunSpec]:
     """The runs of the trials, and those that they start from."""
-    return stages.with_parents(s for by_factor in trials(context).values() for found in by_factor.values()
+    return stages.with_parents(s for _, _, by_factor in trials(context) for found in by_factor.values()
                                for s in found)
 
 
 def tuning(context: Context) -> Output:
     """Every row's trials on validation, and the factor that the comparison uses."""
     lines = []
-    for row, by_factor in trials(context).items():
+    for ground, row, by_factor in trials(context):
         means = {}
         for factor, specs in by_factor.items():
             records = [context.store.find(s, context.bundle_fingerprint(s.data))[0] for s in specs]
             if all(records):
                 means[factor] = float(np.mean([max(r["curves"]["valid"][runs.METRIC]) for r in records if r]))
         if len(means) == len(by_factor):
-            chosen = max(means, key=lambda f: round(means[f], 6))
-            lines.append({"row": row.name, "chosen": chosen, "used": runs.CHOSEN.get(row.name, 1.0),
-                          **{f"x {f:.3g}": value for f, value in means.items()}})
+            lines.append({"data": title(context, ground), "row": row.name,
+                          "chosen": max(means, key=lambda f: round(means[f], 6)),
+                          "used": runs.factor_of(context, ground, row),
+                          **{f"x {f:.3g}": value for f, value in sorted(means.items())}})
     if not lines:
         return Output(notes=("Not built yet.",))
     numbers = pd.DataFrame(lines)
-    notes = ("Weighted F1 (%) on validation at its best epoch, mean over seeds, by what the common learning rate is "
-             "multiplied with; training on mixed combinations, of GMM-loss and concatenation on complete data. On "
-             "embedded data: what is chosen here is used on all data, and on sequences too.",)
+    runs_each = " or ".join(map(str, sorted({len(found) for _, _, by in trials(context) for found in by.values()})))
+    embedded = all(map(is_twin, context.data.values()))
+    notes = (f"Weighted F1 (%) on validation at its best epoch, mean over {runs_each} runs (seeds and folds), by what "
+             "the common learning rate is multiplied with. Training on mixed combinations; on complete data for rows "
+             "that two modalities of more alone have.", *((rates.USED,) if embedded else ()))
     return Output(table=numbers.round(3), numbers=numbers, rows_built=len(lines), notes=notes)

@@ -1,0 +1,50 @@
+"""Learning rates: what every row tries on validation, as often as every other row, and what it chose.
+
+Rows differ too much for one learning rate, and which is best depends on the data. Data on which nothing was tried use
+what was chosen on embedded data; the tables then say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mmlib.data.bundle import Bundle
+from mmlib.data.catalog import is_twin
+from mmlib.papers.context import Context
+
+FACTORS = (1.0, 1 / 3, 3.0, 10.0, 30.0)  # of the common learning rate: the trials of every row
+SEEDS = 3  # of a trial, at most; one on data with folds, which are all tried
+
+USED = "What is chosen here is used on embedded sequences too, and on all data that have no trials of their own."
+TUNED = ("Learning rates were chosen on embedded data (artifact `tuning`): on these a row's own best may be another, "
+         "which can move it by points.")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the trials on some data chose. fingerprint: of the data; factors: by row, where that is not 1."""
+
+    fingerprint: str
+    factors: Mapping[str, float]
+
+
+TWINS = Chosen("", {"MMGCN": 10.0, "BALM on MMGCN": 3.0, "DREAM": 3.0, "EBMC's network": 3.0,
+                    "MCULoRA's network": 1 / 3, "MCULoRA": 3.0, "concatenation": 10.0})
+# By name of the results' folder, whose artifact ``tuning`` is tested to agree.
+REAL: dict[str, Chosen] = {}
+
+
+def chosen(bundle: Bundle) -> Chosen:
+    """What was chosen on these very data, else on embedded data."""
+    return next((found for found in REAL.values() if found.fingerprint == bundle.fingerprint), TWINS)
+
+
+def elsewhere(context: Context, dataset: str) -> bool:
+    """Whether a data set's learning rates were chosen on other data."""
+    return not is_twin(context.reference(dataset)) and chosen(context.bundle(dataset)) is TWINS
+
+
+def trial_seeds(context: Context, dataset: str) -> range:
+    """Seeds of a data set's trials."""
+    return range(SEEDS if context.bundle(dataset).fold is None else 1)
