@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
 from mmlib.papers import side_by_side, stages
 from mmlib.papers.context import Context
-from mmlib.papers.side_by_side import figures, rates, runs, tables
+from mmlib.papers.side_by_side import figures, rates, runs, tables, tuning
 from mmlib.papers.side_by_side.runs import Ground
 from mmlib.runs.execute import execute, mask_of, prepare
+from mmlib.runs.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +196,25 @@ def test_data_use_what_was_chosen_on_them_else_what_was_chosen_on_embedded_data_
     assert rates.TUNED not in tables.of_data(two)
 
 
+def test_a_trial_that_diverged_is_lost_and_one_that_is_not_made_is_awaited(context: Context, tmp_path: Path) -> None:
+    made = dataclasses.replace(context, store=Store(tmp_path))
+    _, _, by_factor = tuning.trials(made)[0]
+    one = by_factor[1.0]
+    print_of = made.bundle_fingerprint(one[0].data)
+    assert tuning.mean(made, one, set()) is None
+    lost = tuning.mean(made, one, {s.run_id(print_of) for s in one})
+    assert lost is not None and math.isnan(lost)
+    assert tuning.table(made).table is None
+
+
+def test_rows_that_are_best_at_an_end_of_the_trials_are_named() -> None:
+    table = pd.DataFrame({"data": "mine", "row": ["a", "b", "c"], "chosen": [1.0, 1 / 3, 30.0]})
+    (told,) = tuning.at_edges(table)
+    assert told.endswith("b on mine, c on mine.") and not tuning.at_edges(table[:1])
+
+
 def test_trials_differ_in_the_rate_alone_and_test_nothing_that_the_comparison_does_not(two: Context) -> None:
-    for ground, row, by_factor in tables.trials(two):
+    for ground, row, by_factor in tuning.trials(two):
         compared = runs.specs_of(two, ground)
         rate = {f: {s.training.lr for s in found} for f, found in by_factor.items()}
         assert {f: found / runs.BUDGETS["smoke"].lr for f, (found,) in rate.items()} == \

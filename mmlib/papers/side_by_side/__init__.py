@@ -10,7 +10,7 @@ from collections.abc import Callable
 from mmlib.errors import InputError
 from mmlib.papers.context import Context, make_context
 from mmlib.papers.profiles import profile as profile_of
-from mmlib.papers.side_by_side import figures, runs, tables
+from mmlib.papers.side_by_side import figures, runs, tables, tuning
 from mmlib.papers.side_by_side.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.side_by_side.runs import ROLES
 from mmlib.report.artifact import Artifact, declare
@@ -60,7 +60,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _artifact("fairness", "table", "Fairness", "What every row was given.", tables.all_specs, tables.fairness, None,
               OURS),
     _artifact("tuning", "table", "Tuning", "Every row's trials of its learning rate, on validation.",
-              tables.trial_specs, tables.tuning, None, OURS, on_request=True),
+              tuning.specs, tuning.table, None, OURS, on_request=True),
 )
 
 NEEDS: dict[str, str | Callable[[Context], str]] = {

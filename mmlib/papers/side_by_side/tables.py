@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlib.data.catalog import is_twin
-from mmlib.masks import Law
 from mmlib.papers import stages
 from mmlib.papers.compare import best_possible, data_notes, shown
 from mmlib.papers.context import Context
@@ -22,7 +20,6 @@ from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 
 F1 = "weighted F1 (%)"
-Trial = tuple[Ground, runs.Row, dict[float, list[RunSpec]]]
 FEW = 3  # seeds; fewer give no interval that a table should show
 TIMED = ("Seconds: median of a model's training with its stages, the evaluation of every epoch on complete data and "
          "of two epochs under all conditions included, on one thread beside another run.")
@@ -188,53 +185,3 @@ def seconds(context: Context, spec: RunSpec) -> float | None:
             return None
         total += float(told)
     return total
-
-
-def trials(context: Context) -> list[Trial]:
-    """Every row's trials: factors of the learning rate to runs, on the first ground of its data that has the row."""
-    found: dict[tuple[str, str], Trial] = {}
-    for ground in runs.grounds(context):
-        reference = context.reference(ground.dataset)
-        data = "twins" if is_twin(reference) else reference
-        drawn = list(runs.trainings(context, ground).values())[-1 if ground.modalities else 1]
-        for row in runs.rows(context, ground):
-            tried = {f: tried_specs(context, ground, row, drawn, f) for f in rates.FACTORS}
-            found.setdefault((data, row.name), (ground, row, tried))
-    return list(found.values())
-
-
-def tried_specs(context: Context, ground: Ground, row: runs.Row, drawn: Law, factor: float) -> list[RunSpec]:
-    """The runs of one trial, which are the comparison's own where the factor is chosen."""
-    seeds = rates.trial_seeds(context, ground.dataset)
-    return [s for s in runs.specs(context, ground, row, drawn, factor) if s.seed in seeds]
-
-
-def trial_specs(context: Context) -> list[RunSpec]:
-    """The runs of the trials, and those that they start from."""
-    return stages.with_parents(s for _, _, by_factor in trials(context) for found in by_factor.values()
-                               for s in found)
-
-
-def tuning(context: Context) -> Output:
-    """Every row's trials on validation, and the factor that the comparison uses."""
-    lines = []
-    for ground, row, by_factor in trials(context):
-        means = {}
-        for factor, specs in by_factor.items():
-            records = [context.store.find(s, context.bundle_fingerprint(s.data))[0] for s in specs]
-            if all(records):
-                means[factor] = float(np.mean([max(r["curves"]["valid"][runs.METRIC]) for r in records if r]))
-        if len(means) == len(by_factor):
-            lines.append({"data": title(context, ground), "row": row.name,
-                          "chosen": max(means, key=lambda f: round(means[f], 6)),
-                          "used": runs.factor_of(context, ground, row),
-                          **{f"x {f:.3g}": value for f, value in sorted(means.items())}})
-    if not lines:
-        return Output(notes=("Not built yet.",))
-    numbers = pd.DataFrame(lines)
-    runs_each = " or ".join(map(str, sorted({len(found) for _, _, by in trials(context) for found in by.values()})))
-    embedded = all(map(is_twin, context.data.values()))
-    notes = (f"Weighted F1 (%) on validation at its best epoch, mean over {runs_each} runs (seeds and folds), by what "
-             "the common learning rate is multiplied with. Training on mixed combinations; on complete data for rows "
-             "that two modalities of more alone have.", *((rates.USED,) if embedded else ()))
-    return Output(table=numbers.round(3), numbers=numbers, rows_built=len(lines), notes=notes)
