@@ -149,6 +149,14 @@ def test_means_over_a_kind_are_those_of_its_conditions(context: Context) -> None
         assert means[kind] == pytest.approx(np.mean([tests.index(name) for name in group]))
 
 
+def test_steps_are_no_larger_than_a_share_of_the_data(context: Context) -> None:
+    bundle = context.bundle("iemocap")
+    most = runs.Budget(epochs=1, utterances=10**6, lr=1.0, hidden=1, depth=1)
+    assert most.step(bundle) == len(bundle)
+    assert dataclasses.replace(most, parts=16).step(bundle) == len(bundle) // 16
+    assert dataclasses.replace(most, parts=16, utterances=3).step(bundle) == 3
+
+
 def test_backbones_and_pictures_are_refused() -> None:
     with pytest.raises(InputError, match="every method brings its own"):
         side_by_side.context("smoke", backbone="mmgcn")

@@ -7,7 +7,7 @@ from mmlib.papers.choices import Choice
 OBSTACLES: tuple[Choice, ...] = (
     Choice("each method brings a network of its own", "held against that network without the method", "ours"),
     Choice("methods train in one stage or in two", "equal epochs in all stages together, P's included", "ours"),
-    Choice("each paper has its own learning rate", "one, times a factor that equal trials choose", "ours"),
+    Choice("each paper has its own learning rate", "one, times what trials on the data's validation choose", "ours"),
     Choice("each paper has its own training masks", "four training laws, the same for every row", "ours"),
     Choice("GMM-loss takes two modalities and classes", "compared where there are two, or on two of more", "ours"),
     Choice("BALM, MCULoRA and GMM-loss are defined on vectors", "left out on sequences of frames", "ours"),

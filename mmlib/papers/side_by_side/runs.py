@@ -8,11 +8,12 @@ many as a method of one stage), the same optimizer, batches and width, and as ma
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mmlib import masks
+from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
 from mmlib.masks import Law, complete, patterns
 from mmlib.papers import stages
@@ -37,7 +38,11 @@ GMM_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Budget:
-    """What every row gets: passes over the training data in all stages, utterances a step, size of the network."""
+    """What every row gets: passes over the training data in all stages, utterances a step, size of the network.
+
+    parts: a step sees at most one in so many of the utterances, or small data would leave but a few dozen steps, in
+    which a method of two stages cannot be trained.
+    """
 
     epochs: int
     utterances: int
@@ -45,10 +50,16 @@ class Budget:
     hidden: int
     depth: int
     dropout: float = 0.3
+    parts: int = 1
+
+    def step(self, bundle: Bundle) -> int:
+        """Utterances a step, or so."""
+        return min(self.utterances, len(bundle) // self.parts)
 
 
 BUDGETS = {"smoke": Budget(4, 32, 3e-3, 16, 1), "quick": Budget(12, 64, 3e-3, 32, 1),
-           "laptop": Budget(24, 128, 1e-3, 64, 2), "paper": Budget(200, 512, 1e-4, 256, 4, 0.5)}
+           "laptop": Budget(24, 128, 1e-3, 64, 2, parts=16),
+           "paper": Budget(200, 512, 1e-4, 256, 4, 0.5, parts=16)}
 
 
 @dataclass(frozen=True)
@@ -133,8 +144,8 @@ def tests(context: Context, ground: Ground) -> tuple[tuple[str, Law], ...]:
 def specs(context: Context, ground: Ground, row: Row, training: Law, factor: float = 0.0) -> list[RunSpec]:
     """One run per seed and fold. factor: of the learning rate; the chosen one where 0."""
     spent = BUDGETS[context.profile.name]
-    batch = stages.whole_dialogues(spent.utterances, context.bundle(ground.dataset))
-    schedule: dict[str, Any] = {"epochs": spent.epochs, "batch": batch,
+    bundle = context.bundle(ground.dataset)
+    schedule: dict[str, Any] = {"epochs": spent.epochs, "batch": stages.whole_dialogues(spent.step(bundle), bundle),
                                 "lr": spent.lr * (factor or factor_of(context, ground, row)),
                                 "weight_decay": WEIGHT_DECAY, "optimizer": "adam"}
     options: Options = ()
@@ -248,10 +259,15 @@ def reduced(context: Context) -> str:
     p, spent = context.profile, BUDGETS[context.profile.name]
     if p.name == "paper":
         return ""
-    seeds = {len(context.seeds(d, grid=few(context))) for d in context.datasets}
+    seeds = _either(len(context.seeds(d, grid=few(context))) for d in context.datasets)
+    utterances = _either(spent.step(context.bundle(d)) for d in context.datasets)
     return (f"Reduced ({p.name}): width {spent.hidden}, {spent.depth} block{'s' * (spent.depth > 1)}, {spent.epochs} "
-            f"epochs in all stages together, batches of {spent.utterances} utterances or so, learning rate "
-            f"{spent.lr:g} times what each row's trials chose, {' or '.join(map(str, sorted(seeds)))} seeds.")
+            f"epochs in all stages together, batches of {utterances} utterances or so, learning rate {spent.lr:g} "
+            f"times what each row's trials chose, {seeds} seeds.")
+
+
+def _either(numbers: Iterable[int]) -> str:
+    return " or ".join(map(str, sorted(set(numbers))))
 
 
 def _text(rates: Sequence[float]) -> str:

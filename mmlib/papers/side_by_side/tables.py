@@ -156,8 +156,9 @@ def fairness(context: Context) -> Output:
                           **given(context, row, chosen)})
     elsewhere = any(rates.elsewhere(context, d) for d in context.datasets)
     notes = (f"Trials: learning rates that were tried on validation{', of embedded data' * elsewhere} (artifact "
-             "`tuning`). Epochs: passes over the training data in every stage, P's included. Parameters: that train "
-             "in the last stage, and that are frozen then.", TIMED, SAME)
+             "`tuning`). Epochs: passes over the training data in every stage, P's included. Chosen: the median epoch "
+             "of the last stage that validation picks; where it is near the last, longer training may do better. "
+             "Parameters: that train in the last stage, and that are frozen then.", TIMED, SAME)
     return Output(table=pd.DataFrame(lines), numbers=pd.DataFrame(lines), rows_built=len(lines), notes=notes)
 
 
@@ -169,9 +170,12 @@ def given(context: Context, row: runs.Row, specs: list[RunSpec]) -> dict[str, ob
     model = build(spec, bundle.only(spec.modalities) if spec.modalities else bundle)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
+    records = [context.store.find(s, context.bundle_fingerprint(s.data))[0] for s in specs]
+    picked = [1 + r["selected"]["valid"]["epoch"][spec.eval_masks[0][0]] for r in records if r]
     timed = [t for t in (seconds(context, s) for s in specs) if t is not None]
     return {"trials": len(rates.FACTORS), "learning rate": f"{spec.training.lr:.2g}", "models": len(specs),
-            "epochs": " + ".join(map(str, epochs)), "parameters, trained": f"{trained:,}",
+            "epochs": " + ".join(map(str, epochs)), "chosen": f"{np.median(picked):g}" if picked else "-",
+            "parameters, trained": f"{trained:,}",
             "frozen": f"{frozen:,}", "seconds": f"{np.median(timed):.1f}" if timed else "-"}
 
 
