@@ -169,9 +169,12 @@ def test_what_is_used_is_what_the_trials_chose(name: str) -> None:
     table = pd.read_csv(paths.root() / "figures" / name / "side_by_side/tuning-numbers.csv")
     tried = [f"x {factor:.3g}" for factor in sorted(rates.FACTORS)]
     assert [c for c in table if c.startswith("x ")] == tried and table["row"].is_unique
-    best = table[tried].idxmax(axis=1).str.removeprefix("x ").astype(float)
+    near = table[tried].ge(table[tried].max(axis=1) - table["standard error"], axis=0)
     for column in ("chosen", "used"):
-        assert best.tolist() == pytest.approx([float(f"{v:.3g}") for v in table[column]])
+        for (_, line), good in zip(table.iterrows(), near.itertuples(index=False), strict=True):
+            departures = {f: abs(np.log(f)) for f, ok in zip(sorted(rates.FACTORS), good, strict=True) if ok}
+            nearest = [f for f, d in departures.items() if d < min(departures.values()) + 1e-6]
+            assert line[column] == pytest.approx(max(nearest, key=lambda f: line[f"x {f:.3g}"])), line["row"]
     assert {name: factor for name, factor in zip(table["row"], table["used"], strict=True) if factor != 1} == \
         pytest.approx(rates.REAL.get(name, rates.TWINS).factors)
 
@@ -209,10 +212,30 @@ def test_a_trial_that_diverged_is_lost_and_one_that_is_not_made_is_awaited(conte
     _, _, by_factor = tuning.trials(made)[0]
     one = by_factor[1.0]
     print_of = made.bundle_fingerprint(one[0].data)
-    assert tuning.mean(made, one, set()) is None
-    lost = tuning.mean(made, one, {s.run_id(print_of) for s in one})
+    assert tuning.value(made, one, set()) is None
+    lost = tuning.value(made, one, {s.run_id(print_of) for s in one})
     assert lost is not None and math.isnan(lost)
     assert tuning.table(made).table is None
+
+
+def test_the_nearest_rate_within_a_standard_error_of_the_best_is_chosen() -> None:
+    values = {1 / 3: 70.0, 1.0: 64.0, 3.0: 71.0, 10.0: 72.0, 30.0: math.nan}
+    assert tuning.choose(values, 0.5) == 10.0
+    assert tuning.choose(values, 1.5) == 3.0
+    assert tuning.choose(values, 2.5) == 3.0, "as near as a third, and better"
+    assert tuning.choose(values, 8.5) == 1.0
+    assert tuning.standard_error(80.0, 400) == pytest.approx(100 * scipy_stats.bernoulli(0.8).std() / 20)
+
+
+def test_a_trials_best_epoch_is_that_of_the_mean_curve(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = next(iter(tuning.trials(context)[0][2].values()))[:1] * 2
+    curves = iter([[50.0, 90.0, 60.0], [60.0, 30.0, 70.0]])
+
+    def find(*_: object) -> tuple[dict[str, object], bool]:
+        return {"curves": {"valid": {runs.METRIC: next(curves)}}}, False
+
+    monkeypatch.setattr(Store, "find", find)
+    assert tuning.value(context, specs, set()) == pytest.approx(65.0)
 
 
 def test_rows_that_are_best_at_an_end_of_the_trials_are_named() -> None:

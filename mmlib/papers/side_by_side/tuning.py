@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ from mmlib.papers.side_by_side.tables import title
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 
+RULE = ("Chosen: the factor nearest to 1 within one standard error of the best, which is that of a share counted over "
+        "the validation's utterances.")
 Trial = tuple[Ground, runs.Row, dict[float, list[RunSpec]]]
 
 
@@ -50,35 +53,60 @@ def table(context: Context) -> Output:
     lines, tried = [], trials(context)
     diverged = {f.id for f in context.store.failures() if "training diverged" in f.error}  # or a parent's did
     for ground, row, by_factor in tried:
-        means = {factor: mean(context, found, diverged) for factor, found in sorted(by_factor.items())}
-        if None in means.values():
+        values = {factor: value(context, found, diverged) for factor, found in sorted(by_factor.items())}
+        reached = {factor: found for factor, found in values.items() if found is not None}
+        if len(reached) < len(values):
             continue
-        finite = {factor: round(value, 6) for factor, value in means.items() if value is not None and value >= 0}
-        lines.append({"data": title(context, ground), "row": row.name,
-                      "chosen": max(rates.FACTORS, key=lambda f: finite.get(f, -1.0)),
+        error = standard_error(max(v for v in reached.values() if v >= 0), validated(context, ground))
+        lines.append({"data": title(context, ground), "row": row.name, "chosen": choose(reached, error),
                       "used": runs.factor_of(context, ground, row),
-                      **{f"x {factor:.3g}": value for factor, value in means.items()}})
+                      **{f"x {factor:.3g}": found for factor, found in reached.items()}, "standard error": error})
     if not lines:
         return Output(notes=("Not built yet.",))
     numbers = pd.DataFrame(lines)
     runs_each = " or ".join(map(str, sorted({len(found) for _, _, by in tried for found in by.values()})))
-    notes = (f"Weighted F1 (%) on validation at its best epoch, mean over {runs_each} runs (seeds and folds), by what "
-             "the common learning rate is multiplied with; nothing where a run diverged. Training on mixed "
-             "combinations; on complete data for rows that two modalities of more alone have.", *at_edges(numbers),
-             *((rates.USED,) if all(map(is_twin, context.data.values())) else ()))
+    notes = (f"Weighted F1 (%) on validation at the best epoch of the mean curve of {runs_each} runs (seeds and "
+             "folds), by what the common learning rate is multiplied with; nothing where a run diverged. Training on "
+             "mixed combinations; on complete data for rows that two modalities of more alone have.", RULE,
+             *at_edges(numbers), *((rates.USED,) if all(map(is_twin, context.data.values())) else ()))
     return Output(table=numbers.round(3), numbers=numbers, rows_built=len(lines), notes=notes)
 
 
-def mean(context: Context, found: list[RunSpec], diverged: set[str]) -> float | None:
-    """A trial's outcome: NaN where a run diverged, None where one has not been made."""
-    values = []
+def value(context: Context, found: list[RunSpec], diverged: set[str]) -> float | None:
+    """A trial's outcome: NaN where a run diverged, None where one has not been made.
+
+    The best epoch is that of the mean over runs: the mean of each run's own best would reward what leaps about.
+    """
+    curves = []
     for spec in found:
         fingerprint = context.bundle_fingerprint(spec.data)
         record, _ = context.store.find(spec, fingerprint)
         if record is None and spec.run_id(fingerprint) not in diverged:
             return None
-        values.append(max(record["curves"]["valid"][runs.METRIC]) if record else math.nan)
-    return float(np.mean(values))
+        curves.append(record["curves"]["valid"][runs.METRIC] if record else [math.nan] * spec.training.epochs)
+    return float(np.mean(curves, axis=0).max())
+
+
+def validated(context: Context, ground: Ground) -> int:
+    """How many utterances validation has, all folds together."""
+    bundle = context.bundle(ground.dataset)
+    folds = [bundle if fold is None else bundle.with_fold(fold) for fold in context.folds(ground.dataset)]
+    return len(set(np.concatenate([fold.rows("valid") for fold in folds]).tolist()))
+
+
+def standard_error(percent: float, utterances: int) -> float:
+    """Of a share that was counted over so many utterances, in points."""
+    return math.sqrt(percent * (100 - percent) / utterances)
+
+
+def choose(values: Mapping[float, float], error: float) -> float:
+    """The factor nearest to 1 whose trial is within one standard error of the best; of two as near, the better.
+
+    The one-standard-error rule of Breiman, Friedman, Olshen and Stone (1984): validation sets are small, and what is
+    best by less than their noise need not be better.
+    """
+    good = [f for f, found in values.items() if found >= max(v for v in values.values() if v >= 0) - error]
+    return min(good, key=lambda f: (round(abs(math.log(f)), 9), -values[f]))
 
 
 def at_edges(numbers: pd.DataFrame) -> tuple[str, ...]:
