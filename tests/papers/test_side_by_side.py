@@ -157,6 +157,17 @@ def test_steps_are_no_larger_than_a_share_of_the_data(context: Context) -> None:
     assert dataclasses.replace(most, parts=16, utterances=3).step(bundle) == 3
 
 
+def test_captions_have_as_many_seeds_as_are_run_also_on_folds(tmp_path: Path) -> None:
+    bundle = open_bundle("twin:mosei@smoke")
+    videos = np.unique(bundle.dialogue, return_inverse=True)[1]
+    save_bundle(dataclasses.replace(bundle, name="folds", fold=(videos % 3).astype(np.int64)),
+                tmp_path / "folds")
+    made = side_by_side.context("laptop", {"mosei": str(tmp_path / "folds")}, label="folds")
+    ground, = runs.grounds(made)
+    seeds = {s.seed for s in runs.specs_of(made, ground)}
+    assert len(seeds) == stages.FOLD_SEEDS and f" {len(seeds)} seeds." in made.profile.reduced
+
+
 def test_backbones_and_pictures_are_refused() -> None:
     with pytest.raises(InputError, match="every method brings its own"):
         side_by_side.context("smoke", backbone="mmgcn")

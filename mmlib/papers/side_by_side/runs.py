@@ -251,6 +251,7 @@ def prepared(made: Context) -> Context:
                              "Choose other data for this comparison.")
     p = made.profile
     fewer = dataclasses.replace(p, fold_seeds=min(p.fold_seeds, stages.FOLD_SEEDS), other_seeds=p.seeds)
+    made = dataclasses.replace(made, profile=fewer)
     return dataclasses.replace(made, profile=dataclasses.replace(fewer, reduced=reduced(made)))
 
 
