@@ -235,6 +235,7 @@ def test_the_nearest_rate_within_a_standard_error_of_the_best_is_chosen() -> Non
     assert tuning.choose(values, 1.5) == 3.0
     assert tuning.choose(values, 2.5) == 3.0, "as near as a third, and better"
     assert tuning.choose(values, 8.5) == 1.0
+    assert tuning.choose(dict.fromkeys(rates.FACTORS, math.nan), 1.0) == 1.0
     assert tuning.standard_error(80.0, 400) == pytest.approx(100 * scipy_stats.bernoulli(0.8).std() / 20)
 
 

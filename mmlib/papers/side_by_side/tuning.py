@@ -57,7 +57,7 @@ def table(context: Context) -> Output:
         reached = {factor: found for factor, found in values.items() if found is not None}
         if len(reached) < len(values):
             continue
-        error = standard_error(max(v for v in reached.values() if v >= 0), validated(context, ground))
+        error = standard_error(best(reached), validated(context, ground))
         lines.append({"data": title(context, ground), "row": row.name, "chosen": choose(reached, error),
                       "used": runs.factor_of(context, ground, row),
                       **{f"x {factor:.3g}": found for factor, found in reached.items()}, "standard error": error})
@@ -94,6 +94,11 @@ def validated(context: Context, ground: Ground) -> int:
     return len(set(np.concatenate([fold.rows("valid") for fold in folds]).tolist()))
 
 
+def best(values: Mapping[float, float]) -> float:
+    """Of the trials that did not diverge; 0 where all did."""
+    return max((found for found in values.values() if not math.isnan(found)), default=0.0)
+
+
 def standard_error(percent: float, utterances: int) -> float:
     """Of a share that was counted over so many utterances, in points."""
     return math.sqrt(percent * (100 - percent) / utterances)
@@ -102,11 +107,13 @@ def standard_error(percent: float, utterances: int) -> float:
 def choose(values: Mapping[float, float], error: float) -> float:
     """The factor nearest to 1 whose trial is within one standard error of the best; of two as near, the better.
 
+    Where every trial diverged, 1.
+
     The one-standard-error rule of Breiman, Friedman, Olshen and Stone (1984): validation sets are small, and what is
     best by less than their noise need not be better.
     """
-    good = [f for f, found in values.items() if found >= max(v for v in values.values() if v >= 0) - error]
-    return min(good, key=lambda f: (round(abs(math.log(f)), 9), -values[f]))
+    good = [f for f, found in values.items() if found >= best(values) - error]
+    return min(good or [1.0], key=lambda f: (round(abs(math.log(f)), 9), -values[f]))
 
 
 def at_edges(numbers: pd.DataFrame) -> tuple[str, ...]:
