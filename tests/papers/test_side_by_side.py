@@ -157,7 +157,8 @@ def test_steps_are_no_larger_than_a_share_of_the_data(context: Context) -> None:
     assert dataclasses.replace(most, parts=16, utterances=3).step(bundle) == 3
 
 
-def test_captions_have_as_many_seeds_as_are_run_also_on_folds(tmp_path: Path) -> None:
+def test_on_folds_captions_have_as_many_seeds_as_are_run_and_notes_say_that_rates_saw_other_folds(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = open_bundle("twin:mosei@smoke")
     videos = np.unique(bundle.dialogue, return_inverse=True)[1]
     save_bundle(dataclasses.replace(bundle, name="folds", fold=(videos % 3).astype(np.int64)),
@@ -166,6 +167,9 @@ def test_captions_have_as_many_seeds_as_are_run_also_on_folds(tmp_path: Path) ->
     ground, = runs.grounds(made)
     seeds = {s.seed for s in runs.specs_of(made, ground)}
     assert len(seeds) == stages.FOLD_SEEDS and f" {len(seeds)} seeds." in made.profile.reduced
+    assert rates.POOLED not in tables.of_data(made), "nothing was chosen on these"
+    monkeypatch.setitem(rates.REAL, "folds", rates.Chosen(made.bundle("mosei").fingerprint, {}))
+    assert rates.POOLED in tables.of_data(made)
 
 
 def test_backbones_and_pictures_are_refused() -> None:

@@ -1,7 +1,8 @@
 """Learning rates: what every row tries on validation, as often as every other row, and what it chose.
 
 Rows differ too much for one learning rate, and which is best depends on the data. Data on which nothing was tried use
-what was chosen on embedded data; the tables then say so.
+what was chosen on embedded data; the tables then say so. The rule of ``tuning.choose`` replaced another (the mean of
+each run's best epoch) after test results of mosi-bclstm under that one had been seen; it looks at validation alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ SEEDS = 3  # of a trial, at most; one on data with folds, which are all tried
 USED = "What is chosen here is used on embedded sequences too, and on all data that have no trials of their own."
 TUNED = ("Learning rates were chosen on embedded data (artifact `tuning`): on these a row's own best may be another, "
          "which can move it by points.")
+
+POOLED = ("One learning rate for all folds, chosen on all their validation sets: what one fold validates on another "
+          "tests on, so the choice has seen tests of other folds and may flatter a row a little.")
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ def chosen(bundle: Bundle) -> Chosen:
 def elsewhere(context: Context, dataset: str) -> bool:
     """Whether a data set's learning rates were chosen on other data."""
     return not is_twin(context.reference(dataset)) and chosen(context.bundle(dataset)) is TWINS
+
+
+def pooled(context: Context, dataset: str) -> bool:
+    """Whether a data set's learning rates were chosen on its folds together."""
+    bundle = context.bundle(dataset)
+    return bundle.fold is not None and chosen(bundle) is not TWINS
 
 
 def trial_seeds(context: Context, dataset: str) -> range:

@@ -31,7 +31,8 @@ def of_data(context: Context, datasets: Sequence[str] = ()) -> tuple[str, ...]:
     """What must be said of some data, of all where none are named, and of what was chosen on others."""
     chosen = datasets or context.datasets
     elsewhere = any(rates.elsewhere(context, d) for d in chosen)
-    return (*data_notes(context, chosen), *((rates.TUNED,) if elsewhere else ()))
+    pooled = any(rates.pooled(context, d) for d in chosen)
+    return (*data_notes(context, chosen), *((rates.TUNED,) if elsewhere else ()), *((rates.POOLED,) if pooled else ()))
 
 
 def title(context: Context, ground: Ground) -> str:
