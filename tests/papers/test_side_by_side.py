@@ -157,19 +157,39 @@ def test_steps_are_no_larger_than_a_share_of_the_data(context: Context) -> None:
     assert dataclasses.replace(most, parts=16, utterances=3).step(bundle) == 3
 
 
-def test_on_folds_captions_have_as_many_seeds_as_are_run_and_notes_say_that_rates_saw_other_folds(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def folds(tmp_path: Path) -> Context:
+    """Embedded data in three folds."""
     bundle = open_bundle("twin:mosei@smoke")
     videos = np.unique(bundle.dialogue, return_inverse=True)[1]
     save_bundle(dataclasses.replace(bundle, name="folds", fold=(videos % 3).astype(np.int64)),
                 tmp_path / "folds")
-    made = side_by_side.context("laptop", {"mosei": str(tmp_path / "folds")}, label="folds")
-    ground, = runs.grounds(made)
-    seeds = {s.seed for s in runs.specs_of(made, ground)}
-    assert len(seeds) == stages.FOLD_SEEDS and f" {len(seeds)} seeds." in made.profile.reduced
-    assert rates.POOLED not in tables.of_data(made), "nothing was chosen on these"
-    monkeypatch.setitem(rates.REAL, "folds", rates.Chosen(made.bundle("mosei").fingerprint, {}))
-    assert rates.POOLED in tables.of_data(made)
+    return side_by_side.context("laptop", {"mosei": str(tmp_path / "folds")}, label="folds")
+
+
+def test_on_folds_captions_have_as_many_seeds_as_are_run(folds: Context) -> None:
+    ground, = runs.grounds(folds)
+    seeds = {s.seed for s in runs.specs_of(folds, ground)}
+    assert len(seeds) == stages.FOLD_SEEDS and f" {len(seeds)} seeds." in folds.profile.reduced
+
+
+def test_every_fold_has_its_own_trials_and_trains_every_stage_at_the_rate_that_they_chose(
+        folds: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    ground, = runs.grounds(folds)
+    factors = (3.0, 1.0, 10.0)
+    monkeypatch.setitem(rates.REAL, "folds", rates.Chosen(folds.bundle("mosei").fingerprint, {"EBMC": factors}))
+    row = next(r for r in runs.rows(folds, ground) if r.name == "EBMC")
+    for spec in runs.specs(folds, ground, row, runs.complete()):
+        assert spec.fold is not None and spec.parent
+        assert spec.training.lr == spec.parent.training.lr == runs.BUDGETS["laptop"].lr * factors[spec.fold]
+    mine = {one.fold: one for one in tuning.trials(folds) if one.row.name == "EBMC"}
+    assert sorted(mine) == [0, 1, 2]
+    bundle = folds.bundle("mosei")
+    for fold, one in mine.items():
+        assert {s.fold for found in one.tried.values() for s in found} == {fold}
+        valid = bundle.with_fold(fold).rows("valid")
+        assert tuning.validated(folds, one) == len(valid)
+        assert not set(valid) & set(bundle.with_fold(fold).rows("test"))
 
 
 def test_backbones_and_pictures_are_refused() -> None:
@@ -183,15 +203,19 @@ def test_backbones_and_pictures_are_refused() -> None:
 def test_what_is_used_is_what_the_trials_chose(name: str) -> None:
     table = pd.read_csv(paths.root() / "figures" / name / "side_by_side/tuning-numbers.csv")
     tried = [f"x {factor:.3g}" for factor in sorted(rates.FACTORS)]
-    assert [c for c in table if c.startswith("x ")] == tried and table["row"].is_unique
+    assert [c for c in table if c.startswith("x ")] == tried
+    assert not table.duplicated([c for c in ("row", "fold") if c in table]).any()
     near = table[tried].ge(table[tried].max(axis=1) - table["standard error"], axis=0)
     for column in ("chosen", "used"):
         for (_, line), good in zip(table.iterrows(), near.itertuples(index=False), strict=True):
             departures = {f: abs(np.log(f)) for f, ok in zip(sorted(rates.FACTORS), good, strict=True) if ok}
             nearest = [f for f, d in departures.items() if d < min(departures.values()) + 1e-6]
             assert line[column] == pytest.approx(max(nearest, key=lambda f: line[f"x {f:.3g}"])), line["row"]
-    assert {name: factor for name, factor in zip(table["row"], table["used"], strict=True) if factor != 1} == \
-        pytest.approx(rates.REAL.get(name, rates.TWINS).factors)
+    found = rates.REAL.get(name, rates.TWINS)
+    folds = table["fold"] if "fold" in table else [None] * len(table)
+    assert [found.factor(row, fold) for row, fold in zip(table["row"], folds, strict=True)] == \
+        pytest.approx(list(table["used"]))
+    assert set(found.factors) <= set(table["row"])
 
 
 def test_every_row_of_the_embedded_data_has_its_trials() -> None:
@@ -224,8 +248,7 @@ def test_data_use_what_was_chosen_on_them_else_what_was_chosen_on_embedded_data_
 
 def test_a_trial_that_diverged_is_lost_and_one_that_is_not_made_is_awaited(context: Context, tmp_path: Path) -> None:
     made = dataclasses.replace(context, store=Store(tmp_path))
-    _, _, by_factor = tuning.trials(made)[0]
-    one = by_factor[1.0]
+    one = tuning.trials(made)[0].tried[1.0]
     print_of = made.bundle_fingerprint(one[0].data)
     assert tuning.value(made, one, set()) is None
     lost = tuning.value(made, one, {s.run_id(print_of) for s in one})
@@ -244,7 +267,7 @@ def test_the_nearest_rate_within_a_standard_error_of_the_best_is_chosen() -> Non
 
 
 def test_a_trials_best_epoch_is_that_of_the_mean_curve(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    specs = next(iter(tuning.trials(context)[0][2].values()))[:1] * 2
+    specs = tuning.trials(context)[0].tried[1.0][:1] * 2
     curves = iter([[50.0, 90.0, 60.0], [60.0, 30.0, 70.0]])
 
     def find(*_: object) -> tuple[dict[str, object], bool]:
@@ -261,13 +284,14 @@ def test_rows_that_are_best_at_an_end_of_the_trials_are_named() -> None:
 
 
 def test_trials_differ_in_the_rate_alone_and_test_nothing_that_the_comparison_does_not(two: Context) -> None:
-    for ground, row, by_factor in tuning.trials(two):
-        compared = runs.specs_of(two, ground)
-        rate = {f: {s.training.lr for s in found} for f, found in by_factor.items()}
+    used = rates.chosen(two.bundle("crema-d"))
+    for one in tuning.trials(two):
+        compared = runs.specs_of(two, one.ground)
+        rate = {f: {s.training.lr for s in found} for f, found in one.tried.items()}
         assert {f: found / runs.BUDGETS["smoke"].lr for f, (found,) in rate.items()} == \
             pytest.approx({f: f for f in rates.FACTORS})
-        assert set(by_factor[runs.factor_of(two, ground, row)]) <= set(compared), row.name
-        assert {s.seed for found in by_factor.values() for s in found} <= set(range(rates.SEEDS))
+        assert set(one.tried[used.factor(one.row.name, one.fold)]) <= set(compared), one.row.name
+        assert {s.seed for found in one.tried.values() for s in found} <= set(range(rates.SEEDS))
 
 
 def test_every_artifact_of_the_embedded_data_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

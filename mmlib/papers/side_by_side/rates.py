@@ -15,22 +15,27 @@ from mmlib.data.catalog import is_twin
 from mmlib.papers.context import Context
 
 FACTORS = (1.0, 1 / 3, 3.0, 10.0, 30.0)  # of the common learning rate: the trials of every row
-SEEDS = 3  # of a trial, at most; one on data with folds, which are all tried
+SEEDS = 3  # of a trial, at most
 
 USED = "What is chosen here is used on embedded sequences too, and on all data that have no trials of their own."
 TUNED = ("Learning rates were chosen on embedded data (artifact `tuning`): on these a row's own best may be another, "
          "which can move it by points.")
 
-POOLED = ("One learning rate for all folds, chosen on all their validation sets: what one fold validates on another "
-          "tests on, so the choice has seen tests of other folds and may flatter a row a little.")
-
-
 @dataclass(frozen=True)
 class Chosen:
-    """What the trials on some data chose. fingerprint: of the data; factors: by row, where that is not 1."""
+    """What the trials on some data chose.
+
+    fingerprint: of the data. factors: by row, where that is not 1; one for each fold of data with folds, chosen on
+    that fold's validation alone, since what one fold validates on another tests on.
+    """
 
     fingerprint: str
-    factors: Mapping[str, float]
+    factors: Mapping[str, float | tuple[float, ...]]
+
+    def factor(self, row: str, fold: int | None) -> float:
+        """What a row multiplies the common learning rate with, on a fold."""
+        found = self.factors.get(row, 1.0)
+        return found[fold or 0] if isinstance(found, tuple) else found
 
 
 TWINS = Chosen("", {"MMGCN": 3.0, "BALM on MMGCN": 3.0, "DREAM": 3.0})
@@ -39,7 +44,10 @@ REAL: dict[str, Chosen] = {
     "crema-d-votes": Chosen("8f11e24f2fb820be", {"MMGCN": 3.0, "BALM on MMGCN": 10.0}),
     "mmmo-standardised": Chosen("c7635d36e41141ef", {}),
     "mosi-bclstm": Chosen("918a052a2609f9d3", {"MCULoRA's network": 1 / 3}),
-    "mosi-unseen": Chosen("3b618ebb4b6cbe38", {"DREAM": 1 / 3, "EBMC's network": 3.0, "EBMC": 3.0, "MCULoRA": 3.0}),
+    "mosi-unseen": Chosen("3b618ebb4b6cbe38", {"BALM on MMGCN": (1.0, 3.0, 1.0, 1.0, 1.0),
+                                               "DREAM": (1.0, 1.0, 3.0, 1.0, 1.0),
+                                               "EBMC": (3.0, 1.0, 1.0, 1.0, 3.0),
+                                               "MCULoRA": (1.0, 3.0, 1.0, 1.0, 1.0)}),
 }
 
 
@@ -51,14 +59,3 @@ def chosen(bundle: Bundle) -> Chosen:
 def elsewhere(context: Context, dataset: str) -> bool:
     """Whether a data set's learning rates were chosen on other data."""
     return not is_twin(context.reference(dataset)) and chosen(context.bundle(dataset)) is TWINS
-
-
-def pooled(context: Context, dataset: str) -> bool:
-    """Whether a data set's learning rates were chosen on its folds together."""
-    bundle = context.bundle(dataset)
-    return bundle.fold is not None and chosen(bundle) is not TWINS
-
-
-def trial_seeds(context: Context, dataset: str) -> range:
-    """Seeds of a data set's trials."""
-    return range(SEEDS if context.bundle(dataset).fold is None else 1)

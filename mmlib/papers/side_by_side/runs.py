@@ -146,7 +146,6 @@ def specs(context: Context, ground: Ground, row: Row, training: Law, factor: flo
     spent = BUDGETS[context.profile.name]
     bundle = context.bundle(ground.dataset)
     schedule: dict[str, Any] = {"epochs": spent.epochs, "batch": stages.whole_dialogues(spent.step(bundle), bundle),
-                                "lr": spent.lr * (factor or factor_of(context, ground, row)),
                                 "weight_decay": WEIGHT_DECAY, "optimizer": "adam"}
     options: Options = ()
     if row.kind == "balm":
@@ -154,12 +153,14 @@ def specs(context: Context, ground: Ground, row: Row, training: Law, factor: flo
     whole = context.specs(ground.dataset, "plain", "paper", training, tests(context, ground), backbone=row.backbone,
                           network=network(row, spent), modalities=ground.modalities, options=options, grid=few(context),
                           keep=("picked",), **schedule)
-    return [STAGES[row.kind](context, ground, spec) for spec in whole]
+    found = rates.chosen(bundle)
+    return [STAGES[row.kind](context, ground, at_rate(spec, spent.lr * (factor or found.factor(row.name, spec.fold))))
+            for spec in whole]
 
 
-def factor_of(context: Context, ground: Ground, row: Row) -> float:
-    """What a row multiplies the common learning rate with on these data: what its trials chose."""
-    return rates.chosen(context.bundle(ground.dataset)).factors.get(row.name, 1.0)
+def at_rate(spec: RunSpec, lr: float) -> RunSpec:
+    """A run at another learning rate."""
+    return dataclasses.replace(spec, training=dataclasses.replace(spec.training, lr=lr))
 
 
 def network(row: Row, spent: Budget) -> Options:

@@ -31,8 +31,7 @@ def of_data(context: Context, datasets: Sequence[str] = ()) -> tuple[str, ...]:
     """What must be said of some data, of all where none are named, and of what was chosen on others."""
     chosen = datasets or context.datasets
     elsewhere = any(rates.elsewhere(context, d) for d in chosen)
-    pooled = any(rates.pooled(context, d) for d in chosen)
-    return (*data_notes(context, chosen), *((rates.TUNED,) if elsewhere else ()), *((rates.POOLED,) if pooled else ()))
+    return (*data_notes(context, chosen), *((rates.TUNED,) if elsewhere else ()))
 
 
 def title(context: Context, ground: Ground) -> str:
@@ -174,7 +173,8 @@ def given(context: Context, row: runs.Row, specs: list[RunSpec]) -> dict[str, ob
     records = [context.store.find(s, context.bundle_fingerprint(s.data))[0] for s in specs]
     picked = [1 + r["selected"]["valid"]["epoch"][spec.eval_masks[0][0]] for r in records if r]
     timed = [t for t in (seconds(context, s) for s in specs) if t is not None]
-    return {"trials": len(rates.FACTORS), "learning rate": f"{spec.training.lr:.2g}", "models": len(specs),
+    lrs = ", ".join(f"{lr:.2g}" for lr in sorted({s.training.lr for s in specs}))
+    return {"trials": len(rates.FACTORS), "learning rate": lrs, "models": len(specs),
             "epochs": " + ".join(map(str, epochs)), "chosen": f"{np.median(picked):g}" if picked else "-",
             "parameters, trained": f"{trained:,}",
             "frozen": f"{frozen:,}", "seconds": f"{np.median(timed):.1f}" if timed else "-"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,55 +22,68 @@ from mmlib.runs.spec import RunSpec
 
 RULE = ("Chosen: the factor nearest to 1 within one standard error of the best, which is that of a share counted over "
         "the validation's utterances.")
-Trial = tuple[Ground, runs.Row, dict[float, list[RunSpec]]]
+NESTED = "Every fold chooses by itself: what it validates on, other folds test on."
 
 
-def trials(context: Context) -> list[Trial]:
-    """Every row's trials: factors of the learning rate to runs, on the first ground of its data that has the row."""
-    found: dict[tuple[str, str], Trial] = {}
+@dataclass(frozen=True)
+class Trials:
+    """A row's trials on some data, or on one fold of them: factors of the learning rate to runs, one a seed."""
+
+    ground: Ground
+    row: runs.Row
+    fold: int | None
+    tried: Mapping[float, list[RunSpec]]
+
+
+def trials(context: Context) -> list[Trials]:
+    """Every row's trials, on the first ground of its data that has the row."""
+    found: dict[tuple[str, str, int | None], Trials] = {}
     for ground in runs.grounds(context):
         reference = context.reference(ground.dataset)
         data = "twins" if is_twin(reference) else reference
         drawn = list(runs.trainings(context, ground).values())[-1 if ground.modalities else 1]
-        for row in runs.rows(context, ground):
-            tried = {f: trial(context, ground, row, drawn, f) for f in rates.FACTORS}
-            found.setdefault((data, row.name), (ground, row, tried))
+        for row, fold in itertools.product(runs.rows(context, ground), context.folds(ground.dataset)):
+            tried = {f: trial(context, ground, row, drawn, f, fold) for f in rates.FACTORS}
+            found.setdefault((data, row.name, fold), Trials(ground, row, fold, tried))
     return list(found.values())
 
 
-def trial(context: Context, ground: Ground, row: runs.Row, drawn: Law, factor: float) -> list[RunSpec]:
+def trial(context: Context, ground: Ground, row: runs.Row, drawn: Law, factor: float,
+          fold: int | None) -> list[RunSpec]:
     """The runs of one trial, which are the comparison's own where the factor is chosen."""
-    seeds = rates.trial_seeds(context, ground.dataset)
-    return [s for s in runs.specs(context, ground, row, drawn, factor) if s.seed in seeds]
+    made = runs.specs(context, ground, row, drawn, factor)
+    return [s for s in made if s.seed < rates.SEEDS and s.fold == fold]
 
 
 def specs(context: Context) -> list[RunSpec]:
     """The runs of the trials, and those that they start from."""
-    return stages.with_parents(s for _, _, by_factor in trials(context) for found in by_factor.values()
-                               for s in found)
+    return stages.with_parents(s for one in trials(context) for found in one.tried.values() for s in found)
 
 
 def table(context: Context) -> Output:
     """Every row's trials on validation, and the factor that the comparison uses."""
-    lines, tried = [], trials(context)
+    lines, made = [], trials(context)
     diverged = {f.id for f in context.store.failures() if "training diverged" in f.error}  # or a parent's did
-    for ground, row, by_factor in tried:
-        values = {factor: value(context, found, diverged) for factor, found in sorted(by_factor.items())}
+    for one in made:
+        values = {factor: value(context, found, diverged) for factor, found in sorted(one.tried.items())}
         reached = {factor: found for factor, found in values.items() if found is not None}
         if len(reached) < len(values):
             continue
-        error = standard_error(best(reached), validated(context, ground))
-        lines.append({"data": title(context, ground), "row": row.name, "chosen": choose(reached, error),
-                      "used": runs.factor_of(context, ground, row),
-                      **{f"x {factor:.3g}": found for factor, found in reached.items()}, "standard error": error})
+        error = standard_error(best(reached), validated(context, one))
+        used = rates.chosen(context.bundle(one.ground.dataset)).factor(one.row.name, one.fold)
+        lines.append({"data": title(context, one.ground), "row": one.row.name,
+                      **({} if one.fold is None else {"fold": one.fold}), "chosen": choose(reached, error),
+                      "used": used, **{f"x {factor:.3g}": found for factor, found in reached.items()},
+                      "standard error": error})
     if not lines:
         return Output(notes=("Not built yet.",))
     numbers = pd.DataFrame(lines)
-    runs_each = " or ".join(map(str, sorted({len(found) for _, _, by in tried for found in by.values()})))
-    notes = (f"Weighted F1 (%) on validation at the best epoch of the mean curve of {runs_each} runs (seeds and "
-             "folds), by what the common learning rate is multiplied with; nothing where a run diverged. Training on "
-             "mixed combinations; on complete data for rows that two modalities of more alone have.", RULE,
-             *at_edges(numbers), *((rates.USED,) if all(map(is_twin, context.data.values())) else ()))
+    seeds = sorted({len(found) for one in made for found in one.tried.values()})
+    notes = (f"Weighted F1 (%) on validation at the best epoch of the mean curve of {' or '.join(map(str, seeds))} "
+             f"seed{'s' * (seeds != [1])}, by what the common learning rate is multiplied with; nothing where a run "
+             "diverged. Training on mixed combinations; on complete data for rows that two modalities of more alone "
+             "have.", RULE, *((NESTED,) if "fold" in numbers else ()), *at_edges(numbers),
+             *((rates.USED,) if all(map(is_twin, context.data.values())) else ()))
     return Output(table=numbers.round(3), numbers=numbers, rows_built=len(lines), notes=notes)
 
 
@@ -87,11 +102,10 @@ def value(context: Context, found: list[RunSpec], diverged: set[str]) -> float |
     return float(np.mean(curves, axis=0).max())
 
 
-def validated(context: Context, ground: Ground) -> int:
-    """How many utterances validation has, all folds together."""
-    bundle = context.bundle(ground.dataset)
-    folds = [bundle if fold is None else bundle.with_fold(fold) for fold in context.folds(ground.dataset)]
-    return len(set(np.concatenate([fold.rows("valid") for fold in folds]).tolist()))
+def validated(context: Context, one: Trials) -> int:
+    """How many utterances validation has."""
+    bundle = context.bundle(one.ground.dataset)
+    return len((bundle if one.fold is None else bundle.with_fold(one.fold)).rows("valid"))
 
 
 def best(values: Mapping[float, float]) -> float:
@@ -119,5 +133,5 @@ def choose(values: Mapping[float, float], error: float) -> float:
 def at_edges(numbers: pd.DataFrame) -> tuple[str, ...]:
     """Which rows may be better still beyond what was tried."""
     ends = numbers[numbers["chosen"].isin((min(rates.FACTORS), max(rates.FACTORS)))]
-    named = ", ".join(f"{row} on {data}" for row, data in zip(ends["row"], ends["data"], strict=True))
+    named = ", ".join(dict.fromkeys(f"{row} on {data}" for row, data in zip(ends["row"], ends["data"], strict=True)))
     return (f"Best at an end of what was tried, and perhaps better beyond: {named}.",) if named else ()
