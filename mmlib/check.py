@@ -8,9 +8,10 @@ import numpy as np
 
 
 def equal(name: str, found: Any, expected: Any, tolerance: float = 0.0, hint: str = "") -> None:
-    """Print ``PASS name`` where found equals expected (within an absolute tolerance).
+    """Print ``PASS name`` where found equals expected, within a tolerance.
 
-    found, expected: numbers or arrays (tensors too) of the same shape.
+    found, expected: numbers or arrays (tensors too) of the same shape. tolerance: absolute where all that is expected
+    is within -1 and 1, else a share of the largest of it, so that single precision passes on data of any scale.
 
     Raises:
         AssertionError: they differ; the message has the largest difference and the hint.
@@ -19,8 +20,9 @@ def equal(name: str, found: Any, expected: Any, tolerance: float = 0.0, hint: st
     if a.shape != b.shape:
         raise AssertionError(f"FAIL {name}: shape {a.shape}, expected {b.shape}. {hint}")
     worst = float(np.abs(a - b).max()) if a.size else 0.0
-    if not worst <= tolerance:
-        raise AssertionError(f"FAIL {name}: off by up to {worst:.3g}, at most {tolerance:.3g} is right. {hint}")
+    most = tolerance * max(1.0, float(np.abs(b[np.isfinite(b)]).max(initial=0.0)))
+    if not worst <= most:
+        raise AssertionError(f"FAIL {name}: off by up to {worst:.3g}, at most {most:.3g} is right. {hint}")
     print(f"PASS {name}")
 
 

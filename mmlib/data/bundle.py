@@ -223,8 +223,8 @@ def check_bundle(bundle: Bundle) -> None:
 
     Raises:
         InputError: fewer than two modalities, wrong shapes, non-finite features or labels, labels
-            out of range, repeated ids, a dialogue across splits, an empty split, a class that
-            train lacks, or an utterance with nothing observed.
+            out of range, repeated ids, a dialogue across splits or folds, an empty split, fewer than
+            three folds, a class that train lacks, or an utterance with nothing observed.
     """
     where, n = f"bundle {bundle.name}", len(bundle)
     if len(bundle.features) < 2:
@@ -247,12 +247,25 @@ def check_bundle(bundle: Bundle) -> None:
         if not (bundle.split == index).any():
             raise InputError(where, f"an empty {split} split", "at least one utterance in each split",
                              "Mark some utterances of the data for it.")
-    pairs = np.unique(np.stack([bundle.dialogue, bundle.split]), axis=1)[0]
+    _check_whole(where, bundle, bundle.split, "split")
+    if bundle.fold is not None:
+        count = len(np.unique(bundle.fold))
+        if count < 3 or not 0 <= bundle.fold.min() <= bundle.fold.max() < count:
+            raise InputError(f"{where}, fold", f"{count} folds, {bundle.fold.min()} to {bundle.fold.max()}",
+                             "three or more, from 0: one tests, the next validates, the others train",
+                             "Deal the dialogues to more folds, or leave the fold out.")
+        _check_whole(where, bundle, bundle.fold, "fold")
+        for number in range(count):
+            _check_labels(f"{where}, fold {number}", bundle.with_fold(number))
+
+
+def _check_whole(where: str, bundle: Bundle, part: np.ndarray, kind: str) -> None:
+    pairs = np.unique(np.stack([bundle.dialogue, part]), axis=1)[0]
     crossing = pairs[:-1][np.diff(pairs) == 0]
     if len(crossing):
         row = int(np.flatnonzero(bundle.dialogue == crossing[0])[0])
-        raise InputError(where, f"the dialogue of utterance {bundle.ids[row]!r} in two splits",
-                         "whole dialogues in one split", "Move its utterances into one split.")
+        raise InputError(where, f"the dialogue of utterance {bundle.ids[row]!r} in two {kind}s",
+                         f"whole dialogues in one {kind}", f"Move its utterances into one {kind}.")
 
 
 def save_bundle(bundle: Bundle, folder: Path) -> None:

@@ -92,7 +92,8 @@ def execute_all(contexts: Sequence[Context], jobs: int | None) -> int:
 def execute(context: Context) -> int:
     """Run a paper's notebook headless with papermill; the executed copy stands beside the runs.
 
-    Returns 0, or 1 where a cell failed; the copy then shows the cell and its error.
+    Returns 0, or 1 where a cell failed; the copy then shows the cell and its error, and what the notebook would have
+    drawn is drawn without it.
     """
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     os.environ["MMLIB_HEADLESS"] = "1"
@@ -113,8 +114,9 @@ def execute(context: Context) -> int:
                                    progress_bar=False, cwd=paths.notebooks(), log_output=False,
                                    extra_arguments=["--IPKernelApp.log_level=40"])
     except papermill.PapermillExecutionError as error:
-        print(f"{name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\nLook at {_shown(out)}",
-              file=sys.stderr)
+        print(f"{name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\nLook at {_shown(out)}. "
+              "Its tables and figures are drawn without it.", file=sys.stderr)
+        draw_all([context], ())
         return 1
     return 0
 

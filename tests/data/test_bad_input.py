@@ -45,6 +45,13 @@ def changed(change: Callable[[Rows], object]) -> Callable[[Path], list[str]]:
     return write
 
 
+def one_class_by_fold(rows: Rows) -> None:
+    """Four folds; only the last has the label no."""
+    for i, row in enumerate(rows):
+        row["fold"] = i // 2 % 4
+        row["label"] = "no" if row["fold"] == 3 else "yes"
+
+
 def every(column: str, value: Callable[[int, dict[str, Any]], Any]) -> Callable[[Path], list[str]]:
     """A folder whose column is computed anew from row number and row."""
     return changed(lambda rows: [row.update({column: value(i, row)}) for i, row in enumerate(rows)])
@@ -216,6 +223,9 @@ IMPORTS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
     "an utterance in two splits": (changed(twice_in_splits), ("'d00_0'", "test and train", "Remove one")),
     "a dialogue across splits": (every("split", lambda i, r: {1: "test", 20: "valid"}.get(i, "train")),
                                  ("in two splits", "whole dialogues")),
+    "two folds": (every("fold", lambda i, r: i // 2 % 2), ("2 folds", "three or more", "leave the fold out")),
+    "a dialogue in two folds": (every("fold", lambda i, r: i % 3), ("in two folds", "whole dialogues")),
+    "a class in one fold alone": (changed(one_class_by_fold), ("fold 2", "no 'no' in train", "Move some")),
     "a class absent from train": (last_label("maybe"), ("no 'maybe' in train", "Move some")),
     "a class that the settings lack": (extra("bundle.toml", 'classes = ["no", "yes?"]'),
                                        ("'yes'", "Did you mean 'yes?'")),

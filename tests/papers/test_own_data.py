@@ -1,0 +1,56 @@
+"""Every notebook on a reader's own data: dialogues in folds, with numbers of another scale than the embedded data's."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+from mmlib import paths
+from mmlib.data.bundle import save_bundle
+from mmlib.data.catalog import open_bundle
+from mmlib.papers import mculora, pipeline, regenerate
+from mmlib.papers.context import Context
+from mmlib.report.artifact import read_manifest
+
+SCALE = 30.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("paper", "role", "twin"), [
+    ("balm", "mosei", "mosei"), ("dream", "mosi-frames", "mosi-frames"), ("ebmc", "mosi", "mosi"),
+    ("mculora", "mosei", "mosei"), ("gmm_loss", "ave", "iemocap6"), ("side_by_side", "mosei", "mosei")])
+def test_a_notebook_runs_on_folds_of_another_scale(
+        paper: str, role: str, twin: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+    bundle = open_bundle(f"twin:{twin}@smoke")
+    if paper == "gmm_loss":
+        bundle = bundle.only(("audio", "text"))
+    fold = np.unique(bundle.dialogue, return_inverse=True)[1].astype(np.int64) % 3
+    features = {name: (SCALE * x).astype(x.dtype) for name, x in bundle.features.items()}
+    save_bundle(dataclasses.replace(bundle, name="mine", features=features, fold=fold), tmp_path / "mine")
+    context = regenerate.PAPERS[paper].context("smoke", {role: str(tmp_path / "mine")}, seeds=1)
+    assert pipeline.run([context], (), jobs=1) == 0
+    entries = read_manifest(tmp_path / "figures/manifest.json")
+    assert any(e["paper"] == paper and e["collection"] == "mine" and e["status"] == "regenerated" for e in entries)
+
+
+def test_a_notebook_that_fails_is_told_and_its_figures_are_drawn_all_the_same(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(paths, "notebooks", lambda: tmp_path)
+    drawn: list[Context] = []
+    monkeypatch.setattr(pipeline, "draw_all", lambda contexts, wanted: drawn.extend(contexts))
+    cells = [nbformat.v4.new_code_cell("profile = ''", metadata={"tags": ["parameters"]}),
+             nbformat.v4.new_code_cell("raise ValueError(profile)")]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / pipeline.NOTEBOOKS["mculora"])
+    context = mculora.context("smoke")
+    assert pipeline.execute(context) == 1
+    assert drawn == [context]
+    said = capsys.readouterr().err
+    assert "failed in cell 3: ValueError: smoke" in said and "04_mculora.ipynb" in said and "drawn without it" in said
