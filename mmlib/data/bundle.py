@@ -222,9 +222,9 @@ def check_bundle(bundle: Bundle) -> None:
     """Hold a bundle to its contract.
 
     Raises:
-        InputError: fewer than two modalities, wrong shapes, non-finite features or labels, labels
-            out of range, repeated ids, a dialogue across splits or folds, an empty split, fewer than
-            three folds, a class that train lacks, or an utterance with nothing observed.
+        InputError: fewer than two modalities, wrong shapes, non-finite features or labels, labels out of range,
+            repeated ids, a dialogue across splits or folds, an empty split, fewer than three folds, a class that
+            train lacks, or an utterance with nothing observed.
     """
     where, n = f"bundle {bundle.name}", len(bundle)
     if len(bundle.features) < 2:
@@ -282,11 +282,9 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
     partial = folder / "bundle.safetensors.partial"
     save_file(arrays, partial)
     partial.replace(folder / "bundle.safetensors")
-    head = {
-        "format": FORMAT, "name": bundle.name, "task": dataclasses.asdict(bundle.task),
-        "ids": bundle.ids, "source": bundle.source, "licence": bundle.licence,
-        "notes": dict(bundle.notes), "fingerprint": bundle.fingerprint,
-    }
+    head = {"format": FORMAT, "name": bundle.name, "task": dataclasses.asdict(bundle.task), "ids": bundle.ids,
+            "source": bundle.source, "licence": bundle.licence, "notes": dict(bundle.notes),
+            "fingerprint": bundle.fingerprint}
     text = folder / "bundle.json.partial"
     text.write_text(json.dumps(head, indent=1), encoding="utf-8")
     text.replace(folder / "bundle.json")
