@@ -208,6 +208,7 @@ def cost(context: Context) -> Output:
             axis.set_xscale("log")
             for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
                 ticks(FuncFormatter(lambda value, _: f"{value:.2g}"))
+            axis.tick_params(axis="x", which="both", length=3, pad=4)  # labels on one line
             figures.finish(axis, "seconds to train a model, all stages", f"mean {F1}", name, "both")
     longest = max(axes, key=lambda a: len(a.get_legend_handles_labels()[1]))
     figures.shared_legend(figure, longest, columns=4)
