@@ -23,6 +23,7 @@ F1 = "weighted F1 (%)"
 FEW = 3  # seeds; fewer give no interval that a table should show
 TIMED = ("Seconds: median of a model's training with its stages, the evaluation of every epoch on complete data and "
          "of two epochs under all conditions included, on one thread beside another run.")
+OVER = "Intervals are over seeds, tested on the same utterances: what other utterances would change is not in them."
 SAME = ("One model per row and training, tested under every condition. All rows see the same masks; in all their "
         "stages together they have as many epochs; the epoch is chosen on validation under the training law.")
 
@@ -94,6 +95,7 @@ def verdicts(context: Context) -> Output:
     table.columns.name = None
     notes = (f"{F1}: the method minus the network under it, mean difference over seeds, with intervals that hold for "
              f"all {len(lines)} comparisons of this table together (95 %, Bonferroni). {_counted(numbers['verdict'])}",
+             OVER,
              *(["With fewer than three seeds nothing is decided about so many comparisons; intervals are in the "
                 "files."] if numbers["n"].min() < FEW else []),
              SAME, *of_data(context))
