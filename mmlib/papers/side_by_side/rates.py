@@ -21,6 +21,7 @@ USED = "What is chosen here is used on embedded sequences too, and on all data t
 TUNED = ("Learning rates were chosen on embedded data (artifact `tuning`): on these a row's own best may be another, "
          "which can move it by points.")
 
+
 @dataclass(frozen=True)
 class Chosen:
     """What the trials on some data chose.
