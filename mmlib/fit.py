@@ -100,7 +100,7 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_ma
     optimizer = make_optimizer(method, schedule)
     if memory_before:
         remember(optimizer, memory_before)
-    truth = bundle.labels[bundle.rows("valid")]
+    truth = bundle.labels[valid_mask.of(bundle.rows("valid"))]
     kept, held = divide(train.dialogues, method.held_out, seed)
     peek = partial(_peek, splits["valid"], kept, held, schedule, seed, _Whole(bundle, method.leaks, device))
     losses: list[Tensor] = []

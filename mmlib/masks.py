@@ -81,7 +81,7 @@ def complete() -> Law:
 
 
 def subset(modalities: Sequence[str]) -> Law:
-    """Only these modalities are observed, in every utterance."""
+    """Only these modalities are observed; utterances that by nature have none of them are left out (``Mask.kept``)."""
     if not modalities:
         raise InputError("mask law subset", "no modality", "at least one", "Name what stays observed.")
     return Law("subset", modalities=tuple(sorted(modalities)))
@@ -131,10 +131,16 @@ class Mask:
 
     utterance: (n, M) bool, rows in the order of ``bundle.rows(split)``.
     frames: modality to (n, t) bool, or empty for utterance-level protocols.
+    kept: (n,) bool, False for utterances left out, which by nature lack all of a fixed subset; None where none is.
     """
 
     utterance: np.ndarray
     frames: Mapping[str, np.ndarray] = field(default_factory=dict)
+    kept: np.ndarray | None = None
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """Of (n, ...) values, one for each utterance of the split, those of the utterances that play a part."""
+        return values if self.kept is None else values[self.kept]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -168,7 +174,11 @@ def draw(law: Law, bundle: Bundle, split: str, seed: int, step: int = 0, shares:
         utterance = _patterns(bundle.dialogue[rows], len(modalities), shares, joint)
     if law.kind == "mix":
         utterance, dropped = _mix(law.rate, bundle, rows, joint, per_modality)
-    return Mask(_with_nature(utterance, bundle.observed[rows], joint), dropped)
+    if (observed := bundle.observed[rows]).all():
+        return Mask(utterance, dropped)
+    if law.kind == "subset":
+        return _those_that_have(law, utterance & observed, bundle, split)
+    return Mask(_restore(utterance & observed, observed, joint), dropped)
 
 
 def combinations(count: int) -> np.ndarray:
@@ -221,7 +231,7 @@ def audit(law: Law, bundle: Bundle, split: str, mask: Mask) -> pd.DataFrame:
     rows = bundle.rows(split)
     found = []
     for index, modality in enumerate(bundle.modalities):
-        realised = 1 - mask.utterance[:, index].mean()
+        realised = 1 - mask.of(mask.utterance)[:, index].mean()
         if law.kind in FRAME_KINDS:
             exists = _exists(bundle, modality, rows)
             realised = 1 - (mask.frames[modality] & exists).sum() / exists.sum()
@@ -321,8 +331,13 @@ def _restore(mask: np.ndarray, available: np.ndarray, generator: np.random.Gener
     return mask
 
 
-def _with_nature(mask: np.ndarray, observed: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    return mask if observed.all() else _restore(mask & observed, observed, generator)
+def _those_that_have(law: Law, mask: np.ndarray, bundle: Bundle, split: str) -> Mask:
+    """A fixed subset's mask where some utterances lack all of it: nothing is restored, they are left out."""
+    kept = np.asarray(mask.any(axis=1))
+    if not kept.any():
+        raise InputError(f"mask law {law}, bundle {bundle.name}", f"no {split} utterance with any of these",
+                         "one or more", "Leave the condition or the modality out, or move utterances that have it.")
+    return Mask(mask, kept=None if kept.all() else kept)
 
 
 def _exists(bundle: Bundle, modality: str, rows: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What every artifact runs: the memory of the project, written down before code is moved.
 
-``python tests/run_keys.py --write`` writes ``tests/run_keys.csv``: of every collection, profile, paper and artifact, how many
-runs it needs and a hash of their sorted keys. A key is a run's id without the version of the code, so the file
+``python tests/run_keys.py --write`` writes ``tests/run_keys.csv``: of every collection, profile, paper and artifact,
+how many runs it needs and a hash of their sorted keys. A key is a run's id without the version of the code, so the file
 stays as it is while code moves, and changes when a specification, its data or a list of runs does. ``--check``
 compares instead, and ends with 1 where something differs.
 """
@@ -12,7 +12,7 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -57,8 +57,7 @@ def import_real(folder: Path) -> None:
         [*mosi, "split=unseen", "--out", str(folder / "mosi-unseen")],
         [*mosi, "split=leaky", "--out", str(folder / "mosi-bclstm")],
         ["crema-d-votes", str(files / "crema-d-votes"), "--out", str(folder / "crema-d-votes")],
-        ["mmmo", str(files / "mmmo-frames"), "--standardise", "--name", "mmmo-standardised"]
-        + ["--out", str(folder / "mmmo-standardised")],
+        ["mmmo", str(files / "mmmo-frames"), "--standardise", "--out", str(folder / "mmmo-standardised")],
     ):
         if main(["data", "import", *arguments]) != 0:
             raise RuntimeError(f"could not import {arguments}")
@@ -66,8 +65,9 @@ def import_real(folder: Path) -> None:
 
 def contexts(collection: str, profile: str) -> Iterator[Context]:
     """Every paper's context on a collection."""
-    given: Mapping[str, dict[str, str]] = REAL.get(collection, dict.fromkeys(regenerate.PAPERS, {}))
-    for paper, data in given.items():
+    real = REAL.get(collection, {})
+    for paper in real or regenerate.PAPERS:
+        data = real.get(paper, {})
         yield regenerate.PAPERS[paper].context(profile=profile, data=data)
 
 

@@ -218,12 +218,48 @@ def test_every_utterance_keeps_a_modality_and_nature_stays_missing(toy: Toy, law
         rows = bundle.rows(split)
         mask = draw(law, bundle, split, 7)
         assert mask.utterance.shape == (len(rows), 3) and mask.utterance.dtype == bool
-        assert mask.utterance.any(axis=1).all()
+        assert mask.of(mask.utterance).any(axis=1).all()
         assert not (mask.utterance & ~bundle.observed[rows]).any()
         assert set(mask.frames) == (set(bundle.modalities) if law in FRAME_LAWS else set())
         for modality, kept in mask.frames.items():
             exists = np.array([[t < length for t in range(3)] for length in bundle.lengths[modality][rows]])
             assert kept.any(axis=1).all() and not (kept & ~exists).any()
+
+
+@pytest.mark.parametrize("names", [("text",), ("audio", "vision")], ids="+".join)
+def test_a_fixed_subset_gives_nothing_back_and_leaves_out_the_utterances_that_lack_all_of_it(
+    toy: Toy, names: tuple[str, ...]
+) -> None:
+    bundle = toy((3, 50, 40, 50, 5, 60, 70, 80), lacking=0.5)
+    for split in ("train", "valid", "test"):
+        rows = bundle.rows(split)
+        mask = draw(masks.subset(names), bundle, split, 7)
+        has = {name: bundle.observed[rows, bundle.modalities.index(name)] for name in names}
+        for name in bundle.modalities:
+            seen = mask.utterance[:, bundle.modalities.index(name)]
+            assert (seen == has.get(name, np.zeros(len(rows), bool))).all()
+        either = np.array([any(has[name][row] for name in names) for row in range(len(rows))])
+        assert 0 < either.sum() < len(rows)
+        assert mask.kept is not None and (mask.kept == either).all()
+        assert (mask.of(rows) == rows[either]).all()
+
+
+def test_a_fixed_subset_of_what_all_utterances_have_leaves_none_out(toy: Toy) -> None:
+    assert draw(masks.subset(["text"]), toy(), "test", 0).kept is None
+    lacking = toy((3, 50, 1, 4), lacking=0.4)
+    observed = lacking.observed.copy()
+    observed[:, lacking.modalities.index("text")] = True
+    assert draw(masks.subset(["text"]), dataclasses.replace(lacking, observed=observed), "test", 0).kept is None
+
+
+def test_a_fixed_subset_that_no_utterance_has_is_refused(toy: Toy) -> None:
+    bundle = toy((3, 50, 1, 4), lacking=0.4)
+    observed = bundle.observed.copy()
+    observed[:, bundle.modalities.index("vision")] = False
+    observed[:, bundle.modalities.index("audio")] = True
+    dead = dataclasses.replace(bundle, observed=observed)
+    with pytest.raises(InputError, match=r"vision.*no test utterance"):
+        draw(masks.subset(["vision"]), dead, "test", 0)
 
 
 def test_complete_subset_and_random_hide_what_they_say(toy: Toy) -> None:

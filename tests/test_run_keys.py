@@ -1,6 +1,7 @@
 """Moving code changes no run: every artifact still needs exactly the runs that ``run_keys.csv`` lists.
 
-These are those that results are committed for; ``python tests/run_keys.py --check`` compares all of them, in some minutes.
+These are the profiles that results are committed for; ``python tests/run_keys.py --check`` compares all of them, in
+some minutes.
 """
 
 from __future__ import annotations

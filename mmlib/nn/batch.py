@@ -132,21 +132,22 @@ def make_layout(lengths: Sequence[int] | np.ndarray, device: torch.device | str 
 def to_device(bundle: Bundle, split: str, mask: Mask, device: torch.device | str, complete: bool = False) -> Resident:
     """Put one split on the device with what the mask hides set to zero (never multiplied: NaN stay out).
 
-    Features may be (n, d) or (n, t, d); a frame mask hides frames as well.
+    Features may be (n, d) or (n, t, d); a frame mask hides frames as well. Utterances that play no part under the
+    mask are left out, and their dialogues are shorter.
     complete: keep the features as they were beside that.
     """
-    rows = bundle.rows(split)
+    rows, observed = mask.of(bundle.rows(split)), mask.of(mask.utterance)
     features, whole = {}, {}
     for index, modality in enumerate(bundle.modalities):
         values = torch.from_numpy(np.ascontiguousarray(bundle.features[modality][rows])).to(device)
-        seen = torch.from_numpy(np.ascontiguousarray(mask.utterance[:, index])).to(device)
+        seen = torch.from_numpy(np.ascontiguousarray(observed[:, index])).to(device)
         seen = seen.reshape(-1, *[1] * (values.ndim - 1))
         if modality in mask.frames:
-            seen = seen & torch.from_numpy(mask.frames[modality]).to(device)[..., None]
+            seen = seen & torch.from_numpy(mask.of(mask.frames[modality])).to(device)[..., None]
         features[modality] = torch.where(seen, values, torch.zeros((), dtype=values.dtype, device=device))
         whole[modality] = values
     breaks = np.flatnonzero(np.diff(bundle.dialogue[rows])) + 1
     starts = np.concatenate([[0], breaks, [len(rows)]])
-    return Resident(features, torch.from_numpy(mask.utterance).to(device),
+    return Resident(features, torch.from_numpy(observed).to(device),
                     torch.from_numpy(bundle.labels[rows]).to(device),
                     torch.from_numpy(bundle.speaker[rows]).to(device), starts, whole if complete else None)

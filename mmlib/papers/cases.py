@@ -67,18 +67,20 @@ def _one_fold(context: Context, ours: tuple[str, RunSpec], theirs: tuple[str, Ru
         "utterance": np.asarray(bundle.ids)[rows],
         "observed": ["+".join(np.array(bundle.modalities)[o]) for o in observed],
         "missing": ["+".join(np.array(bundle.modalities)[~o]) for o in observed]})
-    gains = []
+    gains, evaluated = [], np.ones(len(rows), dtype=bool)
     for name, run in (theirs, ours):
         record, _ = context.store.find(run, context.bundle_fingerprint(run.data))
         made = context.store.arrays(record.id).get(f"predictions.valid.{mask}") if record else None
         if made is None:
             return None
+        evaluated &= np.isfinite(made).all(axis=1)
         said, right, near = judged(bundle, made, bundle.labels[rows])
         frame[name], frame[f"{name} right"] = said, right
         gains.append(near)
     frame.insert(3, "truth", _names(bundle, bundle.labels[rows]))
     frame["gain"] = gains[1] - gains[0]
-    return frame[bundle.labels[rows] != 0] if bundle.task.kind == "score" else frame
+    signed = bundle.labels[rows] != 0 if bundle.task.kind == "score" else np.ones(len(rows), dtype=bool)
+    return frame[evaluated & signed]
 
 
 def judged(bundle: Bundle, outputs: np.ndarray, truth: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:

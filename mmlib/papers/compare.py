@@ -11,6 +11,7 @@ import pandas as pd
 from mmlib.data.catalog import is_twin, open_twin
 from mmlib.data.twins import EXACT
 from mmlib.masks import Law, draw
+from mmlib.papers import nature
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.published import published
 from mmlib.report import stats, tables
@@ -59,6 +60,7 @@ def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
         split = context.bundle(dataset).notes.get("split")
         if split:
             notes.append(f"{name}: {split}.")
+        notes += nature.note(name, context.bundle(dataset))
     return tuple(notes)
 
 
@@ -128,8 +130,12 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
     """
     many = len(parts) > 1
     results, known, bounds = [], [], []
+    evaluated: dict[str, str] = {}
+    rates: list[str] = []
     for dataset, cells, paper in parts:
         prefix = f"{shown(context, dataset)} " if many else ""
+        evaluated |= {(prefix + setting).strip(): n for setting, n in nature.utterances(context, cells).items()}
+        rates += [prefix + sentence for sentence in nature.realised(context, cells)]
         frame = context.results(cells)
         wanted = metrics[dataset] if isinstance(metrics, Mapping) else metrics
         groups = (averages(dataset) if callable(averages) else averages) or {}
@@ -150,6 +156,7 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
     paper_cells = pd.concat(known) if known else None
     numbers = tables.compare(everything, paper_cells, collection=context.collection,
                              baselines=baselines, best=pd.concat(bounds) if bounds else None)
+    numbers["setting"] = nature.with_utterances(numbers["setting"], evaluated)
     return Output(table=tables.layout(numbers), numbers=numbers, rows_built=tables.rows_built(numbers),
-                  notes=(*tables.remarks(numbers, paper_cells), *notes),
+                  notes=(*tables.remarks(numbers, paper_cells), *rates, *notes),
                   run_ids=tuple(everything["run_id"].unique()))

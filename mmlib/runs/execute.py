@@ -62,7 +62,7 @@ def restrict(mask: Mask, bundle: Bundle, modalities: tuple[str, ...]) -> Mask:
     if not modalities:
         return mask
     columns = [bundle.modalities.index(m) for m in sorted(modalities)]
-    return Mask(mask.utterance[:, columns], {m: f for m, f in mask.frames.items() if m in modalities})
+    return Mask(mask.utterance[:, columns], {m: f for m, f in mask.frames.items() if m in modalities}, mask.kept)
 
 
 def mask_of(spec: RunSpec, law: Law, whole: Bundle, split: str, epoch: int = 0,
@@ -120,21 +120,31 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
                  keep_weights="weights" in spec.keep or "embeddings" in spec.keep,
                  memory_before=memory_before,
                  unfollowed={n: m for n, m in test_masks.items() if n not in followed})
-    record, arrays = _results(spec, bundle, fitted)
-    if "last" in spec.keep:
-        arrays |= {f"weights.{key}": value.cpu().clone().numpy() for key, value in method.state_dict().items()}
-        arrays |= {f"memory.{key}": value.numpy() for key, value in fitted.memory.items()}
-    if "embeddings" in spec.keep:
-        method.load_state_dict(fitted.weights)
-        arrays |= embeddings(method, bundle, test_masks[spec.eval_masks[0][0]], device)
+    drawn = {"valid": valid_mask, **test_masks}
+    record, arrays = _results(spec, bundle, fitted, drawn)
+    arrays |= _kept_of_method(spec, method, fitted, bundle, test_masks[spec.eval_masks[0][0]])
     fingerprint = open_bundle(spec.data).fingerprint
     masks = {"valid": valid_mask.fingerprint, **{f"test.{n}": m.fingerprint for n, m in test_masks.items()}}
+    record |= _parts(drawn)
     record |= {"id": spec.run_id(fingerprint), "key": spec.key(fingerprint), "masks": masks, "rates": rates,
                "numerics": spec.numerics, "fingerprint": fingerprint,
                "bundle": bundle.name, "status": "done", "spec": spec.to_json(),
                "parameters": sum(p.numel() for p in method.parameters()),
                "backbone_parameters": sum(p.numel() for p in method.backbone.parameters())}
     return Outcome(record, arrays, _sidecar(time.perf_counter() - start, device))
+
+
+def _kept_of_method(spec: RunSpec, method: Plain, fitted: Fitted, bundle: Bundle, mask: Mask) -> dict[str, np.ndarray]:
+    """The last weights and the embeddings under the main mask, where a run keeps them."""
+    arrays: dict[str, np.ndarray] = {}
+    if "last" in spec.keep:
+        arrays |= {f"weights.{key}": value.cpu().clone().numpy() for key, value in method.state_dict().items()}
+        arrays |= {f"memory.{key}": value.numpy() for key, value in fitted.memory.items()}
+    if "embeddings" in spec.keep:
+        method.load_state_dict(fitted.weights)
+        made = embeddings(method, bundle, mask, next(method.parameters()).device)
+        arrays |= {name: in_all_rows(values, mask) for name, values in made.items()}
+    return arrays
 
 
 @torch.no_grad()
@@ -156,11 +166,15 @@ def embeddings(method: Plain, bundle: Bundle, mask: Mask, device: torch.device) 
     return {name: torch.cat(values).cpu().numpy() for name, values in parts.items()}
 
 
-def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted,
+             masks: Mapping[str, Mask]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The record's results, and arrays; masks: by name, those of test and that of validation as ``valid``."""
     _check_finite(fitted)
-    task, truth = bundle.task, bundle.labels[bundle.rows("test")]
-    valid = _curves(task, fitted.valid, bundle.labels[bundle.rows("valid")])
-    tests = {name: _curves(task, outputs, truth) for name, outputs in fitted.tests.items()}
+    task = bundle.task
+    truth = {name: bundle.labels[mask.of(bundle.rows("valid" if name == "valid" else "test"))]
+             for name, mask in masks.items()}
+    valid = _curves(task, fitted.valid, truth["valid"])
+    tests = {name: _curves(task, outputs, truth[name]) for name, outputs in fitted.tests.items()}
     last = len(fitted.loss) - 1
     chosen = int(np.argmax(valid[SELECTION_METRIC]))
     epochs = {name: {"valid": chosen, "test": int(np.argmax(curve[SELECTION_METRIC])), "last": last}
@@ -171,13 +185,13 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted) -> tuple[dict[str, A
         for selection in SELECTIONS:
             epoch = epochs[name][selection]
             selected[selection]["epoch"][name] = epoch
-            selected[selection]["metrics"][name] = all_metrics(task, outputs[epoch], truth)
-            arrays[f"predictions.{selection}.{name}"] = outputs[epoch]
+            selected[selection]["metrics"][name] = all_metrics(task, outputs[epoch], truth[name])
+            arrays[f"predictions.{selection}.{name}"] = in_all_rows(outputs[epoch], masks[name])
     for name, by_epoch in fitted.picked.items():
         for selection, at in by_epoch.items():
             selected[selection]["epoch"][name] = {"valid": chosen, "last": last}[selection]
-            selected[selection]["metrics"][name] = all_metrics(task, at, truth)
-            arrays[f"predictions.{selection}.{name}"] = at
+            selected[selection]["metrics"][name] = all_metrics(task, at, truth[name])
+            arrays[f"predictions.{selection}.{name}"] = in_all_rows(at, masks[name])
     arrays |= {f"series.{key}": value for key, value in fitted.series.items()}
     if "weights" in spec.keep:
         arrays |= {f"weights.{key}": value.numpy() for key, value in fitted.weights.items()}
@@ -185,8 +199,7 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted) -> tuple[dict[str, A
     if fitted.series:
         curves["series"] = {key: _epoch_means(steps, len(fitted.loss)) for key, steps in fitted.series.items()}
     if fitted.views:
-        truths = {"valid": bundle.labels[bundle.rows("valid")]}
-        curves["views"] = {name: _curves(task, outputs, truths.get(name.partition(".")[0], truth))
+        curves["views"] = {name: _curves(task, outputs, truth[name.rpartition(".")[0]])
                            for name, outputs in fitted.views.items()}
     if fitted.found:
         if "found" in spec.keep:
@@ -235,3 +248,18 @@ def _sidecar(seconds: float, device: torch.device) -> dict[str, Any]:
     return {"seconds": seconds, "device": device.type, "device_name": name, "torch": torch.__version__.split("+")[0],
             "python": platform.python_version(), "cores": os.cpu_count(),
             "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def _parts(masks: Mapping[str, Mask]) -> dict[str, dict[str, int]]:
+    """How many utterances play a part under the masks that leave some out; nothing where none does."""
+    counts = {name: int(mask.kept.sum()) for name, mask in masks.items() if mask.kept is not None}
+    return {"utterances": counts} if counts else {}
+
+
+def in_all_rows(outputs: np.ndarray, mask: Mask) -> np.ndarray:
+    """Outputs (kept, C) as (n, C), NaN for utterances that play no part under the mask."""
+    if mask.kept is None:
+        return outputs
+    rows = np.full((len(mask.kept), outputs.shape[1]), np.nan, dtype=outputs.dtype)
+    rows[mask.kept] = outputs
+    return rows

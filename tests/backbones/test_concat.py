@@ -9,7 +9,7 @@ from torch import Tensor
 from mmlib.backbones.concat import Concat, ConcatConfig, Vectors, as_floats, unimodal_logits
 from mmlib.errors import InputError
 from mmlib.nn.batch import Batch, make_layout
-from mmlib.nn.resnet import ResNet18
+from mmlib.nn.resnet import BatchNorm, ResNet18
 
 
 def batch(features: dict[str, Tensor]) -> Batch:
@@ -95,3 +95,30 @@ def test_the_perceptron_has_two_layers() -> None:
 def test_bad_options_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(InputError):
         ConcatConfig(**bad)  # type: ignore[arg-type]
+
+
+def test_a_step_with_one_value_per_channel_uses_running_statistics_and_keeps_them() -> None:
+    torch.manual_seed(0)
+    norm = BatchNorm(3)
+    norm(torch.randn(8, 3, 4, 4) * 2 + 1)
+    mean, variance = norm.running_mean.clone(), norm.running_var.clone()
+    one = torch.randn(1, 3, 1, 1)
+    expected = (one - mean.view(1, 3, 1, 1)) / (variance.view(1, 3, 1, 1) + norm.eps).sqrt()
+    torch.testing.assert_close(norm(one), expected)
+    assert torch.equal(norm.running_mean, mean) and torch.equal(norm.running_var, variance)
+
+
+def test_steps_with_more_than_one_value_are_those_of_torch() -> None:
+    ours, theirs = BatchNorm(3), torch.nn.BatchNorm2d(3)
+    for shape in ((8, 3, 4, 4), (1, 3, 2, 1), (2, 3, 1, 1)):
+        values = torch.randn(shape)
+        assert torch.equal(ours(values), theirs(values))
+    assert torch.equal(ours.running_var, theirs.running_var)
+
+
+@pytest.mark.parametrize("clips", [1, 2])
+def test_resnet_trains_on_a_batch_whose_last_feature_map_is_one_pixel(clips: int) -> None:
+    torch.manual_seed(0)
+    net = ResNet18(1, 4).train()
+    net(torch.randn(clips, 1, 32, 32)).square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())

@@ -257,3 +257,42 @@ def test_kept_embeddings_lead_to_the_predictions_that_validation_picks(folder: P
     audio = both["weights.backbone.encoders.audio.linear.weight"]
     z = alone["embeddings.input.audio"].astype(float) @ audio.T + both["weights.backbone.encoders.audio.linear.bias"]
     np.testing.assert_allclose(z, alone["embeddings.z.audio"], atol=1e-5)
+
+
+def test_a_modality_alone_is_evaluated_on_the_utterances_that_have_it(toy: Toy, tmp_path: Path) -> None:
+    bundle = toy(lacking=0.4, seed=5)
+    place = stored(bundle, tmp_path / "lacking")
+    outcome = execute(spec(place))
+    rows = bundle.rows("test")
+    has = bundle.observed[rows, bundle.modalities.index("text")]
+    assert 0 < has.sum() < len(rows)
+    assert outcome.record["utterances"] == {"text": int(has.sum())}
+    predictions = outcome.arrays["predictions.last.text"]
+    assert predictions.shape == (len(rows), 3)
+    assert np.isnan(predictions[~has]).all() and np.isfinite(predictions[has]).all()
+    right = predictions[has].argmax(axis=1) == bundle.labels[rows][has]
+    assert outcome.record["selected"]["last"]["metrics"]["text"]["accuracy"] == pytest.approx(100 * right.mean())
+    whole = outcome.arrays["predictions.last.same"]
+    assert np.isfinite(whole).all() and whole.shape == (len(rows), 3)
+    rates = {(r["mask"], r["modality"]): r["realised"] for r in outcome.record["rates"]}
+    assert rates["text", "text"] == 0 and rates["text", "audio"] == rates["text", "vision"] == 1
+
+
+def test_what_a_left_out_utterance_holds_changes_nothing_under_a_fixed_subset(toy: Toy, tmp_path: Path) -> None:
+    bundle = toy(lacking=0.4, seed=5)
+    alone = masks.subset(["text"])
+    fields: dict[str, Any] = {"train_mask": alone, "eval_masks": (("text", alone),)}
+    lacks = ~bundle.observed[:, bundle.modalities.index("text")]
+    labels = np.where(lacks, (bundle.labels + 1) % 3, bundle.labels)
+    features = {m: np.where(lacks[:, None], np.float32(7), x) for m, x in bundle.features.items()}
+    changed = dataclasses.replace(bundle, labels=labels, features=features)
+    ours = execute(spec(stored(bundle, tmp_path / "one"), **fields))
+    theirs = execute(spec(stored(changed, tmp_path / "two"), **fields))
+    assert ours.arrays.keys() == theirs.arrays.keys()
+    for name, values in ours.arrays.items():
+        np.testing.assert_array_equal(values, theirs.arrays[name])
+    assert ours.record["selected"] == theirs.record["selected"]
+
+
+def test_data_without_gaps_say_nothing_of_left_out_utterances(folder: Path) -> None:
+    assert "utterances" not in execute(spec(folder)).record

@@ -1,0 +1,80 @@
+"""What tables say of modalities that are missing by nature: how many utterances a condition is evaluated on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from mmlib.data.bundle import Bundle
+from mmlib.data.catalog import open_bundle
+from mmlib.papers.context import Cell, Context
+
+RANDOM = ("random", "shared", "imbalanced", "mix", "patterns")  # laws that give an utterance something back
+
+
+def lacking(bundle: Bundle) -> dict[str, int]:
+    """Modality to how many test utterances lack it by nature; only those that some lack."""
+    absent = (~bundle.observed[bundle.rows("test")]).sum(axis=0)
+    return {m: int(n) for m, n in zip(bundle.modalities, absent, strict=True) if n}
+
+
+def note(name: str, bundle: Bundle) -> tuple[str, ...]:
+    """One sentence on a data set with modalities missing by nature; nothing for others."""
+    counts = lacking(bundle)
+    if not counts:
+        return ()
+    total = len(bundle.rows("test"))
+    said = ", ".join(f"{modality} in {count}" for modality, count in counts.items())
+    return (
+        f"{name}: of {total} test utterances some lack a modality by nature: {said}. A condition with fixed "
+        "modalities is evaluated on the utterances that have any of them; under random missing rates an utterance "
+        "that would lose everything keeps one of its own.",
+    )
+
+
+def utterances(context: Context, cells: Iterable[Cell]) -> dict[str, str]:
+    """Setting to ``(n = 50)``, the utterances that it is evaluated on, where it leaves some out.
+
+    The number is that of a run; of runs on different folds, the least and the most.
+    """
+    counts: dict[str, set[int]] = {}
+    for cell in _of_incomplete_data(cells):
+        record, _ = context.store.find(cell.spec, context.bundle_fingerprint(cell.spec.data))
+        evaluated = record.content.get("utterances", {}) if record else {}
+        if cell.mask in evaluated:
+            counts.setdefault(cell.setting, set()).add(evaluated[cell.mask])
+    return {setting: f"(n = {_span(of)})" for setting, of in counts.items()}
+
+
+def with_utterances(settings: pd.Series, counts: Mapping[str, str]) -> pd.Series:
+    """Names of settings with the number of utterances behind those that leave some out."""
+    return settings.map(lambda setting: f"{setting} {counts[setting]}" if setting in counts else setting)
+
+
+def realised(context: Context, cells: Sequence[Cell]) -> tuple[str, ...]:
+    """The missing rates that random laws came to, by setting, where nature adds its own; else nothing."""
+    rates: dict[str, dict[str, list[float]]] = {}
+    for cell in _of_incomplete_data(cells):
+        if dict(cell.spec.eval_masks)[cell.mask].kind not in RANDOM:
+            continue
+        record, _ = context.store.find(cell.spec, context.bundle_fingerprint(cell.spec.data))
+        for row in record["rates"] if record else ():
+            if row["mask"] == cell.mask:
+                by_modality = rates.setdefault(cell.setting, {})
+                by_modality.setdefault(row["modality"], []).append(row["realised"])
+    return tuple(
+        f"{setting}: realised missing rates, nature's included: "
+        + ", ".join(f"{modality} {100 * np.mean(values):.0f} %" for modality, values in of.items()) + "."
+        for setting, of in rates.items()
+    )
+
+
+def _of_incomplete_data(cells: Iterable[Cell]) -> list[Cell]:
+    return [cell for cell in cells if lacking(open_bundle(cell.spec.data))]
+
+
+def _span(counts: set[int]) -> str:
+    least, most = min(counts), max(counts)
+    return str(least) if least == most else f"{least} to {most}"

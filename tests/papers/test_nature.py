@@ -1,0 +1,77 @@
+"""Data with modalities missing by nature: tables say how many utterances a condition is evaluated on."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmlib.data.bundle import Bundle, save_bundle
+from mmlib.data.catalog import open_bundle
+from mmlib.papers import balm, mculora, nature, regenerate
+from mmlib.papers.balm.tables import fcm_cells
+from mmlib.papers.mculora import runs as mculora_runs
+
+
+def lacking_vision(twin: str, share: float) -> Bundle:
+    """A twin of whose utterances a share has no vision."""
+    bundle = open_bundle(twin)
+    observed = bundle.observed.copy()
+    lost = np.random.default_rng(0).random(len(bundle)) < share
+    observed[lost, bundle.modalities.index("vision")] = False
+    features = {**bundle.features, "vision": np.where(lost[:, None], np.float32(0), bundle.features["vision"])}
+    return dataclasses.replace(bundle, name="gaps", observed=observed, features=features)
+
+
+def test_complete_data_have_no_note() -> None:
+    assert nature.note("x", open_bundle("twin:mosei@smoke")) == ()
+
+
+def test_the_note_counts_the_utterances_of_test_that_lack_a_modality() -> None:
+    bundle = lacking_vision("twin:mosei@smoke", 0.5)
+    lost = sum(not bundle.observed[row, 2] for row in bundle.rows("test"))
+    (sentence,) = nature.note("gaps", bundle)
+    assert f"of {len(bundle.rows('test'))} test utterances" in sentence and f"vision in {lost}." in sentence
+
+
+@pytest.mark.slow
+def test_a_table_shows_the_utterances_of_each_fixed_subset_and_the_rates_that_were_realised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+    bundle = lacking_vision("twin:mosei@smoke", 0.6)
+    save_bundle(bundle, tmp_path / "gaps")
+    context = mculora.context("smoke", {"mosei": str(tmp_path / "gaps")}, seeds=1)
+    regenerate.run(context, ["table1"], jobs=1).raise_if_failed()
+    output = regenerate.draw(context, "table1")
+    assert output.numbers is not None
+    has = int(bundle.observed[bundle.rows("test"), bundle.modalities.index("vision")].sum())
+    settings = set(output.numbers["setting"])
+    assert f"vision (n = {has})" in settings
+    assert "text" in settings and "text+vision" in settings  # all utterances have text
+    cells = mculora_runs.cells(context, "mosei", mculora_runs.main_rows(), settings=[mculora_runs.RANDOM])
+    (sentence,) = nature.realised(context, cells)
+    record, _ = context.store.find(cells[0].spec, bundle.fingerprint)
+    assert record is not None
+    told = {row["modality"]: row["realised"] for row in record["rates"] if row["mask"] == cells[0].mask}
+    assert told["vision"] > 0.6 and f"vision {100 * told['vision']:.0f} %" in sentence
+
+
+@pytest.mark.slow
+def test_balms_average_over_subsets_is_that_of_the_utterances_that_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+    bundle = lacking_vision("twin:mosei@smoke", 0.6)
+    save_bundle(bundle, tmp_path / "gaps")
+    context = balm.context("smoke", {"mosei": str(tmp_path / "gaps")}, seeds=1, backbone="mmgcn")
+    regenerate.run(context, ["table10"], jobs=1).raise_if_failed()
+    notes = " ".join(regenerate.draw(context, "table10").notes)
+    assert "vision in" in notes and "evaluated on the utterances that have any of them" in notes
+    alone = [cell for cell in fcm_cells(context, "mosei") if cell.mask == "V"]
+    record, _ = context.store.find(alone[0].spec, bundle.fingerprint)
+    assert record is not None and set(record["utterances"]) == {"V"}
