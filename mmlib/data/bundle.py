@@ -314,7 +314,7 @@ def _load(folder: Path) -> Bundle:
             fold=arrays.get("fold"),
             **{k: arrays[k] for k in ("labels", "split", "dialogue", "position", "speaker", "observed")},
         )
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise InputError(str(folder), f"a damaged bundle ({error})", "what `mmlib data import` wrote",
                          "Import the data again.") from error
     if bundle.fingerprint != head["fingerprint"]:

@@ -8,6 +8,8 @@ arrays open, memory-mapped, keeps them.
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -83,10 +85,20 @@ def arrays_file(head: Mapping[str, Any]) -> str:
 
 
 def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write a safetensors file, in a folder beside it: the library makes a temporary file of a name of its own there.
+
+    It also gives the file to its owner alone; here it may be read by those who may read the folder.
+    """
+    folder = path.with_suffix(f".d{files.TEMPORARY}")
+    folder.mkdir()
     try:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "arrays")
+        (folder / "arrays").chmod(folder.stat().st_mode & 0o666)
+        (folder / "arrays").replace(path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _in_use(folder: Path) -> str | None:
@@ -108,8 +120,11 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 def _is_ours(name: str) -> bool:
     """Whether an import makes files of this name: the bundle's, its lock, and what killed imports leave."""
-    last = name.startswith(".bundle") and name.endswith((".lock", files.TEMPORARY))
-    return last or name in (HEAD, *ARRAYS) or name in (f"{HEAD}.partial", f"{ARRAYS[0]}.partial")
+    return name in (HEAD, f".{HEAD}.lock", *ARRAYS) or _is_temporary(name)
+
+
+def _is_temporary(name: str) -> bool:
+    return bool(re.fullmatch(r"\.?bundle.*\.partial|\.tmp[A-Za-z0-9]{6}", name))
 
 
 def _refuse_other_files(folder: Path) -> None:
@@ -123,8 +138,8 @@ def _remove_leftovers(folder: Path, held: bool) -> None:
     used = _in_use(folder)
     for path in list(folder.iterdir()):
         stale = path.name in ARRAYS and path.name != used and used is not None
-        if not stale and not (path.name.endswith(files.TEMPORARY) and _is_ours(path.name)):
+        if not stale and not _is_temporary(path.name):
             continue
         with suppress(OSError):
             if held or time.time() - path.stat().st_mtime > files.LEFTOVER_SECONDS:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
