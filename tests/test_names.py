@@ -22,14 +22,14 @@ from mmlib.data.bundle import Task, load_bundle, make_bundle, save_bundle
 from mmlib.errors import InputError
 from mmlib.report import artifact
 
-PIECES = ("..", ".", "/", "\\", "~", "\0", "\n", " ", "-", "_", "+", ",", "é", "数", "a", "B", "7", "CON", "nul", ":", "*",
-          "x" * 60, "manifest.json", "twins", "%2e", "\udcff", "$HOME", "index.html")
+PIECES = ("..", ".", "/", "\\", "~", "\0", "\n", " ", "-", "_", "+", ",", "é", "数", "a", "B", "7", "CON", "nul", ":",
+          "*", "x" * 60, "manifest.json", "twins", "%2e", "\udcff", "$HOME", "index.html")
 NAMES = st.one_of(st.lists(st.sampled_from(PIECES), max_size=4).map("".join), st.text(max_size=70),
                   st.from_regex(r"[A-Za-z0-9._-]{1,66}", fullmatch=True))
 VALUES = st.one_of(NAMES, st.none(), st.booleans(), st.integers(), st.floats(), st.lists(NAMES, max_size=2),
                    st.dictionaries(NAMES, st.integers(), max_size=1))
-ESCAPES = ("../../x", "..", ".", "", "/etc/x", "a/b", "a\\b", ".hidden", "-x", "a..b", "a.", "a\n", " a", "a b", "é", "CON",
-           "aux.v1", "x" * 65, "a\0b")
+ESCAPES = ("../../x", "..", ".", "", "/etc/x", "a/b", "a\\b", ".hidden", "-x", "a..b", "a.", "a\n", " a", "a b", "é",
+           "CON", "aux.v1", "x" * 65, "a\0b")
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MANY = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -105,7 +105,8 @@ def test_an_import_writes_into_the_folder_of_its_name_or_nowhere(tmp_path_factor
 
 
 def write_input(folder: Path) -> None:
-    rows = [f"u{i:02d},{'train' if i < 6 else 'valid' if i < 9 else 'test'},{'no' if i % 2 else 'yes'}" for i in range(12)]
+    splits = ["train"] * 6 + ["valid"] * 3 + ["test"] * 3
+    rows = [f"u{i:02d},{split},{('yes', 'no')[i % 2]}" for i, split in enumerate(splits)]
     (folder / "utterances.csv").write_text("\n".join(["id,split,label", *rows]))
     for modality, width in (("audio", 3), ("text", 2)):
         np.save(folder / f"{modality}.npy", np.ones((12, width)))
@@ -166,6 +167,18 @@ def test_running_a_received_bundle_with_such_a_name_writes_nothing(
     assert listing(tmp_path) == before
 
 
+def test_results_of_bundles_whose_names_are_too_long_together_need_a_label(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+    for letter in "ab":
+        save_bundle(small(letter * 40), tmp_path / letter)
+    before = listing(tmp_path)
+    data = [f"--data={role}={tmp_path / letter}" for role, letter in (("mosei", "a"), ("iemocap6", "b"))]
+    assert main(["run", "--dry-run", "--paper", "balm", "--profile", "smoke", *data]) == 2
+    assert "Give --label" in capsys.readouterr().err
+    assert listing(tmp_path) == before
+
+
 @pytest.mark.parametrize("name", ['"../../x"', "3", '""', '["a"]', '"twins"'])
 def test_a_name_in_bundle_toml_is_held_to_the_rule(name: str, tmp_path: Path,
                                                    capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,8 +217,8 @@ def test_what_a_manifest_names_stands_in_its_folder_or_it_is_refused(key: str, v
 
 @pytest.mark.parametrize("change", [
     {"collection": "../../x"}, {"paper": ".."}, {"id": "a/b"}, {"files": ["figures/../../etc/passwd"]},
-    {"files": ["/etc/passwd"]}, {"files": ["figures/mine/balm/../../../x"]}, {"files": ["figures/other/balm/table1.csv"]},
-    {"files": "figures"}, {"files": [3]}, {"files": None}], ids=str)
+    {"files": ["/etc/passwd"]}, {"files": ["figures/mine/balm/../../../x"]},
+    {"files": ["figures/other/balm/table1.csv"]}, {"files": "figures"}, {"files": [3]}, {"files": None}], ids=str)
 def test_a_manifest_that_points_elsewhere_is_refused_and_stays_as_it_is(change: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "figures" / "manifest.json"
     path.parent.mkdir()
@@ -223,7 +236,7 @@ def test_figures_that_were_moved_list_their_files_where_they_are_now(tmp_path: P
     assert artifact.read_manifest(path)[0]["files"] == ["copied/mine/balm/table1.csv"]
 
 
-USED_BY_TORCH = sorted(name for name in dir(nn.ModuleDict()) if not name.startswith("_")) + ["training"]
+USED_BY_TORCH = sorted(name for name in dir(nn.ModuleDict()) if not name.startswith("_"))
 BAD_MODALITIES = ("audio.v2", "type", "training", "keys", "", "a+b", "a,b", "a b", "audio_lengths", "text_observed",
                   "_modules", "../x", "x" * 65, "é", "-a", "{a}", "a&b", "aux")
 GOOD_MODALITIES = ("audio", "text", "vision", "voice", "face", "eye-gaze", "bio_signals", "3d", "EEG", "a")

@@ -1,6 +1,6 @@
 """An import that is killed, doubled or out of space: the old bundle or the new one opens at every moment.
 
-Takes about half a minute. Imports run in forked children, which start at once, so that kills fall inside the import itself.
+Takes about half a minute. Imports run in forked children, which start at once, so that kills fall inside them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_an_import_killed_at_any_time_leaves_the_old_bundle_or_the_new_and_works
     for number in range(KILLS):
         source, new = sources[number % 2]
         out = tmp_path / ("out" if replacing else f"out{number}")
-        child = forked(lambda source=source, out=out: main(command(source, out)))  # type: ignore[misc]
+        child = forked(partial(main, command(source, out)))
         end = time.perf_counter() + longest * (number + draw.random()) / KILLS
         while time.perf_counter() < end:
             assert opened(out) in (old, new)
@@ -119,7 +120,7 @@ def test_a_kill_at_each_step_of_writing_leaves_the_old_bundle_or_the_new(
         out = tmp_path / f"out{len(states)}"
         if replacing:
             assert main(command(first, out)) == 0
-        code = code_of(forked(lambda out=out, step=len(states): die_at(step, command(second, out))))  # type: ignore[misc]
+        code = code_of(forked(partial(die_at, len(states), command(second, out))))
         assert opened(out) in (old if replacing else None, new)
         if code == 0:
             break
@@ -152,8 +153,7 @@ def test_imports_of_one_name_at_once_all_succeed_and_leave_one_of_the_bundles(
     for number in range(6):
         out = tmp_path / f"out{number // 2}"  # there already in every second round
         chosen = [sources[i % 2][0] for i in range(3)]
-        children = [forked(lambda source=source, out=out: main(command(source, out)))  # type: ignore[misc]
-                    for source in chosen]
+        children = [forked(partial(main, command(source, out))) for source in chosen]
         assert [code_of(child) for child in children] == [0] * 3
         assert opened(out) in {fingerprint for _, fingerprint in sources} and only_a_bundle(out)
 
@@ -206,7 +206,8 @@ def test_arrays_are_read_from_the_bundle_s_own_files_alone(sources: list[tuple[P
     assert main(command(sources[0][0], tmp_path / "out")) == 0
     path = tmp_path / "out/bundle.json"
     os.link(tmp_path / "out/bundle.safetensors", tmp_path / "elsewhere.safetensors")
-    for name in ("../elsewhere.safetensors", str(tmp_path / "elsewhere.safetensors"), "", None, 3, ["bundle.safetensors"]):
+    elsewhere = tmp_path / "elsewhere.safetensors"
+    for name in ("../elsewhere.safetensors", str(elsewhere), "", None, 3, ["bundle.safetensors"]):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"arrays": name}))
         with pytest.raises(InputError, match="damaged"):
             load_bundle(tmp_path / "out")
