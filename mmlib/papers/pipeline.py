@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mmlib import paths
+from mmlib import files, paths
 from mmlib.papers import regenerate
 from mmlib.papers.context import Context
 from mmlib.report.artifact import Artifact, read_manifest
@@ -102,7 +102,8 @@ def execute(context: Context) -> int:
 
     name = NOTEBOOKS[context.paper]
     out = paths.runs() / "notebooks" / context.collection / name
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with files.explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     print(f"{name} on {context.collection} ...", flush=True)
     given = {role: data for role, data in context.data.items() if not data.startswith("twin:")}
     parameters: dict[str, Any] = {
@@ -110,9 +111,10 @@ def execute(context: Context) -> int:
         "backbone": ",".join(context.backbones), "label": context.label, "seeds": context.seed_count,
     }
     try:
-        papermill.execute_notebook(paths.notebooks() / name, out, parameters, kernel_name="python3",
-                                   progress_bar=False, cwd=paths.notebooks(), log_output=False,
-                                   extra_arguments=["--IPKernelApp.log_level=40"])
+        with files.explained(out):
+            papermill.execute_notebook(paths.notebooks() / name, out, parameters, kernel_name="python3",
+                                       progress_bar=False, cwd=paths.notebooks(), log_output=False,
+                                       extra_arguments=["--IPKernelApp.log_level=40"])
     except papermill.PapermillExecutionError as error:
         print(f"{name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\nLook at {_shown(out)}. "
               "Its tables and figures are drawn without it.", file=sys.stderr)
@@ -136,7 +138,7 @@ def update_notebooks() -> int:
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)
         notebook.metadata["mmlib"] = {"cells": cells_hash(notebook)}
-        nbformat.write(notebook, path)
+        files.write(path, f"{nbformat.writes(notebook)}\n".encode())
     return 0
 
 
