@@ -188,7 +188,8 @@ def _teach(args: argparse.Namespace) -> int:
 def _store(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from mmlib.runs.store import Store, compare
+    from mmlib.runs.compare import compare
+    from mmlib.runs.store import Store
 
     first = Store(Path(args.first))
     if args.action == "adopt":

@@ -48,7 +48,7 @@ def work(task: Task) -> tuple[str, str]:
     Raises:
         StoreError: the store cannot be written.
     """
-    store = Store(Path(task.folder))
+    store = Store(Path(task.folder), quiet=True)
     if time.time() >= task.deadline:
         return "late", ""
     if store.whole(task.run_id):
@@ -64,11 +64,16 @@ def work(task: Task) -> tuple[str, str]:
         store.put(outcome)
     except StoreError:
         raise
-    except Exception:
+    except Exception as error:
         text = traceback.format_exc()
-        store.fail(task.run_id, task.spec, text)
+        store.fail(task.run_id, task.spec, text, kind_of(error))
         return "failed", text
     return "done", ""
+
+
+def kind_of(error: BaseException) -> str:
+    """What a failure is called: an exception's own ``kind``, such as ``diverged``, or its class's name."""
+    return str(getattr(error, "kind", type(error).__name__))
 
 
 def _default() -> Execute:
