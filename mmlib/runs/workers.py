@@ -72,8 +72,13 @@ def work(task: Task) -> tuple[str, str]:
 
 
 def kind_of(error: BaseException) -> str:
-    """What a failure is called: an exception's own ``kind``, such as ``diverged``, or its class's name."""
-    return str(getattr(error, "kind", type(error).__name__))
+    """What a failure is called: ``diverged``, ``out of memory``, or the exception's name."""
+    if isinstance(error, FloatingPointError):
+        return "diverged"
+    torchs = ("out of memory", "can't allocate memory")  # RuntimeErrors of a GPU and of the host
+    if isinstance(error, MemoryError) or any(words in str(error) for words in torchs):
+        return "out of memory"
+    return type(error).__name__
 
 
 def _default() -> Execute:
