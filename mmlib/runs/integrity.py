@@ -51,13 +51,18 @@ def sealed(content: Mapping[str, Any]) -> bytes:
     return canonical({**content, OWN_SUM: digest(canonical(content))})
 
 
-def unsealed(data: bytes) -> dict[str, Any] | None:
-    """The content of a sealed file, or of one that is older than seals; None where it is damaged."""
+def unsealed(data: bytes, since: str) -> dict[str, Any] | None:
+    """The content of a sealed file, or of one that is older than seals; None where it is damaged.
+
+    since: a name that every sealed file of its kind has and no older one.
+    """
     content = parsed(data)
     if content is None:
         return None
     told = content.pop(OWN_SUM, None)
-    return content if told in (None, digest(canonical(content))) else None
+    if told is None and since not in content:
+        return content
+    return content if told == digest(canonical(content)) else None
 
 
 def parsed(data: bytes) -> dict[str, Any] | None:

@@ -173,7 +173,7 @@ class Store:
 
     def sidecar(self, run_id: str) -> dict[str, Any]:
         """Seconds, memory and machine of a run; empty where they are not known or damaged."""
-        content = unsealed(_bytes(self.path(run_id, SIDECAR)) or b"")
+        content = unsealed(_bytes(self.path(run_id, SIDECAR)) or b"", RECORD_SUM)
         return {name: value for name, value in (content or {}).items() if name not in SUMS}
 
     def find(self, spec: RunSpec, fingerprint: str) -> tuple[Record | None, bool]:
@@ -237,7 +237,7 @@ class Store:
         data = _bytes(self.path(run_id, FAILED))
         if data is None or self.has(run_id):
             return None
-        content = unsealed(data) or {}
+        content = unsealed(data, "kind") or {}
         if content.get("id") != run_id or not {"spec", "error"} <= content.keys():
             return Failure(run_id, {}, "It failed, and the file that says why is damaged.")
         old = "diverged" if "training diverged" in content["error"] else ""
