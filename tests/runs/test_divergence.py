@@ -49,7 +49,7 @@ def test_what_is_not_finite_in_any_epoch_has_diverged_at_the_first_of_them(bad: 
     made = fitted()
     array = {"loss": made.loss, "valid": made.valid, "tests": made.tests["test"]}[where]
     array[1:] = bad
-    with pytest.raises(Diverged, match="diverged: .* not finite, epoch 1, value") as told:
+    with pytest.raises(Diverged, match=r"diverged: .* not finite, epoch 1, value") as told:
         check(made)
     assert told.value.epoch == 1 and not np.isfinite(told.value.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -209,10 +210,8 @@ def test_a_kill_between_any_two_files_leaves_a_run_whole_or_absent_and_never_dam
 
     with monkeypatch.context() as patched:
         patched.setattr(store_module, "write", write)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             store.put(outcome(spec))
-        except KeyboardInterrupt:
-            pass
     left = Store(tmp_path)
     assert left.read(run_id(spec)).damage == ""
     record = left.get(run_id(spec))
@@ -237,7 +236,8 @@ def test_runs_without_sums_are_found_get_theirs_once_and_are_checked_from_then_o
     assert f"{name}: its arrays do not have the recorded sum" in out and "damaged: 1" in out
 
 
-def test_a_store_that_may_only_be_read_serves_runs_without_sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_may_only_be_read_serves_runs_without_sums(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "s")
     as_older_code_wrote_it(store, OLD)
 
@@ -260,7 +260,8 @@ def test_check_counts_failed_stale_and_left_over_files(tmp_path: Path, monkeypat
     assert "no such folder" in capsys.readouterr().err
 
 
-def test_merge_and_import_leave_damage_behind_and_replace_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_merge_and_import_leave_damage_behind_and_replace_it(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours, theirs, name = filled(tmp_path / "a"), filled(tmp_path / "b"), run_id(DONE[0])
     export_records(theirs, tmp_path / "r.gz", ids=[name])
     arrays = theirs.path(name, ".safetensors")
