@@ -61,9 +61,10 @@ def build_parser() -> argparse.ArgumentParser:
                                  allow_abbrev=False)
     _add_selection(report)
     report.set_defaults(run=_report)
-    store = commands.add_parser("store", help="compare or merge two stores of runs, or adopt stale ones",
+    store = commands.add_parser("store", help="compare or merge two stores of runs, adopt stale ones, or check one",
                                 allow_abbrev=False)
-    store.add_argument("action", choices=("compare", "merge", "adopt"))
+    store.add_argument("action", choices=("compare", "merge", "adopt", "check"),
+                       help="check: hold every file against its sum, and say what is damaged, failed or stale")
     store.add_argument("first", metavar="STORE")
     store.add_argument("second", metavar="STORE", nargs="?", help="merge copies what STORE 2 has into STORE 1")
     store.add_argument("--witnesses", type=int, default=1, metavar="N",
@@ -188,7 +189,8 @@ def _teach(args: argparse.Namespace) -> int:
 def _store(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from mmlib.runs.store import Store, compare
+    from mmlib.runs.compare import compare
+    from mmlib.runs.store import Store
 
     first = Store(Path(args.first))
     if args.action == "adopt":
@@ -197,6 +199,12 @@ def _store(args: argparse.Namespace) -> int:
         groups = adopt(first, args.witnesses)
         print(f"{sum(g.adopted for g in groups)} of {sum(g.stale for g in groups)} stale runs adopted")
         return int(any(not g.equal for g in groups))
+    if args.action == "check":
+        from mmlib.runs.check_store import check_store
+
+        checked = check_store(first)
+        print("\n".join(checked.lines()))
+        return int(bool(checked.damaged))
     if args.second is None:
         raise InputError(f"store {args.action}", "one store", "two", "Name the other.")
     second = Store(Path(args.second))

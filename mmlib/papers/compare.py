@@ -11,7 +11,7 @@ import pandas as pd
 from mmlib.data.catalog import is_twin, open_twin
 from mmlib.data.twins import EXACT
 from mmlib.masks import Law, draw
-from mmlib.papers import nature
+from mmlib.papers import failures, nature
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.published import published
 from mmlib.report import stats, tables
@@ -118,6 +118,14 @@ def with_averages(frame: pd.DataFrame, averages: Mapping[str, Sequence[str]], by
     return pd.concat([frame, *made], ignore_index=True)[list(frame.columns)] if made else frame
 
 
+def failed_cells(context: Context, cells: Sequence[Cell], averages: Averages) -> dict[tuple[str, str], str]:
+    """What cells say of which a run failed, by row and setting, and the averages over such a setting."""
+    told = failures.of_cells(context, cells)
+    above = {(row, name): text for name, parts in averages.items() for (row, setting), text in told.items()
+             if setting in parts}
+    return {**above, **told}
+
+
 def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str], notes: Sequence[str],
             metrics: Sequence[str] | Mapping[str, Sequence[str]], best: Best = lambda _: None,
             averages: Averages | Callable[[str], Averages] | None = None, settings: Sequence[str] = (),
@@ -132,6 +140,7 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
     results, known, bounds = [], [], []
     evaluated: dict[str, str] = {}
     rates: list[str] = []
+    failed: dict[tuple[str, str, str], str] = {}
     for dataset, cells, paper in parts:
         prefix = f"{shown(context, dataset)} " if many else ""
         evaluated |= {(prefix + setting).strip(): n for setting, n in nature.utterances(context, cells).items()}
@@ -145,6 +154,10 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
         frame = frame[frame["setting"].isin(settings)] if settings else frame
         hidden = [] if parts_too else [name for names in (means or {}).values() for name in names]
         frame = frame[~frame["metric"].isin(hidden)]
+        names = list(frame["metric"].unique()) or [name for name in wanted if name not in hidden]
+        failed |= {(row, (prefix + setting).strip(), name): text for (row, setting), text in
+                   failed_cells(context, cells, groups).items() if not settings or setting in settings
+                   for name in names}
         results.append(frame.assign(setting=(prefix + frame["setting"]).str.strip()))
         if paper is not None:
             known.append(paper.assign(setting=(prefix + paper["setting"]).str.strip()))
@@ -155,7 +168,7 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
     everything = pd.concat(results, ignore_index=True)
     paper_cells = pd.concat(known) if known else None
     numbers = tables.compare(everything, paper_cells, collection=context.collection,
-                             baselines=baselines, best=pd.concat(bounds) if bounds else None)
+                             baselines=baselines, best=pd.concat(bounds) if bounds else None, failed=failed)
     numbers["setting"] = nature.with_utterances(numbers["setting"], evaluated)
     return Output(table=tables.layout(numbers), numbers=numbers, rows_built=tables.rows_built(numbers),
                   notes=(*tables.remarks(numbers, paper_cells), *rates, *notes),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,25 @@ class Cell:
     setting: str
     spec: RunSpec
     mask: str
+
+    def __post_init__(self) -> None:
+        cells = _NAMED.get()
+        if cells is not None:
+            cells.append(self)
+
+
+_NAMED: ContextVar[list[Cell] | None] = ContextVar("cells being named", default=None)
+
+
+@contextmanager
+def named_cells() -> Iterator[list[Cell]]:
+    """The cells that are made inside: which rows and settings the runs stand for that a paper lists meanwhile."""
+    cells: list[Cell] = []
+    before = _NAMED.set(cells)
+    try:
+        yield cells
+    finally:
+        _NAMED.reset(before)
 
 
 @dataclass(frozen=True)
@@ -145,7 +166,8 @@ class Context:
     def results(self, cells: Iterable[Cell]) -> pd.DataFrame:
         """Long results: row, setting, seed, fold, selection, metric, value, stale, run_id, data.
 
-        Runs that the store lacks are left out; the tables call them not built yet.
+        Runs that the store lacks are left out; the tables call them not built yet, or say how they failed
+        (``failures.of_cells``).
         """
         lines = []
         for cell in cells:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlib import files, paths
-from mmlib.papers import regenerate
+from mmlib.papers import failures, regenerate
 from mmlib.papers.context import Context
 from mmlib.report.artifact import Artifact, read_manifest
 from mmlib.runs.on_dask import executor_of
@@ -57,8 +57,8 @@ def sweep_all(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | No
         result = sweep(specs, store, executor=where, jobs=jobs, max_minutes=max_minutes, title="runs")
     print(f"runs: {result.wanted} wanted, {result.reused} reused, {result.done} done, {result.failed} failed, "
           f"{result.left} left, {result.seconds:.0f} s", flush=True)
-    for run_id, text in result.errors[:3]:
-        print(f"failed {run_id}: {text.strip().splitlines()[-1]}", file=sys.stderr)
+    for line in failures.failure_lines(regenerate.pairs(contexts, wanted), result.errors):
+        print(line, file=sys.stderr)
     return int(result.failed > 0 or result.left > 0)
 
 

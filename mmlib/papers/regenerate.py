@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from mmlib import paths
 from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
-from mmlib.papers import balm, dream, ebmc, gather, gmm_loss, mculora, side_by_side
+from mmlib.papers import balm, dream, ebmc, failures, gather, gmm_loss, mculora, side_by_side
 from mmlib.papers.context import Context
 from mmlib.report.artifact import Artifact, Made, Output, missing, update_manifest, write, write_records
 from mmlib.report.dashboard import write_dashboard
@@ -66,6 +67,12 @@ def specs(context: Context, chosen: Sequence[Artifact]) -> list[RunSpec]:
     return list(dict.fromkeys(found))
 
 
+def pairs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[tuple[Context, Artifact]]:
+    """The wanted artifacts of several papers that their data allow."""
+    return [(context, artifact) for context in contexts for artifact in wanted_of(context, wanted)
+            if not lacks(context, artifact)]
+
+
 def run(context: Context, wanted: Iterable[str] = (), *, jobs: int | None = None, executor: Executor | None = None,
         max_minutes: float | None = None) -> SweepReport:
     """Run what the store lacks for some artifacts (all by default)."""
@@ -84,7 +91,10 @@ def draw(context: Context, name: str) -> Output:
     start = time.perf_counter()
     torch.set_num_threads(1)  # small models are fastest so
     built = _started(context, artifact)
-    output = artifact.draw(context) if built else Output(notes=("Not built yet: no run is done.",))
+    failed = failures.of_artifact(context, artifact)
+    undone = "Not built yet: no run is done." if not failed else "No run is done."
+    output = artifact.draw(context) if built else Output(notes=(undone,))
+    output = replace(output, notes=(*output.notes, *failures.notes(failed)), failed=failed) if failed else output
     entry = write(artifact, output, paths.figures(), _made(context, artifact, time.perf_counter() - start))
     update_manifest(paths.figures() / "manifest.json", [entry])
     return output

@@ -39,6 +39,8 @@ Generated from `figures/manifest.json`, the files that it lists and the paper's 
 
 {artifacts}
 
+{failed}
+
 {beyond}
 
 ## What agreed
@@ -74,7 +76,8 @@ def report(module: Any, entries: Sequence[Entry], root: Path) -> str:
     claims = by_id.get("claims", {})
     main = claims or entries[0]
     lines = artifact_lines(made, by_id, root)
-    unmade = [a.title for a in own if a not in made]
+    lost = [a.title for a in own if by_id.get(a.id, {}).get("status") == "failed"]
+    unmade = [a.title for a in own if a not in made and a.title not in lost]
     reasons = lacking(entries, len(made), len(own), sum(line["rows lacking"] for line in lines))
     found = numbers(claims, root) if claims else None
     text = TEMPLATE.format(
@@ -82,8 +85,10 @@ def report(module: Any, entries: Sequence[Entry], root: Path) -> str:
         because=": " + "; ".join(reasons) if reasons else "", data=_bullets(_data(module.ARTIFACTS, main, entries)),
         profile=main["profile"], selection=main["selection"], seeds=_count(len(_seeds(entries)), "seed"),
         built=len(made), has=len(own),
-        unmade=f"; not made on these data: {', '.join(unmade)}" if unmade else "",
-        artifacts=to_markdown(pd.DataFrame(lines).drop(columns="rows lacking"), "").strip() if lines else "",
+        unmade="".join(f"; {said}: {', '.join(names)}" for said, names in (
+            ("not made on these data", unmade), ("not made since their runs failed", lost)) if names),
+        failed=failed_runs(entries),
+        artifacts=_artifact_table(lines),
         beyond=_beyond(module.ARTIFACTS, by_id), verdicts=verdicts(found), quoted=strongest(found),
         arithmetic=sums(entries[0]["paper"]), slips=slips(entries[0]["paper"]),
         obstacles=to_markdown(pd.DataFrame(module.OBSTACLES), "").strip(),
@@ -116,7 +121,25 @@ def lacking(entries: Sequence[Entry], made: int, has: int, rows: int) -> list[st
         reasons.append(f"{made} of {has} tables and figures were made")
     if rows:
         reasons.append(f"{rows} of the paper's rows are {NOT_BUILT}")
+    failed = {run["run_id"] for e in entries for run in e.get("failed", [])}
+    if failed:
+        reasons.append(f"{_count(len(failed), 'run')} failed")
     return reasons
+
+
+def failed_runs(entries: Sequence[Entry]) -> str:
+    """The runs that failed, each with the artifacts that lack it and what to do; empty where none did."""
+    runs: dict[str, dict[str, Any]] = {}
+    lacks: dict[str, list[str]] = {}
+    for entry in entries:
+        for run in entry.get("failed", []):
+            runs[run["run_id"]] = run
+            lacks.setdefault(run["run_id"], []).append(entry["title"])
+    if not runs:
+        return ""
+    lines = [f"{run['what']}: {', '.join(filter(None, (run['row'], run['setting'])))}, seed {run['seed']}, "
+             f"run `{run_id}` ({', '.join(lacks[run_id])}). {run['advice']}" for run_id, run in sorted(runs.items())]
+    return f"{_count(len(runs), 'run')} failed; what is shown is over the others.\n\n{_bullets(lines)}"
 
 
 def is_twins(entries: Iterable[Entry]) -> bool:
@@ -132,20 +155,45 @@ def artifact_lines(made: Sequence[Artifact], by_id: dict[str, Entry], root: Path
         entry = by_id[artifact.id]
         frame = numbers(entry, root)
         built, of, names = entry["rows_built"] or 0, entry["rows_in_paper"] or 0, _rows_lacking(frame)
-        left = max(0, of - built)
+        left = max(0, of - built - _rows_lost(frame))
+        failed = {} if frame is None or "failed" not in frame else {"failed": _rows_failed(frame)}
         lines.append({
             "artifact": artifact.title, "what": artifact.caption, "rows": f"{built} of {of}" if of else "",
             "runs": entry["runs"], NOT_BUILT: ", ".join(names) or (_count(left, "row") if left else ""),
-            "against the plain network": _paired(frame), "rows lacking": left})
+            "against the plain network": _paired(frame), "rows lacking": left, **failed})
     return lines
+
+
+def _artifact_table(lines: Sequence[dict[str, Any]]) -> str:
+    if not lines:
+        return ""
+    frame = pd.DataFrame(lines).drop(columns="rows lacking")
+    if "failed" in frame:
+        frame["failed"] = frame["failed"].fillna("")
+    return to_markdown(frame, "").strip()
+
+
+def _rows_failed(frame: pd.DataFrame) -> str:
+    """Rows with a cell some of whose runs failed, and how."""
+    told = frame[frame["failed"].fillna("") != ""]
+    return ", ".join(f"{row}: {said}" for row, said in dict.fromkeys(zip(told["row"], told["failed"], strict=True)))
 
 
 def _rows_lacking(frame: pd.DataFrame | None) -> list[str]:
     """The paper's rows that are not run in some cell that the paper has."""
     if frame is None or not {"in_paper", "n", "row"} <= set(frame):
         return []
+    frame = frame[frame["failed"].fillna("") == ""] if "failed" in frame else frame
     least = frame[frame["in_paper"].astype(bool)].groupby("row", sort=False)["n"].min()
     return [str(row) for row in least.index[least == 0]]
+
+
+def _rows_lost(frame: pd.DataFrame | None) -> int:
+    """How many of the paper's rows have a cell all of whose runs failed."""
+    if frame is None or not {"failed", "in_paper"} <= set(frame):
+        return 0
+    lost = frame[frame["in_paper"].astype(bool) & (frame["n"] == 0) & (frame["failed"].fillna("") != "")]
+    return int(lost["row"].nunique())
 
 
 def _paired(frame: pd.DataFrame | None) -> str:

@@ -6,6 +6,7 @@ content gives equal bytes.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -30,9 +31,25 @@ from mmlib.runs.spec import RunSpec
 
 DPI = 180
 PAPERS = ("balm", "dream", "ebmc", "mculora", "gmm_loss", "side_by_side")
-STATUSES = ("regenerated", "not built yet", "needs data")
+STATUSES = ("regenerated", "not built yet", "needs data", "failed")
 MOST_RUN_IDS = 50
 Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that failed or is damaged, where a reader looks for it.
+
+    row, setting: of the table or figure, or what the run is. what: what its cell says: ``failed (diverged)``.
+    """
+
+    run_id: str
+    row: str
+    setting: str
+    seed: int
+    fold: int | None
+    what: str
+    advice: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,7 @@ class Output:
     rows_built: int | None = None
     notes: tuple[str, ...] = ()
     run_ids: tuple[str, ...] = ()
+    failed: tuple[FailedRun, ...] = ()
 
 
 NAMES = {"balm": "BALM", "dream": "DREAM", "ebmc": "EBMC", "mculora": "MCULoRA", "gmm_loss": "GMM-loss",
@@ -134,7 +152,10 @@ def write(artifact: Artifact, output: Output, figures: Path, made: Made) -> Entr
     for ending, content in contents.items():
         files.write(folder / f"{artifact.id}{ending}", content)
     done = output.table is not None or output.figure is not None
-    entry = missing(artifact, made, "regenerated" if done else "not built yet", output.notes)
+    status = "regenerated" if done else "failed" if output.failed else "not built yet"
+    entry = missing(artifact, made, status, output.notes)
+    if output.failed:
+        entry["failed"] = [dataclasses.asdict(run) for run in output.failed]
     names = sorted(f"{artifact.id}{ending}" for ending in contents)
     at = Path(figures.name) / made.collection / artifact.paper
     return entry | {"rows_built": output.rows_built, "files": [(at / name).as_posix() for name in names],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -21,7 +22,7 @@ FILTERS = ("paper", "collection", "status", "kind", "selection")
 GATHERED = {"claims.csv": "every paper's claims", "arithmetic.csv": "the papers' own sums"}  # beside the page
 PREVIEW_ROWS, PREVIEW_COLUMNS = 8, 12
 PREVIEWED = ("paper", "ours", "of the best possible")
-_STATUS_CLASS = dict(zip(STATUSES, ("done", "open", "data"), strict=True))
+_STATUS_CLASS = dict(zip(STATUSES, ("done", "open", "data", "data"), strict=True))
 
 
 def write_dashboard(manifest_path: Path, out: Path, total: int | None = None) -> Path:
@@ -121,6 +122,7 @@ def _card(entry: Entry, root: Path, here: Path) -> str:
     if entry.get("rows_in_paper"):
         unit = "rows" if entry.get("kind") == "table" else "series"
         rows = f"<span>{entry.get('rows_built') or 0} of {entry['rows_in_paper']} {unit}</span>"
+    rows += _failed_badge(entry)
     links = "".join(f'<li><a href="{_href(f, here)}" aria-label="{escape(title)}: {escape(f.name)}">'
                     f"{escape(_kind_of_file(f, entry))}</a></li>" for f in files)
     return (f'<article{data} data-text="{escape(words.lower())}"><div class="view">{_view(entry, files, here)}</div>'
@@ -128,6 +130,13 @@ def _card(entry: Entry, root: Path, here: Path) -> str:
             f'{escape(status)}</span><span>{escape(entry["collection"])}</span>{rows}</p>'
             f"<h3>{escape(title)}</h3><p>{escape(caption)}</p>"
             + (f'<ul class="links">{links}</ul>' if links else "") + _details(entry) + "</div></article>")
+
+
+def _failed_badge(entry: Entry) -> str:
+    """How many runs of an artifact failed and how; which ones and what to do stand in its notes."""
+    counts = Counter(str(run["what"]) for run in entry.get("failed") or [])
+    return "".join(f'<span class="badge data">{n} run{"s" * (n > 1)} {escape(said)}</span>'
+                   for said, n in counts.items())
 
 
 def _kind_of_file(path: Path, entry: Entry) -> str:
@@ -144,7 +153,8 @@ def _view(entry: Entry, files: Sequence[Path], here: Path) -> str:
     table = next((f for f in files if f.suffix == ".csv" and f.stem == entry["id"]), None)
     if table:
         return _preview(table, str(entry.get("title", entry["id"])))
-    return f'<p class="none">{escape(str(entry.get("status", "")))}</p>'
+    failed = dict.fromkeys(run["what"] for run in entry.get("failed") or [])
+    return f'<p class="none">{escape(", ".join(failed) or str(entry.get("status", "")))}</p>'
 
 
 def _preview(path: Path, title: str) -> str:

@@ -68,7 +68,8 @@ def shows_published(collection: str, data: Iterable[str] = ()) -> bool:
 
 def compare(results: pd.DataFrame, published: pd.DataFrame | None = None, *, collection: str,
             rows: Sequence[str] | None = None, baselines: Mapping[str, str] | None = None, selection: str = "valid",
-            best: pd.DataFrame | None = None, comparisons: int | None = None) -> pd.DataFrame:
+            best: pd.DataFrame | None = None, comparisons: int | None = None,
+            failed: Mapping[tuple[str, str, str], str] | None = None) -> pd.DataFrame:
     """The numbers of a table, one line per (row, setting, metric).
 
     results: columns ``RESULT_COLUMNS``, and ``data`` where known. Where a cell has fresh and stale values, the
@@ -79,6 +80,7 @@ def compare(results: pd.DataFrame, published: pd.DataFrame | None = None, *, col
     baselines: row -> the row of its own plain network, compared by seed.
     best: on twins, columns (row,) setting, metric, value: the best that can be had, and ``approximate`` (bool).
     comparisons: how many comparisons are read together; else as many as the table makes in one metric.
+    failed: (row, setting, metric) of cells with runs that failed, to what a cell without any result then says.
 
     Raises:
         InputError: columns that are lacking, a seed twice in a cell, an unknown selection.
@@ -87,7 +89,7 @@ def compare(results: pd.DataFrame, published: pd.DataFrame | None = None, *, col
         raise unknown_name("selection", selection, SELECTIONS)
     cells = _cells(results)
     known = _published(published)
-    order = _order(cells, known, rows)
+    order = _order(cells, known, rows, failed or {})
     pairs = [(row, (baselines or {}).get(row), setting, name) for row, setting, name in order]
     made = [p for p in pairs if (p[0], *p[2:], selection) in cells and (p[1], *p[2:], selection) in cells]
     with_paper = shows_published(collection, results["data"].unique() if "data" in results else ())
@@ -100,6 +102,8 @@ def compare(results: pd.DataFrame, published: pd.DataFrame | None = None, *, col
         if with_paper:
             line |= _against_paper(paper, line.pop("values"))
         line |= _against_best(best, row, setting, name, line["mean"])
+        if failed:
+            line["failed"] = failed.get((row, setting, name), "")
         lines.append(line)
     return pd.DataFrame(lines).drop(columns="values", errors="ignore")
 
@@ -140,7 +144,8 @@ def remarks(numbers: pd.DataFrame, published: pd.DataFrame | None = None) -> tup
         most = int(made["comparisons"].max())
         notes.append(f"Differences are paired by seed; their 95 % intervals hold together for {most} comparisons."
                      if most > 1 else "Differences are paired by seed, with 95 % intervals.")
-    lacking = int((numbers["in_paper"] & (numbers["n"] == 0)).sum())
+    undone = numbers["in_paper"] & (numbers["n"] == 0)
+    lacking = int((undone & (numbers["failed"] == "")).sum()) if "failed" in numbers else int(undone.sum())
     if lacking:
         notes.append(f"{lacking} of the paper's {int(numbers['in_paper'].sum())} cells are {NOT_BUILT}.")
     if numbers["stale"].any():
@@ -206,9 +211,9 @@ def _published(published: pd.DataFrame | None) -> dict[tuple[str, str, str], dic
     return {(str(p["row"]), str(p["setting"]), str(p["metric"])): {str(k): v for k, v in p.items()} for p in lines}
 
 
-def _order(cells: Long, known: Mapping[tuple[str, str, str], object],
-           rows: Sequence[str] | None) -> list[tuple[str, str, str]]:
-    keys = [*known, *(key[:3] for key in cells)]
+def _order(cells: Long, known: Mapping[tuple[str, str, str], object], rows: Sequence[str] | None,
+           failed: Mapping[tuple[str, str, str], str]) -> list[tuple[str, str, str]]:
+    keys = [*known, *(key[:3] for key in cells), *failed]
     names, settings, metrics = (list(dict.fromkeys(key[i] for key in keys)) for i in range(3))
     exist = {key[1:] for key in keys}
     columns = [(setting, name) for setting in settings for name in metrics if (setting, name) in exist]
@@ -297,6 +302,8 @@ def _paper_text(line: Mapping[str, Any]) -> str:
 
 
 def _ours_text(line: Mapping[str, Any]) -> str:
+    if line["n"] == 0 and line.get("failed"):
+        return str(line["failed"])
     if line["n"] == 0:
         return NOT_BUILT if line["in_paper"] else NOTHING
     text = _mean_sd(line["mean"], line["sd"], line["n"], metric(line["metric"]).decimals)

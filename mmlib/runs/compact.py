@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mmlib.errors import InputError
-from mmlib.runs.store import ARRAYS, Record, Store, canonical, pack, write
+from mmlib.runs.store import Record, Store, canonical, write
 
 FORMAT = 1
 
@@ -76,12 +76,12 @@ def import_records(store: Store, path: Path) -> int:
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
         raise InputError(str(path), f"{type(error).__name__}: {error}", "a file that export_records wrote",
                          "Copy it again, or leave it out.") from error
-    paths = [store.path(record["id"]) for record, _ in parsed]
+    for record, _ in parsed:
+        store.path(record["id"])  # refuses an id that is none before anything is written
     count = 0
-    for target, (record, arrays) in zip(paths, parsed, strict=True):
+    for record, arrays in parsed:
         if not store.has(record["id"]):
-            write(target.with_suffix(ARRAYS), pack(arrays))
-            write(target, canonical(record))
+            store.keep(record, arrays, {})
             count += 1
     return count
 

@@ -23,6 +23,7 @@ from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
 from mmlib.metrics import SELECTION_METRIC, all_metrics, curve_metrics
 from mmlib.nn.batch import to_device
+from mmlib.runs.divergence import check_finite, check_size
 from mmlib.runs.spec import RunSpec
 
 SELECTIONS = ("valid", "test", "last")
@@ -169,7 +170,7 @@ def embeddings(method: Plain, bundle: Bundle, mask: Mask, device: torch.device) 
 def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted,
              masks: Mapping[str, Mask]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The record's results, and arrays; masks: by name, those of test and that of validation as ``valid``."""
-    _check_finite(fitted)
+    check_finite(fitted)
     task = bundle.task
     truth = {name: bundle.labels[mask.of(bundle.rows("valid" if name == "valid" else "test"))]
              for name, mask in masks.items()}
@@ -177,6 +178,7 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted,
     tests = {name: _curves(task, outputs, truth[name]) for name, outputs in fitted.tests.items()}
     last = len(fitted.loss) - 1
     chosen = int(np.argmax(valid[SELECTION_METRIC]))
+    check_size(fitted, task, truth["valid"], chosen)
     epochs = {name: {"valid": chosen, "test": int(np.argmax(curve[SELECTION_METRIC])), "last": last}
               for name, curve in tests.items()}
     selected: dict[str, Any] = {s: {"epoch": {}, "metrics": {}} for s in SELECTIONS}
@@ -207,14 +209,6 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted,
         small = {name: v.reshape(len(v), -1).tolist() for name, v in fitted.found.items() if v[0].size <= FEW}
         curves["found"] = {"epochs": list(fitted.found_at), **small}
     return {"selected": selected, "curves": curves}, arrays
-
-
-def _check_finite(fitted: Fitted) -> None:
-    picked = [outputs[None] for by_epoch in fitted.picked.values() for outputs in by_epoch.values()]
-    for outputs in (fitted.valid, *fitted.tests.values(), *picked):
-        if not np.isfinite(outputs).all():
-            raise FloatingPointError(f"training diverged: outputs are not finite from epoch "
-                                     f"{int(np.argmin(np.isfinite(outputs).all(axis=(1, 2))))}")
 
 
 def _start_from(arrays: Mapping[str, np.ndarray], method: Plain, spec: RunSpec) -> dict[str, torch.Tensor]:

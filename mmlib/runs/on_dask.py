@@ -34,7 +34,7 @@ import mmlib
 from mmlib.errors import InputError, unknown_name
 from mmlib.files import TEMPORARY
 from mmlib.runs.spec import RunSpec, numerics_version
-from mmlib.runs.store import ARRAYS, Store, StoreError, write
+from mmlib.runs.store import Store, StoreError, write
 from mmlib.runs.sweep import data_fingerprint
 from mmlib.runs.workers import Task
 
@@ -311,7 +311,7 @@ class DaskExecutor(Executor):
         where: dict[str, Any] = {"workers": [address], "allow_other_workers": False, "pure": False}
         if self._ready[address]:
             return self.client.submit(job.function, task, **where)
-        files = {ARRAYS: self.store.files(task.parent)[ARRAYS]} if task.parent else {}
+        files = self.store.files(task.parent) if task.parent else {}
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
             return self.client.submit(work_apart, job.function, task, files, **where)
 

@@ -3,13 +3,15 @@
 Layout: ``<first two of id>/<id>.json`` (the record), ``.safetensors`` (its arrays), ``.time.json``
 (seconds and machine, apart so that records can be compared byte for byte) and ``.failed.json``.
 A file is written under a temporary name and renamed, the record last, so its presence means that
-the run is done. Any number of processes may share a store.
+the run is done. An older record of the run is removed first, so that a process which is killed leaves
+the run absent and never a record beside files of another. Sums tell whether a run's files are those that
+were written (``integrity``); a run that is damaged is named and counts as not done. Any number of processes
+may share a store.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import contextlib
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -19,18 +21,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from mmlib import files
 from mmlib.errors import InputError
 from mmlib.files import TEMPORARY
+from mmlib.runs.integrity import (
+    ARRAYS_SUM,
+    RECORD_SUM,
+    SUMS,
+    Reading,
+    digest,
+    file_sum,
+    is_sound,
+    judge,
+    parsed,
+    say_once,
+    sealed,
+    stamp,
+    unsealed,
+)
+from mmlib.runs.integrity import canonical as canonical
 from mmlib.runs.spec import RunSpec, spec_from_json
 
 if TYPE_CHECKING:
     from mmlib.runs.execute import Outcome
 
+TRIES = 3  # at reading a run that another process may be writing
 RECORD, ARRAYS, SIDECAR, FAILED = ".json", ".safetensors", ".time.json", ".failed.json"
 _ID = re.compile(r"[0-9a-z]{2}[0-9a-z-]*")
 
@@ -74,18 +92,26 @@ class Record:
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that raised; it is tried again by the next sweep. ``error`` is the traceback's text."""
+    """A run that raised; it is tried again by the next sweep.
+
+    error: the traceback's text. kind: ``diverged``, ``killed`` or the exception's name; empty where older code kept it.
+    """
 
     id: str
     spec: Mapping[str, Any]
     error: str
+    kind: str = ""
 
 
 class Store:
-    """Finished runs in a folder, which is made at the first write."""
+    """Finished runs in a folder, which is made at the first write.
 
-    def __init__(self, folder: Path) -> None:
+    quiet: do not say on stderr which runs are damaged, as in workers, whose parent has said it.
+    """
+
+    def __init__(self, folder: Path, *, quiet: bool = False) -> None:
         self.folder = Path(folder)
+        self.quiet = quiet
 
     def get(self, run_id: str) -> Record | None:
         """The record of a run, or None where it is not done, damaged or lacks its arrays.
@@ -93,8 +119,28 @@ class Store:
         Raises:
             StoreError: the file is there and may not be read.
         """
-        paths = self.path(run_id, RECORD), self.path(run_id, ARRAYS)
-        return _record(*paths, run_id, tuple(_stamp(path) for path in paths))
+        return self._read(run_id)[1]
+
+    def read(self, run_id: str) -> Reading:
+        """What the files of a run say, held against their sums; each file is read once in a process.
+
+        Files that older code left without sums get them now, where the store can be written.
+
+        Raises:
+            StoreError: the record is there and may not be read.
+        """
+        return self._read(run_id)[0]
+
+    def _read(self, run_id: str) -> tuple[Reading, Record | None]:
+        paths = self.path(run_id, RECORD), self.path(run_id, ARRAYS), self.path(run_id, SIDECAR)
+        for _ in range(TRIES):
+            stamps = tuple(stamp(path) for path in paths)
+            reading, record = _read(*paths, run_id, stamps)
+            if not reading.damage or stamps == tuple(stamp(path) for path in paths):
+                break  # else another process writes this run just now
+        if reading.damage and not self.quiet:
+            say_once(f"run {run_id}: {reading.damage}: damaged, so it counts as not done", stamps)
+        return reading, record
 
     def has(self, run_id: str) -> bool:
         """Whether the run is done."""
@@ -112,16 +158,21 @@ class Store:
         """The arrays of a run by name; ``predictions.<selection>.<mask>`` is (n_test, outputs) float32.
 
         Raises:
-            InputError: the run is not done.
+            InputError: the run is not done, or damaged.
         """
+        reading = self.read(run_id)
+        if reading.content is None:
+            told = f"no arrays ({reading.damage or 'no record'})"
+            raise InputError(f"run {run_id}", told, "a finished run", "Run it again.")
         try:
             return dict(load_file(self.path(run_id, ARRAYS)))
         except (OSError, SafetensorError) as error:
             raise InputError(f"run {run_id}", f"no arrays ({error})", "a finished run", "Run it again.") from error
 
     def sidecar(self, run_id: str) -> dict[str, Any]:
-        """Seconds, memory and machine of a run; empty where they are not known."""
-        return _read_json(self.path(run_id, SIDECAR)) or {}
+        """Seconds, memory and machine of a run; empty where they are not known or damaged."""
+        content = unsealed(_bytes(self.path(run_id, SIDECAR)) or b"", RECORD_SUM)
+        return {name: value for name, value in (content or {}).items() if name not in SUMS}
 
     def find(self, spec: RunSpec, fingerprint: str) -> tuple[Record | None, bool]:
         """The record of a spec, and whether it is stale: made by another version of the numerics.
@@ -141,13 +192,14 @@ class Store:
 
     def versions(self, key: str) -> list[str]:
         """Sorted ids of the finished runs of a key, whatever version of the code made them."""
-        return sorted(p.name.removesuffix(RECORD) for p in (self.folder / key[:2]).glob(f"{key}-*{RECORD}")
-                      if _is_record(p))
+        names = sorted(p.name.removesuffix(RECORD) for p in (self.folder / key[:2]).glob(f"{key}-*{RECORD}")
+                       if _is_record(p))
+        return [name for name in names if self.has(name)]
 
     def records(self) -> Iterator[Record]:
         """Every finished run, by sorted id."""
         names = sorted(p.name for p in self.folder.glob(f"??/*{RECORD}") if _is_record(p))
-        found = (self.get(name.removesuffix(RECORD)) for name in names)
+        found = (self.get(name.removesuffix(RECORD)) for name in names if _ID.fullmatch(name.removesuffix(RECORD)))
         return (record for record in found if record is not None)
 
     def ids(self) -> list[str]:
@@ -155,28 +207,45 @@ class Store:
         return [record.id for record in self.records()]
 
     def put(self, outcome: Outcome) -> None:
-        """Keep a finished run: arrays first, then the sidecar, then the record.
+        """Keep a finished run: arrays first, then the sidecar, then the record, with the sums of each.
 
         Raises:
             StoreError: the folder cannot be written, or the disk is full.
         """
-        run_id = str(outcome.record["id"])
-        record, sidecar = canonical(outcome.record), canonical(outcome.sidecar)
-        write(self.path(run_id, ARRAYS), pack(outcome.arrays))
-        write(self.path(run_id, SIDECAR), sidecar)
-        write(self.path(run_id, RECORD), record)
-        self.path(run_id, FAILED).unlink(missing_ok=True)
+        self.keep(outcome.record, outcome.arrays, outcome.sidecar)
 
-    def fail(self, run_id: str, spec: RunSpec | Mapping[str, Any], error: str) -> None:
+    def keep(self, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], sidecar: Mapping[str, Any]) -> None:
+        """``put`` of a record's content, its arrays and its sidecar.
+
+        Raises:
+            StoreError: the folder cannot be written, or the disk is full.
+        """
+        packed = pack(arrays)
+        record = canonical({**content, ARRAYS_SUM: digest(packed)})
+        told = sealed({**sidecar, RECORD_SUM: digest(record)})
+        self.take(str(content["id"]), {ARRAYS: packed, SIDECAR: told, RECORD: record})
+
+    def fail(self, run_id: str, spec: RunSpec | Mapping[str, Any], error: str, kind: str = "") -> None:
         """Keep a run's error; an earlier one of the same run is replaced."""
         content = spec.to_json() if isinstance(spec, RunSpec) else dict(spec)
-        write(self.path(run_id, FAILED), canonical({"id": run_id, "spec": content, "error": error}))
+        write(self.path(run_id, FAILED), sealed({"id": run_id, "spec": content, "error": error, "kind": kind}))
+
+    def failure(self, run_id: str) -> Failure | None:
+        """Why a run that is not done failed; None where it is done, or was never tried."""
+        data = _bytes(self.path(run_id, FAILED))
+        if data is None or self.has(run_id):
+            return None
+        content = unsealed(data, "kind") or {}
+        if content.get("id") != run_id or not {"spec", "error"} <= content.keys():
+            return Failure(run_id, {}, "It failed, and the file that says why is damaged.")
+        old = "diverged" if "training diverged" in content["error"] else ""
+        return Failure(run_id, content["spec"], content["error"], content.get("kind", "") or old)
 
     def failures(self) -> list[Failure]:
         """The runs that failed and have not been done since, by sorted id."""
-        contents = [_read_json(path) for path in sorted(self.folder.glob(f"??/*{FAILED}"))]
-        found = [Failure(c["id"], c["spec"], c["error"]) for c in contents if c and {"id", "spec", "error"} <= c.keys()]
-        return [failure for failure in found if not self.has(failure.id)]
+        names = sorted(path.name.removesuffix(FAILED) for path in self.folder.glob(f"??/*{FAILED}"))
+        told = (self.failure(name) for name in names if _ID.fullmatch(name))
+        return [failure for failure in told if failure is not None]
 
     def merge(self, source: Store) -> int:
         """Take over the runs that another store has and this one lacks; how many.
@@ -187,7 +256,7 @@ class Store:
         Raises:
             InputError: the other store has no folder.
         """
-        _check_exists(source)
+        check_exists(source)
         count = 0
         for theirs in source.records():
             ours = self.get(theirs.id)
@@ -203,11 +272,24 @@ class Store:
 
     def take(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Keep a run as another store's ``files`` gave it, the record last; its error only without a record."""
+        if RECORD in files:
+            self._make_way(run_id, files)
         for suffix in (ARRAYS, SIDECAR, RECORD) if RECORD in files else files:
             if suffix in files:
                 write(self.path(run_id, suffix), files[suffix])
         if RECORD in files:
             self.path(run_id, FAILED).unlink(missing_ok=True)
+
+    def _make_way(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Remove a record, and then a sidecar, that would not fit the files to come.
+
+        Two processes that keep the same record at once need not: whoever is the later one, all files fit.
+        """
+        with contextlib.suppress(OSError):  # which the writing of the files then says
+            if _bytes(self.path(run_id, RECORD)) != files[RECORD]:
+                self.path(run_id, RECORD).unlink(missing_ok=True)
+            if SIDECAR not in files:
+                self.path(run_id, SIDECAR).unlink(missing_ok=True)
 
     def prepare(self) -> None:
         """Make the folder, see that it can be written, and remove temporary files older than an hour.
@@ -227,37 +309,6 @@ class Store:
         return self.folder / run_id[:2] / f"{run_id}{suffix}"
 
 
-def compare(a: Store, b: Store) -> pd.DataFrame:
-    """Two stores side by side, one row per run id of either.
-
-    Columns: id; found (``both``, ``only a``, ``only b``); same_bytes (record and arrays);
-    largest_difference over the numbers of the record, infinite where one of them lacks a number or
-    has NaN alone; at, the place of that difference.
-
-    Raises:
-        InputError: one of the stores has no folder.
-    """
-    _check_exists(a)
-    _check_exists(b)
-    ours, theirs = set(a.ids()), set(b.ids())
-    rows: list[dict[str, Any]] = []
-    for run_id in sorted(ours | theirs):
-        if run_id not in ours or run_id not in theirs:
-            found = "only a" if run_id in ours else "only b"
-            rows.append({"id": run_id, "found": found, "same_bytes": None, "largest_difference": math.nan, "at": ""})
-            continue
-        same = all(a.path(run_id, s).read_bytes() == b.path(run_id, s).read_bytes() for s in (RECORD, ARRAYS))
-        size, place = _largest_difference(_numbers(_read_json(a.path(run_id, RECORD))),
-                                          _numbers(_read_json(b.path(run_id, RECORD))))
-        rows.append({"id": run_id, "found": "both", "same_bytes": same, "largest_difference": size, "at": place})
-    return pd.DataFrame(rows, columns=["id", "found", "same_bytes", "largest_difference", "at"])
-
-
-def canonical(content: Mapping[str, Any]) -> bytes:
-    """JSON with sorted keys and fixed separators: equal contents give equal bytes."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-
-
 def write(path: Path, data: bytes) -> None:
     """Write a file so that it is whole or absent, whatever happens in between.
 
@@ -272,66 +323,44 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     return bytes(save({name: np.asarray(array, order="C") for name, array in arrays.items()}))
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _bytes(path: Path) -> bytes | None:
+    """A file's content; None where it is not there."""
     try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise StoreError(str(path), f"{type(error).__name__}: {error}", "a file that can be read",
                          "Check its permissions.") from error
-    return content if isinstance(content, dict) else None
 
 
 @lru_cache(maxsize=2048)  # tables and figures ask for the same runs again and again
-def _record(record: Path, arrays: Path, run_id: str, stamps: tuple[object, ...]) -> Record | None:
-    content = _read_json(record)
-    if content is None or content.get("id") != run_id or content.get("status") != "done":
-        return None
-    return Record(content) if _sound(arrays) else None
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes whenever a file does; None where it is not there."""
-    try:
-        told = path.stat()
-    except OSError:
-        return None
-    return told.st_ino, told.st_mtime_ns, told.st_size
-
-
-def _sound(path: Path) -> bool:
-    """Whether a safetensors file is there and as long as its header says."""
-    try:
-        with safe_open(path, framework="numpy"):
-            return True
-    except (OSError, SafetensorError):
-        return False
+def _read(record: Path, arrays: Path, sidecar: Path, run_id: str,
+          stamps: tuple[object, ...]) -> tuple[Reading, Record | None]:
+    data = _bytes(record)
+    if data is None:
+        return Reading(), None
+    beside = _bytes(sidecar)
+    arrays_sum = file_sum(arrays, stamps[1])
+    reading = judge(run_id, data, beside, arrays_sum)
+    if reading.unsummed and not is_sound(arrays):
+        return Reading(damage="its arrays are shorter or longer than their header says"), None
+    if reading.unsummed:
+        told = {**(parsed(beside or b"{}") or {}), RECORD_SUM: digest(data), ARRAYS_SUM: arrays_sum}
+        with contextlib.suppress(StoreError):  # a store that may only be read stays as it is
+            write(sidecar, sealed(told))
+    return reading, None if reading.content is None else Record(reading.content)
 
 
 def _is_record(path: Path) -> bool:
     return not path.name.endswith((SIDECAR, FAILED))
 
 
-def _check_exists(store: Store) -> None:
+def check_exists(store: Store) -> None:
+    """Refuse a store whose folder is not there.
+
+    Raises:
+        InputError: it is not.
+    """
     if not store.folder.is_dir():
         raise InputError(str(store.folder), "no such folder", "a store of runs", "Check the path.")
-
-
-def _numbers(value: Any, place: str = "") -> dict[str, float]:
-    """Every number of nested containers by its place."""
-    if isinstance(value, int | float):
-        return {place: float(value)}
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return {k: v for name, part in items for k, v in _numbers(part, f"{place}.{name}".lstrip(".")).items()}
-
-
-def _largest_difference(a: Mapping[str, float], b: Mapping[str, float]) -> tuple[float, str]:
-    largest, at = 0.0, ""
-    for place in sorted(a.keys() | b.keys()):
-        x, y = a.get(place, math.nan), b.get(place, math.nan)
-        absent = (place in a) != (place in b) or math.isnan(x) != math.isnan(y)
-        size = math.inf if absent else 0.0 if x == y or math.isnan(x) else abs(x - y)
-        if size > largest:
-            largest, at = size, place
-    return largest, at

@@ -27,7 +27,7 @@ from typing import Any
 from mmlib.errors import InputError
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Store
-from mmlib.runs.workers import Execute, Pool, Task
+from mmlib.runs.workers import Execute, Pool, Task, kind_of
 
 GRACE_SECONDS = 30.0
 TWIN_SECONDS, REAL_SECONDS = 1.0, 10.0
@@ -198,13 +198,14 @@ class _Board:
         self.progress.step(len(self.errors))
         for child in self.children.pop(task.run_id, []):
             if status == "failed":
-                self.fail(child, f"its parent {task.run_id} failed:\n{error}")
+                parent = self.store.failure(task.run_id)
+                self.fail(child, f"its parent {task.run_id} failed:\n{error}", parent.kind if parent else "")
             else:
                 self.ready.append(child)
 
-    def fail(self, task: Task, error: str) -> None:
-        """Record a failure that no worker could record."""
-        self.store.fail(task.run_id, task.spec, error)
+    def fail(self, task: Task, error: str, kind: str = "") -> None:
+        """Record a failure that no worker could record; kind: as in ``Failure``."""
+        self.store.fail(task.run_id, task.spec, error, kind)
         self.end(task, "failed", error)
 
     def written(self, task: Task) -> bool:
@@ -224,8 +225,8 @@ class _Board:
             pass
         except InputError:  # the store's or the executor's, which concerns every run
             raise
-        except (Exception, SystemExit):
-            self.fail(task, traceback.format_exc())
+        except (Exception, SystemExit) as error:
+            self.fail(task, traceback.format_exc(), kind_of(error))
         return True
 
 
@@ -269,7 +270,7 @@ def _retry(board: _Board, pool: Pool, suspects: Sequence[Task], deadline: float)
         alone = board.settle(task, future)
         if not alone and not board.written(task):
             board.fail(task, "its worker process ended without a word, and again when the run was alone: "
-                             "killed, out of memory perhaps, or crashed in native code")
+                             "killed, out of memory perhaps, or crashed in native code", "killed")
     if board.ready:
         pool.renew(pool.jobs)
 

@@ -48,7 +48,7 @@ def work(task: Task) -> tuple[str, str]:
     Raises:
         StoreError: the store cannot be written.
     """
-    store = Store(Path(task.folder))
+    store = Store(Path(task.folder), quiet=True)
     if time.time() >= task.deadline:
         return "late", ""
     if store.whole(task.run_id):
@@ -64,11 +64,21 @@ def work(task: Task) -> tuple[str, str]:
         store.put(outcome)
     except StoreError:
         raise
-    except Exception:
+    except Exception as error:
         text = traceback.format_exc()
-        store.fail(task.run_id, task.spec, text)
+        store.fail(task.run_id, task.spec, text, kind_of(error))
         return "failed", text
     return "done", ""
+
+
+def kind_of(error: BaseException) -> str:
+    """What a failure is called: ``diverged``, ``out of memory``, or the exception's name."""
+    if isinstance(error, FloatingPointError):
+        return "diverged"
+    torchs = ("out of memory", "can't allocate memory")  # RuntimeErrors of a GPU and of the host
+    if isinstance(error, MemoryError) or any(words in str(error) for words in torchs):
+        return "out of memory"
+    return type(error).__name__
 
 
 def _default() -> Execute:

@@ -26,9 +26,10 @@ from fake_runs import NUMERICS, log, outcome, run_id, specs
 from mmlib import cli
 from mmlib.errors import InputError
 from mmlib.runs import on_dask
+from mmlib.runs.compare import compare
 from mmlib.runs.on_dask import DaskExecutor
 from mmlib.runs.spec import RunSpec, Training
-from mmlib.runs.store import Store, compare
+from mmlib.runs.store import Store
 from mmlib.runs.sweep import SweepReport, sweep
 from mmlib.runs.workers import Task, work
 

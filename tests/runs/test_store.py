@@ -16,7 +16,8 @@ from fake_runs import FINGERPRINT, NUMERICS, outcome, run_id, specs
 
 from mmlib.errors import InputError
 from mmlib.runs.compact import export_records, import_records
-from mmlib.runs.store import Store, StoreError, compare
+from mmlib.runs.compare import compare
+from mmlib.runs.store import Store, StoreError
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib.papers import compare as compared
+from mmlib.papers import failures
 from mmlib.papers.balm import runs
 from mmlib.papers.compare import shown
 from mmlib.papers.context import Cell, Context
@@ -102,8 +103,11 @@ def subset_table(context: Context) -> Output:
 def subset_average(context: Context) -> Output:
     """Table 3: the mean over the seven subsets, taken within each run before any interval."""
     parts, known = [], []
+    failed: dict[tuple[str, str, str], str] = {}
     for dataset in context.datasets:
         results = context.results(fcm_cells(context, dataset))
+        told = failures.of_cells(context, fcm_cells(context, dataset))
+        failed |= {(row, shown(context, dataset), name): text for (row, _), text in told.items() for name in METRICS}
         results = results[results["metric"].isin(METRICS)]
         keys = ["row", "seed", "fold", "selection", "metric", "stale", "run_id", "data"]
         mean = results.groupby(keys, dropna=False, as_index=False)["value"].mean()
@@ -112,7 +116,7 @@ def subset_average(context: Context) -> Output:
         known.append(paper.assign(setting=shown(context, dataset)))
     everything = pd.concat(parts, ignore_index=True)
     numbers = tables.compare(everything, pd.concat(known), collection=context.collection,
-                             baselines=runs.own_plain(fcm_rows(context)))
+                             baselines=runs.own_plain(fcm_rows(context)), failed=failed)
     return Output(table=tables.layout(numbers), numbers=numbers, rows_built=tables.rows_built(numbers),
                   notes=(*tables.remarks(numbers), *foreign_data_note(context, context.datasets)),
                   run_ids=tuple(everything["run_id"].unique()))
@@ -158,7 +162,7 @@ def combination_layout(numbers: pd.DataFrame) -> pd.DataFrame:
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for number in numbers.to_dict("records"):
         rates, _, combination = str(number["setting"]).rpartition(" ")
-        text = tables.NOT_BUILT
+        text = str(number.get("failed") or tables.NOT_BUILT)
         if number["n"]:
             text = f"{number['mean']:.1f}" + (f" ± {number['sd']:.1f}" if number["n"] > 1 else "") + f" ({number['n']})"
             text += f", {number['verdict']}" if number["verdict"] in ("better", "worse") else ""
@@ -204,11 +208,18 @@ def grid_table(context: Context) -> Output:
     cells = grid_cells(context)
     results = context.results(cells)
     chosen = results[(results["metric"] == "weighted_f1") & (results["selection"] == "valid")]
+    configurations = {"A": runs.CONFIG_A, "B": runs.FOCUS}
+
+    def undone(name: str, setting: str) -> str:
+        mine = runs.grid_cells(context, context.main, configurations[name.split()[0]])
+        return failures.lacking(context, [cell for cell in mine if cell.setting == setting])
+
     lines = []
     for name, frame in grid_frames(context).items():
         for tau, values in frame.iterrows():
             line: dict[str, Any] = {"configuration (r_A/r_L/r_V)": name, "tau": tau}
-            lines.append(line | {f"rho {r}": "not built yet" if np.isnan(v) else f"{v:.2f}" for r, v in values.items()})
+            lines.append(line | {f"rho {r}": f"{v:.2f}" for r, v in values.items()}
+                         | {f"rho {r}": undone(name, f"tau={tau} rho={r}") for r, v in values.items() if np.isnan(v)})
     spread = chosen.groupby(["setting"])["value"].std(ddof=1).mean()
     per_cell = chosen.groupby(["setting", "seed"]).ngroups // max(1, chosen["setting"].nunique())
     notes = (f"Weighted F1 on {shown(context, context.main)}, mean of {per_cell} seeds a cell.",

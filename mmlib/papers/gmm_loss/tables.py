@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from mmlib.papers import compare as compared
+from mmlib.papers import failures
 from mmlib.papers.compare import shown
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.gmm_loss import runs
@@ -103,7 +104,8 @@ def trial_specs(context: Context) -> list[RunSpec]:
 def tuning(context: Context) -> Output:
     """The trials of each method by validation accuracy at its best epoch, and which one the tables use."""
     lines, numbers, ids = [], [], []
-    for cell in trial_cells(context):
+    cells = trial_cells(context)
+    for cell in cells:
         record, _ = context.store.find(cell.spec, context.bundle_fingerprint(cell.spec.data))
         if record is not None:
             value = max(record["curves"]["valid"]["accuracy"])
@@ -119,7 +121,8 @@ def tuning(context: Context) -> Output:
         used = runs.trial_name(runs.CHOSEN[method])
         groups[runs.NAMES[method]] = values
         for place, name in enumerate(names):
-            shown_value = tables.mean_sd(values[place]) if values[place] else tables.NOT_BUILT
+            tried = [cell for cell in cells if cell.row == f"{runs.NAMES[method]}|{name}"]
+            shown_value = tables.mean_sd(values[place]) if values[place] else failures.lacking(context, tried)
             lines.append({"method": runs.NAMES[method], "trial": name, "validation accuracy (%)": shown_value,
                           "best here": "best" if place == best and values[place] else "",
                           "in the tables": "used" if name == used else ""})

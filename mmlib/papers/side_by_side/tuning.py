@@ -63,7 +63,7 @@ def specs(context: Context) -> list[RunSpec]:
 def table(context: Context) -> Output:
     """Every row's trials on validation, and the factor that the comparison uses."""
     lines, made = [], trials(context)
-    diverged = {f.id for f in context.store.failures() if "training diverged" in f.error}  # or a parent's did
+    diverged = {f.id for f in context.store.failures() if f.kind == "diverged"}  # or a parent's did
     for one in made:
         values = {factor: value(context, found, diverged) for factor, found in sorted(one.tried.items())}
         reached = {factor: found for factor, found in values.items() if found is not None}

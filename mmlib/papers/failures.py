@@ -1,0 +1,138 @@
+"""Runs that failed or are damaged, by the row and setting where a reader would look for them.
+
+A run that failed is not one that is "not built yet": tables, replication reports, the dashboard and the console name
+it, with the advice that fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mmlib.papers.context import Cell, Context, named_cells
+from mmlib.report.artifact import Artifact, FailedRun
+from mmlib.report.markup import NOT_BUILT
+from mmlib.runs.spec import RunSpec
+from mmlib.runs.store import FAILED, Failure, Store
+
+DAMAGED = "damaged"
+SAID = ("diverged", "out of memory", "killed")  # kinds that tell a reader something
+NAMED = 12  # runs in a table's note
+ADVICE = {
+    "diverged": "Standardise the features (`mmlib data import ... --standardise`) or choose a smaller learning rate.",
+    "out of memory": "Run fewer at a time (`--jobs 1`), or on a machine with more memory.",
+    "killed": "Run fewer at a time (`--jobs 1`), or on a machine with more memory.",
+    DAMAGED: "The next sweep makes it again.",
+}
+
+
+def what(kind: str) -> str:
+    """What a cell says: ``failed (diverged)``, ``failed`` or ``damaged``."""
+    return DAMAGED if kind == DAMAGED else f"failed ({kind})" if kind in SAID else "failed"
+
+
+def advice(store: Store, failure: Failure) -> str:
+    """What to do about a failure."""
+    at = f"{store.folder.name}/{failure.id[:2]}/{failure.id}{FAILED}"
+    return ADVICE.get(failure.kind, f"Look at the traceback in `{at}`.")
+
+
+def of_run(context: Context, spec: RunSpec) -> Failure | None:
+    """Why a run of the present code is not there; None where it is done, or was never tried."""
+    run_id = spec.run_id(context.bundle_fingerprint(spec.data))
+    failure = context.store.failure(run_id)
+    if failure is not None:
+        return failure
+    damage = context.store.read(run_id).damage
+    return Failure(run_id, spec.to_json(), damage, DAMAGED) if damage else None
+
+
+def of_cells(context: Context, cells: Iterable[Cell]) -> dict[tuple[str, str], str]:
+    """What the cells say of which a run failed, by row and setting."""
+    told: dict[tuple[str, str], str] = {}
+    for cell in cells:
+        failure = of_run(context, cell.spec)
+        if failure is not None:
+            told.setdefault((cell.row, cell.setting), what(failure.kind))
+    return told
+
+
+def lacking(context: Context, cells: Iterable[Cell]) -> str:
+    """What a cell without any result says."""
+    return next(iter(of_cells(context, cells).values()), NOT_BUILT)
+
+
+def of_artifact(context: Context, artifact: Artifact) -> tuple[FailedRun, ...]:
+    """The failed runs of an artifact, each once, under the rows and settings that it serves."""
+    found = {spec: failure for spec in dict.fromkeys(artifact.specs(context))
+             if (failure := of_run(context, spec)) is not None}
+    if not found:
+        return ()
+    with named_cells() as cells:
+        artifact.specs(context)
+    return tuple(_named(context.store, spec, failure, [c for c in cells if c.spec == spec])
+                 for spec, failure in found.items())
+
+
+def _named(store: Store, spec: RunSpec, failure: Failure, cells: Sequence[Cell]) -> FailedRun:
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    settings = list(dict.fromkeys(cell.setting for cell in cells if cell.setting))
+    own = f"{spec.method} ({spec.variant}) on {spec.backbone}, trained on {spec.train_mask}"
+    return FailedRun(failure.id, _few(rows) or own, _few(settings), spec.seed, spec.fold, what(failure.kind),
+                     advice(store, failure))
+
+
+def _few(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def place(run: FailedRun) -> str:
+    """Row, setting, seed and fold of a run, as text."""
+    fold = "" if run.fold is None else f"fold {run.fold}"
+    return ", ".join(part for part in (run.row, run.setting, f"seed {run.seed}", fold) if part)
+
+
+def notes(failed: Sequence[FailedRun]) -> tuple[str, ...]:
+    """What stands below a table or figure some of whose runs failed; nothing where none did."""
+    told = []
+    for said in dict.fromkeys(run.what for run in failed):
+        mine = [run for run in failed if run.what == said]
+        listed = "; ".join(f"{place(run)} (run {run.run_id})" for run in mine[:NAMED])
+        more = f"; and {len(mine) - NAMED} more" if len(mine) > NAMED else ""
+        advised = " ".join(dict.fromkeys(run.advice for run in mine[:NAMED]))
+        told.append(f"{len(mine)} run{'s' * (len(mine) > 1)} {said}: {listed}{more}. {advised}")
+    return (*told, "Means are over the runs that are done; each cell has their number.") if told else ()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A failed run and the artifacts that ask for it, as ``paper artifact``."""
+
+    run: FailedRun
+    artifacts: list[str]
+
+
+def failure_lines(asked: Iterable[tuple[Context, Artifact]], errors: Sequence[tuple[str, str]]) -> list[str]:
+    """What the console says after a sweep: one line for each failed run, and once each advice.
+
+    Args:
+        asked: every artifact that the sweep was for, with its context.
+        errors: (run id, error text) of the failed.
+    """
+    if not errors:
+        return []
+    seen: dict[str, _Seen] = {}
+    for context, artifact in asked:
+        for run in of_artifact(context, artifact):
+            seen.setdefault(run.run_id, _Seen(run, [])).artifacts.append(f"{context.paper} {artifact.id}")
+    lines = [_line(run_id, text, seen) for run_id, text in errors]
+    return [*lines, *dict.fromkeys(one.run.advice for one in seen.values())]
+
+
+def _line(run_id: str, text: str, seen: Mapping[str, _Seen]) -> str:
+    reason = (text.strip().splitlines() or ["no reason is known"])[-1]
+    if run_id not in seen:
+        return f"failed: run {run_id}, which others start from: {reason}"
+    one = seen[run_id]
+    return f"{one.run.what}: {_few(one.artifacts)}: {place(one.run)}, run {run_id}: {reason}"
