@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mmlib.data.bundle_file import read_arrays, read_head, short_names
 from mmlib.errors import InputError, unknown_name
 
 SPLITS = ("train", "valid", "test")
@@ -183,6 +183,7 @@ def make_bundle(
         InputError: whatever ``check_bundle`` finds.
     """
     n = len(ids)
+    short_names(f"bundle {name}", ids)
     order = np.argsort(np.asarray(ids, dtype=str), kind="stable")
     split_array = np.asarray(split)
     if split_array.dtype.kind in "UO":
@@ -192,6 +193,7 @@ def make_bundle(
         if values is None:
             return default
         _same_length(name, "dialogue, speaker or fold", len(values), n)
+        short_names(f"bundle {name}", values)
         return np.unique(np.asarray(values)[order], return_inverse=True)[1].astype(np.int64)
 
     label_dtype = np.float32 if task.kind == "score" else np.int64
@@ -301,11 +303,8 @@ def load_bundle(folder: Path) -> Bundle:
         raise InputError(str(folder), "no bundle.json", "a bundle folder",
                          "Make one with `mmlib data import`.")
     try:
-        head = json.loads(path.read_text(encoding="utf-8"))
-        if head["format"] != FORMAT:
-            raise InputError(str(path), f"format {head['format']}", f"format {FORMAT}", "Import the data again.")
-        with safe_open(folder / "bundle.safetensors", framework="pt") as file:
-            arrays = {key: file.get_tensor(key).numpy() for key in file.keys()}
+        head = read_head(path, FORMAT)
+        arrays = read_arrays(folder / "bundle.safetensors", len(head["ids"]))
         task = head["task"]
         bundle = Bundle(
             name=head["name"],
@@ -317,12 +316,13 @@ def load_bundle(folder: Path) -> Bundle:
             fold=arrays.get("fold"),
             **{k: arrays[k] for k in ("labels", "split", "dialogue", "position", "speaker", "observed")},
         )
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+    except ValueError as error:
         raise InputError(str(folder), f"a damaged bundle ({error})", "what `mmlib data import` wrote",
                          "Import the data again.") from error
     if bundle.fingerprint != head["fingerprint"]:
         raise InputError(str(folder), f"fingerprint {bundle.fingerprint}", head["fingerprint"],
                          "The files have changed since they were imported: import the data again.")
+    check_bundle(bundle)
     return bundle
 
 

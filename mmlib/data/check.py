@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from mmlib.data.bundle import SPLITS, Bundle
 from mmlib.data.files import regular_file
 from mmlib.data.manifest import load_manifest
-from mmlib.errors import InputError, unknown_name
+from mmlib.errors import unknown_name
 
 GAP = 0.10
 CV_FOLDS = 5

@@ -85,7 +85,8 @@ class _Machine:
         self.memo: list[Any] = []
         self.kept = 0
         self.steps: dict[str, Callable[[Any], None]] = {
-            "POP": self.pop, "POP_MARK": lambda _: self.since_mark().clear(), "DUP": lambda _: self.push(self.stack[-1]),
+            "POP": self.pop, "POP_MARK": lambda _: self.since_mark().clear(),
+            "DUP": lambda _: self.push(self.stack[-1]),
             "MARK": lambda _: self.marks.append(len(self.stack)), "MEMOIZE": lambda _: self.put(self.kept),
             "EMPTY_LIST": lambda _: self.made([], 64), "EMPTY_TUPLE": lambda _: self.push(()),
             "EMPTY_DICT": lambda _: self.made({}, 64), "EMPTY_SET": lambda _: self.made(set(), 216),
@@ -102,6 +103,7 @@ class _Machine:
     def run(self, content: mmap.mmap) -> Any:
         """The value that the pickle leaves on the stack."""
         push, steps = self.stack.append, self.steps
+        argument: Any
         for opcode, argument, _ in pickletools.genops(content):  # type: ignore[arg-type]
             name = opcode.name
             if name in _VALUES:

@@ -25,6 +25,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
+from mmlib.data import forms
+from mmlib.data.files import JSON_BYTES, parse_json, read_bounded
+from mmlib.data.forms import check_form
 from mmlib.errors import InputError, unknown_name
 from mmlib.report import tables
 from mmlib.runs.spec import RunSpec
@@ -167,14 +170,18 @@ def read_manifest(path: Path) -> list[Entry]:
     """The manifest's entries; none where there is no file.
 
     Raises:
-        InputError: a file that is not a manifest.
+        InputError: a file that is not a manifest, or an entry that lacks a key or has a value of another kind.
     """
     if not path.exists():
         return []
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return [dict(entry, **dict(zip(_KEY, _key(entry), strict=True))) for entry in entries]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        entries = parse_json(read_bounded(path, JSON_BYTES))
+        if not isinstance(entries, list):
+            raise ValueError(f"a {type(entries).__name__}")
+        for number, entry in enumerate(entries):
+            check_form(f"entry {number}", entry, _FORM, {})
+        return entries
+    except ValueError as error:
         raise InputError(str(path), f"no list of artifacts ({error})", "a manifest that the notebooks wrote",
                          "Delete the file and run the notebooks again; finished runs are reused.") from None
 
@@ -241,7 +248,24 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
-_KEY = ("collection", "paper", "id")
+def _name(value: object) -> bool:
+    """Whether a value can name a folder or a file inside one."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None
+
+
+def _inside(value: object) -> bool:
+    """Whether a value is the relative path of a file that lies below the folder it is relative to."""
+    return isinstance(value, str) and not value.startswith("/") and not {"", "..", "."} & set(value.split("/"))
+
+
+_FORM: dict[str, forms.Form] = {
+    "id": _name, "paper": _name, "collection": _name, "kind": forms.text, "title": forms.text, "caption": forms.text,
+    "source": forms.text, "status": forms.text, "rows_built": forms.optional(forms.whole),
+    "rows_in_paper": forms.optional(forms.whole), "files": forms.listed(_inside), "runs": forms.whole,
+    "run_ids": forms.listed(forms.text), "run_ids_hash": forms.text, "seeds": forms.listed(forms.whole),
+    "seconds": forms.number, "profile": forms.text, "selection": forms.text, "fingerprint": forms.text,
+    "notes": forms.listed(forms.text),
+}
 
 
 def _key(entry: Mapping[str, Any]) -> tuple[str, str, str]:

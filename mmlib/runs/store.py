@@ -26,6 +26,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
+from mmlib.data.files import is_regular, parse_json
 from mmlib.errors import InputError
 from mmlib.runs.spec import RunSpec, spec_from_json
 
@@ -293,7 +294,7 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes()) if is_regular(path) else None
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     except OSError as error:
@@ -322,6 +323,8 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def _sound(path: Path) -> bool:
     """Whether a safetensors file is there and as long as its header says."""
     try:
+        if not is_regular(path):
+            return False
         with safe_open(path, framework="numpy"):
             return True
     except (OSError, SafetensorError):

@@ -14,6 +14,7 @@ from mmlib.data.files import regular_file, table_file
 from mmlib.errors import InputError, unknown_name
 
 HELD_OUT = 0.1
+EMPTY = 2**27
 EMOTIONS = ("hap", "sad", "neu", "ang", "exc", "fru")
 
 
@@ -76,8 +77,9 @@ def _check_size(path: Path) -> None:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         here = path.stat().st_size - file.tell()
-        needed = math.prod(max(axis, 1) for axis in shape) * dtype.itemsize  # an empty array has no long axes
-    if not dtype.hasobject and (needed > max(here, dtype.itemsize) or min(shape, default=0) < 0):
+    needed = math.prod(max(axis, 1) for axis in shape) * dtype.itemsize
+    most = EMPTY if 0 in shape else here  # an array without entries may yet have more rows than fit a machine
+    if not dtype.hasobject and (needed > most or min(shape, default=0) < 0):
         raise ValueError(f"a header that asks for {dtype} of shape {shape}, and {here:,} bytes after it")
 
 
