@@ -25,15 +25,15 @@ _LATEX = {
     "γ": r"$\gamma$", "ζ": r"$\zeta$", "Δ": r"$\Delta$", "λ": r"$\lambda$", "α": r"$\alpha$",
 }
 _MARKS = "<&`*~[]()!$\\_#>+-.:"
-_CODE = re.compile(r"(`[A-Za-z0-9 ._/=:,@+-]+`)")
+_CODE = re.compile(r"((?<!`)`[A-Za-z0-9 ._/=:,@+-]+`(?!`))")
 _MEANS = re.compile(
     r"<(?=[A-Za-z/!?])"  # a tag
     r"|&(?=#?\w+;)"  # an entity
     r"|[`$\\]|[*](?=\S)|(?<=\S)[*]|~(?=~)|(?<=~)~"
-    r"|(?<!\w)_(?=\S*\w_(?!\w))|(?<=\w)_(?!\w)(?<=_\w_)"
     r"|!(?=\[)|\](?=[(\[:])"  # a picture, a link
-    r"|^(?:[#>+-]|\d+[.)])(?=\s|$)|^[>]"  # a heading, a quotation, a list
 )
+_EDGE = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")  # inside a word Markdown leaves it alone, as it does a single one
+_BLOCK = re.compile(r"^(?:[#>*+-]|\d+[.)])(?=\s|$)|^>")  # a heading, a quotation, a list
 _SIGNED = re.compile(r"(?<![\w.])-(?=\d)")
 
 
@@ -78,11 +78,14 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     return result.reset_index(names="method")
 
 
-def to_markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) -> str:
-    """The table as Markdown: caption, table (or overview and details), notes as a list."""
+def to_markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str] = (), own: bool = False) -> str:
+    """The table as Markdown: caption, table (or overview and details), notes as a list.
+
+    own: the table's cells are Markdown of ours, such as formulas; elsewhere whatever is in a cell is shown as it is.
+    """
     parts = [f"**{_words(caption)}**"] if caption else []
     if not is_comparison(frame):
-        parts.append(_markdown(frame))
+        parts.append(_markdown(frame, _own if own else _cell))
     else:
         if len(_blocks(frame)) > 1:
             whole = overview(frame)
@@ -176,8 +179,13 @@ def escape_markdown(text: object, code: bool = False) -> str:
         code: leave code spans of plain words as they are, for captions and notes of our own.
     """
     parts = _CODE.split(_cell_text(text)) if code else [_cell_text(text)]
-    escaped = [part if place % 2 else _MEANS.sub(_entity, part) for place, part in enumerate(parts)]
+    escaped = [part if place % 2 else _escaped(part) for place, part in enumerate(parts)]
     return "".join(escaped).replace("|", r"\|")
+
+
+def _escaped(text: str) -> str:
+    text = _MEANS.sub(_entity, text)
+    return _EDGE.sub(_entity, text) if len("".join(_EDGE.findall(text))) > 1 else text
 
 
 def _entity(match: re.Match[str]) -> str:
@@ -190,8 +198,13 @@ def _cell(value: object) -> str:
 
 
 def _words(text: object) -> str:
-    """A caption or a note: code spans stay."""
-    return escape_markdown(text, code=True)
+    """A caption or a note: code spans stay, and nothing at its beginning makes it a heading or a list."""
+    return _BLOCK.sub(_entity, escape_markdown(text, code=True))
+
+
+def _own(value: object) -> str:
+    """A cell of a table that is wholly ours, with its own markup."""
+    return _cell_text(value).replace("|", r"\|")
 
 
 def _markdown(frame: pd.DataFrame, cell: Callable[[object], str] = _cell) -> str:

@@ -53,13 +53,14 @@ def load_npy(path: Path) -> np.ndarray:
     regular_file(path)
     try:
         _check_size(path)
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
     except (ArithmeticError, ValueError, EOFError, MemoryError, OSError, RecursionError, SyntaxError, TypeError,
             zipfile.BadZipFile) as error:
         if "allow_pickle" in str(error) or "Object arrays" in str(error):
             raise InputError(str(path), "an object array (a pickle)", "an array of numbers of one shape",
                              "Save it again with numeric dtype; ragged rows: pad them and give lengths.") from error
-        raise InputError(str(path), f"no readable .npy file ({error})", "an array that numpy.save wrote",
+        raise InputError(str(path), f"no readable .npy file ({str(error)[:200]})", "an array that numpy.save wrote",
                          "Save or copy the file again.") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise InputError(str(path), f"dtype {getattr(array, 'dtype', 'of an archive')}", "real numbers",
