@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from mmlib import names
+from mmlib.data.bundle_file import read_arrays, read_head, short_names
 from mmlib.data.keep import HEAD, arrays_file, newest, replace_bundle
 from mmlib.errors import InputError, unknown_name
 
@@ -184,6 +183,7 @@ def make_bundle(
         InputError: whatever ``check_bundle`` finds.
     """
     n = len(ids)
+    short_names(f"bundle {name}", ids)
     order = np.argsort(np.asarray(ids, dtype=str), kind="stable")
     split_array = np.asarray(split)
     if split_array.dtype.kind in "UO":
@@ -193,6 +193,7 @@ def make_bundle(
         if values is None:
             return default
         _same_length(name, "dialogue, speaker or fold", len(values), n)
+        short_names(f"bundle {name}", values)
         return np.unique(np.asarray(values)[order], return_inverse=True)[1].astype(np.int64)
 
     label_dtype = np.float32 if task.kind == "score" else np.int64
@@ -298,11 +299,8 @@ def _load(folder: Path) -> Bundle:
         raise InputError(str(folder), "no bundle.json", "a bundle folder",
                          "Make one with `mmlib data import`.")
     try:
-        head = json.loads(path.read_text(encoding="utf-8"))
-        if head["format"] != FORMAT:
-            raise InputError(str(path), f"format {head['format']}", f"format {FORMAT}", "Import the data again.")
-        with safe_open(folder / arrays_file(head), framework="pt") as file:
-            arrays = {key: file.get_tensor(key).numpy() for key in file.keys()}
+        head = read_head(path, FORMAT)
+        arrays = read_arrays(folder / arrays_file(head), len(head["ids"]))
         task = head["task"]
         bundle = Bundle(
             name=head["name"],
@@ -314,7 +312,7 @@ def _load(folder: Path) -> Bundle:
             fold=arrays.get("fold"),
             **{k: arrays[k] for k in ("labels", "split", "dialogue", "position", "speaker", "observed")},
         )
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+    except ValueError as error:
         raise InputError(str(folder), f"a damaged bundle ({error})", "what `mmlib data import` wrote",
                          "Import the data again.") from error
     if bundle.fingerprint != head["fingerprint"]:
@@ -323,6 +321,7 @@ def _load(folder: Path) -> Bundle:
     names.check_bundle_name(f"{path}, name", bundle.name, "Correct the name in the file, or import the data again.")
     for modality in bundle.modalities:
         names.check_modality(f"{folder}, modality", modality, "Import the data again with another name for it.")
+    check_bundle(bundle)
     return bundle
 
 

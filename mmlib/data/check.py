@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mmlib import paths
+from mmlib.data.bounded import regular_file
 from mmlib.data.bundle import SPLITS, Bundle
-from mmlib.errors import InputError, unknown_name
+from mmlib.data.manifest import load_manifest
+from mmlib.errors import unknown_name
 
 GAP = 0.10
 CV_FOLDS = 5
@@ -84,30 +84,12 @@ def sha256(files: Sequence[Path]) -> dict[str, str]:
     """
     sums = {}
     for path in files:
-        if not path.exists():
-            raise InputError(str(path), "no such file or folder", "an existing one", "Check the path.")
-        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [regular_file(path)]
         for file in inside:
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name
             with file.open("rb") as stream:
                 sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return sums
-
-
-def load_manifest() -> dict[str, Any]:
-    """``data/manifest.toml``: ``role`` (the papers' data) and ``bundle`` (the real ones recorded).
-
-    Raises:
-        InputError: no readable manifest.
-    """
-    path = paths.root() / "data" / "manifest.toml"
-    if not path.exists():  # MMLIB_HOME may point at a folder for results alone
-        path = Path(__file__).resolve().parents[2] / "data" / "manifest.toml"
-    try:
-        return {"role": {}, "bundle": {}} | tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise InputError(str(path), f"no readable manifest ({error})", "the file of this repository",
-                         "Restore it, or correct MMLIB_HOME.") from error
 
 
 def compare_files(name: str, files: Sequence[Path]) -> list[str]:

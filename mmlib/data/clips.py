@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mmlib import files, paths
+from mmlib.data.bounded import regular_file
 from mmlib.data.bundle import Bundle, Task, make_bundle
 from mmlib.data.media import Clip, Recipe, Unusable, decode_clip
 from mmlib.errors import InputError
@@ -113,7 +114,7 @@ def load_all(clips: Sequence[Clip], recipe: Recipe, cache: Path) -> tuple[np.nda
     for row, clip in enumerate(clips):
         entry = _entry(clip, recipe, cache)
         try:
-            with entry.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            with regular_file(entry).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 audio[row], vision[row] = arrays["audio"], arrays["vision"]
         except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(str(entry), f"a damaged file of {clip.id} ({error})", "what the import wrote",

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from mmlib.data.bounded import is_regular
+
 FLOOR = 1e-7
 WHOLE = 0.8
 LFS = b"version https://git-lfs"
@@ -175,6 +177,8 @@ def _opened(path: Path, kind: str) -> Iterator[tuple[Any, Any]]:
     import av
 
     try:
+        if path.exists() and not is_regular(path):
+            raise Unusable(f"{path.name} is no regular file")
         if path.stat().st_size == 0:
             raise Unusable(f"{path.name} is empty")
         with path.open("rb") as file:

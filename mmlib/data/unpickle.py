@@ -1,245 +1,302 @@
 """A pickle reader that can build arrays and plain containers, and nothing else.
 
-A pickle is a program. Two guards stand in front of it. ``_scan`` walks its opcodes before any of
-them runs and refuses every name that is not on the list. The unpickler then resolves the listed
-names to functions of this file, which take no arguments that a NumPy array or a plain container
-would not have. NumPy's own functions are not called: they trust the sizes and flags in the file,
-and crash, or read other memory, where those lie.
+A pickle is a program for a small machine. The machine here knows the opcodes that plain data need; a name is resolved
+to a function of ``unpickle_arrays`` or refused, so nothing of the file's own choice is ever called. A file is also
+refused where it would build, or unfold to, far more than its size:
+
+* Arrays, containers and copies may take 16 times the file's bytes and 128 MiB (``Budget``).
+* The result is walked once more with each shared part counted wherever it stands, as a reader will meet it, and a
+  number in an array as eight bytes. That may give the same number of bytes, four times the file's bytes and a
+  million values, and 50 levels; a container that holds itself is refused.
+* Keys of dictionaries and members of sets are strings, numbers, bytes, None, or flat tuples of at most 64 of these.
 """
 
 from __future__ import annotations
 
-import codecs
-import math
+import mmap
 import pickle
 import pickletools
-import sys
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Literal, NoReturn
+from typing import Any
 
 import numpy as np
 
+from mmlib.data.bounded import regular_file
+from mmlib.data.unpickle_arrays import Array, Budget, Dtype, Name, Refused, extent, names_for, objects
 from mmlib.errors import InputError
 
-_STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING"}
+_VALUES = {
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
+    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
+    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
+}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _PUT = {"PUT", "BINPUT", "LONG_BINPUT"}
 _GET = {"GET", "BINGET", "LONG_BINGET"}
-_FORBIDDEN = {
-    "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4",
-    "NEXT_BUFFER", "READONLY_BUFFER",
-}
-_KINDS = "biufcSUO"
+_IGNORED = {"PROTO", "FRAME"}
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset,
           np.ndarray, np.generic)
+_LEVELS = 50
+_ABSENT = object()
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _EXPECTED = "a pickle of NumPy arrays, strings, numbers and plain containers"
 
 
-class _Dtype:
-    """Stands for a dtype until its code and byte order are checked."""
-
-    def __init__(self, code: Any, align: Any = False, copy: Any = True) -> None:
-        self.code, self.order = code, "="
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = state[1]
-        if any(part is not None for part in state[2:5]):
-            raise pickle.UnpicklingError("a structured dtype")
-
-    def real(self) -> np.dtype[Any]:
-        dtype = np.dtype(str(self.code))
-        if dtype.kind not in _KINDS or self.order not in ("<", ">", "=", "|"):
-            raise pickle.UnpicklingError(f"the dtype {self.code!r}")
-        return dtype if self.order in ("|", "=") else dtype.newbyteorder(">" if self.order == ">" else "<")
-
-
-class _Array:
-    """Stands for an array until the whole pickle is read; ``value`` is the checked array."""
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self) -> None:
-        self.value: np.ndarray | None = None
-
-    def __setstate__(self, state: Any) -> None:
-        shape, dtype, fortran, data = state[-4:]
-        self.value = _build(shape, _dtype_of(dtype), "F" if fortran else "C", data)
-
-
-_NDARRAY = object()
-_FACTORY = object()
-
-
-def _dtype_of(value: Any) -> np.dtype[Any]:
-    if not isinstance(value, _Dtype):
-        raise pickle.UnpicklingError(f"{type(value).__name__} where a dtype belongs")
-    return value.real()
-
-
-def _build(shape: Any, dtype: np.dtype[Any], order: Literal["C", "F"], data: Any) -> np.ndarray:
-    """An array whose data have exactly the size that its shape and dtype ask for."""
-    count = math.prod(shape)
-    if not all(type(axis) is int and axis >= 0 for axis in shape):
-        raise pickle.UnpicklingError("an unusual shape")
-    if dtype.hasobject:
-        if not isinstance(data, list) or len(data) != count:
-            raise pickle.UnpicklingError("array data that do not fit their dtype and shape")
-        return _objects(data).reshape(shape, order=order)
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    if not isinstance(raw, bytes | bytearray) or dtype.itemsize == 0 or len(raw) != count * dtype.itemsize:
-        raise pickle.UnpicklingError("array data that do not fit their dtype and shape")
-    array = np.frombuffer(raw, dtype).astype(dtype.newbyteorder("=")) if count else np.zeros(0, dtype)
-    if dtype.kind == "U" and count and array.view(np.uint32).max() > sys.maxunicode:
-        raise pickle.UnpicklingError("strings with characters that do not exist")
-    return array.reshape(shape, order=order)
-
-
-def _objects(items: list[Any]) -> np.ndarray:
-    array = np.empty(len(items), dtype=object)
-    for place, item in enumerate(items):
-        array[place] = item
-    return array
-
-
-def _reconstruct(subtype: Any, shape: Any, code: Any) -> _Array:
-    if subtype is not _NDARRAY or tuple(shape) != (0,):
-        raise pickle.UnpicklingError("an unusual array")
-    return _Array()
-
-
-def _frombuffer(data: Any, dtype: Any, shape: Any, order: str) -> _Array:
-    array = _Array()
-    array.value = _build(shape, _dtype_of(dtype), "F" if order == "F" else "C", data)
-    return array
-
-
-def _scalar(dtype: Any, data: Any = b"") -> Any:
-    real = _dtype_of(dtype)
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    if real.hasobject or not isinstance(raw, bytes) or len(raw) != real.itemsize:
-        raise pickle.UnpicklingError("an unusual NumPy scalar")
-    return np.frombuffer(raw, dtype=real)[0] if real.itemsize else real.type()
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    if codecs.lookup(encoding).name != "iso8859-1":
-        raise pickle.UnpicklingError(f"the encoding {encoding!r}")
-    return text.encode("latin1")
-
-
-def _bytearray(data: Any = b"", encoding: str = "latin1") -> bytearray:
-    if isinstance(data, str):
-        return bytearray(_encode(data, encoding))
-    if not isinstance(data, bytes | list):
-        raise pickle.UnpicklingError("an unusual bytearray")
-    return bytearray(data)
-
-
-def _bytes() -> bytes:
-    return b""
-
-
-def _defaultdict(factory: Any = None) -> dict[Any, Any]:
-    return {}
-
-
-def _allowed() -> dict[tuple[str, str], Any]:
-    """The list. Functions are wrapped anew at each load, so a pickle can alter none of this file's."""
-    names: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): _NDARRAY,
-        ("numpy", "dtype"): _Dtype,
-        ("collections", "OrderedDict"): OrderedDict,
-        ("collections", "defaultdict"): _wrapped(_defaultdict),
-        ("_codecs", "encode"): _wrapped(_encode),
-    }
-    for core in ("numpy.core", "numpy._core"):
-        names[core + ".multiarray", "_reconstruct"] = _wrapped(_reconstruct)
-        names[core + ".multiarray", "scalar"] = _wrapped(_scalar)
-        names[core + ".numeric", "_frombuffer"] = _wrapped(_frombuffer)
-    for builtins in ("builtins", "__builtin__"):
-        names |= {
-            (builtins, "set"): set, (builtins, "frozenset"): frozenset, (builtins, "complex"): complex,
-            (builtins, "bytearray"): _wrapped(_bytearray), (builtins, "bytes"): _wrapped(_bytes),
-        }
-        names |= {(builtins, factory): _FACTORY for factory in ("list", "dict", "int", "float", "str", "tuple")}
-    return names
-
-
-def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any) -> Any:
-        return function(*args)
-
-    return call
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: IO[bytes], encoding: str) -> None:
-        super().__init__(file, encoding=encoding)
-        self._names = _allowed()
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._names:
-            raise pickle.UnpicklingError(f"the name {module}.{name}")
-        return self._names[module, name]
-
-    def persistent_load(self, pid: Any) -> NoReturn:
-        raise pickle.UnpicklingError("a persistent id")
-
-
-def safe_load(path: Path, encoding: str = "latin1") -> Any:
+def safe_load(path: Path) -> Any:
     """What a pickle file holds: NumPy arrays and scalars, strings, numbers, plain containers.
 
     A ``defaultdict`` arrives as a plain dictionary.
 
     Raises:
-        InputError: no such file; not a pickle, or a truncated one; a file of torch; a pickle that
-            names anything else, which is refused before any of it runs.
+        InputError: no such file, or no regular one; not a pickle, or a truncated one; a file of torch; a pickle that
+            names anything else, whose code does not run; one that unfolds to far more than its size.
     """
-    if not path.is_file():
-        raise InputError(str(path), "no such file", "a pickle file", "Check the path.")
-    _refuse_archives(path)
-    with path.open("rb") as file:
-        _scan(path, file)
-        file.seek(0)
-        try:
-            value = _unwrap(_Unpickler(file, encoding).load(), {})
-        except InputError:
-            raise
-        except Exception as error:  # a damaged pickle can fail in any way
-            raise _damaged(path, error) from error
+    regular_file(path)
+    size = path.stat().st_size
+    _refuse_archives(path, size)
+    budget = Budget(size)
+    try:
+        # A map reads no further than the file's end, whatever size an opcode announces.
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            value = _Machine(budget, path).run(content)
+        value = _Walk(budget).unwrapped(value, 0)[2]
+    except InputError:
+        raise
+    except Refused as error:
+        raise InputError(str(path), f"a pickle with {error}", _EXPECTED,
+                         "Ask who made it for the arrays as .npy files.") from error
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise _damaged(path, error) from error
     if type(value) is int and value == _TORCH_MAGIC:
         raise _torch(path)
     return value
 
 
-def _unwrap(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
-    """The value with arrays in place of what stands for them; ``done`` holds what was unwrapped, by id."""
-    if id(value) in done:
-        return done[id(value)][1]
-    inside = value.value if isinstance(value, _Array) else value
-    if inside is None and value is not None:
-        raise pickle.UnpicklingError("an array without data")
-    if not isinstance(inside, _PLAIN):
-        raise pickle.UnpicklingError(f"a {type(inside).__name__} as a value")
-    done[id(value)] = (value, inside)
-    if isinstance(inside, list):
-        inside[:] = [_unwrap(item, done) for item in inside]
-    elif isinstance(inside, dict):
-        for key in inside:
-            inside[key] = _unwrap(inside[key], done)
-    elif isinstance(inside, tuple):
-        done[id(value)] = (value, tuple(_unwrap(item, done) for item in inside))
-    elif isinstance(inside, np.ndarray) and inside.dtype.hasobject:
-        flat = _objects([_unwrap(item, done) for item in inside.ravel()])
-        done[id(value)] = (value, flat.reshape(inside.shape))
-    return done[id(value)][1]
+class _Machine:
+    """The stack, the marks in it and the memo of one load; an opcode's method takes its argument."""
+
+    def __init__(self, budget: Budget, path: Path) -> None:
+        self.budget, self.path = budget, path
+        self.names = names_for(budget)
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: list[Any] = []
+        self.kept = 0
+        self.steps: dict[str, Callable[[Any], None]] = {
+            "POP": self.pop, "POP_MARK": lambda _: self.since_mark().clear(),
+            "DUP": lambda _: self.push(self.stack[-1]),
+            "MARK": lambda _: self.marks.append(len(self.stack)), "MEMOIZE": lambda _: self.put(self.kept),
+            "EMPTY_LIST": lambda _: self.made([], 64), "EMPTY_TUPLE": lambda _: self.push(()),
+            "EMPTY_DICT": lambda _: self.made({}, 64), "EMPTY_SET": lambda _: self.made(set(), 216),
+            "LIST": lambda _: self.made(self.since_mark(), 64),
+            "TUPLE": lambda _: self.made(tuple(self.since_mark()), 64),
+            "TUPLE1": lambda _: self.last(1), "TUPLE2": lambda _: self.last(2), "TUPLE3": lambda _: self.last(3),
+            "DICT": self.dict, "FROZENSET": self.frozenset, "ADDITEMS": self.additems,
+            "APPEND": lambda _: self.extend([self.stack.pop()]), "APPENDS": lambda _: self.extend(self.since_mark()),
+            "SETITEM": self.setitem, "SETITEMS": lambda _: self.update(self.since_mark()),
+            "GLOBAL": lambda names: self.name(*names.split(" ", 1)), "STACK_GLOBAL": self.stack_global,
+            "REDUCE": self.reduce, "BUILD": self.build,
+        }
+
+    def run(self, content: mmap.mmap) -> Any:
+        """The value that the pickle leaves on the stack."""
+        push, steps = self.stack.append, self.steps
+        argument: Any
+        for opcode, argument, _ in pickletools.genops(content):  # type: ignore[arg-type]
+            name = opcode.name
+            if name in _VALUES:
+                push(argument)
+            elif name in _GET:
+                push(self.get(argument))
+            elif name in steps:
+                steps[name](argument)
+            elif name in _CONSTANTS:
+                push(_CONSTANTS[name])
+            elif name in _PUT:
+                self.put(argument)
+            elif name == "STOP":
+                return self.stack.pop()
+            elif name not in _IGNORED:
+                raise _refused(self.path, f"the pickle opcode {name}")
+        raise pickle.UnpicklingError("no end")
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def made(self, value: Any, size: int) -> None:
+        self.budget.charge(size)
+        self.stack.append(value)
+
+    def put(self, index: int) -> None:
+        memo, value = self.memo, self.stack[-1]
+        if index == len(memo):  # what picklers write
+            memo.append(value)
+        else:
+            if not 0 <= index <= self.budget.size:
+                raise Refused(f"a memo index of {index} in {self.budget.size} bytes")
+            memo.extend([_ABSENT] * (index + 1 - len(memo)))
+            memo[index] = value
+        self.kept += 1
+
+    def get(self, index: int) -> Any:
+        value = self.memo[index] if 0 <= index < len(self.memo) else _ABSENT
+        if value is _ABSENT:
+            raise pickle.UnpicklingError(f"nothing under the memo index {index}")
+        return value
+
+    def pop(self, _: Any) -> None:
+        if self.marks and self.marks[-1] == len(self.stack):
+            self.marks.pop()
+        else:
+            self.stack.pop()
+
+    def since_mark(self) -> list[Any]:
+        """The values above the last mark, off the stack."""
+        start = self.marks.pop()
+        values = self.stack[start:]
+        del self.stack[start:]
+        return values
+
+    def last(self, count: int) -> None:
+        if len(self.stack) < count:
+            raise pickle.UnpicklingError("too few values on the stack")
+        values = tuple(self.stack[-count:])
+        del self.stack[-count:]
+        self.made(values, 48)
+
+    def extend(self, values: list[Any]) -> None:
+        target = self.stack[-1]
+        if type(target) is not list:
+            raise pickle.UnpicklingError(f"items for a {type(target).__name__}")
+        target.extend(values)
+
+    def update(self, pairs: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, dict) or len(pairs) % 2:
+            raise pickle.UnpicklingError(f"{len(pairs)} keys and values for a {type(target).__name__}")
+        self.budget.charge(50 * len(pairs))
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            self.budget.key(key, target)
+            target[key] = value
+
+    def setitem(self, _: Any) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.update([key, value])
+
+    def dict(self, _: Any) -> None:
+        pairs = self.since_mark()
+        self.made({}, 64)
+        self.update(pairs)
+
+    def additems(self, _: Any) -> None:
+        values, target = self.since_mark(), self.stack[-1]
+        if type(target) is not set:
+            raise pickle.UnpicklingError(f"members for a {type(target).__name__}")
+        self.budget.charge(64 * len(values))
+        for value in values:
+            self.budget.key(value, target)
+            target.add(value)
+
+    def frozenset(self, _: Any) -> None:
+        values = self.since_mark()
+        for value in values:
+            self.budget.key(value, values)
+        self.made(frozenset(values), 216 + 64 * len(values))
+
+    def stack_global(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise _refused(self.path, "a name that is no string")
+        self.name(module, name)
+
+    def name(self, module: str, name: str) -> None:
+        if module.split(".", 1)[0] == "torch":
+            raise _torch(self.path)
+        if (module, name) not in self.names:
+            raise _refused(self.path, f"the name {module[:60]}.{name[:60]}")
+        self.push(self.names[module, name])
+
+    def reduce(self, _: Any) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if not isinstance(function, Name) or function.call is None or type(arguments) is not tuple:
+            raise pickle.UnpicklingError(f"a {type(function).__name__} that is not callable")
+        if len(arguments) > 4:
+            raise pickle.UnpicklingError(f"{len(arguments)} arguments of a call")
+        self.push(function.call(*arguments))
+
+    def build(self, _: Any) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if not isinstance(target, Array | Dtype):
+            raise pickle.UnpicklingError(f"a state for a {type(target).__name__}")
+        target.build(state)
 
 
-def _refuse_archives(path: Path) -> None:
-    if path.stat().st_size == 0:
+class _Walk:
+    """The result once more, as a reader sees it: shared parts counted at every place, stand-ins replaced by arrays."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.done: dict[int, tuple[Any, tuple[int, int, Any]]] = {}
+        self.open: set[int] = set()
+
+    def unwrapped(self, value: Any, level: int) -> tuple[int, int, Any]:
+        """The bytes and the number of values that a walk sees, and the value without stand-ins."""
+        kind = type(value)
+        if kind in (str, bytes, bytearray):
+            return len(value), 1, value
+        if kind in (int, float, bool, type(None)):
+            return 0, 1, value
+        known = self.done.get(id(value))
+        if known is not None:
+            return known[1]
+        if id(value) in self.open or level > _LEVELS:
+            raise Refused("a container inside itself" if id(value) in self.open else
+                          f"containers in more than {_LEVELS} levels")
+        self.open.add(id(value))
+        found = self.inside(value, level)
+        self.open.discard(id(value))
+        self.budget.walked(found[0], found[1])
+        self.done[id(value)] = value, found
+        return found
+
+    def inside(self, value: Any, level: int) -> tuple[int, int, Any]:
+        if isinstance(value, Array) and value.value is None:
+            raise pickle.UnpicklingError("an array without data")
+        inside = value.value if isinstance(value, Array) else value
+        if not isinstance(inside, _PLAIN):
+            raise pickle.UnpicklingError(f"a {type(inside).__name__.lower()} as a value")
+        if isinstance(inside, np.ndarray):
+            size = extent(inside)
+            if not inside.dtype.hasobject:
+                return size, 1, inside
+            size, count, items = self.parts(list(inside.ravel()), level, size)
+            return size, count, objects(items).reshape(inside.shape)
+        if isinstance(inside, dict):
+            keys = self.parts(list(inside), level, 0)
+            size, count, items = self.parts(list(inside.values()), level, keys[0])
+            inside.update(zip(list(inside), items, strict=True))
+            return size, count + keys[1], inside
+        if isinstance(inside, list | tuple | set | frozenset):
+            size, count, items = self.parts(list(inside), level, 0)
+            if isinstance(inside, list):
+                inside[:] = items
+            return size, count, tuple(items) if isinstance(inside, tuple) else inside
+        return getattr(inside, "nbytes", 0), 1, inside
+
+    def parts(self, items: list[Any], level: int, size: int) -> tuple[int, int, list[Any]]:
+        """The sums of the items' bytes, from ``size`` on, and values, and the items without stand-ins."""
+        count, replaced = 1, []
+        for item in items:
+            more, values, inside = self.unwrapped(item, level + 1)
+            size, count = size + more, count + values
+            replaced.append(inside)
+        return size, count, replaced
+
+
+def _refuse_archives(path: Path, size: int) -> None:
+    if size == 0:
         raise InputError(str(path), "an empty file", _EXPECTED, "Download or copy the file again.")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -247,52 +304,6 @@ def _refuse_archives(path: Path) -> None:
         if torch:
             raise _torch(path)
         raise InputError(str(path), "a zip archive", _EXPECTED, "Unpack it, and give the pickle in it.")
-
-
-def _scan(path: Path, file: IO[bytes]) -> None:
-    """Refuse a pickle by its opcodes. Nothing of it has run.
-
-    The two names of STACK_GLOBAL must be the two strings pushed just before it: what an ordinary
-    pickler writes. Anything cleverer is refused, since only running it would tell the names.
-    """
-    allowed = _allowed()
-    size = path.stat().st_size
-    memo: dict[Any, str | None] = {}
-    recent: list[str | None] = [None, None]
-    try:
-        argument: Any
-        for opcode, argument, _ in pickletools.genops(file):
-            name = opcode.name
-            if name == "MEMOIZE":
-                memo[len(memo)] = recent[1]
-            elif name in _PUT:
-                if argument > size:
-                    raise _refused(path, f"a memo index of {argument} in {size} bytes")
-                memo[argument] = recent[1]
-            elif name in _STRINGS:
-                recent = [recent[1], argument]
-            elif name in _GET:
-                recent = [recent[1], memo.get(argument)]
-            else:
-                if name in _FORBIDDEN:
-                    raise _refused(path, f"the pickle opcode {name}")
-                if name in ("GLOBAL", "STACK_GLOBAL"):
-                    _check_name(path, argument.split(" ", 1) if name == "GLOBAL" else recent, allowed)
-                recent = [None, None]
-    except InputError:
-        raise
-    except Exception as error:  # genops raises ValueError and others on what is no pickle
-        raise _damaged(path, error) from error
-
-
-def _check_name(path: Path, names: list[Any], allowed: dict[tuple[str, str], Any]) -> None:
-    module, name = names
-    if module is None or name is None:
-        raise _refused(path, "a name hidden from inspection")
-    if module.split(".")[0] == "torch":
-        raise _torch(path)
-    if (module, name) not in allowed:
-        raise _refused(path, f"the name {module}.{name}")
 
 
 def _refused(path: Path, found: str) -> InputError:
@@ -306,5 +317,5 @@ def _torch(path: Path) -> InputError:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(str(path), f"a truncated or damaged pickle ({error})", _EXPECTED,
+    return InputError(str(path), f"a truncated or damaged pickle ({str(error)[:200]})", _EXPECTED,
                       "Download or copy the file again.")

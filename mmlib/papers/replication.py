@@ -20,7 +20,7 @@ from mmlib.papers import arithmetic
 from mmlib.papers.claims import VERDICTS
 from mmlib.papers.compare import STANDS_IN, SYNTHETIC
 from mmlib.report.artifact import Artifact, Entry
-from mmlib.report.markup import NOT_BUILT, to_markdown
+from mmlib.report.markup import NOT_BUILT, escape_markdown, to_markdown
 from mmlib.report.tables import TWINS
 
 STRONGEST = 3
@@ -91,7 +91,7 @@ def report(module: Any, entries: Sequence[Entry], root: Path) -> str:
         artifacts=_artifact_table(lines),
         beyond=_beyond(module.ARTIFACTS, by_id), verdicts=verdicts(found), quoted=strongest(found),
         arithmetic=sums(entries[0]["paper"]), slips=slips(entries[0]["paper"]),
-        obstacles=to_markdown(pd.DataFrame(module.OBSTACLES), "").strip(),
+        obstacles=to_markdown(pd.DataFrame(module.OBSTACLES), "", own=True).strip(),
         guesses=f"\nGuesses: {module.GUESSES}\n" if module.GUESSES else "",
         deviations=_bullets(_deviations(module, main, entries)))
     return re.sub(r"\n{3,}", "\n\n", text)
@@ -302,7 +302,7 @@ def _data(artifacts: Iterable[Artifact], main: Entry, entries: Sequence[Entry]) 
         lines.append("These are synthetic twins of the paper's data sets, whose best possible answer is known. No "
                      "number here is a result on the paper's data.")
     known = {b["fingerprint"]: (name, b) for name, b in load_manifest()["bundle"].items() if "fingerprint" in b}
-    return [*lines, *(f"`{name}`: {b['source']}. Licence: {b['licence']}."
+    return [*lines, *(f"`{name}`: {escape_markdown(b['source'])}. Licence: {escape_markdown(b['licence'])}."
                       for name, b in (known[p] for p in prints if p in known))]
 
 

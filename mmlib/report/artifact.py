@@ -24,6 +24,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from mmlib import files
+from mmlib.data import forms
+from mmlib.data.bounded import JSON_BYTES, parse_json, read_bounded
+from mmlib.data.forms import check_form
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import check_collection, check_name
 from mmlib.report import tables
@@ -186,14 +189,19 @@ def read_manifest(path: Path) -> list[Entry]:
     """The manifest's entries; none where there is no file.
 
     Raises:
-        InputError: a file that is not a manifest, or cannot be read, or has a name that none can have.
+        InputError: a file that is not a manifest, cannot be read, or has an entry that lacks a key, has a value of
+            another kind or a name that none can have.
     """
     if not path.exists():
         return []
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return [_inside(path, dict(entry, **dict(zip(_KEY, _key(entry), strict=True)))) for entry in entries]
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        entries = parse_json(read_bounded(path, JSON_BYTES))
+        if not isinstance(entries, list):
+            raise ValueError(f"a {type(entries).__name__}")
+        for number, entry in enumerate(entries):
+            check_form(f"entry {number}", entry, _FORM, {})
+        return [_inside(path, entry) for entry in entries]
+    except ValueError as error:
         raise InputError(str(path), f"no list of artifacts ({error})", "a manifest that the notebooks wrote",
                          "Delete the file and run the notebooks again; finished runs are reused.") from None
 
@@ -246,6 +254,14 @@ def _fewer_colours(picture: io.BytesIO) -> bytes:
 
 
 _KEY = ("collection", "paper", "id")
+_FORM: dict[str, forms.Form] = {
+    "id": forms.text, "paper": forms.text, "collection": forms.text, "kind": forms.text, "title": forms.text,
+    "caption": forms.text, "source": forms.text, "status": forms.text, "rows_built": forms.optional(forms.whole),
+    "rows_in_paper": forms.optional(forms.whole), "files": forms.listed(forms.text), "runs": forms.whole,
+    "run_ids": forms.listed(forms.text), "run_ids_hash": forms.text, "seeds": forms.listed(forms.whole),
+    "seconds": forms.number, "profile": forms.text, "selection": forms.text, "fingerprint": forms.text,
+    "notes": forms.listed(forms.text),
+}
 
 
 def _key(entry: Mapping[str, Any]) -> tuple[str, str, str]:

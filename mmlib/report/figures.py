@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from mmlib.errors import InputError
 from mmlib.report import tables
 from mmlib.report.artifact import Output, figure_bytes
+from mmlib.report.markup import escape_markdown
 from mmlib.report.stats import MARGIN, Comparison, summarise
 
 SINGLE, DOUBLE = 3.4, 7.0  # column widths in inches
@@ -233,7 +234,8 @@ def show(output: Output, caption: str = "") -> None:
     if output.table is not None:
         text = tables.for_reading(output.table, caption, output.notes)
     elif caption or output.notes:
-        text = "\n\n".join([*([f"**{caption}**"] if caption else []), *(f"- {note}" for note in output.notes)])
+        head = [f"**{escape_markdown(caption, code=True)}**"] if caption else []
+        text = "\n\n".join([*head, *(f"- {escape_markdown(note, code=True)}" for note in output.notes)])
     display, image, markdown = _notebook()
     if display is None:
         print(text)

@@ -8,7 +8,7 @@ written as an overview in the paper's shape, followed by the details in long for
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -24,6 +24,16 @@ _LATEX = {
     "–": "--", "—": "---", "…": r"\ldots{}", "τ": r"$\tau$", "ρ": r"$\rho$", "η": r"$\eta$", "β": r"$\beta$",
     "γ": r"$\gamma$", "ζ": r"$\zeta$", "Δ": r"$\Delta$", "λ": r"$\lambda$", "α": r"$\alpha$",
 }
+_MARKS = "<&`*~[]()!$\\_#>+-.:"
+_CODE = re.compile(r"((?<!`)`[A-Za-z0-9 ._/=:,@+-]+`(?!`))")
+_MEANS = re.compile(
+    r"<(?=[A-Za-z/!?])"  # a tag
+    r"|&(?=#?\w+;)"  # an entity
+    r"|[`$\\]|[*](?=\S)|(?<=\S)[*]|~(?=~)|(?<=~)~"
+    r"|!(?=\[)|\](?=[(\[:])"  # a picture, a link
+)
+_EDGE = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")  # inside a word Markdown leaves it alone, as it does a single one
+_BLOCK = re.compile(r"^(?:[#>*+-]|\d+[.)])(?=\s|$)|^>")  # a heading, a quotation, a list
 _SIGNED = re.compile(r"(?<![\w.])-(?=\d)")
 
 
@@ -68,11 +78,14 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     return result.reset_index(names="method")
 
 
-def to_markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) -> str:
-    """The table as Markdown: caption, table (or overview and details), notes as a list."""
-    parts = [f"**{_cell(caption)}**"] if caption else []
+def to_markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str] = (), own: bool = False) -> str:
+    """The table as Markdown: caption, table (or overview and details), notes as a list.
+
+    own: the table's cells are Markdown of ours, such as formulas; elsewhere whatever is in a cell is shown as it is.
+    """
+    parts = [f"**{_words(caption)}**"] if caption else []
     if not is_comparison(frame):
-        parts.append(_markdown(frame))
+        parts.append(_markdown(frame, _own if own else _cell))
     else:
         if len(_blocks(frame)) > 1:
             whole = overview(frame)
@@ -81,7 +94,7 @@ def to_markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
             parts.append(_markdown(whole))
         parts.append(_markdown(details(frame)))
     if notes:
-        parts.append("\n".join(f"- {_cell(note)}" for note in notes))
+        parts.append("\n".join(f"- {_words(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
 
 
@@ -94,36 +107,36 @@ def for_reading(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
     """
     if not is_comparison(frame):
         return to_markdown(frame, caption, notes)
-    parts = [f"**{_cell(caption)}**"] if caption else []
+    parts = [f"**{_words(caption)}**"] if caption else []
     columns = [tuple(str(part) for part in column) for column in frame.columns]
     for name in dict.fromkeys(column[1] for column in columns):
-        lines = [{"setting": setting, **_cells_of(frame, setting, name)}
+        lines = [{"setting": _cell(setting), **_cells_of(frame, setting, name)}
                  for setting in dict.fromkeys(column[0] for column in columns if column[1] == name)]
         shown = pd.DataFrame(lines).fillna(NOTHING)
         if len(lines) < len(shown.columns) - 1 > ACROSS:
             shown = shown.set_index("setting").T.rename_axis("method").rename_axis(None, axis=1).reset_index()
-        parts += [f"*{_cell(name)}{UNITS.get(name, ' (%)')}*", _markdown(shown)]
+        parts += [f"*{_cell(name)}{UNITS.get(name, ' (%)')}*", _markdown(shown, _cell_text)]
     built = {method for setting, name in dict.fromkeys(column[:2] for column in columns)
              for method in _cells_of(frame, setting, name)}
-    lacking = [str(method) for method in frame.index if method not in built]
+    lacking = [str(method) for method in frame.index if _cell(method) not in built]
     more = [f"{NOT_BUILT.capitalize()}: {', '.join(lacking)}."] if lacking else []
-    parts.append("\n".join(f"- {_cell(note)}" for note in (*more, *notes)))
+    parts.append("\n".join(f"- {_words(note)}" for note in (*more, *notes)))
     return "\n\n".join(parts) + "\n"
 
 
 def _cells_of(frame: pd.DataFrame, setting: str, name: str) -> dict[str, str]:
-    """Method to text of those that were run in a setting."""
+    """Method to text, both as Markdown, of those that were run in a setting."""
     found = {}
     block = frame.xs((setting, name), axis=1, level=(0, 1))
     for method, line in block.iterrows():
         if line["ours"] in (NOTHING, NOT_BUILT):
             continue
-        text = str(line["ours"])
+        text = _cell(line["ours"])
         if line.get("paper", NOTHING) != NOTHING:
-            text += f" (paper: {line['paper']})"
+            text += f" (paper: {_cell(line['paper'])})"
         if line.get("verdict", NOTHING) != NOTHING:
-            text += f"<br>{line['against plain']} **{str(line['verdict']).split(' (')[0]}**"
-        found[str(method)] = text
+            text += f"<br>{_cell(line['against plain'])} **{_cell(str(line['verdict']).split(' (')[0])}**"
+        found[_cell(method)] = text
     return found
 
 
@@ -156,8 +169,47 @@ def _blocks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return blocks
 
 
-def _markdown(frame: pd.DataFrame) -> str:
-    lines = [[_cell(c) for c in frame.columns], *([_cell(v) for v in line] for line in frame.itertuples(index=False))]
+def escape_markdown(text: object, code: bool = False) -> str:
+    """Text in which nothing has a meaning for Markdown, HTML or the formulas of notebooks, on one line.
+
+    Only what would have a meaning where it stands is written otherwise, as an entity: a lone ``_`` or ``<`` stays.
+    Dollars and backslashes stand in elements of their own, since notebooks look for formulas in the finished page.
+
+    Args:
+        code: leave code spans of plain words as they are, for captions and notes of our own.
+    """
+    parts = _CODE.split(_cell_text(text)) if code else [_cell_text(text)]
+    escaped = [part if place % 2 else _escaped(part) for place, part in enumerate(parts)]
+    return "".join(escaped).replace("|", r"\|")
+
+
+def _escaped(text: str) -> str:
+    text = _MEANS.sub(_entity, text)
+    return _EDGE.sub(_entity, text) if len("".join(_EDGE.findall(text))) > 1 else text
+
+
+def _entity(match: re.Match[str]) -> str:
+    return "".join(f"<span>&#{ord(c)};</span>" if c in "$\\" else f"&#{ord(c)};" if c in _MARKS else c
+                   for c in match.group())
+
+
+def _cell(value: object) -> str:
+    return escape_markdown(value)
+
+
+def _words(text: object) -> str:
+    """A caption or a note: code spans stay, and nothing at its beginning makes it a heading or a list."""
+    return _BLOCK.sub(_entity, escape_markdown(text, code=True))
+
+
+def _own(value: object) -> str:
+    """A cell of a table that is wholly ours, with its own markup."""
+    return _cell_text(value).replace("|", r"\|")
+
+
+def _markdown(frame: pd.DataFrame, cell: Callable[[object], str] = _cell) -> str:
+    rows = frame.itertuples(index=False)
+    lines = [[cell(c) for c in frame.columns], *([cell(value) for value in row] for row in rows)]
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(frame.columns))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)
@@ -180,7 +232,3 @@ def _cell_text(value: object) -> str:
     if isinstance(value, float):
         return NOTHING if pd.isna(value) else f"{value:.2f}"
     return NOTHING if value is None or value is pd.NA else " ".join(str(value).split())
-
-
-def _cell(value: object) -> str:
-    return _cell_text(value).replace("|", r"\|")

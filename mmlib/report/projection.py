@@ -27,11 +27,14 @@ def project(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> pd.DataFra
 
 
 def scatter(axis: Axes, frame: pd.DataFrame, title: str, words: Sequence[str]) -> None:
-    """What ``project`` gives, coloured by label, in the order of ``words``; the silhouette is in the title."""
+    """What ``project`` gives, coloured by label, in the order of ``words``; the silhouette is in the title.
+
+    Dollars in a label are no formula.
+    """
     with figures.style():
         for place, label in enumerate(words):
             group, form = frame[frame["label"] == label], figures.look(label, place)
-            axis.scatter(group["x"], group["y"], s=7, color=form["color"], marker=form["marker"], label=label,
-                         linewidths=0, alpha=0.8)
+            axis.scatter(group["x"], group["y"], s=7, color=form["color"], marker=form["marker"],
+                         label=str(label).replace("$", r"\$"), linewidths=0, alpha=0.8)
         axis.set_title(f"{title} ({frame['silhouette'].iloc[0]:+.2f})")
         axis.set(xticks=[], yticks=[])

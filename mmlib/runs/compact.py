@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from mmlib.data.bounded import parse_json, unfolded_lines
+from mmlib.data.forms import check_form, listed, table, text, whole
 from mmlib.errors import InputError
 from mmlib.runs.store import Record, Store, canonical, write
 
 FORMAT = 1
+RECORD_FORM = {"id": text, "status": text, "spec": table, "curves": table}
 
 
 def export_records(store: Store, path: Path, *, ids: Sequence[str] | None = None,
@@ -65,15 +67,12 @@ def import_records(store: Store, path: Path) -> int:
         InputError: no such file, or one that ``export_records`` did not write.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            head, *lines = [json.loads(line) for line in file]
-        if head["format"] != FORMAT:
-            raise ValueError(f"format {head['format']}")
-        if len(lines) != 2 * head["runs"]:
-            raise ValueError(f"{len(lines)} lines for {head['runs']} runs")
-        half = head["runs"]
+        half, lines = _lines(path)
         parsed = [_from_lines(*pair) for pair in zip(lines[:half], lines[half:], strict=True)]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError,
+            zlib.error) as error:
         raise InputError(str(path), f"{type(error).__name__}: {error}", "a file that export_records wrote",
                          "Copy it again, or leave it out.") from error
     for record, _ in parsed:
@@ -84,6 +83,29 @@ def import_records(store: Store, path: Path) -> int:
             store.keep(record, arrays, {})
             count += 1
     return count
+
+
+def _lines(path: Path) -> tuple[int, list[Any]]:
+    """How many runs the file has, and the lines after its head: as many records, then as many groups of arrays."""
+    head: Any = None
+    lines: list[Any] = []
+    for number, line in enumerate(unfolded_lines(path)):
+        content = parse_json(line)
+        if number == 0:
+            head = content
+            check_form("the head", head, {"format": whole, "runs": whole}, {})
+            if head["format"] != FORMAT:
+                raise ValueError(f"format {head['format']}")
+        elif number <= head["runs"]:
+            check_form(f"line {number + 1}", content, {"record": table, "left_out": listed(text)}, {})
+            check_form(f"line {number + 1}, record", content["record"], RECORD_FORM, {})
+            lines.append(content)
+        else:
+            check_form(f"line {number + 1}", content, {}, {})
+            lines.append(content)
+    if head is None or len(lines) != 2 * head["runs"]:
+        raise ValueError(f"{len(lines)} lines for {head['runs'] if head else 'no'} runs")
+    return head["runs"], lines
 
 
 def to_lines(record: Record, arrays: Mapping[str, np.ndarray],

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from mmlib import files
+from mmlib.data.bounded import is_regular
 from mmlib.errors import InputError
 from mmlib.files import TEMPORARY
 from mmlib.runs.integrity import (
@@ -326,7 +327,7 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
 def _bytes(path: Path) -> bytes | None:
     """A file's content; None where it is not there."""
     try:
-        return path.read_bytes()
+        return path.read_bytes() if is_regular(path) else None
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

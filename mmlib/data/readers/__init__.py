@@ -97,6 +97,6 @@ def read_bundle(format: str, paths: Sequence[Path], options: Mapping[str, str] |
             raise unknown_name(f"format {format}, option", name, reader.options)
     try:
         return reader.read([Path(p) for p in paths], **(options or {}))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
         raise InputError(", ".join(map(str, paths)), f"content that this reader cannot take ({error!r})",
                          f"{reader.paths} of {reader.help}", "Compare the files with data/README.md.") from error

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmlib.data.bounded import read_text
 from mmlib.data.bundle import Bundle, Task
 from mmlib.data.clips import clip_bundle, whole_option
 from mmlib.data.media import Clip, Recipe
@@ -71,11 +72,7 @@ def _clip(folder: Path, name: str, row: _Event, event: str) -> Clip:
 
 
 def _events(path: Path) -> list[_Event]:
-    try:
-        lines = existing(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(str(path), f"no readable text ({error})", "lines such as " + "&".join(FIELDS),
-                         "Copy the file again.") from error
+    lines = read_text(path).splitlines()
     rows = [[field.strip() for field in line.split("&")] for line in lines if line.strip()]
     if rows and rows[0][0] == FIELDS[0]:
         rows = rows[1:]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from mmlib.data.bounded import regular_file, table_file
 from mmlib.errors import InputError, unknown_name
 
 HELD_OUT = 0.1
+EMPTY = 2**27
 EMOTIONS = ("hap", "sad", "neu", "ang", "exc", "fru")
 
 
@@ -43,21 +47,41 @@ def load_npy(path: Path) -> np.ndarray:
     """A numeric array of an ``.npy`` file, never a pickled one.
 
     Raises:
-        InputError: no such file, object arrays, a truncated file, or entries that are no real numbers.
+        InputError: no such file, object arrays, a truncated file or one whose header asks for more than it holds,
+            or entries that are no real numbers.
     """
-    existing(path)
+    regular_file(path)
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        _check_size(path)
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+    except (ArithmeticError, ValueError, EOFError, MemoryError, OSError, RecursionError, SyntaxError, TypeError,
+            zipfile.BadZipFile) as error:
         if "allow_pickle" in str(error) or "Object arrays" in str(error):
             raise InputError(str(path), "an object array (a pickle)", "an array of numbers of one shape",
                              "Save it again with numeric dtype; ragged rows: pad them and give lengths.") from error
-        raise InputError(str(path), f"no readable .npy file ({error})", "an array that numpy.save wrote",
+        raise InputError(str(path), f"no readable .npy file ({str(error)[:200]})", "an array that numpy.save wrote",
                          "Save or copy the file again.") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise InputError(str(path), f"dtype {getattr(array, 'dtype', 'of an archive')}", "real numbers",
                          "Save the array as float32.")
     return array
+
+
+def _check_size(path: Path) -> None:
+    """Refuse an ``.npy`` header that asks for more bytes than the file has, before memory is set aside for them."""
+    with path.open("rb") as file:
+        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+            return  # whatever it is, ``numpy.load`` says so
+        file.seek(0)
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        here = path.stat().st_size - file.tell()
+    needed = math.prod(max(axis, 1) for axis in shape) * dtype.itemsize
+    most = EMPTY if 0 in shape else here  # an array without entries may yet have more rows than fit a machine
+    if not dtype.hasobject and (needed > most or min(shape, default=0) < 0):
+        raise ValueError(f"a header that asks for {dtype} of shape {shape}, and {here:,} bytes after it")
 
 
 def single(array: np.ndarray) -> np.ndarray:
@@ -68,10 +92,10 @@ def single(array: np.ndarray) -> np.ndarray:
 
 def read_csv(path: Path, **options: object) -> pd.DataFrame:
     """A CSV file, or an InputError that names it."""
-    existing(path)
+    table_file(path)
     try:
         frame: pd.DataFrame = pd.read_csv(path, **options)  # type: ignore[call-overload]
-    except (ValueError, OSError, pd.errors.ParserError) as error:
+    except (ValueError, MemoryError, OSError, pd.errors.ParserError) as error:
         raise InputError(str(path), f"no readable table ({error})", "a CSV file in UTF-8",
                          "Save or copy the file again.") from error
     return frame

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmlib.data.bounded import read_toml
 from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
 from mmlib.data.readers.common import (
     HELD_OUT,
@@ -76,11 +76,7 @@ def _table(path: Path) -> pd.DataFrame:
 def _settings(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(str(path), f"no readable TOML ({error})", "lines such as task = \"score\"",
-                         "Correct the file, or remove it.") from error
+    settings = read_toml(path, 'lines such as task = "score"', "Correct the file, or remove it.")
     for key in settings:
         if key not in SETTINGS:
             raise unknown_name(f"{path}, setting", key, SETTINGS)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from mmlib.data.bounded import regular_file
 from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
-from mmlib.data.readers.common import existing, one_path, single
+from mmlib.data.readers.common import one_path, single
 from mmlib.errors import InputError
 
 FILES = {"audio": "audio", "vision": "video"}
 KEY = "d1"
+UNFOLDED = 64  # how many times its file a data set may be, for compression
+UNFOLDED_LEAST = 64 * 2**20
 SOURCE = "MMMO (ICT multi-modal movie opinion), word-aligned audio and vision features"
 LICENCE = "none stated"
 
@@ -55,17 +59,37 @@ def _frames(folder: Path, stem: str, scores: dict[str, np.ndarray]) -> np.ndarra
 
 
 def _load(path: Path, axes: int) -> np.ndarray:
-    existing(path)
+    regular_file(path)
     try:
         with h5py.File(path, "r") as file:
-            if KEY not in file or not isinstance(file[KEY], h5py.Dataset):
-                raise InputError(str(path), f"the keys {', '.join(file) or 'none'}", f"a data set {KEY!r}",
-                                 "Give the files of the MMMO release.")
-            array = np.asarray(file[KEY])
-    except OSError as error:
+            array = np.asarray(_data_set(path, file, axes))
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can fail in any way
         raise InputError(str(path), f"no readable HDF5 file ({error})", "an .h5 file",
                          "Copy the file again.") from error
-    if array.ndim != axes or array.dtype.kind not in "fiu":
-        raise InputError(str(path), f"{array.dtype} of shape {array.shape}", f"numbers with {axes} axes",
-                         "Give the files of the MMMO release.")
     return single(array)
+
+
+def _data_set(path: Path, file: h5py.File, axes: int) -> h5py.Dataset:
+    """The data set, once its own numbers are known to lie in this file and to be about as many as its bytes."""
+    link = file.get(KEY, getlink=True) if KEY in file else None
+    if isinstance(link, h5py.ExternalLink):
+        raise InputError(str(path), f"a link from {KEY!r} to another file", "the numbers in the file itself",
+                         "Give the files of the MMMO release.")
+    if link is None or not isinstance(file[KEY], h5py.Dataset):
+        keys = [str(key)[:40] for _, key in zip(range(9), file, strict=False)]
+        raise InputError(str(path), f"the keys {', '.join(keys) or 'none'}", f"a data set {KEY!r}",
+                         "Give the files of the MMMO release.")
+    data = file[KEY]
+    if data.is_virtual or data.external:
+        raise InputError(str(path), f"a data set {KEY!r} whose numbers lie in other files", "the numbers in the file "
+                         "itself", "Give the files of the MMMO release.")
+    if data.shape is None or data.ndim != axes or data.dtype.kind not in "fiu":
+        raise InputError(str(path), f"{data.dtype} of shape {data.shape}", f"numbers with {axes} axes",
+                         "Give the files of the MMMO release.")
+    needed = math.prod(max(axis, 1) for axis in data.shape) * max(data.dtype.itemsize, 4)
+    if needed > UNFOLDED * path.stat().st_size + UNFOLDED_LEAST:
+        raise InputError(str(path), f"{data.dtype} of shape {data.shape} in {path.stat().st_size:,} bytes",
+                         "about as many numbers as bytes", "Give the files of the MMMO release.")
+    return data

@@ -62,6 +62,10 @@ def read(paths: Sequence[Path], task: str = "mosi", lengths: str = "file") -> Bu
 
 def _ids(path: Path, split: str, parts: Parts, count: int) -> list[str]:
     values: Any = parts[split]["id"]
+    if not isinstance(values, list | tuple | np.ndarray) or len(values) != count:
+        found = f"{len(values)} ids" if hasattr(values, "__len__") else f"a {type(values).__name__}"
+        raise InputError(f"{path}, {split}, id", found, f"{count} ids: a video, {MARK}, the clip's number",
+                         "Give the pickle of the MMSA release.")
     names = [v.decode() if isinstance(v, bytes) else str(v) for v in np.asarray(values, dtype=object).ravel()]
     wrong = [n for n in names if not (n.rpartition(MARK)[0] and n.rpartition(MARK)[2].isdecimal())]
     if len(names) != count or wrong:
