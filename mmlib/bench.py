@@ -19,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlib import paths
+from mmlib import files, paths
 from mmlib.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
 def _written(report: dict[str, Any], path: str | None) -> int:
     """Write a report where asked."""
     if path:
-        Path(path).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        with files.explained(Path(path)):  # which may be a device, so written as it is
+            Path(path).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -192,9 +193,7 @@ def _run_lengths(args: argparse.Namespace) -> int:
 
     report = bench_length.report_of(names, args.size, lengths)
     print(bench_length.render(report))
-    if args.json:
-        Path(args.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return _written(report, args.json)
 
 
 def measure_apart(case: Case) -> dict[str, Any]:
@@ -313,11 +312,10 @@ def shapes_file(backbone: str) -> Path:
 
 def write_shapes(rows: list[dict[str, Any]], path: Path) -> None:
     """Write the lists of products: one line per method, variant, operation and pair of shapes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["method,variant,op,left,right,count"]
     lines += [",".join([method, variant, *map(str, product)])
               for (method, variant), products in _lists(rows).items() for product in products]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files.write(path, ("\n".join(lines) + "\n").encode())
 
 
 def read_shapes(path: Path) -> dict[tuple[str, str], list[tuple[str, str, str, int]]]:

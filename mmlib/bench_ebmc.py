@@ -19,6 +19,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmlib import files
 from mmlib.backbones import build_backbone
 from mmlib.bench import DEVICES, SMALL_PARTS, machine
 from mmlib.bench_page import exponent, scaling_findings, scaling_table, stage_table
@@ -36,7 +37,7 @@ from mmlib.nn.backbone import Fused
 from mmlib.nn.batch import Batch, make_layout, to_device
 from mmlib.nn.objectives import each_loss
 from mmlib.report import figures
-from mmlib.report.artifact import figure_bytes, write_bytes
+from mmlib.report.artifact import figure_bytes
 from mmlib.runs.spec import Training
 
 
@@ -276,6 +277,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     print(stage_table([report]), scaling_table([report]), scaling_findings([report]), sep="\n\n")
     if args.json:
         picture = Path(args.json).with_suffix(".png")
-        write_bytes(picture, figure_bytes(scaling_figure(report), "png", "ebmc-scaling"))
+        files.write(picture, figure_bytes(scaling_figure(report), "png", "ebmc-scaling"))
         report["figure"] = picture.name
     return report

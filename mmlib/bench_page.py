@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from mmlib import paths
+from mmlib import files, paths
 from mmlib.bench import OTHERS, PARTS, SMALL_PARTS, markdown, place
 
 SHARE_GOAL = 0.2  # of an epoch of DREAM that its frozen network may take
@@ -186,4 +186,4 @@ def write_page() -> None:
     folder = paths.root() / "docs" / "bench"
     page = folder / "README.md"
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    page.write_text(fill_page(page.read_text(encoding="utf-8"), reports), encoding="utf-8")
+    files.write(page, fill_page(page.read_text(encoding="utf-8"), reports).encode())

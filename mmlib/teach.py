@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mmlib import files
 from mmlib.errors import InputError, unknown_name
 
 _SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
@@ -77,24 +78,25 @@ def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -
 
     Raises:
         InputError: a copy that is there already and differs, since a student may have worked in it; nothing is
-            written then. A repository that is not OWNER/NAME.
+            written then. A repository that is not OWNER/NAME; a folder that cannot be written.
     """
     import nbformat
 
-    from mmlib.report.artifact import write_bytes
-
-    if out.exists() and not out.is_dir():
-        raise InputError("--out", f"{out}, a file", "a folder, or a name for a new one", "Choose another.")
+    with files.explained(out):
+        if out.exists() and not out.is_dir():
+            raise InputError("--out", f"{out}, a file", "a folder, or a name for a new one", "Choose another.")
     if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise InputError("--repository", repository, "OWNER/NAME", "Name the repository as its address on GitHub does.")
     texts = {out / path.name: nbformat.writes(_student_copy(nbformat.read(path, as_version=4), path.name, repository))
              for path in notebooks}
     for path, text in texts.items():
-        if path.exists() and path.read_text(encoding="utf-8") != text:
+        with files.explained(path):
+            there = path.read_bytes() if path.exists() else None
+        if there not in (None, text.encode("utf-8")):
             raise InputError(str(path), "another notebook", "none, or the same copy",
                              "Choose another --out, or move what is there: someone may have worked in it.")
     for path, text in texts.items():
-        write_bytes(path, text.encode("utf-8"))
+        files.write(path, text.encode("utf-8"))
     return list(texts)
 
 

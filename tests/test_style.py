@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "mmlib"
 MODULES = sorted(ROOT.rglob("*.py"))
 # Imports run only upward in this list; a folder's files may import one another.
-LAYERS = ("errors", "paths", "data", "masks", "metrics", "nn", "backbones", "methods", "fit", "runs", "report",
-          "papers")
+LAYERS = ("errors", "names", "files", "paths", "data", "masks", "metrics", "nn", "backbones", "methods", "fit", "runs",
+          "report", "papers")
 LAST = len(LAYERS)
 
 

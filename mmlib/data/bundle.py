@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from mmlib import names
+from mmlib.data.keep import HEAD, arrays_file, newest, replace_bundle
 from mmlib.errors import InputError, unknown_name
 
 SPLITS = ("train", "valid", "test")
@@ -222,9 +223,9 @@ def check_bundle(bundle: Bundle) -> None:
     """Hold a bundle to its contract.
 
     Raises:
-        InputError: fewer than two modalities, wrong shapes, non-finite features or labels, labels out of range,
-            repeated ids, a dialogue across splits or folds, an empty split, fewer than three folds, a class that
-            train lacks, or an utterance with nothing observed.
+        InputError: fewer than two modalities, one whose name none can have, wrong shapes, non-finite features or
+            labels, labels out of range, repeated ids, a dialogue across splits or folds, an empty split, fewer than
+            three folds, a class that train lacks, or an utterance with nothing observed.
     """
     where, n = f"bundle {bundle.name}", len(bundle)
     if len(bundle.features) < 2:
@@ -237,6 +238,7 @@ def check_bundle(bundle: Bundle) -> None:
         raise InputError(where, f"observed of shape {bundle.observed.shape}", f"({n}, {len(bundle.features)})",
                          "Give one column per modality, in alphabetical order.")
     for modality in bundle.modalities:
+        names.check_modality(f"{where}, modality", modality)
         _check_features(where, bundle, modality)
     _check_labels(where, bundle)
     if not bundle.observed.any(axis=1).all():
@@ -269,34 +271,29 @@ def _check_whole(where: str, bundle: Bundle, part: np.ndarray, kind: str) -> Non
 
 
 def save_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write ``bundle.json`` and ``bundle.safetensors``; a kill in between leaves no bundle.
+    """Write a bundle's folder, or replace the bundle in it; a kill in between leaves the old one, or none.
 
     Raises:
-        InputError: the folder exists and holds something that is not a bundle.
+        InputError: a name that names no folder, or a folder of other files or that cannot be written: left as it was.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "bundle.json").exists():
-        raise InputError(str(folder), "a folder that holds other files", "a new or empty folder",
-                         "Choose another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {k: np.ascontiguousarray(v) for k, v in _arrays(bundle).items()}
-    partial = folder / "bundle.safetensors.partial"
-    save_file(arrays, partial)
-    partial.replace(folder / "bundle.safetensors")
+    names.check_bundle_name("bundle name", bundle.name)
     head = {"format": FORMAT, "name": bundle.name, "task": dataclasses.asdict(bundle.task), "ids": bundle.ids,
             "source": bundle.source, "licence": bundle.licence, "notes": dict(bundle.notes),
             "fingerprint": bundle.fingerprint}
-    text = folder / "bundle.json.partial"
-    text.write_text(json.dumps(head, indent=1), encoding="utf-8")
-    text.replace(folder / "bundle.json")
+    replace_bundle(folder, head, _arrays(bundle))
 
 
 def load_bundle(folder: Path) -> Bundle:
     """Read a bundle folder; the arrays are memory-mapped.
 
     Raises:
-        InputError: no bundle there, or one that is damaged or from a later format.
+        InputError: no bundle there, or one that is damaged, from a later format, or with names that none can have.
     """
-    path = folder / "bundle.json"
+    return newest(folder, _load)
+
+
+def _load(folder: Path) -> Bundle:
+    path = folder / HEAD
     if not path.exists():
         raise InputError(str(folder), "no bundle.json", "a bundle folder",
                          "Make one with `mmlib data import`.")
@@ -304,7 +301,7 @@ def load_bundle(folder: Path) -> Bundle:
         head = json.loads(path.read_text(encoding="utf-8"))
         if head["format"] != FORMAT:
             raise InputError(str(path), f"format {head['format']}", f"format {FORMAT}", "Import the data again.")
-        with safe_open(folder / "bundle.safetensors", framework="pt") as file:
+        with safe_open(folder / arrays_file(head), framework="pt") as file:
             arrays = {key: file.get_tensor(key).numpy() for key in file.keys()}
         task = head["task"]
         bundle = Bundle(
@@ -323,6 +320,9 @@ def load_bundle(folder: Path) -> Bundle:
     if bundle.fingerprint != head["fingerprint"]:
         raise InputError(str(folder), f"fingerprint {bundle.fingerprint}", head["fingerprint"],
                          "The files have changed since they were imported: import the data again.")
+    names.check_bundle_name(f"{path}, name", bundle.name, "Correct the name in the file, or import the data again.")
+    for modality in bundle.modalities:
+        names.check_modality(f"{folder}, modality", modality, "Import the data again with another name for it.")
     return bundle
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmlib import paths
 from mmlib.data.av_twins import AV_ROLES, AVTwin, make_av_twin
 from mmlib.data.bundle import Bundle, load_bundle
+from mmlib.data.keep import HEAD
 from mmlib.data.twin_laws import FRAME_ROLES, ROLES
 from mmlib.data.twins import Twin, make_twin
 from mmlib.errors import InputError, unknown_name
@@ -62,7 +63,7 @@ def open_bundle(reference: str) -> Bundle:
     if is_twin(reference):
         return (open_av_twin(reference) if is_av_twin(reference) else open_twin(reference)).bundle
     for folder in (paths.bundles() / reference, Path(reference)):
-        if (folder / "bundle.json").exists():
+        if _is_bundle(folder):
             return load_bundle(folder)
     raise unknown_name("bundle", reference, names())
 
@@ -70,6 +71,13 @@ def open_bundle(reference: str) -> Bundle:
 def names() -> list[str]:
     """Names of the imported bundles."""
     return sorted(p.parent.name for p in paths.bundles().glob("*/bundle.json"))
+
+
+def _is_bundle(folder: Path) -> bool:
+    try:
+        return (folder / HEAD).exists()
+    except (OSError, ValueError):  # longer than a path may be, or with a null character
+        return False
 
 
 def _role_and_size(reference: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mmlib import paths
+from mmlib import files, paths
 from mmlib.data.bundle import Bundle, Task, make_bundle
 from mmlib.data.media import Clip, Recipe, Unusable, decode_clip
 from mmlib.errors import InputError
@@ -91,6 +91,7 @@ def decode_all(clips: Sequence[Clip], recipe: Recipe, cache: Path, jobs: int, ti
         raise InputError("raw clips", "no PyAV", "the package `av`", "Install it: pip install av.")
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        files.remove_old(cache)
         pending = [clip for clip in clips if not _entry(clip, recipe, cache).exists()]
         jobs = min(jobs, len(pending))
         done = _parallel(pending, recipe, cache, jobs) if jobs > 1 else \
@@ -134,10 +135,8 @@ def _decode_into(clip: Clip, recipe: Recipe, cache: Path) -> tuple[str, str]:
     except Unusable as error:
         return clip.id, str(error)
     entry = _entry(clip, recipe, cache)
-    partial = entry.with_suffix(f".{os.getpid()}.partial")
-    with partial.open("wb") as file:
+    with files.replacing(entry) as temporary, temporary.open("wb") as file:
         np.savez(file, audio=audio, vision=vision)
-    partial.replace(entry)
     return clip.id, ""
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmlib import paths
+from mmlib import names, paths
 from mmlib.data import catalog
 from mmlib.data.av_twins import AV_ROLES
 from mmlib.data.bundle import SPLITS, Bundle, save_bundle
@@ -111,6 +110,8 @@ def _import(args: argparse.Namespace) -> int:
     from mmlib.data.check import compare_files
     from mmlib.data.standardise import standardised
 
+    if args.name is not None:
+        names.check_bundle_name("--name", args.name)
     bundle = read_bundle(args.format, args.paths, _options(args.option))
     sources = compare_files(bundle.name, args.paths)
     bundle = standardised(bundle) if args.standardise else bundle
@@ -120,12 +121,8 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _write(bundle: Bundle, out: Path | None) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bundle.name):
-        raise InputError("--name", repr(bundle.name), "letters, digits, dots, dashes and underscores",
-                         "Give another --name.")
+    names.check_bundle_name("--name", bundle.name)
     folder = out or paths.bundles() / bundle.name
-    if folder.is_file():
-        raise InputError(str(folder), "a file", "a new or empty folder", "Choose another --out.")
     save_bundle(bundle, folder)
     counts = ", ".join(f"{s} {len(bundle.rows(s))} ({len(bundle.dialogues(s))} dialogues)" for s in SPLITS)
     dims = ", ".join(f"{m} {d}" for m, d in bundle.dims.items())

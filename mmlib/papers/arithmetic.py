@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmlib import files
 from mmlib.papers.published import papers, published, stated, tables
-from mmlib.report.artifact import csv_bytes, write_bytes
+from mmlib.report.artifact import csv_bytes
 
 COLUMNS = ("paper", "table", "dataset", "setting", "row", "condition", "metric", "kind", "rule", "printed",
            "recomputed", "off", "allowed", "verdict")
@@ -70,7 +71,7 @@ def write(figures: Path) -> pd.DataFrame:
     """Write ``arithmetic.csv``: every check of every paper; returns the frame."""
     frame = pd.concat([checks(paper) for paper in papers()], ignore_index=True)
     numbers = {c: frame[c].map(lambda v: "" if pd.isna(v) else f"{v:.4f}") for c in ("printed", "recomputed", "off")}
-    write_bytes(figures / "arithmetic.csv", csv_bytes(frame.assign(**numbers)))
+    files.write(figures / "arithmetic.csv", csv_bytes(frame.assign(**numbers)))
     return frame
 
 

@@ -18,6 +18,7 @@ from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.data.check import agrees
 from mmlib.errors import InputError, unknown_name
 from mmlib.masks import Law, imbalanced
+from mmlib.names import check_collection
 from mmlib.papers.profiles import Profile, profile
 from mmlib.report.tables import TWINS
 from mmlib.runs.compact import import_records
@@ -181,9 +182,12 @@ def make_context(paper: str, roles: Mapping[str, str], *, profile_name: str = "q
         if role not in roles.values():
             raise unknown_name("data role", role, roles.values())
     filled = given or {role: f"twin:{role}@{chosen.size}" for role in roles.values()}
+    if label:
+        check_collection("--label", label)
     for reference in filled.values():
         open_bundle(reference)
     context = Context(paper, chosen, roles, filled, store or Store(paths.runs()), tuple(backbones), label, seeds)
+    check_collection("the results' folder", context.collection)
     if label == TWINS and not all(is_twin(d) for d in filled.values()):
         raise InputError("--label", label, "another name", "Only embedded data may be called twins.")
     for part in sorted(context.folder.glob("records-*.jsonl.gz")):

@@ -13,9 +13,10 @@ from types import ModuleType
 
 import pandas as pd
 
+from mmlib import files
 from mmlib.papers import arithmetic, replication
 from mmlib.papers.published import papers
-from mmlib.report.artifact import Entry, csv_bytes, locked, natural_order, read_manifest, write_bytes
+from mmlib.report.artifact import Entry, csv_bytes, natural_order, read_manifest
 
 CLAIMS = "claims"
 FIRST = ("paper", "collection", "made of")
@@ -28,16 +29,15 @@ def write_all(figures: Path, modules: Mapping[str, ModuleType]) -> None:
 
     The manifest is held meanwhile, so that of two processes the later one writes what both have drawn.
     """
-    figures.mkdir(parents=True, exist_ok=True)
-    with locked(figures / "manifest.json"):
+    with files.locked(figures / "manifest.json"):
         entries = read_manifest(figures / "manifest.json")
         found = claims(entries, figures.parent)
-        write_bytes(figures / "claims.csv", csv_bytes(found))
+        files.write(figures / "claims.csv", csv_bytes(found))
         arithmetic.write(figures)
         for paper, collection in reported(entries, modules):
             mine = [e for e in entries if (e["paper"], e["collection"]) == (paper, collection)]
             text = replication.report(modules[paper], mine, figures.parent)
-            write_bytes(figures / collection / paper / "replication.md", text.encode("utf-8"))
+            files.write(figures / collection / paper / "replication.md", text.encode("utf-8"))
 
 
 def claims(entries: Iterable[Entry], root: Path) -> pd.DataFrame:

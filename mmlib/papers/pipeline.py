@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import sys
@@ -11,12 +12,12 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolEx
 from pathlib import Path
 from typing import Any
 
-from mmlib import paths
+from mmlib import files, paths
 from mmlib.errors import InputError
 from mmlib.papers import jupyter, regenerate, troubles
 from mmlib.papers.context import Context
 from mmlib.papers.troubles import Trouble, shown
-from mmlib.report.artifact import NOT_DRAWN, Artifact, Entry, read_manifest, write_bytes
+from mmlib.report.artifact import NOT_DRAWN, Artifact, Entry, read_manifest
 from mmlib.runs.on_dask import executor_of
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
@@ -28,6 +29,7 @@ NOTEBOOKS = {"balm": "01_balm.ipynb", "dream": "02_dream.ipynb", "ebmc": "03_ebm
 
 
 AT_ONCE = 2  # notebooks
+NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def all_specs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[RunSpec]:
@@ -130,9 +132,10 @@ def execute(context: Context) -> Trouble | None:
 
     name = NOTEBOOKS[context.paper]
     out = paths.runs() / "notebooks" / context.collection / name
+    with files.explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     print(f"{name} on {context.collection} ...", flush=True)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         with jupyter.own_settings() as folder:
             papermill.execute_notebook(paths.notebooks() / name, out, _parameters(context), kernel_name=jupyter.KERNEL,
                                        progress_bar=False, cwd=paths.notebooks(), log_output=False,
@@ -141,6 +144,9 @@ def execute(context: Context) -> Trouble | None:
         reason = f"failed in cell {error.exec_count}: {error.ename}: {' '.join(error.evalue.split())}"
         trouble = Trouble(context.collection, context.paper, name, reason, out)
     except Exception as error:  # whatever ends a notebook is to end no other
+        if isinstance(error, OSError) and error.errno in NO_DISK:  # but every one needs the disk
+            with files.explained(out):
+                raise
         trouble = troubles.note(context.collection, context.paper, name, error)
     else:
         return None
@@ -152,6 +158,8 @@ def _without_notebook(trouble: Trouble, draw: Callable[[], Any]) -> Trouble:
     print(f"notebook failed: {trouble}\nIts tables and figures are drawn without it.", file=sys.stderr, flush=True)
     try:
         draw()
+    except InputError:  # the disk's or the store's, which concerns every paper
+        raise
     except Exception as error:
         print(f"nor could they be drawn: {troubles.reason_of(error)}", file=sys.stderr, flush=True)
     return trouble
@@ -175,6 +183,8 @@ def update_notebooks() -> int:
         print(f"{name} ...", flush=True)
         try:
             update_notebook(paths.notebooks() / name)
+        except InputError:  # the disk's, which concerns every notebook
+            raise
         except Exception as error:  # whatever ends a notebook is to end no other
             trouble = troubles.note("notebooks", paper, name, error)
             print(f"left as it was: {trouble}", file=sys.stderr, flush=True)
@@ -195,7 +205,7 @@ def update_notebook(path: Path) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     notebook.metadata["mmlib"] = {"cells": cells_hash(notebook)}
-    write_bytes(path, (nbformat.writes(notebook) + "\n").encode())
+    files.write(path, f"{nbformat.writes(notebook)}\n".encode())
 
 
 def dry_run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) -> int:

@@ -6,17 +6,14 @@ content gives equal bytes.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import matplotlib
@@ -25,7 +22,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
+from mmlib import files
 from mmlib.errors import InputError, unknown_name
+from mmlib.names import check_collection, check_name
 from mmlib.report import tables
 from mmlib.runs.spec import RunSpec
 
@@ -77,9 +76,10 @@ class Artifact:
     on_request: bool = False
 
     def __post_init__(self) -> None:
+        advice = "Name it as the paper does, such as 'table1' or 'fig8-tsne'."
+        check_name("artifact id", self.id, advice)
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
-            raise InputError("artifact id", repr(self.id), "lower case letters, digits and single hyphens",
-                             "Name it as the paper does, such as 'table1' or 'fig8-tsne'.")
+            raise InputError("artifact id", repr(self.id), "lower case letters, digits and single hyphens", advice)
         if self.paper not in PAPERS:
             raise unknown_name(f"artifact {self.id}, paper", self.paper, PAPERS)
         if self.kind not in ("table", "figure"):
@@ -110,9 +110,7 @@ class Made:
     reduced: str = ""  # what the profile reduced; joins the caption
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.collection):
-            raise InputError("collection", repr(self.collection), "letters, digits, '.', '_' and '-'",
-                             "Give --label a name that can name a folder.")
+        check_collection("collection", self.collection)
 
 
 def render(artifact: Artifact, output: Output, made: Made) -> dict[str, bytes]:
@@ -143,7 +141,7 @@ def write(artifact: Artifact, output: Output, figures: Path, made: Made,
     contents = render(artifact, output, made) if rendered is None else rendered
     folder = figures / made.collection / artifact.paper
     for ending, content in contents.items():
-        write_bytes(folder / f"{artifact.id}{ending}", content)
+        files.write(folder / f"{artifact.id}{ending}", content)
     done = output.table is not None or output.figure is not None
     entry = missing(artifact, made, "regenerated" if done else "not built yet", output.notes)
     names = sorted(f"{artifact.id}{ending}" for ending in contents)
@@ -168,7 +166,7 @@ def missing(artifact: Artifact, made: Made, status: str, notes: Sequence[str] = 
 def write_records(records: Iterable[Mapping[str, Any]], figures: Path, collection: str, paper: str) -> Path:
     """Write ``records.csv`` of a paper in a collection, one tidy row per run and metric."""
     path = figures / collection / paper / "records.csv"
-    write_bytes(path, csv_bytes(tables.records_frame(records)))
+    files.write(path, csv_bytes(tables.records_frame(records)))
     return path
 
 
@@ -176,14 +174,14 @@ def read_manifest(path: Path) -> list[Entry]:
     """The manifest's entries; none where there is no file.
 
     Raises:
-        InputError: a file that is not a manifest.
+        InputError: a file that is not a manifest, or cannot be read, or has a name that none can have.
     """
     if not path.exists():
         return []
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return [dict(entry, **dict(zip(_KEY, _key(entry), strict=True))) for entry in entries]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        return [_inside(path, dict(entry, **dict(zip(_KEY, _key(entry), strict=True)))) for entry in entries]
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise InputError(str(path), f"no list of artifacts ({error})", "a manifest that the notebooks wrote",
                          "Delete the file and run the notebooks again; finished runs are reused.") from None
 
@@ -193,11 +191,10 @@ def update_manifest(path: Path, entries: Iterable[Entry]) -> list[Entry]:
 
     Two processes may do so at once: each holds a lock beside the file while it reads, merges and renames.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path):
+    with files.locked(path):
         merged = {_key(entry): entry for entry in read_manifest(path)} | {_key(entry): entry for entry in entries}
         ordered = [merged[key] for key in sorted(merged, key=natural_order)]
-        write_bytes(path, (json.dumps(ordered, indent=1, ensure_ascii=False) + "\n").encode())
+        files.write(path, (json.dumps(ordered, indent=1, ensure_ascii=False) + "\n").encode())
     return ordered
 
 
@@ -245,20 +242,6 @@ def _fewer_colours(picture: io.BytesIO) -> bytes:
     return target.getvalue()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 _KEY = ("collection", "paper", "id")
 
 
@@ -266,16 +249,28 @@ def _key(entry: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(entry["collection"]), str(entry["paper"]), str(entry["id"])
 
 
+def _inside(manifest: Path, entry: Entry) -> Entry:
+    """The entry, with files that stand in the folder of its collection and paper beside the manifest.
+
+    Each is ``FOLDER/<collection>/<paper>/<name>``. The first part is the name that the manifest's folder had when it
+    was written, and becomes the one that it has.
+    """
+    advice = "Correct the entry, or delete the file and run the notebooks again; finished runs are reused."
+    for key in _KEY:
+        check_name(f"{manifest}, {key}", entry[key], advice)
+    here, kept = Path(os.path.abspath(manifest)).parent.name, []
+    for file in entry.get("files", []):
+        parts = PurePosixPath(str(file)).parts
+        if len(parts) != 4 or parts[1:3] != (entry["collection"], entry["paper"]):
+            raise InputError(f"{manifest}, files of {entry['id']}", f"{str(file)!r:.80}",
+                             f"files in {here}/{entry['collection']}/{entry['paper']}", advice)
+        check_name(f"{manifest}, files of {entry['id']}", parts[3], advice)
+        kept.append("/".join((here, *parts[1:])))
+    return entry | ({"files": kept} if "files" in entry else {})
+
+
 def _run_ids(ids: Sequence[str]) -> Entry:
     unique = sorted(set(ids))
     digest = hashlib.sha256("\n".join(unique).encode()).hexdigest()[:16]
     return {"runs": len(unique), "run_ids": unique if len(unique) <= MOST_RUN_IDS else [],
             "run_ids_hash": digest if unique else ""}
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a manifest, so that what is read from it is still so when what follows from it is written."""
-    with path.with_name(f".{path.name}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -14,7 +14,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from mmlib.report.artifact import NAMES, PAPERS, STATUSES, Entry, natural_order, read_manifest, write_bytes
+from mmlib.files import write
+from mmlib.report.artifact import NAMES, PAPERS, STATUSES, Entry, natural_order, read_manifest
 
 FILTERS = ("paper", "collection", "status", "kind", "selection")
 GATHERED = {"claims.csv": "every paper's claims", "arithmetic.csv": "the papers' own sums"}  # beside the page
@@ -35,7 +36,7 @@ def write_dashboard(manifest_path: Path, out: Path, total: int | None = None) ->
     entries = read_manifest(manifest_path)
     root = manifest_path.resolve().parent.parent
     page = _page(entries, root, out.resolve().parent, total)
-    write_bytes(out, page.encode("utf-8"))
+    write(out, page.encode("utf-8"))
     return out
 
 

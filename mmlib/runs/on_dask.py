@@ -32,8 +32,9 @@ import psutil
 
 import mmlib
 from mmlib.errors import InputError, unknown_name
+from mmlib.files import TEMPORARY
 from mmlib.runs.spec import RunSpec, numerics_version
-from mmlib.runs.store import ARRAYS, TEMPORARY, Store, StoreError, write
+from mmlib.runs.store import ARRAYS, Store, StoreError, write
 from mmlib.runs.sweep import data_fingerprint
 from mmlib.runs.workers import Task
 

@@ -8,13 +8,10 @@ the run is done. Any number of processes may share a store.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import re
 import secrets
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -26,14 +23,14 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
+from mmlib import files
 from mmlib.errors import InputError
+from mmlib.files import TEMPORARY
 from mmlib.runs.spec import RunSpec, spec_from_json
 
 if TYPE_CHECKING:
     from mmlib.runs.execute import Outcome
 
-TEMPORARY = ".partial"
-LEFTOVER_SECONDS = 3600
 RECORD, ARRAYS, SIDECAR, FAILED = ".json", ".safetensors", ".time.json", ".failed.json"
 _ID = re.compile(r"[0-9a-z]{2}[0-9a-z-]*")
 
@@ -221,10 +218,7 @@ class Store:
         probe = self.folder / f".probe.{secrets.token_hex(4)}"
         write(probe, b"")
         probe.unlink(missing_ok=True)
-        for path in self.folder.glob(f"**/.*{TEMPORARY}"):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
-                    path.unlink()
+        files.remove_old(self.folder, f"**/.*{TEMPORARY}")
 
     def path(self, run_id: str, suffix: str = RECORD) -> Path:
         """Where a file of a run stands."""
@@ -270,20 +264,7 @@ def write(path: Path, data: bytes) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StoreError(str(path), f"{type(error).__name__}: {error}", "a place that can be written",
-                         "Check the path, its permissions and the free space.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    files.write(path, data, StoreError)
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:

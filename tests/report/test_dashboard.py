@@ -136,7 +136,7 @@ def test_a_broken_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match="disk full.*free space"):
         artifact.update_manifest(path, [artifact.missing(make("fig1", "figure"), MADE, "needs data")])
     assert path.read_bytes() == before and sorted(os.listdir(tmp_path)) == names
 

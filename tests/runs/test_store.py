@@ -15,7 +15,6 @@ import pytest
 from fake_runs import FINGERPRINT, NUMERICS, outcome, run_id, specs
 
 from mmlib.errors import InputError
-from mmlib.runs import store as store_module
 from mmlib.runs.compact import export_records, import_records
 from mmlib.runs.store import Store, StoreError, compare
 
@@ -89,7 +88,7 @@ def test_a_full_disk_at_any_file_leaves_the_run_absent_and_no_half_file(
         if len(calls) == fails_at:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     store, (spec,) = Store(tmp_path), specs(1)
     with pytest.raises(StoreError, match="No space left"):
         store.put(outcome(spec))

@@ -25,10 +25,10 @@ from mmlib.data.readers.common import (
     single,
 )
 from mmlib.errors import InputError, unknown_name
+from mmlib.names import SUFFIXES, check_bundle_name, check_modality
 
 COLUMNS = ("id", "split", "label", "dialogue", "position", "speaker", "fold")
 SETTINGS = ("name", "task", "range", "classes", "source", "licence")
-SUFFIXES = ("_lengths", "_observed")
 
 
 def read(paths: Sequence[Path], valid: str = str(HELD_OUT)) -> Bundle:
@@ -84,6 +84,8 @@ def _settings(path: Path) -> dict[str, Any]:
     for key in settings:
         if key not in SETTINGS:
             raise unknown_name(f"{path}, setting", key, SETTINGS)
+    if "name" in settings:
+        check_bundle_name(f"{path}, name", settings["name"], "Give another name.")
     return settings
 
 
@@ -137,12 +139,13 @@ def _split(folder: Path, table: pd.DataFrame, task: Task, valid: str) -> list[st
 
 
 def _arrays(folder: Path, n: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    files = sorted(p.stem for p in folder.glob("*.npy"))
+    files = sorted(p.stem for p in folder.glob("*.npy") if not p.name.startswith("."))
     modalities = [stem for stem in files if not stem.endswith(SUFFIXES)]
     features: dict[str, np.ndarray] = {}
     lengths: dict[str, np.ndarray] = {}
     observed = np.ones((n, len(modalities)), dtype=bool)
     for index, modality in enumerate(modalities):
+        check_modality(str(folder / f"{modality}.npy"), modality, "Rename the file, and those that belong to it.")
         array = single(_rows(folder / f"{modality}.npy", n))
         if f"{modality}_lengths" in files:
             lengths[modality] = _integers(folder / f"{modality}_lengths.npy", n)

@@ -10,10 +10,11 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
+from mmlib import files
 from mmlib.papers.balm import theory as measured
 from mmlib.papers.context import Context
 from mmlib.report import figures
-from mmlib.report.artifact import Output, csv_bytes, write_bytes
+from mmlib.report.artifact import Output, csv_bytes
 from mmlib.runs.spec import code_without_words, numerics_version
 
 CLIP = 6.0
@@ -75,7 +76,7 @@ def _kept(context: Context, name: str, make: Callable[[], pd.DataFrame]) -> pd.D
     digest = hashlib.sha256((code + numerics_version("balm", context.backbone)).encode()).hexdigest()[:16]
     path = context.store.folder / "frames" / f"{name}-{digest}.csv"
     if not path.exists():
-        write_bytes(path, csv_bytes(make()))
+        files.write(path, csv_bytes(make()))
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
