@@ -60,6 +60,7 @@ VALUES: dict[str, list[str]] = {
     "bundle": ["twin:iemocap6@smoke", "mine", "nowhere", "twin:iemocap7", "file"],
     "role": ["iemocap6", "mosi", "iemocap7"],
 }
+RIGHT = {"first": 2, "second": 2, "paths": 1, "format": 1, "action": 3, "bundle": 2, "role": 1}  # the first so many
 # Only of the parser itself: they print and stop.
 PRINTS = {"help", "version"}
 
@@ -79,9 +80,10 @@ COMMANDS = leaves(build_parser())
 
 
 def value_of(action: Any) -> st.SearchStrategy[str]:
-    """A value for an option or positional: three in four times one that is meant for it."""
+    """A value for an option or positional: mostly one that is meant for it, and mostly a right one of those."""
     own = [*map(str, action.choices or ()), *VALUES[action.dest]]
-    return st.one_of(*[st.sampled_from(own)] * 3, st.sampled_from(ODD))
+    return st.one_of(*[st.sampled_from(own[:RIGHT.get(action.dest, len(own))])] * 5, st.sampled_from(own),
+                     st.sampled_from(ODD))
 
 
 @st.composite
@@ -97,7 +99,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
             continue
         line += [action.option_strings[-1]] if flag else []
         if action.nargs != 0:
-            line += [draw(value_of(action)) for _ in range(draw(st.integers(1, 2)) if action.nargs else 1)]
+            line += [draw(value_of(action)) for _ in range(draw(st.integers(1, 2)) if action.nargs in ("+", "*") else 1)]
     extra = draw(st.sampled_from([[]] * 20 + [["--no-such-option"], ["surplus"]]))
     return [*words, *line, *extra]
 
