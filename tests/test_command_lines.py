@@ -60,7 +60,8 @@ VALUES: dict[str, list[str]] = {
     "bundle": ["twin:iemocap6@smoke", "mine", "nowhere", "twin:iemocap7", "file"],
     "role": ["iemocap6", "mosi", "iemocap7"],
 }
-RIGHT = {"first": 2, "second": 2, "paths": 1, "format": 1, "action": 3, "bundle": 2, "role": 1}  # the first so many
+# The first so many of an option's values are the right ones.
+RIGHT = {"first": 2, "second": 2, "paths": 1, "format": 1, "action": 3, "bundle": 2, "role": 1}
 # Only of the parser itself: they print and stop.
 PRINTS = {"help", "version"}
 

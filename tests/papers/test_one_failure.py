@@ -96,6 +96,7 @@ def drawn_apart(contexts: list[Context], _: object) -> None:
     (contexts[0].store.folder.parent / f"drawn-{contexts[0].paper}").touch()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_named_and_its_figures_are_drawn_apart(
         home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "execute", killed)
