@@ -100,7 +100,8 @@ def command_lines(draw: st.DrawFn) -> list[str]:
             continue
         line += [action.option_strings[-1]] if flag else []
         if action.nargs != 0:
-            line += [draw(value_of(action)) for _ in range(draw(st.integers(1, 2)) if action.nargs in ("+", "*") else 1)]
+            count = draw(st.integers(1, 2)) if action.nargs in ("+", "*") else 1
+            line += [draw(value_of(action)) for _ in range(count)]
     extra = draw(st.sampled_from([[]] * 20 + [["--no-such-option"], ["surplus"]]))
     return [*words, *line, *extra]
 
