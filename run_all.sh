@@ -126,7 +126,13 @@ run_tests() {
     if [ ${#notebooks[@]} -gt 0 ]; then
         scratch=$(mktemp -d)
         trap 'rm -rf "$scratch"' EXIT
+        # As in an empty home: no start-up files, kernels or matplotlibrc of the user's.
+        mkdir "$scratch/ipython" "$scratch/jupyter"
+        : >"$scratch/matplotlibrc"
         MMLIB_PROFILE=smoke MMLIB_HEADLESS=1 MMLIB_RUNS=$scratch/runs MMLIB_FIGURES=$scratch/figures \
+            IPYTHONDIR=$scratch/ipython JUPYTER_DATA_DIR=$scratch/jupyter JUPYTER_PATH=$scratch/jupyter \
+            JUPYTER_CONFIG_DIR=$scratch/jupyter JUPYTER_RUNTIME_DIR=$scratch/jupyter JUPYTER_PREFER_ENV_PATH=1 \
+            MATPLOTLIBRC=$scratch/matplotlibrc PYTHONSTARTUP="" MPLBACKEND="" \
             "$python" -m pytest -p no:cacheprovider --nbval-lax --nbval-current-env "${notebooks[@]}" || failed=1
     fi
     exit $failed

@@ -19,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlib import files, paths
+from mmlib import files, options, paths
 from mmlib.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ PAPERS = ("balm", "gmm_loss", "mculora", "ebmc", "dream", "sweep")
 RATIO_GOAL = 2.0
 SPEED_GOAL = 2500.0
 SPEED_CORES = 2
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         InputError: an unknown name, a number out of range, a device that is not here, or a JSON path
             in a folder that does not exist.
     """
+    _check(args)
     if args.paper == "gmm_loss":
         from mmlib import bench_clips
 
@@ -131,6 +133,26 @@ def run(args: argparse.Namespace) -> int:
     if args.size == "iemocap":
         print(_shapes_line(rows, shapes))
     return _written(report, args.json)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What every bench needs of its arguments."""
+    for where, value, known in (("bench", args.paper, PAPERS), ("--device", args.device, DEVICES)):
+        if value not in known:
+            raise unknown_name(where, value, known)
+    if args.device == "mps":
+        import torch
+
+        if not torch.backends.mps.is_available():
+            raise InputError("--device", args.device, "a device that torch finds here", "Leave it out to use the CPU.")
+    for count in args.threads or ():
+        if not 1 <= count <= MOST_THREADS:
+            raise InputError("--threads", str(count)[:40], f"1 to {MOST_THREADS}", "Correct it.")
+    options.at_least_one("--epochs", args.epochs)
+    for length in args.lengths or ():
+        options.at_least_one("--lengths", length)
+    options.names("--backbone", args.backbone)
+    options.file_to_write("--json", args.json)
 
 
 def _written(report: dict[str, Any], path: str | None) -> int:

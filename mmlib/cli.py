@@ -6,11 +6,13 @@ Exit codes: 0 all well, 1 something failed or a check warns, 2 bad input, 130 st
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import mmlib
+from mmlib import options
 from mmlib.errors import InputError, unknown_name
 
 EPILOG = """Start with `mmlib run --list` (what can be regenerated) or `mmlib doctor` (is this machine ready)."""
@@ -36,6 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"mmlib: found a name that is longer than a file's may be: {str(error.filename)[:100]!r} ...; "
+              "expected a shorter one. Correct it.", file=sys.stderr)
+        return 2
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -52,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     running.add_argument("--list", action="store_true", help="list the artifacts and stop")
     running.add_argument("--update-notebooks", action="store_true",
                          help="execute the notebooks in place, as they are committed, and stop")
-    running.set_defaults(run=_run)
+    running.set_defaults(run=_run, alone=running.parse_args([]))
     sweeping = commands.add_parser("sweep", help="only the runs, into the store", allow_abbrev=False)
     _add_selection(sweeping)
     sweeping.add_argument("--max-minutes", type=float, metavar="M", help="stop cleanly after so many minutes")
@@ -73,8 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
     teaching = commands.add_parser("teach", help="copies of the notebooks for students, without outputs and solutions",
                                    allow_abbrev=False)
     teaching.add_argument("--out", required=True, metavar="DIR", help="where the copies go")
-    teaching.add_argument("--paper", default="", metavar="NAME[,NAME]", help="whose notebooks; all by default")
-    teaching.add_argument("--repository", default="", metavar="OWNER/NAME",
+    teaching.add_argument("--paper", metavar="NAME[,NAME]", help="whose notebooks; all by default")
+    teaching.add_argument("--repository", metavar="OWNER/NAME",
                           help="where the notebooks stand on GitHub: adds badges that open them in Colab and Binder")
     teaching.set_defaults(run=_teach)
     _add_bench(commands)
@@ -82,19 +90,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--paper", default="", metavar="NAME[,NAME]", help="papers; all that are built by default")
+    parser.add_argument("--paper", metavar="NAME[,NAME]", help="papers; all that are built by default")
     parser.add_argument("--profile", default="quick", help="smoke, quick (default), laptop or paper")
     parser.add_argument("--data", action="append", default=[], metavar="ROLE=BUNDLE",
                         help="real data for a role, repeatable; roles that are not named are then left out")
-    parser.add_argument("--artifact", default="", metavar="ID[,ID]", help="only these tables and figures")
-    parser.add_argument("--backbone", default="", metavar="NAME[,NAME]",
+    parser.add_argument("--artifact", metavar="ID[,ID]", help="only these tables and figures")
+    parser.add_argument("--backbone", metavar="NAME[,NAME]",
                         help="networks that the method plugs into, the main one first (default: the paper's)")
     parser.add_argument("--seeds", type=int, default=0, metavar="N", help="paired seeds (default: the profile's)")
     parser.add_argument("--jobs", type=int, default=None, metavar="N",
                         help="runs at a time (default: one per core, or per Dask worker)")
     parser.add_argument("--executor", default="local", metavar="local|dask:ADDRESS",
                         help="where runs go: here, or to the workers of a Dask scheduler (docs/cluster.md)")
-    parser.add_argument("--label", default="", metavar="NAME", help="name of the results' folder under figures/")
+    parser.add_argument("--label", metavar="NAME", help="name of the results' folder under figures/")
     parser.add_argument("--dry-run", action="store_true", help="say how many runs and how long, and stop")
 
 
@@ -119,54 +127,83 @@ def _doctor(args: argparse.Namespace) -> int:
     return doctor()
 
 
-def _contexts(args: argparse.Namespace) -> list[Any]:
+def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
+    """The contexts of the chosen papers, and whether any paper refused its data, which has then been said.
+
+    Raises:
+        InputError: an option that is wrong for all, or data that no chosen paper takes.
+    """
     from mmlib.papers import regenerate
+    from mmlib.papers.takes import DataRefused
     from mmlib.runs.on_dask import address_of
 
     address_of(args.executor)
-    if args.jobs is not None and args.jobs < 1:
-        raise InputError("--jobs", str(args.jobs), "1 or more", "Correct it.")
-    data = regenerate.parse_data(args.data)
-    names = [n for n in args.paper.split(",") if n] or regenerate.papers_for(data, args.backbone, _ids(args))
-    modules = [regenerate.paper_module(n) for n in names]
+    options.at_least_one("--jobs", args.jobs)
+    backbone, label = options.one("--backbone", args.backbone), options.one("--label", args.label)
+    options.names("--backbone", args.backbone)
+    data, ids = regenerate.parse_data(args.data), _ids(args)
+    papers = options.names("--paper", args.paper, regenerate.PAPERS) or regenerate.papers_for(data, backbone, ids)
+    modules = [regenerate.paper_module(name) for name in papers]
     known = dict.fromkeys(a.id for module in modules for a in module.ARTIFACTS)
-    for name in _ids(args):
+    for name in ids:
         if name not in known:
-            raise unknown_name(f"artifact of {', '.join(names)}", name, known)
-    return [m.context(profile=args.profile, data=regenerate.data_for(m, data, modules), backbone=args.backbone,
-                      label=args.label, seeds=args.seeds) for m in modules]
+            raise unknown_name(f"artifact of {', '.join(papers)}", name, known)
+    contexts, refusals = [], []
+    for module in modules:
+        try:
+            contexts.append(module.context(profile=args.profile, data=regenerate.data_for(module, data, modules),
+                                           backbone=backbone, label=label, seeds=args.seeds))
+        except DataRefused as refusal:
+            refusals.append(refusal)
+    last = refusals.pop() if refusals and not contexts else None
+    for told in refusals:
+        print(f"mmlib: left out: {told}", file=sys.stderr)
+    if last:
+        raise last
+    return contexts, bool(refusals)
 
 
 def _ids(args: argparse.Namespace) -> list[str]:
-    return [a for a in args.artifact.split(",") if a]
+    return options.names("--artifact", args.artifact)
 
 
 def _run(args: argparse.Namespace) -> int:
     from mmlib.papers import pipeline
 
     if args.update_notebooks:
+        options.alone("--update-notebooks", args, args.alone)
         return pipeline.update_notebooks()
-    contexts = _contexts(args)
+    contexts, refused = _contexts(args)
     if args.list:
-        return pipeline.list_artifacts(contexts, _ids(args))
-    if args.dry_run:
-        return pipeline.dry_run(contexts, _ids(args), args.jobs)
-    return pipeline.run(contexts, _ids(args), args.jobs, args.executor)
+        code = pipeline.list_artifacts(contexts, _ids(args))
+    elif args.dry_run:
+        code = pipeline.dry_run(contexts, _ids(args), args.jobs)
+    else:
+        code = pipeline.run(contexts, _ids(args), args.jobs, args.executor)
+    return max(code, int(refused))
 
 
 def _sweep(args: argparse.Namespace) -> int:
     from mmlib.papers import pipeline
 
-    contexts = _contexts(args)
+    options.minutes("--max-minutes", args.max_minutes)
+    contexts, refused = _contexts(args)
     if args.dry_run:
-        return pipeline.dry_run(contexts, _ids(args), args.jobs)
-    return pipeline.sweep_all(contexts, _ids(args), args.jobs, args.max_minutes, args.executor)
+        code = pipeline.dry_run(contexts, _ids(args), args.jobs)
+    else:
+        code = pipeline.sweep_all(contexts, _ids(args), args.jobs, args.max_minutes, args.executor)
+    return max(code, int(refused))
 
 
 def _report(args: argparse.Namespace) -> int:
     from mmlib.papers import pipeline
 
-    return pipeline.report(_contexts(args), _ids(args))
+    contexts, refused = _contexts(args)
+    if args.dry_run:
+        code = pipeline.dry_run(contexts, _ids(args), args.jobs)
+    else:
+        code = pipeline.report(contexts, _ids(args))
+    return max(code, int(refused))
 
 
 def _teach(args: argparse.Namespace) -> int:
@@ -175,12 +212,9 @@ def _teach(args: argparse.Namespace) -> int:
     from mmlib import paths, teach
     from mmlib.papers.pipeline import NOTEBOOKS
 
-    chosen = [name for name in args.paper.split(",") if name] or list(NOTEBOOKS)
-    for name in chosen:
-        if name not in NOTEBOOKS:
-            raise unknown_name("--paper", name, NOTEBOOKS)
-    copies = teach.student_copies([paths.notebooks() / NOTEBOOKS[name] for name in chosen], Path(args.out),
-                                  args.repository)
+    chosen = options.names("--paper", args.paper, NOTEBOOKS) or list(NOTEBOOKS)
+    out, repository = options.one("--out", args.out), options.one("--repository", args.repository)
+    copies = teach.student_copies([paths.notebooks() / NOTEBOOKS[name] for name in chosen], Path(out), repository)
     print("\n".join(str(path) for path in copies))
     print("Solutions, with an explanation each, are in docs/solutions.md of the repository.")
     return 0
@@ -192,8 +226,12 @@ def _store(args: argparse.Namespace) -> int:
     from mmlib.runs.compare import compare
     from mmlib.runs.store import Store
 
-    first = Store(Path(args.first))
+    new = args.action == "merge" and not options.is_there(Path(options.one("STORE", args.first)))
+    first = Store(Path(args.first) if new else options.folder_there("STORE", args.first))
+    options.at_least_one("--witnesses", args.witnesses)
     if args.action == "adopt":
+        if args.second is not None:
+            raise InputError("store adopt", "two stores", "one", "Leave the other out.")
         from mmlib.runs.adopt import adopt
 
         groups = adopt(first, args.witnesses)
@@ -207,7 +245,7 @@ def _store(args: argparse.Namespace) -> int:
         return int(bool(checked.damaged))
     if args.second is None:
         raise InputError(f"store {args.action}", "one store", "two", "Name the other.")
-    second = Store(Path(args.second))
+    second = Store(options.folder_there("STORE 2", args.second))
     if args.action == "merge":
         print(f"{first.merge(second)} runs copied from {args.second} into {args.first}")
         return 0

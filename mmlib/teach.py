@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mmlib import files
+from mmlib import files, parameters
 from mmlib.errors import InputError, unknown_name
 
 _SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
@@ -24,7 +24,7 @@ def only_known(namespace: Mapping[str, Any], known: Iterable[str]) -> None:
     Papermill only warns of a parameter that no cell has, and the run goes on without it; here it is an error.
 
     Raises:
-        InputError: a name that is not a parameter, with the nearest one.
+        InputError: a name that is not a parameter, with the nearest one; or a value that it cannot have.
     """
     names = set(known)
     for name, value in namespace.items():
@@ -33,6 +33,7 @@ def only_known(namespace: Mapping[str, Any], known: Iterable[str]) -> None:
         raise unknown_name("notebook parameter", name, names)
     for name in sorted(names - set(namespace)):
         raise InputError("notebook parameters", f"no {name}", ", ".join(sorted(names)), "Give it in the first cell.")
+    parameters.check({name: namespace[name] for name in names})
 
 
 def cells_hash(notebook: Any) -> str:

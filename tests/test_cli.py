@@ -72,16 +72,45 @@ def test_one_artifact_is_run_drawn_and_listed_and_a_second_call_reuses_it(
     (["run", "--no-such-option"], "unrecognized arguments"),
     (["run", "--prof", "smoke"], "unrecognized arguments"),
     (["sweep", "--max-minutes", "-1", "--artifact", "table3", "--profile", "smoke"], "minutes"),
+    (["sweep", "--max-minutes", "nan", "--dry-run"], "--max-minutes"),
+    (["run", "--artifact", ","], "--artifact"),
+    (["run", "--artifact", "table3,"], "--artifact"),
+    (["run", "--artifact", ""], "--artifact"),
+    (["run", "--paper", "balm,balm"], "balm twice"),
+    (["run", "--paper", ","], "--paper"),
+    (["run", "--paper", "balm,ebmc", "--backbone", "mmgcn"], "--backbone"),
+    (["run", "--paper", "balm", "--backbone", "dream"], "--backbone of balm"),
+    (["run", "--backbone", "mmgcn,"], "--backbone"),
+    (["run", "--label", ""], "--label"),
+    (["run", "--label", "x" * 65], "--label"),
+    (["run", "--label", "../x"], "--label"),
+    (["run", "--data", f"mosei={'x' * 5000}"], "bundle"),
+    (["run", "--seeds", "1000000000"], "--seeds"),
+    (["run", "--update-notebooks", "--paper", "balm"], "--paper beside it"),
+    (["run", "--update-notebooks", "--dry-run"], "--dry-run beside it"),
+    (["teach", "--out", "x" * 300], "x" * 90),
+    (["teach", "--out", "", "--paper", "balm"], "--out"),
+    (["teach", "--out", "copies", "--paper", "balm,balm"], "balm twice"),
+    (["store", "adopt", "nowhere"], "nowhere"),
+    (["store", "adopt", "nowhere/" + "x" * 300], "nowhere"),
+    (["store", "compare", ".", "nowhere"], "nowhere"),
+    (["store", "merge", "new", "nowhere"], "nowhere"),
+    (["store", "adopt", ".", "."], "two stores"),
     (["bench", "balm", "--backbone", "mmgnc"], "Did you mean 'mmgcn'"),
+    (["bench", "gmm_loss", "--device", ""], "--device"),
+    (["bench", "mculora", "--threads", "0"], "--threads"),
+    (["bench", "gmm_loss", "--json", "nowhere/x.json"], "--json"),
     (["data", "check", "twin:iemocap7"], "Did you mean 'iemocap6'"),
     (["nothing"], "invalid choice"),
 ])
 def test_bad_options_exit_with_2_one_message_and_no_file(
-        arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     message = capsys.readouterr().err
     assert expected in message and "Traceback" not in message
-    assert not (tmp_path / "figures").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["sweep"], ["report"], ["doctor"], ["bench"], ["store"], ["data"],

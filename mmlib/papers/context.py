@@ -21,12 +21,15 @@ from mmlib.data.check import agrees
 from mmlib.errors import InputError, unknown_name
 from mmlib.masks import Law, imbalanced
 from mmlib.names import check_collection
+from mmlib.papers import takes
 from mmlib.papers.profiles import Profile, profile
 from mmlib.report.tables import TWINS
 from mmlib.runs.compact import import_records
 from mmlib.runs.execute import SELECTIONS
 from mmlib.runs.spec import Options, RunSpec
 from mmlib.runs.store import Store
+
+MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -185,11 +188,16 @@ class Context:
 
 def make_context(paper: str, roles: Mapping[str, str], *, profile_name: str = "quick",
                  data: Mapping[str, str] | None = None, backbones: Sequence[str] = ("mmgcn",), label: str = "",
-                 seeds: int = 0, store: Store | None = None) -> Context:
+                 seeds: int = 0, store: Store | None = None,
+                 accepts: Mapping[str, takes.Takes] | None = None) -> Context:
     """A checked context. Roles that ``data`` does not name are filled by twins, unless it names any.
 
+    accepts: what data the paper takes, by data set; ``""`` is that of the others.
+
     Raises:
-        InputError: unknown profile, role, bundle or backbone; a seed count below 0; a label that is no name.
+        InputError: unknown profile, role, bundle or backbone; a seed count below 0 or above any use; a label that is
+            no name.
+        DataRefused: data that this paper does not take.
     """
     chosen = profile(profile_name)
     for name in backbones:
@@ -197,8 +205,8 @@ def make_context(paper: str, roles: Mapping[str, str], *, profile_name: str = "q
             raise unknown_name("backbone", name, BACKBONES)
     if len(set(backbones)) < max(1, len(backbones)):
         raise InputError("--backbone", ",".join(backbones) or "none", "one or more, each once", "Correct it.")
-    if seeds < 0:
-        raise InputError("--seeds", str(seeds), "1 or more, or 0 for the profile's", "Correct it.")
+    if not 0 <= seeds <= MOST_SEEDS:
+        raise InputError("--seeds", str(seeds)[:40], f"1 to {MOST_SEEDS}, or 0 for the profile's", "Correct it.")
     given = dict(data or {})
     for role in given:
         if role not in roles.values():
@@ -210,6 +218,8 @@ def make_context(paper: str, roles: Mapping[str, str], *, profile_name: str = "q
         open_bundle(reference)
     context = Context(paper, chosen, roles, filled, store or Store(paths.runs()), tuple(backbones), label, seeds)
     check_collection("the results' folder", context.collection)
+    if accepts:
+        takes.check(paper, roles, {name: context.bundle(name) for name in context.datasets}, accepts)
     if label == TWINS and not all(is_twin(d) for d in filled.values()):
         raise InputError("--label", label, "another name", "Only embedded data may be called twins.")
     for part in sorted(context.folder.glob("records-*.jsonl.gz")):

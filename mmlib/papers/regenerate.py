@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -14,13 +17,26 @@ import torch
 from mmlib import paths
 from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
-from mmlib.papers import balm, dream, ebmc, failures, gather, gmm_loss, mculora, side_by_side
+from mmlib.papers import balm, dream, ebmc, failures, gather, gmm_loss, mculora, side_by_side, troubles
 from mmlib.papers.context import Context
-from mmlib.report.artifact import Artifact, Made, Output, missing, update_manifest, write, write_records
+from mmlib.report.artifact import (
+    NOT_DRAWN,
+    Artifact,
+    Made,
+    Output,
+    missing,
+    plain_settings,
+    render,
+    update_manifest,
+    write,
+    write_records,
+)
 from mmlib.report.dashboard import write_dashboard
 from mmlib.runs.compact import export_records
 from mmlib.runs.spec import RunSpec
+from mmlib.runs.store import StoreError
 from mmlib.runs.sweep import SweepReport, sweep
+from mmlib.runs.warned import counted, kinds
 
 PART = 100  # runs in a file of records, which version control should hold easily
 LARGE = {"weights", "embeddings", "found"}  # of a run's keep
@@ -62,8 +78,11 @@ def lacks(context: Context, artifact: Artifact) -> str:
 
 
 def specs(context: Context, chosen: Sequence[Artifact]) -> list[RunSpec]:
-    """Every run that some artifacts need, each once."""
-    found = [spec for artifact in chosen if not lacks(context, artifact) for spec in artifact.specs(context)]
+    """Every run that some artifacts need, each once; an artifact that cannot name its runs says so when it is drawn."""
+    found: list[RunSpec] = []
+    for artifact in chosen:
+        with contextlib.suppress(Exception):
+            found += [] if lacks(context, artifact) else artifact.specs(context)
     return list(dict.fromkeys(found))
 
 
@@ -81,23 +100,60 @@ def run(context: Context, wanted: Iterable[str] = (), *, jobs: int | None = None
 
 
 def draw(context: Context, name: str) -> Output:
-    """Draw one artifact from finished runs, write its files and enter it in the manifest."""
+    """Draw one artifact from finished runs, write its files and enter it in the manifest.
+
+    One that cannot be drawn (t-SNE of one point, a class that no test utterance has) ends nothing else: its entry and
+    its output say why, and the traceback is kept beside the runs.
+
+    Raises:
+        InputError: an id that the paper does not have, or a store or a disk that cannot be read or written.
+    """
     artifact = artifacts(context, [name])[0]
-    why = lacks(context, artifact)
-    if why:
-        entry = missing(artifact, _made(context, artifact, 0.0), "needs data", [why])
-        update_manifest(paths.figures() / "manifest.json", [entry])
-        return Output(notes=(why,))
-    start = time.perf_counter()
     torch.set_num_threads(1)  # small models are fastest so
+    try:
+        why = lacks(context, artifact)
+        with warnings.catch_warnings(record=True) as caught, plain_settings():
+            output, made, rendered = _drawn(context, artifact, why)
+    except StoreError:
+        raise
+    except Exception as error:  # whatever a picture of these data comes upon
+        return _not_drawn(context, artifact, error)
+    if caught:
+        print(f"{context.paper} {name}: {counted(kinds(caught))}")
+    if why:
+        entry = missing(artifact, made, "needs data", output.notes)
+    else:
+        entry = write(artifact, output, paths.figures(), made, rendered)
+    update_manifest(paths.figures() / "manifest.json", [entry])
+    return output
+
+
+def _drawn(context: Context, artifact: Artifact, why: str) -> tuple[Output, Made, dict[str, bytes]]:
+    """An artifact's output, its circumstances and its files as bytes; nothing is written.
+
+    why: what it lacks, so that it cannot be made from these data.
+    """
+    start = time.perf_counter()
+    if why:
+        return Output(notes=(why,)), _made(context, artifact, 0.0), {}
     built = _started(context, artifact)
     failed = failures.of_artifact(context, artifact)
     undone = "Not built yet: no run is done." if not failed else "No run is done."
     output = artifact.draw(context) if built else Output(notes=(undone,))
-    output = replace(output, notes=(*output.notes, *failures.notes(failed)), failed=failed) if failed else output
-    entry = write(artifact, output, paths.figures(), _made(context, artifact, time.perf_counter() - start))
-    update_manifest(paths.figures() / "manifest.json", [entry])
-    return output
+    if failed:
+        output = replace(output, notes=(*output.notes, *failures.notes(failed)), failed=failed)
+    made = _made(context, artifact, time.perf_counter() - start)
+    return output, made, render(artifact, output, made)
+
+
+def _not_drawn(context: Context, artifact: Artifact, error: Exception) -> Output:
+    """Enter an artifact in the manifest as one that could not be drawn, and say why."""
+    trouble = troubles.note(context.collection, context.paper, artifact.id, error)
+    print(f"{NOT_DRAWN}: {trouble}", file=sys.stderr)
+    notes = (f"{NOT_DRAWN.capitalize()}: {trouble.reason}",)
+    made = Made(context.collection, context.profile.name)
+    update_manifest(paths.figures() / "manifest.json", [missing(artifact, made, NOT_DRAWN, notes)])
+    return Output(notes=notes)
 
 
 def finish(context: Context) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from mmlib.data.bundle import Bundle
-from mmlib.errors import InputError
 from mmlib.masks import Law, complete, subset
 from mmlib.papers.context import Cell, Context
 from mmlib.runs.spec import Options, RunSpec
@@ -59,17 +58,7 @@ def prepared(made: Context, words: str, frames: Collection[str] = ()) -> Context
 
     words: how the epochs are spent, after their number. frames: the data sets whose utterances are sequences; what is
     reduced of those is not said.
-
-    Raises:
-        InputError: data with fewer than two modalities, vectors where frames are asked for, or the reverse.
     """
-    for dataset in made.datasets:
-        bundle, axes = made.bundle(dataset), 3 if dataset in frames else 2
-        if len(bundle.modalities) < 2 or any(x.ndim != axes for x in bundle.features.values()):
-            shapes = ", ".join(f"{m} {x.shape[1:]}" for m, x in bundle.features.items())
-            form = "frames (t, d)" if dataset in frames else "a vector (d,)"
-            raise InputError(f"bundle {bundle.name}, role {made.roles[dataset]}", f"modalities {shapes}",
-                             f"two or more, each {form} for every utterance", "Choose other data for this paper.")
     p, folds = made.profile, made.bundle(made.main).fold is not None
     fewer = dataclasses.replace(p, fold_seeds=min(p.fold_seeds, FOLD_SEEDS),
                                 grid_seeds=min(p.grid_seeds, FOLD_GRID_SEEDS) if folds else p.grid_seeds,

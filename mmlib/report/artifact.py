@@ -12,7 +12,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -34,7 +35,8 @@ from mmlib.runs.spec import RunSpec
 
 DPI = 180
 PAPERS = ("balm", "dream", "ebmc", "mculora", "gmm_loss", "side_by_side")
-STATUSES = ("regenerated", "not built yet", "needs data", "failed")
+NOT_DRAWN = "could not be drawn"
+STATUSES = ("regenerated", "not built yet", "needs data", "failed", NOT_DRAWN)
 MOST_RUN_IDS = 50
 Entry = dict[str, Any]
 
@@ -133,12 +135,8 @@ class Made:
         check_collection("collection", self.collection)
 
 
-def write(artifact: Artifact, output: Output, figures: Path, made: Made) -> Entry:
-    """Write an artifact's files and return its manifest entry, whose paths are relative to the root.
-
-    A table gives ``.csv``, ``.md``, ``.tex`` (and ``-numbers.csv`` where there are numbers), a figure ``.png``,
-    ``.svg`` and ``.csv``. The root is the folder that holds ``figures``.
-    """
+def render(artifact: Artifact, output: Output, made: Made) -> dict[str, bytes]:
+    """An artifact's files as bytes, by what follows its id in their names; nothing is written."""
     caption = f"{artifact.caption} {made.reduced}".strip()
     contents: dict[str, bytes] = {}
     if output.table is not None:
@@ -151,6 +149,18 @@ def write(artifact: Artifact, output: Output, figures: Path, made: Made) -> Entr
         contents[".svg"] = figure_bytes(output.figure, "svg", artifact.id)
     if output.numbers is not None:
         contents["-numbers.csv" if ".csv" in contents else ".csv"] = csv_bytes(output.numbers)
+    return contents
+
+
+def write(artifact: Artifact, output: Output, figures: Path, made: Made,
+          rendered: Mapping[str, bytes] | None = None) -> Entry:
+    """Write an artifact's files and return its manifest entry, whose paths are relative to the root.
+
+    A table gives ``.csv``, ``.md``, ``.tex`` (and ``-numbers.csv`` where there are numbers), a figure ``.png``,
+    ``.svg`` and ``.csv``. The root is the folder that holds ``figures``. rendered: what ``render`` gave, where it was
+    called before.
+    """
+    contents = render(artifact, output, made) if rendered is None else rendered
     folder = figures / made.collection / artifact.paper
     for ending, content in contents.items():
         files.write(folder / f"{artifact.id}{ending}", content)
@@ -231,6 +241,14 @@ def csv_bytes(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
 
 
+@contextmanager
+def plain_settings() -> Iterator[None]:
+    """Matplotlib's own defaults until the ``with`` block ends: a user's matplotlibrc changes no picture."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
 def figure_bytes(figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib", dpi: int = DPI) -> bytes:
     """A figure as PNG or SVG without dates or random ids: equal figures give equal bytes.
 
@@ -238,10 +256,11 @@ def figure_bytes(figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib
     256 colours of its own, which nobody can tell from the original at a quarter of its size.
     """
     target = io.BytesIO()
-    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-    with matplotlib.rc_context({"svg.hashsalt": salt}):
+    with plain_settings():
+        matplotlib.rcParams["svg.hashsalt"] = salt
+        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         figure.savefig(target, format=kind, dpi=dpi, metadata={"Software": None} if kind == "png" else {"Date": None})
     return _fewer_colours(target) if kind == "png" else target.getvalue()
 

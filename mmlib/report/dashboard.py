@@ -22,7 +22,7 @@ FILTERS = ("paper", "collection", "status", "kind", "selection")
 GATHERED = {"claims.csv": "every paper's claims", "arithmetic.csv": "the papers' own sums"}  # beside the page
 PREVIEW_ROWS, PREVIEW_COLUMNS = 8, 12
 PREVIEWED = ("paper", "ours", "of the best possible")
-_STATUS_CLASS = dict(zip(STATUSES, ("done", "open", "data", "data"), strict=True))
+_STATUS_CLASS = dict(zip(STATUSES, ("done", "open", "data", "data", "data"), strict=True))
 
 
 def write_dashboard(manifest_path: Path, out: Path, total: int | None = None) -> Path:

@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mmlib.errors import InputError
 from mmlib.report import tables
-from mmlib.report.artifact import Output, figure_bytes
+from mmlib.report.artifact import Output, figure_bytes, plain_settings
 from mmlib.report.markup import escape_markdown
 from mmlib.report.stats import MARGIN, Comparison, summarise
 
@@ -51,8 +51,7 @@ _RC: Any = {
 @contextmanager
 def style() -> Iterator[None]:
     """The house style, for as long as the ``with`` block lasts."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's own settings change nothing here
+    with plain_settings():
         matplotlib.rcParams.update(_RC)
         yield
 

@@ -27,7 +27,8 @@ from typing import Any
 from mmlib.errors import InputError
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Store
-from mmlib.runs.workers import Execute, Pool, Task, kind_of
+from mmlib.runs.warned import together
+from mmlib.runs.workers import WARNINGS, Execute, Pool, Task, kind_of
 
 GRACE_SECONDS = 30.0
 TWIN_SECONDS, REAL_SECONDS = 1.0, 10.0
@@ -39,6 +40,7 @@ class SweepReport:
 
     wanted: the runs asked for and the parents that had to be run for them. left: not started, or
     stopped. errors: (run id, error text) of the failed. seconds: passed, not summed over workers.
+    warnings: what libraries warned of in the runs that were done now, by kind, with numbers.
     """
 
     wanted: int
@@ -48,6 +50,7 @@ class SweepReport:
     left: int
     seconds: float
     errors: tuple[tuple[str, str], ...] = ()
+    warnings: Mapping[str, int] = field(default_factory=dict)
 
     def raise_if_failed(self) -> None:
         """Stop a caller that needs every run.
@@ -103,7 +106,13 @@ def sweep(specs: Sequence[RunSpec], store: Store, *, executor: Executor | None =
     finally:
         board.progress.close()
     return SweepReport(len(tasks) + reused, board.reused, board.done, len(board.errors), board.left,
-                       time.monotonic() - started, tuple(board.errors.items()))
+                       time.monotonic() - started, tuple(board.errors.items()), _warnings(store, board.fresh))
+
+
+def _warnings(store: Store, fresh: Sequence[str]) -> dict[str, int]:
+    """What the sidecars of the runs that were done now say of warnings."""
+    told = (store.sidecar(run_id).get(WARNINGS) for run_id in fresh)
+    return together(part for part in told if isinstance(part, dict))
 
 
 def estimate(specs: Sequence[RunSpec], store: Store, *, jobs: int | None = None,
@@ -172,6 +181,7 @@ class _Board:
     progress: _Progress
     done: int = 0
     left: int = 0
+    fresh: list[str] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
     ready: deque[Task] = field(default_factory=deque)
     children: dict[str, list[Task]] = field(default_factory=lambda: defaultdict(list))
@@ -189,7 +199,9 @@ class _Board:
         if status == "late":
             return
         self.left -= 1
-        self.done += status == "done"
+        if status == "done":
+            self.done += 1
+            self.fresh.append(task.run_id)
         if status == "reused":  # another sweep works on the same list: leave its order, or we do each run twice
             self.reused += 1
             random.shuffle(self.ready)

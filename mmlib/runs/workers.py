@@ -9,9 +9,10 @@ import signal
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,12 @@ import numpy as np
 
 from mmlib.runs.spec import RunSpec, spec_from_json
 from mmlib.runs.store import Store, StoreError
+from mmlib.runs.warned import kinds
 
 if TYPE_CHECKING:
     from mmlib.runs.execute import Outcome
 
+WARNINGS = "warnings"  # in a run's sidecar, by kind
 Execute = Callable[[RunSpec, dict[str, np.ndarray] | None], "Outcome"]
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -55,7 +58,10 @@ def work(task: Task) -> tuple[str, str]:
         return "reused", ""
     try:
         execute, parent = task.execute or _default(), store.arrays(task.parent) if task.parent else None
-        outcome = execute(spec_from_json(task.spec), parent)
+        with warnings.catch_warnings(record=True) as caught:  # which would break through the progress
+            outcome = execute(spec_from_json(task.spec), parent)
+        if caught:
+            outcome = replace(outcome, sidecar={**outcome.sidecar, WARNINGS: kinds(caught)})
         if outcome.record["id"] != task.run_id:
             raise RuntimeError(f"the run's id is {outcome.record['id']}, not {task.run_id}: code or data have "
                                "changed since the sweep began. Start it again.")

@@ -50,7 +50,8 @@ def test_a_notebook_that_fails_is_told_and_its_figures_are_drawn_all_the_same(
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / pipeline.NOTEBOOKS["mculora"])
     context = mculora.context("smoke")
-    assert pipeline.execute(context) == 1
+    trouble = pipeline.execute(context)
+    assert trouble is not None and (trouble.paper, trouble.what) == ("mculora", "04_mculora.ipynb")
     assert drawn == [context]
     said = capsys.readouterr().err
     assert "failed in cell 3: ValueError: smoke" in said and "04_mculora.ipynb" in said and "drawn without it" in said

@@ -3,7 +3,7 @@
 What a fake run does besides follows from its spec's options: ``("do", "raise")`` raises until the
 file ``mended`` exists, ``("do", "die once")`` and ``("do", "die")`` kill their own process, and
 ``("do", "write and die")`` does so between the writing of its record and the word to its parent.
-``("do", "linger once")`` waits to be killed, the first time.
+``("do", "linger once")`` waits to be killed, the first time. ``("do", "warn")`` warns of two things, as libraries do.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,10 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     if action == "write and die":
         Store(Path(os.environ["FAKE_FOLDER"]) / "s").put(outcome(spec, parent_arrays))
         os.kill(os.getpid(), signal.SIGKILL)
+    if action == "warn":
+        warnings.simplefilter("default")
+        warnings.warn("no convergence\nafter 100 steps", RuntimeWarning, stacklevel=1)
+        warnings.warn("of no use", UserWarning, stacklevel=1)
     if action == "linger once" and not (folder / "died").exists():
         (folder / "died").touch()
         time.sleep(600)

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mmlib.errors import unknown_name
 from mmlib.papers.balm import claims, figures, ours, pictures, supplement, tables
 from mmlib.papers.balm.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.balm.runs import BACKBONES, NAMES, ROLES, SETTINGS, combination_cells, factor_cells
 from mmlib.papers.balm.runs import label as setting_label
 from mmlib.papers.context import Cell, Context, make_context
+from mmlib.papers.takes import VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 from mmlib.runs.spec import RunSpec
 
 __all__ = ["ARTIFACTS", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "balm"
 TITLE = "BALM: balanced multimodal learning under imbalanced missing rates"
+ACCEPTS = {"": Takes((VECTORS,))}
 _artifact = declare(PAPER)
 
 
@@ -26,9 +29,17 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
     """BALM's context: profile, data for the roles iemocap6 and mosei, backbones, collection label, seeds.
 
     backbone: names with commas between, the main one first; all three where empty.
+
+    Raises:
+        InputError: a backbone that is none of the three.
+        DataRefused: other data than two or more modalities, a vector for each utterance.
     """
-    chosen = backbone.split(",") if backbone else BACKBONES
-    return make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=chosen, label=label, seeds=seeds)
+    chosen = tuple(backbone.split(",")) if backbone else BACKBONES
+    for name in chosen:
+        if name not in BACKBONES:
+            raise unknown_name("--backbone of balm", name, BACKBONES)
+    return make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=chosen, label=label, seeds=seeds,
+                        accepts=ACCEPTS)
 
 
 def _table(id_: str, title: str, caption: str, cells: tables.Cells, draw: tables.Draw, rows: int | None,

@@ -14,6 +14,7 @@ from mmlib.papers.context import Context, make_context
 from mmlib.papers.dream import claims, cost, enhanced, figures, ours, runs, sampling, tables
 from mmlib.papers.dream.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.dream.runs import ROLES
+from mmlib.papers.takes import SEQUENCES, VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ARTIFACTS", "BACKBONES", "CARRIED", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE",
@@ -22,6 +23,7 @@ PAPER = "dream"
 CARRIED = (enhanced.PREDICTIONS,)
 BACKBONES = ("dream",)
 TITLE = "DREAM: recognise what contributes nothing, and enhance it"
+ACCEPTS = {"": Takes((VECTORS | SEQUENCES,))}
 _artifact = declare(PAPER)
 
 
@@ -32,11 +34,13 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
     Every role takes sequences of frames, or utterance vectors, which count as sequences of one frame.
 
     Raises:
-        InputError: another backbone than dream, or data with fewer than two modalities or with pictures.
+        InputError: another backbone than dream.
+        DataRefused: data with fewer than two modalities or with pictures.
     """
     if backbone not in ("", *BACKBONES):
         raise InputError("--backbone", backbone, "dream, the paper's own network", "Leave it out.")
-    made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds)
+    made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds,
+                        accepts=ACCEPTS)
     return runs.prepared(made)
 
 

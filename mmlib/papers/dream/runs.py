@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmlib import masks
-from mmlib.errors import InputError
 from mmlib.masks import Law, complete
 from mmlib.papers import stages
 from mmlib.papers.context import Cell, Context
@@ -236,18 +235,7 @@ def compared(context: Context) -> list[str]:
 
 
 def prepared(made: Context) -> Context:
-    """The context with the seeds that data with folds get, and with what captions say of the profile.
-
-    Raises:
-        InputError: data with fewer than two modalities, or with pictures.
-    """
-    for dataset in made.datasets:
-        bundle = made.bundle(dataset)
-        if len(bundle.modalities) < 2 or any(x.ndim > 3 for x in bundle.features.values()):
-            shapes = ", ".join(f"{m} {x.shape[1:]}" for m, x in bundle.features.items())
-            raise InputError(f"bundle {bundle.name}, role {made.roles[dataset]}", f"modalities {shapes}",
-                             "two or more, each frames (t, d) or a vector (d,) for every utterance",
-                             "Choose other data for this paper.")
+    """The context with the seeds that data with folds get, and with what captions say of the profile."""
     p = made.profile
     fewer = dataclasses.replace(p, fold_seeds=min(p.fold_seeds, FOLD_SEEDS), other_seeds=p.seeds)
     return dataclasses.replace(made, profile=dataclasses.replace(fewer, reduced=reduced(made)))

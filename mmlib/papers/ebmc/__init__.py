@@ -14,12 +14,14 @@ from mmlib.papers.context import Context, make_context
 from mmlib.papers.ebmc import claims, figures, frames, ours, runs, tables, theory
 from mmlib.papers.ebmc.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.ebmc.runs import ROLES
+from mmlib.papers.takes import SEQUENCES, VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "ebmc"
 BACKBONES = ("momke",)
 TITLE = "EBMC: enhance, then balance"
+ACCEPTS = {"": Takes((VECTORS,)), **dict.fromkeys(runs.FRAMES, Takes((SEQUENCES,)))}
 _artifact = declare(PAPER)
 
 
@@ -30,11 +32,13 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
     The roles mosi, mosei and iemocap4 take utterance vectors; mosi-frames and mosei-frames take sequences of frames.
 
     Raises:
-        InputError: another backbone than momke, data with fewer than two modalities, or of the other kind.
+        InputError: another backbone than momke.
+        DataRefused: data with fewer than two modalities, or of the other kind.
     """
     if backbone not in ("", *BACKBONES):
         raise InputError("--backbone", backbone, "momke, whose experts the two stages train", "Leave it out.")
-    made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds)
+    made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds,
+                        accepts=ACCEPTS)
     made = stages.prepared(made, frames.STAGES, runs.FRAMES)
     said = " ".join(filter(None, (made.profile.reduced, frames.reduced(made))))
     return dataclasses.replace(made, profile=dataclasses.replace(made.profile, reduced=said))

@@ -13,12 +13,14 @@ from mmlib.papers.context import Context, make_context
 from mmlib.papers.gmm_loss import claims, figures, ours, runs, tables
 from mmlib.papers.gmm_loss.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.gmm_loss.runs import ROLES
+from mmlib.papers.takes import PICTURES, VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "gmm_loss"
 BACKBONES = ("concat",)
 TITLE = "GMM-loss: a Gaussian mixture over the modality gap drives the loss"
+ACCEPTS = {"": Takes((VECTORS, PICTURES), most=2, tasks=("classes",))}
 _artifact = declare(PAPER)
 
 
@@ -27,16 +29,13 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
     """The paper's context: profile, data for the roles crema-d and ave, collection label, seeds.
 
     Raises:
-        InputError: another backbone than concat, or data that have not two modalities and classes.
+        InputError: another backbone than concat.
+        DataRefused: data that have not two modalities and classes, vectors both or pictures both.
     """
     if backbone not in ("", *BACKBONES):
         raise InputError("--backbone", backbone, "concat, whose logits split by modality", "Leave it out.")
-    made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds)
-    for dataset in made.datasets:
-        bundle = made.bundle(dataset)
-        if len(bundle.modalities) != 2 or bundle.task.kind != "classes":
-            raise InputError(f"bundle {bundle.name}", f"{len(bundle.modalities)} modalities, task {bundle.task.kind}",
-                             "two modalities and classes", "Choose other data for this paper.")
+    made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds,
+                        accepts=ACCEPTS)
     return dataclasses.replace(made, profile=dataclasses.replace(made.profile, reduced=runs.reduced(made)))
 
 

@@ -11,12 +11,14 @@ from mmlib.papers.context import Context, make_context
 from mmlib.papers.mculora import claims, figures, ours, runs, tables
 from mmlib.papers.mculora.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.mculora.runs import ROLES
+from mmlib.papers.takes import VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "mculora"
 BACKBONES = ("crossmodal",)
 TITLE = "MCULoRA: low-rank adaptation per modality combination"
+ACCEPTS = {"": Takes((VECTORS,))}
 _artifact = declare(PAPER)
 
 
@@ -25,11 +27,13 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
     """The paper's context: profile, data for the roles mosei and iemocap4, collection label, seeds.
 
     Raises:
-        InputError: another backbone than crossmodal, or data with fewer than two modalities.
+        InputError: another backbone than crossmodal.
+        DataRefused: data with fewer than two modalities, or without a vector for each utterance.
     """
     if backbone not in ("", *BACKBONES):
         raise InputError("--backbone", backbone, "crossmodal, into which adapters can be put", "Leave it out.")
-    made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds)
+    made = make_context(PAPER, ROLES, profile_name=profile, data=data, backbones=BACKBONES, label=label, seeds=seeds,
+                        accepts=ACCEPTS)
     return stages.prepared(made, "of pre-training and as many of adaptation")
 
 

@@ -13,6 +13,7 @@ from mmlib.papers.profiles import profile as profile_of
 from mmlib.papers.side_by_side import figures, runs, tables, tuning
 from mmlib.papers.side_by_side.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.side_by_side.runs import ROLES
+from mmlib.papers.takes import SEQUENCES, VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
@@ -21,6 +22,7 @@ BACKBONES = ()  # none to choose
 NETWORKS = ("mmgcn", "dream", "momke", "crossmodal", "concat", "momke_frames")
 TITLE = "Side by side: five methods on common ground"
 OURS = "ours"
+ACCEPTS = {"": Takes((VECTORS, SEQUENCES))}
 _artifact = declare(PAPER)
 
 
@@ -31,12 +33,14 @@ def context(profile: str = "quick", data: dict[str, str] | None = None, backbone
     Embedded data fill two of the roles: six classes in dialogues, and sequences of frames.
 
     Raises:
-        InputError: a backbone, since each method brings its own, or data with fewer than two modalities.
+        InputError: a backbone, since each method brings its own.
+        DataRefused: data with fewer than two modalities, with pictures, or with vectors beside frames.
     """
     if backbone not in ("", ",".join(NETWORKS)):
         raise InputError("--backbone", backbone, "none: every method brings its own", "Leave it out.")
     filled = data or {role: f"twin:{role}@{profile_of(profile).size}" for role in runs.EMBEDDED}
-    made = make_context(PAPER, ROLES, profile_name=profile, data=filled, backbones=NETWORKS, label=label, seeds=seeds)
+    made = make_context(PAPER, ROLES, profile_name=profile, data=filled, backbones=NETWORKS, label=label, seeds=seeds,
+                        accepts=ACCEPTS)
     return runs.prepared(made)
 
 

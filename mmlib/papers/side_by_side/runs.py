@@ -14,7 +14,6 @@ from typing import Any
 
 from mmlib import masks
 from mmlib.data.bundle import Bundle
-from mmlib.errors import InputError
 from mmlib.masks import Law, complete, patterns
 from mmlib.papers import stages
 from mmlib.papers.balm.runs import SETTINGS, TAU_RHO
@@ -238,18 +237,7 @@ def specs_of(context: Context, ground: Ground) -> list[RunSpec]:
 
 
 def prepared(made: Context) -> Context:
-    """The context with what captions say of the profile.
-
-    Raises:
-        InputError: data with fewer than two modalities, or with pictures.
-    """
-    for dataset in made.datasets:
-        bundle = made.bundle(dataset)
-        if len(bundle.modalities) < 2 or {x.ndim for x in bundle.features.values()} not in ({2}, {3}):
-            shapes = ", ".join(f"{m} {x.shape[1:]}" for m, x in bundle.features.items())
-            raise InputError(f"bundle {bundle.name}, role {made.roles[dataset]}", f"modalities {shapes}",
-                             "two or more, all vectors (d,) or all frames (t, d)",
-                             "Choose other data for this comparison.")
+    """The context with what captions say of the profile."""
     p = made.profile
     fewer = dataclasses.replace(p, fold_seeds=min(p.fold_seeds, stages.FOLD_SEEDS), other_seeds=p.seeds)
     made = dataclasses.replace(made, profile=fewer)

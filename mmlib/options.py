@@ -1,0 +1,109 @@
+"""Options of the command line that several commands share, checked before anything is done."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from mmlib.errors import InputError, unknown_name
+
+
+def names(option: str, text: str | None, known: Iterable[str] | None = None) -> list[str]:
+    """The names of a list with commas; none where the option is not given.
+
+    known: the names that there are; any name where None.
+
+    Raises:
+        InputError: an empty name, one that stands twice, or one that is not known.
+    """
+    if text is None:
+        return []
+    given = text.split(",")
+    if "" in given:
+        raise InputError(option, repr(text), "names with a comma between each two", "Leave out the empty ones.")
+    for name in given:
+        if given.count(name) > 1:
+            raise InputError(option, f"{name} twice", "each name once", "Leave one out.")
+        if known is not None and name not in known:
+            raise unknown_name(option, name, known)
+    return given
+
+
+def one(option: str, text: str | None) -> str:
+    """The value of an option that may be left out, where it is empty.
+
+    Raises:
+        InputError: it is given and empty.
+    """
+    if text == "":
+        raise InputError(option, "nothing", "a value", "Leave the option out, or give it one.")
+    return text or ""
+
+
+def at_least_one(option: str, number: int | None) -> None:
+    """Hold a count to 1 or more, where it is given.
+
+    Raises:
+        InputError: it is less.
+    """
+    if number is not None and number < 1:
+        raise InputError(option, str(number), "1 or more", "Correct it.")
+
+
+def minutes(option: str, number: float | None) -> None:
+    """Hold a time to a positive number of minutes, where it is given.
+
+    Raises:
+        InputError: it is none.
+    """
+    if number is not None and (math.isnan(number) or number <= 0):
+        raise InputError(option, str(number), "more than 0 minutes", "Leave it out for no limit.")
+
+
+def alone(option: str, args: argparse.Namespace, parser_defaults: argparse.Namespace) -> None:
+    """Refuse other options beside one that takes none.
+
+    Raises:
+        InputError: the first other option that is given.
+    """
+    own = option.removeprefix("--").replace("-", "_")
+    for name, default in vars(parser_defaults).items():
+        if name != own and vars(args)[name] != default:
+            raise InputError(option, f"--{name.replace('_', '-')} beside it", "no other option", "Leave it out.")
+
+
+def folder_there(option: str, text: str) -> Path:
+    """A folder that exists.
+
+    Raises:
+        InputError: no such folder, or a name that none can have.
+    """
+    path = Path(text)
+    if not text or not is_there(path):
+        raise InputError(option, f"no folder at {text[:200]!r}", "a folder that exists", "Correct the path.")
+    if not path.is_dir():
+        raise InputError(option, f"{text}, a file", "a folder", "Name the folder that the file stands in.")
+    return path
+
+
+def file_to_write(option: str, text: str | None) -> None:
+    """Hold a file that will be written to a folder that exists, where it is given.
+
+    Raises:
+        InputError: no such folder, or a folder of that name.
+    """
+    if text is None:
+        return
+    path = Path(text)
+    if not text or not is_there(path.parent) or path.is_dir():
+        raise InputError(option, repr(text[:200]), "a file in a folder that exists", "Make the folder first.")
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path exists; none does whose name is too long or has a zero byte."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

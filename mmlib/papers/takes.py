@@ -1,0 +1,66 @@
+"""What data a paper's networks take: how many modalities, of which shape, for which task. Checked before any run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mmlib.data.bundle import Bundle
+from mmlib.errors import InputError
+from mmlib.report.artifact import NAMES
+
+# How messages call what one utterance has of a modality, by its number of axes.
+FORMS = {1: "vectors (d,)", 2: "frames (t, d)", 3: "images (c, h, w)", 4: "clips of images (k, c, h, w)"}
+VECTORS, SEQUENCES, PICTURES = frozenset({1}), frozenset({2}), frozenset({3, 4})
+
+
+class DataRefused(InputError):
+    """A paper cannot take these data; another may."""
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a paper takes.
+
+    forms: numbers of axes that one utterance's modalities may have side by side; any one of these sets.
+    most: modalities at most; any number from two up where None.
+    tasks: kinds of task.
+    """
+
+    forms: tuple[frozenset[int], ...]
+    most: int | None = None
+    tasks: tuple[str, ...] = ("classes", "score", "binaries")
+
+    def fits(self, bundle: Bundle) -> bool:
+        """Whether these are such data."""
+        axes = {len(shape) for shape in bundle.shapes.values()}
+        count = len(bundle.modalities)
+        enough = 2 <= count and (self.most is None or count <= self.most)
+        return enough and bundle.task.kind in self.tasks and any(axes <= form for form in self.forms)
+
+    def __str__(self) -> str:
+        count = "two modalities" if self.most == 2 else "two or more modalities"
+        forms = [" or ".join(FORMS[axes] for axes in sorted(form)) for form in self.forms]
+        tasks = "" if len(self.tasks) == 3 else f", with {' or '.join(self.tasks)} as labels"
+        return f"{count}, all {' or all '.join(forms)}{tasks}"
+
+
+def check(paper: str, roles: Mapping[str, str], bundles: Mapping[str, Bundle], takes: Mapping[str, Takes]) -> None:
+    """Hold a paper's data to what it takes.
+
+    roles, bundles, takes: by data set name. A data set that ``takes`` does not name takes what ``""`` says.
+
+    Raises:
+        DataRefused: the paper, the role, what was found in it and what was expected.
+    """
+    for dataset, bundle in bundles.items():
+        wanted = takes.get(dataset, takes[""])
+        if not wanted.fits(bundle):
+            raise DataRefused(f"{NAMES[paper]}, role {roles[dataset]}, bundle {bundle.name}", described(bundle),
+                              str(wanted), "Give this role other data, or run the papers that take these: --paper.")
+
+
+def described(bundle: Bundle) -> str:
+    """A bundle's modalities with what one utterance has of each, and its task."""
+    parts: Iterable[str] = (f"{m} {shape}" for m, shape in bundle.shapes.items())
+    return f"{len(bundle.modalities)} modalities ({', '.join(parts)}), {bundle.task.kind} as labels"

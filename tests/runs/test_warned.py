@@ -1,0 +1,65 @@
+"""What libraries warn of in runs: kept beside each run, counted at the end, in no record."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import fake_runs
+import pytest
+from fake_runs import NUMERICS, outcome, run_id, specs
+
+from mmlib.runs.store import Store
+from mmlib.runs.sweep import sweep
+from mmlib.runs.warned import counted, kinds, together
+from mmlib.runs.workers import WARNINGS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
+    monkeypatch.setenv("FAKE_FOLDER", str(tmp_path))
+    monkeypatch.setenv("MMLIB_HEADLESS", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)]))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_warnings_of_runs_are_counted_and_not_printed(
+        jobs: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    loud, quiet = specs(4, options=(("do", "warn"),)), specs(3)
+    store = Store(tmp_path / "store")
+    options = {"jobs": jobs, "execute": fake_runs.execute, "fingerprint": fake_runs.fingerprint}
+    report = sweep([*loud, *quiet], store, **options)  # type: ignore[arg-type]
+    assert report.done == 7
+    assert report.warnings == {"RuntimeWarning in fake_runs.py: no convergence after 100 steps": 4,
+                               "UserWarning in fake_runs.py: of no use": 4}
+    told = capfd.readouterr()
+    assert "convergence" not in told.out + told.err
+    assert sweep([*loud, *quiet], store, **options).warnings == {}  # type: ignore[arg-type]
+    for spec in loud:
+        assert len(store.sidecar(run_id(spec))[WARNINGS]) == 2
+    assert all(WARNINGS not in store.sidecar(run_id(spec)) for spec in quiet)
+
+
+def test_a_warning_changes_no_byte_of_a_record(tmp_path: Path) -> None:
+    spec, = specs(1, options=(("do", "warn"),))
+    warned, direct = Store(tmp_path / "warned"), Store(tmp_path / "direct")
+    sweep([spec], warned, jobs=1, execute=fake_runs.execute, fingerprint=fake_runs.fingerprint)  # type: ignore[arg-type]
+    direct.put(outcome(spec))  # type: ignore[arg-type]
+    for ending in (".json", ".safetensors"):
+        assert warned.path(run_id(spec), ending).read_bytes() == direct.path(run_id(spec), ending).read_bytes()
+
+
+def test_counts_are_added_by_kind_and_told_in_one_sentence() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            warnings.warn("a " * 200, UserWarning, stacklevel=1)
+    (kind, number), = kinds(caught).items()
+    assert number == 3 and kind.startswith("UserWarning in test_warned.py: a a") and len(kind) < 140
+    assert together([{"x": 1, "y": 2}, {}, {"y": 3}]) == {"y": 5, "x": 1}
+    assert counted({"x": 1}) == "1 warning: 1 x x"
+    assert counted({"a": 4, "b": 3, "c": 2, "d": 1}) == "10 warnings: 4 x a; 3 x b; 2 x c; 1 of other kinds"
