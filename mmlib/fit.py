@@ -21,7 +21,7 @@ from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
 from mmlib.masks import Mask
 from mmlib.methods.plain import Peek, Plain
-from mmlib.metrics import SELECTION_METRIC, curve_metrics
+from mmlib.metrics import curve_metrics, to_maximise
 from mmlib.nn.batch import Batch, Resident, to_device
 
 EVALUATION_ROWS, EVALUATION_VALUES = 4096, 2**26
@@ -122,7 +122,8 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_ma
             for view, values in predict(method, batches).items():
                 outputs.setdefault((split, view), []).append(values)
         if keep_weights or unfollowed:
-            score = curve_metrics(bundle.task, outputs["valid", ""][-1].cpu().numpy(), truth)[SELECTION_METRIC]
+            curve = curve_metrics(bundle.task, outputs["valid", ""][-1].cpu().numpy(), truth)
+            score = float(to_maximise(curve))
             if score > best:
                 best, best_epoch = score, epoch
                 weights = {k: v.detach().cpu().clone() for k, v in method.state_dict().items()}

@@ -21,7 +21,7 @@ from mmlib.fit import Fitted, evaluation_batches, fit, pick_device
 from mmlib.masks import Law, Mask, audit, draw
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
-from mmlib.metrics import SELECTION_METRIC, all_metrics, curve_metrics
+from mmlib.metrics import all_metrics, curve_metrics, to_maximise
 from mmlib.nn.batch import to_device
 from mmlib.runs.spec import RunSpec
 
@@ -162,8 +162,8 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted) -> tuple[dict[str, A
     valid = _curves(task, fitted.valid, bundle.labels[bundle.rows("valid")])
     tests = {name: _curves(task, outputs, truth) for name, outputs in fitted.tests.items()}
     last = len(fitted.loss) - 1
-    chosen = int(np.argmax(valid[SELECTION_METRIC]))
-    epochs = {name: {"valid": chosen, "test": int(np.argmax(curve[SELECTION_METRIC])), "last": last}
+    chosen = int(np.argmax(to_maximise(valid)))
+    epochs = {name: {"valid": chosen, "test": int(np.argmax(to_maximise(curve))), "last": last}
               for name, curve in tests.items()}
     selected: dict[str, Any] = {s: {"epoch": {}, "metrics": {}} for s in SELECTIONS}
     arrays: dict[str, np.ndarray] = {}
