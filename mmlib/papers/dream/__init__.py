@@ -16,7 +16,7 @@ from mmlib.papers.dream.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.dream.runs import ROLES
 from mmlib.report.artifact import Artifact, declare
 
-__all__ = ["ARTIFACTS", "BACKBONES", "CARRIED", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE",
+__all__ = ["ANY_SCORE", "ARTIFACTS", "BACKBONES", "CARRIED", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE",
            "context"]
 PAPER = "dream"
 CARRIED = (enhanced.PREDICTIONS,)
@@ -78,3 +78,6 @@ ARTIFACTS: tuple[Artifact, ...] = (
 
 NEEDS: dict[str, str | Callable[[Context], str]] = {
     "detector": "twins", "values": "twins", "enhanced": enhanced.lacking}
+
+# Show whatever metrics there are, or none: scores without a sign have MAE and correlation alone.
+ANY_SCORE = frozenset(("table1", "table2", "table3", "complete-training", "monte-carlo", "departures"))
