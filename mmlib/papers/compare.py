@@ -25,8 +25,8 @@ Part = tuple[str, list[Cell], pd.DataFrame | None]
 Averages = Mapping[str, Sequence[str]]
 BEST = ("accuracy", "weighted_f1", "macro_recall")
 Best = Callable[[Sequence[Cell]], pd.DataFrame | None]
-WITHOUT_SIGN = ("its scores do not lie on both sides of 0 in validation and test, so there is no accuracy and no F1: the "
-                "mean absolute error and the correlation are shown. If another score is neutral, give neutral in "
+WITHOUT_SIGN = ("its scores do not lie on both sides of 0 in validation and test, so there is no accuracy and no F1; "
+                "the mean absolute error and the correlation are shown. If another score is neutral, give neutral in "
                 "bundle.toml and import again")
 
 

@@ -72,8 +72,8 @@ def lacks_sign(context: Context, artifact: Artifact) -> str:
     used = sorted(unsigned & {spec.data for spec in artifact.specs(context)})
     if not used:
         return ""
-    return (f"Needs right and wrong answers, and the scores of {open_bundle(used[0]).name} do not lie on both sides of 0 "
-            "in validation and test: if another score is neutral, give neutral in bundle.toml and import again.")
+    return (f"Needs right and wrong answers, and the scores of {open_bundle(used[0]).name} do not lie on both sides of "
+            "0 in validation and test: if another score is neutral, give neutral in bundle.toml and import again.")
 
 
 def specs(context: Context, chosen: Sequence[Artifact]) -> list[RunSpec]:

@@ -130,7 +130,8 @@ def mmmo(change: str) -> Callable[[Path], list[str]]:
 def gcnet(change: str) -> Callable[[Path], list[str]]:
     def write(tmp: Path) -> list[str]:
         videos = ["v1", "v2", "v3"]
-        index: list[Any] = [{v: [f"{v}_0"] for v in videos}, {v: [k - 1.0] for k, v in enumerate(videos)}, {v: [""] for v in videos},
+        scores = {v: [k - 1.0] for k, v in enumerate(videos)}
+        index: list[Any] = [{v: [f"{v}_0"] for v in videos}, scores, {v: [""] for v in videos},
                             {v: ["words"] for v in videos}, {"v1"}, {"v2"}, {"v3"}]
         index[5] |= {"v1"} if change == "split" else set()
         index[1]["v2"] = [1.0, 2.0] if change == "counts" else index[1]["v2"]

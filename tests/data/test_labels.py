@@ -50,7 +50,8 @@ def scored(labels: Sequence[float], **changes: object) -> Bundle:
 def test_one_odd_cell_makes_no_score_into_classes(cell: str, toml: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         read(tmp_path, one(SIGNED, cell), toml)
-    assert f"{cell!r} in row 8 (id 'd03_1')" in refused.value.found and "23 of 24 rows are numbers" in str(refused.value)
+    assert f"{cell!r} in row 8 (id 'd03_1')" in refused.value.found
+    assert "23 of 24 rows are numbers" in refused.value.found
 
 
 @pytest.mark.parametrize(("cell", "most"), [

@@ -16,8 +16,8 @@ from mmlib.papers.dream.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.dream.runs import ROLES
 from mmlib.report.artifact import Artifact, declare
 
-__all__ = ["ANY_SCORE", "ARTIFACTS", "BACKBONES", "CARRIED", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE",
-           "context"]
+__all__ = ["ANY_SCORE", "ARTIFACTS", "BACKBONES", "CARRIED", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES",
+           "TITLE", "context"]
 PAPER = "dream"
 CARRIED = (enhanced.PREDICTIONS,)
 BACKBONES = ("dream",)

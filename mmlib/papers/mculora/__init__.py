@@ -13,7 +13,8 @@ from mmlib.papers.mculora.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.mculora.runs import ROLES
 from mmlib.report.artifact import Artifact, declare
 
-__all__ = ["ANY_SCORE", "ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
+__all__ = ["ANY_SCORE", "ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE",
+           "context"]
 PAPER = "mculora"
 BACKBONES = ("crossmodal",)
 TITLE = "MCULoRA: low-rank adaptation per modality combination"
