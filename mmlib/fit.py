@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmlib.data.bundle import Bundle
+from mmlib.data.bundle import Bundle, Task
 from mmlib.errors import InputError
 from mmlib.masks import Mask
 from mmlib.methods.plain import Peek, Plain
-from mmlib.metrics import SELECTION_METRIC, curve_metrics
+from mmlib.metrics import curve_metrics, to_maximise
 from mmlib.nn.batch import Batch, Resident, to_device
 
 EVALUATION_ROWS, EVALUATION_VALUES = 4096, 2**26
@@ -122,7 +122,7 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_ma
             for view, values in predict(method, batches).items():
                 outputs.setdefault((split, view), []).append(values)
         if keep_weights or unfollowed:
-            score = curve_metrics(bundle.task, outputs["valid", ""][-1].cpu().numpy(), truth)[SELECTION_METRIC]
+            score = _score(bundle.task, outputs["valid", ""][-1], truth)
             if score > best:
                 best, best_epoch = score, epoch
                 weights = {k: v.detach().cpu().clone() for k, v in method.state_dict().items()}
@@ -131,6 +131,11 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_ma
     return Fitted(loss=torch.stack(losses).cpu().numpy(), series=_stacked(steps), weights=weights,
                   best_epoch=best_epoch, memory=memory(optimizer), picked=picked, **_evaluated(outputs),
                   **_found(findings))
+
+
+def _score(task: Task, outputs: Tensor, truth: np.ndarray) -> float:
+    """What the choice of an epoch maximises, of one epoch."""
+    return float(to_maximise(curve_metrics(task, outputs.cpu().numpy(), truth)))
 
 
 def _at_picked_epochs(method: Plain, bundle: Bundle, masks: Mapping[str, Mask], best: Mapping[str, Tensor],

@@ -2,12 +2,14 @@
 
 Accuracies, recalls and F1 scores are in percent; MAE and Pearson correlation in the label's unit
 and in [-1, 1]. "Without zero" drops utterances whose label is exactly 0 and asks for the sign
-(BALM, GCNet); "with zero" asks for negative against non-negative.
+(BALM, GCNet); "with zero" asks for negative against non-negative. Scores that do not lie on both
+sides of 0 have MAE and correlation alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import f1_score, recall_score
@@ -15,6 +17,7 @@ from sklearn.metrics import f1_score, recall_score
 from mmlib.data.bundle import Task
 
 SELECTION_METRIC = "weighted_f1"
+UNSIGNED = ("mae", "pearson")  # all that scores without a sign have
 
 
 def accuracy(truth: np.ndarray, guess: np.ndarray) -> float:
@@ -75,8 +78,26 @@ def sign_labels(truth: np.ndarray, score: np.ndarray, with_zero: bool) -> tuple[
     return (truth[keep] > 0).astype(int), (score[keep] > 0).astype(int)
 
 
+def has_decisions(task: Task) -> bool:
+    """Whether answers are right or wrong: classes, yes-or-no questions, and scores on both sides of 0."""
+    return task.kind != "score" or task.signed
+
+
+def to_maximise(curve: Mapping[str, Any]) -> np.ndarray:
+    """What the choice of an epoch maximises: weighted F1, or minus the MAE where scores have no sign.
+
+    curve: metric to its value, or to one value per epoch, as ``curve_metrics`` has them.
+    """
+    if SELECTION_METRIC in curve:
+        return np.asarray(curve[SELECTION_METRIC])
+    return -np.asarray(curve["mae"])
+
+
 def curve_metrics(task: Task, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The two metrics that are followed along training: accuracy and weighted F1."""
+    """The two metrics that are followed along training: accuracy and weighted F1, or those of ``UNSIGNED``."""
+    if not has_decisions(task):
+        score = outputs[:, 0]
+        return {"mae": mae(labels, score), "pearson": pearson(labels, score)}
     truth, guess = decisions(task, outputs, labels)
     return {"accuracy": accuracy(truth, guess), "weighted_f1": weighted_f1(truth, guess)}
 
@@ -87,6 +108,8 @@ def all_metrics(task: Task, outputs: np.ndarray, labels: np.ndarray) -> dict[str
     For a score task ``accuracy`` and ``weighted_f1`` are those without zero.
     """
     found = curve_metrics(task, outputs, labels)
+    if not has_decisions(task):
+        return found
     truth, guess = decisions(task, outputs, labels)
     if task.kind == "score":
         score = outputs[:, 0]

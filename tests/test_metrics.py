@@ -129,3 +129,16 @@ def test_curves_hold_the_same_numbers_as_the_full_set(task: Task, labels: np.nda
     curve, full = metrics.curve_metrics(task, outputs, labels), metrics.all_metrics(task, outputs, labels)
     assert set(curve) == {"accuracy", "weighted_f1"} and metrics.SELECTION_METRIC in curve
     assert curve == {name: full[name] for name in curve}
+
+
+def test_scores_without_a_sign_have_an_error_and_a_correlation_alone() -> None:
+    task = Task("score", range=(1.0, 5.0), signed=False)
+    truth, score = np.array([1.0, 2.0, 5.0]), np.array([[2.0], [2.0], [3.0]])
+    expected = {"mae": 1.0, "pearson": float(np.corrcoef(truth, score[:, 0])[0, 1])}
+    assert metrics.all_metrics(task, score, truth) == metrics.curve_metrics(task, score, truth) == expected
+
+
+def test_an_epoch_is_chosen_by_f1_or_else_by_the_smallest_error() -> None:
+    f1, error = [50.0, 70.0, 60.0], [0.3, 0.2, 0.1]
+    assert metrics.to_maximise({"accuracy": error, "weighted_f1": f1}).argmax() == 1
+    assert metrics.to_maximise({"mae": error, "pearson": f1}).argmax() == 2

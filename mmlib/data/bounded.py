@@ -111,7 +111,7 @@ def read_toml(path: Path, expected: str, do: str) -> dict[str, Any]:
     Raises:
         InputError: what ``read_text`` raises, text that is no TOML, or keys or arrays that are nested too deeply.
     """
-    text = read_text(path, "utf-8", TOML_BYTES)
+    text = read_text(path, "utf-8-sig", TOML_BYTES)
     try:
         for number, line in enumerate(text.split("\n"), 1):
             if line.count(".") > TOML_DOTS:

@@ -19,6 +19,7 @@ import numpy as np
 from mmlib import names
 from mmlib.data.bundle_file import read_arrays, read_head, short_names
 from mmlib.data.keep import HEAD, arrays_file, newest, replace_bundle
+from mmlib.data.labels import check_labels, check_varied, stored, with_sign
 from mmlib.errors import InputError, unknown_name
 
 SPLITS = ("train", "valid", "test")
@@ -32,11 +33,14 @@ class Task:
 
     kind: ``classes`` (labels are class indices), ``score`` (labels are real numbers in ``range``)
     or ``binaries`` (labels are (n, K) zeros and ones, one column per name).
+    signed: whether scores lie on both sides of 0, so that their sign can be asked for; bundles
+    compute it from their labels, and it is no part of their fingerprint.
     """
 
     kind: Literal["classes", "score", "binaries"]
     names: tuple[str, ...] = ()
     range: tuple[float, float] | None = None
+    signed: bool = dataclasses.field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in ("classes", "score", "binaries"):
@@ -196,22 +200,24 @@ def make_bundle(
         short_names(f"bundle {name}", values)
         return np.unique(np.asarray(values)[order], return_inverse=True)[1].astype(np.int64)
 
-    label_dtype = np.float32 if task.kind == "score" else np.int64
     for key, array in {**features, "labels": labels, "split": split_array}.items():
         _same_length(name, key, len(array), n)
+    label_array = stored(f"bundle {name}", task, np.asarray(labels), ids)[order]
+    splits = split_array[order].astype(np.int8)
+    folds = numbered(fold, np.zeros(n, np.int64)) if fold is not None else None
     bundle = Bundle(
         name=name,
-        task=task,
+        task=with_sign(task, label_array, splits, folds),
         features={m: _ordered(_compact(features[m]), order) for m in sorted(features)},
-        labels=np.asarray(labels)[order].astype(label_dtype),
-        split=split_array[order].astype(np.int8),
+        labels=label_array,
+        split=splits,
         dialogue=numbered(dialogue, np.arange(n, dtype=np.int64)),
         position=np.asarray(position)[order].astype(np.int64) if position is not None else np.arange(n),
         speaker=numbered(speaker, np.zeros(n, dtype=np.int64)),
         observed=np.ones((n, len(features)), bool) if observed is None else np.asarray(observed, bool)[order],
         ids=tuple(str(ids[i]) for i in order),
         lengths={m: np.asarray(v, np.int64)[order] for m, v in sorted((lengths or {}).items())},
-        fold=numbered(fold, np.zeros(n, np.int64)) if fold is not None else None,
+        fold=folds,
         source=source,
         licence=licence,
         notes=dict(notes or {}),
@@ -225,8 +231,8 @@ def check_bundle(bundle: Bundle) -> None:
 
     Raises:
         InputError: fewer than two modalities, one whose name none can have, wrong shapes, non-finite features or
-            labels, labels out of range, repeated ids, a dialogue across splits or folds, an empty split, fewer than
-            three folds, a class that train lacks, or an utterance with nothing observed.
+            labels, labels out of range or all the same, repeated ids, a dialogue across splits or folds, an empty
+            split, fewer than three folds, a class that train lacks, or an utterance with nothing observed.
     """
     where, n = f"bundle {bundle.name}", len(bundle)
     if len(bundle.features) < 2:
@@ -241,7 +247,8 @@ def check_bundle(bundle: Bundle) -> None:
     for modality in bundle.modalities:
         names.check_modality(f"{where}, modality", modality)
         _check_features(where, bundle, modality)
-    _check_labels(where, bundle)
+    check_labels(where, bundle)
+    check_varied(where, bundle)
     if not bundle.observed.any(axis=1).all():
         row = int(np.flatnonzero(~bundle.observed.any(axis=1))[0])
         raise InputError(where, f"utterance {bundle.ids[row]!r} with no modality observed", "at least one",
@@ -259,7 +266,7 @@ def check_bundle(bundle: Bundle) -> None:
                              "Deal the dialogues to more folds, or leave the fold out.")
         _check_whole(where, bundle, bundle.fold, "fold")
         for number in range(count):
-            _check_labels(f"{where}, fold {number}", bundle.with_fold(number))
+            check_labels(f"{where}, fold {number}", bundle.with_fold(number))
 
 
 def _check_whole(where: str, bundle: Bundle, part: np.ndarray, kind: str) -> None:
@@ -304,7 +311,8 @@ def _load(folder: Path) -> Bundle:
         task = head["task"]
         bundle = Bundle(
             name=head["name"],
-            task=Task(task["kind"], tuple(task["names"]), tuple(task["range"]) if task["range"] else None),
+            task=with_sign(Task(task["kind"], tuple(task["names"]), tuple(task["range"]) if task["range"] else None),
+                           arrays["labels"], arrays["split"], arrays.get("fold")),
             features=_under(arrays, "features."),
             lengths=_under(arrays, "lengths."),
             ids=tuple(head["ids"]),
@@ -378,22 +386,3 @@ def _check_features(where: str, bundle: Bundle, modality: str) -> None:
         counts = {s: int(bad[bundle.split == i].sum()) for i, s in enumerate(SPLITS)}
         raise InputError(here, f"NaN or infinite features in {int(bad.sum())} utterances {counts}",
                          "finite numbers", "Mend them, or mark them as not observed.")
-
-
-def _check_labels(where: str, bundle: Bundle) -> None:
-    labels, task = bundle.labels, bundle.task
-    if task.kind == "score":
-        low, high = task.range or (-np.inf, np.inf)
-        if not np.isfinite(labels).all() or labels.min() < low or labels.max() > high:
-            raise InputError(f"{where}, labels", f"scores from {labels.min()} to {labels.max()}",
-                             f"{low} to {high}", "Correct the labels, or the task's range.")
-        return
-    top = len(task.names) if task.kind == "classes" else 2
-    if labels.min() < 0 or labels.max() >= top:
-        raise InputError(f"{where}, labels", f"labels from {labels.min()} to {labels.max()}",
-                         f"0 to {top - 1}", "Correct the labels, or the class names.")
-    if task.kind == "classes":
-        lacking = sorted(set(np.unique(labels)) - set(np.unique(labels[bundle.split == 0])))
-        if lacking:
-            raise InputError(f"{where}, labels", f"no {task.names[lacking[0]]!r} in train",
-                             "every class of the data in train", "Move some of its utterances into train.")

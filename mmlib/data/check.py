@@ -20,7 +20,9 @@ from sklearn.preprocessing import StandardScaler
 
 from mmlib.data.bounded import regular_file
 from mmlib.data.bundle import SPLITS, Bundle
+from mmlib.data.labels import label_warnings
 from mmlib.data.manifest import load_manifest
+from mmlib.data.scales import scale_lines, scale_warnings, zero_warnings
 from mmlib.errors import unknown_name
 
 GAP = 0.10
@@ -61,12 +63,18 @@ def check(bundle: Bundle, role: str | None = None) -> Report:
     if role is not None and role not in manifest["role"]:
         raise unknown_name("role", role, manifest["role"])
     table = probe(bundle)
-    found = _leak_warnings(bundle, table)
+    found = [*findings(bundle), *_leak_warnings(bundle, table)]
     if role is not None and not _same_task(bundle, role, manifest["role"][role]):
         found.append(f"WARNING: the role {role} asks for {_task_text(manifest['role'][role])}; "
                      f"this bundle has {_task_text(_as_role(bundle))}.")
-    lines = [*_describe(bundle), *_recorded(bundle, manifest), *_papers(bundle, manifest, role), *_probe_lines(table)]
+    lines = [*_describe(bundle), *scale_lines(bundle), *_recorded(bundle, manifest),
+             *_papers(bundle, manifest, role), *_probe_lines(table)]
     return Report((*lines, *found), tuple(found), table)
+
+
+def findings(bundle: Bundle) -> list[str]:
+    """Warnings about labels, scales and rows of zeros, which are quick to find: an import prints them too."""
+    return [*label_warnings(bundle), *scale_warnings(bundle), *zero_warnings(bundle)]
 
 
 def agrees(bundle: Bundle, role: str, paper: str) -> bool:
@@ -111,7 +119,8 @@ def probe(bundle: Bundle) -> pd.DataFrame:
     held_out, held_out_se: fitted on train, scored on valid and test together. majority: the
     largest class there. leak: cv is above held_out by more than 10 points, with 95 % confidence
     (one-sided, t). Frames are averaged over their lengths; scores count as positive or negative,
-    zeros left out; several binaries are averaged.
+    zeros left out, or as above or below the median of train where they have no sign; several
+    binaries are averaged.
     """
     pooled = [(m, _pool(bundle, m)) for m in bundle.modalities]
     inputs = {m: array for m, array in pooled if array is not None}
@@ -135,8 +144,9 @@ def _targets(bundle: Bundle) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(everything, bundle.labels)]
     if bundle.task.kind == "binaries":
         return [(everything, bundle.labels[:, k]) for k in range(len(bundle.task.names))]
-    rows = np.flatnonzero(bundle.labels != 0)
-    return [(rows, (bundle.labels[rows] > 0).astype(np.int64))]
+    middle = 0.0 if bundle.task.signed else float(np.median(bundle.labels[bundle.split == 0]))
+    rows = np.flatnonzero(bundle.labels != middle)
+    return [(rows, (bundle.labels[rows] > middle).astype(np.int64))]
 
 
 def _pool(bundle: Bundle, modality: str) -> np.ndarray | None:
@@ -222,6 +232,9 @@ def _label_text(bundle: Bundle, rows: np.ndarray) -> str:
         return ", ".join(f"{name} {int((labels == k).sum())}" for k, name in enumerate(bundle.task.names))
     if bundle.task.kind == "binaries":
         return ", ".join(f"{name} {int(labels[:, k].sum())}" for k, name in enumerate(bundle.task.names))
+    if not bundle.task.signed:
+        return (f"{labels.min():g} to {labels.max():g}, mean {labels.mean():.2f}, "
+                f"sd {labels.std(ddof=min(1, len(labels) - 1)):.2f}")
     return (f"{int((labels < 0).sum())} negative, {int((labels == 0).sum())} zero, {int((labels > 0).sum())} positive, "
             f"mean {labels.mean():.2f}, sd {labels.std(ddof=min(1, len(labels) - 1)):.2f}")
 

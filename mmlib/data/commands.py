@@ -107,7 +107,8 @@ def _options(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from mmlib.data.check import compare_files
+    from mmlib.data.check import compare_files, findings
+    from mmlib.data.scales import scale_lines
     from mmlib.data.standardise import standardised
 
     if args.name is not None:
@@ -115,8 +116,10 @@ def _import(args: argparse.Namespace) -> int:
     bundle = read_bundle(args.format, args.paths, _options(args.option))
     sources = compare_files(bundle.name, args.paths)
     bundle = standardised(bundle) if args.standardise else bundle
-    _write(dataclasses.replace(bundle, name=args.name or bundle.name), args.out)
-    print("\n".join([*sources, f"next: mmlib data check {args.out or args.name or bundle.name}"]))
+    bundle = dataclasses.replace(bundle, name=args.name or bundle.name)
+    _write(bundle, args.out)
+    following = f"next: mmlib data check {args.out or bundle.name}"
+    print("\n".join([*sources, *scale_lines(bundle), *findings(bundle), following]))
     return 0
 
 

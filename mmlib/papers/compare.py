@@ -11,6 +11,7 @@ import pandas as pd
 from mmlib.data.catalog import is_twin, open_twin
 from mmlib.data.twins import EXACT
 from mmlib.masks import Law, draw
+from mmlib.metrics import UNSIGNED, has_decisions
 from mmlib.papers import failures, nature
 from mmlib.papers.context import Cell, Context
 from mmlib.papers.published import published
@@ -25,6 +26,9 @@ Part = tuple[str, list[Cell], pd.DataFrame | None]
 Averages = Mapping[str, Sequence[str]]
 BEST = ("accuracy", "weighted_f1", "macro_recall")
 Best = Callable[[Sequence[Cell]], pd.DataFrame | None]
+WITHOUT_SIGN = ("its scores do not lie on both sides of 0 in validation and test, so there is no accuracy and no F1; "
+                "the mean absolute error and the correlation are shown. If another score is neutral, give neutral in "
+                "bundle.toml and import again")
 
 
 def shown(context: Context, dataset: str) -> str:
@@ -32,6 +36,17 @@ def shown(context: Context, dataset: str) -> str:
     if is_twin(context.reference(dataset)):
         return f"{NAMES[dataset]} twin"
     return NAMES[dataset] if context.is_papers(dataset) else context.bundle(dataset).name
+
+
+def available(context: Context, dataset: str, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The metrics to show of a data set: the wanted ones, or all that scores without a sign have."""
+    return tuple(wanted) if has_decisions(context.bundle(dataset).task) else UNSIGNED
+
+
+def under(names: Sequence[str], cells: pd.DataFrame) -> pd.DataFrame:
+    """A printed table's rows and settings under other metrics, without values: they say which rows it has."""
+    places = cells.drop_duplicates(["row", "setting"])
+    return pd.concat([places.assign(metric=name, value=np.nan, sd=np.nan) for name in names], ignore_index=True)
 
 
 def published_cells(context: Context, table: str, dataset: str, metrics: Sequence[str],
@@ -57,6 +72,8 @@ def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
             notes.append(f"{name}: {SYNTHETIC}; not the paper's data set.")
         elif not context.is_papers(dataset):
             notes.append(f"{name} {STANDS_IN}, so the paper's numbers are not shown beside it.")
+        if not has_decisions(context.bundle(dataset).task):
+            notes.append(f"{name}: {WITHOUT_SIGN}.")
         split = context.bundle(dataset).notes.get("split")
         if split:
             notes.append(f"{name}: {split}.")
@@ -146,7 +163,10 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
         evaluated |= {(prefix + setting).strip(): n for setting, n in nature.utterances(context, cells).items()}
         rates += [prefix + sentence for sentence in nature.realised(context, cells)]
         frame = context.results(cells)
-        wanted = metrics[dataset] if isinstance(metrics, Mapping) else metrics
+        asked = metrics[dataset] if isinstance(metrics, Mapping) else metrics
+        wanted = available(context, dataset, asked)
+        if paper is not None and wanted != tuple(asked):
+            paper = under(wanted, paper)
         groups = (averages(dataset) if callable(averages) else averages) or {}
         frame = with_averages(frame[frame["metric"].isin(wanted)], groups,
                               ("row", "seed", "fold", "selection", "metric"))

@@ -17,6 +17,7 @@ import torch
 from mmlib import paths
 from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
+from mmlib.metrics import has_decisions
 from mmlib.papers import balm, dream, ebmc, failures, gather, gmm_loss, mculora, side_by_side, troubles
 from mmlib.papers.context import Context
 from mmlib.report.artifact import (
@@ -68,13 +69,28 @@ def lacks(context: Context, artifact: Artifact) -> str:
     """Why an artifact cannot be made from this context's data; empty where it can."""
     need = PAPERS[context.paper].NEEDS.get(artifact.id, "")
     if callable(need):
-        return str(need(context))
+        return str(need(context)) or lacks_sign(context, artifact)
     if need == "twins":
         real = [d for d in context.data.values() if not is_twin(d)]
-        return "Known of twins only." if real else ""
+        return "Known of twins only." if real else lacks_sign(context, artifact)
     if need and need not in context.datasets:
         return f"No data for the role {context.roles[need]}: give --data {context.roles[need]}=BUNDLE."
-    return ""
+    return lacks_sign(context, artifact)
+
+
+def lacks_sign(context: Context, artifact: Artifact) -> str:
+    """Why an artifact about accuracy or F1 cannot be made of scores without a sign; empty where it can.
+
+    A paper's ``ANY_SCORE`` names the artifacts that show whatever metrics there are, or none.
+    """
+    unsigned = {d for d in context.data.values() if not has_decisions(open_bundle(d).task)}
+    if not unsigned or artifact.id in getattr(PAPERS[context.paper], "ANY_SCORE", ()):
+        return ""
+    used = sorted(unsigned & {spec.data for spec in artifact.specs(context)})
+    if not used:
+        return ""
+    return (f"Needs right and wrong answers, and the scores of {open_bundle(used[0]).name} do not lie on both sides of "
+            "0 in validation and test: if another score is neutral, give neutral in bundle.toml and import again.")
 
 
 def specs(context: Context, chosen: Sequence[Artifact]) -> list[RunSpec]:

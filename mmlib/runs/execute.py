@@ -21,7 +21,7 @@ from mmlib.fit import Fitted, evaluation_batches, fit, pick_device
 from mmlib.masks import Law, Mask, audit, draw
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
-from mmlib.metrics import SELECTION_METRIC, all_metrics, curve_metrics
+from mmlib.metrics import all_metrics, curve_metrics, to_maximise
 from mmlib.nn.batch import to_device
 from mmlib.runs.divergence import check_finite, check_size
 from mmlib.runs.spec import RunSpec
@@ -177,9 +177,9 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted,
     valid = _curves(task, fitted.valid, truth["valid"])
     tests = {name: _curves(task, outputs, truth[name]) for name, outputs in fitted.tests.items()}
     last = len(fitted.loss) - 1
-    chosen = int(np.argmax(valid[SELECTION_METRIC]))
+    chosen = int(np.argmax(to_maximise(valid)))
     check_size(fitted, task, truth["valid"], chosen)
-    epochs = {name: {"valid": chosen, "test": int(np.argmax(curve[SELECTION_METRIC])), "last": last}
+    epochs = {name: {"valid": chosen, "test": int(np.argmax(to_maximise(curve))), "last": last}
               for name, curve in tests.items()}
     selected: dict[str, Any] = {s: {"epoch": {}, "metrics": {}} for s in SELECTIONS}
     arrays: dict[str, np.ndarray] = {}

@@ -118,6 +118,8 @@ def mmmo(change: str) -> Callable[[Path], list[str]]:
                     high = change == "scores" and stem == "y"
                     key = "d2" if change == "key" and stem + split == "videovalid" else "d1"
                     file[key] = np.full(wide, 7.0 if high else 2.0)
+                    if stem == "y" and not high:
+                        file[key][0] = 4.0
         if change == "truncated":
             path = tmp / "y_train.h5"
             path.write_bytes(path.read_bytes()[:50])
@@ -128,7 +130,8 @@ def mmmo(change: str) -> Callable[[Path], list[str]]:
 def gcnet(change: str) -> Callable[[Path], list[str]]:
     def write(tmp: Path) -> list[str]:
         videos = ["v1", "v2", "v3"]
-        index: list[Any] = [{v: [f"{v}_0"] for v in videos}, {v: [1.0] for v in videos}, {v: [""] for v in videos},
+        scores = {v: [k - 1.0] for k, v in enumerate(videos)}
+        index: list[Any] = [{v: [f"{v}_0"] for v in videos}, scores, {v: [""] for v in videos},
                             {v: ["words"] for v in videos}, {"v1"}, {"v2"}, {"v3"}]
         index[5] |= {"v1"} if change == "split" else set()
         index[1]["v2"] = [1.0, 2.0] if change == "counts" else index[1]["v2"]
@@ -230,7 +233,7 @@ IMPORTS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
     "a class that the settings lack": (extra("bundle.toml", 'classes = ["no", "yes?"]'),
                                        ("'yes'", "Did you mean 'yes?'")),
     "a score that is no number": (extra("bundle.toml", 'task = "score"'), ("'no'", "row 1", "a number")),
-    "a score out of its range": (score_of_five, ("1.0 to 5.0", "-3.0 to 3.0")),
+    "a score out of its range": (score_of_five, ("'5' in row 8", "23 of 24", "-3 to 3")),
     "a range that is none": (lambda tmp: score_of_five(tmp, "[3]"), ("[3]", "two numbers", "range = [-3, 3]")),
     "class names that are no list": (extra("bundle.toml", 'classes = "no"'), ("'no'", "list of different names")),
     "a position that is no whole number": (every("position", lambda i, r: 0.5), ("0.5", "whole numbers")),

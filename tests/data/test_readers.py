@@ -23,6 +23,7 @@ from mmlib.data.readers import READERS, read_bundle
 from mmlib.data.readers.common import hold_out, hold_out_by_class
 from mmlib.data.standardise import standardised
 from mmlib.data.twin_laws import FRAME_ROLES, ROLES
+from mmlib.errors import InputError
 
 Cli = Callable[[Sequence[str]], int]
 
@@ -101,6 +102,9 @@ def test_folder_takes_scores_frames_lengths_missing_rows_and_settings(tmp_path: 
 
 def test_folder_takes_integer_labels_as_classes_where_told(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, [r | {"label": i % 2} for i, r in enumerate(good_rows())])
+    with pytest.raises(InputError, match="look like classes"):
+        read_bundle("folder", [folder])
+    (folder / "bundle.toml").write_text('task = "score"\n')
     assert read_bundle("folder", [folder]).task.kind == "score"
     (folder / "bundle.toml").write_text('task = "classes"\nclasses = ["1", "0"]\n')
     bundle = read_bundle("folder", [folder])

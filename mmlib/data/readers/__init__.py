@@ -45,7 +45,8 @@ class Reader:
 READERS: dict[str, Reader] = {
     "folder": Reader(
         folder.read, "your own data: utterances.csv and one <modality>.npy each", "FOLDER",
-        {"valid": "share of train held out where no row is marked valid (0.1)"}),
+        {"valid": "share of train held out where no row is marked valid (0.1)",
+         "zeros": "kept (the default) or missing (rows of zeros alone are missing by nature)"}),
     "bclstm-mosi": Reader(
         bclstm_mosi.read, "CMU-MOSI features of the contextual-LSTM papers", "FOLDER SCORES.pkl",
         {"split": "unseen (5 folds of the 31 unseen videos, the default) or leaky (the standard training videos)"}),

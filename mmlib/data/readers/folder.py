@@ -14,6 +14,7 @@ from mmlib.data.bounded import read_toml
 from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
 from mmlib.data.readers.common import (
     HELD_OUT,
+    choice,
     existing,
     hold_out,
     hold_out_by_class,
@@ -24,18 +25,22 @@ from mmlib.data.readers.common import (
     read_csv,
     single,
 )
+from mmlib.data.readers.label_column import Column, ask_whether_classes, classes, listed, one_kind, scores
+from mmlib.data.scales import zero_rows
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import SUFFIXES, check_bundle_name, check_modality
 
 COLUMNS = ("id", "split", "label", "dialogue", "position", "speaker", "fold")
-SETTINGS = ("name", "task", "range", "classes", "source", "licence")
+SETTINGS = ("name", "task", "range", "neutral", "classes", "source", "licence")
+ZEROS = ("kept", "missing")
 
 
-def read(paths: Sequence[Path], valid: str = str(HELD_OUT)) -> Bundle:
+def read(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0]) -> Bundle:
     """Read a folder in the layout of ``data/README.md``.
 
     valid: share of the train dialogues (utterances, of each class, where there are none) that
-        become the validation split where the table marks none.
+        become the validation split where the table marks none. zeros: ``kept`` takes rows of
+        zeros alone as they are, ``missing`` as missing by nature.
 
     Raises:
         InputError: a missing file or column, an unknown column or setting, rows that do not match,
@@ -44,18 +49,25 @@ def read(paths: Sequence[Path], valid: str = str(HELD_OUT)) -> Bundle:
     folder = one_path(paths, "the folder that holds utterances.csv")
     table = _table(existing(folder / "utterances.csv"))
     settings = _settings(folder / "bundle.toml")
-    task = _task(folder, table["label"], settings)
+    task, labels, notes = _labelled(folder, table, settings)
     features, lengths, observed = _arrays(folder, len(table))
+    if choice("zeros", zeros, ZEROS) == "missing":
+        observed = observed & ~zero_rows(features, lengths)
+        notes["zeros"] = "rows of zeros alone are missing by nature"
     return make_bundle(
-        str(settings.get("name", folder.resolve().name)), task, features,
-        _labels(folder, table["label"], task), _split(folder, table, task, valid), list(table["id"]),
+        str(settings.get("name", folder.resolve().name)), task, features, labels,
+        _split(folder, table, labels, task, valid), list(table["id"]),
         lengths=lengths, observed=observed, source=str(settings.get("source", "")),
-        licence=str(settings.get("licence", "")), **_optional(folder, table),
+        licence=str(settings.get("licence", "")), notes=notes, **_optional(folder, table),
     )
 
 
 def _table(path: Path) -> pd.DataFrame:
-    table = read_csv(path, dtype=str, keep_default_na=False)
+    table = _cells(path)
+    for column in table.columns:
+        meant = str(column).strip().lower()
+        if meant in COLUMNS and column != meant:
+            raise InputError(str(path), f"the column {column!r}", repr(meant), "Write it small, without blanks.")
     need_columns(path, table, COLUMNS[:3])
     for column in table.columns:
         if column not in COLUMNS:
@@ -67,10 +79,22 @@ def _table(path: Path) -> pd.DataFrame:
         if len(splits) > 1:
             raise InputError(str(path), f"the utterance {name!r} in {' and '.join(splits)}",
                              "each utterance in one split", "Remove one of its rows.")
-    unknown = sorted(set(table["split"]) - set(SPLITS))
-    if unknown:
-        raise unknown_name(f"{path}, split", unknown[0], SPLITS)
+    for row, split in enumerate(table["split"], start=1):
+        if split not in SPLITS:
+            raise unknown_name(f"{path}, split in row {row}", split, SPLITS)
     return table
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    """The table as text, separated by commas, semicolons or tabs."""
+    options: dict[str, Any] = {"dtype": str, "keep_default_na": False}
+    head = read_csv(path, nrows=0, **options).columns
+    separator = next((mark for mark in (";", "\t") if len(head) == 1 and mark in str(head[0])), ",")
+    table = read_csv(path, sep=separator, **options)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise InputError(str(path), f"rows of more cells than the {len(table.columns)} columns",
+                         "as many cells as columns", "Quote cells that hold commas, and write decimal points: 1.5.")
+    return table.fillna("")
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -85,20 +109,55 @@ def _settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _task(folder: Path, labels: pd.Series, settings: dict[str, Any]) -> Task:
-    numeric = not pd.to_numeric(labels, errors="coerce").isna().any()
-    names = settings.get("classes", [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise InputError(f"{folder / 'bundle.toml'}, classes", repr(names), "a list of different names",
-                         'Write for example classes = ["no", "yes"].')
-    kind = settings.get("task", "score" if numeric and "classes" not in settings else "classes")
+def _labelled(folder: Path, table: pd.DataFrame, settings: dict[str, Any]) -> tuple[Task, np.ndarray, dict[str, str]]:
+    """The task, the labels (n,), and what to note of them: scores count from the neutral one."""
+    column = Column(f"{folder / 'utterances.csv'}, label", list(table["id"]), list(table["label"]))
+    toml = folder / "bundle.toml"
+    names = _names(toml, settings.get("classes", []))
+    kind = settings.get("task") or _kind(column, settings)
     if kind not in ("score", "classes"):
-        raise unknown_name(f"{folder / 'bundle.toml'}, task", kind, ("classes", "score"))
+        raise unknown_name(f"{toml}, task", kind, ("classes", "score"))
     if kind == "classes":
-        return Task("classes", tuple(names or sorted(set(labels))))
-    values = numbers(f"{folder / 'utterances.csv'}, label", list(labels))
-    low, high = _range(folder / "bundle.toml", settings.get("range", (values.min(), values.max())))
-    return Task("score", range=(float(math.floor(low)), float(math.ceil(high))))
+        if "neutral" in settings:
+            raise InputError(f"{toml}, neutral", "a neutral value of classes", "a score", "Leave it out.")
+        if names:
+            return Task("classes", tuple(names)), listed(column, names), {}
+        found = classes(column)
+        names = sorted(set(found))
+        return Task("classes", tuple(names)), np.array([names.index(name) for name in found]), {}
+    bounds = _range(toml, settings["range"]) if "range" in settings else None
+    values = scores(column, bounds)
+    if not {"task", "range", "neutral"} & set(settings):
+        ask_whether_classes(column, values)
+    neutral = _neutral(toml, settings)
+    low, high = (end - neutral for end in bounds or (values.min(), values.max()))
+    notes = {"neutral": f"{neutral:g} of the source is 0 here: all scores are less by {neutral:g}"} if neutral else {}
+    return Task("score", range=(float(math.floor(low)), float(math.ceil(high)))), values - neutral, notes
+
+
+def _kind(column: Column, settings: dict[str, Any]) -> str:
+    """``score`` or ``classes``, where the settings do not name the task."""
+    if "classes" in settings:
+        return "classes"
+    if {"range", "neutral"} & set(settings):
+        return "score"
+    return "score" if one_kind(column) == "number" else "classes"
+
+
+def _names(path: Path, names: Any) -> list[str]:
+    texts = isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names)
+    if not texts or len(set(names)) < len(names):
+        raise InputError(f"{path}, classes", repr(names), "a list of different names",
+                         'Write for example classes = ["no", "yes"].')
+    return list(names)
+
+
+def _neutral(path: Path, settings: dict[str, Any]) -> float:
+    value = settings.get("neutral", 0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{path}, neutral", repr(value), "the score that is neither positive nor negative",
+                         "Write for example neutral = 4.")
+    return float(value)
 
 
 def _range(path: Path, value: Any) -> tuple[float, float]:
@@ -109,16 +168,7 @@ def _range(path: Path, value: Any) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
-def _labels(folder: Path, labels: pd.Series, task: Task) -> np.ndarray:
-    if task.kind == "score":
-        return numbers(f"{folder / 'utterances.csv'}, label", list(labels))
-    unknown = sorted(set(labels) - set(task.names))
-    if unknown:
-        raise unknown_name(f"{folder / 'utterances.csv'}, label", unknown[0], task.names)
-    return np.array([task.names.index(label) for label in labels])
-
-
-def _split(folder: Path, table: pd.DataFrame, task: Task, valid: str) -> list[str]:
+def _split(folder: Path, table: pd.DataFrame, labels: np.ndarray, task: Task, valid: str) -> list[str]:
     split = list(table["split"])
     if "valid" in split:
         return split
@@ -128,7 +178,8 @@ def _split(folder: Path, table: pd.DataFrame, task: Task, valid: str) -> list[st
     train = table[table["split"] == "train"]
     by = "dialogue" if "dialogue" in table.columns else "id"
     if by == "id" and task.kind == "classes":
-        held = hold_out_by_class(list(train["id"]), list(train["label"]), rate)
+        names = [task.names[labels[row]] for row in np.flatnonzero(table["split"] == "train")]
+        held = hold_out_by_class(list(train["id"]), names, rate)
     else:
         held = hold_out(list(train[by]), rate)
     return ["valid" if s == "train" and g in held else s for s, g in zip(split, table[by], strict=True)]

@@ -17,7 +17,7 @@ from mmlib.papers.takes import VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 from mmlib.runs.spec import RunSpec
 
-__all__ = ["ARTIFACTS", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
+__all__ = ["ANY_SCORE", "ARTIFACTS", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]
 PAPER = "balm"
 TITLE = "BALM: balanced multimodal learning under imbalanced missing rates"
 ACCEPTS = {"": Takes((VECTORS,))}
@@ -147,3 +147,8 @@ ARTIFACTS: tuple[Artifact, ...] = (
 
 NEEDS: dict[str, str] = {**dict.fromkeys(("table1", "table8", "table9", "fig6", "table11", "table14"), "iemocap"),
                          **dict.fromkeys(("table2", "table12", "table15"), "mosei"), "of-the-best-possible": "twins"}
+
+# Show whatever metrics there are, or none: scores without a sign have MAE and correlation alone.
+ANY_SCORE = frozenset((
+    *(f"table{n}" for n in (1, 2, 3, 4, 10, 11, 12, 13, 14, 15)), "fig5", "fig8-variants",
+    *(f"fig{n}" for n in range(11, 23)), "controls", "forms", "cost", "theory"))

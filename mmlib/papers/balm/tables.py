@@ -106,13 +106,16 @@ def subset_average(context: Context) -> Output:
     failed: dict[tuple[str, str, str], str] = {}
     for dataset in context.datasets:
         results = context.results(fcm_cells(context, dataset))
+        shown_metrics = compared.available(context, dataset, METRICS)
         told = failures.of_cells(context, fcm_cells(context, dataset))
-        failed |= {(row, shown(context, dataset), name): text for (row, _), text in told.items() for name in METRICS}
-        results = results[results["metric"].isin(METRICS)]
+        failed |= {(row, shown(context, dataset), name): text for (row, _), text in told.items()
+                   for name in shown_metrics}
+        results = results[results["metric"].isin(shown_metrics)]
         keys = ["row", "seed", "fold", "selection", "metric", "stale", "run_id", "data"]
         mean = results.groupby(keys, dropna=False, as_index=False)["value"].mean()
         parts.append(mean.assign(setting=shown(context, dataset)))
         paper = paper_numbers(context, "table3", dataset)
+        paper = paper if shown_metrics == METRICS else compared.under(shown_metrics, paper)
         known.append(paper.assign(setting=shown(context, dataset)))
     everything = pd.concat(parts, ignore_index=True)
     numbers = tables.compare(everything, pd.concat(known), collection=context.collection,

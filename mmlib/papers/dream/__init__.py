@@ -17,8 +17,8 @@ from mmlib.papers.dream.runs import ROLES
 from mmlib.papers.takes import SEQUENCES, VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 
-__all__ = ["ARTIFACTS", "BACKBONES", "CARRIED", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE",
-           "context"]
+__all__ = ["ANY_SCORE", "ARTIFACTS", "BACKBONES", "CARRIED", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES",
+           "TITLE", "context"]
 PAPER = "dream"
 CARRIED = (enhanced.PREDICTIONS,)
 BACKBONES = ("dream",)
@@ -82,3 +82,6 @@ ARTIFACTS: tuple[Artifact, ...] = (
 
 NEEDS: dict[str, str | Callable[[Context], str]] = {
     "detector": "twins", "values": "twins", "enhanced": enhanced.lacking}
+
+# Show whatever metrics there are, or none: scores without a sign have MAE and correlation alone.
+ANY_SCORE = frozenset(("table1", "table2", "table3", "complete-training", "monte-carlo", "departures"))

@@ -1,0 +1,98 @@
+"""The scale of each modality's features, and rows of zeros alone that may stand for what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmlib.data.bundle import Bundle
+
+# Initial weights and learning rates suppose features of order one. A hundredfold either way still trains with Adam; 1e4
+# in one place is what overflows squares and softmaxes.
+LEAST_SD, MOST_SD, LARGEST = 0.01, 100.0, 1e4
+MANY_ZEROS = 0.05
+BLOCK = 2**22  # values read at a time, since the files of clips exceed memory
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean, standard deviation and largest absolute value of a modality's observed training rows, frames that exist."""
+
+    mean: float
+    sd: float
+    largest: float
+
+    @property
+    def sane(self) -> bool:
+        """Whether networks can be trained on such features as they are."""
+        return LEAST_SD <= self.sd <= MOST_SD and abs(self.mean) <= MOST_SD and self.largest <= LARGEST
+
+
+def scale(bundle: Bundle, modality: str) -> Scale:
+    """The scale of a modality; zeros throughout where training has none of it."""
+    observed = bundle.observed[:, bundle.modalities.index(modality)]
+    count, total, squares, largest = 0, 0.0, 0.0, 0.0
+    for values in _blocks(bundle, modality, np.flatnonzero(observed & (bundle.split == 0))):
+        if values.size:
+            count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
+            largest = max(largest, float(np.abs(values).max()))
+    mean = total / max(count, 1)
+    return Scale(float(mean), float(np.sqrt(max(squares / max(count, 1) - mean**2, 0.0))), largest)
+
+
+def scale_lines(bundle: Bundle) -> list[str]:
+    """One line for each modality."""
+    scales = {m: scale(bundle, m) for m in bundle.modalities}
+    return [f"{m}: scale: mean {s.mean:.3g}, sd {s.sd:.3g}, largest absolute value {s.largest:.3g} (train, observed)"
+            for m, s in scales.items()]
+
+
+def scale_warnings(bundle: Bundle) -> list[str]:
+    """Modalities whose features want scaling; bytes of pictures have a scale of their own, which networks know."""
+    found = []
+    bounds = f"sd outside {LEAST_SD:g} to {MOST_SD:g}, |mean| over {MOST_SD:g}, values over {LARGEST:g}"
+    for modality in (m for m in bundle.modalities if bundle.features[m].dtype != np.uint8):
+        seen = scale(bundle, modality)
+        if not seen.sane:
+            found.append(f"WARNING: the features of {modality} in {bundle.name} have mean {seen.mean:.3g}, sd "
+                         f"{seen.sd:.3g} and values up to {seen.largest:.3g}, where networks suppose an sd near 1 "
+                         f"(warned of: {bounds}). Training may fail or say little: import again with --standardise.")
+    return found
+
+
+def zero_warnings(bundle: Bundle) -> list[str]:
+    """Modalities that are observed everywhere, though many of their rows are zeros alone."""
+    zero = zero_rows(bundle.features, bundle.lengths)
+    found = []
+    for index, modality in enumerate(bundle.modalities):
+        count = int(zero[:, index].sum())
+        if count >= MANY_ZEROS * len(bundle) and bundle.observed[:, index].all():
+            found.append(f"WARNING: {count} of {len(bundle)} rows of {modality} in {bundle.name} are zeros alone "
+                         f"({count / len(bundle):.0%}) and count as observed. If they are missing, say so: import a "
+                         f"folder with --option zeros=missing, or with {modality}_observed.npy.")
+    return found
+
+
+def zero_rows(features: Mapping[str, np.ndarray], lengths: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(n, M) whether every value of a row that exists is 0; modalities in alphabetical order."""
+    found = np.zeros((len(next(iter(features.values()))), len(features)), dtype=bool)
+    for index, modality in enumerate(sorted(features)):
+        array = features[modality]
+        if modality in lengths:
+            found[:, index] = [not row[:end].any() for row, end in zip(array, lengths[modality], strict=True)]
+        else:
+            found[:, index] = ~array.reshape(len(array), -1).any(axis=1)
+    return found
+
+
+def _blocks(bundle: Bundle, modality: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The values of some rows as float64, a bounded number at a time, without frames beyond a sequence's end."""
+    array = bundle.features[modality]
+    lengths = bundle.lengths.get(modality)
+    step = max(1, BLOCK // max(1, array[0].size))
+    for start in range(0, len(rows), step):
+        chosen = rows[start:start + step]
+        values = array[chosen].astype(np.float64)
+        yield values if lengths is None else values[np.arange(values.shape[1]) < lengths[chosen, None]]
