@@ -193,7 +193,7 @@ def test_numbers_beyond_half_precision_travel_as_they_are(tmp_path: Path) -> Non
                                      gzip.compress(b'{"format":99}\n'),
                                      gzip.compress(b'{"format":1,"runs":1}\n{"record":{}}\n{}\n'),
                                      gzip.compress(b'{"format":1,"runs":1}\n{}\n'),
-                                     gzip.compress(b'{"format":1,"runs":0}\n' * 9)[:-9]])
+                                     gzip.compress(b'{"format":1,"runs":0}\n' * 9)[:-9]], ids=range(7))
 def test_a_file_that_no_export_wrote_is_refused_and_nothing_written(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "r.gz"
     path.write_bytes(content)
