@@ -114,11 +114,11 @@ def _add_data(commands: Any) -> None:
 
 
 def _add_bench(commands: Any) -> None:
-    from mmlib import bench
+    from mmlib.bench import command
 
     parser = commands.add_parser("bench", help="measure speed and memory on this machine", allow_abbrev=False)
-    bench.add_arguments(parser)
-    parser.set_defaults(run=bench.run)
+    command.add_arguments(parser)
+    parser.set_defaults(run=command.run)
 
 
 def _doctor(args: argparse.Namespace) -> int:

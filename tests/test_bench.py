@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlib import bench, bench_adapters, cli
+from mmlib import cli
 from mmlib.backbones import build_backbone
-from mmlib.bench_length import LengthCase, step_of
-from mmlib.bench_step import Product, list_products, measure, replay
+from mmlib.bench import adapters, balm, command, common, step
+from mmlib.bench.length import LengthCase, step_of
+from mmlib.bench.step import Product, list_products, measure, replay
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
 from mmlib.masks import draw, patterns
@@ -28,13 +29,13 @@ from mmlib.nn.gru import DialogueGRU
 
 def arguments(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    bench.add_arguments(parser)
+    command.add_arguments(parser)
     return parser.parse_args(list(words))
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
-    cases = [bench.Case("mmgcn", method, variant, "quick", 1, 1, "cpu") for method, variant in bench.METHODS]
+    cases = [step.Case("mmgcn", method, variant, "quick", 1, 1, "cpu") for method, variant in common.METHODS]
     return [measure(case) for case in cases]
 
 
@@ -133,30 +134,30 @@ def test_measurement_covers_every_training_utterance_and_counts_more_work_for_ba
 
 
 def test_table_has_a_row_per_case_and_its_columns(rows: list[dict[str, Any]]) -> None:
-    frame = bench.table(rows)
-    assert list(frame) == list(bench.FIELDS)
+    frame = balm.table(rows)
+    assert list(frame) == list(balm.FIELDS)
     assert list(frame["method"]) == ["mmgcn", "mmgcn + balm (paper)", "mmgcn + balm (released)"]
-    on_cuda = bench.table([{**row, "cuda_memory_mb": 1.0, "idle_percent": 50.0} for row in rows])
-    assert list(on_cuda) == [*bench.FIELDS, *bench.CUDA_FIELDS]
+    on_cuda = balm.table([{**row, "cuda_memory_mb": 1.0, "idle_percent": 50.0} for row in rows])
+    assert list(on_cuda) == [*balm.FIELDS, *balm.CUDA_FIELDS]
 
 
 def test_goals_are_reached_or_missed_by_the_numbers() -> None:
     row = {"method": "balm", "variant": "paper", "size": "iemocap", "name": "mmgcn + balm (paper)", "device": "cpu"}
-    slow = bench.goals([{**row, "threads": 2, "ratio": 2.5, "utterances_per_second": 900.0}])
-    fast = bench.goals([{**row, "threads": 2, "ratio": 1.5, "utterances_per_second": 2600.0}])
+    slow = balm.goals([{**row, "threads": 2, "ratio": 2.5, "utterances_per_second": 900.0}])
+    fast = balm.goals([{**row, "threads": 2, "ratio": 1.5, "utterances_per_second": 2600.0}])
     assert len(slow) == len(fast) == 2
     assert all(line.endswith("missed") for line in slow) and all(line.endswith("reached") for line in fast)
-    assert len(bench.goals([{**row, "threads": 1, "ratio": 1.5, "utterances_per_second": 2600.0}])) == 1
-    assert bench.goals([{**row, "size": "quick", "threads": 2, "ratio": 1.5, "utterances_per_second": 2600.0}]) == []
+    assert len(balm.goals([{**row, "threads": 1, "ratio": 1.5, "utterances_per_second": 2600.0}])) == 1
+    assert balm.goals([{**row, "size": "quick", "threads": 2, "ratio": 1.5, "utterances_per_second": 2600.0}]) == []
 
 
 def test_run_prints_the_machine_and_writes_json_that_reads_back(
         rows: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "measure_apart", lambda case: next(r for r in rows if r["name"] == case.name))
-    monkeypatch.setattr(bench, "import_seconds", lambda: 2.5)
+    monkeypatch.setattr(balm, "measure_apart", lambda case: next(r for r in rows if r["name"] == case.name))
+    monkeypatch.setattr(balm, "import_seconds", lambda: 2.5)
     target = tmp_path / "speed.json"
-    assert bench.run(arguments("balm", "--size", "quick", "--threads", "1", "--json", str(target))) == 0
+    assert command.run(arguments("balm", "--size", "quick", "--threads", "1", "--json", str(target))) == 0
     shown = capsys.readouterr().out
     assert torch.__version__.split("+")[0] in shown and "2.5 s" in shown and "mmgcn + balm (released)" in shown
     written = json.loads(target.read_text(encoding="utf-8"))
@@ -165,15 +166,15 @@ def test_run_prints_the_machine_and_writes_json_that_reads_back(
 
 
 def test_shapes_read_back_as_written(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    bench.write_shapes(rows, tmp_path / "shapes.csv")
-    read = bench.read_shapes(tmp_path / "shapes.csv")
+    balm.write_shapes(rows, tmp_path / "shapes.csv")
+    read = balm.read_shapes(tmp_path / "shapes.csv")
     assert read == {(r["method"], r["variant"]): r["products"] for r in rows}
 
 
 @pytest.mark.parametrize(("backbone", "hidden"), [("mmgcn", 900), ("gcnet", 500), ("mmdfn", 900)])
 def test_committed_list_covers_every_training_utterance_of_the_full_size(backbone: str, hidden: int) -> None:
-    lists = bench.read_shapes(bench.shapes_file(backbone))
-    assert set(lists) == set(bench.METHODS)
+    lists = balm.read_shapes(balm.shapes_file(backbone))
+    assert set(lists) == set(common.METHODS)
     # The prediction layer's forward product; BALM has a head of that shape for each of three modalities, and as
     # printed the gradient of its L_mod goes back through one more product of the same factors' shapes.
     times = {("plain", "paper"): 1, ("balm", "paper"): 5, ("balm", "released"): 4}
@@ -185,7 +186,7 @@ def test_committed_list_covers_every_training_utterance_of_the_full_size(backbon
 @pytest.mark.parametrize(("backbone", "inputs", "gates"), [("mmgcn", 200, 400), ("gcnet", 2948, 800),
                                                            ("mmdfn", 200, 300)])
 def test_committed_list_has_the_recurrences_inputs(backbone: str, inputs: int, gates: int) -> None:
-    for products in bench.read_shapes(bench.shapes_file(backbone)).values():
+    for products in balm.read_shapes(balm.shapes_file(backbone)).values():
         seen = sum(int(left.split("x")[0]) * count for _, left, right, count in products
                    if right == f"{inputs}x{gates}t")
         assert seen >= 2 * 5229  # both directions, and for some the padding
@@ -198,7 +199,7 @@ def test_committed_list_has_the_recurrences_inputs(backbone: str, inputs: int, g
                                    ("balm", "--size", "quick", "--write-shapes")])
 def test_bad_arguments_are_refused_before_anything_is_measured(words: tuple[str, ...]) -> None:
     with pytest.raises(InputError):
-        bench.run(arguments(*words))
+        command.run(arguments(*words))
 
 
 def test_unknown_backbone_names_the_nearest_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,9 +209,9 @@ def test_unknown_backbone_names_the_nearest_and_exits_with_2(capsys: pytest.Capt
 
 def test_clips_are_measured_in_plain_training_and_in_the_adaptive_phase(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from mmlib import bench_clips
+    from mmlib.bench import clips
 
-    monkeypatch.setitem(bench_clips.SIZES, "quick", bench_clips.Size((16, 16), 16, 2, 70))
+    monkeypatch.setitem(clips.SIZES, "quick", clips.Size((16, 16), 16, 2, 70))
     target = tmp_path / "clips.json"
     assert cli.main(["bench", "gmm_loss", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0
     rows = json.loads(target.read_text())["rows"]
@@ -225,7 +226,7 @@ def test_adapters_are_measured_for_mixed_combinations_against_a_pass_for_each(
     target = tmp_path / "adapters.json"
     assert cli.main(["bench", "mculora", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0
     report = json.loads(target.read_text())
-    assert [r["case"] for r in report["rows"]] == list(bench_adapters.CASES) and report["adapters"] == "quick"
+    assert [r["case"] for r in report["rows"]] == list(adapters.CASES) and report["adapters"] == "quick"
     assert "utterances/s" in capsys.readouterr().out
     assert cli.main(["bench", "mculora", "--size", "quik"]) == 2
 
@@ -234,13 +235,13 @@ def test_both_ways_of_serving_combinations_take_the_same_steps() -> None:
     bundle = open_bundle("twin:iemocap4@smoke")
     train = to_device(bundle, "train", draw(patterns(), bundle, "train", 0), "cpu")
     ends = []
-    for groups in ([np.arange(train.dialogues)], bench_adapters.by_combination(train)):
+    for groups in ([np.arange(train.dialogues)], adapters.by_combination(train)):
         torch.manual_seed(0)
         network = build_backbone("crossmodal", bundle.dims, bundle.task.outputs, bundle.speakers,
                                  [("hidden", 8), ("depth", 1), ("dropout", 0.0)])
         model = build_method("mculora", "paper", [("adapter_dropout", 0.0)], network, bundle.task, bundle.dims)
         assert isinstance(model, McuLora)
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-        bench_adapters.one_epoch(model, train, groups, 6, optimizer)
+        adapters.one_epoch(model, train, groups, 6, optimizer)
         ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-6)

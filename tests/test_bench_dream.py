@@ -11,9 +11,10 @@ import torch
 from test_bench import arguments
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlib import bench, bench_dream, bench_page, cli
-from mmlib.bench_dream import CASES, SIZES, Without
-from mmlib.bench_step import list_products
+from mmlib import cli
+from mmlib.bench import command, dream, page
+from mmlib.bench.dream import CASES, SIZES, Without
+from mmlib.bench.step import list_products
 from mmlib.data.catalog import open_bundle
 from mmlib.data.twins import FRAME_ROLES
 from mmlib.errors import InputError
@@ -30,13 +31,13 @@ REPORT: dict[str, Any] = {"machine": HERE, "contributions": "quick", "rows": ROW
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
-    return bench_dream.measure("quick", CPU, 1)
+    return dream.measure("quick", CPU, 1)
 
 
 def passes_of(case: str) -> int:
     """How many utterances enter the frozen network's convolutions for text."""
     bundle = open_bundle(SIZES["quick"][0])
-    _, epoch = bench_dream.epoch_of(case, bundle, "quick", CPU)
+    _, epoch = dream.epoch_of(case, bundle, "quick", CPU)
     steps = bundle.features["text"].shape[1]
     return sum(int(p.left.split("x")[0]) * p.count for p in list_products(epoch)
                if p.right == f"{3 * bundle.dims['text']}x64t") // steps
@@ -58,7 +59,7 @@ def test_products_are_those_that_torchs_own_counter_finds(rows: list[dict[str, A
     assert [row["case"] for row in rows] == list(CASES)
     bundle = open_bundle(SIZES["quick"][0])
     for row in rows:
-        _, epoch = bench_dream.epoch_of(row["case"], bundle, "quick", CPU)
+        _, epoch = dream.epoch_of(row["case"], bundle, "quick", CPU)
         with FlopCounterMode(display=False) as counter:
             epoch()
         assert row["gflop"] == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-9)
@@ -70,7 +71,7 @@ def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(rows
     assert gflop[CASES[1]] == pytest.approx(gflop[CASES[0]], rel=0.02)
     assert gflop[CASES[2]] - gflop[CASES[1]] == pytest.approx(gflop[CASES[3]], rel=1e-3)  # PSS of all rows at once
     assert gflop[CASES[5]] - gflop[CASES[4]] == pytest.approx(gflop[CASES[3]], rel=1e-3)
-    model, epoch = bench_dream.epoch_of(CASES[0], open_bundle(SIZES["quick"][0]), "quick", CPU)
+    model, epoch = dream.epoch_of(CASES[0], open_bundle(SIZES["quick"][0]), "quick", CPU)
     assert isinstance(model, Without) and len(model.fixed) == 350 and (model.fixed == 0).float().mean() > 3 / 7 - 0.1
     epoch()
     assert model.at == 0  # once through
@@ -78,31 +79,31 @@ def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(rows
 
 def test_p_of_the_benchmark_decides_by_its_input() -> None:
     bundle = open_bundle(SIZES["quick"][0])
-    model, _ = bench_dream.epoch_of(CASES[2], bundle, "quick", CPU)
-    batch = bench_dream.training_rows(bundle, CPU).batch(range(350))
+    model, _ = dream.epoch_of(CASES[2], bundle, "quick", CPU)
+    batch = dream.training_rows(bundle, CPU).batch(range(350))
     pss = shapley.pss(model.plan, model.look(batch))
     assert (pss[~batch.observed] == 0).all() and 0.05 < (pss[batch.observed] > 0).float().mean()
 
 
 def test_words_follow_from_the_numbers() -> None:
-    words = bench_page.contribution_findings([REPORT])
+    words = page.contribution_findings([REPORT])
     assert "take 2.00 s an epoch, 20 % of it (goal: under 20 %: missed)" in words  # 2 of 8 + 2
     assert "filling the memory once takes 1.20 s" in words and "0.50 s more" in words and "0.54 s each" in words
     fast = {**REPORT, "rows": [*ROWS[:5], {**ROWS[5], "epoch_seconds": 1.0}]}
-    assert "11 % of it (goal: under 20 %: reached)" in bench_page.contribution_findings([fast])
+    assert "11 % of it (goal: under 20 %: reached)" in page.contribution_findings([fast])
     slow = {**REPORT, "rows": [*ROWS[:5], {**ROWS[5], "epoch_seconds": 4.0}]}
-    assert "33 % of it (goal: under 20 %: missed)" in bench_page.contribution_findings([slow])
+    assert "33 % of it (goal: under 20 %: missed)" in page.contribution_findings([slow])
     two = {**REPORT, "rows": [*ROWS, *({**row, "threads": 2} for row in ROWS)]}
-    assert len(bench_page.contribution_findings([two]).splitlines()) == 2
+    assert len(page.contribution_findings([two]).splitlines()) == 2
 
 
 def test_the_page_takes_the_report_in_and_the_readmes_speeds_leave_it_out() -> None:
     folder = root() / "docs" / "bench"
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     text = (folder / "README.md").read_text(encoding="utf-8")
-    filled = bench_page.fill_page(text, [r for r in reports if "contributions" not in r] + [REPORT])
-    assert bench_page.stage_table([REPORT]) in filled and bench_page.contribution_findings([REPORT]) in filled
-    assert bench.readme_table([REPORT]) == bench.readme_table([])
+    filled = page.fill_page(text, [r for r in reports if "contributions" not in r] + [REPORT])
+    assert page.stage_table([REPORT]) in filled and page.contribution_findings([REPORT]) in filled
+    assert page.readme_table([REPORT]) == page.readme_table([])
 
 
 def test_contributions_are_measured_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,13 +112,13 @@ def test_contributions_are_measured_from_the_command_line(tmp_path: Path, capsys
     report = json.loads(target.read_text(encoding="utf-8"))
     assert [row["case"] for row in report["rows"]] == list(CASES) and report["contributions"] == "quick"
     printed = capsys.readouterr().out
-    assert bench_page.stage_table([report]) in printed and bench_page.contribution_findings([report]) in printed
+    assert page.stage_table([report]) in printed and page.contribution_findings([report]) in printed
 
 
 @pytest.mark.parametrize("words", [("--size", "quik"), ("--epochs", "0"), ("--threads", "0"), ("--lengths", "5"),
                                    ("--write-shapes",), ("--device", "cpus"), ("--json", "nowhere/at/all.json")])
 def test_bad_arguments_are_refused_before_anything_is_measured(
         words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(bench_dream, "measure")
+    monkeypatch.delattr(dream, "measure")
     with pytest.raises(InputError):
-        bench.run(arguments("dream", *words))
+        command.run(arguments("dream", *words))

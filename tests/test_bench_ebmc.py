@@ -13,10 +13,11 @@ from test_bench import arguments
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlib import bench, bench_ebmc, bench_page, cli
+from mmlib import cli
 from mmlib.backbones import build_backbone
-from mmlib.bench_ebmc import CASES, SECOND, SIZES, pieces
-from mmlib.bench_step import list_products
+from mmlib.bench import command, common, ebmc, page
+from mmlib.bench.ebmc import CASES, SECOND, SIZES, pieces
+from mmlib.bench.step import list_products
 from mmlib.data.bundle import Task
 from mmlib.data.catalog import open_bundle
 from mmlib.data.twins import ROLES
@@ -31,7 +32,7 @@ HERE = {"device": "cpu", "device_name": "any", "cores": 2, "torch": "2.0"}
 
 
 def step(length: int, width: int, seconds: float, **parts: float) -> dict[str, Any]:
-    given = dict.fromkeys(bench.SMALL_PARTS, 0.0) | parts
+    given = dict.fromkeys(common.SMALL_PARTS, 0.0) | parts
     return {"length": length, "width": width, "dialogues": 4, "utterances": 4 * length, "step_seconds": seconds,
             "parts": given | {"rest": seconds - sum(given.values())}}
 
@@ -47,12 +48,12 @@ REPORT: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
-    return bench_ebmc.measure(SIZES["quick"], CPU, 1)
+    return ebmc.measure(SIZES["quick"], CPU, 1)
 
 
 def labelled(task: Task) -> Any:
     torch.manual_seed(1)
-    batch = bench_ebmc.made_batch(DIMS, CLASSES, 3, 4)
+    batch = ebmc.made_batch(DIMS, CLASSES, 3, 4)
     return batch if task.kind == "classes" else type(batch)(**{**vars(batch), "labels": torch.randn(len(batch))})
 
 
@@ -73,7 +74,7 @@ def gradients(model: Ebmc, loss: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("task", [CLASSES, SCORE], ids=["classes", "score"])
 def test_a_second_backward_pass_gives_the_closed_forms_loss_and_gradients(task: Task) -> None:
     batch, found = labelled(task), []
-    for kind in (Ebmc, bench_ebmc.SecondPass):
+    for kind in (Ebmc, ebmc.SecondPass):
         model = model_of(kind, task)
         model.config = type(model.config)(**{**vars(model.config), "delta": 5.0})  # so that the penalty weighs
         torch.manual_seed(2)
@@ -94,7 +95,7 @@ def test_the_full_size_is_the_released_trainings() -> None:
     shape = role.shapes[size.data.split("@")[1]]
     assert shape.utterances[0] + shape.utterances[1] == 4290 and shape.dims == (512, 1024, 1024)
     assert (size.width, size.depth, size.batch) == (256, 4, 16)
-    bundle, whole = bench_ebmc.training_bundle("twin:iemocap4@quick"), open_bundle("twin:iemocap4@quick")
+    bundle, whole = ebmc.training_bundle("twin:iemocap4@quick"), open_bundle("twin:iemocap4@quick")
     assert len(bundle.rows("train")) == len(whole.rows("train")) + len(whole.rows("valid")) == 560
     assert len(bundle.rows("valid")) == 0 and np.array_equal(bundle.rows("test"), whole.rows("test"))
 
@@ -102,12 +103,12 @@ def test_the_full_size_is_the_released_trainings() -> None:
 def test_an_epoch_covers_every_utterance_in_each_case(rows: list[dict[str, Any]]) -> None:
     assert [row["case"] for row in rows] == list(CASES)
     size = SIZES["quick"]
-    bundle = bench_ebmc.training_bundle(size.data)
+    bundle = ebmc.training_bundle(size.data)
     for row in rows:
         assert row["utterances"] == 560 and row["dialogues"] == 48
         assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["ratio"] > 0
         passes = 1 if row["case"] == "stage I" else 2  # the student and the teacher
-        model, epoch = bench_ebmc.epoch_of(row["case"], bundle, size, CPU)
+        model, epoch = ebmc.epoch_of(row["case"], bundle, size, CPU)
         entered = sum(int(p.left.split("x")[0]) * p.count for p in list_products(epoch)
                       if p.right == f"{bundle.dims['audio']}x{size.width}t")
         assert entered == 560 * passes
@@ -116,9 +117,9 @@ def test_an_epoch_covers_every_utterance_in_each_case(rows: list[dict[str, Any]]
 
 
 def test_products_are_those_that_torchs_own_counter_finds(rows: list[dict[str, Any]]) -> None:
-    bundle = bench_ebmc.training_bundle(SIZES["quick"].data)
+    bundle = ebmc.training_bundle(SIZES["quick"].data)
     for row in rows:
-        _, epoch = bench_ebmc.epoch_of(row["case"], bundle, SIZES["quick"], CPU)
+        _, epoch = ebmc.epoch_of(row["case"], bundle, SIZES["quick"], CPU)
         with FlopCounterMode(display=False) as counter:
             epoch()
         assert row["gflop"] == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-9)
@@ -140,7 +141,7 @@ def test_components_are_the_steps_own_losses_and_reach_what_they_train() -> None
     model = model_of(Ebmc, CLASSES).eval()  # nothing random
     whole = gradients(model, model.loss(batch))
     works = pieces(model, batch)
-    assert list(works) == [part for part in bench.SMALL_PARTS if part != "rest"]
+    assert list(works) == [part for part in common.SMALL_PARTS if part != "rest"]
     reached = {}
     for name, work in works.items():
         model.zero_grad(set_to_none=True)
@@ -158,7 +159,7 @@ def test_components_are_the_steps_own_losses_and_reach_what_they_train() -> None
 
 
 def test_a_made_batch_has_the_asked_shape_and_no_utterance_without_a_modality() -> None:
-    batch = bench_ebmc.made_batch(DIMS, CLASSES, 3, 7)
+    batch = ebmc.made_batch(DIMS, CLASSES, 3, 7)
     assert len(batch) == 21 and (batch.layout.dialogues, batch.layout.steps) == (3, 7)
     assert batch.observed.any(dim=1).all() and not batch.observed.all()
     for i, m in enumerate(sorted(DIMS)):
@@ -166,33 +167,33 @@ def test_a_made_batch_has_the_asked_shape_and_no_utterance_without_a_modality() 
 
 
 def test_a_steps_parts_add_up_to_it() -> None:
-    row = bench_ebmc.measure_step(SIZES["quick"], 4, 16, 2, CPU)
+    row = ebmc.measure_step(SIZES["quick"], 4, 16, 2, CPU)
     assert (row["length"], row["width"], row["dialogues"], row["utterances"]) == (4, 16, 2, 8)
     assert sum(row["parts"].values()) == pytest.approx(row["step_seconds"])
-    assert tuple(row["parts"]) == bench.SMALL_PARTS
+    assert tuple(row["parts"]) == common.SMALL_PARTS
     assert all(seconds > 0 for part, seconds in row["parts"].items() if part != "rest")
 
 
 def test_powers_tables_and_words_follow_from_the_numbers() -> None:
     rows = [step(t, 32, 3e-3 * t**1.5, EMC=1e-3 * t**2) for t in (10, 20, 80)]
-    assert bench_page.exponent(rows, "length", "") == pytest.approx(1.5)
-    assert bench_page.exponent(rows, "length", "EMC") == pytest.approx(2)
-    assert np.isnan(bench_page.exponent(rows, "length", "IMTD"))
-    lines = bench_page.stage_table([REPORT]).splitlines()
+    assert page.exponent(rows, "length", "") == pytest.approx(1.5)
+    assert page.exponent(rows, "length", "EMC") == pytest.approx(2)
+    assert np.isnan(page.exponent(rows, "length", "IMTD"))
+    lines = page.stage_table([REPORT]).splitlines()
     assert len(lines) == 2 + len(CASES) and "| 2.00 | 2.00 | 12.5 | 50 | 1,234 | 0 |" in lines[2]
-    grid = bench_page.scaling_table([REPORT]).splitlines()
+    grid = page.scaling_table([REPORT]).splitlines()
     assert grid[3].endswith("| 40 | 4 | 32 | 800.0 | 85.0 | 0.0 | 10.0 | 0.0 | 5.0 | 0.0 |")
-    words = bench_page.scaling_findings([REPORT])
+    words = page.scaling_findings([REPORT])
     assert "length from 10 to 40" in words and "the whole 1.50" in words and "EMC 1.00" in words  # log 8 / log 4
     assert "EMC is 10.0 % of a step, IMTD 0.0 %" in words and "EMC is 20.0 % of a step, IMTD 1.0 %" in words
     assert words.endswith("![A step by length and width](there.png)")
 
 
 def test_the_figure_has_every_part_in_its_panels_and_labels_with_units() -> None:
-    axes = bench_ebmc.scaling_figure(REPORT).axes
+    axes = ebmc.scaling_figure(REPORT).axes
     assert len(axes) == 4 and "T^1.50" in axes[0].get_title(loc="left") and "d^0.50" in axes[1].get_title(loc="left")
     for axis in axes[:2]:
-        assert {line.get_label() for line in axis.lines} == {"whole step", *bench.SMALL_PARTS, "linear"}
+        assert {line.get_label() for line in axis.lines} == {"whole step", *common.SMALL_PARTS, "linear"}
         assert axis.get_ylabel() == "time (ms)" and axis.get_xscale() == axis.get_yscale() == "log"
     drawn = {line.get_label(): line.get_ydata() for line in axes[2].lines}
     np.testing.assert_allclose(drawn["MSD"], [20, 10])
@@ -202,9 +203,9 @@ def test_the_page_takes_the_report_in_and_the_readmes_speeds_leave_it_out() -> N
     folder = root() / "docs" / "bench"
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     text = (folder / "README.md").read_text(encoding="utf-8")
-    filled = bench_page.fill_page(text, [r for r in reports if "stages" not in r] + [REPORT])
-    assert bench_page.stage_table([REPORT]) in filled and bench_page.scaling_findings([REPORT]) in filled
-    assert bench.readme_table([REPORT]) == bench.readme_table([])
+    filled = page.fill_page(text, [r for r in reports if "stages" not in r] + [REPORT])
+    assert page.stage_table([REPORT]) in filled and page.scaling_findings([REPORT]) in filled
+    assert page.readme_table([REPORT]) == page.readme_table([])
 
 
 def test_both_stages_are_measured_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,13 +218,13 @@ def test_both_stages_are_measured_from_the_command_line(tmp_path: Path, capsys: 
     assert [row["width"] for row in report["scaling"]["width"]] == list(size.widths)
     assert report["figure"] == "stages.png" and (tmp_path / "stages.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
-    assert bench_page.stage_table([report]) in printed and "powers of T" in printed and "there.png" not in printed
+    assert page.stage_table([report]) in printed and "powers of T" in printed and "there.png" not in printed
 
 
 @pytest.mark.parametrize("words", [("--size", "quik"), ("--epochs", "0"), ("--threads", "0"), ("--lengths", "5"),
                                    ("--write-shapes",), ("--device", "cpus"), ("--json", "nowhere/at/all.json")])
 def test_bad_arguments_are_refused_before_anything_is_measured(
         words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(bench_ebmc, "measure")
+    monkeypatch.delattr(ebmc, "measure")
     with pytest.raises(InputError):
-        bench.run(arguments("ebmc", *words))
+        command.run(arguments("ebmc", *words))

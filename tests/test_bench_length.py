@@ -12,9 +12,10 @@ import torch
 from test_bench import arguments
 from torch import nn
 
-from mmlib import bench, bench_length, bench_page
-from mmlib.bench_length import LengthCase
-from mmlib.bench_step import list_products
+from mmlib.bench import command, common, page
+from mmlib.bench import length as length_case
+from mmlib.bench.length import LengthCase
+from mmlib.bench.step import list_products
 from mmlib.errors import InputError
 from mmlib.nn.batch import make_layout
 from mmlib.nn.graph import Edges, propagate
@@ -22,9 +23,9 @@ from mmlib.nn.gru import DialogueGRU
 from mmlib.paths import root
 
 PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
-TWO = [{"backbone": "net", "method": method, "variant": "paper", "name": bench.case_name("net", method, "paper"),
+TWO = [{"backbone": "net", "method": method, "variant": "paper", "name": common.case_name("net", method, "paper"),
         "length": length, "per_step": 40, "step_seconds": seconds, "utterances_per_second": 40 / seconds,
-        "shares": dict(zip(bench.PARTS, shares, strict=True))}
+        "shares": dict(zip(common.PARTS, shares, strict=True))}
        for method, length, seconds, shares in (("plain", 10, 0.2, (0.5, 0.5, 0, 0, 0)),
                                                ("plain", 20, 0.3, (0.5, 0.4, 0.1, 0, 0)),
                                                ("balm", 10, 0.4, (0.2, 0.5, 0.1, 0.1, 0.1)),
@@ -35,8 +36,8 @@ REPORT = {"machine": {"device": "cpu", "device_name": "any", "cores": 2, "torch"
 
 def named(step: Any, grids: int = 1, length: int = 1) -> list[tuple[str, str]]:
     """(operation, part) of what a piece of work does."""
-    events, _ = bench_length._profile(step)
-    return [(e.name, p) for e, p in zip(events, bench_length.parts(events, grids, length), strict=True)]
+    events, _ = length_case._profile(step)
+    return [(e.name, p) for e, p in zip(events, length_case.parts(events, grids, length), strict=True)]
 
 
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
@@ -93,50 +94,50 @@ def test_the_optimiser_and_clipping_are_the_update() -> None:
 
 @pytest.mark.parametrize("backbone", ["mmgcn", "gcnet", "mmdfn"])
 def test_a_measurement_covers_its_utterances_and_shares_add_up(backbone: str) -> None:
-    row = bench_length.measure(LengthCase(backbone, "balm", "paper", "quick", 4, 12))
+    row = length_case.measure(LengthCase(backbone, "balm", "paper", "quick", 4, 12))
     assert (row["dialogues"], row["utterances"]) == (3, 12)
     assert row["utterances_per_second"] == pytest.approx(12 / row["step_seconds"])
-    assert list(row["shares"]) == list(bench.PARTS) and sum(row["shares"].values()) == pytest.approx(1)
+    assert list(row["shares"]) == list(common.PARTS) and sum(row["shares"].values()) == pytest.approx(1)
     assert all(share > 0 for part, share in row["shares"].items() if part != "pairs")
     assert (row["shares"]["pairs"] > 0) == (backbone != "gcnet")  # whose graphs are windows
 
 
 def test_every_step_has_as_many_utterances_and_never_less_than_a_dialogue() -> None:
-    cases = [LengthCase("mmgcn", "plain", "paper", "iemocap", length) for length in (*bench.LENGTHS, 1000)]
+    cases = [LengthCase("mmgcn", "plain", "paper", "iemocap", length) for length in (*command.LENGTHS, 1000)]
     assert [case.dialogues for case in cases] == [60, 20, 6, 2, 1]
 
 
 def test_tables_and_words_follow_from_the_numbers() -> None:
-    lines = bench_length.table(REPORT)
+    lines = length_case.table(REPORT)
     assert [line[4] for line in lines[1:]] == ["1.00", "1.50", "1.00", "2.00"]
-    grid = bench_page.length_grid(REPORT).splitlines()
+    grid = page.length_grid(REPORT).splitlines()
     cells = grid[3].strip("| ").split(" | ")
     assert cells[1:] == ["400 (1.00)", "800 (2.00)", "20 / 50 / 10 / 10 / 10", "40 / 30 / 10 / 10 / 10"]
-    words = bench_page.length_findings(REPORT)
+    words = page.length_findings(REPORT)
     assert "products 50 % at 10, recurrences 40 % at 20" in words and "2.00 times as much" in words
     assert "recurrences grow most, by 6000 µs" in words  # (0.8 x 0.4 - 0.4 x 0.2) s over 40 utterances
     assert "2.00 to 2.67 times the backbone's alone" in words
     faster = [{**row, "utterances_per_second": 400.0 * row["length"]} for row in TWO]
-    assert "no part grows" in bench_page.length_findings({**REPORT, "rows": faster})
+    assert "no part grows" in page.length_findings({**REPORT, "rows": faster})
 
 
 def test_lengths_are_measured_for_every_backbone_and_method_and_written(
         tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def made(measure: Any, case: LengthCase) -> dict[str, Any]:
-        assert measure is bench_length.measure and case.size == "quick"
-        name = bench.case_name(case.backbone, case.method, case.variant)
+        assert measure is length_case.measure and case.size == "quick"
+        name = common.case_name(case.backbone, case.method, case.variant)
         return {**TWO[0], "backbone": case.backbone, "name": name, "length": case.length}
 
-    monkeypatch.setattr(bench_length, "apart", made)
+    monkeypatch.setattr(length_case, "apart", made)
     target = tmp_path / "lengths.json"
     words = ("balm", "--backbone", "mmgcn,gcnet", "--size", "quick", "--json", str(target), "--lengths")
-    assert bench.run(arguments(*words)) == 0
+    assert command.run(arguments(*words)) == 0
     assert "gcnet + balm (paper)" in capsys.readouterr().out
     written = json.loads(target.read_text(encoding="utf-8"))
     assert written["lengths"] == [10, 30, 100, 300] and len(written["rows"]) == 2 * 2 * 4
-    assert bench.run(arguments(*words, "5", "7")) == 0
+    assert command.run(arguments(*words, "5", "7")) == 0
     assert json.loads(target.read_text(encoding="utf-8"))["lengths"] == [5, 7]
-    assert bench.readme_table([written]).count("|") == bench.readme_table([]).count("|")  # no row of another kind
+    assert page.readme_table([written]).count("|") == page.readme_table([]).count("|")  # no row of another kind
 
 
 @pytest.mark.parametrize("words", [("--lengths", "0"), ("--lengths", "5", "--threads", "1"),
@@ -145,19 +146,19 @@ def test_lengths_are_measured_for_every_backbone_and_method_and_written(
                                    ("--lengths", "5", "--json", "nowhere/at/all.json")])
 def test_bad_lengths_are_refused_before_anything_is_measured(
         words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(bench_length, "apart")
+    monkeypatch.delattr(length_case, "apart")
     with pytest.raises(InputError):
-        bench.run(arguments("balm", *words))
+        command.run(arguments("balm", *words))
 
 
 def test_the_committed_page_is_made_from_the_reports_beside_it_and_no_number_stands_elsewhere() -> None:
     folder = root() / "docs" / "bench"
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     text = (folder / "README.md").read_text(encoding="utf-8")
-    assert bench_page.fill_page(text, reports) == text, bench_page.write_page.__doc__
+    assert page.fill_page(text, reports) == text, page.write_page.__doc__
     by_hand = re.sub(r"<!-- (\w+) -->.*?<!-- end -->", "", text, flags=re.DOTALL)
     assert len(by_hand) < len(text) and not re.search(r"\d", by_hand)
     altered = json.loads(json.dumps(reports))
     row = next(report for report in altered if "lengths" in report)["rows"][-1]
     row["utterances_per_second"] /= 2
-    assert bench_page.fill_page(text, altered) != text
+    assert page.fill_page(text, altered) != text

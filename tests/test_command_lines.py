@@ -23,7 +23,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmlib import bench, bench_adapters, bench_clips, bench_dream, bench_ebmc, bench_length, bench_sweep, doctor
+from mmlib import doctor
+from mmlib.bench import adapters, balm, clips, dream, ebmc, length
+from mmlib.bench import sweep as sweep_case
 from mmlib.cli import build_parser, main
 from mmlib.data import catalog
 from mmlib.data import check as check_module
@@ -138,8 +140,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in ("run", "sweep_all", "report", "update_notebooks", "dry_run", "list_artifacts"):
         patch.setattr(pipeline, name, lambda *_, **__: 0)
     patch.setattr(doctor, "main", lambda: 0)
-    for module, name in ((bench, "measure_apart"), (bench_length, "report_of"), (bench_sweep, "measure"),
-                         *((part, "measure") for part in (bench_adapters, bench_clips, bench_dream, bench_ebmc))):
+    for module, name in ((balm, "measure_apart"), (length, "report_of"), (sweep_case, "measure"),
+                         *((part, "measure") for part in (adapters, clips, dream, ebmc))):
         patch.setattr(module, name, measured)
     with contextlib.redirect_stdout(io.StringIO()):
         assert main(["data", "import", "folder", "mine-folder", "--name", "mine"]) == 0

@@ -168,7 +168,7 @@ def test_every_command_of_the_readme_is_one_that_the_parser_knows(capsys: pytest
 
 
 def test_the_readmes_speeds_are_those_of_the_committed_measurements() -> None:
-    from mmlib.bench import readme_table
+    from mmlib.bench.page import readme_table
 
     paths = sorted((ROOT / "docs" / "bench").glob("*.json"))
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in paths]

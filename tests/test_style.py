@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "mmlib"
 MODULES = sorted(ROOT.rglob("*.py"))
 # Imports run only upward in this list; a folder's files may import one another.
-LAYERS = ("errors", "names", "files", "paths", "data", "masks", "metrics", "nn", "backbones", "methods", "fit", "runs",
-          "report", "papers")
-LAST = len(LAYERS)
+LAYERS = ("errors", "names", "files", "options", "paths", "data", "masks", "metrics", "nn", "backbones", "methods",
+          "fit", "runs", "report", "papers", "bench", "check", "doctor", "parameters", "teach", "cli", "__main__")
 
 
 def layer(module: str) -> int:
-    first = module.split(".")[0]
-    return LAYERS.index(first) if first in LAYERS else LAST
+    return LAYERS.index(module.split(".")[0]) if module != "__init__" else 0
 
 
 def name_of(path: Path) -> str:
@@ -38,6 +37,38 @@ def test_imports_run_only_upward(path: Path) -> None:
             names = [node.module.removeprefix("mmlib.")] if node.module != "mmlib" else [a.name for a in node.names]
             for name in names:
                 assert layer(name) <= here or name in allowed, f"{name_of(path)} imports {name}"
+
+
+def test_every_module_has_a_layer() -> None:
+    tops = {name_of(path).split(".")[0] for path in MODULES} - {"__init__"}
+    assert tops == set(LAYERS)
+
+
+def imported(path: Path, known: set[str]) -> set[str]:
+    """The modules that one imports, anywhere in it but for its type annotations alone."""
+    for_types = {
+        inner
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.ImportFrom)
+    }
+    lines = {node.lineno for node in for_types}
+    names: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.ImportFrom) or not node.module or node.lineno in lines:
+            continue
+        base = node.module.removeprefix("mmlib").removeprefix(".")
+        if node.module.split(".")[0] == "mmlib":
+            members = [f"{base}.{alias.name}".removeprefix(".") for alias in node.names]
+            names |= {member if member in known else base for member in members}
+    return names & known
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    places = {name_of(path).removesuffix(".__init__"): path for path in MODULES}
+    graph = {name: imported(path, set(places)) - {name} for name, path in places.items()}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmlib.backbones import build_backbone
-from mmlib.bench import SIZES, Case
+from mmlib.bench.common import SIZES, case_name
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.fit import make_optimizer, train_epoch
@@ -30,6 +30,25 @@ RATES = {"audio": 0.5, "text": 0.7, "vision": 0.3}
 SCHEDULE = Training(batch=16)
 # Where the two factors stand among the arguments of each operation that is a matrix product.
 FACTORS = {"mm": (0, 1), "addmm": (1, 2), "bmm": (0, 1), "baddbmm": (1, 2), "mv": (0, 1), "addmv": (1, 2)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement: ``size`` is a key of ``common.SIZES``; ``epochs`` are timed after one for warming up."""
+
+    backbone: str
+    method: str
+    variant: str
+    size: str
+    threads: int
+    epochs: int
+    device: str
+
+    @property
+    def name(self) -> str:
+        """As the table shows it."""
+        return case_name(self.backbone, self.method, self.variant)
+
 
 
 @dataclass(frozen=True, order=True)

@@ -6,7 +6,6 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,12 @@ import torch
 from torch import Tensor
 
 from mmlib.backbones import build_backbone
-from mmlib.bench import DEVICES, machine
-from mmlib.bench_page import contribution_findings, stage_table
-from mmlib.bench_step import list_products, replay, sync_of, timed
+from mmlib.bench.command import EPOCHS
+from mmlib.bench.common import check_size, device_of, machine, refuse
+from mmlib.bench.page import contribution_findings, stage_table
+from mmlib.bench.step import list_products, replay, sync_of, timed
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import open_bundle
-from mmlib.errors import InputError, unknown_name
 from mmlib.fit import evaluation_batches, make_optimizer, train_epoch
 from mmlib.masks import draw, patterns
 from mmlib.methods import build_method
@@ -143,21 +142,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: an unknown size, a device that is not here, a number out of range, or an option of another bench.
     """
-    epochs, threads = 3 if args.epochs is None else args.epochs, args.threads or [1]
-    for option, value, known in (("--size", args.size, SIZES), ("--device", args.device, DEVICES)):
-        if value not in known:
-            raise unknown_name(option, value, known)
-    for option, value in (("--epochs", epochs), *(("--threads", n) for n in threads)):
-        if value < 1:
-            raise InputError(option, str(value), "1 or more", "Raise it.")
-    for option, given in (("--lengths", args.lengths is not None), ("--write-shapes", args.write_shapes)):
-        if given:
-            raise InputError(option, "it beside dream", "mmlib bench balm", "Leave it out.")
-    device = torch.device(args.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device", args.device, "a device that torch finds here", "Leave it out to use the CPU.")
-    if args.json and not Path(args.json).resolve().parent.is_dir():
-        raise InputError("--json", args.json, "a file in a folder that exists", "Make the folder first.")
+    check_size(args, SIZES)
+    refuse(args, "lengths", "write_shapes", why="Leave it out: it is an option of mmlib bench balm.")
+    device, epochs, threads = device_of(args), args.epochs or EPOCHS, args.threads or [1]
     rows = []
     for count in threads:
         torch.set_num_threads(count)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from mmlib.bench import machine
-from mmlib.bench_page import sweep_table
-from mmlib.errors import InputError, unknown_name
+from mmlib.bench.common import machine, refuse
+from mmlib.bench.page import sweep_table
+from mmlib.errors import unknown_name
 from mmlib.runs.execute import Outcome
 from mmlib.runs.on_dask import DaskExecutor
 from mmlib.runs.spec import RunSpec, Training
@@ -39,14 +39,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     size = "quick" if args.size == "iemocap" else args.size  # bench's default is of other benches
     if size not in ("quick", "tiny"):
         raise unknown_name("--size", size, ("quick", "tiny"))
-    for option, given in (("--threads", args.threads), ("--lengths", args.lengths is not None),
-                          ("--write-shapes", args.write_shapes), ("--device", args.device != "cpu")):
-        if given:
-            raise InputError(option, "it", "none of it", "A sweep is measured on the CPU, a thread a worker.")
-    if args.epochs is not None and args.epochs < 1:
-        raise InputError("--epochs", str(args.epochs), "1 or more", "Raise it.")
-    if args.json and not Path(args.json).resolve().parent.is_dir():
-        raise InputError("--json", args.json, "a file in a folder that exists", "Make the folder first.")
+    refuse(args, "threads", "lengths", "write_shapes", "device",
+           why="Leave it out: a sweep is measured on the CPU, a thread a worker.")
     epochs = args.epochs or EPOCHS
     rows = [measure(kind, workers, f"{DATA}@{size}", epochs) for kind, workers in PLACES]
     report = {"machine": machine("cpu"), "sweeps": {"data": f"{DATA}@{size}", "epochs": epochs}, "rows": rows}

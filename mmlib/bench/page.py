@@ -7,9 +7,31 @@ import math
 from typing import Any
 
 from mmlib import files, paths
-from mmlib.bench import OTHERS, PARTS, SMALL_PARTS, markdown, place
+from mmlib.bench.common import PARTS, SMALL_PARTS, markdown, place
 
+# In reports of other benches than BALM's epochs.
+OTHERS = {"lengths", "adapters", "clips", "stages", "contributions", "sweeps"}
 SHARE_GOAL = 0.2  # of an epoch of DREAM that its frozen network may take
+
+
+def readme_table(reports: list[dict[str, Any]]) -> str:
+    """The README's table of measured speeds, from what ``--json`` wrote on each machine, BALM as printed.
+
+    BALM as released and the lengths stand in docs/bench.
+    """
+    reports = [report for report in reports if not OTHERS & set(report)]
+    head = ["where", "method", "threads", "utterances/s", "s/epoch", "over the products' time", "memory MB", "idle"]
+    lines = [head, ["---"] * len(head)]
+    for report in reports:
+        where = place(report["machine"])
+        lines += [[where, row["name"], str(row["threads"]), f"{row['utterances_per_second']:,.0f}",
+                   f"{row['epoch_seconds']:.2f}", f"{row['ratio']:.2f}", f"{row['memory_mb']:.0f}",
+                   f"{row['idle_percent']:.0f} %" if row.get("idle_percent") is not None else "-"]
+                  for row in report["rows"] if row["variant"] == "paper"]
+    if not any(report["machine"]["device"] == "cuda" for report in reports):
+        lines.append(["a GPU", "not measured yet: run `mmlib bench balm --device cuda`", *["-"] * (len(head) - 2)])
+    return markdown(lines)
+
 
 
 def length_grid(report: dict[str, Any]) -> str:
@@ -182,7 +204,7 @@ def fill_page(text: str, reports: list[dict[str, Any]]) -> str:
 
 
 def write_page() -> None:
-    """Renew docs/bench/README.md: ``python -c "from mmlib import bench_page; bench_page.write_page()"``."""
+    """Renew docs/bench/README.md: ``python -c "from mmlib.bench import page; page.write_page()"``."""
     folder = paths.root() / "docs" / "bench"
     page = folder / "README.md"
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from mmlib.backbones import build_backbone
-from mmlib.bench import machine, markdown
-from mmlib.bench_step import idle_percent
+from mmlib.bench.command import EPOCHS
+from mmlib.bench.common import device_of, machine, markdown
+from mmlib.bench.step import idle_percent
 from mmlib.data.bundle import Bundle, Task, make_bundle
-from mmlib.errors import InputError, unknown_name
+from mmlib.errors import unknown_name
 from mmlib.fit import Schedule, make_optimizer, train_epoch
 from mmlib.masks import complete, draw
 from mmlib.methods import build_method
@@ -90,15 +91,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: an unknown size, a device that is not here, or a number out of range.
     """
-    name = "crema-d" if args.size == "iemocap" else args.size
+    name = "crema-d" if args.size == "iemocap" else args.size  # the common default is of other cases
     if name not in SIZES:
         raise unknown_name("--size", name, SIZES)
-    epochs = 3 if args.epochs is None else args.epochs
-    if epochs < 1:
-        raise InputError("--epochs", str(epochs), "1 or more", "Raise it.")
-    device = torch.device(args.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device", args.device, "a device that torch finds here", "Leave it out to use the CPU.")
+    device, epochs = device_of(args), args.epochs or EPOCHS
     if args.threads:
         torch.set_num_threads(args.threads[0])
     rows = []

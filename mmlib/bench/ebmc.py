@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from torch import Tensor
 
 from mmlib import files
 from mmlib.backbones import build_backbone
-from mmlib.bench import DEVICES, SMALL_PARTS, machine
-from mmlib.bench_page import exponent, scaling_findings, scaling_table, stage_table
-from mmlib.bench_step import list_products, replay, sync_of, timed
+from mmlib.bench.command import EPOCHS
+from mmlib.bench.common import SMALL_PARTS, check_size, device_of, machine, refuse
+from mmlib.bench.page import exponent, scaling_findings, scaling_table, stage_table
+from mmlib.bench.step import list_products, replay, sync_of, timed
 from mmlib.data.bundle import SPLITS, Bundle, Task
 from mmlib.data.catalog import open_bundle
-from mmlib.errors import InputError, unknown_name
 from mmlib.fit import make_optimizer, train_epoch, train_step
 from mmlib.masks import complete, draw, patterns
 from mmlib.methods import build_method
@@ -240,33 +240,15 @@ def scaling_figure(report: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _checked(args: argparse.Namespace) -> tuple[Size, torch.device, int, Sequence[int]]:
-    if args.size not in SIZES:
-        raise unknown_name("--size", args.size, SIZES)
-    epochs, threads = 3 if args.epochs is None else args.epochs, args.threads or [1]
-    for option, value in (("--epochs", epochs), *(("--threads", n) for n in threads)):
-        if value < 1:
-            raise InputError(option, str(value), "1 or more", "Raise it.")
-    for option, given in (("--lengths", args.lengths is not None), ("--write-shapes", args.write_shapes)):
-        if given:
-            raise InputError(option, "it beside ebmc", "mmlib bench balm", "Leave it out: lengths are measured anyway.")
-    if args.device not in DEVICES:
-        raise unknown_name("--device", args.device, DEVICES)
-    device = torch.device(args.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device", args.device, "a device that torch finds here", "Leave it out to use the CPU.")
-    if args.json and not Path(args.json).resolve().parent.is_dir():
-        raise InputError("--json", args.json, "a file in a folder that exists", "Make the folder first.")
-    return SIZES[args.size], device, epochs, threads
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure both stages and the growth of a step, print tables, and draw the growth beside the JSON file.
 
     Raises:
         InputError: an unknown size, a device that is not here, a number out of range, or an option of another bench.
     """
-    size, device, epochs, threads = _checked(args)
+    check_size(args, SIZES)
+    refuse(args, "lengths", "write_shapes", why="Leave it out: lengths are measured anyway.")
+    size, device, epochs, threads = SIZES[args.size], device_of(args), args.epochs or EPOCHS, args.threads or [1]
     rows = []
     for count in threads:
         torch.set_num_threads(count)

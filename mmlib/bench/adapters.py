@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from mmlib.backbones import build_backbone
-from mmlib.bench import machine
-from mmlib.bench_page import adapter_table
+from mmlib.bench.command import EPOCHS
+from mmlib.bench.common import check_size, device_of, machine
+from mmlib.bench.page import adapter_table
 from mmlib.data.catalog import open_bundle
-from mmlib.errors import InputError, unknown_name
 from mmlib.fit import evaluation_batches, make_optimizer
 from mmlib.masks import combinations, complete, draw, patterns
 from mmlib.methods import build_method
@@ -109,16 +109,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: an unknown size, a device that is not here, or a number out of range.
     """
-    if args.size not in SIZES:
-        raise unknown_name("--size", args.size, SIZES)
-    epochs = 3 if args.epochs is None else args.epochs
-    if epochs < 1:
-        raise InputError("--epochs", str(epochs), "1 or more", "Raise it.")
-    device = torch.device(args.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device", args.device, "a device that torch finds here", "Leave it out to use the CPU.")
+    check_size(args, SIZES)
+    device = device_of(args)
     torch.set_num_threads(args.threads[0] if args.threads else 1)
-    rows = measure(args.size, device, epochs)
+    rows = measure(args.size, device, args.epochs or EPOCHS)
     report = {"machine": machine(args.device), "adapters": args.size, "threads": torch.get_num_threads(), "rows": rows}
     print(adapter_table([report]))
     return report

@@ -18,9 +18,9 @@ import torch
 from torch.autograd.profiler_util import FunctionEvent
 
 from mmlib.backbones import build_backbone
-from mmlib.bench import PARTS, SIZES, apart, case_name, machine
-from mmlib.bench_page import by_name, cost
-from mmlib.bench_step import RATES, SCHEDULE
+from mmlib.bench.common import PARTS, SIZES, apart, case_name, machine
+from mmlib.bench.page import by_name, cost
+from mmlib.bench.step import RATES, SCHEDULE
 from mmlib.data.twins import MODALITIES, ROLES
 from mmlib.fit import make_optimizer, train_step
 from mmlib.methods import build_method
