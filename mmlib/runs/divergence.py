@@ -3,11 +3,13 @@
 One rule, checked when the training has ended:
 
 * a loss or an output that is not finite, in any epoch;
-* a mean loss of the last epoch, or an output that is reported, above ``LIMIT`` in magnitude;
+* a mean loss that has grown over the training to above ``LIMIT`` in magnitude;
+* an output that is reported above ``LIMIT`` in magnitude;
 * for a score, a mean absolute error on validation, at the epoch that validation picks, above ``WIDTHS`` times the width
   of the labels' range.
 
-A huge loss in the first epochs that recovers is no divergence: on raw features EBMC begins at 1e8 and ends at 20.
+A huge loss that falls is no divergence: on raw features EBMC begins at 1e8 and ends at 20, and a few epochs may stop
+on the way.
 Networks that are far from done when validation picks the first epoch (pre-training for one modality at a time) reach an
 error of 1.6 widths and still end well, so one width is not enough to tell.
 """
@@ -65,7 +67,8 @@ def check_size(fitted: Fitted, task: Task, valid_labels: np.ndarray, chosen: int
         Diverged: with the epoch and the value.
     """
     last = len(fitted.loss) - 1
-    _limit("the mean loss of the last epoch", fitted.loss[-1:], last)
+    if abs(fitted.loss[-1]) > abs(fitted.loss[0]):
+        _limit("the mean loss of the last epoch", fitted.loss[-1:], last)
     for name, outputs in (("validation", fitted.valid), *fitted.tests.items()):
         for epoch in sorted({chosen, last}):
             _limit(f"an output on {name}", outputs[epoch], epoch)

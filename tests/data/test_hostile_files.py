@@ -245,7 +245,7 @@ def test_a_bundle_with_a_pipe_in_it_is_refused(file: str, tmp_path: Path) -> Non
 
 
 ENTRY = {"id": "table1", "paper": "balm", "collection": "mine", "kind": "table", "title": "T", "caption": "C",
-         "source": "S", "status": "regenerated", "rows_built": 1, "rows_in_paper": None, "files": ["figures/a.csv"],
+         "source": "S", "status": "regenerated", "rows_built": 1, "rows_in_paper": None, "files": ["figures/mine/balm/a.csv"],
          "runs": 1, "run_ids": [], "run_ids_hash": "", "seeds": [0], "seconds": 0.5, "profile": "quick",
          "selection": "valid", "fingerprint": "0", "notes": []}
 OTHER = {"rows_built": "1", "rows_in_paper": [], "files": ["../../etc/passwd"], "runs": None, "run_ids": "a",
@@ -253,8 +253,9 @@ OTHER = {"rows_built": "1", "rows_in_paper": [], "files": ["../../etc/passwd"], 
 
 
 def test_a_manifest_entry_with_every_field_is_read(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps([ENTRY]))
-    assert read_manifest(tmp_path / "manifest.json") == [ENTRY]
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "manifest.json").write_text(json.dumps([ENTRY]))
+    assert read_manifest(tmp_path / "figures" / "manifest.json") == [ENTRY]
 
 
 @pytest.mark.parametrize("key", ENTRY)
@@ -263,7 +264,7 @@ def test_a_manifest_entry_that_lacks_a_field_or_has_another_kind_is_refused(key:
                                                                             tmp_path: Path) -> None:
     entry = {k: v for k, v in ENTRY.items() if k != key} | ({} if lacking else {key: OTHER.get(key, 7)})
     (tmp_path / "manifest.json").write_text(json.dumps([entry]))
-    with pytest.raises(InputError, match=r"entry 0 .*run the notebooks again"):
+    with pytest.raises(InputError, match="run the notebooks again"):
         read_manifest(tmp_path / "manifest.json")
 
 

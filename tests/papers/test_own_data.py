@@ -16,27 +16,48 @@ from mmlib.papers import mculora, pipeline, regenerate
 from mmlib.papers.context import Context
 from mmlib.report.artifact import read_manifest
 
-SCALE = 30.0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("paper", "role", "twin"), [
-    ("balm", "mosei", "mosei"), ("dream", "mosi-frames", "mosi-frames"), ("ebmc", "mosi", "mosi"),
-    ("mculora", "mosei", "mosei"), ("gmm_loss", "ave", "iemocap6"), ("side_by_side", "mosei", "mosei")])
-def test_a_notebook_runs_on_folds_of_another_scale(
-        paper: str, role: str, twin: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+def in_folds(paper: str, role: str, twin: str, scale: float, tmp_path: Path) -> Context:
+    """A paper's context on a twin whose dialogues are dealt to three folds and whose features are multiplied."""
     bundle = open_bundle(f"twin:{twin}@smoke")
     if paper == "gmm_loss":
         bundle = bundle.only(("audio", "text"))
     fold = np.unique(bundle.dialogue, return_inverse=True)[1].astype(np.int64) % 3
-    features = {name: (SCALE * x).astype(x.dtype) for name, x in bundle.features.items()}
+    features = {name: (scale * x).astype(x.dtype) for name, x in bundle.features.items()}
     save_bundle(dataclasses.replace(bundle, name="mine", features=features, fold=fold), tmp_path / "mine")
-    context = regenerate.PAPERS[paper].context("smoke", {role: str(tmp_path / "mine")}, seeds=1)
-    assert pipeline.run([context], (), jobs=1) == 0
+    return regenerate.PAPERS[paper].context("smoke", {role: str(tmp_path / "mine")}, seeds=1)
+
+
+@pytest.fixture
+def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_apart")
+@pytest.mark.parametrize(("paper", "role", "twin", "scale"), [
+    ("balm", "mosei", "mosei", 3.0), ("dream", "mosi-frames", "mosi-frames", 30.0), ("ebmc", "mosi", "mosi", 3.0),
+    ("mculora", "mosei", "mosei", 30.0), ("gmm_loss", "ave", "iemocap6", 30.0), ("side_by_side", "mosei", "mosei", 3.0)])
+def test_a_notebook_runs_on_folds_of_another_scale(
+        paper: str, role: str, twin: str, scale: float, tmp_path: Path) -> None:
+    assert pipeline.run([in_folds(paper, role, twin, scale, tmp_path)], (), jobs=1) == 0
     entries = read_manifest(tmp_path / "figures/manifest.json")
     assert any(e["paper"] == paper and e["collection"] == "mine" and e["status"] == "regenerated" for e in entries)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_apart")
+def test_where_runs_diverge_the_notebook_ends_all_the_same_and_every_failure_is_named(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    context = in_folds("ebmc", "mosi", "mosi", 30.0, tmp_path)
+    assert pipeline.run([context], (), jobs=1) == 1
+    said = capsys.readouterr()
+    failed = context.store.failures()
+    assert failed and all(failure.kind == "diverged" for failure in failed)
+    assert all(said.err.count(failure.id) for failure in failed)
+    assert "failed in cell" not in said.err  # the notebook itself came to its end
+    table = (tmp_path / "figures/mine/ebmc/table1.md").read_text(encoding="utf-8")
+    assert "failed (diverged)" in table and "--standardise" in table
 
 
 def test_a_notebook_that_fails_is_told_and_its_figures_are_drawn_all_the_same(

@@ -41,6 +41,8 @@ def test_a_training_that_stays_small_passes_and_one_that_recovers_too() -> None:
     check(made, SCORE)
     made.loss[0], made.valid[0], made.tests["test"][0] = 8e12, 1e9, 1e9
     check(made, SCORE)
+    made.loss[:] = 8e12, 8e9, 8e7  # on its way down when the epochs end
+    check(made, SCORE)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -257,7 +257,7 @@ def test_check_counts_failed_stale_and_left_over_files(tmp_path: Path, monkeypat
     assert (checked.sound, checked.stale, checked.damaged, checked.leftovers) == (len(DONE), len(DONE), {}, 2)
     assert [failure.id for failure in checked.failed] == [run_id(FAILS)]
     assert cli.main(["store", "check", str(tmp_path / "nowhere")]) == 2
-    assert "no such folder" in capsys.readouterr().err
+    assert "no folder at" in capsys.readouterr().err
 
 
 def test_merge_and_import_leave_damage_behind_and_replace_it(
