@@ -120,7 +120,8 @@ run_tests() {
     export OMP_NUM_THREADS=1
     if [ $# -gt 0 ]; then exec "$python" -m pytest "$@"; fi
     local failed=0 notebooks
-    "$python" -m pytest || failed=1
+    # Two processes, a module's tests in one of them, so that what a module's tests share is made once.
+    "$python" -m pytest -n 2 --dist loadscope || failed=1
     shopt -s nullglob
     notebooks=(notebooks/*.ipynb)
     if [ ${#notebooks[@]} -gt 0 ]; then

@@ -118,7 +118,7 @@ def _one_sign(bundle: Bundle) -> list[str]:
         if part.any() and not ((part < 0).any() and (part > 0).any()):
             found.append(f"WARNING: in {name}, the scores of {split} that are not 0 all have one sign, so that a guess "
                          f"of that sign is always right. {follows} Split the data otherwise to have them.")
-    return found or [f"WARNING: {name} has a split with scores of 0 alone. {follows}"]
+    return found  # empty where a split has scores of 0 alone, which is said already
 
 
 def looks_like_classes(values: np.ndarray) -> bool:
