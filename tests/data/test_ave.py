@@ -197,6 +197,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a list that is no text": (binary, ("testSet.txt", "no readable text")),
     "a row of four fields": (row("Flute&x&good&0"), ("trainSet.txt, row 5", "'Flute&x&good&0'", "EndTime")),
     "a row without a video": (row("Flute&&good&0&1"), ("trainSet.txt, row 5", "VideoID")),
+    "a video elsewhere": (row("Flute&../../x&good&0&1"), ("trainSet.txt, row 5", "'../../x'", "a file in AVE/")),
     "a time that is none": (row("Flute&x&good&0&end"), ("trainSet.txt, EndTime", "'end' in row 5", "a number")),
     "an unknown category": (row("Flutes&x&good&0&1"), ("trainSet.txt, category of x", "Did you mean 'Flute'?")),
     "an event in two lists": (row("Flute&" + ROWS["test"][1][1] + "&good&0&1"),

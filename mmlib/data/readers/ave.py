@@ -81,6 +81,9 @@ def _events(path: Path) -> list[_Event]:
     for number, row in enumerate(rows, 1):
         if len(row) != len(FIELDS) or not row[0] or not row[1]:
             raise InputError(f"{path}, row {number}", repr("&".join(row)), "&".join(FIELDS), "Correct the row.")
+        if "/" in row[1]:
+            raise InputError(f"{path}, row {number}", f"the video {row[1]!r}", "the name of a file in AVE/",
+                             "Take the slashes out: videos stand in that folder alone.")
     starts, ends = (numbers(f"{path}, {FIELDS[k]}", [row[k] for row in rows]) for k in (3, 4))
     return [_Event(row[0], row[1], (float(start), float(end)) if 0 <= start < end else None)
             for row, start, end in zip(rows, starts, ends, strict=True)]
