@@ -69,15 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
                                  allow_abbrev=False)
     _add_selection(report)
     report.set_defaults(run=_report)
-    store = commands.add_parser("store", help="compare or merge two stores of runs, adopt stale ones, or check one",
-                                allow_abbrev=False)
-    store.add_argument("action", choices=("compare", "merge", "adopt", "check"),
-                       help="check: hold every file against its sum, and say what is damaged, failed or stale")
-    store.add_argument("first", metavar="STORE")
-    store.add_argument("second", metavar="STORE", nargs="?", help="merge copies what STORE 2 has into STORE 1")
-    store.add_argument("--witnesses", type=int, default=1, metavar="N",
-                       help="adopt: stale runs of each group that are run again to show that nothing has changed")
-    store.set_defaults(run=_store)
+    _add_store(commands)
     teaching = commands.add_parser("teach", help="copies of the notebooks for students, without outputs and solutions",
                                    allow_abbrev=False)
     teaching.add_argument("--out", required=True, metavar="DIR", help="where the copies go")
@@ -111,6 +103,21 @@ def _add_data(commands: Any) -> None:
 
     data.add_parser(commands)
     commands.choices["data"].set_defaults(run=data.run)
+
+
+def _add_store(commands: Any) -> None:
+    store = commands.add_parser("store", help="compare or merge two stores of runs, adopt stale ones, or check one",
+                                allow_abbrev=False)
+    store.add_argument("action", choices=("compare", "merge", "adopt", "check"),
+                       help="check: hold every file against its sum, and say what is damaged, failed or stale")
+    store.add_argument("first", metavar="STORE")
+    store.add_argument("second", metavar="STORE", nargs="?", help="merge copies what STORE 2 has into STORE 1")
+    store.add_argument("--against", default=None, metavar="CHECKOUT",
+                       help="adopt: a checkout of the code that made the runs; both versions run the witnesses here, "
+                            "so that runs of another machine can be adopted as well")
+    store.add_argument("--witnesses", type=int, default=1, metavar="N",
+                       help="adopt: stale runs of each group that are run again to show that nothing has changed")
+    store.set_defaults(run=_store)
 
 
 def _add_bench(commands: Any) -> None:
@@ -233,8 +240,12 @@ def _store(args: argparse.Namespace) -> int:
         if args.second is not None:
             raise InputError("store adopt", "two stores", "one", "Leave the other out.")
         from mmlib.runs.adopt import adopt
+        from mmlib.runs.against import adopt_against
 
-        groups = adopt(first, args.witnesses)
+        if args.against is None:
+            groups = adopt(first, args.witnesses)
+        else:
+            groups = adopt_against(first, options.folder_there("--against", args.against), args.witnesses)
         print(f"{sum(g.adopted for g in groups)} of {sum(g.stale for g in groups)} stale runs adopted")
         return int(any(not g.equal for g in groups))
     if args.action == "check":

@@ -67,7 +67,7 @@ def _adopt_group(store: Store, name: str, records: list[Record], witnesses: int,
     for outcome in fresh:
         store.put(outcome)
     keys = [str(outcome.record["key"]) for outcome in fresh]
-    copied = sum(_copy(store, record, fresh[0].record["numerics"], keys) for record in records) if equal else 0
+    copied = sum(copy_under(store, record, fresh[0].record["numerics"], keys) for record in records) if equal else 0
     return Group(name, len(records), equal, copied)
 
 
@@ -151,7 +151,8 @@ def _of_any_version(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name not in OF_A_VERSION}
 
 
-def _copy(store: Store, record: Record, numerics: str, witnesses: list[str]) -> bool:
+def copy_under(store: Store, record: Record, numerics: str, witnesses: list[str]) -> bool:
+    """Keep a run under another version of the code too; False where there is one."""
     run_id = f"{record['key']}-{numerics}"
     if store.has(run_id):
         return False

@@ -245,8 +245,9 @@ def test_a_bundle_with_a_pipe_in_it_is_refused(file: str, tmp_path: Path) -> Non
 
 
 ENTRY = {"id": "table1", "paper": "balm", "collection": "mine", "kind": "table", "title": "T", "caption": "C",
-         "source": "S", "status": "regenerated", "rows_built": 1, "rows_in_paper": None, "files": ["figures/mine/balm/a.csv"],
-         "runs": 1, "run_ids": [], "run_ids_hash": "", "seeds": [0], "seconds": 0.5, "profile": "quick",
+         "source": "S", "status": "regenerated", "rows_built": 1, "rows_in_paper": None,
+         "files": ["figures/mine/balm/a.csv"], "runs": 1, "run_ids": [], "run_ids_hash": "",
+         "seeds": [0], "seconds": 0.5, "profile": "quick",
          "selection": "valid", "fingerprint": "0", "notes": []}
 OTHER = {"rows_built": "1", "rows_in_paper": [], "files": ["../../etc/passwd"], "runs": None, "run_ids": "a",
          "seeds": ["a"], "seconds": "nan", "notes": {}, "collection": "../x", "paper": "a/b", "id": ""}

@@ -16,6 +16,7 @@ from mmlib.papers import mculora, pipeline, regenerate
 from mmlib.papers.context import Context
 from mmlib.report.artifact import read_manifest
 
+
 def in_folds(paper: str, role: str, twin: str, scale: float, tmp_path: Path) -> Context:
     """A paper's context on a twin whose dialogues are dealt to three folds and whose features are multiplied."""
     bundle = open_bundle(f"twin:{twin}@smoke")
@@ -37,7 +38,8 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_apart")
 @pytest.mark.parametrize(("paper", "role", "twin", "scale"), [
     ("balm", "mosei", "mosei", 3.0), ("dream", "mosi-frames", "mosi-frames", 30.0), ("ebmc", "mosi", "mosi", 3.0),
-    ("mculora", "mosei", "mosei", 30.0), ("gmm_loss", "ave", "iemocap6", 30.0), ("side_by_side", "mosei", "mosei", 3.0)])
+    ("mculora", "mosei", "mosei", 30.0), ("gmm_loss", "ave", "iemocap6", 30.0),
+    ("side_by_side", "mosei", "mosei", 3.0)])
 def test_a_notebook_runs_on_folds_of_another_scale(
         paper: str, role: str, twin: str, scale: float, tmp_path: Path) -> None:
     assert pipeline.run([in_folds(paper, role, twin, scale, tmp_path)], (), jobs=1) == 0
