@@ -18,8 +18,11 @@ def collections(paper: str) -> list[str]:
 
 
 def verdicts(paper: str, collection: str, artifact: str, metric: str = "weighted_f1") -> pd.DataFrame:
-    """What a committed comparison found: row, setting, mean, sd, n, difference, interval, verdict."""
-    numbers = pd.read_csv(paths.figures() / collection / paper / f"{artifact}-numbers.csv")
+    """What a committed comparison found: row, setting, mean, sd, n, difference, interval, verdict; empty without it."""
+    path = paths.figures() / collection / paper / f"{artifact}-numbers.csv"
+    if not path.exists():  # the data fill another role of the paper
+        return pd.DataFrame(columns=["setting", "row", "verdict", "difference"])
+    numbers = pd.read_csv(path)
     numbers = numbers[(numbers["metric"] == metric) & (numbers["n"] > 0)]
     columns = ["setting", "row", "mean", "sd", "n", "difference", "difference_low", "difference_high", "verdict"]
     return numbers[columns].fillna({"verdict": ""}).round(2).reset_index(drop=True)
@@ -28,6 +31,8 @@ def verdicts(paper: str, collection: str, artifact: str, metric: str = "weighted
 def count_verdicts(paper: str, collection: str, artifact: str) -> str:
     """One sentence per row: in how many settings it was better, worse, equivalent or undecided."""
     table = verdicts(paper, collection, artifact)
+    if table.empty:
+        return f"{collection}: no results of {artifact}"
     lines = []
     for row, group in table[table["verdict"] != ""].groupby("row", sort=False):
         counts = group["verdict"].value_counts()
