@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,9 @@ def entry() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; bad input prints one message and no traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a path may hold bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     try:
         args = parser.parse_args(argv)

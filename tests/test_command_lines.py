@@ -47,6 +47,7 @@ VALUES: dict[str, list[str]] = {
              f"mosei={UNREADABLE}", "mosei=twin:mosei@huge"],
     "artifact": ["table1", "fig2", "table1,claims", "tabel1", "table1,table1", "tuning"],
     "backbone": ["mmgcn", "gcnet,mmgcn", "momke", "mmgnc", "mmgcn,mmgcn", "concat"],
+    "against": ["there", "nowhere", "file"],
     "seeds": NUMBERS, "jobs": NUMBERS, "max_minutes": NUMBERS, "witnesses": NUMBERS, "threads": NUMBERS,
     "epochs": NUMBERS, "lengths": NUMBERS,
     "executor": ["local", "dask:", "dask:tcp://127.0.0.1:1", "dusk"],

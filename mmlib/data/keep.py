@@ -41,6 +41,8 @@ def replace_bundle(folder: Path, head: Mapping[str, Any], arrays: Mapping[str, n
         absent = [path for path in (folder, *folder.parents) if not path.exists()]
         if folder.exists() and not folder.is_dir():
             raise InputError(str(folder), "a file", "a new or empty folder", "Choose another --out.")
+        if folder.exists():
+            _refuse_other_files(folder)  # before a lock is put there
     try:
         with files.locked(folder / HEAD) as held, files.explained(folder):
             _refuse_other_files(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -86,7 +87,12 @@ class Cluster:
 
     @property
     def address(self) -> str:
-        return str(json.loads((self.folder / "scheduler.json").read_text())["address"])
+        path = self.folder / "scheduler.json"
+        for _ in range(100):  # the file is there a moment before its content
+            with contextlib.suppress(ValueError):
+                return str(json.loads(path.read_text())["address"])
+            time.sleep(0.1)
+        raise AssertionError(f"no address in {path}")
 
     def executor(self, todo: list[Any], store: Store, **options: Any) -> DaskExecutor:
         return DaskExecutor(self.address, todo, store, fingerprint=fake_runs.fingerprint, **options)
