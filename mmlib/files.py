@@ -61,6 +61,15 @@ def write(path: Path, data: bytes, error: type[InputError] = InputError) -> None
         temporary.write_bytes(data)
 
 
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes whenever a file does; None where it is not there."""
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    return told.st_ino, told.st_mtime_ns, told.st_size
+
+
 def remove_old(folder: Path, pattern: str = f"*{TEMPORARY}") -> None:
     """Remove the temporary files that nobody has written to for an hour: those of processes that were killed."""
     for path in folder.glob(pattern):

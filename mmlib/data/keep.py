@@ -66,11 +66,11 @@ def newest(folder: Path, read: Callable[[Path], Read]) -> Read:
         InputError: what ``read`` raises of a bundle that nobody has touched meanwhile.
     """
     while True:
-        before = _stamp(folder / HEAD)
+        before = files.stamp(folder / HEAD)
         try:
             return read(folder)
         except InputError:
-            if _stamp(folder / HEAD) == before:
+            if files.stamp(folder / HEAD) == before:
                 raise
 
 
@@ -109,15 +109,6 @@ def _in_use(folder: Path) -> str | None:
         return arrays_file(json.loads((folder / HEAD).read_text(encoding="utf-8")))
     except (AttributeError, OSError, RecursionError, TypeError, ValueError):
         return None
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes whenever a file is replaced; None where it is not there."""
-    try:
-        told = path.stat()
-    except OSError:
-        return None
-    return told.st_ino, told.st_mtime_ns, told.st_size
 
 
 def _is_ours(name: str) -> bool:

@@ -113,15 +113,6 @@ def _differs(content: Mapping[str, Any], record: bytes, sums: Mapping[str, Any] 
     return ""
 
 
-def stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes whenever a file does; None where it is not there."""
-    try:
-        told = path.stat()
-    except OSError:
-        return None
-    return told.st_ino, told.st_mtime_ns, told.st_size
-
-
 @lru_cache(maxsize=2**17)  # 64 characters each, of files that may be large
 def file_sum(path: Path, stamped: object) -> str | None:
     """The sha256 of a file, read once for each of its stamps; None where it is not there or cannot be read."""

@@ -27,7 +27,7 @@ from safetensors.numpy import load_file, save
 from mmlib import files
 from mmlib.data.bounded import is_regular
 from mmlib.errors import InputError
-from mmlib.files import TEMPORARY
+from mmlib.files import TEMPORARY, stamp
 from mmlib.runs.integrity import (
     ARRAYS_SUM,
     RECORD_SUM,
@@ -40,7 +40,6 @@ from mmlib.runs.integrity import (
     parsed,
     say_once,
     sealed,
-    stamp,
     unsealed,
 )
 from mmlib.runs.integrity import canonical as canonical
