@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmlib.data.bundle import Bundle, Task
 from mmlib.errors import InputError
-from mmlib.masks import Mask
+from mmlib.masks.law import Mask
 from mmlib.methods.plain import Peek, Plain
 from mmlib.metrics import curve_metrics, to_maximise
 from mmlib.nn.batch import Batch, Resident, to_device

@@ -99,20 +99,9 @@ def extended(folder: Path) -> None:
             continue
         old = path.read_text(encoding="utf-8")
         package = name.rsplit("/", 1)[0].replace("/", ".")
-        if place in ("in METHODS", "in BACKBONES"):
-            own = text.split('"')[1]
-            new = re.sub(rf"^({place[3:]}: .*?{{)", rf"from {package} import {own}\n\1{text}    ", old, flags=re.M)
-        elif place == "in KINDS":
-            new = re.sub(r"^(KINDS = .*)\)$", rf"\1, {text.strip()})", old, flags=re.M)
-        elif place == "below the other laws":
-            new = old.replace("@dataclass(frozen=True)\nclass Mask:", f"{text}\n\n@dataclass(frozen=True)\nclass Mask:")
-        elif place == "in _utterance_mask":
-            head, tail = old.split("def _utterance_mask")
-            new = f"{head}def _utterance_mask" + tail.replace("    return np.ones((n, count)",
-                                                              f"{text}    return np.ones((n, count)", 1)
-        else:
-            assert place == "in nominal_rates"
-            new = old.replace('    rate = {"shared": law.rate', f'    rate = {{{text.strip()}, "shared": law.rate', 1)
+        assert place in ("in METHODS", "in BACKBONES", "in KINDS")
+        own = re.findall(r"(\w+)\.", text)[0]
+        new = re.sub(rf"^({place[3:]}: .*?{{)", rf"from {package} import {own}\n\1{text}    ", old, flags=re.M)
         assert new != old, where
         path.write_text(new, encoding="utf-8")
 

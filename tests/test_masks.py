@@ -449,7 +449,8 @@ def test_a_law_survives_json(law: Law) -> None:
 
 
 @pytest.mark.parametrize("make", [
-    lambda: Law("sharde"), lambda: masks.shared(1.0), lambda: masks.shared(-0.1), lambda: masks.shared(math.nan),
+    lambda: masks.law_from_json({"kind": "sharde"}), lambda: masks.law_from_json({"kind": "shared", "rate": 1.0}),
+    lambda: Law("mix", rate=1.5), lambda: masks.shared(1.0), lambda: masks.shared(-0.1), lambda: masks.shared(math.nan),
     lambda: masks.imbalanced({"audio": 0.5, "text": 1.0}), lambda: masks.frames(1.5), lambda: masks.subset([]),
     lambda: masks.imbalanced(RATES, "blocks"),  # type: ignore[arg-type]
     lambda: masks.law_from_json({"kind": "shared", "rat": 0.5}),
@@ -462,7 +463,7 @@ def test_a_law_that_makes_no_sense_raises(make: Callable[[], Law]) -> None:
 @pytest.mark.parametrize("law, word", [
     (masks.subset(["smell"]), "smell"), (masks.imbalanced({**RATES, "smell": 0.1}), "smell"),
     (masks.imbalanced({"audio": 0.5, "text": 0.5}), "2 modalities"), (masks.frames(0.5), "frames"),
-    (masks.mix(0.5), "frames"), (masks.random_frames(), "frames"),
+    (masks.mix(0.5), "frames"), (masks.random_frames(), "frames"), (Law("sharde"), "shared"),
 ])
 def test_a_law_that_does_not_fit_the_bundle_raises_and_names_what_is_wrong(toy: Toy, law: Law, word: str) -> None:
     with pytest.raises(InputError, match=word):

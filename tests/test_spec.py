@@ -97,7 +97,7 @@ def test_a_change_of_the_parents_code_makes_the_child_stale(copied: Path) -> Non
     assert child.run_id("f") != before[0] and other.run_id("f") == before[1]
 
 
-@pytest.mark.parametrize("name", ["masks.py", "metrics.py", "fit.py", "nn/batch.py", "nn/objectives.py",
+@pytest.mark.parametrize("name", ["masks/draw.py", "masks/law.py", "masks/fixed.py", "metrics.py", "fit.py", "nn/batch.py", "nn/objectives.py",
                                   "nn/recurrent.py", "backbones/mmgcn.py", "methods/balm.py"])
 def test_changed_code_of_a_module_that_decides_numbers_changes_the_version(copied: Path, name: str) -> None:
     before = numerics_version("balm", "mmgcn")
@@ -120,9 +120,20 @@ def test_every_backbone_stands_in_the_file_that_the_version_reads(backbone: str)
 
 def test_words_change_no_version(copied: Path) -> None:
     before = numerics_version("balm", "mmgcn")
-    for name in ("masks.py", "methods/balm.py"):
+    for name in ("masks/draw.py", "methods/balm.py"):
         path = copied / name
         assert version_after(path, lambda text: text.replace('"""', '"""Reworded. ', 1) + "\n# Why.\n") == before
+
+
+def test_a_law_that_the_run_does_not_draw_changes_no_version(copied: Path) -> None:
+    """Nor does a new kind of law in the list of kinds."""
+    fixed = dataclasses.replace(STAGE, train_mask=masks.complete(), eval_masks=(("test", masks.complete()),))
+    dropped = dataclasses.replace(fixed, eval_masks=(("test", masks.complete()), ("frames", masks.frames(0.5))))
+    before = fixed.numerics, dropped.numerics
+    for name in ("masks/frame_dropping.py", "masks/__init__.py"):
+        version_after(copied / name, lambda text: text + "\nTOUCHED = 1\n")
+    assert fixed.numerics == before[0]
+    assert dropped.numerics != before[1]
 
 
 def test_code_that_the_run_does_not_use_changes_no_version(copied: Path) -> None:
@@ -139,7 +150,8 @@ def test_code_without_words_ignores_docstrings_and_comments_and_nothing_else() -
     assert code_without_words('def f():\n    """Nothing."""\n') == code_without_words("def f():\n    pass\n")
     for other in (bare.replace("1", "2"), bare.replace("+", "-"), bare.replace("return x", "return 'x' and x")):
         assert code_without_words(other) != code_without_words(bare)
-    assert code_without_words("x = 'a'\n'b'\n") != code_without_words("x = 'a'\n'c'\n")
+    described = 'x: int = 1\n"""What x holds."""\nfrom jaxtyping import Float\n'
+    assert code_without_words(described) == code_without_words("x: float = 1\n")
 
 
 def test_code_without_words_shows_no_empty_field_since_these_differ_between_python_versions() -> None:

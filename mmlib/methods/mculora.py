@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmlib.errors import InputError, unknown_name
-from mmlib.masks import combinations
+from mmlib.masks.modality_patterns import combinations
 from mmlib.methods import dpft
 from mmlib.methods.plain import Peek, Plain, PlainConfig
 from mmlib.metrics import curve_metrics

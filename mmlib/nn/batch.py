@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmlib.data.bundle import Bundle
-from mmlib.masks import Mask
+from mmlib.masks.law import Mask
 
 
 @dataclass(frozen=True)

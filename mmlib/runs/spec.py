@@ -6,14 +6,14 @@ import ast
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmlib.errors import InputError, unknown_name
-from mmlib.masks import Law, complete, law_from_json
+from mmlib.masks import Law, complete, family, law_from_json
 
 KEEP = ("weights", "last", "embeddings", "series", "found", "curves", "picked")
 DECIDING = ("masks", "metrics", "nn", "backbones", "methods", "fit")
@@ -105,10 +105,16 @@ class RunSpec:
     @property
     def numerics(self) -> str:
         """Version of the code that decides this run's numbers, its parents' included."""
-        own = numerics_version(self.method, self.backbone)
+        own = numerics_version(self.method, self.backbone, tuple(sorted({family(law) for law in self.laws})))
         if self.parent is None:
             return own
         return hashlib.sha256(f"{own} {self.parent.numerics}".encode()).hexdigest()[:8]
+
+    @property
+    def laws(self) -> list[Law]:
+        """Every mask law that the run draws from."""
+        validation = [self.valid_mask] if self.valid_mask is not None else []
+        return [self.train_mask, *validation, *(law for _, law in self.eval_masks)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain containers, the same for equal specs."""
@@ -140,33 +146,35 @@ def spec_from_json(data: Mapping[str, Any]) -> RunSpec:
 
 
 @cache
-def numerics_version(method: str, backbone: str) -> str:
+def numerics_version(method: str, backbone: str, families: tuple[str, ...] = ("masks.fixed",)) -> str:
     """Hash of the code that decides a run's numbers: 8 hexadecimal digits.
 
-    The modules are fit, the method, the backbone, and what these import of masks, metrics, nn, backbones and
-    methods; a new layer or method that a run does not use leaves its version alone. Docstrings, comments and type
-    annotations do not count.
+    The modules are fit, the method, the backbone, how masks are drawn, the families of mask laws that the run names,
+    and what these import of masks, metrics, nn, backbones and methods; a new layer, method or law that a run does not
+    use leaves its version alone. Docstrings, comments, type annotations and what only these import do not count.
+
+    families: modules of mask laws, such as ``masks.fixed``.
     """
     digest = hashlib.sha256()
-    for name in sorted(numerics_modules(method, backbone)):
+    for name in sorted(numerics_modules(method, backbone, families)):
         digest.update(f"{name} {code_without_words(_module(name).read_text(encoding='utf-8'))}".encode())
     return digest.hexdigest()[:8]
 
 
-def numerics_modules(method: str, backbone: str) -> set[str]:
+def numerics_modules(method: str, backbone: str, families: Iterable[str] = ("masks.fixed",)) -> set[str]:
     """The modules, under mmlib, whose code the numerics version hashes."""
-    return _imported({"fit", f"methods.{method}", f"backbones.{backbone}"})
+    return _imported({"fit", f"methods.{method}", f"backbones.{backbone}", "masks.draw", *families})
 
 
 def code_without_words(source: str) -> str:
-    """The syntax tree of Python source without docstrings and annotations; comments are not in it at all."""
+    """The syntax tree of Python source without what only people and type checkers read.
+
+    Left out are docstrings and other bare strings, annotations, and imports of shape types.
+    """
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and body:
-            first = body[0]
-            if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
-                node.body = body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and node.body:
+            node.body = [line for line in node.body if not _is_for_readers(line)] or [ast.Pass()]
         if isinstance(node, ast.FunctionDef):
             node.returns = None
         if isinstance(node, ast.arg):
@@ -174,6 +182,13 @@ def code_without_words(source: str) -> str:
         if isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
     return _skeleton(tree)
+
+
+def _is_for_readers(line: ast.stmt) -> bool:
+    """Whether a statement is a bare string, or imports the types that shapes are written in."""
+    if isinstance(line, ast.Expr):
+        return isinstance(getattr(line.value, "value", None), str)
+    return isinstance(line, ast.ImportFrom) and line.module == "jaxtyping"
 
 
 def _skeleton(node: Any) -> str:
@@ -206,9 +221,20 @@ def _module(name: str) -> Path:
 
 
 def _as_stored(content: dict[str, Any]) -> dict[str, Any]:
-    """Without a validation law that is the training's: records that are older than the field keep their names."""
-    parent = content["parent"] and _as_stored(content["parent"])
-    return {k: v for k, v in content.items() if k != "valid_mask" or v is not None} | {"parent": parent}
+    """Without what is not set of the fields that came later: older records keep their names.
+
+    These are a validation law that is the training's, and parameters of laws that have none.
+    """
+    stored = {k: v for k, v in content.items() if k != "valid_mask" or v is not None}
+    for name in stored.keys() & {"train_mask", "valid_mask"}:
+        stored[name] = _law_as_stored(stored[name])
+    stored["eval_masks"] = [[name, _law_as_stored(law)] for name, law in content["eval_masks"]]
+    stored["parent"] = content["parent"] and _as_stored(content["parent"])
+    return stored
+
+
+def _law_as_stored(law: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in law.items() if k != "parameters" or v}
 
 
 def _without_data(content: dict[str, Any]) -> dict[str, Any]:

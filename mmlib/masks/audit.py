@@ -1,0 +1,35 @@
+"""Holding a mask to the rates that its law names."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from mmlib.data.bundle import Bundle
+from mmlib.masks.draw import Kind
+from mmlib.masks.frame_dropping import existing_frames
+from mmlib.masks.law import Law, Mask
+
+
+def audited(kind: Kind, law: Law, bundle: Bundle, split: str, mask: Mask) -> pd.DataFrame:
+    """Nominal, expected and realised missing rates; see ``masks.audit``."""
+    nominal = kind.nominal(law, bundle.modalities)
+    given_back = math.prod(nominal.values()) / len(nominal) if kind.redistributes else 0.0
+    rows = bundle.rows(split)
+    lines = []
+    for index, modality in enumerate(bundle.modalities):
+        realised = 1 - mask.of(mask.utterance)[:, index].mean()
+        if kind.rates_of_frames:
+            exists = existing_frames(bundle, modality, rows)
+            realised = 1 - (mask.frames[modality] & exists).sum() / exists.sum()
+        lines.append(
+            {
+                "split": split,
+                "modality": modality,
+                "nominal": nominal[modality],
+                "expected": nominal[modality] - given_back,
+                "realised": float(realised),
+            }
+        )
+    return pd.DataFrame(lines)
