@@ -144,26 +144,26 @@ def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
     Raises:
         InputError: an option that is wrong for all, or data that no chosen paper takes.
     """
-    from mmlib.papers import regenerate
-    from mmlib.papers.takes import DataRefused
+    from mmlib.experiments.takes import DataRefused
+    from mmlib.papers import catalog
     from mmlib.runs.on_dask import address_of
 
     address_of(args.executor)
     options.at_least_one("--jobs", args.jobs)
     backbone, label = options.one("--backbone", args.backbone), options.one("--label", args.label)
     options.names("--backbone", args.backbone)
-    data, ids = regenerate.parse_data(args.data), _ids(args)
-    papers = options.names("--paper", args.paper, regenerate.PAPERS) or regenerate.papers_for(data, backbone, ids)
-    modules = [regenerate.paper_module(name) for name in papers]
-    known = dict.fromkeys(a.id for module in modules for a in module.ARTIFACTS)
+    data, ids = catalog.parse_data(args.data), _ids(args)
+    papers = options.names("--paper", args.paper, catalog.PAPERS) or catalog.papers_for(data, backbone, ids)
+    asked = [catalog.paper_of(name) for name in papers]
+    known = dict.fromkeys(a.id for paper in asked for a in paper.artifacts)
     for name in ids:
         if name not in known:
             raise unknown_name(f"artifact of {', '.join(papers)}", name, known)
     contexts, refusals = [], []
-    for module in modules:
+    for paper in asked:
         try:
-            contexts.append(module.context(profile=args.profile, data=regenerate.data_for(module, data, modules),
-                                           backbone=backbone, label=label, seeds=args.seeds))
+            mine = catalog.data_for(paper, data, asked)
+            contexts.append(paper.context(args.profile, mine, backbone, label, args.seeds))
         except DataRefused as refusal:
             refusals.append(refusal)
     last = refusals.pop() if refusals and not contexts else None
@@ -179,41 +179,41 @@ def _ids(args: argparse.Namespace) -> list[str]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mmlib.papers import pipeline
+    from mmlib.pipeline import job, notebooks
 
     if args.update_notebooks:
         options.alone("--update-notebooks", args, args.alone)
-        return pipeline.update_notebooks()
+        return notebooks.update_notebooks()
     contexts, refused = _contexts(args)
     if args.list:
-        code = pipeline.list_artifacts(contexts, _ids(args))
+        code = job.list_artifacts(contexts, _ids(args))
     elif args.dry_run:
-        code = pipeline.dry_run(contexts, _ids(args), args.jobs)
+        code = job.dry_run(contexts, _ids(args), args.jobs)
     else:
-        code = pipeline.run(contexts, _ids(args), args.jobs, args.executor)
+        code = job.run(contexts, _ids(args), args.jobs, args.executor)
     return max(code, int(refused))
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from mmlib.papers import pipeline
+    from mmlib.pipeline import job
 
     options.minutes("--max-minutes", args.max_minutes)
     contexts, refused = _contexts(args)
     if args.dry_run:
-        code = pipeline.dry_run(contexts, _ids(args), args.jobs)
+        code = job.dry_run(contexts, _ids(args), args.jobs)
     else:
-        code = pipeline.sweep_all(contexts, _ids(args), args.jobs, args.max_minutes, args.executor)
+        code = job.sweep_all(contexts, _ids(args), args.jobs, args.max_minutes, args.executor)
     return max(code, int(refused))
 
 
 def _report(args: argparse.Namespace) -> int:
-    from mmlib.papers import pipeline
+    from mmlib.pipeline import job
 
     contexts, refused = _contexts(args)
     if args.dry_run:
-        code = pipeline.dry_run(contexts, _ids(args), args.jobs)
+        code = job.dry_run(contexts, _ids(args), args.jobs)
     else:
-        code = pipeline.report(contexts, _ids(args))
+        code = job.report(contexts, _ids(args))
     return max(code, int(refused))
 
 
@@ -221,11 +221,11 @@ def _teach(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from mmlib import paths, teach
-    from mmlib.papers.pipeline import NOTEBOOKS
+    from mmlib.papers.catalog import PAPERS
 
-    chosen = options.names("--paper", args.paper, NOTEBOOKS) or list(NOTEBOOKS)
+    chosen = options.names("--paper", args.paper, PAPERS) or list(PAPERS)
     out, repository = options.one("--out", args.out), options.one("--repository", args.repository)
-    copies = teach.student_copies([paths.notebooks() / NOTEBOOKS[name] for name in chosen], Path(out), repository)
+    copies = teach.student_copies([paths.notebooks() / PAPERS[name].notebook for name in chosen], Path(out), repository)
     print("\n".join(str(path) for path in copies))
     print("Solutions, with an explanation each, are in docs/solutions.md of the repository.")
     return 0

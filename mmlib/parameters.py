@@ -30,7 +30,7 @@ def _text(name: str, value: object) -> str:
 
 
 def _profile(value: object) -> None:
-    from mmlib.papers.profiles import PROFILES
+    from mmlib.experiments.profiles import PROFILES
 
     if _text("profile", value) not in PROFILES:
         raise unknown_name("notebook parameter profile", value, PROFILES)
@@ -50,7 +50,7 @@ def _label(value: object) -> None:
 
 
 def _seeds(value: object) -> None:
-    from mmlib.papers.context import MOST_SEEDS
+    from mmlib.experiments.context import MOST_SEEDS
 
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or not 0 <= int(value) <= MOST_SEEDS:  # type: ignore[call-overload]

@@ -1,7 +1,7 @@
 """What every artifact runs: the memory of the project, written down before code is moved.
 
 ``python tests/run_keys.py --write`` writes ``tests/run_keys.csv``: of every collection, profile, paper and artifact,
-how many runs it needs and a hash of their sorted keys. A key is a run's id without the version of the code, so the file
+how many runs it needs, those that others start from included, and a hash of their sorted keys. A key is a run's id without the version of the code, so the file
 stays as it is while code moves, and changes when a specification, its data or a list of runs does. ``--check``
 compares instead, and ends with 1 where something differs.
 """
@@ -12,7 +12,7 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +21,7 @@ from mmlib import paths
 from mmlib.papers import regenerate
 from mmlib.papers.context import Context
 from mmlib.papers.profiles import PROFILES
+from mmlib.runs.spec import RunSpec
 
 FILE = Path(__file__).with_suffix(".csv")
 COLUMNS = ["collection", "profile", "paper", "artifact", "runs", "keys"]
@@ -78,11 +79,22 @@ def table(collection: str, profile: str) -> pd.DataFrame:
         for artifact in regenerate.PAPERS[context.paper].ARTIFACTS:
             if regenerate.lacks(context, artifact):
                 continue
-            needed = set(artifact.specs(context))
+            needed = with_parents(artifact.specs(context))
             keys = sorted(spec.key(context.bundle_fingerprint(spec.data)) for spec in needed)
             digest = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
             rows.append((collection, profile, context.paper, artifact.id, len(keys), digest))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def with_parents(specs: Iterable[RunSpec]) -> set[RunSpec]:
+    """Runs, and those that they start from."""
+    needed: set[RunSpec] = set()
+    for spec in specs:
+        stage: RunSpec | None = spec
+        while stage is not None:
+            needed.add(stage)
+            stage = stage.parent
+    return needed
 
 
 def everything() -> pd.DataFrame:

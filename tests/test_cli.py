@@ -18,7 +18,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_list_names_every_artifact_and_its_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    from mmlib.papers.regenerate import PAPERS
+    from mmlib.experiments.regenerate import PAPERS
 
     assert main(["run", "--list", "--profile", "smoke"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

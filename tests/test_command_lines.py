@@ -30,8 +30,8 @@ from mmlib.cli import build_parser, main
 from mmlib.data import catalog
 from mmlib.data import check as check_module
 from mmlib.errors import InputError
-from mmlib.papers import pipeline
-from mmlib.papers.profiles import PROFILES
+from mmlib.experiments import pipeline
+from mmlib.experiments.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LINES, PARAMETER_SETS = 600, 200

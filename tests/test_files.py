@@ -18,7 +18,7 @@ import pytest
 from mmlib import files, paths
 from mmlib.cli import main
 from mmlib.errors import InputError
-from mmlib.papers import gather, regenerate
+from mmlib.experiments import gather, regenerate
 from mmlib.report import artifact
 from mmlib.report.dashboard import write_dashboard
 from mmlib.runs import store

@@ -20,9 +20,9 @@ from wrong_answers import WRONG
 
 from mmlib import masks, teach
 from mmlib.errors import InputError
+from mmlib.experiments import regenerate
+from mmlib.experiments.pipeline import NOTEBOOKS
 from mmlib.methods import gmm_loss
-from mmlib.papers import regenerate
-from mmlib.papers.pipeline import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = [ROOT / "notebooks" / name for name in NOTEBOOKS.values()]

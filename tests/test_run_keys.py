@@ -15,7 +15,7 @@ import run_keys
 
 from mmlib import paths
 from mmlib.data.catalog import open_bundle
-from mmlib.papers.profiles import PROFILES
+from mmlib.experiments.profiles import PROFILES
 
 WRITTEN = pd.read_csv(run_keys.FILE, keep_default_na=False)
 

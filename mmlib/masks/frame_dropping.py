@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmlib.data.bundle import Bundle
-from mmlib.masks.modality_patterns import mean_missing_rate, one_or_two_missing
 from mmlib.masks.draw import Drawing, Kind, restore
 from mmlib.masks.law import Law, Mask
+from mmlib.masks.modality_patterns import mean_missing_rate, one_or_two_missing
 
 MIX_FRAME_RATE = 0.5
 

@@ -1,4 +1,1 @@
-"""One file per paper: its artifacts, the runs each needs, and how they are drawn.
-
-``published`` holds the numbers that the papers print.
-"""
+"""The papers, a folder each: declarations of their tables and claims, figures, and analyses of our own."""

@@ -31,10 +31,8 @@ from mmlib.data.forms import check_form
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import check_collection, check_name
 from mmlib.report import tables
-from mmlib.runs.spec import RunSpec
 
 DPI = 180
-PAPERS = ("balm", "dream", "ebmc", "mculora", "gmm_loss", "side_by_side")
 NOT_DRAWN = "could not be drawn"
 STATUSES = ("regenerated", "not built yet", "needs data", "failed", NOT_DRAWN)
 MOST_RUN_IDS = 50
@@ -70,52 +68,67 @@ class Output:
     failed: tuple[FailedRun, ...] = ()
 
 
-NAMES = {"balm": "BALM", "dream": "DREAM", "ebmc": "EBMC", "mculora": "MCULoRA", "gmm_loss": "GMM-loss",
-         "side_by_side": "Side by side"}
-
-
 @dataclass(frozen=True)
 class Artifact:
-    """A table or figure of a paper.
-
-    id: the paper's own number: ``table1``, ``fig8-tsne``. paper: one of ``PAPERS``.
-    specs: the runs that it needs, given a context (the papers define it: collection, profile, results, ...).
-    draw: from a context whose runs are done to what is shown.
-    rows_in_paper: rows of the paper's table, or curves or bars of its figure; None where that says nothing.
-    source: where it is in the paper: ``BALM Table 1``.
-    on_request: made only where it is asked for by name, since its runs take long.
-    """
+    """A table or figure of a paper. What a context and a cell are, ``experiments`` says."""
 
     id: str
+    """The paper's own number: ``table1``, ``fig8-tsne``."""
+
     paper: str
     kind: Literal["table", "figure"]
     title: str
     caption: str
-    specs: Callable[[Any], Sequence[RunSpec]]
-    draw: Callable[[Any], Output]
+
+    cells: Callable[[Any], Sequence[Any]]
+    """From a context to the places of its runs; the runs that it needs follow from them."""
+
+    draw: Callable[[Any, Sequence[Any]], Output]
+    """From a context whose runs are done, and the cells, to what is shown."""
+
     rows_in_paper: int | None = None
+    """Rows of the paper's table, or curves or bars of its figure; None where that says nothing."""
+
     source: str = ""
+    """Where it is in the paper: ``BALM Table 1``."""
+
     on_request: bool = False
+    """Made only where it is asked for by name, since its runs take long."""
+
+    needs: str | Callable[[Any], str] = ""
+    """What it cannot do without: ``twins``, a data set, or what says why these data do not do; nothing where empty."""
+
+    any_score: bool = False
+    """Whether it shows whatever metrics there are, or none: scores without a sign have MAE and correlation alone."""
 
     def __post_init__(self) -> None:
         advice = "Name it as the paper does, such as 'table1' or 'fig8-tsne'."
         check_name("artifact id", self.id, advice)
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
             raise InputError("artifact id", repr(self.id), "lower case letters, digits and single hyphens", advice)
-        if self.paper not in PAPERS:
-            raise unknown_name(f"artifact {self.id}, paper", self.paper, PAPERS)
         if self.kind not in ("table", "figure"):
             raise unknown_name(f"artifact {self.id}, kind", self.kind, ("table", "figure"))
 
 
-def declare(paper: str) -> Callable[..., Artifact]:
-    """What makes a paper's artifacts: ``Artifact`` without its paper, whose source is its title in that paper unless
-    another is given."""
-    def artifact(id: str, kind: Literal["table", "figure"], title: str, caption: str,
-                 specs: Callable[[Any], Sequence[RunSpec]], draw: Callable[[Any], Output], rows: int | None,
-                 source: str = "", on_request: bool = False) -> Artifact:
-        return Artifact(id, paper, kind, title, caption, specs, draw, rows, source or f"{NAMES[paper]} {title}",
-                        on_request)
+def declare(paper: str, called: str) -> Callable[..., Artifact]:
+    """What makes a paper's artifacts: ``Artifact`` without its paper.
+
+    Its source is its title in that paper unless another is given; called: the paper's name for readers.
+    """
+
+    def artifact(
+        id: str,
+        kind: Literal["table", "figure"],
+        title: str,
+        caption: str,
+        cells: Callable[[Any], Sequence[Any]],
+        draw: Callable[[Any, Sequence[Any]], Output],
+        rows: int | None = None,
+        source: str = "",
+        **other: Any,
+    ) -> Artifact:
+        return Artifact(id, paper, kind, title, caption, cells, draw, rows, source or f"{called} {title}", **other)
+
     return artifact
 
 
@@ -216,22 +229,23 @@ def read_manifest(path: Path) -> list[Entry]:
                          "Delete the file and run the notebooks again; finished runs are reused.") from None
 
 
-def update_manifest(path: Path, entries: Iterable[Entry]) -> list[Entry]:
+def update_manifest(path: Path, entries: Iterable[Entry], papers: Sequence[str] = ()) -> list[Entry]:
     """Merge entries into the manifest: one per collection, paper and id, the later one winning.
 
+    papers: their order; others follow by name.
     Two processes may do so at once: each holds a lock beside the file while it reads, merges and renames.
     """
     with files.locked(path):
         merged = {_key(entry): entry for entry in read_manifest(path)} | {_key(entry): entry for entry in entries}
-        ordered = [merged[key] for key in sorted(merged, key=natural_order)]
+        ordered = [merged[key] for key in sorted(merged, key=lambda key: natural_order(key, papers))]
         files.write(path, (json.dumps(ordered, indent=1, ensure_ascii=False) + "\n").encode())
     return ordered
 
 
-def natural_order(key: tuple[str, str, str]) -> tuple[object, ...]:
-    """Sort key of (collection, paper, id): papers in their order, ``fig9`` before ``fig10``."""
+def natural_order(key: tuple[str, str, str], papers: Sequence[str] = ()) -> tuple[object, ...]:
+    """Sort key of (collection, paper, id): papers in the given order, ``fig9`` before ``fig10``."""
     collection, paper, name = key
-    place = PAPERS.index(paper) if paper in PAPERS else len(PAPERS)
+    place = papers.index(paper) if paper in papers else len(papers)
     parts = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.findall(r"\d+|\D+", name))
     return collection, place, paper, parts
 

@@ -10,13 +10,13 @@ import csv
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from mmlib.files import write
-from mmlib.report.artifact import NAMES, PAPERS, STATUSES, Entry, natural_order, read_manifest
+from mmlib.report.artifact import STATUSES, Entry, natural_order, read_manifest
 
 FILTERS = ("paper", "collection", "status", "kind", "selection")
 GATHERED = {"claims.csv": "every paper's claims", "arithmetic.csv": "the papers' own sums"}  # beside the page
@@ -25,26 +25,28 @@ PREVIEWED = ("paper", "ours", "of the best possible")
 _STATUS_CLASS = dict(zip(STATUSES, ("done", "open", "data", "data", "data"), strict=True))
 
 
-def write_dashboard(manifest_path: Path, out: Path, total: int | None = None) -> Path:
+def write_dashboard(manifest_path: Path, out: Path, papers: Mapping[str, str] | None = None,
+                    total: int | None = None) -> Path:
     """Write the page for a manifest and return its path.
 
     The manifest's file names are relative to the folder above the manifest's own. Only files that are there are
-    linked. total: how many artifacts there are in all; by default those that the manifest lists.
+    linked. papers: name to what readers call it, in their order. total: how many artifacts there are in all; by default
+    those that the manifest lists.
 
     Raises:
         InputError: a manifest that cannot be read.
     """
     entries = read_manifest(manifest_path)
     root = manifest_path.resolve().parent.parent
-    page = _page(entries, root, out.resolve().parent, total)
+    page = _page(entries, root, out.resolve().parent, total, papers or {})
     write(out, page.encode("utf-8"))
     return out
 
 
-def _page(entries: Sequence[Entry], root: Path, here: Path, total: int | None) -> str:
+def _page(entries: Sequence[Entry], root: Path, here: Path, total: int | None, papers: Mapping[str, str]) -> str:
     body = [_header(entries, total, here)]
     if entries:
-        body += [_filters(entries), '<main id="content">', *_sections(entries, root, here),
+        body += [_filters(entries, papers), '<main id="content">', *_sections(entries, root, here, papers),
                  '<p id="nothing" hidden>Nothing matches. Loosen or reset the filters.</p>', "</main>"]
     else:
         body += ['<main id="content"><section class="empty"><h2>Nothing is built yet</h2>'
@@ -77,11 +79,11 @@ def _header(entries: Sequence[Entry], total: int | None, here: Path) -> str:
             + "</header>")
 
 
-def _filters(entries: Sequence[Entry]) -> str:
+def _filters(entries: Sequence[Entry], papers: Mapping[str, str]) -> str:
     fields = []
     for key in FILTERS:
-        options = "".join(f'<option value="{escape(v)}">{escape(NAMES.get(v, v) if key == "paper" else v)}</option>'
-                          for v in _values(entries, key))
+        options = "".join(f'<option value="{escape(v)}">{escape(papers.get(v, v) if key == "paper" else v)}</option>'
+                          for v in _values(entries, key, list(papers)))
         fields.append(f'<label>{key.capitalize()}<select data-filter="{key}"><option value="">all</option>{options}'
                       "</select></label>")
     return ('<form id="filters" role="search" aria-label="Filter">' + "".join(fields)
@@ -90,15 +92,15 @@ def _filters(entries: Sequence[Entry]) -> str:
               '<p id="shown" role="status" aria-live="polite"></p></form>')
 
 
-def _sections(entries: Sequence[Entry], root: Path, here: Path) -> Iterable[str]:
-    for paper in _values(entries, "paper"):
+def _sections(entries: Sequence[Entry], root: Path, here: Path, papers: Mapping[str, str]) -> Iterable[str]:
+    for paper in _values(entries, "paper", list(papers)):
         mine = sorted((e for e in entries if e["paper"] == paper),
                       key=lambda e: (e["collection"], e.get("kind") != "table", natural_order(("", paper, e["id"]))))
         done = sum(e.get("status") == "regenerated" for e in mine)
         notebook = next(iter(sorted((root / "notebooks").glob(f"*_{paper}.ipynb"))), None)
         link = f' <a href="{_href(notebook, here)}">notebook</a>' if notebook else ""
         cards = "\n".join(_card(entry, root, here) for entry in mine)
-        yield (f'<section data-paper><h2>{escape(NAMES.get(paper, paper))} <small>{done} of {len(mine)}{link}</small>'
+        yield (f'<section data-paper><h2>{escape(papers.get(paper, paper))} <small>{done} of {len(mine)}{link}</small>'
                f'</h2>{_reports(paper, mine, here)}\n<div class="cards">\n{cards}\n</div></section>')
 
 
@@ -201,10 +203,10 @@ def _details(entry: Entry) -> str:
             + (f'<ul class="notes">{notes}</ul>' if notes else "") + "</details>")
 
 
-def _values(entries: Sequence[Entry], key: str) -> list[str]:
-    found = {str(e.get(key, "")) for e in entries} - {""}
-    order = {"paper": PAPERS, "status": STATUSES}.get(key, ())
-    return sorted(found, key=lambda v: (order.index(v) if v in order else len(order), v))
+def _values(entries: Sequence[Entry], key: str, papers: Sequence[str] = ()) -> list[str]:
+    values = {str(e.get(key, "")) for e in entries} - {""}
+    order: Sequence[str] = {"paper": papers, "status": STATUSES}.get(key, ())
+    return sorted(values, key=lambda v: (order.index(v) if v in order else len(order), v))
 
 
 def _href(path: Path, here: Path) -> str:

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from mmlib.papers import arithmetic
-from mmlib.papers.arithmetic import KEYS, RIGHT, WORDS, WRONG, checks
-from mmlib.papers.published import papers, published, stated, tables
+from mmlib.experiments import arithmetic
+from mmlib.experiments.arithmetic import KEYS, RIGHT, WORDS, WRONG, checks
+from mmlib.experiments.published import papers, published, stated, tables
 
 
 @pytest.fixture

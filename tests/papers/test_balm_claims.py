@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmlib.experiments.claims import VERDICTS
 from mmlib.papers import balm
 from mmlib.papers.balm import claims, runs, tables
-from mmlib.papers.claims import VERDICTS
 from mmlib.report import projection, stats
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmlib.papers import claims
-from mmlib.papers.claims import Claim
+from mmlib.experiments import claims
+from mmlib.experiments.claims import Claim
 from mmlib.report import stats
 
 POINTS = "points"

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mmlib.papers import committed, compare, ebmc
-from mmlib.papers.published import published
+from mmlib.experiments import committed
+from mmlib.experiments import comparison as compare
+from mmlib.experiments.published import published
+from mmlib.papers import ebmc
 
 
 def test_a_table_without_our_data_says_which_rows_it_has_and_no_value() -> None:

@@ -21,13 +21,14 @@ from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.data.catalog import open_bundle, open_twin
 from mmlib.errors import InputError
+from mmlib.experiments import regenerate
+from mmlib.experiments.context import Context
+from mmlib.experiments.published import published
 from mmlib.masks import Law, complete, draw, frames, mix, shared, subset
 from mmlib.nn.batch import make_layout
-from mmlib.papers import dream, regenerate
-from mmlib.papers.context import Context
+from mmlib.papers import dream
 from mmlib.papers.dream import cost, figures, ours, runs, sampling, tables
 from mmlib.papers.dream.contributions import known
-from mmlib.papers.published import published
 from mmlib.report.figures import panel_grid
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record

@@ -16,12 +16,13 @@ import pytest
 from scipy import stats
 
 from mmlib.data.catalog import open_bundle
+from mmlib.experiments import regenerate
+from mmlib.experiments.context import Context
+from mmlib.experiments.published import published
 from mmlib.masks import complete, patterns, subset
 from mmlib.methods import ebmc as second_stage
-from mmlib.papers import ebmc, regenerate
-from mmlib.papers.context import Context
+from mmlib.papers import ebmc
 from mmlib.papers.ebmc import figures, ours
-from mmlib.papers.published import published
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 

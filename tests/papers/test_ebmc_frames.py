@@ -15,11 +15,12 @@ import pytest
 from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.data.catalog import open_bundle, open_twin
 from mmlib.errors import InputError
+from mmlib.experiments import pipeline, regenerate
+from mmlib.experiments.context import Context
+from mmlib.experiments.published import published
 from mmlib.masks import complete, draw, frames, random_frames
-from mmlib.papers import ebmc, pipeline, regenerate
-from mmlib.papers.context import Context
+from mmlib.papers import ebmc
 from mmlib.papers.ebmc import runs
-from mmlib.papers.published import published
 from mmlib.runs.store import Record
 
 TWINS = {"mosi_frames": "twin:mosi-frames@smoke", "mosei_frames": "twin:mosei-frames@smoke"}

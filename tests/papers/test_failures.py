@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmlib.papers import pipeline, regenerate
-from mmlib.papers.context import Context
+from mmlib.experiments import pipeline, regenerate
+from mmlib.experiments.context import Context
 from mmlib.runs import execute as execute_module
 from mmlib.runs.divergence import Diverged
 from mmlib.runs.execute import SELECTIONS, Outcome

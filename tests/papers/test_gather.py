@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from prose import numbers, typed_numbers
 
-from mmlib.papers import arithmetic, gather, regenerate, replication
-from mmlib.papers.compare import STANDS_IN, SYNTHETIC
-from mmlib.papers.published import papers
+from mmlib.experiments import arithmetic, gather, regenerate, replication
+from mmlib.experiments.comparison import STANDS_IN, SYNTHETIC
+from mmlib.experiments.published import papers
 from mmlib.report.artifact import Artifact, Entry, csv_bytes, read_manifest, update_manifest
 
 ROOT = Path(__file__).resolve().parents[2]

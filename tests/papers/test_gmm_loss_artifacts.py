@@ -17,11 +17,12 @@ from mmlib.data.bundle import Task, make_bundle, save_bundle
 from mmlib.data.catalog import open_av_twin
 from mmlib.data.check import agrees, load_manifest
 from mmlib.errors import InputError
+from mmlib.experiments import regenerate
+from mmlib.experiments.context import Context
+from mmlib.experiments.published import published
 from mmlib.methods import METHODS
-from mmlib.papers import gmm_loss, regenerate
-from mmlib.papers.context import Context
+from mmlib.papers import gmm_loss
 from mmlib.papers.gmm_loss import figures, ours, runs
-from mmlib.papers.published import published
 
 SOME = ("table2", "table3", "fig2", "fig3", "fig4", "planted", "modes", "claims", "human-gap")
 ONE = {"crema-d": "twin:crema-d@smoke"}

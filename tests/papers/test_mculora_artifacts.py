@@ -15,13 +15,14 @@ from scipy import stats
 
 from mmlib.data import posterior
 from mmlib.data.catalog import open_twin
+from mmlib.experiments import cases, regenerate
+from mmlib.experiments import claims as judged
+from mmlib.experiments.context import Context
+from mmlib.experiments.published import published
 from mmlib.fit import _Whole
 from mmlib.methods.plain import Peek
-from mmlib.papers import cases, mculora, regenerate
-from mmlib.papers import claims as judged
-from mmlib.papers.context import Context
+from mmlib.papers import mculora
 from mmlib.papers.mculora import claims, figures, runs
-from mmlib.papers.published import published
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 

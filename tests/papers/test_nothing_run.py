@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmlib.papers import regenerate
+from mmlib.experiments import regenerate
 
 
 @pytest.mark.parametrize("paper", regenerate.PAPERS)

@@ -21,8 +21,9 @@ from matplotlib.figure import Figure
 
 from mmlib.cli import main
 from mmlib.errors import InputError
-from mmlib.papers import gmm_loss, jupyter, mculora, pipeline, regenerate
-from mmlib.papers.context import Context
+from mmlib.experiments import jupyter, pipeline, regenerate
+from mmlib.experiments.context import Context
+from mmlib.papers import gmm_loss, mculora
 from mmlib.report import artifact as artifact_module
 from mmlib.report.artifact import Artifact, Output, figure_bytes, read_manifest
 from mmlib.runs.store import StoreError

@@ -12,8 +12,9 @@ import pytest
 from mmlib import paths
 from mmlib.data.bundle import save_bundle
 from mmlib.data.catalog import open_bundle
-from mmlib.papers import mculora, pipeline, regenerate
-from mmlib.papers.context import Context
+from mmlib.experiments import pipeline, regenerate
+from mmlib.experiments.context import Context
+from mmlib.papers import mculora
 from mmlib.report.artifact import read_manifest
 
 

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from mmlib.errors import InputError
-from mmlib.papers import arithmetic
-from mmlib.papers.arithmetic import RIGHT, WRONG, checks, is_one_run, most_weighted_f1
-from mmlib.papers.published import COLUMNS, modalities, papers, published, tables
+from mmlib.experiments import arithmetic
+from mmlib.experiments.arithmetic import RIGHT, WRONG, checks, is_one_run, most_weighted_f1
+from mmlib.experiments.published import COLUMNS, modalities, papers, published, tables
 
 N_TEST = {"iemocap": 1623, "mosei": 3634, "crema-d": 744, "ave": 402}
 IMR = {"/".join(p) for p in itertools.permutations(("0.3", "0.5", "0.7"))}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mmlib.data.bundle import Task, make_bundle, save_bundle
-from mmlib.papers import regenerate
-from mmlib.papers.context import Context
+from mmlib.experiments import regenerate
+from mmlib.experiments.context import Context
 from mmlib.runs.execute import execute
 
 ROLES = {"balm": "mosei", "dream": "mosi-frames", "ebmc": "mosi", "mculora": "mosei"}

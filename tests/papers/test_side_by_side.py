@@ -17,8 +17,9 @@ from mmlib import paths
 from mmlib.data.bundle import save_bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
-from mmlib.papers import side_by_side, stages
-from mmlib.papers.context import Context
+from mmlib.experiments import stages
+from mmlib.experiments.context import Context
+from mmlib.papers import side_by_side
 from mmlib.papers.side_by_side import figures, rates, runs, tables, tuning
 from mmlib.papers.side_by_side.runs import Ground
 from mmlib.runs.execute import execute, mask_of, prepare
@@ -297,7 +298,7 @@ def test_trials_differ_in_the_rate_alone_and_test_nothing_that_the_comparison_do
 def test_every_artifact_of_the_embedded_data_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
-    from mmlib.papers import regenerate
+    from mmlib.experiments import regenerate
 
     made = side_by_side.context("smoke", seeds=1)
     assert regenerate.run(made, jobs=1).failed == 0

@@ -11,8 +11,8 @@ import pytest
 from mmlib.cli import main
 from mmlib.data.bundle import Bundle, Task, make_bundle, save_bundle
 from mmlib.errors import InputError
-from mmlib.papers import regenerate
-from mmlib.papers.takes import DataRefused
+from mmlib.experiments import regenerate
+from mmlib.experiments.takes import DataRefused
 from mmlib.report.artifact import NAMES
 
 SHAPES = {"vectors": (3,), "frames": (2, 3), "images": (1, 4, 4), "clips": (2, 3, 4, 4)}

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmlib.errors import unknown_name
+from mmlib.experiments.context import Cell, Context, make_context
+from mmlib.experiments.takes import VECTORS, Takes
 from mmlib.papers.balm import claims, figures, ours, pictures, supplement, tables
 from mmlib.papers.balm.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.balm.runs import BACKBONES, NAMES, ROLES, SETTINGS, combination_cells, factor_cells
 from mmlib.papers.balm.runs import label as setting_label
-from mmlib.papers.context import Cell, Context, make_context
-from mmlib.papers.takes import VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 from mmlib.runs.spec import RunSpec
 

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.stats import rankdata, spearmanr
 
 from mmlib.data.catalog import is_twin
+from mmlib.experiments.claims import Claim, table
+from mmlib.experiments.context import Cell, Context
 from mmlib.papers.balm import figures, runs, tables
-from mmlib.papers.claims import Claim, table
-from mmlib.papers.context import Cell, Context
 from mmlib.report import stats
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mmlib.experiments.context import Cell, Context
 from mmlib.masks import draw, imbalanced, shared
 from mmlib.papers.balm import runs, tables
-from mmlib.papers.context import Cell, Context
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec

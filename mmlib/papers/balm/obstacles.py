@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mmlib.experiments.context import Choice
 from mmlib.papers.balm.runs import TAU_RHO
-from mmlib.papers.choices import Choice
 
 OBSTACLES: tuple[Choice, ...] = (
     Choice("Eq. 36 is zero as printed", "the product of shares that the text describes", "A1"),

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from mmlib.papers import compare
+from mmlib.experiments import comparison as compare
+from mmlib.experiments.context import Cell, Context
 from mmlib.papers.balm import runs, tables
-from mmlib.papers.context import Cell, Context
 from mmlib.report import figures, stats
 from mmlib.report.artifact import Output
 from mmlib.report.tables import mean_sd

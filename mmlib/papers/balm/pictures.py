@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from mmlib.experiments.comparison import selected
+from mmlib.experiments.context import Cell, Context
 from mmlib.masks import draw
 from mmlib.papers.balm import runs, tables
-from mmlib.papers.compare import selected
-from mmlib.papers.context import Cell, Context
 from mmlib.report import figures, projection
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmlib.data.catalog import is_twin
+from mmlib.experiments.context import Cell, Context
 from mmlib.masks import Law, complete, subset
-from mmlib.papers.context import Cell, Context
 from mmlib.runs.spec import Options, RunSpec
 
 Rates = tuple[float, float, float]

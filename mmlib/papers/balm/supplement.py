@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mmlib import files
+from mmlib.experiments.context import Context
 from mmlib.papers.balm import theory as measured
-from mmlib.papers.context import Context
 from mmlib.report import figures
 from mmlib.report.artifact import Output, csv_bytes
 from mmlib.runs.spec import code_without_words, numerics_version

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlib.papers import compare as compared
-from mmlib.papers import failures
+from mmlib.experiments import comparison as compared
+from mmlib.experiments import failures
+from mmlib.experiments.comparison import shown
+from mmlib.experiments.context import Cell, Context
 from mmlib.papers.balm import runs
-from mmlib.papers.compare import shown
-from mmlib.papers.context import Cell, Context
 from mmlib.report import tables
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec

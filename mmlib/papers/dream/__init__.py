@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmlib.errors import InputError
-from mmlib.papers import stages
-from mmlib.papers.context import Context, make_context
+from mmlib.experiments import stages
+from mmlib.experiments.context import Context, make_context
+from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.papers.dream import claims, cost, enhanced, figures, ours, runs, sampling, tables
 from mmlib.papers.dream.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.dream.runs import ROLES
-from mmlib.papers.takes import SEQUENCES, VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ANY_SCORE", "ARTIFACTS", "BACKBONES", "CARRIED", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES",

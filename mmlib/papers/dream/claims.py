@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
-from mmlib.papers import stages
-from mmlib.papers.claims import Claim, Values, minus, table, values
-from mmlib.papers.compare import data_notes, shown, with_averages
-from mmlib.papers.context import Cell, Context
+from mmlib.experiments import stages
+from mmlib.experiments.claims import Claim, Values, minus, table, values
+from mmlib.experiments.comparison import data_notes, shown, with_averages
+from mmlib.experiments.context import Cell, Context
 from mmlib.papers.dream import figures, ours, runs, tables
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec

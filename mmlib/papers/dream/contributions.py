@@ -14,13 +14,13 @@ from torch import Tensor
 from mmlib.data import posterior
 from mmlib.data.catalog import open_twin
 from mmlib.data.twins import Twin
+from mmlib.experiments.context import Context
 from mmlib.fit import evaluation_batches
 from mmlib.masks import Law, Mask, draw
 from mmlib.methods.dream import Dream
 from mmlib.nn import shapley
 from mmlib.nn.batch import to_device
 from mmlib.nn.shapley import Plan
-from mmlib.papers.context import Context
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 

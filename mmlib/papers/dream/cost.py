@@ -11,17 +11,17 @@ import pandas as pd
 import torch
 
 from mmlib.backbones import build_backbone
+from mmlib.experiments import stages
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Context
+from mmlib.experiments.published import published
 from mmlib.fit import evaluation_batches, make_optimizer, predict, train_epoch
 from mmlib.masks import draw
 from mmlib.methods.dream import Dream
 from mmlib.methods.plain import Peek, Plain
 from mmlib.nn.batch import Batch, Resident, to_device
-from mmlib.papers import stages
-from mmlib.papers.compare import data_notes, shown
-from mmlib.papers.context import Context
 from mmlib.papers.dream import runs
 from mmlib.papers.dream.contributions import guided
-from mmlib.papers.published import published
 from mmlib.report.artifact import Output
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec

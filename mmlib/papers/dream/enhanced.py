@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mmlib.experiments import stages
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Context
 from mmlib.masks import Law, complete
 from mmlib.methods.dream import Dream
 from mmlib.nn import shapley
-from mmlib.papers import stages
-from mmlib.papers.compare import data_notes, shown
-from mmlib.papers.context import Context
 from mmlib.papers.dream import runs
 from mmlib.papers.dream.contributions import decided, guided
 from mmlib.report import figures

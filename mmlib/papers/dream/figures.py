@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
-from mmlib.papers import stages
-from mmlib.papers.compare import BOUND, by_setting, data_notes, shown
-from mmlib.papers.context import Cell, Context
+from mmlib.experiments import stages
+from mmlib.experiments.comparison import BOUND, by_setting, data_notes, shown
+from mmlib.experiments.context import Cell, Context
 from mmlib.papers.dream import runs, tables
 from mmlib.report import figures
 from mmlib.report.artifact import Output

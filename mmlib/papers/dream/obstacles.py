@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmlib.papers.choices import Choice
+from mmlib.experiments.context import Choice
 
 OBSTACLES: tuple[Choice, ...] = (
     Choice("what P answers of nothing", "its answer to zeros", "B1"),

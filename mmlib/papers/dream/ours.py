@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from mmlib.experiments import stages
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Context
 from mmlib.masks import Law, complete
-from mmlib.papers import stages
-from mmlib.papers.compare import data_notes, shown
-from mmlib.papers.context import Context
 from mmlib.papers.dream import runs
 from mmlib.papers.dream.contributions import Known, known, rank_correlation, together
 from mmlib.report import figures

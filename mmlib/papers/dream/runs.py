@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmlib import masks
+from mmlib.experiments import stages
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.stages import ALL, few, framed, law
 from mmlib.masks import Law, complete
-from mmlib.papers import stages
-from mmlib.papers.context import Cell, Context
-from mmlib.papers.stages import ALL, few, framed, law
 from mmlib.runs.spec import Options, RunSpec
 
 ROLES = {"mosi": "mosi-frames", "mosei": "mosei-frames", "iemocap": "iemocap4-frames"}

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Task
+from mmlib.experiments.context import Context
 from mmlib.methods.contribution import decided, predictions
 from mmlib.nn import shapley
 from mmlib.nn.backbone import Backbone
 from mmlib.nn.batch import Batch, make_layout
 from mmlib.nn.shapley import Plan
-from mmlib.papers.context import Context
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import open_twin
-from mmlib.papers import compare as compared
-from mmlib.papers import stages
-from mmlib.papers.compare import data_notes, shown, with_averages
-from mmlib.papers.context import Cell, Context
+from mmlib.experiments import comparison as compared
+from mmlib.experiments import stages
+from mmlib.experiments.comparison import data_notes, shown, with_averages
+from mmlib.experiments.context import Cell, Context
 from mmlib.papers.dream import runs
 from mmlib.report import stats
 from mmlib.report.artifact import Output

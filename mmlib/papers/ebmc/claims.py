@@ -8,50 +8,62 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from mmlib.papers import stages
-from mmlib.papers.claims import Claim, Values, minus, table, values
-from mmlib.papers.compare import data_notes, selected, shown, with_averages
-from mmlib.papers.context import Cell, Context
-from mmlib.papers.ebmc import figures, frames, ours, runs
+from mmlib.experiments.claims import Claim, Values, minus, table, values
+from mmlib.experiments.comparison import data_notes, selected, shown, with_averages
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import Row
+from mmlib.experiments.rows import cells as cells_of
+from mmlib.papers.ebmc import analyses, figures, frames, rows
 from mmlib.report.artifact import Output
-from mmlib.runs.spec import RunSpec
 
 NETWORK = "momke"
+COMPARED = (
+    "Where the paper compares with other networks, this compares with the same network trained with the task loss "
+    "alone, and with MoMKE, for as long. Weighted F1 unless the test says otherwise."
+)
 
 
-def claim_specs(context: Context) -> list[RunSpec]:
+def claim_cells(context: Context) -> list[Cell]:
     """Every run that a claim reads."""
-    found = frames.specs_of()(context)
-    if not runs.vectors(context):
-        return found
-    weights = figures.weights_dataset(context)
-    rows = [row for rows in runs.weight_rows(context).values() for _, row in rows]
-    cells = [c for d in runs.vectors(context) for c in (*_whole(context, d), *_missing(context, d))]
-    cells += [*runs.whole(context, weights, rows, True), *runs.whole(context, weights, runs.energy_rows())]
-    return list(dict.fromkeys([*stages.specs_of(cells), *ours.balance_specs(context), *found]))
+    of_frames = frames.TABLE5.cells(context)
+    if not rows.vectors(context):
+        return of_frames
+    cells = [
+        cell
+        for dataset in rows.vectors(context)
+        for cell in (*_whole(context, dataset), *_missing(context, dataset))
+    ]
+    return [
+        *cells,
+        *figures.weight_cells(context),
+        *_energies(context),
+        *analyses.balance_cells(context),
+        *of_frames,
+    ]
 
 
-def claims(context: Context) -> Output:
+def claims(context: Context, cells: Sequence[Cell]) -> Output:
     """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
-    found = [c for d in runs.vectors(context) for c in _results(context, d)]
-    if runs.vectors(context):
-        found += _energy_terms(context) + _weights(context) + _balance(context)
-    found += frames.claims(context)
-    ids = tuple(s.run_id(context.bundle_fingerprint(s.data)) for s in claim_specs(context))
-    return table(found, runs.POINTS, (
-        "Where the paper compares with other networks, this compares with the same network trained with the task loss "
-        "alone, and with MoMKE, for as long. Weighted F1 unless the test says otherwise.",
-        *data_notes(context, context.datasets)), ids)
+    made = [claim for dataset in rows.vectors(context) for claim in _results(context, dataset)]
+    if rows.vectors(context):
+        made += _energy_terms(context) + _weights(context) + _balance(context)
+    made += frames.claims(context)
+    return table(context, made, rows.POINTS, (COMPARED, *data_notes(context, context.datasets)), cells)
 
 
 def _whole(context: Context, dataset: str) -> list[Cell]:
-    rows = [*runs.main_rows(), *(runs.WITHOUT.values() if dataset in runs.scores(context) else ())]
-    return runs.whole(context, dataset, rows)
+    parts = tuple(rows.WITHOUT.values()) if dataset in rows.scores(context) else ()
+    return cells_of(context, dataset, [*rows.MAIN, *parts], rows.whole(context, dataset))
 
 
 def _missing(context: Context, dataset: str) -> list[Cell]:
-    rows = [*runs.main_rows(), *(runs.WITHOUT.values() if dataset in runs.scores(context) else [runs.WITHOUT["emc"]])]
-    return runs.missing(context, dataset, rows)
+    parts = tuple(rows.WITHOUT.values()) if dataset in rows.scores(context) else (rows.WITHOUT["emc"],)
+    return cells_of(context, dataset, [*rows.MAIN, *parts], rows.missing(context, dataset))
+
+
+def _energies(context: Context) -> list[Cell]:
+    (dataset,) = rows.of_weights(context)
+    return cells_of(context, dataset, rows.ENERGY, rows.whole(context, dataset))
 
 
 def _values(context: Context, cells: Sequence[Cell], metric: str,
@@ -62,41 +74,41 @@ def _values(context: Context, cells: Sequence[Cell], metric: str,
 
 
 def _results(context: Context, dataset: str) -> list[Claim]:
-    name, full = shown(context, dataset), runs.OURS.name
-    names = runs.conditions(context, dataset)
+    name, full = shown(context, dataset), rows.OURS.name
+    names = rows.names_of(context, dataset)
     whole = _values(context, _whole(context, dataset), "weighted_f1")
-    missing = _values(context, _missing(context, dataset), "weighted_f1", {runs.MEAN_MISSING: names[:-1]})
+    missing = _values(context, _missing(context, dataset), "weighted_f1", {rows.MEAN_MISSING: names[:-1]})
 
     claim = partial(_claim, name)
     made = [claim("better with all modalities", "abstract, 4.1, Tables 1, 2", f"EBMC minus {other.name}",
-                  minus(whole, full, other.name, runs.ALL)) for other in (runs.PLAIN, runs.MOMKE)]
+                  minus(whole, full, other.name, rows.ALL)) for other in (rows.PLAIN, rows.MOMKE)]
     made += [claim(f"better under {_words(setting)}", "4.2, Table 3", f"EBMC minus {other.name}",
                    minus(missing, full, other.name, setting))
-             for other in (runs.PLAIN, runs.MOMKE) for setting in (*names[:-1], runs.MEAN_MISSING)]
-    if dataset in runs.scores(context):
+             for other in (rows.PLAIN, rows.MOMKE) for setting in (*names[:-1], rows.MEAN_MISSING)]
+    if dataset in rows.scores(context):
         made += _parts(claim, whole, missing)
     made += _shares(context, dataset)
     accuracy = _values(context, _missing(context, dataset), "accuracy")
     made.append(claim("the better balance shows as better accuracy", "4.4, Fig 4", "EBMC minus w/o EMC, accuracy",
-                      minus(accuracy, full, runs.WITHOUT["emc"].name, runs.ALL)))
+                      minus(accuracy, full, rows.WITHOUT["emc"].name, rows.ALL)))
     return made
 
 
-def _claim(data: str, text: str, where: str, test: str, found: pd.Series) -> Claim:
-    return Claim(text, where, data, NETWORK, test, runs.POINTS, found.dropna().to_numpy())
+def _claim(data: str, text: str, where: str, test: str, lead: pd.Series) -> Claim:
+    return Claim(text, where, data, NETWORK, test, rows.POINTS, lead.dropna().to_numpy())
 
 
 def _parts(claim: Callable[[str, str, str, pd.Series], Claim], whole: Values, missing: Values) -> list[Claim]:
-    full, without = runs.OURS.name, {name: row.name for name, row in runs.WITHOUT.items()}
-    made = [claim(f"{name.upper()} is needed", "4.3, Table 4", f"EBMC minus {row}", minus(whole, full, row, runs.ALL))
+    full, without = rows.OURS.name, {name: row.name for name, row in rows.WITHOUT.items()}
+    made = [claim(f"{name.upper()} is needed", "4.3, Table 4", f"EBMC minus {row}", minus(whole, full, row, rows.ALL))
             for name, row in without.items()]
     made += [claim("removing EMC hurts most", "4.3, Table 4", f"{without[other]} minus {without['emc']}",
-                   minus(whole, without[other], without["emc"], runs.ALL)) for other in ("msd", "cce", "imtd")]
-    gain = minus(missing, full, without["imtd"], runs.MEAN_MISSING)
+                   minus(whole, without[other], without["emc"], rows.ALL)) for other in ("msd", "cce", "imtd")]
+    gain = minus(missing, full, without["imtd"], rows.MEAN_MISSING)
     made.append(claim("IMTD helps where modalities are missing (though it acts only in training)", "3.5, 4.4",
                       f"EBMC minus {without['imtd']}, missing conditions", gain))
     made.append(claim("... and more there than with all of them", "4.3, 4.4", "that gain minus the gain with all",
-                      gain - minus(missing, full, without["imtd"], runs.ALL)))
+                      gain - minus(missing, full, without["imtd"], rows.ALL)))
     for part in ("msd", "cce"):
         weak = [minus(missing, full, without[part], s) for s in ("audio", "vision") if (full, s) in missing]
         made.append(claim(f"{part.upper()} keeps weak single modalities useful", "4.2",
@@ -110,34 +122,59 @@ def _shares(context: Context, dataset: str) -> list[Claim]:
     name = shown(context, dataset)
     if "text" not in context.bundle(dataset).modalities:
         return []
-    found = {label: figures.contributions(context, dataset, row) for label, row in figures.BALANCED.items()}
-    above = {label: f["text"] - f.sum(axis=1) / 2 for label, f in found.items()}  # a share would divide by almost 0
+    above = {}  # text's value minus half of all; a share would divide by almost 0
+    for label, row in figures.BALANCED.items():
+        shares = _contributions(context, dataset, row)
+        above[label] = shares["text"] - shares.sum(axis=1) / 2
     without, balanced = above["w/o EMC"], above["with EMC"]
     return [Claim("without EMC text contributes more than half", "4.4, Fig 4", name, NETWORK,
-                  "text's Shapley value minus half of all, accuracy", runs.POINTS, without.dropna().to_numpy()),
+                  "text's Shapley value minus half of all, accuracy", rows.POINTS, without.dropna().to_numpy()),
             Claim("EMC lowers text's part", "4.4, Fig 4", name, NETWORK, "that without EMC minus that with",
-                  runs.POINTS, (without - balanced).dropna().to_numpy())]
+                  rows.POINTS, (without - balanced).dropna().to_numpy())]
+
+
+def _contributions(context: Context, dataset: str, row: Row) -> pd.DataFrame:
+    return figures.contributions(context, dataset, figures.contribution_cells(context, dataset, row))
 
 
 def _energy_terms(context: Context) -> list[Claim]:
-    dataset = figures.weights_dataset(context)
-    found = _values(context, runs.whole(context, dataset, runs.energy_rows()), "weighted_f1")
-    return [Claim(f"the energy needs its terms: {row.name}", "C.2, Table 7", shown(context, dataset), NETWORK,
-                  f"EBMC minus {row.name}", runs.POINTS, minus(found, runs.OURS.name, row.name, runs.ALL).to_numpy())
-            for row in runs.energy_rows()[:-1]]
+    (dataset,) = rows.of_weights(context)
+    by_place = _values(context, _energies(context), "weighted_f1")
+    return [
+        Claim(
+            f"the energy needs its terms: {row.name}",
+            "C.2, Table 7",
+            shown(context, dataset),
+            NETWORK,
+            f"EBMC minus {row.name}",
+            rows.POINTS,
+            minus(by_place, rows.OURS.name, row.name, rows.ALL).to_numpy(),
+        )
+        for row in rows.ENERGY[:-1]
+    ]
 
 
 def _weights(context: Context) -> list[Claim]:
     """The printed weights are the best of the grid, each against the mean of its others."""
-    dataset, made = figures.weights_dataset(context), []
+    (dataset,) = rows.of_weights(context)
     metric = "acc7" if context.bundle(dataset).task.kind == "score" else "accuracy"
-    for name, rows in runs.weight_rows(context).items():
-        found = _values(context, runs.whole(context, dataset, [row for _, row in rows], True), metric)
-        own = next(row.name for v, row in rows if v == runs.WEIGHTS[name])
-        others = [minus(found, own, row.name, runs.ALL) for _, row in rows if row.name != own]
-        made.append(Claim(f"the printed {name} is the best of the grid", "C.1, Fig 6", shown(context, dataset), NETWORK,
-                          f"{metric} at {runs.WEIGHTS[name]:g} minus the mean of the other values", runs.POINTS,
-                          pd.concat(others, axis=1).mean(axis=1, skipna=False).dropna().to_numpy()))
+    by_place = _values(context, figures.weight_cells(context), metric)
+    made = []
+    for name, tried in rows.weight_rows(context).items():
+        own = next(row.name for value, row in tried if value == rows.WEIGHTS[name])
+        others = [minus(by_place, own, row.name, rows.ALL) for _, row in tried if row.name != own]
+        lead = pd.concat(others, axis=1).mean(axis=1, skipna=False).dropna()
+        made.append(
+            Claim(
+                f"the printed {name} is the best of the grid",
+                "C.1, Fig 6",
+                shown(context, dataset),
+                NETWORK,
+                f"{metric} at {rows.WEIGHTS[name]:g} minus the mean of the other values",
+                rows.POINTS,
+                lead.to_numpy(),
+            )
+        )
     return made
 
 
@@ -145,11 +182,11 @@ def _balance(context: Context) -> list[Claim]:
     """Weaker modalities have higher energy, and EMC brings energies together."""
     name, unit = shown(context, context.main), "units of energy"
     order = []
-    energy, own = (f(context, runs.WITHOUT["emc"]) for f in (ours.energies, ours.own_accuracy))
+    energy, own = (f(context, rows.WITHOUT["emc"]) for f in (analyses.energies, analyses.own_accuracy))
     for seed in energy.keys() & own.keys():
         ranks = [np.argsort(np.argsort(x)) for x in (energy[seed][-1], -own[seed][-1])]
         order.append(float(np.corrcoef(ranks[0], ranks[1])[0, 1]))
-    apart = ours.gaps(context, runs.WITHOUT["emc"]) - ours.gaps(context, runs.OURS)
+    apart = analyses.gaps(context, rows.WITHOUT["emc"]) - analyses.gaps(context, rows.OURS)
     return [Claim("weaker modalities have higher energy", "3.4", name, NETWORK,
                   "rank correlation over modalities of energy and own test error, without EMC, at the end",
                   "correlation", np.array(order)),
@@ -159,5 +196,5 @@ def _balance(context: Context) -> list[Claim]:
 
 def _words(setting: str) -> str:
     letters = {"audio": "a", "text": "t", "vision": "v"}
-    return setting if setting == runs.MEAN_MISSING else "{" + ", ".join(
+    return setting if setting == rows.MEAN_MISSING else "{" + ", ".join(
         letters.get(m, m) for m in setting.split("+")) + "}"

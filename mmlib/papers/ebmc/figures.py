@@ -9,39 +9,35 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mmlib.masks import complete
+from mmlib.experiments.cases import corrections
+from mmlib.experiments.comparison import data_notes, selected, shown
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import Row
+from mmlib.experiments.rows import cells as cells_of
 from mmlib.metrics import sign_labels
-from mmlib.papers import stages
-from mmlib.papers.cases import corrections
-from mmlib.papers.compare import data_notes, selected, shown
-from mmlib.papers.context import Cell, Context
-from mmlib.papers.ebmc import runs
+from mmlib.papers.ebmc import rows
 from mmlib.report import figures, projection
 from mmlib.report.artifact import Output
-from mmlib.runs.spec import RunSpec
 
-STEPS = {"w/o MSD": runs.WITHOUT["msd"], "+ MSD": runs.WITHOUT["cce"], "+ MSD + CCE": runs.OURS}  # Fig 3
-BALANCED = {"with EMC": runs.OURS, "w/o EMC": runs.WITHOUT["emc"]}  # Fig 4
+STEPS = {"w/o MSD": rows.WITHOUT["msd"], "+ MSD": rows.WITHOUT["cce"], "+ MSD + CCE": rows.OURS}  # Fig 3
+BALANCED = {"with EMC": rows.OURS, "w/o EMC": rows.WITHOUT["emc"]}  # Fig 4
 
 
 def tsne_cells(context: Context) -> list[Cell]:
     """One run of each step, whose embeddings are kept."""
-    return [runs.whole(context, context.main, [row], True, ("embeddings",))[0] for row in STEPS.values()]
+    protocol = rows.whole_grid(context, context.main)
+    kept = [row.but(keep=("embeddings",)) for row in STEPS.values()]
+    return [cells_of(context, context.main, [row], protocol)[0] for row in kept]
 
 
-def tsne_specs(context: Context) -> list[RunSpec]:
-    """The runs of Fig 3."""
-    return stages.specs_of(tsne_cells(context))
-
-
-def tsne(context: Context) -> Output:
+def tsne(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 3: what the prediction reads, with and without MSD and CCE, by the label's sign or class."""
     bundle = context.bundle(context.main)
     words = list(bundle.task.names) if bundle.task.kind == "classes" else ["negative", "neutral", "positive"]
     figure, axes = figures.panel_grid(len(STEPS), columns=3, width=figures.DOUBLE, height=2.5)
     frames, ids = [], []
-    for axis, title, spec in zip(axes, STEPS, (cell.spec for cell in tsne_cells(context)), strict=True):
-        record, _ = context.store.find(spec, context.bundle_fingerprint(spec.data))
+    for axis, title, spec in zip(axes, STEPS, (cell.spec for cell in cells), strict=True):
+        record = context.record(spec)
         kept = context.store.arrays(record.id) if record else {}
         if "embeddings.hidden" not in kept:
             return Output(notes=("The embeddings are not in the store: run `mmlib sweep` for this figure.",))
@@ -62,71 +58,82 @@ def tsne(context: Context) -> Output:
 
 def shapley(values: Mapping[frozenset[str], float], players: Sequence[str]) -> dict[str, float]:
     """The Shapley value of each player, exactly; values: of every coalition, the empty one too."""
-    found = {}
+    shares = {}
     for player in players:
         others, total = [p for p in players if p != player], 0.0
         for size in range(len(players)):
             weight = math.factorial(size) * math.factorial(len(others) - size) / math.factorial(len(players))
             for coalition in itertools.combinations(others, size):
                 total += weight * (values[frozenset((*coalition, player))] - values[frozenset(coalition)])
-        found[player] = total
-    return found
+        shares[player] = total
+    return shares
 
 
-def contributions(context: Context, dataset: str, row: runs.Row) -> pd.DataFrame:
-    """Each modality's Shapley value of test accuracy, in points, by seed: seeds by modalities.
+def contributions(context: Context, dataset: str, cells: Sequence[Cell]) -> pd.DataFrame:
+    """Each modality's Shapley value of a row's test accuracy, in points, by seed: seeds by modalities.
 
     A coalition's value is the accuracy of the one model when these modalities are there; that of none, the share of
     the most frequent class in test.
     """
-    frame = selected(context, runs.missing(context, dataset, [row]), "accuracy")
+    frame = selected(context, cells, "accuracy")
     names = context.bundle(dataset).modalities
     lines = {}
     for seed, group in frame.groupby("seed"):
         by = dict(zip(group["setting"], group["value"], strict=True))
         if len(by) < 2**len(names) - 1:
             continue
-        values = {frozenset(names if s == runs.ALL else s.split("+")): v for s, v in by.items()}
+        values = {frozenset(names if s == rows.ALL else s.split("+")): v for s, v in by.items()}
         lines[seed] = shapley({**values, frozenset(): guessing(context, dataset)}, names)
     return pd.DataFrame.from_dict(lines, orient="index", columns=list(names), dtype=float)
 
 
 def guessing(context: Context, dataset: str) -> float:
     """Accuracy (%) of the most frequent answer, averaged over folds where there are any."""
-    bundle, found = context.bundle(dataset), []
+    bundle, shares = context.bundle(dataset), []
     for fold in context.folds(dataset):
         folded = bundle if fold is None else bundle.with_fold(fold)
         truth = folded.labels[folded.rows("test")]
         truth = sign_labels(truth, truth, with_zero=False)[0] if bundle.task.kind == "score" else truth.ravel()
-        found.append(100 * np.unique(truth, return_counts=True)[1].max() / len(truth))
-    return float(np.mean(found))
+        shares.append(100 * np.unique(truth, return_counts=True)[1].max() / len(truth))
+    return float(np.mean(shares))
 
 
-def contribution_specs(context: Context) -> list[RunSpec]:
+def contribution_cells(context: Context, dataset: str, row: Row) -> list[Cell]:
+    """A row under every condition."""
+    return cells_of(context, dataset, [row], rows.missing(context, dataset))
+
+
+def contributions_cells(context: Context) -> list[Cell]:
     """The runs of Fig 4."""
-    return stages.specs_of(c for d in runs.vectors(context) for c in runs.missing(context, d, BALANCED.values()))
+    return [
+        cell
+        for dataset in rows.vectors(context)
+        for row in BALANCED.values()
+        for cell in contribution_cells(context, dataset, row)
+    ]
 
 
-def contribution(context: Context) -> Output:
+def contribution(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 4: what each modality contributes with and without EMC, and the accuracy with all of them."""
-    datasets = runs.vectors(context)
+    datasets = rows.vectors(context)
     figure, axes = figures.panel_grid(2 * len(datasets), columns=2, width=figures.DOUBLE, height=2.3)
     lines = []
     for place, dataset in enumerate(datasets):
-        found = {name: contributions(context, dataset, row) for name, row in BALANCED.items()}
-        cells = runs.missing(context, dataset, BALANCED.values())
-        whole = selected(context, [c for c in cells if c.setting == runs.ALL], "accuracy")
-        if any(not len(f) for f in found.values()):
+        mine = [cell for cell in cells if cell.dataset == dataset]
+        of_row = {name: [c for c in mine if c.row == row.name] for name, row in BALANCED.items()}
+        shares = {name: contributions(context, dataset, of) for name, of in of_row.items()}
+        whole = selected(context, [c for c in mine if c.setting == rows.ALL], "accuracy")
+        if any(frame.empty for frame in shares.values()):
             continue
         names = list(context.bundle(dataset).modalities)
-        figures.grouped_bars(axes[2 * place], names, {k: [list(f[m]) for m in names] for k, f in found.items()},
+        figures.grouped_bars(axes[2 * place], names, {k: [list(f[m]) for m in names] for k, f in shares.items()},
                              ylabel="Shapley value (points)", title=shown(context, dataset), legend=place == 0)
         by = {k: [list(whole[whole["row"] == row.name]["value"])] for k, row in BALANCED.items()}
         low = min(v for lists in by.values() for v in lists[0])
         figures.grouped_bars(axes[2 * place + 1], ["all modalities"], by, base=5 * math.floor(low / 5 - 1),
                              ylabel="accuracy (%)", title=shown(context, dataset), legend=False)
         lines += [frame.melt(ignore_index=False, var_name="modality", value_name="points").rename_axis("seed")
-                  .reset_index().assign(dataset=dataset, row=name) for name, frame in found.items()]
+                  .reset_index().assign(dataset=dataset, row=name) for name, frame in shares.items()]
     if not lines:
         return Output(notes=("Not built yet.",))
     notes = ("The paper does not say what its contribution is; here it is the Shapley value of test accuracy, exact "
@@ -136,64 +143,51 @@ def contribution(context: Context) -> Output:
     return Output(figure=figure, numbers=pd.concat(lines), rows_built=len(datasets), notes=notes)
 
 
-def _seed0(context: Context, row: runs.Row) -> list[RunSpec]:
-    return [s for s in runs.specs(context, cases_dataset(context), row, complete()) if s.seed == 0]
-
-
-def cases_dataset(context: Context) -> str:
-    """The paper shows cases of IEMOCAP; the main data set stands in where there is none."""
-    return "iemocap" if "iemocap" in context.datasets else context.main
-
-
-def case_specs(context: Context) -> list[RunSpec]:
+def case_cells(context: Context) -> list[Cell]:
     """The runs of Fig 5: the first seed of the method and of the same network without it."""
-    cells = runs.whole(context, cases_dataset(context), [runs.OURS, runs.PLAIN])
-    return stages.specs_of(c for c in cells if c.spec.seed == 0)
+    dataset = rows.of_cases(context)
+    compared = cells_of(context, dataset, [rows.OURS, rows.PLAIN], rows.whole(context, dataset))
+    return [cell for cell in compared if cell.spec.seed == 0]
 
 
-def cases(context: Context) -> Output:
+def cases(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 5: the test utterances that the method corrects most, and how many each way."""
-    named = (("EBMC", runs.OURS), ("task loss alone", runs.PLAIN))
-    ours, theirs = ((name, _seed0(context, row)) for name, row in named)
-    return corrections(context, cases_dataset(context), ours, theirs, runs.ALL, runs.ALL)
+    named = {"EBMC": rows.OURS, "task loss alone": rows.PLAIN}
+    ours, theirs = ((name, [c.spec for c in cells if c.row == row.name]) for name, row in named.items())
+    return corrections(context, rows.of_cases(context), ours, theirs, rows.ALL, rows.ALL)
 
 
-def weight_specs(context: Context) -> list[RunSpec]:
+def weight_cells(context: Context) -> list[Cell]:
     """The runs of Fig 6."""
-    rows = [row for found in runs.weight_rows(context).values() for _, row in found]
-    return stages.specs_of(runs.whole(context, weights_dataset(context), rows, grid=True))
+    (dataset,) = rows.of_weights(context)
+    tried = [row for values in rows.weight_rows(context).values() for _, row in values]
+    return cells_of(context, dataset, tried, rows.whole_grid(context, dataset))
 
 
-def weights_dataset(context: Context) -> str:
-    """The paper draws Fig 6, and has Table 7, for MOSEI; the main data set stands in where there is none."""
-    return "mosei" if "mosei" in context.datasets else context.main
-
-
-def weights(context: Context) -> Output:
+def weights(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 6: seven-class accuracy and MAE against each weight of Eq. 17."""
-    dataset, rows = weights_dataset(context), runs.weight_rows(context)
+    (dataset,), tried = rows.of_weights(context), rows.weight_rows(context)
     names = ("acc7", "mae") if context.bundle(dataset).task.kind == "score" else ("accuracy", "weighted_f1")
     labels = {"acc7": "7-class accuracy (%)", "mae": "MAE", "accuracy": "accuracy (%)",
               "weighted_f1": "weighted F1 (%)"}
-    figure, axes = figures.panel_grid(2 * len(rows), columns=4, width=figures.DOUBLE, height=2.0)
+    figure, axes = figures.panel_grid(2 * len(tried), columns=4, width=figures.DOUBLE, height=2.0)
     numbers = []
     for line, metric in enumerate(names):
-        for place, (name, values) in enumerate(rows.items()):
-            cells = [cell for _, row in values for cell in
-                     runs.whole(context, dataset, [row], grid=True)]
-            found = selected(context, cells, metric)
-            table = found.pivot_table(index="seed", columns="row", values="value")
-            table = table.reindex(columns=[row.name for _, row in values])
-            axis = axes[line * len(rows) + place]
+        for place, (name, values) in enumerate(tried.items()):
+            names_of_rows = [row.name for _, row in values]
+            results = selected(context, [c for c in cells if c.row in names_of_rows], metric)
+            table = results.pivot_table(index="seed", columns="row", values="value")
+            table = table.reindex(columns=names_of_rows)
+            axis = axes[line * len(tried) + place]
             figures.lines(axis, [v for v, _ in values], {"EBMC": table.to_numpy()}, xlabel=f"${_TEX[name]}$",
                           ylabel=labels[metric] if place == 0 else "", title=_PART[name] if line == 0 else "",
                           legend=False)
             axis.set_xscale("log")
-            numbers.append(found.assign(weight=name))
+            numbers.append(results.assign(weight=name))
     notes = (f"{shown(context, dataset)}, all modalities. Bold: mean over seeds; light: each seed. Other weights as "
              "printed: 0.5 for MSD, 0.1 for the others.", *data_notes(context, [dataset]))
     frame = pd.concat(numbers)
-    return Output(figure=figure, numbers=frame, rows_built=len(rows), notes=notes,
+    return Output(figure=figure, numbers=frame, rows_built=len(tried), notes=notes,
                   run_ids=tuple(frame["run_id"].unique()))
 
 

@@ -16,25 +16,28 @@ from sklearn.metrics import f1_score
 
 from mmlib import masks
 from mmlib.data.catalog import is_twin
-from mmlib.papers import compare as compared
-from mmlib.papers import stages
-from mmlib.papers.claims import Claim, Values, minus, values
-from mmlib.papers.compare import best_possible, data_notes, selected, shown
-from mmlib.papers.context import Cell, Context
-from mmlib.papers.ebmc import runs, tables
-from mmlib.papers.stages import BUDGETS, Budget
+from mmlib.experiments import budgets, comparison
+from mmlib.experiments.budgets import BUDGETS, TransformerBudget
+from mmlib.experiments.claims import Claim, Values, minus, values
+from mmlib.experiments.comparison import best_possible, data_notes, selected, shown
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import Protocol
+from mmlib.experiments.rows import cells as cells_of
+from mmlib.experiments.tables import Table, fixed, of_rows
+from mmlib.papers.ebmc import rows, tables
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 from mmlib.report.tables import metric
-from mmlib.runs.spec import RunSpec
 
+NETWORK = "momke_frames"
 RATES = {f"{10 * k} %": k / 10 for k in range(10)}
-HALF = runs.Row("EBMC, epoch chosen at 50 % (E23)", condition="50 %")
 STAGES = "for each of the two stages"
-SPENT = {"smoke": dataclasses.replace(BUDGETS["smoke"], batch=32),
-         "quick": dataclasses.replace(BUDGETS["quick"], epochs=4, batch=48),
-         "laptop": dataclasses.replace(BUDGETS["laptop"], epochs=20, batch=16),
-         "paper": Budget(50, 16, 1e-4, 256, 4, 0.5)}  # E23; batches are of utterances
+SPENT = {
+    "smoke": dataclasses.replace(BUDGETS["smoke"], batch=32),
+    "quick": dataclasses.replace(BUDGETS["quick"], epochs=4, batch=48),
+    "laptop": dataclasses.replace(BUDGETS["laptop"], epochs=20, batch=16),
+    "paper": TransformerBudget(50, 16, 1e-4, 256, 4, 0.5),  # E23; batches are of utterances
+}
 PANELS = {"weighted_f1": "weighted F1 (%)", "acc7": "7-class accuracy (%)", "pearson": "correlation",
           "mae": "mean absolute error (score)"}  # of Figs 7 and 8, in the paper's order
 WRONG = ("mosei", "TETFN")  # a row that repeats that of the other data set (C18)
@@ -48,125 +51,144 @@ PRINTED = ("Printed rows of others are from LNLN's paper, whose epochs were chos
            "not, in MAE and 7-class accuracy on MOSEI (C20).")
 
 
-def rows() -> list[runs.Row]:
-    """Of Table 5; those beside the method are ours: networks under it, IMTD for the text, the script's choice (E23)."""
-    return [*runs.main_rows(), runs.WITHOUT["imtd"], HALF]
+OURS = rows.ours(backbone=NETWORK)
+WITHOUT_IMTD = rows.ours("w/o IMTD", "no_imtd", backbone=NETWORK)
+HALF = OURS.but(name="EBMC, epoch chosen at 50 % (E23)", valid=masks.frames(RATES["50 %"]))
+# Of Table 5; those beside the method are ours: networks under it, IMTD for the text, the script's choice (E23).
+ROWS = (OURS, rows.plain(NETWORK), rows.momke(NETWORK), WITHOUT_IMTD, HALF)
 
 
-def budget(context: Context, dataset: str) -> Budget:
-    """Of a profile; steps take whole dialogues, as many as hold about the batch's utterances."""
+def protocol(context: Context, dataset: str) -> Protocol:
+    """Frames dropped in training and at every rate at test; steps take about as many utterances in whole dialogues."""
     spent = SPENT[context.profile.name]
-    return dataclasses.replace(spent, batch=stages.whole_dialogues(spent.batch, context.bundle(dataset)))
+    batch = budgets.whole_dialogues(spent.batch, context.bundle(dataset))
+    tests = tuple((name, masks.frames(rate)) for name, rate in RATES.items())
+    return Protocol(masks.random_frames(), tests, dataclasses.replace(spent, batch=batch).of(NETWORK))
 
 
 def reduced(context: Context) -> str:
     """What captions say of the budget of frames."""
-    said = stages.reduced(context, runs.frames(context), SPENT, STAGES, "utterances or so")
+    said = budgets.reduced(context, rows.frames(context), SPENT, STAGES, "utterances or so")
     return said and f"Table 5, Figs 7 and 8: {said[0].lower()}{said[1:]}"
 
 
-def specs(context: Context, dataset: str, row: runs.Row) -> list[RunSpec]:
-    """One run per seed and fold: a second stage with frames dropped, from a first stage on complete data."""
-    spent, ours = budget(context, dataset), row.kind == "ebmc"
-    routing = "softmax" if row.kind == "momke" else "unnormalised"
-    tests, whole = tuple((name, masks.frames(rate)) for name, rate in RATES.items()), masks.complete()
-    first = context.specs(dataset, "enhance" if ours else "unimodal", "paper", whole, ((runs.ALL, whole),),
-                          backbone="momke_frames", network=(*spent.network, ("routing", "own")), keep=("last",),
-                          **spent.training)
-    return [dataclasses.replace(parent, method="ebmc" if ours else "plain", variant=row.variant, parent=parent,
-                                keep=(), backbone_options=(*spent.network, ("routing", routing)),
-                                train_mask=masks.random_frames(), eval_masks=tests,
-                                valid_mask=masks.frames(RATES[row.condition]) if row.condition else None)
-            for parent in first]
-
-
-def cells(context: Context, dataset: str) -> list[Cell]:
-    """The rows of Table 5 at every rate."""
-    return [Cell(row.name, name, spec, name) for row in rows() for spec in specs(context, dataset, row)
-            for name in RATES]
-
-
-def specs_of(*datasets: str) -> Callable[[Context], list[RunSpec]]:
-    """The runs behind some data sets, or behind all that have frames."""
-    return lambda context: stages.specs_of(c for d in datasets or runs.frames(context) for c in cells(context, d))
-
-
-def printed(context: Context, dataset: str) -> pd.DataFrame:
+def printed(context: Context, dataset: str, metrics: Sequence[str]) -> pd.DataFrame:
     """Table 5's cells of a data set, without the row that is wrong (C18)."""
-    name = runs.FRAMES[dataset]
-    frame = compared.published_cells(context, "table5", dataset, runs.SCORES, name)
+    frame = comparison.published_cells(context, "table5", dataset, metrics, rows.FRAMES[dataset])
     wrong = (frame["dataset"] == WRONG[0]) & (frame["row"] == WRONG[1])
-    return frame[~wrong].assign(setting=runs.MEAN_MISSING, runs=tables.PAPER_RUNS)
+    return frame[~wrong].assign(setting=rows.MEAN_MISSING, runs=tables.PAPER_RUNS)
 
 
-def best(found: Sequence[Cell]) -> pd.DataFrame | None:
+def best(cells: Sequence[Cell]) -> pd.DataFrame | None:
     """On twins, the best possible of an utterance by itself, which is all that these networks see."""
-    return best_possible(found, runs.SCORES, context=False)
+    return best_possible(cells, rows.SCORES, context=False)
 
 
-def table(context: Context) -> Output:
+TABLE5 = Table(
+    of_rows(ROWS),
+    protocol,
+    rows.PLAIN.name,
+    fixed(rows.SCORES),
+    rows.frames,
+    printed,
+    lambda context, dataset: {rows.MEAN_MISSING: list(RATES)},
+    settings=(rows.MEAN_MISSING,),
+    best=best,
+    notes=(LAW,),
+)
+
+
+def table(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 5: means over the ten rates, within each run."""
-    names = runs.frames(context)
-    against = {row.name: runs.PLAIN.name for row in rows() if row != runs.PLAIN}
-    return compared.compare(context, [(d, cells(context, d), printed(context, d)) for d in names], against,
-                            (LAW, *_alone(context, names), PRINTED, tables.EQUAL, *data_notes(context, names)),
-                            runs.SCORES, best, {runs.MEAN_MISSING: list(RATES)}, (runs.MEAN_MISSING,))
+    notes = (LAW, *_alone(context, rows.frames(context)), PRINTED, tables.EQUAL)
+    return dataclasses.replace(TABLE5, notes=notes).draw(context, cells)
 
 
-def curves(dataset: str) -> Callable[[Context], Output]:
+def cells_on(dataset: str) -> Callable[[Context], list[Cell]]:
+    """The rows of Table 5 on one data set, at every rate."""
+    return lambda context: cells_of(context, dataset, ROWS, protocol(context, dataset))
+
+
+def curves(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 7 or 8: four metrics by rate."""
-    def make(context: Context) -> Output:
-        found = [c for c in cells(context, dataset) if c.row != HALF.name]  # the same training: Table 5 has it
-        results = {name: selected(context, found, name) for name in PANELS}
-        if any(frame.empty for frame in results.values()):
-            return Output(notes=("Not built yet.",))
-        bound = best(found)
-        figure, axes = figures.panel_grid(len(PANELS), columns=2, width=figures.DOUBLE, height=2.3)
-        numbers = []
-        for place, (axis, name) in enumerate(zip(axes, PANELS, strict=True)):
-            known = pd.DataFrame() if bound is None else bound[bound["metric"] == name]
-            series = compared.by_setting(results[name], known, list(RATES))
-            figures.lines(axis, [100 * rate for rate in RATES.values()], series,
-                          xlabel="frames dropped at test (%)" if place > 1 else "", ylabel=PANELS[name],
-                          title=metric(name).label, legend=False)
-            numbers += [results[name], *([known.assign(row=compared.BOUND)] if len(known) else [])]
-        figures.shared_legend(figure, axes[0])
-        frame = pd.concat(numbers).assign(rate=lambda f: f["setting"].map(RATES))
-        notes = (f"{shown(context, dataset)}. Bold: mean over seeds; light: each seed.", LAW,
-                 *_alone(context, [dataset]), *data_notes(context, [dataset]))
-        return Output(figure=figure, numbers=frame, rows_built=1, notes=notes,
-                      run_ids=tuple(frame["run_id"].dropna().unique()))
-    return make
+    drawn = [c for c in cells if c.row != HALF.name]  # the same training: Table 5 has it
+    dataset = drawn[0].dataset
+    results = {name: selected(context, drawn, name) for name in PANELS}
+    if any(frame.empty for frame in results.values()):
+        return Output(notes=("Not built yet.",))
+    bound = best(drawn)
+    figure, axes = figures.panel_grid(len(PANELS), columns=2, width=figures.DOUBLE, height=2.3)
+    numbers = []
+    for place, (axis, name) in enumerate(zip(axes, PANELS, strict=True)):
+        known = pd.DataFrame() if bound is None else bound[bound["metric"] == name]
+        figures.lines(
+            axis,
+            [100 * rate for rate in RATES.values()],
+            comparison.by_setting(results[name], known, list(RATES)),
+            xlabel="frames dropped at test (%)" if place > 1 else "",
+            ylabel=PANELS[name],
+            title=metric(name).label,
+            legend=False,
+        )
+        numbers += [results[name], *([known.assign(row=comparison.BOUND)] if len(known) else [])]
+    figures.shared_legend(figure, axes[0])
+    frame = pd.concat(numbers).assign(rate=lambda f: f["setting"].map(RATES))
+    notes = (
+        f"{shown(context, dataset)}. Bold: mean over seeds; light: each seed.",
+        LAW,
+        *_alone(context, [dataset]),
+        *data_notes(context, [dataset]),
+    )
+    return Output(None, figure, frame, 1, notes, tuple(frame["run_id"].dropna().unique()))
 
 
 def claims(context: Context) -> list[Claim]:
     """Section 4.4's sentences on Table 5 and appendix C.3's on Figs 7 and 8."""
-    made = []
-    for dataset in runs.frames(context):
-        found = compared.with_averages(selected(context, cells(context, dataset), "weighted_f1"),
-                                       {runs.MEAN_MISSING: list(RATES)}, ("row", "seed", "selection", "metric"))
-        told, full, (least, *_, most) = values(found), runs.OURS.name, RATES
-        ours, theirs = (_fall(told, row, least, most) for row in (full, runs.PLAIN.name))
-        claim = partial(Claim, data=shown(context, dataset), backbone="momke_frames", unit=runs.POINTS)
-        imtd, curves_of = runs.WITHOUT["imtd"].name, "C.3, Figs 7, 8"
-        tests = [("best where frames are dropped", "4.4, Table 5", f"EBMC minus {row.name}, mean of the rates",
-                  minus(told, full, row.name, runs.MEAN_MISSING)) for row in (runs.PLAIN, runs.MOMKE)]
-        tests += [("this robustness stems from IMTD", "4.4", f"EBMC minus {imtd}, mean of the rates",
-                   minus(told, full, imtd, runs.MEAN_MISSING)),
-                  ("its degradation is smoother", curves_of, f"fall of {runs.PLAIN.name} from {least} to {most} minus "
-                   "EBMC's", theirs - ours),
-                  ("it avoids the collapse to the majority", curves_of, f"EBMC at {most} minus the most frequent "
-                   "answer's weighted F1", _of(told, full, most) - majority_f1(context, dataset))]
-        made += [claim(text, where, test=test, values=x.dropna().to_numpy()) for text, where, test, x in tests]
-    return made
+    return [claim for dataset in rows.frames(context) for claim in _claims_on(context, dataset)]
 
 
-def _of(told: Values, row: str, setting: str) -> pd.Series:
-    return told.get((row, setting), pd.Series(dtype=float))
+def _claims_on(context: Context, dataset: str) -> list[Claim]:
+    frame = comparison.with_averages(
+        selected(context, cells_on(dataset)(context), "weighted_f1"),
+        {rows.MEAN_MISSING: list(RATES)},
+        ("row", "seed", "selection", "metric"),
+    )
+    by_place = values(frame)
+    full, (least, *_, most) = OURS.name, RATES
+    mean = partial(minus, by_place, full, setting=rows.MEAN_MISSING)
+    falls = {row: _at(by_place, row, least) - _at(by_place, row, most) for row in (full, rows.PLAIN.name)}
+    tests = [
+        ("best where frames are dropped", "4.4, Table 5", f"EBMC minus {other}, mean of the rates", mean(other))
+        for other in (rows.PLAIN.name, rows.MOMKE.name)
+    ]
+    tests += [
+        (
+            "this robustness stems from IMTD",
+            "4.4",
+            f"EBMC minus {WITHOUT_IMTD.name}, mean of the rates",
+            mean(WITHOUT_IMTD.name),
+        ),
+        (
+            "its degradation is smoother",
+            "C.3, Figs 7, 8",
+            f"fall of {rows.PLAIN.name} from {least} to {most} minus EBMC's",
+            falls[rows.PLAIN.name] - falls[full],
+        ),
+        (
+            "it avoids the collapse to the majority",
+            "C.3, Figs 7, 8",
+            f"EBMC at {most} minus the most frequent answer's weighted F1",
+            _at(by_place, full, most) - majority_f1(context, dataset),
+        ),
+    ]
+    return [
+        Claim(text, where, shown(context, dataset), NETWORK, test, rows.POINTS, value.dropna().to_numpy())
+        for text, where, test, value in tests
+    ]
 
 
-def _fall(told: Values, row: str, least: str, most: str) -> pd.Series:
-    return _of(told, row, least) - _of(told, row, most)
+def _at(by_place: Values, row: str, setting: str) -> pd.Series:
+    return by_place.get((row, setting), pd.Series(dtype=float))
 
 
 def majority_f1(context: Context, dataset: str) -> float:

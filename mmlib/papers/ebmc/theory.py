@@ -19,10 +19,9 @@ from matplotlib.axes import Axes
 from scipy.optimize import minimize
 from torch import Tensor
 
-from mmlib.papers.context import Context
+from mmlib.experiments.context import Cell, Context
 from mmlib.report import figures
 from mmlib.report.artifact import Output
-from mmlib.runs.spec import RunSpec
 
 MODALITIES = ("audio", "text", "vision")
 SHARPNESS = (1.2, 2.5, 0.6)  # of each modality's predictor
@@ -370,12 +369,7 @@ def draw(axes: Sequence[Axes], drawn: pd.DataFrame) -> None:
     axes[3].set_xscale("log")
 
 
-def theory_specs(context: Context) -> list[RunSpec]:
-    """No runs: everything is computed on the spot."""
-    return []
-
-
-def theory(context: Context) -> Output:
+def theory(context: Context, cells: Sequence[Cell]) -> Output:
     """Appendix B, Eqs 20 to 40: each statement with the claimed and the measured value, and four pictures."""
     table, drawn = theory_table(), curves()
     figure, axes = figures.panel_grid(4, columns=2, width=figures.DOUBLE, height=2.5)

@@ -9,11 +9,11 @@ import dataclasses
 from collections.abc import Callable
 
 from mmlib.errors import InputError
-from mmlib.papers.context import Context, make_context
+from mmlib.experiments.context import Context, make_context
+from mmlib.experiments.takes import PICTURES, VECTORS, Takes
 from mmlib.papers.gmm_loss import claims, figures, ours, runs, tables
 from mmlib.papers.gmm_loss.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.gmm_loss.runs import ROLES
-from mmlib.papers.takes import PICTURES, VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import diptest
 import numpy as np
 
-from mmlib.papers import stages
-from mmlib.papers.claims import Claim, table
-from mmlib.papers.compare import data_notes, shown
-from mmlib.papers.context import Cell, Context
+from mmlib.experiments import stages
+from mmlib.experiments.claims import Claim, table
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Cell, Context
 from mmlib.papers.gmm_loss import figures as own
 from mmlib.papers.gmm_loss import runs
 from mmlib.papers.gmm_loss.figures import Round

@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import norm
 
-from mmlib.papers import stages
-from mmlib.papers.compare import data_notes, shown
-from mmlib.papers.context import Context
+from mmlib.experiments import stages
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Context
+from mmlib.experiments.published import published
 from mmlib.papers.gmm_loss import runs
-from mmlib.papers.published import published
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec

@@ -12,10 +12,10 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
 
 from mmlib.data.catalog import is_av_twin, open_av_twin
+from mmlib.experiments import stages
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Context
 from mmlib.methods.gmm_loss import fit_mixture
-from mmlib.papers import stages
-from mmlib.papers.compare import data_notes, shown
-from mmlib.papers.context import Context
 from mmlib.papers.gmm_loss import figures as own
 from mmlib.report import figures
 from mmlib.report.artifact import Output

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mmlib.experiments import stages
+from mmlib.experiments.context import Cell, Context
 from mmlib.masks import complete
 from mmlib.methods import METHODS
-from mmlib.papers import stages
-from mmlib.papers.context import Cell, Context
 from mmlib.runs.spec import Options, RunSpec, Training
 
 ROLES = {"crema-d": "crema-d", "ave": "ave"}

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from mmlib.papers import compare as compared
-from mmlib.papers import failures
-from mmlib.papers.compare import shown
-from mmlib.papers.context import Cell, Context
+from mmlib.experiments import comparison as compared
+from mmlib.experiments import failures
+from mmlib.experiments.comparison import shown
+from mmlib.experiments.context import Cell, Context
 from mmlib.papers.gmm_loss import runs
 from mmlib.report import figures, tables
 from mmlib.report.artifact import Output

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from mmlib.errors import InputError
-from mmlib.papers import stages
-from mmlib.papers.context import Context, make_context
+from mmlib.experiments import stages
+from mmlib.experiments.context import Context, make_context
+from mmlib.experiments.takes import VECTORS, Takes
 from mmlib.papers.mculora import claims, figures, ours, runs, tables
 from mmlib.papers.mculora.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.mculora.runs import ROLES
-from mmlib.papers.takes import VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ANY_SCORE", "ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE",

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mmlib.papers import stages
-from mmlib.papers.claims import Claim, Values, minus, table, values
-from mmlib.papers.compare import data_notes, shown
-from mmlib.papers.context import Context
+from mmlib.experiments import stages
+from mmlib.experiments.claims import Claim, Values, minus, table, values
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Context
 from mmlib.papers.mculora import ours, runs
 from mmlib.papers.mculora.figures import averaged, curves, short
 from mmlib.report.artifact import Output

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mmlib.papers import stages
-from mmlib.papers.cases import corrections
-from mmlib.papers.compare import data_notes, shown, with_averages
-from mmlib.papers.context import Context
+from mmlib.experiments import stages
+from mmlib.experiments.cases import corrections
+from mmlib.experiments.comparison import data_notes, shown, with_averages
+from mmlib.experiments.context import Context
 from mmlib.papers.mculora import runs
 from mmlib.report import figures, stats
 from mmlib.report.artifact import Output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmlib.papers.choices import Choice
+from mmlib.experiments.context import Choice
 
 OBSTACLES: tuple[Choice, ...] = (
     Choice("order of A and B", "A brings down, B up", "F1"),

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from mmlib.experiments import stages
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Context
 from mmlib.masks import combinations
-from mmlib.papers import stages
-from mmlib.papers.compare import data_notes, shown
-from mmlib.papers.context import Context
 from mmlib.papers.mculora import runs
 from mmlib.papers.mculora.figures import averaged, short
 from mmlib.report import figures

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.stages import Budget, budget
 from mmlib.masks import Law, complete, patterns, random_missing, subset
-from mmlib.papers.context import Cell, Context
-from mmlib.papers.stages import Budget, budget
 from mmlib.runs.spec import Options, RunSpec
 
 ROLES = {"mosei": "mosei", "iemocap": "iemocap4"}

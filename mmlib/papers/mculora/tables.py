@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from mmlib.papers import compare as compared
-from mmlib.papers import stages
-from mmlib.papers.compare import best_possible, data_notes
-from mmlib.papers.context import Context
+from mmlib.experiments import comparison as compared
+from mmlib.experiments import stages
+from mmlib.experiments.comparison import best_possible, data_notes
+from mmlib.experiments.context import Context
 from mmlib.papers.mculora import runs
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec

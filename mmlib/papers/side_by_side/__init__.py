@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmlib.errors import InputError
-from mmlib.papers.context import Context, make_context
-from mmlib.papers.profiles import profile as profile_of
+from mmlib.experiments.context import Context, make_context
+from mmlib.experiments.profiles import profile as profile_of
+from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.papers.side_by_side import figures, runs, tables, tuning
 from mmlib.papers.side_by_side.obstacles import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.papers.side_by_side.runs import ROLES
-from mmlib.papers.takes import SEQUENCES, VECTORS, Takes
 from mmlib.report.artifact import Artifact, declare
 
 __all__ = ["ARTIFACTS", "BACKBONES", "GUESSES", "LEFT_OUT", "NEEDS", "OBSTACLES", "ROLES", "TITLE", "context"]

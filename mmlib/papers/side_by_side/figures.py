@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from mmlib.papers import stages
-from mmlib.papers.compare import by_setting
-from mmlib.papers.context import Context
+from mmlib.experiments import stages
+from mmlib.experiments.comparison import by_setting
+from mmlib.experiments.context import Context
 from mmlib.papers.side_by_side import runs
 from mmlib.papers.side_by_side.runs import Ground
 from mmlib.papers.side_by_side.tables import F1, SAME, TIMED, ids, of_data, seconds, title, values

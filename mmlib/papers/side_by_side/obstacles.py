@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmlib.papers.choices import Choice
+from mmlib.experiments.context import Choice
 
 OBSTACLES: tuple[Choice, ...] = (
     Choice("each method brings a network of its own", "held against that network without the method", "ours"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import is_twin
-from mmlib.papers.context import Context
+from mmlib.experiments.context import Context
 
 FACTORS = (1.0, 1 / 3, 3.0, 10.0, 30.0)  # of the common learning rate: the trials of every row
 SEEDS = 3  # of a trial, at most

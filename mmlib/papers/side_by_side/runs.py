@@ -14,14 +14,14 @@ from typing import Any
 
 from mmlib import masks
 from mmlib.data.bundle import Bundle
+from mmlib.experiments import stages
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.stages import ALL, few, framed, law
 from mmlib.masks import Law, complete, patterns
-from mmlib.papers import stages
 from mmlib.papers.balm.runs import SETTINGS, TAU_RHO
-from mmlib.papers.context import Cell, Context
 from mmlib.papers.gmm_loss import runs as gmm
 from mmlib.papers.mculora.runs import bounds
 from mmlib.papers.side_by_side import rates
-from mmlib.papers.stages import ALL, few, framed, law
 from mmlib.runs.spec import Options, RunSpec
 
 ROLES = {"mosei": "mosei", "iemocap": "iemocap6", "crema-d": "crema-d", "mosei_frames": "mosei-frames"}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlib.papers import stages
-from mmlib.papers.compare import best_possible, data_notes, shown
-from mmlib.papers.context import Context
+from mmlib.experiments import stages
+from mmlib.experiments.comparison import best_possible, data_notes, shown
+from mmlib.experiments.context import Context
 from mmlib.papers.side_by_side import rates, runs
 from mmlib.papers.side_by_side.runs import Ground
 from mmlib.report import stats

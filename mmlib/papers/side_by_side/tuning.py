@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
+from mmlib.experiments import stages
+from mmlib.experiments.context import Context
 from mmlib.masks import Law
-from mmlib.papers import stages
-from mmlib.papers.context import Context
 from mmlib.papers.side_by_side import rates, runs
 from mmlib.papers.side_by_side.runs import Ground
 from mmlib.papers.side_by_side.tables import title

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import with_parents
 from mmlib.report import figures as draw
 from mmlib.report import stats
 from mmlib.report.artifact import Output
@@ -50,14 +52,18 @@ def minus(found: Values, first: str, second: str, setting: str) -> pd.Series:
     return pd.Series(dtype=float) if a is None or b is None else (a - b).dropna()
 
 
-def table(found: Sequence[Claim], points: str, notes: Sequence[str], run_ids: tuple[str, ...]) -> Output:
+def table(
+    context: Context, claims: Sequence[Claim], points: str, notes: Sequence[str], cells: Sequence[Cell]
+) -> Output:
     """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict.
 
-    points: the unit whose differences are judged by the margin of metrics, and drawn.
+    points: the unit whose differences are judged by the margin of metrics, and drawn. cells: all that a claim reads.
     """
-    family = max(1, sum(len(c.values) > 1 for c in found))
+    needed = with_parents(cell.spec for cell in cells)
+    run_ids = tuple(spec.run_id(context.bundle_fingerprint(spec.data)) for spec in needed)
+    family = max(1, sum(len(c.values) > 1 for c in claims))
     lines, drawn = [], {}
-    for number, claim in enumerate(found, start=1):
+    for number, claim in enumerate(claims, start=1):
         line = {"no": number, "claim": claim.text, "where": claim.where, "data": claim.data, "backbone": claim.backbone,
                 "test (above 0 supports)": claim.test, "unit": claim.unit, "seeds": len(claim.values)}
         if len(claim.values) < 2:
@@ -84,7 +90,7 @@ def table(found: Sequence[Claim], points: str, notes: Sequence[str], run_ids: tu
     draw.forest(axes[0], most_telling(drawn, DRAWN), xlabel=f"measured, {points} (above 0 supports the claim)",
                 title="Claims about results, by number")
     return Output(table=shown.fillna(""), figure=figure if drawn else None, numbers=numbers,
-                  rows_built=sum(len(c.values) > 1 for c in found), notes=said, run_ids=run_ids)
+                  rows_built=sum(len(c.values) > 1 for c in claims), notes=said, run_ids=run_ids)
 
 
 def most_telling(found: Mapping[str, stats.Comparison], most: int) -> dict[str, stats.Comparison]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -10,14 +11,14 @@ import torch
 
 from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Task
-from mmlib.masks import complete
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.published import published
+from mmlib.experiments.rows import Row, by_seed
+from mmlib.experiments.rows import cells as cells_of
 from mmlib.methods import build_method
-from mmlib.papers import stages
-from mmlib.papers.compare import data_notes, shown
-from mmlib.papers.context import Cell, Context
-from mmlib.papers.ebmc import runs
+from mmlib.papers.ebmc import rows
 from mmlib.papers.ebmc.figures import BALANCED
-from mmlib.papers.published import published
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 from mmlib.report.tables import mean_sd, shows_published
@@ -31,45 +32,41 @@ STATED = {"audio": 74, "text": 768, "vision": 35}  # COVAREP, BERT and Facet, as
 
 def balance_cells(context: Context) -> list[Cell]:
     """Runs with all modalities, with and without EMC, whose energies are recorded in every step."""
-    return runs.whole(context, context.main, BALANCED.values(), grid=True, keep=("series",))
+    watched = [row.but(keep=("series",)) for row in BALANCED.values()]
+    return cells_of(context, context.main, watched, rows.whole_grid(context, context.main))
 
 
-def balance_specs(context: Context) -> list[RunSpec]:
-    """The runs of the balance figure."""
-    return stages.specs_of(balance_cells(context))
-
-
-def energies(context: Context, row: runs.Row) -> dict[int, np.ndarray]:
+def energies(context: Context, row: Row) -> dict[int, np.ndarray]:
     """By seed (epochs, M): the energy E(m) of Eq. 8, mean over an epoch's steps; folds averaged."""
     def read(record: Record) -> np.ndarray | None:
         told = record["curves"].get("series")
         return np.sum([np.array(told[t], dtype=float) for t in TERMS], axis=0) if told else None
 
-    return stages.by_seed(context, _balanced(context, row), read)
+    return by_seed(context, _balanced(context, row), read)
 
 
-def own_accuracy(context: Context, row: runs.Row) -> dict[int, np.ndarray]:
+def own_accuracy(context: Context, row: Row) -> dict[int, np.ndarray]:
     """By seed (epochs, M): test accuracy of each modality's predictor T_m after an epoch; folds averaged."""
     names = context.bundle(context.main).modalities
 
     def read(record: Record) -> np.ndarray | None:
         views = record["curves"].get("views", {})
-        told = [views[f"{runs.ALL}.{m}"]["accuracy"] for m in names if f"{runs.ALL}.{m}" in views]
+        told = [views[f"{rows.ALL}.{m}"]["accuracy"] for m in names if f"{rows.ALL}.{m}" in views]
         return np.array(told).T if len(told) == len(names) else None
 
-    return stages.by_seed(context, _balanced(context, row), read)
+    return by_seed(context, _balanced(context, row), read)
 
 
-def _balanced(context: Context, row: runs.Row) -> list[RunSpec]:
-    return runs.specs(context, context.main, row, complete(), grid=True, keep=("series",))
+def _balanced(context: Context, row: Row) -> list[RunSpec]:
+    return [cell.spec for cell in balance_cells(context) if cell.row == row.name]
 
 
-def gaps(context: Context, row: runs.Row) -> pd.Series:
+def gaps(context: Context, row: Row) -> pd.Series:
     """By seed: the largest energy minus the smallest, at the end of training."""
     return pd.Series({seed: float(np.ptp(e[-1])) for seed, e in energies(context, row).items()}, dtype=float)
 
 
-def balance(context: Context) -> Output:
+def balance(context: Context, cells: Sequence[Cell]) -> Output:
     """Energies and the predictors' own accuracy along the second stage, with and without EMC, paired."""
     names = context.bundle(context.main).modalities
     figure, axes = figures.panel_grid(4, columns=2, width=figures.DOUBLE, height=2.3)
@@ -78,15 +75,15 @@ def balance(context: Context) -> Output:
         energy, own = energies(context, row), own_accuracy(context, row)
         if not energy or not own:
             return Output(notes=("Not built yet.",))
-        for line, (found, words) in enumerate(((energy, "energy E(m)"), (own, "own accuracy (%)"))):
-            stacked = np.stack(list(found.values()))
+        for line, (of_seed, words) in enumerate(((energy, "energy E(m)"), (own, "own accuracy (%)"))):
+            stacked = np.stack(list(of_seed.values()))
             epochs = np.arange(1, stacked.shape[1] + 1)
             figures.lines(axes[2 * line + place], epochs, {m: stacked[:, :, i] for i, m in enumerate(names)},
                           xlabel="epoch" if line else "", ylabel=words if place == 0 else "",
                           title=label if line == 0 else "", legend=False)
             seed, epoch, index = np.indices(stacked.shape)
             numbers.append(pd.DataFrame({
-                "row": label, "quantity": words, "seed": np.array(list(found))[seed.ravel()],
+                "row": label, "quantity": words, "seed": np.array(list(of_seed))[seed.ravel()],
                 "epoch": epoch.ravel() + 1, "modality": np.array(names)[index.ravel()], "value": stacked.ravel()}))
         falls += [e.max() / np.abs(e[-1]).max() for e in energy.values()]
         last = np.stack([e[-1] for e in energy.values()])
@@ -115,14 +112,16 @@ def trained_parameters(variant: str, audio: int, text: int, vision: int) -> int:
     return sum(p.numel() for p in method.parameters() if p.requires_grad)
 
 
-def cost_specs(context: Context) -> list[RunSpec]:
+def cost_cells(context: Context) -> list[Cell]:
     """Both stages as recommended and as released."""
-    rows = [runs.OURS, runs.departure_rows()[-1]]
-    return stages.specs_of([*runs.whole(context, context.main, rows[:1]),
-                          *runs.whole(context, context.main, rows[1:], grid=True)])
+    dataset = context.main
+    return [
+        *cells_of(context, dataset, [rows.OURS], rows.whole(context, dataset)),
+        *cells_of(context, dataset, [rows.RELEASED], rows.whole_grid(context, dataset)),
+    ]
 
 
-def cost(context: Context) -> Output:
+def cost(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 6: parameters at the paper's size, by features, and the time of both stages here."""
     printed = published(context.paper, "table6")
     beside = shows_published(context.collection) and "mosi" in context.datasets and context.is_papers("mosi")
@@ -137,8 +136,8 @@ def cost(context: Context) -> Output:
         for dims, features in ((GCNET, "GCNet's features (E3)"), (STATED, "section 4's features")):
             lines.append({"method": f"EBMC {words}, {features}", "source": "here, the paper's size",
                           "trained parameters": f"{trained_parameters(variant, **dims):,}", "time of both stages": "–"})
-    for row, grid in ((runs.OURS, False), (runs.departure_rows()[-1], True)):
-        took = _seconds(context, row, grid)
+    for row in (rows.OURS, rows.RELEASED):
+        took = _seconds(context, [cell for cell in cells if cell.row == row.name])
         lines.append({"method": f"{row.name}, {shown(context, context.main)}", "source": "here, this profile",
                       "trained parameters": "–", "time of both stages": f"{mean_sd(took)} s" if took else "–"})
     notes = ("Times here are of runs as they ran in the sweep, whose workers share the machine; `mmlib bench ebmc` "
@@ -147,12 +146,13 @@ def cost(context: Context) -> Output:
     return Output(table=pd.DataFrame(lines), numbers=pd.DataFrame(lines), rows_built=1, notes=notes)
 
 
-def _seconds(context: Context, row: runs.Row, grid: bool) -> list[float]:
-    found = []
-    for cell in runs.whole(context, context.main, [row], grid):
+def _seconds(context: Context, cells: Sequence[Cell]) -> list[float]:
+    """Of both stages, for the runs whose store says it."""
+    totals = []
+    for cell in cells:
         both = [s for s in (cell.spec, cell.spec.parent) if s is not None]
-        records = [context.store.find(s, context.bundle_fingerprint(s.data))[0] for s in both]
+        records = [context.record(s) for s in both]
         times = [context.store.sidecar(r.id).get("seconds") for r in records if r]
         if len(times) == len(both) and all(times):
-            found.append(float(sum(t for t in times if t)))
-    return found
+            totals.append(float(sum(t for t in times if t)))
+    return totals

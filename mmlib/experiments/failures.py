@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mmlib.papers.context import Cell, Context, named_cells
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import with_parents
 from mmlib.report.artifact import Artifact, FailedRun
 from mmlib.report.markup import NOT_BUILT
 from mmlib.runs.spec import RunSpec
@@ -62,16 +63,13 @@ def lacking(context: Context, cells: Iterable[Cell]) -> str:
     return next(iter(of_cells(context, cells).values()), NOT_BUILT)
 
 
-def of_artifact(context: Context, artifact: Artifact) -> tuple[FailedRun, ...]:
-    """The failed runs of an artifact, each once, under the rows and settings that it serves."""
-    found = {spec: failure for spec in dict.fromkeys(artifact.specs(context))
-             if (failure := of_run(context, spec)) is not None}
-    if not found:
-        return ()
-    with named_cells() as cells:
-        artifact.specs(context)
-    return tuple(_named(context.store, spec, failure, [c for c in cells if c.spec == spec])
-                 for spec, failure in found.items())
+def of_runs(context: Context, cells: Sequence[Cell], needed: Iterable[RunSpec]) -> tuple[FailedRun, ...]:
+    """The failed of some runs, each once, under the rows and settings of the cells that it serves."""
+    failures = {spec: failure for spec in needed if (failure := of_run(context, spec)) is not None}
+    return tuple(
+        _named(context.store, spec, failure, [cell for cell in cells if cell.spec == spec])
+        for spec, failure in failures.items()
+    )
 
 
 def _named(store: Store, spec: RunSpec, failure: Failure, cells: Sequence[Cell]) -> FailedRun:
@@ -124,7 +122,8 @@ def failure_lines(asked: Iterable[tuple[Context, Artifact]], errors: Sequence[tu
         return []
     seen: dict[str, _Seen] = {}
     for context, artifact in asked:
-        for run in of_artifact(context, artifact):
+        cells = artifact.cells(context)
+        for run in of_runs(context, cells, with_parents(cell.spec for cell in cells)):
             seen.setdefault(run.run_id, _Seen(run, [])).artifacts.append(f"{context.paper} {artifact.id}")
     lines = [_line(run_id, text, seen) for run_id, text in errors]
     return [*lines, *dict.fromkeys(one.run.advice for one in seen.values())]

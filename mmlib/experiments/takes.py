@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
-from mmlib.report.artifact import NAMES
 
 # How messages call what one utterance has of a modality, by its number of axes.
 FORMS = {1: "vectors (d,)", 2: "frames (t, d)", 3: "images (c, h, w)", 4: "clips of images (k, c, h, w)"}
@@ -45,10 +44,11 @@ class Takes:
         return f"{count}, all {' or all '.join(forms)}{tasks}"
 
 
-def check(paper: str, roles: Mapping[str, str], bundles: Mapping[str, Bundle], takes: Mapping[str, Takes]) -> None:
+def check(called: str, roles: Mapping[str, str], bundles: Mapping[str, Bundle], takes: Mapping[str, Takes]) -> None:
     """Hold a paper's data to what it takes.
 
-    roles, bundles, takes: by data set name. A data set that ``takes`` does not name takes what ``""`` says.
+    called: the paper's name for readers. roles, bundles, takes: by data set name. A data set that ``takes`` does not
+    name takes what ``""`` says.
 
     Raises:
         DataRefused: the paper, the role, what was found in it and what was expected.
@@ -56,7 +56,7 @@ def check(paper: str, roles: Mapping[str, str], bundles: Mapping[str, Bundle], t
     for dataset, bundle in bundles.items():
         wanted = takes.get(dataset, takes[""])
         if not wanted.fits(bundle):
-            raise DataRefused(f"{NAMES[paper]}, role {roles[dataset]}, bundle {bundle.name}", described(bundle),
+            raise DataRefused(f"{called}, role {roles[dataset]}, bundle {bundle.name}", described(bundle),
                               str(wanted), "Give this role other data, or run the papers that take these: --paper.")
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 
 from mmlib import files
-from mmlib.papers import arithmetic, replication
-from mmlib.papers.published import papers
+from mmlib.experiments import arithmetic
+from mmlib.experiments.context import Paper
+from mmlib.experiments.published import papers
+from mmlib.pipeline import replication
 from mmlib.report.artifact import Entry, csv_bytes, natural_order, read_manifest
 
 CLAIMS = "claims"
@@ -24,30 +25,30 @@ COLUMNS = (*FIRST, "no", "claim", "where", "data", "backbone", "test (above 0 su
            "verdict", "difference", "low", "high", "could have shown", "detail", "profile", "fingerprint")
 
 
-def write_all(figures: Path, modules: Mapping[str, ModuleType]) -> None:
-    """Write claims.csv, arithmetic.csv and every replication report; modules: the papers' by name.
+def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
+    """Write claims.csv, arithmetic.csv and every replication report; declared: the papers by name.
 
     The manifest is held meanwhile, so that of two processes the later one writes what both have drawn.
     """
     with files.locked(figures / "manifest.json"):
         entries = read_manifest(figures / "manifest.json")
-        found = claims(entries, figures.parent)
-        files.write(figures / "claims.csv", csv_bytes(found))
+        every_claim = claims(entries, figures.parent, list(declared))
+        files.write(figures / "claims.csv", csv_bytes(every_claim))
         arithmetic.write(figures)
-        for paper, collection in reported(entries, modules):
+        for paper, collection in reported(entries, declared):
             mine = [e for e in entries if (e["paper"], e["collection"]) == (paper, collection)]
-            text = replication.report(modules[paper], mine, figures.parent)
+            text = replication.report(declared[paper], mine, figures.parent)
             files.write(figures / collection / paper / "replication.md", text.encode("utf-8"))
 
 
-def claims(entries: Iterable[Entry], root: Path) -> pd.DataFrame:
+def claims(entries: Iterable[Entry], root: Path, papers_in_order: Sequence[str] = ()) -> pd.DataFrame:
     """The claims of every paper and collection that the manifest lists with their numbers, in its order, as text.
 
     Numbers stay as they stand in their files.
     """
     listed = [e for e in entries if e["id"] == CLAIMS and e["status"] == "regenerated"]
     frames = []
-    for entry in sorted(listed, key=lambda e: natural_order((e["collection"], e["paper"], e["id"]))):
+    for entry in sorted(listed, key=lambda e: natural_order((e["collection"], e["paper"], e["id"]), papers_in_order)):
         numbers = replication.numbers(entry, root, str)
         made = "twins" if replication.is_twins([entry]) else "real data"
         known = {"paper": entry["paper"], "collection": entry["collection"], "made of": made,
@@ -57,7 +58,7 @@ def claims(entries: Iterable[Entry], root: Path) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
 
 
-def reported(entries: Iterable[Entry], modules: Mapping[str, ModuleType]) -> Sequence[tuple[str, str]]:
+def reported(entries: Iterable[Entry], declared: Mapping[str, Paper]) -> Sequence[tuple[str, str]]:
     """The papers and collections that get a report: those with printed numbers to hold ours against."""
-    found = dict.fromkeys((str(e["paper"]), str(e["collection"])) for e in entries)
-    return [(paper, collection) for paper, collection in found if paper in modules and paper in papers()]
+    listed = dict.fromkeys((str(e["paper"]), str(e["collection"])) for e in entries)
+    return [(paper, collection) for paper, collection in listed if paper in declared and paper in papers()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmlib.papers.choices import Choice
+from mmlib.experiments.context import Choice
 
 OBSTACLES: tuple[Choice, ...] = (
     Choice("anchor, aggregate and denominator of the contrast",

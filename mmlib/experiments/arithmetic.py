@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib import files
-from mmlib.papers.published import papers, published, stated, tables
+from mmlib.experiments.published import papers, published, stated, tables
 from mmlib.report.artifact import csv_bytes
 
 COLUMNS = ("paper", "table", "dataset", "setting", "row", "condition", "metric", "kind", "rule", "printed",

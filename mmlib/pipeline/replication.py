@@ -16,9 +16,10 @@ from typing import Any
 import pandas as pd
 
 from mmlib.data.check import load_manifest
-from mmlib.papers import arithmetic
-from mmlib.papers.claims import VERDICTS
-from mmlib.papers.compare import STANDS_IN, SYNTHETIC
+from mmlib.experiments import arithmetic
+from mmlib.experiments.claims import VERDICTS
+from mmlib.experiments.comparison import STANDS_IN, SYNTHETIC
+from mmlib.experiments.context import Paper
 from mmlib.report.artifact import Artifact, Entry
 from mmlib.report.markup import NOT_BUILT, escape_markdown, to_markdown
 from mmlib.report.tables import TWINS
@@ -68,9 +69,9 @@ Where the paper leaves a choice, the reading taken, with the rows of the ledger 
 """
 
 
-def report(module: Any, entries: Sequence[Entry], root: Path) -> str:
-    """The report's Markdown; module: the paper's. entries: the manifest's of this paper and collection."""
-    own = [a for a in module.ARTIFACTS if not a.source.startswith("ours")]
+def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
+    """The report's Markdown; entries: the manifest's of this paper and collection."""
+    own = [a for a in paper.artifacts if not a.source.startswith("ours")]
     by_id = {e["id"]: e for e in entries}
     made = [a for a in own if by_id.get(a.id, {}).get("status") == "regenerated"]
     claims = by_id.get("claims", {})
@@ -81,19 +82,19 @@ def report(module: Any, entries: Sequence[Entry], root: Path) -> str:
     reasons = lacking(entries, len(made), len(own), sum(line["rows lacking"] for line in lines))
     found = numbers(claims, root) if claims else None
     text = TEMPLATE.format(
-        title=module.TITLE, collection=main["collection"], extent="Partial" if reasons else "Full",
-        because=": " + "; ".join(reasons) if reasons else "", data=_bullets(_data(module.ARTIFACTS, main, entries)),
+        title=paper.title, collection=main["collection"], extent="Partial" if reasons else "Full",
+        because=": " + "; ".join(reasons) if reasons else "", data=_bullets(_data(paper.artifacts, main, entries)),
         profile=main["profile"], selection=main["selection"], seeds=_count(len(_seeds(entries)), "seed"),
         built=len(made), has=len(own),
         unmade="".join(f"; {said}: {', '.join(names)}" for said, names in (
             ("not made on these data", unmade), ("not made since their runs failed", lost)) if names),
         failed=failed_runs(entries),
         artifacts=_artifact_table(lines),
-        beyond=_beyond(module.ARTIFACTS, by_id), verdicts=verdicts(found), quoted=strongest(found),
+        beyond=_beyond(paper.artifacts, by_id), verdicts=verdicts(found), quoted=strongest(found),
         arithmetic=sums(entries[0]["paper"]), slips=slips(entries[0]["paper"]),
-        obstacles=to_markdown(pd.DataFrame(module.OBSTACLES), "", own=True).strip(),
-        guesses=f"\nGuesses: {module.GUESSES}\n" if module.GUESSES else "",
-        deviations=_bullets(_deviations(module, main, entries)))
+        obstacles=to_markdown(pd.DataFrame(paper.obstacles), "", own=True).strip(),
+        guesses=f"\nGuesses: {paper.guesses}\n" if paper.guesses else "",
+        deviations=_bullets(_deviations(paper, main, entries)))
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
@@ -320,12 +321,12 @@ def _beyond(artifacts: Iterable[Artifact], by_id: dict[str, Entry]) -> str:
     return f"Beyond the paper: {', '.join(extra)}." if extra else ""
 
 
-def _deviations(module: Any, main: Entry, entries: Sequence[Entry]) -> list[str]:
+def _deviations(paper: Paper, main: Entry, entries: Sequence[Entry]) -> list[str]:
     notes = [n for n in main["notes"] if STANDS_IN in n or SYNTHETIC in n]
     split = [n for n in main["notes"] if any(n.startswith(f"{x.split(' ')[0]}:") for x in notes) and n not in notes]
-    reduced = _caption(module.ARTIFACTS, main)[1]
+    reduced = _caption(paper.artifacts, main)[1]
     needs = [f"{e['title']}: {' '.join(e['notes'])}" for e in entries if e["status"] == "needs data"]
-    left = [f"Left out: {module.LEFT_OUT}"] if module.LEFT_OUT else []
+    left = [f"Left out: {paper.left_out}"] if paper.left_out else []
     return [*notes, *split, *([reduced] if reduced else []), *left, *needs]
 
 

@@ -10,11 +10,11 @@ import pandas as pd
 
 from mmlib.data.catalog import is_twin, open_twin
 from mmlib.data.twins import EXACT
+from mmlib.experiments import failures, nature
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.published import published
 from mmlib.masks import Law, draw
 from mmlib.metrics import UNSIGNED, has_decisions
-from mmlib.papers import failures, nature
-from mmlib.papers.context import Cell, Context
-from mmlib.papers.published import published
 from mmlib.report import stats, tables
 from mmlib.report.artifact import Output
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from mmlib.data.bundle import Bundle
+from mmlib.experiments.context import Cell, Context
 from mmlib.masks import Law, complete, subset
-from mmlib.papers.context import Cell, Context
 from mmlib.runs.spec import Options, RunSpec
 from mmlib.runs.store import Record
 

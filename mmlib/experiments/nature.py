@@ -9,7 +9,7 @@ import pandas as pd
 
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import open_bundle
-from mmlib.papers.context import Cell, Context
+from mmlib.experiments.context import Cell, Context
 
 RANDOM = ("random", "shared", "imbalanced", "mix", "patterns")  # laws that give an utterance something back
 

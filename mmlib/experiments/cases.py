@@ -9,9 +9,9 @@ import pandas as pd
 from scipy.special import softmax
 
 from mmlib.data.bundle import Bundle
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Context
 from mmlib.masks import draw
-from mmlib.papers.compare import data_notes, shown
-from mmlib.papers.context import Context
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 from mmlib.runs.execute import prepare

@@ -1,0 +1,44 @@
+"""Test conditions: which modalities are there, as names and as laws."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from mmlib.experiments.context import Context
+from mmlib.experiments.rows import Tests
+from mmlib.masks import Law, complete, subset
+
+ALL = "all modalities"
+TRIMODAL = ("audio", "text", "vision")
+
+
+def conditions(modalities: Sequence[str], trimodal: Sequence[str]) -> list[str]:
+    """Test conditions: every combination of some modalities, smaller ones first, then all of them.
+
+    trimodal: the paper's order of those of audio, text and vision in which something is missing.
+    """
+    if tuple(modalities) == TRIMODAL:
+        return [*trimodal, ALL]
+    sizes = range(1, len(modalities))
+    return ["+".join(names) for size in sizes for names in itertools.combinations(modalities, size)] + [ALL]
+
+
+def law(condition: str) -> Law:
+    """The mask of a test condition."""
+    return complete() if condition == ALL else subset(condition.split("+"))
+
+
+def tests(names: Sequence[str]) -> Tests:
+    """Test conditions as test masks."""
+    return tuple((name, law(name)) for name in names)
+
+
+def framed(context: Context, dataset: str) -> bool:
+    """Whether utterances are sequences of frames, all modalities of them."""
+    return all(x.ndim == 3 for x in context.bundle(dataset).features.values())
+
+
+def of_kind(kind: str) -> Callable[[Context], list[str]]:
+    """The data sets whose task is of a kind."""
+    return lambda context: [d for d in context.datasets if context.bundle(d).task.kind == kind]

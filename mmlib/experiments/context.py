@@ -1,0 +1,306 @@
+"""A paper as it is declared, and what its notebook works in: profile, data for its roles, a store, results' folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mmlib import paths
+from mmlib.data.bundle import Bundle
+from mmlib.data.catalog import is_twin, open_bundle
+from mmlib.data.check import agrees
+from mmlib.errors import InputError, unknown_name
+from mmlib.experiments import takes
+from mmlib.experiments.profiles import Profile
+from mmlib.experiments.profiles import profile as profile_of
+from mmlib.masks import Law, imbalanced
+from mmlib.names import check_collection
+from mmlib.report.artifact import Artifact
+from mmlib.report.tables import TWINS
+from mmlib.runs.compact import import_records
+from mmlib.runs.execute import SELECTIONS
+from mmlib.runs.spec import Options, RunSpec
+from mmlib.runs.store import Record, Store
+
+MOST_SEEDS = 1000
+RESULTS = ["row", "setting", "seed", "fold", "selection", "metric", "value", "stale", "run_id", "data"]
+
+
+class Choice(NamedTuple):
+    """What a paper does not say or says in two ways, what is done here, and the rows of the ledger, or ``ours``."""
+
+    obstacle: str
+    reading: str
+    ledger: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run's place in a table or figure."""
+
+    row: str
+    setting: str
+    spec: RunSpec
+
+    mask: str
+    """Which of the run's test masks is meant."""
+
+    dataset: str = ""
+    """The data set as the published numbers have it."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper: its tables and figures, what they take, and what is to be said about them."""
+
+    name: str
+    """What commands and folders call it."""
+
+    called: str
+    """What readers call it."""
+
+    title: str
+    notebook: str
+
+    roles: Mapping[str, str]
+    """Data set as the published numbers have it, to the role that fills it, in the paper's order."""
+
+    accepts: Mapping[str, takes.Takes]
+    """What data it takes, by data set; ``""`` is that of the others."""
+
+    backbones: tuple[str, ...]
+    """Its networks; the first is that of what is shown for one network."""
+
+    artifacts: tuple[Artifact, ...]
+    """Tables and figures, in the paper's order."""
+
+    obstacles: tuple[Choice, ...]
+
+    left_out: str
+    guesses: str = ""
+
+    offered: tuple[str, ...] | None = None
+    """What ``--backbone`` may name, where that is not all its networks at once."""
+
+    only: str = ""
+    """What ``--backbone`` expects of a paper that offers no choice."""
+
+    embedded: tuple[str, ...] = ()
+    """The roles that twins fill; all where empty."""
+
+    carried: tuple[str, ...] = ()
+    """Arrays that its committed records carry beside the predictions under the main mask."""
+
+    prepare: Callable[[Context], Context] = field(default=lambda context: context)
+    """What the paper changes of a context: seeds on data with folds, what captions say of the profile."""
+
+    def context(
+        self,
+        profile: str = "quick",
+        data: Mapping[str, str] | None = None,
+        backbone: str = "",
+        label: str = "",
+        seeds: int = 0,
+        store: Store | None = None,
+    ) -> Context:
+        """A checked context of this paper.
+
+        Args:
+            profile: how much is run; one of ``PROFILES``.
+            data: role to bundle. Roles that it does not name are filled by twins, unless it names any.
+            backbone: names with commas between, the main one first; all where empty.
+            label: the collection's name, where that is not to follow from the data.
+            seeds: of a table, 0 for the profile's.
+
+        Raises:
+            InputError: unknown profile, role, bundle or backbone; a seed count below 0 or above any use; a label that
+                is no name.
+            DataRefused: data that this paper does not take.
+        """
+        chosen = profile_of(profile)
+        backbones = self._chosen(backbone)
+        if not 0 <= seeds <= MOST_SEEDS:
+            raise InputError("--seeds", str(seeds)[:40], f"1 to {MOST_SEEDS}, or 0 for the profile's", "Correct it.")
+        twins = {role: f"twin:{role}@{chosen.size}" for role in self.embedded or self.roles.values()}
+        filled = self._filled(dict(data or {}) or twins)
+        if label:
+            check_collection("--label", label)
+        context = Context(self, chosen, filled, store or Store(paths.runs()), backbones, label, seeds)
+        check_collection("the results' folder", context.collection)
+        bundles = {name: context.bundle(name) for name in context.datasets}
+        takes.check(self.called, self.roles, bundles, self.accepts)
+        if label == TWINS and not all(is_twin(d) for d in filled.values()):
+            raise InputError("--label", label, "another name", "Only embedded data may be called twins.")
+        for part in sorted(context.folder.glob("records-*.jsonl.gz")):
+            import_records(context.store, part)
+        return self.prepare(context)
+
+    def _chosen(self, backbone: str) -> tuple[str, ...]:
+        """The networks that ``--backbone`` names; all where it names none."""
+        everything = self.backbones
+        if backbone in ("", ",".join(everything)):
+            return everything
+        if self.only:
+            raise InputError("--backbone", backbone, self.only, "Leave it out.")
+        names = tuple(backbone.split(","))
+        for name in names:
+            if name not in everything:
+                raise unknown_name(f"--backbone of {self.name}", name, everything)
+        if len(set(names)) < len(names):
+            raise InputError("--backbone", ",".join(names), "one or more, each once", "Correct it.")
+        return names
+
+    def _filled(self, data: dict[str, str]) -> dict[str, str]:
+        """Data by role, checked."""
+        for role, reference in data.items():
+            if role not in self.roles.values():
+                raise unknown_name("data role", role, self.roles.values())
+            open_bundle(reference)
+        return data
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that decides what a paper's artifacts are made of."""
+
+    declared: Paper
+    profile: Profile
+
+    data: Mapping[str, str]
+    """Role to bundle reference; a role without data is absent."""
+
+    store: Store
+
+    backbones: tuple[str, ...] = ("mmgcn",)
+    """Those of the tables; the first is that of what is shown for one backbone."""
+
+    label: str = ""
+    seed_count: int = 0
+
+    @property
+    def paper(self) -> str:
+        """The paper's name."""
+        return self.declared.name
+
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """Data set as the published numbers have it, to the role that fills it."""
+        return self.declared.roles
+
+    @property
+    def backbone(self) -> str:
+        """The main backbone."""
+        return self.backbones[0]
+
+    @property
+    def collection(self) -> str:
+        """Name of the results' folder: ``twins``, the bundle's name, or the label."""
+        if self.label:
+            return self.label
+        real = sorted({open_bundle(d).name for d in self.data.values() if not is_twin(d)})
+        return "_".join(real) if real else TWINS
+
+    @property
+    def datasets(self) -> list[str]:
+        """Data set names that have data, in the paper's order."""
+        return [name for name, role in self.roles.items() if role in self.data]
+
+    @property
+    def main(self) -> str:
+        """The data set of the figures that the paper draws for one only: its first that has data."""
+        return self.datasets[0]
+
+    def reference(self, dataset: str) -> str:
+        """The bundle reference that stands for a data set."""
+        return self.data[self.roles[dataset]]
+
+    def bundle(self, dataset: str) -> Bundle:
+        """The bundle that stands for a data set."""
+        return open_bundle(self.reference(dataset))
+
+    def has_dialogues(self, dataset: str) -> bool:
+        """Whether any dialogue has two utterances."""
+        bundle = self.bundle(dataset)
+        return len(np.unique(bundle.dialogue)) < len(bundle)
+
+    @staticmethod
+    def bundle_fingerprint(reference: str) -> str:
+        """The fingerprint of a reference's bundle."""
+        return open_bundle(reference).fingerprint
+
+    def is_papers(self, dataset: str) -> bool:
+        """Whether a bundle has the counts and dims of the data that this paper used."""
+        return not is_twin(self.reference(dataset)) and agrees(self.bundle(dataset), self.roles[dataset], self.paper)
+
+    def seeds(self, dataset: str, grid: bool = False, backbone: str = "") -> range:
+        """Seeds of a table's cell, or of a grid's."""
+        most = self.profile.seeds if self.bundle(dataset).fold is None else self.profile.fold_seeds
+        if backbone not in ("", self.backbone):
+            most = min(most, self.profile.other_seeds)
+        count = self.seed_count or most
+        return range(min(count, self.profile.grid_seeds) if grid else count)
+
+    def folds(self, dataset: str) -> Sequence[int | None]:
+        """Fold numbers of a bundle with folds, else one None."""
+        fold = self.bundle(dataset).fold
+        return [None] if fold is None else list(range(int(fold.max()) + 1))
+
+    def specs(self, dataset: str, method: str, variant: str, train: Law, tests: Iterable[tuple[str, Law]], *,
+              options: Options = (), keep: tuple[str, ...] = (), grid: bool = False,
+              backbone: str = "", network: Options = (), modalities: tuple[str, ...] = (),
+              **training: Any) -> list[RunSpec]:
+        """One spec per seed and fold, at this profile's size and schedule."""
+        chosen = backbone or self.backbone
+        sizes = tuple(sorted({**dict(self.profile.network.get(chosen, ())), **dict(network)}.items()))
+        schedule = dataclasses.replace(self.profile.training_for(dataset, chosen), **training)
+        return [
+            RunSpec(self.reference(dataset), seed, method, variant, tuple(sorted(options)), chosen, sizes,
+                    modalities=modalities, fold=fold, train_mask=train, eval_masks=tuple(tests), training=schedule,
+                    keep=keep)
+            for seed in self.seeds(dataset, grid, chosen) for fold in self.folds(dataset)
+        ]
+
+    def found(self, spec: RunSpec) -> tuple[Record | None, bool]:
+        """A run's record, and whether other code made it."""
+        return self.store.find(spec, self.bundle_fingerprint(spec.data))
+
+    def record(self, spec: RunSpec) -> Record | None:
+        """A run's record; None where it is not done."""
+        return self.found(spec)[0]
+
+    def rates(self, dataset: str, rates: Sequence[float], layout: str = "paper") -> Law:
+        """BALM's operator at (r_A, r_L, r_V), given to this bundle's modalities."""
+        modalities = self.bundle(dataset).modalities
+        named = dict(zip(("audio", "text", "vision"), rates, strict=True))
+        if not set(modalities) <= set(named):
+            named = {m: rates[i % len(rates)] for i, m in enumerate(modalities)}
+        return imbalanced({m: named[m] for m in modalities}, layout)  # type: ignore[arg-type]
+
+    @property
+    def folder(self) -> Path:
+        """Where this paper's results on this collection stand."""
+        return paths.figures() / self.collection / self.paper
+
+    def results(self, cells: Iterable[Cell]) -> pd.DataFrame:
+        """Long results: row, setting, seed, fold, selection, metric, value, stale, run_id, data.
+
+        Runs that the store lacks are left out; the tables call them not built yet, or say how they failed
+        (``failures.of_cells``).
+        """
+        lines = []
+        for cell in cells:
+            record, stale = self.found(cell.spec)
+            if record is None:
+                continue
+            for selection in SELECTIONS:
+                for metric, value in record["selected"][selection]["metrics"].get(cell.mask, {}).items():
+                    lines.append({"row": cell.row, "setting": cell.setting, "seed": cell.spec.seed,
+                                  "fold": cell.spec.fold, "selection": selection, "metric": metric, "value": value,
+                                  "stale": stale, "run_id": record.id, "data": cell.spec.data})
+        return pd.DataFrame(lines, columns=RESULTS)

@@ -1,0 +1,166 @@
+"""Rows of a table: the stages that a method trains in, and the runs that follow from them.
+
+A row and what all rows of a table share (``Protocol``) decide every run: one for each seed and fold, the later stages
+starting from the weights of the one before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mmlib.experiments.context import Cell, Context
+from mmlib.masks import Law
+from mmlib.runs.spec import Options, RunSpec, Training
+from mmlib.runs.store import Record
+
+Tests = tuple[tuple[str, Law], ...]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is spent on a stage, and the size of every network."""
+
+    training: Training
+    """A stage's schedule."""
+
+    sizes: dict[str, Options] = field(default_factory=dict)
+    """By backbone, the options that give its size; its own size where it is not named."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training. What it does not say is its table's."""
+
+    method: str
+    backbone: str
+    variant: str = "paper"
+    options: Options = ()
+
+    network: Options = ()
+    """Options of the backbone beside those that give its size."""
+
+    train: Law | None = None
+    """The law of training, where it is not the protocol's."""
+
+    tests: Tests | None = None
+    """The test masks, where they are not the protocol's."""
+
+    valid: Law | None = None
+    """The law of validation, where it is not that of training."""
+
+    training: Options = ()
+    """What its schedule differs in from the budget's, such as ``(("epochs", 5),)``."""
+
+    keep: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its name and its stages, each starting from the weights of the one before."""
+
+    name: str
+    stages: tuple[Stage, ...]
+
+    against: str = ""
+    """The row that it is compared with, where that is not the table's baseline."""
+
+    def but(self, **changes: Any) -> Row:
+        """The same row with its last stage changed, and its name where ``name`` is given."""
+        name = changes.pop("name", self.name)
+        last = dataclasses.replace(self.stages[-1], **changes)
+        return dataclasses.replace(self, name=name, stages=(*self.stages[:-1], last))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all rows of a table share."""
+
+    train: Law
+    tests: Tests
+    budget: Budget
+
+    grid: bool = False
+    """Whether its cells get the seeds of a grid instead of a table's."""
+
+
+def specs(context: Context, dataset: str, row: Row, protocol: Protocol) -> list[RunSpec]:
+    """One run of a row's last stage for each seed and fold, the earlier stages as its parents."""
+    seeds = context.seeds(dataset, protocol.grid, row.stages[-1].backbone)
+    places = [(seed, fold) for seed in seeds for fold in context.folds(dataset)]
+    return [spec_of(context, dataset, row, protocol, seed, fold) for seed, fold in places]
+
+
+def spec_of(
+    context: Context, dataset: str, row: Row, protocol: Protocol, seed: int, fold: int | None
+) -> RunSpec:
+    """A row's run of one seed and fold."""
+    spec: RunSpec | None = None
+    for stage in row.stages:
+        size = dict(protocol.budget.sizes.get(stage.backbone, ()))
+        spec = RunSpec(
+            context.reference(dataset),
+            seed,
+            stage.method,
+            stage.variant,
+            tuple(sorted(stage.options)),
+            stage.backbone,
+            tuple(sorted((size | dict(stage.network)).items())),
+            modalities=stage.modalities,
+            fold=fold,
+            train_mask=protocol.train if stage.train is None else stage.train,
+            eval_masks=protocol.tests if stage.tests is None else stage.tests,
+            valid_mask=stage.valid,
+            training=dataclasses.replace(protocol.budget.training, **dict(stage.training)),
+            keep=stage.keep,
+            parent=spec,
+        )
+    assert spec is not None  # a row has a stage
+    return spec
+
+
+def cells(
+    context: Context,
+    dataset: str,
+    rows: Iterable[Row],
+    protocol: Protocol,
+    settings: Sequence[str] = (),
+) -> list[Cell]:
+    """Rows under every test mask of their last stage, or under those named; a setting is the mask's name."""
+    return [
+        Cell(row.name, name, spec, name, dataset)
+        for row in rows
+        for spec in specs(context, dataset, row, protocol)
+        for name, _ in spec.eval_masks
+        if not settings or name in settings
+    ]
+
+
+def with_parents(wanted: Iterable[RunSpec]) -> list[RunSpec]:
+    """Runs and those that they start from, which come first, each once."""
+    ordered: dict[RunSpec, None] = {}
+    for spec in wanted:
+        line = [spec]
+        while line[0].parent is not None:
+            line.insert(0, line[0].parent)
+        ordered |= dict.fromkeys(line)
+    return list(ordered)
+
+
+def by_seed(
+    context: Context, wanted: Iterable[RunSpec], read: Callable[[Record], np.ndarray | None]
+) -> dict[int, np.ndarray]:
+    """What is read from finished runs of the main data set, by seed: folds averaged, only where all are there."""
+    parts: dict[int, list[np.ndarray]] = {}
+    for spec in wanted:
+        record = context.record(spec)
+        value = read(record) if record else None
+        if value is not None:
+            parts.setdefault(spec.seed, []).append(value)
+    folds = len(context.folds(context.main))
+    return {seed: np.mean(of, axis=0) for seed, of in sorted(parts.items()) if len(of) == folds}

@@ -1,0 +1,116 @@
+"""Comparison tables: rows under a protocol, beside what the paper prints, each row against another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mmlib.experiments import comparison, rows
+from mmlib.experiments.comparison import Averages, Best, best_possible, data_notes
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import Protocol, Row
+from mmlib.report.artifact import Output
+
+Printed = Callable[[Context, str, Sequence[str]], pd.DataFrame]
+
+
+def every_data_set(context: Context) -> Sequence[str]:
+    """All data sets that have data, in the paper's order."""
+    return context.datasets
+
+
+def main_data_set(context: Context) -> Sequence[str]:
+    """The first data set that has data."""
+    return context.datasets[:1]
+
+
+def no_averages(context: Context, dataset: str) -> Averages:
+    """No averages."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A comparison of rows, over one data set or several."""
+
+    rows: Callable[[Context, str], Sequence[Row]]
+    """The rows on a data set; what they are compared with follows from ``baseline`` and from ``Row.against``."""
+
+    protocol: Callable[[Context, str], Protocol]
+    """What the rows share on a data set."""
+
+    baseline: str
+    """The row that every other is compared with, but for those that name another."""
+
+    metrics: Callable[[Context, str], Sequence[str]]
+
+    datasets: Callable[[Context], Sequence[str]] = every_data_set
+
+    printed: Printed | None = None
+    """The cells that the paper prints, under our names of settings and metrics; None for a table of ours."""
+
+    averages: Callable[[Context, str], Averages] = no_averages
+    """Settings that are means of others, taken within each run."""
+
+    means: Callable[[Context, str], Averages] = no_averages
+    """Metrics that are means of others, likewise."""
+
+    parts_too: bool = True
+    """Whether the metrics that ``means`` are made of are shown as well."""
+
+    settings: tuple[str, ...] = ()
+    """Those to show; all where empty."""
+
+    best: Best = best_possible
+    """On twins, the best that can be had."""
+
+    notes: tuple[str, ...] = ()
+
+    def cells(self, context: Context) -> list[Cell]:
+        """The places of the table's runs, data set by data set."""
+        return [cell for dataset in self.datasets(context) for cell in self.cells_of(context, dataset)]
+
+    def cells_of(self, context: Context, dataset: str) -> list[Cell]:
+        """The places of the runs of one data set."""
+        chosen = self.rows(context, dataset)
+        return rows.cells(context, dataset, chosen, self.protocol(context, dataset))
+
+    def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
+        """The table, from finished runs."""
+        names = self.datasets(context)
+        metrics = {d: self.metrics(context, d) for d in names}
+        means = {d: self.means(context, d) for d in names}
+        parts = []
+        for dataset in names:
+            asked = [*metrics[dataset], *means[dataset]]
+            known = self.printed(context, dataset, asked) if self.printed else None
+            parts.append((dataset, [cell for cell in cells if cell.dataset == dataset], known))
+        return comparison.compare(
+            context,
+            parts,
+            self.baselines(context),
+            (*self.notes, *data_notes(context, names)),
+            metrics,
+            self.best,
+            lambda dataset: self.averages(context, dataset),
+            self.settings,
+            {name: of for d in names for name, of in means[d].items()},
+            self.parts_too,
+        )
+
+    def baselines(self, context: Context) -> dict[str, str]:
+        """Row to the row that it is compared with."""
+        chosen = [row for dataset in self.datasets(context) for row in self.rows(context, dataset)]
+        return {row.name: row.against or self.baseline for row in chosen if row.name != self.baseline}
+
+
+def fixed(names: Sequence[str]) -> Callable[[Context, str], Sequence[str]]:
+    """The same names whatever the data."""
+    return lambda context, dataset: names
+
+
+def of_rows(chosen: Sequence[Row]) -> Callable[[Context, str], Sequence[Row]]:
+    """The same rows whatever the data."""
+    return lambda context, dataset: chosen

@@ -1,0 +1,77 @@
+"""The one list of papers, in the order of their notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from mmlib.errors import InputError, unknown_name
+from mmlib.experiments.context import Paper
+from mmlib.papers import balm, dream, ebmc, gmm_loss, mculora, side_by_side
+
+# The comparison comes last: its notebook counts what the others made.
+PAPERS: dict[str, Paper] = {
+    paper.name: paper
+    for paper in (
+        balm.PAPER,
+        dream.PAPER,
+        ebmc.PAPER,
+        mculora.PAPER,
+        gmm_loss.PAPER,
+        side_by_side.PAPER,
+    )
+}
+
+
+def paper_of(name: str) -> Paper:
+    """A paper by name.
+
+    Raises:
+        InputError: no such paper.
+    """
+    if name not in PAPERS:
+        raise unknown_name("--paper", name, PAPERS)
+    return PAPERS[name]
+
+
+def papers_for(data: Mapping[str, str], backbone: str, wanted: Sequence[str] = ()) -> list[str]:
+    """The papers that have any of these roles and artifacts and run on these backbones; all where none are given.
+
+    Raises:
+        InputError: no paper has such a role.
+    """
+    roles = [role for paper in PAPERS.values() for role in paper.roles.values()]
+    for role in data:
+        if role not in roles:
+            raise unknown_name("data role", role, roles)
+    chosen = []
+    for name, paper in PAPERS.items():
+        offered = paper.backbones if paper.offered is None else paper.offered
+        has_role = not data or set(data) & set(paper.roles.values())
+        has_backbone = not backbone or set(backbone.split(",")) <= set(offered)
+        has_artifact = not wanted or set(wanted) & {a.id for a in paper.artifacts}
+        if has_role and has_backbone and has_artifact:
+            chosen.append(name)
+    return chosen or list(PAPERS)  # whose contexts then say what is wrong
+
+
+def data_for(paper: Paper, data: Mapping[str, str], asked: Iterable[Paper]) -> dict[str, str]:
+    """The data of one paper's roles, where several papers are asked; a role that none has stays, to be refused."""
+    others = {role for other in asked if other is not paper for role in other.roles.values()}
+    return {role: bundle for role, bundle in data.items() if role in paper.roles.values() or role not in others}
+
+
+def parse_data(pairs: Iterable[str]) -> dict[str, str]:
+    """``ROLE=BUNDLE`` strings as a dictionary.
+
+    Raises:
+        InputError: no equals sign, an empty side, or a role given twice.
+    """
+    bundles: dict[str, str] = {}
+    for pair in pairs:
+        role, equals, bundle = pair.partition("=")
+        if not equals or not role or not bundle:
+            raise InputError("--data", repr(pair), "ROLE=BUNDLE", "For example --data mosei=mosi-unseen.")
+        if role in bundles:
+            raise InputError("--data", f"the role {role} twice", "each role once", "Leave one out.")
+        bundles[role] = bundle
+    return bundles

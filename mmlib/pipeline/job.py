@@ -1,0 +1,123 @@
+"""The main job: all runs in one pool, then the notebooks, then a summary of what was made."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+from mmlib import paths
+from mmlib.experiments import failures
+from mmlib.experiments.context import Context
+from mmlib.pipeline import regenerate, troubles
+from mmlib.pipeline.notebooks import execute_all
+from mmlib.pipeline.regenerate import draw_all
+from mmlib.pipeline.troubles import Trouble, shown
+from mmlib.report.artifact import NOT_DRAWN, Entry, read_manifest
+from mmlib.runs.on_dask import executor_of
+from mmlib.runs.spec import RunSpec
+from mmlib.runs.sweep import estimate, sweep
+from mmlib.runs.warned import counted
+
+
+def all_specs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[RunSpec]:
+    """The pool: every run of every paper, each once."""
+    specs = [s for c in contexts for s in regenerate.specs(c, regenerate.wanted_of(c, wanted))]
+    return list(dict.fromkeys(specs))
+
+
+def run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None, executor: str = "local") -> int:
+    """Runs, then notebooks (or, where artifacts are named, those alone), then the summary; 1 where anything failed."""
+    start = time.perf_counter()
+    code = sweep_all(contexts, wanted, jobs, executor=executor)
+    failed = draw_all(contexts, wanted) if wanted else execute_all(contexts, jobs)
+    code = max(code, conclude(contexts, wanted, failed))
+    print(f"\n{time.perf_counter() - start:.0f} s. Open {shown(paths.figures() / 'index.html')}")
+    return code
+
+
+def sweep_all(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None,
+              max_minutes: float | None = None, executor: str = "local") -> int:
+    """All runs that the store lacks, here or on a Dask scheduler; 1 where some failed or were left."""
+    specs = all_specs(contexts, wanted)
+    if not specs:
+        return 0
+    store = contexts[0].store
+    with executor_of(executor, specs, store, jobs) as where:
+        result = sweep(specs, store, executor=where, jobs=jobs, max_minutes=max_minutes, title="runs")
+    print(f"runs: {result.wanted} wanted, {result.reused} reused, {result.done} done, {result.failed} failed, "
+          f"{result.left} left, {result.seconds:.0f} s", flush=True)
+    if result.warnings:
+        print(counted(result.warnings), flush=True)
+    for line in failures.failure_lines(regenerate.pairs(contexts, wanted), result.errors):
+        print(line, file=sys.stderr)
+    return int(result.failed > 0 or result.left > 0)
+
+
+def report(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
+    """Draw from finished runs; cells whose runs are lacking say so. 1 where something could not be drawn."""
+    return conclude(contexts, wanted, draw_all(contexts, wanted))
+
+
+def dry_run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) -> int:
+    """Print how many runs are lacking and an estimate of the time."""
+    specs = all_specs(contexts, wanted)
+    count = jobs or os.cpu_count() or 1
+    lacking, seconds = estimate(specs, contexts[0].store, jobs=count)
+    print(f"{len(specs)} runs, {lacking} still to do, about {seconds / 60:.1f} minutes with {count} at a time")
+    return 0
+
+
+def list_artifacts(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
+    """Print every artifact: paper, id, kind, runs that it needs, caption."""
+    for context in contexts:
+        for artifact in regenerate.wanted_of(context, wanted) if wanted else context.declared.artifacts:
+            why = regenerate.lacks(context, artifact)
+            count = "needs data" if why else f"{len(regenerate.runs_of(context, artifact))} runs"
+            caption = f"{artifact.caption}{' On request: --artifact ' + artifact.id if artifact.on_request else ''}"
+            print(f"{context.paper:10} {artifact.id:24} {artifact.kind:7} {count:>10}  {caption}")
+    return 0
+
+
+def conclude(contexts: Sequence[Context], wanted: Sequence[str], failed: Sequence[Trouble]) -> int:
+    """Print the summary, then each notebook, table and figure that failed; 1 where there is any."""
+    summary(contexts)
+    every = [*failed, *not_drawn(contexts, wanted)]
+    if every:
+        print(f"\n{len(every)} failed, the rest is done:")
+    for trouble in every:
+        print(f"  {trouble}")
+    return int(bool(every))
+
+
+def not_drawn(contexts: Sequence[Context], wanted: Sequence[str]) -> list[Trouble]:
+    """The wanted tables and figures that could not be drawn, as the manifest has them."""
+    entries = _entries()
+    lost = []
+    for context in contexts:
+        for artifact in regenerate.wanted_of(context, wanted):
+            key = (context.collection, context.paper, artifact.id)
+            if entries.get(key, {}).get("status") == NOT_DRAWN:
+                lost.append(Trouble(*key, " ".join(entries[key]["notes"]), troubles.details_of(*key)))
+    return lost
+
+
+def summary(contexts: Sequence[Context]) -> None:
+    """Print one line per artifact: status, rows, and its first file."""
+    entries = _entries()
+    print(f"\n{'collection':14} {'paper':6} {'artifact':24} {'status':18} {'rows':>7}  file")
+    for context in contexts:
+        for artifact in context.declared.artifacts:
+            entry = entries.get((context.collection, context.paper, artifact.id))
+            if entry is None:
+                continue
+            rows = f"{entry['rows_built']}/{entry['rows_in_paper']}" if entry["rows_in_paper"] else "ours"
+            best = sorted(entry["files"], key=lambda f: (not f.endswith((".md", ".png")), f))
+            print(f"{context.collection:14} {context.paper:6} {artifact.id:24} {entry['status']:18} {rows:>7}  "
+                  f"{best[0] if best else '-'}")
+
+
+def _entries() -> dict[tuple[str, str, str], Entry]:
+    listed = read_manifest(paths.figures() / "manifest.json")
+    return {(e["collection"], e["paper"], e["id"]): e for e in listed}

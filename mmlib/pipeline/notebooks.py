@@ -1,0 +1,143 @@
+"""The notebooks: executed headless with what a context says, or in place."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mmlib import files, paths
+from mmlib.errors import InputError
+from mmlib.experiments.context import Context
+from mmlib.papers.catalog import PAPERS
+from mmlib.pipeline import jupyter, troubles
+from mmlib.pipeline.regenerate import draw_all
+from mmlib.pipeline.troubles import Trouble
+from mmlib.teach import cells_hash
+
+AT_ONCE = 2  # notebooks
+NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def execute_all(contexts: Sequence[Context], jobs: int | None) -> list[Trouble]:
+    """Every paper's notebook, two at a time, the sixth one last: at its end it counts what the others found.
+
+    Each has processes of its own, so that one that is killed ends no other. Returns the notebooks that failed.
+    """
+    count = min(AT_ONCE, jobs or os.cpu_count() or 1, len(contexts))
+    if count == 1:
+        ended = [execute(context) for context in contexts]
+    else:
+        threads = ThreadPoolExecutor(count)
+        try:
+            ended = list(threads.map(_execute_apart, contexts))
+        finally:
+            threads.shutdown(cancel_futures=True)
+    return [trouble for trouble in ended if trouble]
+
+
+def _execute_apart(context: Context) -> Trouble | None:
+    try:
+        return _apart(execute, context)
+    except BrokenExecutor as error:
+        trouble = troubles.note(context.collection, context.paper, context.declared.notebook, error)
+    return _without_notebook(trouble, lambda: _apart(draw_all, [context], ()))
+
+
+def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """A call in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def execute(context: Context) -> Trouble | None:
+    """Run a paper's notebook headless with papermill; the executed copy stands beside the runs.
+
+    Where it cannot be run to its end (a cell that fails, a kernel that dies or does not start, a file that is no
+    notebook), what it would have drawn is drawn without it, and what went wrong is returned.
+    """
+    os.environ["MMLIB_HEADLESS"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import papermill
+
+    name = context.declared.notebook
+    out = paths.runs() / "notebooks" / context.collection / name
+    with files.explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{name} on {context.collection} ...", flush=True)
+    try:
+        with jupyter.own_settings() as folder:
+            papermill.execute_notebook(paths.notebooks() / name, out, _parameters(context), kernel_name=jupyter.KERNEL,
+                                       progress_bar=False, cwd=paths.notebooks(), log_output=False,
+                                       kernel_manager_class=jupyter.kernel_manager(folder))
+    except papermill.PapermillExecutionError as error:
+        reason = f"failed in cell {error.exec_count}: {error.ename}: {' '.join(error.evalue.split())}"
+        trouble = Trouble(context.collection, context.paper, name, reason, out)
+    except Exception as error:  # whatever ends a notebook is to end no other
+        if isinstance(error, OSError) and error.errno in NO_DISK:  # but every one needs the disk
+            with files.explained(out):
+                raise
+        trouble = troubles.note(context.collection, context.paper, name, error)
+    else:
+        return None
+    return _without_notebook(trouble, lambda: draw_all([context], ()))
+
+
+def _without_notebook(trouble: Trouble, draw: Callable[[], Any]) -> Trouble:
+    """Say that a notebook failed, and draw its tables and figures without it."""
+    print(f"notebook failed: {trouble}\nIts tables and figures are drawn without it.", file=sys.stderr, flush=True)
+    try:
+        draw()
+    except InputError:  # the disk's or the store's, which concerns every paper
+        raise
+    except Exception as error:
+        print(f"nor could they be drawn: {troubles.reason_of(error)}", file=sys.stderr, flush=True)
+    return trouble
+
+
+def _parameters(context: Context) -> dict[str, Any]:
+    """What a notebook is given: its context's own choices, as its first code cell names them."""
+    given = {role: data for role, data in context.data.items() if not data.startswith("twin:")}
+    return {"profile": context.profile.name, "data": ",".join(f"{r}={d}" for r, d in given.items()),
+            "backbone": ",".join(context.backbones), "label": context.label, "seeds": context.seed_count}
+
+
+def update_notebooks() -> int:
+    """Execute every notebook in place with its own parameters and note the hash of its cells.
+
+    One that fails stays as it was; returns 1 then.
+    """
+    os.environ["MMLIB_HEADLESS"] = "1"
+    failed = 0
+    for paper in PAPERS.values():
+        print(f"{paper.notebook} ...", flush=True)
+        try:
+            update_notebook(paths.notebooks() / paper.notebook)
+        except InputError:  # the disk's, which concerns every notebook
+            raise
+        except Exception as error:  # whatever ends a notebook is to end no other
+            trouble = troubles.note("notebooks", paper.name, paper.notebook, error)
+            print(f"left as it was: {trouble}", file=sys.stderr, flush=True)
+            failed = 1
+    return failed
+
+
+def update_notebook(path: Path) -> None:
+    """Execute a notebook in place and note the hash of its cells."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    with jupyter.own_settings() as folder:
+        NotebookClient(notebook, timeout=None, kernel_name=jupyter.KERNEL,
+                       kernel_manager_class=jupyter.kernel_manager(folder),
+                       resources={"metadata": {"path": str(paths.notebooks())}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    notebook.metadata["mmlib"] = {"cells": cells_hash(notebook)}
+    files.write(path, f"{nbformat.writes(notebook)}\n".encode())

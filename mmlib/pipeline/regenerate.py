@@ -1,0 +1,248 @@
+"""One command from artifacts to files: run what is missing, draw, write, list in the manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+
+import torch
+
+from mmlib import paths
+from mmlib.data.catalog import is_twin, open_bundle
+from mmlib.errors import InputError, unknown_name
+from mmlib.experiments import failures
+from mmlib.experiments.context import Context
+from mmlib.experiments.rows import with_parents
+from mmlib.metrics import has_decisions
+from mmlib.papers.catalog import PAPERS
+from mmlib.pipeline import gather, troubles
+from mmlib.pipeline.troubles import Trouble
+from mmlib.report.artifact import (
+    NOT_DRAWN,
+    Artifact,
+    Entry,
+    Made,
+    Output,
+    missing,
+    plain_settings,
+    render,
+    update_manifest,
+    write,
+    write_records,
+)
+from mmlib.report.dashboard import write_dashboard
+from mmlib.runs.compact import export_records
+from mmlib.runs.spec import RunSpec
+from mmlib.runs.store import StoreError
+from mmlib.runs.sweep import SweepReport, sweep
+from mmlib.runs.warned import counted, kinds
+
+PART = 100  # runs in a file of records, which version control should hold easily
+LARGE = {"weights", "embeddings", "found"}  # of a run's keep
+
+
+def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:
+    """The paper's artifacts but those made on request, or those of the given ids.
+
+    Raises:
+        InputError: an id that the paper does not have.
+    """
+    known = {a.id: a for a in context.declared.artifacts}
+    chosen = list(wanted)
+    for name in chosen:
+        if name not in known:
+            raise unknown_name(f"artifact of {context.paper}", name, known)
+    return [known[name] for name in chosen] or [a for a in known.values() if not a.on_request]
+
+
+def wanted_of(context: Context, wanted: Sequence[str]) -> list[Artifact]:
+    """Those of the wanted artifacts that this paper has, where several papers are asked; all where none is named."""
+    mine = {a.id for a in context.declared.artifacts}
+    if wanted and not mine & set(wanted):
+        return []
+    return artifacts(context, [name for name in wanted if name in mine])
+
+
+def lacks(context: Context, artifact: Artifact) -> str:
+    """Why an artifact cannot be made from this context's data; empty where it can."""
+    need = artifact.needs
+    if callable(need):
+        return str(need(context)) or lacks_sign(context, artifact)
+    if need == "twins":
+        real = [d for d in context.data.values() if not is_twin(d)]
+        return "Known of twins only." if real else lacks_sign(context, artifact)
+    if need and need not in context.datasets:
+        return f"No data for the role {context.roles[need]}: give --data {context.roles[need]}=BUNDLE."
+    return lacks_sign(context, artifact)
+
+
+def lacks_sign(context: Context, artifact: Artifact) -> str:
+    """Why an artifact about accuracy or F1 cannot be made of scores without a sign; empty where it can."""
+    unsigned = {d for d in context.data.values() if not has_decisions(open_bundle(d).task)}
+    if not unsigned or artifact.any_score:
+        return ""
+    used = sorted(unsigned & {spec.data for spec in runs_of(context, artifact)})
+    if not used:
+        return ""
+    return (
+        f"Needs right and wrong answers, and the scores of {open_bundle(used[0]).name} do not lie on both sides of "
+        "0 in validation and test: if another score is neutral, give neutral in bundle.toml and import again."
+    )
+
+
+def runs_of(context: Context, artifact: Artifact) -> list[RunSpec]:
+    """The runs that an artifact needs, each once, those that others start from first."""
+    return with_parents(cell.spec for cell in artifact.cells(context))
+
+
+def specs(context: Context, chosen: Sequence[Artifact]) -> list[RunSpec]:
+    """Every run that some artifacts need, each once; an artifact that cannot name its runs says so when it is drawn."""
+    needed: list[RunSpec] = []
+    for artifact in chosen:
+        with contextlib.suppress(Exception):
+            needed += [] if lacks(context, artifact) else runs_of(context, artifact)
+    return list(dict.fromkeys(needed))
+
+
+def pairs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[tuple[Context, Artifact]]:
+    """The wanted artifacts of several papers that their data allow."""
+    return [
+        (context, artifact)
+        for context in contexts
+        for artifact in wanted_of(context, wanted)
+        if not lacks(context, artifact)
+    ]
+
+
+def run(
+    context: Context,
+    wanted: Iterable[str] = (),
+    *,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    max_minutes: float | None = None,
+) -> SweepReport:
+    """Run what the store lacks for some artifacts (all by default)."""
+    return sweep(
+        specs(context, artifacts(context, wanted)),
+        context.store,
+        jobs=jobs,
+        executor=executor,
+        max_minutes=max_minutes,
+        title=f"{context.paper} on {context.collection}",
+    )
+
+
+def draw(context: Context, name: str) -> Output:
+    """Draw one artifact from finished runs, write its files and enter it in the manifest.
+
+    One that cannot be drawn (t-SNE of one point, a class that no test utterance has) ends nothing else: its entry and
+    its output say why, and the traceback is kept beside the runs.
+
+    Raises:
+        InputError: an id that the paper does not have, or a store or a disk that cannot be read or written.
+    """
+    artifact = artifacts(context, [name])[0]
+    torch.set_num_threads(1)  # small models are fastest so
+    try:
+        why = lacks(context, artifact)
+        with warnings.catch_warnings(record=True) as caught, plain_settings():
+            output, made, rendered = _drawn(context, artifact, why)
+    except StoreError:
+        raise
+    except Exception as error:  # whatever a picture of these data comes upon
+        return _not_drawn(context, artifact, error)
+    if caught:
+        print(f"{context.paper} {name}: {counted(kinds(caught))}")
+    if why:
+        _enter(missing(artifact, made, "needs data", output.notes))
+    else:
+        _enter(write(artifact, output, paths.figures(), made, rendered))
+    return output
+
+
+def _drawn(context: Context, artifact: Artifact, why: str) -> tuple[Output, Made, dict[str, bytes]]:
+    """An artifact's output, its circumstances and its files as bytes; nothing is written.
+
+    why: what it lacks, so that it cannot be made from these data.
+    """
+    start = time.perf_counter()
+    if why:
+        return Output(notes=(why,)), _made(context, [], 0.0), {}
+    cells = artifact.cells(context)
+    needed = with_parents(cell.spec for cell in cells)
+    built = not needed or any(context.record(spec) for spec in needed)
+    failed = failures.of_runs(context, cells, needed)
+    undone = "Not built yet: no run is done." if not failed else "No run is done."
+    output = artifact.draw(context, cells) if built else Output(notes=(undone,))
+    if failed:
+        output = replace(output, notes=(*output.notes, *failures.notes(failed)), failed=failed)
+    made = _made(context, needed, time.perf_counter() - start)
+    return output, made, render(artifact, output, made)
+
+
+def _not_drawn(context: Context, artifact: Artifact, error: Exception) -> Output:
+    """Enter an artifact in the manifest as one that could not be drawn, and say why."""
+    trouble = troubles.note(context.collection, context.paper, artifact.id, error)
+    print(f"{NOT_DRAWN}: {trouble}", file=sys.stderr)
+    notes = (f"{NOT_DRAWN.capitalize()}: {trouble.reason}",)
+    _enter(missing(artifact, Made(context.collection, context.profile.name), NOT_DRAWN, notes))
+    return Output(notes=notes)
+
+
+def _enter(entry: Entry) -> None:
+    update_manifest(paths.figures() / "manifest.json", [entry], list(PAPERS))
+
+
+def finish(context: Context) -> None:
+    """Write the paper's records beside its figures, what is gathered of all papers, and the dashboard.
+
+    Records of real data are also written in compact form, with the predictions under each run's main mask at the
+    epoch that validation picks, so that another machine can go on from them; in parts, each small enough for version
+    control. A paper's ``carried`` names arrays that go with them. Runs whose weights, embeddings or findings are kept
+    are left out: another machine makes them again.
+    """
+    used = specs(context, artifacts(context))
+    records = {record.id: (record, stale) for record, stale in map(context.found, used) if record}
+    contents = {i: {**record.content, "stale": stale} for i, (record, stale) in records.items()}
+    write_records(contents.values(), paths.figures(), context.collection, context.paper)
+    if any(not is_twin(d) for d in context.data.values()):
+        main = ("predictions.valid.same", "predictions.valid.random", *context.declared.carried)
+        ids = sorted(i for i, content in contents.items() if not LARGE & set(content["spec"]["keep"]))
+        for part, start in enumerate(range(0, len(ids), PART), start=1):
+            path = context.folder / f"records-{part:02}.jsonl.gz"
+            export_records(context.store, path, ids=ids[start : start + PART], arrays=main)
+    gather.write_all(paths.figures(), PAPERS)
+    called = {name: paper.called for name, paper in PAPERS.items()}
+    write_dashboard(paths.figures() / "manifest.json", paths.figures() / "index.html", called)
+
+
+def draw_all(contexts: Sequence[Context], wanted: Sequence[str]) -> list[Trouble]:
+    """Every wanted artifact of every paper; what could not be gathered or listed at the end of one.
+
+    An artifact that could not be drawn is in the manifest.
+    """
+    failed = []
+    for context in contexts:
+        for artifact in wanted_of(context, wanted):
+            draw(context, artifact.id)
+        try:
+            finish(context)
+        except InputError:  # the disk's or the store's, which concerns every paper
+            raise
+        except Exception as error:
+            failed.append(troubles.note(context.collection, context.paper, "records and reports", error))
+    return failed
+
+
+def _made(context: Context, needed: Sequence[RunSpec], seconds: float) -> Made:
+    names = sorted({open_bundle(s.data).name for s in needed})
+    reduced = f"Data: {', '.join(names)}. {context.profile.reduced}".strip() if needed else ""
+    fingerprints = sorted({context.bundle_fingerprint(d) for d in context.data.values()})
+    seeds = tuple(sorted({s.seed for s in needed}))
+    return Made(context.collection, context.profile.name, "valid", seeds, seconds, "+".join(fingerprints), reduced)
