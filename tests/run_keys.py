@@ -1,9 +1,9 @@
 """What every artifact runs: the memory of the project, written down before code is moved.
 
 ``python tests/run_keys.py --write`` writes ``tests/run_keys.csv``: of every collection, profile, paper and artifact,
-how many runs it needs, those that others start from included, and a hash of their sorted keys. A key is a run's id without the version of the code, so the file
-stays as it is while code moves, and changes when a specification, its data or a list of runs does. ``--check``
-compares instead, and ends with 1 where something differs.
+how many runs it needs, those that others start from included, and a hash of their sorted keys. A key is a run's id
+without the version of the code, so the file stays as it is while code moves, and changes when a specification, its
+data or a list of runs does. ``--check`` compares instead, and ends with 1 where something differs.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from mmlib import paths
-from mmlib.papers import regenerate
-from mmlib.papers.context import Context
-from mmlib.papers.profiles import PROFILES
-from mmlib.runs.spec import RunSpec
+from mmlib.experiments.context import Context
+from mmlib.experiments.profiles import PROFILES
+from mmlib.papers.catalog import PAPERS
+from mmlib.pipeline import regenerate
 
 FILE = Path(__file__).with_suffix(".csv")
 COLUMNS = ["collection", "profile", "paper", "artifact", "runs", "keys"]
@@ -67,34 +67,23 @@ def import_real(folder: Path) -> None:
 def contexts(collection: str, profile: str) -> Iterator[Context]:
     """Every paper's context on a collection."""
     real = REAL.get(collection, {})
-    for paper in real or regenerate.PAPERS:
+    for paper in real or PAPERS:
         data = real.get(paper, {})
-        yield regenerate.PAPERS[paper].context(profile=profile, data=data)
+        yield PAPERS[paper].context(profile=profile, data=data)
 
 
 def table(collection: str, profile: str) -> pd.DataFrame:
     """The rows of one collection under a profile."""
     rows = []
     for context in contexts(collection, profile):
-        for artifact in regenerate.PAPERS[context.paper].ARTIFACTS:
+        for artifact in PAPERS[context.paper].artifacts:
             if regenerate.lacks(context, artifact):
                 continue
-            needed = with_parents(artifact.specs(context))
+            needed = regenerate.runs_of(context, artifact)
             keys = sorted(spec.key(context.bundle_fingerprint(spec.data)) for spec in needed)
             digest = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
             rows.append((collection, profile, context.paper, artifact.id, len(keys), digest))
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def with_parents(specs: Iterable[RunSpec]) -> set[RunSpec]:
-    """Runs, and those that they start from."""
-    needed: set[RunSpec] = set()
-    for spec in specs:
-        stage: RunSpec | None = spec
-        while stage is not None:
-            needed.add(stage)
-            stage = stage.parent
-    return needed
 
 
 def everything() -> pd.DataFrame:

@@ -18,11 +18,11 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_list_names_every_artifact_and_its_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    from mmlib.experiments.regenerate import PAPERS
+    from mmlib.papers.catalog import PAPERS
 
     assert main(["run", "--list", "--profile", "smoke"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [tuple(line[:2]) for line in lines] == [(name, a.id) for name, m in PAPERS.items() for a in m.ARTIFACTS]
+    assert [tuple(line[:2]) for line in lines] == [(name, a.id) for name, m in PAPERS.items() for a in m.artifacts]
     assert all("runs" in line for line in lines)
     assert main(["run", "--list", "--profile", "smoke", "--artifact", "table9,planted"]) == 0
     found = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]

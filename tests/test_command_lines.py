@@ -30,8 +30,9 @@ from mmlib.cli import build_parser, main
 from mmlib.data import catalog
 from mmlib.data import check as check_module
 from mmlib.errors import InputError
-from mmlib.experiments import pipeline
 from mmlib.experiments.profiles import PROFILES
+from mmlib.papers.catalog import PAPERS
+from mmlib.pipeline import job, notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LINES, PARAMETER_SETS = 600, 200
@@ -126,7 +127,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (home / name).mkdir()
     (home / "file").write_text("a file\n", encoding="utf-8")
     shutil.copyfile(ROOT / "data" / "manifest.toml", home / "data" / "manifest.toml")
-    for name in pipeline.NOTEBOOKS.values():
+    for name in [paper.notebook for paper in PAPERS.values()]:
         cell = nbformat.v4.new_markdown_cell("A lesson.", id="lesson")
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), home / "notebooks" / name)
     small_folder(home / "mine-folder")
@@ -138,8 +139,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in ("make_twin", "make_av_twin"):
         patch.setattr(catalog, name, functools.cache(getattr(catalog, name)))
     patch.setattr(check_module, "check", once(check_module.check))
-    for name in ("run", "sweep_all", "report", "update_notebooks", "dry_run", "list_artifacts"):
-        patch.setattr(pipeline, name, lambda *_, **__: 0)
+    for name in ("run", "sweep_all", "report", "dry_run", "list_artifacts"):
+        patch.setattr(job, name, lambda *_, **__: 0)
+    patch.setattr(notebooks, "update_notebooks", lambda: 0)
     patch.setattr(doctor, "main", lambda: 0)
     for module, name in ((balm, "measure_apart"), (length, "report_of"), (sweep_case, "measure"),
                          *((part, "measure") for part in (adapters, clips, dream, ebmc))):
@@ -223,7 +225,7 @@ def code_cells(name: str) -> list[str]:
 
 
 def test_all_six_notebooks_take_right_parameters_and_refuse_wrong_ones_in_words(world: Path) -> None:
-    cells = {paper: code_cells(name) for paper, name in pipeline.NOTEBOOKS.items()}
+    cells = {name: code_cells(paper.notebook) for name, paper in PAPERS.items()}
     refused: list[bool] = []
     one = st.fixed_dictionaries({
         name: st.one_of(*[st.tuples(st.just(False), st.sampled_from(GOOD[name]))] * 3,

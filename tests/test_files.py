@@ -18,7 +18,8 @@ import pytest
 from mmlib import files, paths
 from mmlib.cli import main
 from mmlib.errors import InputError
-from mmlib.experiments import gather, regenerate
+from mmlib.papers import catalog
+from mmlib.pipeline import gather
 from mmlib.report import artifact
 from mmlib.report.dashboard import write_dashboard
 from mmlib.runs import store
@@ -54,7 +55,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "table": lambda f: entry(f, 2),
     "records": lambda f: artifact.write_records([], f, "mine", "balm"),
     "manifest": lambda f: artifact.update_manifest(f / "manifest.json", [artifact.missing(TABLE, MADE, "needs data")]),
-    "gathered": lambda f: gather.write_all(f, regenerate.PAPERS),
+    "gathered": lambda f: gather.write_all(f, catalog.PAPERS),
     "dashboard": lambda f: write_dashboard(f / "manifest.json", f / "index.html"),
 }
 

@@ -20,11 +20,11 @@ from wrong_answers import WRONG
 
 from mmlib import masks, teach
 from mmlib.errors import InputError
-from mmlib.experiments import regenerate
-from mmlib.experiments.pipeline import NOTEBOOKS
 from mmlib.methods import gmm_loss
+from mmlib.papers import catalog
 
 ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = {name: paper.notebook for name, paper in catalog.PAPERS.items()}
 PATHS = [ROOT / "notebooks" / name for name in NOTEBOOKS.values()]
 
 
@@ -73,7 +73,7 @@ def prose_of(notebook: Any) -> list[str]:
 
 def typed(notebook: Any, paper: str) -> list[str]:
     """Numbers that the author typed though no template holds them; the paper's own choices are held by its module."""
-    held = {text for choice in regenerate.PAPERS[paper].OBSTACLES for text in choice}
+    held = {text for choice in catalog.PAPERS[paper].obstacles for text in choice}
     return [n for text in prose_of(notebook) if text not in held for n in typed_numbers(text)]
 
 
@@ -108,11 +108,11 @@ def test_the_obstacles_a_notebook_shows_are_those_of_its_paper(paper: str, name:
     code = [c.source for c in cells(ROOT / "notebooks" / name, "code")]
     typed_here = [ast.literal_eval(ast.parse(c).body[0].value) for c in code  # type: ignore[attr-defined]
                   if c.startswith("choices = [")]
-    module = regenerate.PAPERS[paper]
-    assert typed_here == [[tuple(choice) for choice in module.OBSTACLES]] or any("OBSTACLES" in c for c in code)
+    module = catalog.PAPERS[paper]
+    assert typed_here == [[tuple(choice) for choice in module.obstacles]] or any("OBSTACLES" in c for c in code)
     prose = "\n".join(c.source for c in cells(ROOT / "notebooks" / name, "markdown"))
-    assert f"**Left out:** {module.LEFT_OUT}" in prose
-    assert f"**Guesses:** {module.GUESSES}" in prose if module.GUESSES else "**Guesses:**" not in prose
+    assert f"**Left out:** {module.left_out}" in prose
+    assert f"**Guesses:** {module.guesses}" in prose if module.guesses else "**Guesses:**" not in prose
 
 
 def test_unknown_and_lacking_parameters_are_errors() -> None:

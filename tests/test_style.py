@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent / "mmlib"
 MODULES = sorted(ROOT.rglob("*.py"))
 # Imports run only upward in this list; a folder's files may import one another.
 LAYERS = ("errors", "names", "files", "options", "paths", "data", "masks", "metrics", "nn", "backbones", "methods",
-          "fit", "runs", "report", "papers", "bench", "check", "doctor", "parameters", "teach", "cli", "__main__")
+          "fit", "runs", "report", "experiments", "papers", "parameters", "teach", "pipeline", "bench", "check", "doctor",
+          "cli", "__main__")
 
 
 def layer(module: str) -> int:
@@ -30,13 +31,11 @@ def tree(path: Path) -> ast.Module:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_run_only_upward(path: Path) -> None:
     here = layer(name_of(path))
-    # Notebooks' small helpers serve the papers' pipeline too.
-    allowed = {"teach"} if name_of(path) == "papers.pipeline" else set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mmlib":
             names = [node.module.removeprefix("mmlib.")] if node.module != "mmlib" else [a.name for a in node.names]
             for name in names:
-                assert layer(name) <= here or name in allowed, f"{name_of(path)} imports {name}"
+                assert layer(name) <= here, f"{name_of(path)} imports {name}"
 
 
 def test_every_module_has_a_layer() -> None:

@@ -13,11 +13,11 @@ import pytest
 from mmlib import masks, paths
 from mmlib.data.catalog import open_bundle, open_twin
 from mmlib.errors import InputError
-from mmlib.experiments import regenerate
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
 from mmlib.papers import balm
 from mmlib.papers.balm import ours, runs
+from mmlib.pipeline import regenerate
 from mmlib.runs.spec import Training
 
 SOME = ("table1", "table8", "table10", "fig2", "fig4", "fig5", "fig6", "fig10", "fig17", "table7", "claims", "forms",

@@ -21,7 +21,6 @@ from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.data.catalog import open_bundle, open_twin
 from mmlib.errors import InputError
-from mmlib.experiments import regenerate
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
 from mmlib.masks import Law, complete, draw, frames, mix, shared, subset
@@ -29,6 +28,7 @@ from mmlib.nn.batch import make_layout
 from mmlib.papers import dream
 from mmlib.papers.dream import cost, figures, ours, runs, sampling, tables
 from mmlib.papers.dream.contributions import known
+from mmlib.pipeline import regenerate
 from mmlib.report.figures import panel_grid
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
@@ -104,7 +104,6 @@ def weighted(truth: np.ndarray, guess: np.ndarray) -> float:
 
 def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(regenerate.PAPERS, "dream", dream)
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
         patch.setattr(sampling, "MOST", 4)

@@ -16,13 +16,13 @@ import pytest
 from scipy import stats
 
 from mmlib.data.catalog import open_bundle
-from mmlib.experiments import regenerate
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
 from mmlib.masks import complete, patterns, subset
 from mmlib.methods import ebmc as second_stage
 from mmlib.papers import ebmc
-from mmlib.papers.ebmc import figures, ours
+from mmlib.papers.ebmc import analyses, figures
+from mmlib.pipeline import regenerate
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
@@ -110,10 +110,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """In a folder of its own, without sequences of frames; two seeds, of one where there are folds."""
     folder = tmp_path_factory.mktemp("ebmc")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(regenerate.PAPERS, "ebmc", ebmc)
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
-        whole = ebmc.context("smoke", {ebmc.ROLES[d]: reference for d, reference in TWINS.items()})
+        whole = ebmc.context("smoke", {ebmc.PAPER.roles[d]: reference for d, reference in TWINS.items()})
         context = dataclasses.replace(whole, profile=dataclasses.replace(whole.profile, fold_seeds=1))
         regenerate.run(context, jobs=1).raise_if_failed()
         for artifact in regenerate.artifacts(context):
@@ -305,7 +304,7 @@ def test_energies_are_sums_of_their_three_terms_and_recording_them_changes_nothi
         told = [record["curves"]["views"][f"{ALL}.{m}"]["accuracy"] for m in ONE]
         np.testing.assert_allclose(mine["own accuracy (%)"][ONE].T, told)
         gap = energy[-1].max() - energy[-1].min()
-        assert ours.gaps(made.context, figures.BALANCED[label])[0] == pytest.approx(gap, rel=1e-5)
+        assert analyses.gaps(made.context, figures.BALANCED[label])[0] == pytest.approx(gap, rel=1e-5)
         for column, value in (("largest minus smallest", gap), *((f"E({m})", e) for m, e in zip(
                 ONE, energy[-1], strict=True))):
             assert text.loc[label, column].endswith(" (1)")

@@ -15,12 +15,12 @@ import pytest
 from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.data.catalog import open_bundle, open_twin
 from mmlib.errors import InputError
-from mmlib.experiments import pipeline, regenerate
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
 from mmlib.masks import complete, draw, frames, random_frames
 from mmlib.papers import ebmc
-from mmlib.papers.ebmc import runs
+from mmlib.papers.ebmc import rows
+from mmlib.pipeline import notebooks, regenerate
 from mmlib.runs.store import Record
 
 TWINS = {"mosi_frames": "twin:mosi-frames@smoke", "mosei_frames": "twin:mosei-frames@smoke"}
@@ -62,7 +62,6 @@ class Made:
 def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
     """Everything that the data allow."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(regenerate.PAPERS, "ebmc", ebmc)
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
         context = ebmc.context("smoke", data, seeds=seeds)
@@ -75,7 +74,7 @@ def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Both twins, two seeds."""
-    return make(tmp_path_factory.mktemp("frames"), {ebmc.ROLES[d]: reference for d, reference in TWINS.items()})
+    return make(tmp_path_factory.mktemp("frames"), {ebmc.PAPER.roles[d]: reference for d, reference in TWINS.items()})
 
 
 def measures(truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
@@ -237,14 +236,13 @@ def test_two_modalities_of_different_lengths_without_dialogues_do_as_well(toy: T
     with pytest.MonkeyPatch.context() as patch:  # the notebook takes them too
         patch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
         patch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
-        assert pipeline.execute(made.context) is None
+        assert notebooks.execute(made.context) is None
 
 
 def test_vectors_and_frames_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(regenerate.PAPERS, "ebmc", ebmc)
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     both, vectors = ebmc.context("smoke"), ebmc.context("smoke", {"mosei": "twin:mosei@smoke"})
-    assert runs.vectors(both) == ["mosi", "mosei", "iemocap"] and runs.frames(both) == list(TWINS)
+    assert rows.vectors(both) == ["mosi", "mosei", "iemocap"] and rows.frames(both) == list(TWINS)
     assert both.main == "mosi" and not any(regenerate.lacks(both, a) for a in ebmc.ARTIFACTS)
     mixed = ebmc.context("smoke", {"mosi-frames": TWINS["mosi_frames"], "iemocap4": "twin:iemocap4@smoke"})
     assert mixed.main == "iemocap" and not regenerate.lacks(mixed, regenerate.artifacts(mixed, ["table2"])[0])
@@ -252,8 +250,8 @@ def test_vectors_and_frames_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "Figs 7 and 8" not in vectors.profile.reduced and "Figs 7 and 8" in both.profile.reduced
     for artifact in ebmc.ARTIFACTS:
         known = both.datasets if artifact.id == "claims" else (
-            runs.frames(both) if artifact.id in DRAWN else runs.vectors(both))
-        assert {spec.data for spec in artifact.specs(both)} <= {both.reference(d) for d in known}
+            rows.frames(both) if artifact.id in DRAWN else rows.vectors(both))
+        assert {cell.spec.data for cell in artifact.cells(both)} <= {both.reference(d) for d in known}
     for role, reference in (("mosi", TWINS["mosi_frames"]), ("mosi-frames", "twin:mosi@smoke")):
         with pytest.raises(InputError, match=f"role {role}"):
             ebmc.context("smoke", {role: reference})

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmlib.experiments import pipeline, regenerate
 from mmlib.experiments.context import Context
+from mmlib.papers import catalog
+from mmlib.pipeline import job, regenerate
 from mmlib.runs import execute as execute_module
 from mmlib.runs.divergence import Diverged
 from mmlib.runs.execute import SELECTIONS, Outcome
@@ -41,7 +42,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
     monkeypatch.setenv("MMLIB_HEADLESS", "1")
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
-    paper: Any = regenerate.PAPERS["balm"]
+    paper: Any = catalog.PAPERS["balm"]
     yield paper.context("smoke")
 
 
@@ -56,7 +57,7 @@ def entry(context: Context) -> dict[str, Any]:
 
 def cells(context: Context) -> list[RunSpec]:
     (artifact,) = regenerate.artifacts(context, [TABLE])
-    return list(dict.fromkeys(artifact.specs(context)))
+    return regenerate.runs_of(context, artifact)
 
 
 def sweep_with(context: Context, lost: set[RunSpec], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -67,7 +68,7 @@ def sweep_with(context: Context, lost: set[RunSpec], monkeypatch: pytest.MonkeyP
         return made(spec, parent)
 
     monkeypatch.setattr(execute_module, "execute", execute)
-    return pipeline.sweep_all([context], [TABLE], jobs=1)
+    return job.sweep_all([context], [TABLE], jobs=1)
 
 
 def test_diverged_runs_are_named_in_table_report_dashboard_and_console(
@@ -114,7 +115,7 @@ def test_a_table_of_failures_alone_has_the_status_failed(
     regenerate.finish(context)
     assert output.table is None and entry(context)["status"] == "failed"
     assert "not built yet" not in " ".join(output.notes).lower() and "failed (diverged)" in output.notes[1]
-    pipeline.summary([context])
+    job.summary([context])
     assert re.search(r"table4 +failed ", capsys.readouterr().out)
     page = (context.folder.parents[1] / "index.html").read_text()
     assert '<span class="badge data">failed</span>' in page and '<p class="none">failed (diverged)</p>' in page

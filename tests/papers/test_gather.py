@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import inspect
 import re
 import shutil
@@ -15,17 +14,20 @@ import pandas as pd
 import pytest
 from prose import numbers, typed_numbers
 
-from mmlib.experiments import arithmetic, gather, regenerate, replication
+from mmlib.experiments import arithmetic
 from mmlib.experiments.comparison import STANDS_IN, SYNTHETIC
+from mmlib.experiments.context import Paper
 from mmlib.experiments.published import papers
+from mmlib.papers import catalog
+from mmlib.pipeline import gather, replication
 from mmlib.report.artifact import Artifact, Entry, csv_bytes, read_manifest, update_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "figures"
 ENTRIES = read_manifest(FIGURES / "manifest.json")
-REPORTS = gather.reported(ENTRIES, regenerate.PAPERS)
-AGAIN = ("run: python -c \"from mmlib import paths; from mmlib.papers import gather, regenerate; "
-         "gather.write_all(paths.figures(), regenerate.PAPERS)\"")
+REPORTS = gather.reported(ENTRIES, catalog.PAPERS)
+AGAIN = ("run: python -c \"from mmlib import paths; from mmlib.papers.catalog import PAPERS; "
+         "from mmlib.pipeline import gather; gather.write_all(paths.figures(), PAPERS)\"")
 
 
 def committed(paper: str, collection: str) -> str:
@@ -49,7 +51,7 @@ def copied(tmp_path: Path, *collections: str) -> Path:
 
 @pytest.mark.parametrize(("paper", "collection"), REPORTS)
 def test_committed_reports_say_what_the_manifest_and_its_files_say(paper: str, collection: str) -> None:
-    made = replication.report(regenerate.PAPERS[paper], of(paper, collection), ROOT)
+    made = replication.report(catalog.PAPERS[paper], of(paper, collection), ROOT)
     assert committed(paper, collection) == made, AGAIN
 
 
@@ -78,7 +80,7 @@ def test_a_second_call_writes_the_same_bytes_and_only_of_what_the_manifest_lists
     shutil.copyfile(FIGURES / "twins" / "balm" / "claims-numbers.csv", stray)
 
     def written() -> dict[str, bytes]:
-        gather.write_all(figures, regenerate.PAPERS)
+        gather.write_all(figures, catalog.PAPERS)
         return {p.relative_to(figures).as_posix(): p.read_bytes() for p in figures.rglob("*")
                 if p.is_file() and not p.name.startswith(".")}
 
@@ -95,12 +97,12 @@ def test_a_second_call_writes_the_same_bytes_and_only_of_what_the_manifest_lists
 def held(paper: str, collection: str) -> set[str]:
     """Every number of the files that a report is made of, as text, two decimals where a table rounds."""
     entries, frame = of(paper, collection), arithmetic.checks(paper)
-    module = regenerate.PAPERS[paper]
+    module = catalog.PAPERS[paper]
     texts = [str(e[key]) for e in entries for key in ("caption", "title", "notes", "runs")]
     texts += [(ROOT / f).read_text(encoding="utf-8") for e in entries for f in e["files"]
               if f.endswith("claims-numbers.csv")]
-    texts += [a.title for a in module.ARTIFACTS] + [" ".join(choice) for choice in module.OBSTACLES]
-    texts += [module.LEFT_OUT, module.GUESSES, (ROOT / "data" / "manifest.toml").read_text(encoding="utf-8")]
+    texts += [a.title for a in module.artifacts] + [" ".join(choice) for choice in module.obstacles]
+    texts += [module.left_out, module.guesses, (ROOT / "data" / "manifest.toml").read_text(encoding="utf-8")]
     texts += [f"{v:.2f}" for v in (*frame["printed"], *frame["recomputed"])]
     texts += [" ".join(line) for line in frame[["rule", "setting", "row"]].to_numpy()]
     return {n.lstrip("+") for text in texts for n in numbers(text)}
@@ -149,16 +151,9 @@ def entry(id_: str, **other: Any) -> Entry:
             "profile": "paper", "selection": "valid", "fingerprint": "f00", "notes": []} | other
 
 
-@dataclasses.dataclass(frozen=True)
-class Paper:
-    """A paper of two tables."""
-
-    TITLE: str = "A paper"
-    ARTIFACTS: tuple[Artifact, ...] = tuple(
-        Artifact(i, "balm", "table", i, "A caption.", lambda _: [], lambda _: pytest.fail(""), 2) for i in ("t1", "t2"))
-    OBSTACLES: tuple[tuple[str, str, str], ...] = ()
-    LEFT_OUT: str = ""
-    GUESSES: str = ""
+TABLES = tuple(
+    Artifact(i, "balm", "table", i, "A caption.", lambda _: [], lambda *_: pytest.fail(""), 2) for i in ("t1", "t2"))
+PAPER = Paper("balm", "A paper", "A paper", "01.ipynb", {}, {}, ("mmgcn",), TABLES, (), "")
 
 
 @pytest.mark.parametrize(("change", "why"), [
@@ -169,7 +164,7 @@ class Paper:
 def test_a_replication_is_full_only_where_data_budget_artifacts_and_rows_are_the_papers(
     change: dict[str, Any], why: str
 ) -> None:
-    text = replication.report(Paper(), [entry("t1"), entry("t2", **change)], ROOT)
+    text = replication.report(PAPER, [entry("t1"), entry("t2", **change)], ROOT)
     assert ("**Partial replication**: " in text) == bool(why) and ("**Full replication**." in text) == (not why)
     assert why in text
 
@@ -188,6 +183,6 @@ def test_the_strongest_claims_are_those_farthest_from_zero_in_widths_of_their_in
 
 def test_each_paper_says_where_it_leaves_a_choice_and_what_is_left_out() -> None:
     rows = re.compile(r"ours|Tables? [\d, ]+|[A-H]\d+(, [A-H]\d+)*")
-    for name, module in regenerate.PAPERS.items():
-        assert len(module.OBSTACLES) >= (10 if name in papers() else 5) and module.LEFT_OUT, name
-        assert all(rows.fullmatch(choice.ledger) for choice in module.OBSTACLES), name
+    for name, module in catalog.PAPERS.items():
+        assert len(module.obstacles) >= (10 if name in papers() else 5) and module.left_out, name
+        assert all(rows.fullmatch(choice.ledger) for choice in module.obstacles), name

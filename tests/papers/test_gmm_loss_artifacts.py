@@ -17,12 +17,12 @@ from mmlib.data.bundle import Task, make_bundle, save_bundle
 from mmlib.data.catalog import open_av_twin
 from mmlib.data.check import agrees, load_manifest
 from mmlib.errors import InputError
-from mmlib.experiments import regenerate
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
 from mmlib.methods import METHODS
-from mmlib.papers import gmm_loss
+from mmlib.papers import catalog, gmm_loss
 from mmlib.papers.gmm_loss import figures, ours, runs
+from mmlib.pipeline import regenerate
 
 SOME = ("table2", "table3", "fig2", "fig3", "fig4", "planted", "modes", "claims", "human-gap")
 ONE = {"crema-d": "twin:crema-d@smoke"}
@@ -219,14 +219,14 @@ def test_other_backbones_and_data_with_three_modalities_are_refused() -> None:
 
 
 def test_data_and_backbones_choose_the_papers_that_have_them() -> None:
-    assert regenerate.papers_for({}, "") == list(regenerate.PAPERS)
-    assert regenerate.papers_for({"crema-d": "x"}, "") == ["gmm_loss", "side_by_side"]
-    assert regenerate.papers_for({"mosei": "x"}, "gcnet") == ["balm"]
+    assert catalog.papers_for({}, "") == list(catalog.PAPERS)
+    assert catalog.papers_for({"crema-d": "x"}, "") == ["gmm_loss", "side_by_side"]
+    assert catalog.papers_for({"mosei": "x"}, "gcnet") == ["balm"]
     with pytest.raises(InputError, match="Did you mean"):
-        regenerate.papers_for({"crema": "x"}, "")
-    both = [regenerate.PAPERS["balm"], regenerate.PAPERS["gmm_loss"]]
-    assert regenerate.data_for(both[1], {"crema-d": "x", "mosei": "y"}, both) == {"crema-d": "x"}
-    assert regenerate.data_for(both[1], {"mosei": "y"}, both[1:]) == {"mosei": "y"}
+        catalog.papers_for({"crema": "x"}, "")
+    both = [catalog.PAPERS["balm"], catalog.PAPERS["gmm_loss"]]
+    assert catalog.data_for(both[1], {"crema-d": "x", "mosei": "y"}, both) == {"crema-d": "x"}
+    assert catalog.data_for(both[1], {"mosei": "y"}, both[1:]) == {"mosei": "y"}
 
 
 def test_a_departure_is_compared_with_its_own_method() -> None:

@@ -15,7 +15,7 @@ from scipy import stats
 
 from mmlib.data import posterior
 from mmlib.data.catalog import open_twin
-from mmlib.experiments import cases, regenerate
+from mmlib.experiments import cases
 from mmlib.experiments import claims as judged
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
@@ -23,6 +23,7 @@ from mmlib.fit import _Whole
 from mmlib.methods.plain import Peek
 from mmlib.papers import mculora
 from mmlib.papers.mculora import claims, figures, runs
+from mmlib.pipeline import regenerate
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 

@@ -10,10 +10,11 @@ import pytest
 
 from mmlib.data.bundle import Bundle, save_bundle
 from mmlib.data.catalog import open_bundle
-from mmlib.experiments import nature, regenerate
+from mmlib.experiments import nature
 from mmlib.papers import balm, mculora
 from mmlib.papers.balm.tables import fcm_cells
 from mmlib.papers.mculora import runs as mculora_runs
+from mmlib.pipeline import regenerate
 
 
 def lacking_vision(twin: str, share: float) -> Bundle:

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from mmlib.experiments import regenerate
+from mmlib.papers import catalog
+from mmlib.pipeline import regenerate
 
 
-@pytest.mark.parametrize("paper", regenerate.PAPERS)
+@pytest.mark.parametrize("paper", catalog.PAPERS)
 def test_an_empty_store_draws_notes_and_no_table_of_results(paper: str, monkeypatch: pytest.MonkeyPatch,
                                                            tmp_path: Path) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
-    context = regenerate.PAPERS[paper].context("smoke")
+    context = catalog.PAPERS[paper].context("smoke")
     waiting = [a for a in regenerate.artifacts(context) if a.specs(context)]
     assert len(waiting) > 3
     for artifact in waiting:

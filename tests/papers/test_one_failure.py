@@ -5,6 +5,7 @@ About half a minute: a kernel takes some seconds to start.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -21,9 +22,10 @@ from matplotlib.figure import Figure
 
 from mmlib.cli import main
 from mmlib.errors import InputError
-from mmlib.experiments import jupyter, pipeline, regenerate
-from mmlib.experiments.context import Context
+from mmlib.experiments.context import Context, Paper
 from mmlib.papers import gmm_loss, mculora
+from mmlib.papers.catalog import PAPERS
+from mmlib.pipeline import job, jupyter, notebooks, regenerate
 from mmlib.report import artifact as artifact_module
 from mmlib.report.artifact import Artifact, Output, figure_bytes, read_manifest
 from mmlib.runs.store import StoreError
@@ -46,7 +48,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("MMLIB_RUNS", "MMLIB_FIGURES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MMLIB_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(pipeline, "sweep_all", lambda *_, **__: 0)
+    monkeypatch.setattr(job, "sweep_all", lambda *_, **__: 0)
     (tmp_path / "home" / "notebooks").mkdir(parents=True)
     return tmp_path / "home"
 
@@ -56,14 +58,14 @@ def put(home: Path, paper: str, code: str) -> Path:
     cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}, id="first"),
              nbformat.v4.new_code_cell(code, id="second")]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    path = home / "notebooks" / pipeline.NOTEBOOKS[paper]
+    path = home / "notebooks" / PAPERS[paper].notebook
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
     return path
 
 
 def outputs(home: Path, paper: str) -> list[Any]:
     """What the last cell of a paper's executed copy shows."""
-    copy = home / "runs" / "notebooks" / "twins" / pipeline.NOTEBOOKS[paper]
+    copy = home / "runs" / "notebooks" / "twins" / PAPERS[paper].notebook
     shown: list[Any] = nbformat.read(copy, as_version=4).cells[-1].outputs
     return shown
 
@@ -71,11 +73,11 @@ def outputs(home: Path, paper: str) -> list[Any]:
 def test_a_kernel_that_dies_is_named_and_the_other_notebook_runs(
         home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     drawn: list[Context] = []
-    monkeypatch.setattr(pipeline, "draw_all", lambda contexts, wanted: drawn.extend(contexts))
+    monkeypatch.setattr(notebooks, "draw_all", lambda contexts, wanted: drawn.extend(contexts))
     put(home, "mculora", DIES)
     put(home, "gmm_loss", FINE)
     contexts = [mculora.context("smoke"), gmm_loss.context("smoke")]
-    assert pipeline.run(contexts, (), jobs=1) == 1
+    assert job.run(contexts, (), jobs=1) == 1
     assert outputs(home, "gmm_loss")[0].text == "fine\n" and drawn == contexts[:1]
     told = capfd.readouterr()
     _, failed = told.out.split("1 failed, the rest is done:\n")
@@ -100,12 +102,12 @@ def drawn_apart(contexts: list[Context], _: object) -> None:
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_named_and_its_figures_are_drawn_apart(
         home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "execute", killed)
-    monkeypatch.setattr(pipeline, "draw_all", drawn_apart)
+    monkeypatch.setattr(notebooks, "execute", killed)
+    monkeypatch.setattr(notebooks, "draw_all", drawn_apart)
     contexts = [mculora.context("smoke"), gmm_loss.context("smoke")]
-    failed = pipeline.execute_all(contexts, jobs=2)
+    failed = notebooks.execute_all(contexts, jobs=2)
     assert [(t.paper, t.reason.split(":")[0]) for t in failed] == [("mculora", "BrokenProcessPool")]
-    assert pipeline.conclude(contexts, (), failed) == 1
+    assert job.conclude(contexts, (), failed) == 1
     assert [path.name for path in home.glob("drawn-*")] == ["drawn-mculora"]
 
 
@@ -116,7 +118,7 @@ def test_a_notebook_that_cannot_be_read_or_started_is_named(
         content: str | None, argv: tuple[str, ...] | None, reason: str, home: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Context] = []
-    monkeypatch.setattr(pipeline, "draw_all", lambda contexts, wanted: drawn.extend(contexts))
+    monkeypatch.setattr(notebooks, "draw_all", lambda contexts, wanted: drawn.extend(contexts))
     monkeypatch.setattr(jupyter, "ARGV", argv or jupyter.ARGV)
     path = put(home, "mculora", FINE)
     if content is None:
@@ -124,7 +126,7 @@ def test_a_notebook_that_cannot_be_read_or_started_is_named(
     elif content:
         path.write_text(content, encoding="utf-8")
     context = mculora.context("smoke")
-    trouble = pipeline.execute(context)
+    trouble = notebooks.execute(context)
     assert trouble is not None and trouble.what == path.name and trouble.reason.startswith(reason)
     assert "\n" not in str(trouble) and trouble.details.is_file() and drawn == [context]
 
@@ -158,10 +160,10 @@ def test_the_users_settings_play_no_part(home: Path, tmp_path: Path, monkeypatch
     assert KernelSpecManager().get_kernel_spec("python3").argv[0] == "/bin/false"  # so this home is a foreign one
     path = put(home, "mculora", CLEAN)
     context = mculora.context("smoke")
-    assert pipeline.execute(context) is None
+    assert notebooks.execute(context) is None
     shown = outputs(home, "mculora")
     assert [o.data["text/plain"] for o in shown] == ["2"]  # the last expression alone, as in an empty home
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", {"mculora": path.name})
+    monkeypatch.setattr(notebooks, "PAPERS", {"mculora": mculora.PAPER})
     assert main(["run", "--update-notebooks"]) == 0
     updated = nbformat.read(path, as_version=4)
     assert updated.cells[-1].outputs[0].data["text/plain"] == "2"
@@ -176,24 +178,27 @@ def test_updating_leaves_a_notebook_that_fails_as_it_was_and_goes_on(
         home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     fails, runs = put(home, "mculora", "raise ValueError('no')"), put(home, "gmm_loss", FINE)
     before = fails.read_bytes()
-    names = {"mculora": fails.name, "gmm_loss": runs.name}
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", names)
+    monkeypatch.setattr(notebooks, "PAPERS", {"mculora": mculora.PAPER, "gmm_loss": gmm_loss.PAPER})
     assert main(["run", "--update-notebooks"]) == 1
     assert fails.read_bytes() == before and "mmlib" in nbformat.read(runs, as_version=4).metadata
     assert f"left as it was: mculora {fails.name}" in capsys.readouterr().err
 
 
-def table(id_: str, draw: Any, specs: Any = lambda _: []) -> Artifact:
-    return Artifact(id_, "mculora", "table", id_, "A caption.", specs, draw)
+def table(id_: str, draw: Any, cells: Any = lambda _: []) -> Artifact:
+    return Artifact(id_, "mculora", "table", id_, "A caption.", cells, draw)
+
+
+def with_artifacts(*artifacts: Artifact) -> Paper:
+    return dataclasses.replace(mculora.PAPER, artifacts=artifacts)
 
 
 def fails_with(error: Exception) -> Any:
-    def fail(_: Context) -> Any:
+    def fail(*_: Any) -> Any:
         raise error
     return fail
 
 
-def unreadable_figure(_: Context) -> Output:
+def unreadable_figure(*_: Any) -> Output:
     """A figure whose text matplotlib cannot set, which shows only when it is rendered."""
     figure = Figure()
     figure.text(0.5, 0.5, r"$\nosuchcommand$")
@@ -202,11 +207,11 @@ def unreadable_figure(_: Context) -> Output:
 
 def test_a_table_that_cannot_be_drawn_is_named_and_the_rest_is_drawn(
         home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    good = table("good", lambda _: Output(table=pd.DataFrame({"a": ["1"]})))
+    good = table("good", lambda *_: Output(table=pd.DataFrame({"a": ["1"]})))
     bad = [table("raises", fails_with(ValueError("one\npoint"))), table("renders", unreadable_figure),
            table("refuses", fails_with(InputError("split test", "one point", "four", "Give more."))),
-           table("specifies", lambda _: Output(), fails_with(IndexError("no class")))]
-    monkeypatch.setattr(mculora, "ARTIFACTS", (*bad, good))
+           table("specifies", lambda *_: Output(), fails_with(IndexError("no class")))]
+    monkeypatch.setitem(PAPERS, "mculora", with_artifacts(*bad, good))
     assert main(["run", "--paper", "mculora", "--profile", "smoke", "--artifact",
                  "raises,renders,refuses,specifies,good"]) == 1
     entries = {e["id"]: e for e in read_manifest(home / "figures" / "manifest.json")}
@@ -221,13 +226,13 @@ def test_a_table_that_cannot_be_drawn_is_named_and_the_rest_is_drawn(
         details = home / "runs" / "troubles" / "twins" / "mculora" / f"{artifact.id}.txt"
         assert "Traceback" in details.read_text(encoding="utf-8")
     assert "could not be drawn" in (home / "figures" / "index.html").read_text(encoding="utf-8")
-    monkeypatch.setattr(mculora, "ARTIFACTS", (good,))
+    monkeypatch.setitem(PAPERS, "mculora", with_artifacts(good))
     assert main(["report", "--paper", "mculora", "--profile", "smoke", "--artifact", "good"]) == 0
 
 
 def test_a_cell_that_draws_shows_the_reason_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mculora, "ARTIFACTS", (table("raises", fails_with(ValueError("one point"))),))
-    output = regenerate.draw(mculora.context("smoke"), "raises")
+    paper = with_artifacts(table("raises", fails_with(ValueError("one point"))))
+    output = regenerate.draw(paper.context("smoke"), "raises")
     assert output.notes == ("Could not be drawn: ValueError: one point",)
     assert output.table is None and output.figure is None
 
@@ -235,7 +240,7 @@ def test_a_cell_that_draws_shows_the_reason_and_goes_on(monkeypatch: pytest.Monk
 def test_a_store_that_cannot_be_read_ends_the_run_with_2(
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     error = StoreError("runs", "PermissionError", "a folder that can be read", "Change its rights.")
-    monkeypatch.setattr(mculora, "ARTIFACTS", (table("raises", fails_with(error)),))
+    monkeypatch.setitem(PAPERS, "mculora", with_artifacts(table("raises", fails_with(error))))
     assert main(["report", "--paper", "mculora", "--profile", "smoke"]) == 2
     assert "Change its rights" in capsys.readouterr().err
 

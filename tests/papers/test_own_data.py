@@ -12,9 +12,9 @@ import pytest
 from mmlib import paths
 from mmlib.data.bundle import save_bundle
 from mmlib.data.catalog import open_bundle
-from mmlib.experiments import pipeline, regenerate
 from mmlib.experiments.context import Context
-from mmlib.papers import mculora
+from mmlib.papers import catalog, mculora
+from mmlib.pipeline import job, notebooks
 from mmlib.report.artifact import read_manifest
 
 
@@ -26,7 +26,7 @@ def in_folds(paper: str, role: str, twin: str, scale: float, tmp_path: Path) -> 
     fold = np.unique(bundle.dialogue, return_inverse=True)[1].astype(np.int64) % 3
     features = {name: (scale * x).astype(x.dtype) for name, x in bundle.features.items()}
     save_bundle(dataclasses.replace(bundle, name="mine", features=features, fold=fold), tmp_path / "mine")
-    return regenerate.PAPERS[paper].context("smoke", {role: str(tmp_path / "mine")}, seeds=1)
+    return catalog.PAPERS[paper].context("smoke", {role: str(tmp_path / "mine")}, seeds=1)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("side_by_side", "mosei", "mosei", 3.0)])
 def test_a_notebook_runs_on_folds_of_another_scale(
         paper: str, role: str, twin: str, scale: float, tmp_path: Path) -> None:
-    assert pipeline.run([in_folds(paper, role, twin, scale, tmp_path)], (), jobs=1) == 0
+    assert job.run([in_folds(paper, role, twin, scale, tmp_path)], (), jobs=1) == 0
     entries = read_manifest(tmp_path / "figures/manifest.json")
     assert any(e["paper"] == paper and e["collection"] == "mine" and e["status"] == "regenerated" for e in entries)
 
@@ -53,7 +53,7 @@ def test_a_notebook_runs_on_folds_of_another_scale(
 def test_where_runs_diverge_the_notebook_ends_all_the_same_and_every_failure_is_named(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     context = in_folds("ebmc", "mosi", "mosi", 30.0, tmp_path)
-    assert pipeline.run([context], (), jobs=1) == 1
+    assert job.run([context], (), jobs=1) == 1
     said = capsys.readouterr()
     failed = context.store.failures()
     assert failed and all(failure.kind == "diverged" for failure in failed)
@@ -68,13 +68,14 @@ def test_a_notebook_that_fails_is_told_and_its_figures_are_drawn_all_the_same(
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(paths, "notebooks", lambda: tmp_path)
     drawn: list[Context] = []
-    monkeypatch.setattr(pipeline, "draw_all", lambda contexts, wanted: drawn.extend(contexts))
+    monkeypatch.setattr(notebooks, "draw_all", lambda contexts, wanted: drawn.extend(contexts))
     cells = [nbformat.v4.new_code_cell("profile = ''", metadata={"tags": ["parameters"]}),
              nbformat.v4.new_code_cell("raise ValueError(profile)")]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / pipeline.NOTEBOOKS["mculora"])
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.write(notebook, tmp_path / mculora.PAPER.notebook)
     context = mculora.context("smoke")
-    trouble = pipeline.execute(context)
+    trouble = notebooks.execute(context)
     assert trouble is not None and (trouble.paper, trouble.what) == ("mculora", "04_mculora.ipynb")
     assert drawn == [context]
     said = capsys.readouterr().err

@@ -298,7 +298,7 @@ def test_trials_differ_in_the_rate_alone_and_test_nothing_that_the_comparison_do
 def test_every_artifact_of_the_embedded_data_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
-    from mmlib.experiments import regenerate
+    from mmlib.pipeline import regenerate
 
     made = side_by_side.context("smoke", seeds=1)
     assert regenerate.run(made, jobs=1).failed == 0

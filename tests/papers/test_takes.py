@@ -11,8 +11,8 @@ import pytest
 from mmlib.cli import main
 from mmlib.data.bundle import Bundle, Task, make_bundle, save_bundle
 from mmlib.errors import InputError
-from mmlib.experiments import regenerate
 from mmlib.experiments.takes import DataRefused
+from mmlib.papers import catalog
 from mmlib.report.artifact import NAMES
 
 SHAPES = {"vectors": (3,), "frames": (2, 3), "images": (1, 4, 4), "clips": (2, 3, 4, 4)}
@@ -57,14 +57,14 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Bundle],
 
 
 def test_the_roles_of_every_paper_are_in_this_list() -> None:
-    roles = {name: set(module.ROLES.values()) for name, module in regenerate.PAPERS.items()}
+    roles = {name: set(module.roles.values()) for name, module in catalog.PAPERS.items()}
     assert roles == {name: set(taken) for name, taken in TAKEN.items()}
 
 
 @pytest.mark.parametrize(("paper", "role", "shape"), CASES)
 def test_a_role_takes_the_shapes_that_its_networks_take_and_refuses_others(
         paper: str, role: str, shape: str, saved: Callable[[Bundle], str]) -> None:
-    module, data = regenerate.PAPERS[paper], {role: saved(made(shape))}
+    module, data = catalog.PAPERS[paper], {role: saved(made(shape))}
     if shape in TAKEN[paper][role]:
         assert module.context("smoke", data).data == data
         return
@@ -79,17 +79,17 @@ def test_vectors_beside_frames_are_taken_by_dream_alone(paper: str, saved: Calla
     role = next(iter(TAKEN[paper]))
     data = {role: saved(made("vectors", other="frames"))}
     if paper == "dream":
-        regenerate.PAPERS[paper].context("smoke", data)
+        catalog.PAPERS[paper].context("smoke", data)
         return
     with pytest.raises(DataRefused, match=f"role {role}"):
-        regenerate.PAPERS[paper].context("smoke", data)
+        catalog.PAPERS[paper].context("smoke", data)
 
 
 @pytest.mark.parametrize(("modalities", "task"), [(3, "classes"), (2, "score")])
 def test_gmm_loss_takes_two_modalities_and_classes_alone(
         modalities: int, task: str, saved: Callable[[Bundle], str]) -> None:
     with pytest.raises(DataRefused, match=r"expected two modalities.*classes as labels"):
-        regenerate.PAPERS["gmm_loss"].context("smoke", {"ave": saved(made("vectors", modalities, task))})
+        catalog.PAPERS["gmm_loss"].context("smoke", {"ave": saved(made("vectors", modalities, task))})
 
 
 def test_a_refused_paper_does_not_stop_the_others_and_is_told_in_a_line(
