@@ -1,7 +1,7 @@
 """``figures/index.html``: everything that the notebooks regenerated, on one self-contained page.
 
-The page needs no network: its style and script stand in it, pictures are linked relatively. Without a script it
-shows everything; with one it filters.
+The page needs no network: its style and script (``page/``) stand in it, pictures are linked relatively. Without a
+script it shows everything; with one it filters.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ import csv
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+
+from jinja2 import Environment, StrictUndefined
 
 from mmlib.files import write
 from mmlib.report.artifact import STATUSES, Entry, natural_order, read_manifest
@@ -22,123 +26,154 @@ FILTERS = ("paper", "collection", "status", "kind", "selection")
 GATHERED = {"claims.csv": "every paper's claims", "arithmetic.csv": "the papers' own sums"}  # beside the page
 PREVIEW_ROWS, PREVIEW_COLUMNS = 8, 12
 PREVIEWED = ("paper", "ours", "of the best possible")
-_STATUS_CLASS = dict(zip(STATUSES, ("done", "open", "data", "data", "data"), strict=True))
+LOOKS = dict(zip(STATUSES, ("done", "open", "data", "data", "data"), strict=True))
 
 
-def write_dashboard(manifest_path: Path, out: Path, papers: Mapping[str, str] | None = None,
-                    total: int | None = None) -> Path:
+@dataclass(frozen=True)
+class Preview:
+    """The first rows of a table."""
+
+    groups: list[tuple[str, int]]
+    """Words above the heads and how many columns they span; none where columns are not grouped."""
+
+    heads: list[str]
+    lines: list[list[str]]
+
+    more: str
+    """How many rows and columns are left out, as words."""
+
+
+def write_dashboard(
+    manifest_path: Path,
+    out: Path,
+    papers: Mapping[str, str] | None = None,
+    total: int | None = None,
+) -> Path:
     """Write the page for a manifest and return its path.
 
     The manifest's file names are relative to the folder above the manifest's own. Only files that are there are
-    linked. papers: name to what readers call it, in their order. total: how many artifacts there are in all; by default
-    those that the manifest lists.
+    linked.
+
+    Args:
+        papers: name to what readers call it, in their order.
+        total: how many artifacts there are in all; by default those that the manifest lists.
 
     Raises:
         InputError: a manifest that cannot be read.
     """
     entries = read_manifest(manifest_path)
-    root = manifest_path.resolve().parent.parent
-    page = _page(entries, root, out.resolve().parent, total, papers or {})
-    write(out, page.encode("utf-8"))
+    root, here = manifest_path.resolve().parent.parent, out.resolve().parent
+    folder = resources.files("mmlib.report") / "page"
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string((folder / "dashboard.html").read_text(encoding="utf-8")).render(
+        style=(folder / "dashboard.css").read_text(encoding="utf-8"),
+        script=(folder / "dashboard.js").read_text(encoding="utf-8"),
+        sections=_sections(entries, root, here, papers or {}),
+        filters=_filters(entries, papers or {}),
+        **_counts(entries, here, total),
+    )
+    write(out, f"{page}\n".encode())
     return out
 
 
-def _page(entries: Sequence[Entry], root: Path, here: Path, total: int | None, papers: Mapping[str, str]) -> str:
-    body = [_header(entries, total, here)]
-    if entries:
-        body += [_filters(entries, papers), '<main id="content">', *_sections(entries, root, here, papers),
-                 '<p id="nothing" hidden>Nothing matches. Loosen or reset the filters.</p>', "</main>"]
-    else:
-        body += ['<main id="content"><section class="empty"><h2>Nothing is built yet</h2>'
-                 "<p>Run <code>./run_all.sh</code> in the repository: it runs every notebook on the embedded data, "
-                 "fills this folder and writes this page again. For one paper: "
-                 "<code>./run_all.sh --paper balm</code>.</p></section></main>"]
-    return "\n".join([
-        "<!DOCTYPE html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">', '<link rel="icon" href="data:,">',
-        "<title>mmlib: tables and figures</title>", f"<style>{_CSS}</style>", "</head>", "<body>",
-        '<a class="skip" href="#content">Skip to the tables and figures</a>', *body,
-        f"<script>{_SCRIPT}</script>" if entries else "", "</body>", "</html>", ""])
-
-
-def _header(entries: Sequence[Entry], total: int | None, here: Path) -> str:
+def _counts(entries: Sequence[Entry], here: Path, total: int | None) -> dict[str, Any]:
+    """What the page's head says: how much is made, in all and by collection, and what is gathered of all papers."""
     listed = {(e["paper"], e["id"]) for e in entries}
-    done = {(e["paper"], e["id"]) for e in entries if e.get("status") == "regenerated"}
-    counts = []
+    collections = []
     for name in _values(entries, "collection"):
         mine = [e for e in entries if e["collection"] == name]
-        made = sum(e.get("status") == "regenerated" for e in mine)
-        counts.append(f"<li><b>{escape(name)}</b> {made} of {len(mine)}</li>")
-    collections = f'<ul class="counts" aria-label="Regenerated by collection">{"".join(counts)}</ul>' if counts else ""
-    gathered = "".join(f'<li><a href="{name}">{escape(words)}</a></li>' for name, words in GATHERED.items()
-                       if (here / name).is_file())
-    return (f"<header><h1>Tables and figures</h1><p class='count'><strong>{len(done)} of {total or len(listed)} "
-            f"regenerated</strong></p>{collections}"
-            + (f'<ul class="counts" aria-label="Gathered of all papers">{gathered}</ul>' if gathered else "")
-            + "</header>")
+        collections.append((name, sum(_is_made(e) for e in mine), len(mine)))
+    return {
+        "done": len({(e["paper"], e["id"]) for e in entries if _is_made(e)}),
+        "total": total or len(listed),
+        "collections": collections,
+        "gathered": [(name, words) for name, words in GATHERED.items() if (here / name).is_file()],
+    }
 
 
-def _filters(entries: Sequence[Entry], papers: Mapping[str, str]) -> str:
-    fields = []
-    for key in FILTERS:
-        options = "".join(f'<option value="{escape(v)}">{escape(papers.get(v, v) if key == "paper" else v)}</option>'
-                          for v in _values(entries, key, list(papers)))
-        fields.append(f'<label>{key.capitalize()}<select data-filter="{key}"><option value="">all</option>{options}'
-                      "</select></label>")
-    return ('<form id="filters" role="search" aria-label="Filter">' + "".join(fields)
-            + '<label class="wide">Search<input type="search" id="search" placeholder="e.g. fig5" '
-              'autocomplete="off"></label><button type="reset">Reset</button>'
-              '<p id="shown" role="status" aria-live="polite"></p></form>')
+def _is_made(entry: Entry) -> bool:
+    return entry.get("status") == "regenerated"
 
 
-def _sections(entries: Sequence[Entry], root: Path, here: Path, papers: Mapping[str, str]) -> Iterable[str]:
+def _filters(entries: Sequence[Entry], papers: Mapping[str, str]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """By filter, its values and what they are called."""
+    return [
+        (key, [(value, papers.get(value, value)) for value in _values(entries, key, list(papers))])
+        for key in FILTERS
+    ]
+
+
+def _sections(
+    entries: Sequence[Entry], root: Path, here: Path, papers: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """A section for each paper."""
+    sections = []
     for paper in _values(entries, "paper", list(papers)):
-        mine = sorted((e for e in entries if e["paper"] == paper),
-                      key=lambda e: (e["collection"], e.get("kind") != "table", natural_order(("", paper, e["id"]))))
-        done = sum(e.get("status") == "regenerated" for e in mine)
-        notebook = next(iter(sorted((root / "notebooks").glob(f"*_{paper}.ipynb"))), None)
-        link = f' <a href="{_href(notebook, here)}">notebook</a>' if notebook else ""
-        cards = "\n".join(_card(entry, root, here) for entry in mine)
-        yield (f'<section data-paper><h2>{escape(papers.get(paper, paper))} <small>{done} of {len(mine)}{link}</small>'
-               f'</h2>{_reports(paper, mine, here)}\n<div class="cards">\n{cards}\n</div></section>')
+        mine = sorted((e for e in entries if e["paper"] == paper), key=_place)
+        notebooks = sorted((root / "notebooks").glob(f"*_{paper}.ipynb"))
+        reports = [(name, here / name / paper / "replication.md") for name in _values(mine, "collection")]
+        sections.append(
+            {
+                "name": papers.get(paper, paper),
+                "done": sum(_is_made(e) for e in mine),
+                "notebook": _link(notebooks[0], here) if notebooks else "",
+                "reports": [(name, _link(path, here)) for name, path in reports if path.is_file()],
+                "cards": [_card(entry, root, here) for entry in mine],
+            }
+        )
+    return sections
 
 
-def _reports(paper: str, entries: Sequence[Entry], here: Path) -> str:
-    """Links to a paper's replication reports, one for each collection that has one."""
-    found = [(name, here / name / paper / "replication.md") for name in _values(entries, "collection")]
-    links = "".join(f'<li><a href="{_href(path, here)}">{escape(name)}</a></li>' for name, path in found
-                    if path.is_file())
-    return f'\n<ul class="counts" aria-label="Replication reports"><li>Replication reports:</li>{links}</ul>' if links \
-        else ""
+def _place(entry: Entry) -> tuple[object, ...]:
+    """Sort key of a paper's cards: collections, tables first, then by number."""
+    is_figure = entry.get("kind") != "table"
+    return entry["collection"], is_figure, natural_order(("", entry["paper"], entry["id"]))
 
 
-def _card(entry: Entry, root: Path, here: Path) -> str:
+def _card(entry: Entry, root: Path, here: Path) -> dict[str, Any]:
+    """What the page says of an artifact."""
     files = [root / name for name in entry.get("files", []) if (root / name).is_file()]
     files.sort(key=lambda f: (f.stem != entry["id"], f.name))
-    status = str(entry.get("status", ""))
-    title, caption = str(entry.get("title", entry["id"])), str(entry.get("caption", ""))
-    words = " ".join([entry["id"], title, caption, str(entry.get("source", "")), entry["paper"], entry["collection"]])
-    data = "".join(f' data-{key}="{escape(str(entry.get(key, "")))}"' for key in FILTERS)
-    rows = ""
-    if entry.get("rows_in_paper"):
-        unit = "rows" if entry.get("kind") == "table" else "series"
-        rows = f"<span>{entry.get('rows_built') or 0} of {entry['rows_in_paper']} {unit}</span>"
-    rows += _failed_badge(entry)
-    links = "".join(f'<li><a href="{_href(f, here)}" aria-label="{escape(title)}: {escape(f.name)}">'
-                    f"{escape(_kind_of_file(f, entry))}</a></li>" for f in files)
-    return (f'<article{data} data-text="{escape(words.lower())}"><div class="view">{_view(entry, files, here)}</div>'
-            f'<div class="words"><p class="badges"><span class="badge {_STATUS_CLASS.get(status, "open")}">'
-            f'{escape(status)}</span><span>{escape(entry["collection"])}</span>{rows}</p>'
-            f"<h3>{escape(title)}</h3><p>{escape(caption)}</p>"
-            + (f'<ul class="links">{links}</ul>' if links else "") + _details(entry) + "</div></article>")
+    status, title = str(entry.get("status", "")), str(entry.get("title", entry["id"]))
+    caption, source = str(entry.get("caption", "")), str(entry.get("source", ""))
+    words = [entry["id"], title, caption, source, entry["paper"], entry["collection"]]
+    picture = next((f for f in files if f.suffix == ".png"), None)
+    table = next((f for f in files if f.suffix == ".csv" and f.stem == entry["id"]), None)
+    preview = _preview(table) if table and not picture else None
+    runs_failed = entry.get("failed") or []
+    instead = "empty table" if table else ", ".join(dict.fromkeys(run["what"] for run in runs_failed)) or status
+    return {
+        "data": [(key, str(entry.get(key, ""))) for key in FILTERS],
+        "words": " ".join(words).lower(),
+        "picture": _link(picture, here) if picture else "",
+        "alt": caption or title,
+        "preview": preview,
+        "instead": instead,
+        "look": LOOKS.get(status, "open"),
+        "status": status,
+        "collection": entry["collection"],
+        "rows": _rows_built(entry),
+        "failed": _failed(runs_failed),
+        "title": title,
+        "caption": caption,
+        "links": [(_link(f, here), f"{title}: {f.name}", _kind_of_file(f, entry)) for f in files],
+        "facts": _facts(entry),
+        "notes": [str(note) for note in entry.get("notes") or []],
+    }
 
 
-def _failed_badge(entry: Entry) -> str:
+def _rows_built(entry: Entry) -> str:
+    """How many of the paper's rows or curves there are."""
+    if not entry.get("rows_in_paper"):
+        return ""
+    unit = "rows" if entry.get("kind") == "table" else "series"
+    return f"{entry.get('rows_built') or 0} of {entry['rows_in_paper']} {unit}"
+
+
+def _failed(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """How many runs of an artifact failed and how; which ones and what to do stand in its notes."""
-    counts = Counter(str(run["what"]) for run in entry.get("failed") or [])
-    return "".join(f'<span class="badge data">{n} run{"s" * (n > 1)} {escape(said)}</span>'
-                   for said, n in counts.items())
+    counts = Counter(str(run["what"]) for run in runs)
+    return [f"{n} run{'s' * (n > 1)} {what}" for what, n in counts.items()]
 
 
 def _kind_of_file(path: Path, entry: Entry) -> str:
@@ -146,61 +181,36 @@ def _kind_of_file(path: Path, entry: Entry) -> str:
     return f"{extra} {path.suffix[1:]}".strip()
 
 
-def _view(entry: Entry, files: Sequence[Path], here: Path) -> str:
-    picture = next((f for f in files if f.suffix == ".png"), None)
-    caption = str(entry.get("caption") or entry.get("title") or entry["id"])
-    if picture:
-        return (f'<a href="{_href(picture, here)}"><img src="{_href(picture, here)}" alt="{escape(caption)}" '
-                'loading="lazy"></a>')
-    table = next((f for f in files if f.suffix == ".csv" and f.stem == entry["id"]), None)
-    if table:
-        return _preview(table, str(entry.get("title", entry["id"])))
-    failed = dict.fromkeys(run["what"] for run in entry.get("failed") or [])
-    return f'<p class="none">{escape(", ".join(failed) or str(entry.get("status", "")))}</p>'
+def _facts(entry: Entry) -> list[tuple[str, str]]:
+    """Under which circumstances an artifact was made."""
+    seeds = ", ".join(str(seed) for seed in entry.get("seeds") or [])
+    names = ("source", "profile", "selection", "runs")
+    facts = [(name, entry.get(name)) for name in names]
+    facts += [("seeds", seeds), ("seconds", entry.get("seconds")), ("data", entry.get("fingerprint"))]
+    return [(name, str(value)) for name, value in facts if value]
 
 
-def _preview(path: Path, title: str) -> str:
-    """The first rows of a table: of a comparison table, ours and what it is held against."""
+def _preview(path: Path) -> Preview | None:
+    """The first rows of a table: of a comparison table, ours and what it is held against; None of an empty file."""
     with path.open(encoding="utf-8", newline="") as file:
         lines = list(itertools.islice(csv.reader(file), PREVIEW_ROWS + 1))
-        left = sum(1 for _ in csv.reader(file))
+        rows_left = sum(1 for _ in csv.reader(file))
     if not lines:
-        return '<p class="none">empty table</p>'
+        return None
     heads = [head.split(" | ") for head in lines[0]]
-    kept = [i for i, head in enumerate(heads) if len(head) < 3 or head[-1] in PREVIEWED]
-    cut = len(lines[0]) - len(kept[:PREVIEW_COLUMNS])
-    kept = kept[:PREVIEW_COLUMNS]
-    rows = "".join("<tr>" + "".join(
-        f'<th scope="row">{escape(line[i])}</th>' if i == kept[0] else f"<td>{escape(line[i])}</td>" for i in kept)
-        + "</tr>" for line in lines[1:])
-    more = [f"{n} more {what}{'s' if n > 1 else ''}" for n, what in ((left, "row"), (cut, "column")) if n]
-    foot = f'<p class="more">{" and ".join(more)} in the files</p>' if more else ""
-    return (f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}, first rows"><table><thead>'
-            f"{_heads([heads[i] for i in kept])}</thead><tbody>{rows}</tbody></table></div>{foot}")
+    shown = [i for i, head in enumerate(heads) if len(head) < 3 or head[-1] in PREVIEWED][:PREVIEW_COLUMNS]
+    left = {"row": rows_left, "column": len(heads) - len(shown)}
+    more = [f"{n} more {what}{'s' * (n > 1)}" for what, n in left.items() if n]
+    cells = [[line[i] for i in shown] for line in lines[1:]]
+    return Preview(*_heads([heads[i] for i in shown]), cells, " and ".join(more))
 
 
-def _heads(heads: Sequence[Sequence[str]]) -> str:
-    """One header line, or two where columns are grouped by setting and metric."""
+def _heads(heads: Sequence[Sequence[str]]) -> tuple[list[tuple[str, int]], list[str]]:
+    """Groups of columns, where they are grouped by setting and metric, and the columns' heads."""
     if all(len(head) < 3 for head in heads):
-        return "<tr>" + "".join(f'<th scope="col">{escape(" | ".join(head))}</th>' for head in heads) + "</tr>"
-    above = ""
-    for group, members in itertools.groupby(heads, key=lambda head: ", ".join(p for p in head[:-1] if p)):
-        above += f'<th scope="colgroup" colspan="{len(list(members))}">{escape(group)}</th>'
-    below = "".join(f'<th scope="col">{escape(head[-1])}</th>' for head in heads)
-    return f"<tr>{above}</tr><tr>{below}</tr>"
-
-
-def _details(entry: Entry) -> str:
-    seeds = entry.get("seeds") or []
-    facts = [("source", entry.get("source")), ("profile", entry.get("profile")), ("selection", entry.get("selection")),
-             ("runs", entry.get("runs")), ("seeds", ", ".join(str(s) for s in seeds)),
-             ("seconds", entry.get("seconds")), ("data", entry.get("fingerprint"))]
-    pairs = "".join(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts if value)
-    notes = "".join(f"<li>{escape(str(note))}</li>" for note in entry.get("notes") or [])
-    if not pairs and not notes:
-        return ""
-    return (f"<details><summary>How it was made</summary><dl>{pairs}</dl>"
-            + (f'<ul class="notes">{notes}</ul>' if notes else "") + "</details>")
+        return [], [" | ".join(head) for head in heads]
+    groups = itertools.groupby(heads, key=lambda head: ", ".join(part for part in head[:-1] if part))
+    return [(words, len(list(members))) for words, members in groups], [head[-1] for head in heads]
 
 
 def _values(entries: Sequence[Entry], key: str, papers: Sequence[str] = ()) -> list[str]:
@@ -209,81 +219,5 @@ def _values(entries: Sequence[Entry], key: str, papers: Sequence[str] = ()) -> l
     return sorted(values, key=lambda v: (order.index(v) if v in order else len(order), v))
 
 
-def _href(path: Path, here: Path) -> str:
-    return escape(quote(Path(os.path.relpath(path, here)).as_posix()))
-
-
-_CSS = """
-:root{--ink:#1c2126;--soft:#59636e;--paper:#f6f7f9;--card:#fff;--line:#d5dae0;--accent:#0b5cad;
- --done:#0b6b3a;--done-back:#dcf3e4;--open:#6b4a00;--open-back:#fbeec8;--data:#7a2e00;--data-back:#fde3d3}
-@media (prefers-color-scheme:dark){:root{--ink:#e8eaed;--soft:#a8b1bb;--paper:#14171a;--card:#1e2328;--line:#3a424a;
- --accent:#7db8f5;--done:#8fe0ae;--done-back:#143722;--open:#f2d68a;--open-back:#3b2f0c;--data:#f7b48d;--data-back:#43220f}}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:1500px;padding:0 clamp(.75rem,2.5vw,2rem) 3rem;background:var(--paper);color:var(--ink);
- font:15px/1.45 system-ui,sans-serif;overflow-wrap:anywhere}
-a{color:var(--accent)}
-:focus-visible{outline:3px solid var(--accent);outline-offset:2px;border-radius:3px}
-.skip{position:absolute;left:-999rem}
-.skip:focus{left:1rem;top:.5rem;background:var(--card);padding:.5rem 1rem;z-index:9}
-header{display:flex;flex-wrap:wrap;gap:.25rem 1.5rem;align-items:baseline;padding:1.25rem 0 .75rem}
-h1{font-size:1.5rem;margin:0}.count{margin:0;font-size:1.1rem}
-ul{list-style:none;margin:0;padding:0}
-.counts{display:flex;flex-wrap:wrap;gap:.25rem 1rem;color:var(--soft)}
-form{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.6rem;align-items:end;padding:.75rem;
- background:var(--card);border:1px solid var(--line);border-radius:8px}
-label{display:grid;gap:.15rem;font-size:.85rem;color:var(--soft)}
-select,input,button{font:inherit;color:var(--ink);background:var(--paper);border:1px solid var(--soft);
- border-radius:5px;padding:.35rem .5rem;min-height:2.4rem;width:100%;min-width:0}
-::placeholder{color:var(--soft);opacity:1}
-button{cursor:pointer}button:hover{border-color:var(--accent)}
-#shown{margin:0;color:var(--soft);align-self:center}
-h2{font-size:1.2rem;margin:1.75rem 0 .6rem}h2 small{font-weight:400;font-size:.9rem;color:var(--soft);margin-left:.4rem}
-h2+.counts{margin:-.3rem 0 .6rem;font-size:.9rem}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr));gap:1rem}
-article{display:flex;flex-direction:column;min-width:0;background:var(--card);border:1px solid var(--line);
- border-radius:8px;overflow:hidden}
-article[hidden],section[hidden]{display:none}
-.view{border-bottom:1px solid var(--line);height:13.5rem;display:flex;flex-direction:column}
-.view>a{flex:1;min-height:0;background:#fff;padding:.5rem}
-.view img{width:100%;height:100%;object-fit:contain;display:block}
-.none{margin:auto;color:var(--soft)}
-.scroll{overflow:auto;flex:1;min-height:0}
-.scroll:focus-visible,.view>a:focus-visible{outline-offset:-3px}
-.more{margin:0;padding:.15rem .6rem;font-size:.78rem;color:var(--soft);border-top:1px solid var(--line)}
-table{border-collapse:collapse;font-size:.78rem;font-variant-numeric:tabular-nums;white-space:nowrap;width:100%}
-th,td{padding:.25rem .6rem;text-align:left;border-bottom:1px solid var(--line)}
-thead th{background:var(--paper);font-weight:600}
-tbody th{position:sticky;left:0;background:var(--card);font-weight:500}
-.words{padding:.75rem .9rem .9rem;display:flex;flex-direction:column;gap:.4rem;flex:1}
-.words p{margin:0;font-size:.9rem}.words h3{margin:0;font-size:1rem}
-.badges{display:flex;flex-wrap:wrap;gap:.25rem .7rem;align-items:center;color:var(--soft)}
-.badge{padding:.05rem .55rem;border-radius:99px;font-size:.82rem;border:1px solid currentColor}
-.done{color:var(--done);background:var(--done-back)}.open{color:var(--open);background:var(--open-back)}
-.data{color:var(--data);background:var(--data-back)}
-.links{display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin-top:auto}.links a{display:inline-block;padding:.25rem 0}
-details{font-size:.85rem;color:var(--soft)}summary{cursor:pointer;padding:.2rem 0}
-dl{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;margin:.3rem 0}dd{margin:0;color:var(--ink)}
-.notes{list-style:disc;padding-left:1.1rem}
-.empty{max-width:40rem}code{background:var(--card);border:1px solid var(--line);border-radius:4px;padding:.05rem .3rem}
-"""
-
-_SCRIPT = """
-const cards=[...document.querySelectorAll('article')],sections=[...document.querySelectorAll('section[data-paper]')];
-const selects=[...document.querySelectorAll('[data-filter]')],search=document.getElementById('search');
-const form=document.getElementById('filters');
-function filter(){
-  const words=search.value.toLowerCase().split(/\\s+/).filter(Boolean);let shown=0;
-  for(const card of cards){
-    const fits=selects.every(s=>!s.value||card.dataset[s.dataset.filter]===s.value)
-      &&words.every(w=>card.dataset.text.includes(w));
-    card.hidden=!fits;shown+=fits;
-  }
-  for(const section of sections)section.hidden=!section.querySelector('article:not([hidden])');
-  document.getElementById('shown').textContent=shown+' of '+cards.length+' shown';
-  document.getElementById('nothing').hidden=shown>0;
-}
-form.addEventListener('input',filter);
-form.addEventListener('submit',e=>e.preventDefault());
-form.addEventListener('reset',()=>setTimeout(filter));
-filter();
-"""
+def _link(path: Path, here: Path) -> str:
+    return quote(Path(os.path.relpath(path, here)).as_posix())

@@ -23,7 +23,7 @@ NASTY = '<script>alert("1")</script> & \'x\' | "y"'
 
 
 def make(name: str = "table1", kind: Any = "table", paper: str = "balm", title: str = "Table 1") -> Artifact:
-    return Artifact(name, paper, kind, title, "Accuracy under six settings.", lambda c: [], lambda c: Output(), 13,
+    return Artifact(name, paper, kind, title, "Accuracy under six settings.", lambda c: [], lambda c, cells: Output(), 13,
                     "BALM Table 1")
 
 
@@ -97,7 +97,7 @@ def test_many_run_ids_are_kept_as_a_count_and_a_hash(tmp_path: Path) -> None:
 def test_nothing_drawn_is_not_built_yet_and_bad_names_are_refused(tmp_path: Path) -> None:
     assert artifact.write(make(), Output(), tmp_path / "figures", MADE)["status"] == "not built yet"
     assert not (tmp_path / "figures").exists()
-    for bad in (lambda: make("Table 1"), lambda: make(paper="blam"), lambda: make(kind="plot"),
+    for bad in (lambda: make("Table 1"), lambda: make(kind="plot"),
                 lambda: Made("../x", "quick"), lambda: artifact.missing(make(), MADE, "done")):
         with pytest.raises(InputError):
             bad()
