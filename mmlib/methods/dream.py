@@ -187,12 +187,13 @@ class Dream(Reference):
 
     def told(self, batch: Batch) -> Told:
         """All that a batch's loss and prediction need."""
-        c, found = self.config, self.decided(batch)
-        pss = shapley.pss(self.plan, found, c.together)
+        c = self.config
+        decisions = self.decided(batch)
+        pss = shapley.pss(self.plan, decisions, c.together)
         targets = {"zero_pss": pss <= c.threshold, "all": torch.ones_like(pss, dtype=torch.bool),
                    "none": None}[c.enhancement]
         fused, raw = self.net.run(batch, batch.features, pss, targets, c.fusion)
-        return Told(fused, raw, pss, found)
+        return Told(fused, raw, pss, decisions)
 
     def forward(self, batch: Batch) -> Fused:
         """The prediction, without any label."""
@@ -200,12 +201,12 @@ class Dream(Reference):
 
     def loss(self, batch: Batch) -> Tensor:
         """L_task + lambda L_distillation (Eq. 13)."""
-        told = self.told(batch)
-        loss = self.fused_loss(batch, told.fused)
+        outcome = self.told(batch)
+        loss = self.fused_loss(batch, outcome.fused)
         if not self.config.weight:
             return loss
-        values = shapley.pas(self.plan, told.decided, shapley.truths(self.task, batch.labels, self.config.rule))
-        return loss + self.config.weight * distillation(told.raw, values, self.config.target)
+        values = shapley.pas(self.plan, outcome.decided, shapley.truths(self.task, batch.labels, self.config.rule))
+        return loss + self.config.weight * distillation(outcome.raw, values, self.config.target)
 
     def start_epoch(self, peek: Peek) -> dict[str, Tensor]:
         """Fill the memory where the training data have changed.

@@ -81,8 +81,10 @@ def make_plan(count: int, permutations: int) -> Plan:
 
 
 def _plan(subsets: np.ndarray, without: np.ndarray, joined: np.ndarray, weights: np.ndarray) -> Plan:
-    some, before, after = (torch.from_numpy(np.ascontiguousarray(a)) for a in (subsets, without, joined))
-    return Plan(some, before, after, torch.from_numpy(weights).float())
+    def tensor_of(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array))
+
+    return Plan(tensor_of(subsets), tensor_of(without), tensor_of(joined), torch.from_numpy(weights).float())
 
 
 def average(plan: Plan, marginals: Tensor) -> Tensor:
