@@ -70,8 +70,9 @@ class Crossmodal(Staged):
             others = [m for m in self.modalities if m != modality]
             crossed = representations[modality]
             if others:
-                keys, known = torch.cat([padded[m] for m in others], 1), torch.cat([seen[m] for m in others], 1)
-                crossed = crossed + layout.unpad(self.crossings[modality](padded[modality], keys, known))
+                keys = torch.cat([padded[m] for m in others], 1)
+                keys_seen = torch.cat([seen[m] for m in others], 1)
+                crossed = crossed + layout.unpad(self.crossings[modality](padded[modality], keys, keys_seen))
             z[modality] = crossed * batch.observed[:, index, None]
         return z, self.tail(torch.cat([z[m] for m in self.modalities], dim=1))
 

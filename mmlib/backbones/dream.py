@@ -121,8 +121,9 @@ class DreamNet(Backbone):
             crossed = x[m]
             others = [o for o in self.modalities if o != m]
             if others:
-                keys, known = torch.cat([x[o] for o in others], 1), torch.cat([seen[o] for o in others], 1)
-                crossed = crossed + self.crossings[m](crossed, keys, known[:, None])
+                keys = torch.cat([x[o] for o in others], 1)
+                keys_seen = torch.cat([seen[o] for o in others], 1)
+                crossed = crossed + self.crossings[m](crossed, keys, keys_seen[:, None])
             counts = whole[m][:, :, None]
             embeddings[m] = (crossed * counts).sum(dim=1) / counts.sum(dim=1)
         return embeddings

@@ -83,5 +83,5 @@ class Memory:
 
     def of_other(self, batch: Batch) -> Tensor | None:
         """(S, n, K), or None for a batch that is not known."""
-        known = self.others.get(id(batch))
-        return known[1] if known is not None and known[0] is batch else None
+        entry = self.others.get(id(batch))
+        return entry[1] if entry is not None and entry[0] is batch else None

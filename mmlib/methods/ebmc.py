@@ -62,11 +62,11 @@ class Ebmc(Enhance):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """A first stage's weights become the student's and the teacher's."""
-        known = dict(state_dict)
-        if not any(name.startswith("teacher.") for name in known):
-            known |= {f"teacher.{name}": value for name, value in state_dict.items()}
+        weights = dict(state_dict)
+        if not any(name.startswith("teacher.") for name in weights):
+            weights |= {f"teacher.{name}": value for name, value in state_dict.items()}
         self.taught = True
-        return super().load_state_dict(known, strict, assign)
+        return super().load_state_dict(weights, strict, assign)
 
     def train(self, mode: bool = True) -> Ebmc:
         """The teacher stays in evaluation mode, but where the released code forgets that (E8)."""

@@ -125,14 +125,15 @@ class McuLora(Plain):
         if not isinstance(self.backbone, Staged):
             raise InputError("mculora", f"the backbone {type(self.backbone).__name__}",
                              "one in stages, between which adapters can be put", "Use crossmodal.")
-        c, known = self.config, combinations(len(self.modalities))
+        c = self.config
+        patterns = combinations(len(self.modalities))
         self.leaks = c.rule == "test_accuracy" or c.rule != "fixed" and c.measure == "test"
-        self.register_buffer("patterns", torch.from_numpy(known), persistent=False)
-        self.chances = np.full(len(known), 1 / len(known))
+        self.register_buffer("patterns", torch.from_numpy(patterns), persistent=False)
+        self.chances = np.full(len(patterns), 1 / len(patterns))
         self.keep = np.full(len(self.modalities), (c.least + c.most) / 2)
         self.before: np.ndarray | None = None
         if c.mcla:
-            self._add_adapters(len(known))
+            self._add_adapters(len(patterns))
             self.backbone.requires_grad_(not c.freeze)
 
     def _add_adapters(self, count: int) -> None:

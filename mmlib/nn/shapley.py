@@ -66,11 +66,11 @@ def sampled_plan(count: int, permutations: int, seed: int = 0) -> Plan:
     orders = np.random.default_rng(seed).permuted(np.tile(np.arange(count), (permutations, 1)), axis=1)
     codes = np.cumsum(2 ** (count - 1 - orders.astype(np.int64)), axis=1)
     codes = np.concatenate([np.zeros((permutations, 1), np.int64), codes], axis=1)
-    known, number = np.unique(codes, return_inverse=True)
+    distinct, number = np.unique(codes, return_inverse=True)
     number = number.reshape(codes.shape)
     place = np.argsort(orders, axis=1)  # when each modality came in
     row = np.arange(permutations)[:, None]
-    subsets = (known[:, None] >> np.arange(count - 1, -1, -1)) & 1 == 1
+    subsets = (distinct[:, None] >> np.arange(count - 1, -1, -1)) & 1 == 1
     return _plan(subsets, number[row, place].T, number[row, place + 1].T, np.full((count, permutations),
                                                                                   1 / permutations))
 
