@@ -54,7 +54,7 @@ class Fitted:
     weights: those of ``best_epoch``, which validation picks; empty unless kept or some masks are not followed. The last
         ones are in the method.
     views: name to (epochs, n, C) outputs of the method's views, as ``valid.NAME`` and ``MASK.NAME``.
-    found: name to (times, ...) what the method found before epochs, in ``found_at`` (times,).
+    recorded: name to (times, ...) what the method noted before epochs, in ``recorded_at`` (times,).
     memory: the optimizer's state after the last epoch.
     picked: of masks that are not followed, name to the outputs (n_test, C) at the epochs ``valid`` and ``last``.
     """
@@ -66,8 +66,8 @@ class Fitted:
     weights: dict[str, Tensor]
     best_epoch: int
     views: dict[str, np.ndarray] = field(default_factory=dict)
-    found: dict[str, np.ndarray] = field(default_factory=dict)
-    found_at: tuple[int, ...] = ()
+    recorded: dict[str, np.ndarray] = field(default_factory=dict)
+    recorded_at: tuple[int, ...] = ()
     memory: dict[str, Tensor] = field(default_factory=dict)
     picked: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
@@ -94,43 +94,121 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_ma
     device = device or pick_device()
     method.to(device)
     method.keep_series = keep_series
-    complete = method.backbone.needs_complete
-    train = to_device(bundle, "train", train_mask(0), device, complete)
+    train = _TrainSplit(bundle, train_mask, resampled, method.backbone.needs_complete, device)
     splits = _to_evaluate(bundle, valid_mask, test_masks, device)
-    optimizer = make_optimizer(method, schedule)
+    loop = _Loop(method, bundle, schedule, seed, train, splits)
     if memory_before:
-        remember(optimizer, memory_before)
+        remember(loop.optimizer, memory_before)
     truth = bundle.labels[valid_mask.of(bundle.rows("valid"))]
-    kept, held = divide(train.dialogues, method.held_out, seed)
-    peek = partial(_peek, splits["valid"], kept, held, schedule, seed, _Whole(bundle, method.leaks, device))
-    losses: list[Tensor] = []
-    outputs: dict[tuple[str, str], list[Tensor]] = {}
-    steps: list[dict[str, Tensor]] = []
-    findings: list[tuple[int, dict[str, Tensor]]] = []
-    best, best_epoch, weights = -np.inf, 0, {}
     torch.manual_seed(seed)
     for epoch in range(schedule.epochs):
-        if resampled and epoch and method.shares() is None:
-            train = to_device(bundle, "train", train_mask(epoch), device, complete)
-        findings.append((epoch, method.start_epoch(peek(train, epoch))))
-        if resampled and (shares := method.shares()) is not None:
-            train = to_device(bundle, "train", train_mask(epoch, shares), device, complete)
-        if method.resets(epoch):
-            optimizer = make_optimizer(method, schedule)
-        losses.append(train_epoch(method, train, optimizer, schedule, seed, epoch, steps, kept))
-        for split, batches in splits.items():
-            for view, values in predict(method, batches).items():
-                outputs.setdefault((split, view), []).append(values)
+        loop.train_epoch(epoch)
+        loop.evaluate()
         if keep_weights or unfollowed:
-            score = _score(bundle.task, outputs["valid", ""][-1], truth)
-            if score > best:
-                best, best_epoch = score, epoch
-                weights = {k: v.detach().cpu().clone() for k, v in method.state_dict().items()}
-    findings.append((schedule.epochs, method.end_training(peek(train, schedule.epochs))))
-    picked = _at_picked_epochs(method, bundle, unfollowed, weights, device) if unfollowed else {}
-    return Fitted(loss=torch.stack(losses).cpu().numpy(), series=_stacked(steps), weights=weights,
-                  best_epoch=best_epoch, memory=memory(optimizer), picked=picked, **_evaluated(outputs),
-                  **_found(findings))
+            loop.keep_best(epoch, truth)
+    return loop.finish(unfollowed or {})
+
+
+class _TrainSplit:
+    """The training split under the mask of the epoch, on the device."""
+
+    def __init__(self, bundle: Bundle, train_mask: Callable[..., Mask], resampled: bool, complete: bool,
+                 device: torch.device) -> None:
+        self.bundle = bundle
+        self.train_mask = train_mask
+        self.resampled = resampled
+        self.complete = complete
+        self.device = device
+        self.resident = self._under(train_mask(0))
+
+    def before_look(self, epoch: int, method: Plain) -> None:
+        """A method without shares looks at the epoch to come."""
+        if self.resampled and epoch and method.shares() is None:
+            self.resident = self._under(self.train_mask(epoch))
+
+    def after_look(self, epoch: int, method: Plain) -> None:
+        """A method with shares has decided them on the epoch before."""
+        if self.resampled and (shares := method.shares()) is not None:
+            self.resident = self._under(self.train_mask(epoch, shares))
+
+    def _under(self, mask: Mask) -> Resident:
+        return to_device(self.bundle, "train", mask, self.device, self.complete)
+
+
+class _Loop:
+    """One training: what ``fit`` goes through epoch by epoch, and what it has noted so far.
+
+    losses: one per epoch. outputs: (split, view) to one (n, C) per epoch. steps: the series, one per step.
+    findings: what the method noted, with the epoch before which it did. best_score, best_epoch, best_weights: of the
+    epoch that validation picks so far.
+    """
+
+    def __init__(self, method: Plain, bundle: Bundle, schedule: Schedule, seed: int, split: _TrainSplit,
+                 splits: dict[str, list[Batch]]) -> None:
+        self.method = method
+        self.bundle = bundle
+        self.schedule = schedule
+        self.seed = seed
+        self.split = split
+        self.splits = splits
+        self.optimizer = make_optimizer(method, schedule)
+        self.kept, self.held_out = divide(split.resident.dialogues, method.held_out, seed)
+        self.whole = _Whole(bundle, method.leaks, split.device)
+        self.losses: list[Tensor] = []
+        self.outputs: dict[tuple[str, str], list[Tensor]] = {}
+        self.steps: list[dict[str, Tensor]] = []
+        self.findings: list[tuple[int, dict[str, Tensor]]] = []
+        self.best_score = -np.inf
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
+
+    def train_epoch(self, epoch: int) -> None:
+        """Let the method look, then train it for one epoch."""
+        self.split.before_look(epoch, self.method)
+        self.findings.append((epoch, self.method.start_epoch(self.peek(epoch))))
+        self.split.after_look(epoch, self.method)
+        if self.method.resets(epoch):
+            self.optimizer = make_optimizer(self.method, self.schedule)
+        loss = train_epoch(self.method, self.split.resident, self.optimizer, self.schedule, self.seed, epoch,
+                           self.steps, self.kept)
+        self.losses.append(loss)
+
+    def evaluate(self) -> None:
+        """Note the outputs on validation and under every test mask that is followed."""
+        for split, batches in self.splits.items():
+            for view, values in predict(self.method, batches).items():
+                self.outputs.setdefault((split, view), []).append(values)
+
+    def keep_best(self, epoch: int, truth: np.ndarray) -> None:
+        """Keep the weights where this epoch is the best on validation so far; truth: labels of validation."""
+        score = _score(self.bundle.task, self.outputs["valid", ""][-1], truth)
+        if score > self.best_score:
+            self.best_score = score
+            self.best_epoch = epoch
+            self.best_weights = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
+
+    def peek(self, epoch: int) -> Peek:
+        """What the method may look at before an epoch."""
+        train = self.split.resident
+        return Peek(epoch, self.schedule.epochs, lambda: evaluation_batches(train, self.kept),
+                    lambda: self.splits["valid"], lambda: evaluation_batches(train, self.held_out),
+                    partial(self._practise, train, epoch), self.whole)
+
+    def _practise(self, train: Resident, epoch: int, other: Plain, epochs: int) -> None:
+        optimizer = make_optimizer(other, self.schedule)
+        for further in range(epochs):
+            train_epoch(other, train, optimizer, self.schedule, self.seed, epoch + further, [], self.kept)
+
+    def finish(self, unfollowed: Mapping[str, Mask]) -> Fitted:
+        """Let the method look once more, and give all that the training leaves behind."""
+        epochs = self.schedule.epochs
+        self.findings.append((epochs, self.method.end_training(self.peek(epochs))))
+        picked = {}
+        if unfollowed:
+            picked = _at_picked_epochs(self.method, self.bundle, unfollowed, self.best_weights, self.split.device)
+        return Fitted(loss=torch.stack(self.losses).cpu().numpy(), series=_stacked(self.steps),
+                      weights=self.best_weights, best_epoch=self.best_epoch, memory=memory(self.optimizer),
+                      picked=picked, **_evaluated(self.outputs), **_recorded(self.findings))
 
 
 def _score(task: Task, outputs: Tensor, truth: np.ndarray) -> float:
@@ -142,13 +220,13 @@ def _at_picked_epochs(method: Plain, bundle: Bundle, masks: Mapping[str, Mask], 
                       device: torch.device) -> dict[str, dict[str, np.ndarray]]:
     """``picked`` of ``Fitted``; the method keeps its last weights."""
     last = {name: value.clone() for name, value in method.state_dict().items()}
-    found: dict[str, dict[str, np.ndarray]] = {name: {} for name in masks}
+    picked: dict[str, dict[str, np.ndarray]] = {name: {} for name in masks}
     for epoch, weights in (("valid", best), ("last", last)):
         method.load_state_dict(weights)
         for name, mask in masks.items():
             outputs = predict(method, evaluation_batches(to_device(bundle, "test", mask, device)))
-            found[name][epoch] = outputs[""].cpu().numpy()
-    return found
+            picked[name][epoch] = outputs[""].cpu().numpy()
+    return picked
 
 
 def _to_evaluate(bundle: Bundle, valid_mask: Mask, test_masks: Mapping[str, Mask],
@@ -168,10 +246,13 @@ def _evaluated(outputs: dict[tuple[str, str], list[Tensor]]) -> dict[str, Any]:
             "views": {f"{split}.{view}": values for (split, view), values in stacked.items() if view}}
 
 
-def _found(findings: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Any]:
-    """``found`` and ``found_at`` of ``Fitted``."""
-    told = [(epoch, facts) for epoch, facts in findings if facts]
-    return {"found": _stacked([facts for _, facts in told]), "found_at": tuple(epoch for epoch, _ in told)}
+def _recorded(findings: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Any]:
+    """``recorded`` and ``recorded_at`` of ``Fitted``."""
+    noted = [(epoch, values) for epoch, values in findings if values]
+    return {
+        "recorded": _stacked([values for _, values in noted]),
+        "recorded_at": tuple(epoch for epoch, _ in noted),
+    }
 
 
 def _stacked(rows: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
@@ -190,26 +271,15 @@ class _Whole:
 
     def __init__(self, bundle: Bundle, leaks: bool, device: torch.device) -> None:
         self.bundle, self.leaks, self.device = bundle, leaks, device
-        self.found: dict[str, list[Batch]] = {}
+        self.batches: dict[str, list[Batch]] = {}
 
     def __call__(self, split: str) -> list[Batch]:
         if split == "test" and not self.leaks:
             raise InputError("peek", "the test split", "train or valid", "A method that looks at test must set leaks.")
-        if split not in self.found:
+        if split not in self.batches:
             mask = Mask(self.bundle.observed[self.bundle.rows(split)])
-            self.found[split] = evaluation_batches(to_device(self.bundle, split, mask, self.device))
-        return self.found[split]
-
-
-def _peek(valid: list[Batch], kept: np.ndarray, held: np.ndarray, schedule: Schedule, seed: int, whole: _Whole,
-          train: Resident, epoch: int) -> Peek:
-    def practise(other: Plain, epochs: int) -> None:
-        optimizer = make_optimizer(other, schedule)
-        for further in range(epochs):
-            train_epoch(other, train, optimizer, schedule, seed, epoch + further, [], kept)
-
-    return Peek(epoch, schedule.epochs, lambda: evaluation_batches(train, kept), lambda: valid,
-                lambda: evaluation_batches(train, held), practise, whole)
+            self.batches[split] = evaluation_batches(to_device(self.bundle, split, mask, self.device))
+        return self.batches[split]
 
 
 def make_optimizer(method: Plain, schedule: Schedule) -> torch.optim.Optimizer:

@@ -31,9 +31,13 @@ def weighted_f1(truth: np.ndarray, guess: np.ndarray) -> float:
     As scikit-learn has it, bit for bit, without its checks of the input: it is called after every epoch for every mask.
     """
     classes = 1 + max(truth.max(), guess.max())
-    there, told = np.bincount(truth, minlength=classes), np.bincount(guess, minlength=classes)
-    right, seen = np.bincount(truth[truth == guess], minlength=classes), there + told > 0
-    return 100 * float(np.average(2 * right[seen] / (there + told)[seen], weights=there[seen]))
+    truth_counts = np.bincount(truth, minlength=classes)
+    guess_counts = np.bincount(guess, minlength=classes)
+    right_counts = np.bincount(truth[truth == guess], minlength=classes)
+    both = truth_counts + guess_counts
+    present = both > 0
+    scores = 2 * right_counts[present] / both[present]
+    return 100 * float(np.average(scores, weights=truth_counts[present]))
 
 
 def macro_recall(truth: np.ndarray, guess: np.ndarray) -> float:
@@ -107,25 +111,25 @@ def all_metrics(task: Task, outputs: np.ndarray, labels: np.ndarray) -> dict[str
 
     For a score task ``accuracy`` and ``weighted_f1`` are those without zero.
     """
-    found = curve_metrics(task, outputs, labels)
+    metrics = curve_metrics(task, outputs, labels)
     if not has_decisions(task):
-        return found
+        return metrics
     truth, guess = decisions(task, outputs, labels)
     if task.kind == "score":
         score = outputs[:, 0]
         signs: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"accuracy": accuracy, "weighted_f1": weighted_f1}
         for name, function in signs.items():
-            found[f"{name}_with_zero"] = function(*sign_labels(labels, score, with_zero=True))
-        found |= {"acc7": acc7(labels, score), "mae": mae(labels, score), "pearson": pearson(labels, score)}
+            metrics[f"{name}_with_zero"] = function(*sign_labels(labels, score, with_zero=True))
+        metrics |= {"acc7": acc7(labels, score), "mae": mae(labels, score), "pearson": pearson(labels, score)}
     else:
-        found["macro_recall"] = macro_recall(truth, guess)
+        metrics["macro_recall"] = macro_recall(truth, guess)
     if task.kind == "classes":
         scores = per_class_f1(truth, guess, len(task.names))
-        found |= {f"f1_{name}": float(score) for name, score in zip(task.names, scores, strict=True)}
+        metrics |= {f"f1_{name}": float(score) for name, score in zip(task.names, scores, strict=True)}
     if task.kind == "binaries":
         scores = binary_f1(labels, _binaries(outputs))
-        found |= {f"f1_{name}": float(score) for name, score in zip(task.names, scores, strict=True)}
-    return found
+        metrics |= {f"f1_{name}": float(score) for name, score in zip(task.names, scores, strict=True)}
+    return metrics
 
 
 def decisions(task: Task, outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -127,17 +127,18 @@ def test_looking_and_practising_on_a_copy_change_nothing(bundle: Bundle) -> None
     one, two = make(bundle), make(bundle, Same)
     plain, looking = trained(one, bundle), trained(two, bundle)
     assert np.array_equal(plain.tests["test"], looking.tests["test"]) and np.array_equal(plain.loss, looking.loss)
-    assert plain.found == {} and plain.found_at == ()
+    assert plain.recorded == {} and plain.recorded_at == ()
 
 
 def test_what_was_found_is_recorded_with_its_epochs_the_end_included(bundle: Bundle) -> None:
     method = make(bundle, Looking)
     found = trained(method, bundle)
-    assert found.found_at == (1, 3, 4) and {k: v.shape for k, v in found.found.items()} == {
+    assert found.recorded_at == (1, 3, 4) and {k: v.shape for k, v in found.recorded.items()} == {
         "norm": (3,), "head": (3, 3, 16)}
-    np.testing.assert_array_equal(found.found["head"][-1], method.backbone.prediction.weight.detach().numpy())
-    np.testing.assert_allclose(found.found["norm"], np.sqrt((found.found["head"] ** 2).sum(axis=(1, 2))), rtol=1e-6)
-    assert not np.array_equal(found.found["head"][0], found.found["head"][1])
+    np.testing.assert_array_equal(found.recorded["head"][-1], method.backbone.prediction.weight.detach().numpy())
+    norms = np.sqrt((found.recorded["head"] ** 2).sum(axis=(1, 2)))
+    np.testing.assert_allclose(found.recorded["norm"], norms, rtol=1e-6)
+    assert not np.array_equal(found.recorded["head"][0], found.recorded["head"][1])
 
 
 # Views.

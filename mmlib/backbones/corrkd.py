@@ -67,5 +67,5 @@ class FrameEncoder(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """(n, t, dim) or (n, dim) -> (n, hidden)."""
         inner = F.relu(self.conv(as_frames(values)))
-        found: Tensor = self.norm(inner + self.linear(inner)).mean(dim=1)
-        return found
+        pooled: Tensor = self.norm(inner + self.linear(inner)).mean(dim=1)
+        return pooled

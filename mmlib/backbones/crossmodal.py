@@ -68,11 +68,12 @@ class Crossmodal(Staged):
         z = {}
         for index, modality in enumerate(self.modalities):
             others = [m for m in self.modalities if m != modality]
-            told = representations[modality]
+            crossed = representations[modality]
             if others:
-                keys, known = torch.cat([padded[m] for m in others], 1), torch.cat([seen[m] for m in others], 1)
-                told = told + layout.unpad(self.crossings[modality](padded[modality], keys, known))
-            z[modality] = told * batch.observed[:, index, None]
+                keys = torch.cat([padded[m] for m in others], 1)
+                keys_seen = torch.cat([seen[m] for m in others], 1)
+                crossed = crossed + layout.unpad(self.crossings[modality](padded[modality], keys, keys_seen))
+            z[modality] = crossed * batch.observed[:, index, None]
         return z, self.tail(torch.cat([z[m] for m in self.modalities], dim=1))
 
 
@@ -88,5 +89,5 @@ class Encoder(nn.Module):
     def forward(self, features: Tensor, observed: Tensor, layout: Layout) -> Tensor:
         """features (n, dim), observed (n,) bool -> (n, hidden)."""
         entered = dropout(self.enter(features), self.rate, self.training)
-        found: Tensor = layout.unpad(self.expert(layout.pad(entered), layout.pad(observed)))
-        return found
+        encoded: Tensor = layout.unpad(self.expert(layout.pad(entered), layout.pad(observed)))
+        return encoded

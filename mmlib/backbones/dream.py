@@ -116,15 +116,17 @@ class DreamNet(Backbone):
 
     def cross(self, x: Frames, seen: Frames, whole: Frames) -> Frames:
         """h_m = mean over time of x_m + CA(x_m; the others), modality to (n, d) (B12); the mean is over ``whole``."""
-        found = {}
+        embeddings = {}
         for m in self.modalities:
-            told, others = x[m], [o for o in self.modalities if o != m]
+            crossed = x[m]
+            others = [o for o in self.modalities if o != m]
             if others:
-                keys, known = torch.cat([x[o] for o in others], 1), torch.cat([seen[o] for o in others], 1)
-                told = told + self.crossings[m](told, keys, known[:, None])
+                keys = torch.cat([x[o] for o in others], 1)
+                keys_seen = torch.cat([seen[o] for o in others], 1)
+                crossed = crossed + self.crossings[m](crossed, keys, keys_seen[:, None])
             counts = whole[m][:, :, None]
-            found[m] = (told * counts).sum(dim=1) / counts.sum(dim=1)
-        return found
+            embeddings[m] = (crossed * counts).sum(dim=1) / counts.sum(dim=1)
+        return embeddings
 
 
 class Enhancement(nn.Module):
@@ -166,9 +168,9 @@ class Enhancement(nn.Module):
         """
         names = [modality, *(o for o in self.modalities if o != modality)]
         visible = [seen[name][:, None] & self.sees[:, place, None] for place, name in enumerate(names)]  # (n, M, t)
-        found = self.crossings[modality](x[modality], torch.cat([x[name] for name in names], dim=1),
-                                         torch.cat(visible, dim=2))
-        normed: Tensor = self.norms[modality](x[modality] + found)
+        contexts = torch.cat([x[name] for name in names], dim=1)
+        crossed = self.crossings[modality](x[modality], contexts, torch.cat(visible, dim=2))
+        normed: Tensor = self.norms[modality](x[modality] + crossed)
         return normed
 
 

@@ -94,13 +94,13 @@ class MMDFN(Backbone):
 
     def _speaker_context(self, entered: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """What each speaker said, (n, h) per modality that gets some of it: one recurrent call for all of them."""
-        heard = [m for m in self.modalities if self.speaker_weights[m] != 0]
-        if not heard:
+        receiving = [m for m in self.modalities if self.speaker_weights[m] != 0]
+        if not receiving:
             return {}
-        groups, order, back = speaker_layout(batch.layout, batch.speaker, self.speakers, len(heard))
-        own = torch.stack([entered[m] for m in heard]).index_select(1, order)  # (k, n, h), each speaker's in a row
-        context = self.parties(own.flatten(0, 1), groups).unflatten(0, (len(heard), -1)).index_select(1, back)
-        return dict(zip(heard, context, strict=True))
+        groups, order, back = speaker_layout(batch.layout, batch.speaker, self.speakers, len(receiving))
+        own = torch.stack([entered[m] for m in receiving]).index_select(1, order)  # (k, n, h), each speaker's in a row
+        context = self.parties(own.flatten(0, 1), groups).unflatten(0, (len(receiving), -1)).index_select(1, back)
+        return dict(zip(receiving, context, strict=True))
 
 
 class Encoder(nn.Module):

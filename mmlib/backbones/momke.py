@@ -74,9 +74,9 @@ class MoMKE(Backbone):
 
     def encoder(self, modality: str) -> Encoder:
         """A modality's linear map and expert."""
-        found = self.encoders[modality]
-        assert isinstance(found, Encoder)
-        return found
+        encoder = self.encoders[modality]
+        assert isinstance(encoder, Encoder)
+        return encoder
 
     def own(self, batch: Batch, entered: Tensor) -> Tensor:
         """(M, n, hidden) -> the same, each modality through its own expert."""
@@ -89,8 +89,8 @@ class MoMKE(Backbone):
         layout, count = batch.layout, len(self.modalities)
         padded = torch.cat([layout.pad(part) for part in entered])  # (M dialogues, steps, hidden)
         seen = torch.cat([layout.pad(batch.observed[:, i]) for i in range(count)])
-        told = [self.encoder(k).expert(padded, seen).unflatten(0, (count, -1)) for k in self.modalities]
-        made = torch.stack([torch.stack([layout.unpad(part[i]) for i in range(count)]) for part in told])
+        by_expert = [self.encoder(k).expert(padded, seen).unflatten(0, (count, -1)) for k in self.modalities]
+        made = torch.stack([torch.stack([layout.unpad(part[i]) for i in range(count)]) for part in by_expert])
         weights = torch.stack([self.routers[m](entered[i]) for i, m in enumerate(self.modalities)])  # (M, n, experts)
         return torch.einsum("kmnh,mnk->mnh", made, weights)
 

@@ -77,9 +77,9 @@ class SelfMM(Backbone):
 
     def head(self, modality: str) -> Head:
         """A modality's own."""
-        found = self.heads[modality]
-        assert isinstance(found, Head)
-        return found
+        head = self.heads[modality]
+        assert isinstance(head, Head)
+        return head
 
 
 class Head(nn.Module):
@@ -96,5 +96,5 @@ class Head(nn.Module):
 
     def score(self, feature: Tensor) -> Tensor:
         """(n, width) -> (n, outputs)."""
-        found: Tensor = self.last(F.relu(self.second(feature)))
-        return found
+        score: Tensor = self.last(F.relu(self.second(feature)))
+        return score

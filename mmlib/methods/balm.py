@@ -125,8 +125,8 @@ class FeatureCalibration(nn.Module):
         context = F.relu(self.context(self.descriptors(batch)))  # Eq. 8
         calibrated = {}
         for modality in self.modalities:
-            open_ = torch.sigmoid(self.calibrate[modality](context))  # Eq. 9
-            gate = 1 + open_ if self.gate == "one-plus" else 2 * open_
+            activation = torch.sigmoid(self.calibrate[modality](context))  # Eq. 9
+            gate = 1 + activation if self.gate == "one-plus" else 2 * activation
             calibrated[modality] = gate.index_select(0, batch.layout.dialogue) * batch.features[modality]  # Eq. 10
         return calibrated
 

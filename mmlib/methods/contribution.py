@@ -25,11 +25,11 @@ def predictions(reference: Backbone, batch: Batch, subsets: Tensor) -> Tensor:
     A subset's other modalities are zeros and count as missing, and so are all those that the batch lacks (B1).
     """
     size = max(1, sum(x.numel() for x in batch.features.values()))
-    found = []
-    for some in subsets.split(max(1, VALUES // size)):
-        whole = repeated(batch, some)
-        found.append(reference(whole, whole.features).logits.unflatten(0, (len(some), len(batch))))
-    return torch.cat(found)
+    logits = []
+    for part in subsets.split(max(1, VALUES // size)):
+        whole = repeated(batch, part)
+        logits.append(reference(whole, whole.features).logits.unflatten(0, (len(part), len(batch))))
+    return torch.cat(logits)
 
 
 def repeated(batch: Batch, subsets: Tensor) -> Batch:
@@ -55,9 +55,9 @@ def decided(reference: Backbone, batch: Batch, plan: Plan, task: Task, rule: str
     rule: as ``shapley.decisions``. empty: what is decided of nothing; that of zeros, or no decision at all, which
     every modality then changes (B1).
     """
-    found = shapley.decisions(task, predictions(reference, batch, plan.subsets), rule)
+    decisions = shapley.decisions(task, predictions(reference, batch, plan.subsets), rule)
     nothing = ~plan.subsets.any(dim=1)[:, None, None]
-    return found.masked_fill(nothing, shapley.NOTHING) if empty == "undecided" else found
+    return decisions.masked_fill(nothing, shapley.NOTHING) if empty == "undecided" else decisions
 
 
 class Memory:
@@ -83,5 +83,5 @@ class Memory:
 
     def of_other(self, batch: Batch) -> Tensor | None:
         """(S, n, K), or None for a batch that is not known."""
-        known = self.others.get(id(batch))
-        return known[1] if known is not None and known[0] is batch else None
+        entry = self.others.get(id(batch))
+        return entry[1] if entry is not None and entry[0] is batch else None

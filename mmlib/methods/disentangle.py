@@ -27,8 +27,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., width)."""
-        found: Tensor = self.second(F.relu(self.first(x)))
-        return found
+        output: Tensor = self.second(F.relu(self.first(x)))
+        return output
 
     def pullback(self, x: Tensor, upstream: Tensor) -> Tensor:
         """upstream (..., width) times the Jacobian at x: (..., inputs), differentiable once more."""
@@ -97,13 +97,14 @@ class Parts(nn.Module):
         made = {}
         for m in self.modalities:
             if self.shared:
-                told = torch.cat([common[_helper(m, self.modalities)], specific[m]], dim=1)
+                available = torch.cat([common[_helper(m, self.modalities)], specific[m]], dim=1)
             else:
                 others = [o for o in self.modalities if o != m]
-                told = torch.cat([common[m], *(common[o] for o in others), specific[m],
-                                  *(specific[o] for o in others)], dim=1)
-            made[m] = self.generators["all" if self.shared else m](told + noise * torch.randn_like(told)
-                                                                   if noise and self.training else told)
+                parts_there = [common[m], *(common[o] for o in others), specific[m], *(specific[o] for o in others)]
+                available = torch.cat(parts_there, dim=1)
+            if noise and self.training:
+                available = available + noise * torch.randn_like(available)
+            made[m] = self.generators["all" if self.shared else m](available)
         return made
 
 

@@ -147,13 +147,13 @@ class Dream(Reference):
         if any(name.startswith("reference.") for name in state_dict):
             self.given = True
             return super().load_state_dict(state_dict, strict, assign)
-        before = {k.removeprefix("backbone."): v for k, v in state_dict.items() if k.startswith("backbone.")}
-        known = {k: v.shape for k, v in self.reference.state_dict().items()}
-        if known != {k: v.shape for k, v in before.items()}:
+        parent_weights = {k.removeprefix("backbone."): v for k, v in state_dict.items() if k.startswith("backbone.")}
+        own_shapes = {k: v.shape for k, v in self.reference.state_dict().items()}
+        if own_shapes != {k: v.shape for k, v in parent_weights.items()}:
             raise InputError("dream, parent", "weights of another network", f"those of a {self.config.reference} on "
                              "the same modalities", "Set reference and reference_options as the parent's backbone.")
         self.given = True
-        return self.reference.load_state_dict(before, assign=assign)
+        return self.reference.load_state_dict(parent_weights, assign=assign)
 
     def train(self, mode: bool = True) -> Dream:
         """P stays in evaluation mode."""
@@ -178,21 +178,22 @@ class Dream(Reference):
         if not self.remembers:
             return self.look(batch)
         if self.training:
-            known = self.memory.of_training(batch)
-            return self.look(batch) if known is None else known
-        if (known := self.memory.of_other(batch)) is None:
-            known = self.look(batch)
-            self.memory.others[id(batch)] = batch, known
-        return known
+            decisions = self.memory.of_training(batch)
+            return self.look(batch) if decisions is None else decisions
+        if (decisions := self.memory.of_other(batch)) is None:
+            decisions = self.look(batch)
+            self.memory.others[id(batch)] = batch, decisions
+        return decisions
 
     def told(self, batch: Batch) -> Told:
         """All that a batch's loss and prediction need."""
-        c, found = self.config, self.decided(batch)
-        pss = shapley.pss(self.plan, found, c.together)
+        c = self.config
+        decisions = self.decided(batch)
+        pss = shapley.pss(self.plan, decisions, c.together)
         targets = {"zero_pss": pss <= c.threshold, "all": torch.ones_like(pss, dtype=torch.bool),
                    "none": None}[c.enhancement]
         fused, raw = self.net.run(batch, batch.features, pss, targets, c.fusion)
-        return Told(fused, raw, pss, found)
+        return Told(fused, raw, pss, decisions)
 
     def forward(self, batch: Batch) -> Fused:
         """The prediction, without any label."""
@@ -200,12 +201,12 @@ class Dream(Reference):
 
     def loss(self, batch: Batch) -> Tensor:
         """L_task + lambda L_distillation (Eq. 13)."""
-        told = self.told(batch)
-        loss = self.fused_loss(batch, told.fused)
+        outcome = self.told(batch)
+        loss = self.fused_loss(batch, outcome.fused)
         if not self.config.weight:
             return loss
-        values = shapley.pas(self.plan, told.decided, shapley.truths(self.task, batch.labels, self.config.rule))
-        return loss + self.config.weight * distillation(told.raw, values, self.config.target)
+        values = shapley.pas(self.plan, outcome.decided, shapley.truths(self.task, batch.labels, self.config.rule))
+        return loss + self.config.weight * distillation(outcome.raw, values, self.config.target)
 
     def start_epoch(self, peek: Peek) -> dict[str, Tensor]:
         """Fill the memory where the training data have changed.

@@ -62,11 +62,11 @@ class Ebmc(Enhance):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """A first stage's weights become the student's and the teacher's."""
-        known = dict(state_dict)
-        if not any(name.startswith("teacher.") for name in known):
-            known |= {f"teacher.{name}": value for name, value in state_dict.items()}
+        weights = dict(state_dict)
+        if not any(name.startswith("teacher.") for name in weights):
+            weights |= {f"teacher.{name}": value for name, value in state_dict.items()}
         self.taught = True
-        return super().load_state_dict(known, strict, assign)
+        return super().load_state_dict(weights, strict, assign)
 
     def train(self, mode: bool = True) -> Ebmc:
         """The teacher stays in evaluation mode, but where the released code forgets that (E8)."""
@@ -115,28 +115,28 @@ class Ebmc(Enhance):
             losses = torch.stack([each_loss(self.task, x, batch.labels) for x in predicted])
             uncertain = torch.stack([energy.entropy(self.task, t, self.gaussian) for t in teachers])
             terms = energy.energies(z, losses, uncertain, seen, weights)
-        self.told = dict(zip(("norm", "loss", "uncertainty"), terms.detach(), strict=True))
-        found = energy.gap(terms.sum(dim=0), seen.any(dim=0))
+        self.energy_terms = dict(zip(("norm", "loss", "uncertainty"), terms.detach(), strict=True))
+        gap = energy.gap(terms.sum(dim=0), seen.any(dim=0))
         if not c.delta:
-            return found
+            return gap
         steep = (ebmc_released.steepness(batch, z, c.norm) if released else
                  energy.steepness(z, self.pulled(batch, fused, parts, predicted), seen, c.norm, c.loss))
-        return found + c.delta * steep
+        return gap + c.delta * steep
 
     def pulled(self, batch: Batch, fused: Fused, parts: Components, predicted: Tensor) -> Tensor:
         """(M, n, d): each utterance's gradient of l_m with respect to z_m, in closed form and differentiable."""
-        found = []
+        gradients = []
         for i, m in enumerate(self.modalities):
             upstream = logit_residual(self.task, predicted[i], batch.labels)
             if self.own_heads():
                 head = self.backbone.heads[m]
                 assert isinstance(head, nn.Linear)
-                found.append(upstream @ head.weight)
+                gradients.append(upstream @ head.weight)
                 continue
             if self.gaussian:
                 upstream = torch.cat([upstream, torch.zeros_like(upstream)], dim=1)  # l_m reads the mean alone
-            found.append(self.parts.pullback(m, fused.z[m], parts.raw[m], upstream))
-        return torch.stack(found)
+            gradients.append(self.parts.pullback(m, fused.z[m], parts.raw[m], upstream))
+        return torch.stack(gradients)
 
     def imtd(self, batch: Batch, fused: Fused, taught: Taught) -> Tensor:
         """L_IMTD, Eq. 16."""
@@ -144,15 +144,16 @@ class Ebmc(Enhance):
         teachers = taught.own if self.own_heads(c.imtd) else taught.parts
         if c.imtd == "released":
             return ebmc_released.distillation(batch, task, fused.logits, teachers, c.trust_temperature)
-        of = energy.entropy if c.entropy and not self.gaussian else energy.spread  # a density's may be below 0
-        sigma = torch.stack([of(task, t, self.gaussian) for t in teachers])
+        use_entropy = c.entropy and not self.gaussian  # a density's may be below 0
+        uncertainty = energy.entropy if use_entropy else energy.spread
+        sigma = torch.stack([uncertainty(task, t, self.gaussian) for t in teachers])
         weights = energy.trust(sigma, batch.observed, c.squared)
         return energy.distillation(task, fused.logits, teachers[:, :, :task.outputs], weights, c.trust_temperature,
                                    c.printed_kl)
 
     def series(self) -> dict[str, Tensor]:
         """The terms of the energies of the last step, each (M,)."""
-        return self.told
+        return self.energy_terms
 
 
 class Taught(NamedTuple):

@@ -107,8 +107,8 @@ class Enhance(Plain):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         if not isinstance(self.backbone, MoMKE) or self.backbone.config.routing not in self.ROUTING:
-            found = getattr(getattr(self.backbone, "config", None), "routing", "none")
-            raise InputError("ebmc", f"the backbone {type(self.backbone).__name__}, routing {found}",
+            routing = getattr(getattr(self.backbone, "config", None), "routing", "none")
+            raise InputError("ebmc", f"the backbone {type(self.backbone).__name__}, routing {routing}",
                              f"momke with routing {' or '.join(self.ROUTING)}", "Give it in backbone_options.")
         c = self.config
         if self.task.kind == "binaries" and "released" in (c.msd, c.emc, c.imtd):
@@ -118,7 +118,7 @@ class Enhance(Plain):
         self.gaussian = c.gaussian and self.task.kind == "score" and c.msd != "released"
         self.parts = Parts(self.modalities, self.backbone.embedding_dim, self.task.outputs, gaussian=self.gaussian,
                            shared_generator=c.cce == "released", divided=c.msd != "none")
-        self.told: dict[str, Tensor] = {}
+        self.energy_terms: dict[str, Tensor] = {}
 
     def loss(self, batch: Batch) -> Tensor:
         """Scalar loss of the first stage: the task losses of the modalities' own heads, and both components."""
@@ -157,8 +157,11 @@ class Enhance(Plain):
 
     def still_right(self, batch: Batch, fused: Fused, made: Mapping[str, Tensor]) -> Tensor:
         """l(f(z~_m, z_-m), y) of Eq. 7 before there is a fusion: f is T_m (C3)."""
-        told = self.backbone.alone(made) if self.own_heads() else {m: self.parts.heads[m](x) for m, x in made.items()}
-        return disentangle.predictors_loss(self.task, told, batch.labels, batch.observed, self.gaussian)
+        if self.own_heads():
+            logits = self.backbone.alone(made)
+        else:
+            logits = {m: self.parts.heads[m](x) for m, x in made.items()}
+        return disentangle.predictors_loss(self.task, logits, batch.labels, batch.observed, self.gaussian)
 
     def own_heads(self, way: str = "paper") -> bool:
         """Whether a component follows the first stage's own heads in place of MSD's predictors T_m.

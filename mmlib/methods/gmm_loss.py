@@ -104,8 +104,9 @@ class GmmLoss(Plain):
         """Eq. 10, mean over the batch; gap (n,) carries gradient, the posteriors do not (H4)."""
         posterior = posteriors(gap.detach(), mixture)
         balanced, imbalanced = posterior.unbind(dim=1) if self.config.weighted else (1.0, 1.0)
-        off = gap.square() * self.config.beta + imbalanced * (gap - mixture.means[0]).square() * self.config.gamma
-        losses = self.scale * off
+        from_balanced = (gap - mixture.means[0]).square()
+        gap_terms = gap.square() * self.config.beta + imbalanced * from_balanced * self.config.gamma
+        losses = self.scale * gap_terms
         if self.config.alpha:
             losses = losses + self.config.alpha * balanced * F.cross_entropy(fused.logits, labels, reduction="none")
         return losses.mean()
@@ -142,8 +143,8 @@ class GmmLoss(Plain):
                           for b in peek.train()])
         if not gaps.isfinite().all():
             raise FloatingPointError(f"training diverged: modality gaps are not finite before epoch {peek.epoch}")
-        found = fit_mixture(gaps.double().cpu().numpy())
-        self.mixture = Mixture(*(torch.tensor(v, dtype=gaps.dtype, device=gaps.device) for v in found))
+        fitted = fit_mixture(gaps.double().cpu().numpy())
+        self.mixture = Mixture(*(torch.tensor(v, dtype=gaps.dtype, device=gaps.device) for v in fitted))
         return {"gap": gaps, **self.mixture._asdict()}
 
 
@@ -160,10 +161,10 @@ def fit_mixture(gaps: np.ndarray, components: int = 2) -> tuple[np.ndarray, np.n
     added to every variance. Where labels would be arbitrary, because all gaps are equal or, with two components, both
     means are near 0, everything is balanced, in one Gaussian.
     """
-    wide = max(gaps.var(), VARIANCE_FLOOR)
-    alone = np.eye(components)[0], np.full(components, gaps.mean()), np.full(components, wide)
+    variance = max(gaps.var(), VARIANCE_FLOOR)
+    one_gaussian = np.eye(components)[0], np.full(components, gaps.mean()), np.full(components, variance)
     if np.ptp(gaps) == 0:
-        return alone
+        return one_gaussian
     values, centres = gaps[:, None], np.linspace(0, max(gaps.max(), TIE), components)[:, None]
     groups = KMeans(components, init=centres, n_init=1).fit_predict(values)
     parts = [gaps[groups == k] if (groups == k).any() else centres[k] for k in range(components)]
@@ -174,7 +175,7 @@ def fit_mixture(gaps: np.ndarray, components: int = 2) -> tuple[np.ndarray, np.n
         precisions_init=np.array([1 / (p.var() + VARIANCE_FLOOR) for p in parts])).fit(values)
     shares, means, variances = model.weights_, model.means_[:, 0], model.covariances_
     if components == 2 and np.abs(means).max() < COLLAPSED:
-        return alone
+        return one_gaussian
     order = np.argsort(np.abs(means), kind="stable")
     if components == 2 and np.abs(means)[order[1]] - np.abs(means)[order[0]] < TIE:
         order = np.argsort(-shares, kind="stable")

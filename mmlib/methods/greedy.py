@@ -91,16 +91,16 @@ class Greedy(Plain):
     @torch.no_grad()
     def after_backward(self) -> None:
         """Add up speeds unless this step re-balances, and decide on the steps to come."""
-        busy = self.left > 0
+        rebalancing = self.left > 0
         own = torch.stack([speed(self.branch(m)) for m in self.modalities])
         others = torch.stack([speed(self.bypass(m)) for m in self.modalities])
-        self.own = torch.where(busy, self.own, self.own + own)
-        self.others = torch.where(busy, self.others, self.others + others)
+        self.own = torch.where(rebalancing, self.own, self.own + own)
+        self.others = torch.where(rebalancing, self.others, self.others + others)
         conditional = torch.log10(self.others / self.own)  # S_m
         apart = conditional[0] - conditional[1]  # d
         if self.keep_series:
             self._series = {"speed": conditional, "constant": self.gated.constant.to(own)}
-        begins = ~busy & (apart.abs() > self.config.epsilon) if self.started else torch.zeros_like(busy)
+        begins = ~rebalancing & (apart.abs() > self.config.epsilon) if self.started else torch.zeros_like(rebalancing)
         self.lagging = torch.where(begins, torch.stack([apart > 0, apart <= 0]), self.lagging)
         self.left = torch.where(begins, torch.full_like(self.left, self.config.steps), (self.left - 1).clamp(min=0))
         self.gated.constant = self.lagging & (self.left > 0)

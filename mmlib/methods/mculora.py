@@ -125,14 +125,15 @@ class McuLora(Plain):
         if not isinstance(self.backbone, Staged):
             raise InputError("mculora", f"the backbone {type(self.backbone).__name__}",
                              "one in stages, between which adapters can be put", "Use crossmodal.")
-        c, known = self.config, combinations(len(self.modalities))
+        c = self.config
+        patterns = combinations(len(self.modalities))
         self.leaks = c.rule == "test_accuracy" or c.rule != "fixed" and c.measure == "test"
-        self.register_buffer("patterns", torch.from_numpy(known), persistent=False)
-        self.chances = np.full(len(known), 1 / len(known))
+        self.register_buffer("patterns", torch.from_numpy(patterns), persistent=False)
+        self.chances = np.full(len(patterns), 1 / len(patterns))
         self.keep = np.full(len(self.modalities), (c.least + c.most) / 2)
         self.before: np.ndarray | None = None
         if c.mcla:
-            self._add_adapters(len(known))
+            self._add_adapters(len(patterns))
             self.backbone.requires_grad_(not c.freeze)
 
     def _add_adapters(self, count: int) -> None:
@@ -195,8 +196,9 @@ class McuLora(Plain):
         """L_ort (Eq. 3), summed over the modalities at hand (F3), mean over utterances."""
         terms = []
         for index, m in enumerate(self.modalities):
-            apart, like = cosine(parts.common[m], parts.private[m]), cosine(parts.common[m], parts.given[m])
-            term = apart.square() + (1 - like) if self.config.ort == "read" else apart - like
+            to_private = cosine(parts.common[m], parts.private[m])
+            to_given = cosine(parts.common[m], parts.given[m])
+            term = to_private.square() + (1 - to_given) if self.config.ort == "read" else to_private - to_given
             terms.append(term * observed[:, index])
         return torch.stack(terms).sum(dim=0).mean()
 
@@ -221,12 +223,12 @@ class McuLora(Plain):
                     self.common_head.get_parameter(name).copy_(value)
                     self.heads.get_parameter(name).copy_(torch.cat([value] * len(self.patterns)))
         self.eval()
-        told = self.probed(peek)
+        cosines = self.probed(peek)
         if self.config.rule == "fixed":
-            return told
+            return cosines
         measured = self.accuracies(peek) if self.config.rule == "test_accuracy" else self.separation(peek)
         self.change_shares(measured)
-        return {"shares": torch.from_numpy(self.chances), "measured": torch.from_numpy(measured), **told}
+        return {"shares": torch.from_numpy(self.chances), "measured": torch.from_numpy(measured), **cosines}
 
     def change_shares(self, measured: np.ndarray) -> None:
         """One step of the rule, from its statistic (K,); s_0 = 0 (Eq. 9), but the first release's is the first one."""
@@ -266,30 +268,31 @@ class McuLora(Plain):
                 total += torch.stack([dpft.decoupling(part, full).sum() for part in parts])[:, None]
                 counts += len(batch)
         inside = self.patterns.double()
-        found: np.ndarray = ((total / counts.clamp(min=1) * inside).sum(dim=1) / inside.sum(dim=1)).cpu().numpy()
-        return found
+        means: np.ndarray = ((total / counts.clamp(min=1) * inside).sum(dim=1) / inside.sum(dim=1)).cpu().numpy()
+        return means
 
     def apart(self, batch: Batch) -> Tensor:
         """Eq. 8 summed over a batch's utterances that have the modality, (K, M), for every adapter of each modality."""
-        encoded, found = self.net.represent(batch, batch.features), []
+        encoded = self.net.represent(batch, batch.features)
+        sums = []
         for index, m in enumerate(self.modalities):
             adapters = self.private[m]
             assert isinstance(adapters, Adapters)
             common = self.net.outputs[m](encoded[m]) + self.shared[m](encoded[m])
             each = dpft.decoupling(adapters.every(encoded[m]), common[:, None])
-            found.append((each * batch.observed[:, index, None]).sum(dim=0))
-        return torch.stack(found, dim=1)
+            sums.append((each * batch.observed[:, index, None]).sum(dim=0))
+        return torch.stack(sums, dim=1)
 
     @torch.no_grad()
     def accuracies(self, peek: Peek) -> np.ndarray:
         """Test accuracy under each combination (K,), in parts of 1: what the released rule (G1) leaks into training."""
-        found = []
+        accuracies = []
         for pattern in self.patterns:
             batches = peek.whole("test")
             outputs = torch.cat([self(hide(batch, pattern)).logits for batch in batches]).cpu().numpy()
             truth = torch.cat([batch.labels for batch in batches]).cpu().numpy()
-            found.append(curve_metrics(self.task, outputs, truth)["accuracy"] / 100)
-        return np.array(found)
+            accuracies.append(curve_metrics(self.task, outputs, truth)["accuracy"] / 100)
+        return np.array(accuracies)
 
     def probed(self, peek: Peek) -> dict[str, Tensor]:
         """Cosines between the combinations' gradients on the shared maps, of the training loss on its first batch.
@@ -305,8 +308,8 @@ class McuLora(Plain):
         dots, norms = torch.einsum("imd,jmd->ijm", gradients, gradients), gradients.square().sum(dim=2)
         first, second = (torch.einsum("im,ijm->ij", norms, both), torch.einsum("jm,ijm->ij", norms, both))
         cosines = (dots * both).sum(dim=2) / (first * second).sqrt()
-        told = {f"conflict.{i}": row for i, row in enumerate(cosines)}
-        return {**told, "angles": self.angles(batch)} if self.config.mcla else told
+        conflicts = {f"conflict.{i}": row for i, row in enumerate(cosines)}
+        return {**conflicts, "angles": self.angles(batch)} if self.config.mcla else conflicts
 
     def gradient(self, batch: Batch) -> Tensor:
         """d L_task / d W^m for every modality, flat, (M, d d)."""
@@ -315,23 +318,25 @@ class McuLora(Plain):
         for weight in weights:
             weight.requires_grad_(True)
         with torch.enable_grad():
-            found = torch.autograd.grad(self.task_loss(self(batch).logits, batch.labels), weights, allow_unused=True)
+            loss = self.task_loss(self(batch).logits, batch.labels)
+            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         for weight, was in zip(weights, trains, strict=True):
             weight.requires_grad_(was)
         return torch.stack([torch.zeros_like(w).flatten() if g is None else g.flatten()
-                            for w, g in zip(weights, found, strict=True)])
+                            for w, g in zip(weights, gradients, strict=True)])
 
     @torch.no_grad()
     def angles(self, batch: Batch) -> Tensor:
         """(2,): mean over utterances, modalities and combinations of cos(R_com, R_prt) and cos(R_com, R)."""
-        found = []
+        cosines = []
         for pattern in self.patterns:
             parts = self.parts(hide(batch, pattern))
             for index, m in enumerate(self.modalities):
                 if pattern[index]:
-                    found.append(torch.stack([cosine(parts.common[m], parts.private[m]).mean(),
-                                              cosine(parts.common[m], parts.given[m]).mean()]))
-        return torch.stack(found).mean(dim=0)
+                    to_private = cosine(parts.common[m], parts.private[m]).mean()
+                    to_given = cosine(parts.common[m], parts.given[m]).mean()
+                    cosines.append(torch.stack([to_private, to_given]))
+        return torch.stack(cosines).mean(dim=0)
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:

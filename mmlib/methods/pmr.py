@@ -115,10 +115,12 @@ class Pmr(Plain):
                 parts.append(some(batch, rows))
         labels = torch.cat([part.labels for part in parts])
         embeddings = [self(part).z for part in parts]
-        found = torch.stack([class_means(torch.cat([z[m] for z in embeddings]), labels, self.task.outputs)
-                             for m in self.modalities])
+        prototypes = torch.stack([
+            class_means(torch.cat([z[m] for z in embeddings]), labels, self.task.outputs)
+            for m in self.modalities
+        ])
         keep = self.config.eps if peek.epoch else 0.0
-        self.prototypes = keep * self.prototypes + (1 - keep) * found
+        self.prototypes = keep * self.prototypes + (1 - keep) * prototypes
         return {}
 
     def series(self) -> dict[str, Tensor]:

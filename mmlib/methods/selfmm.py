@@ -81,18 +81,18 @@ class SelfMM(Plain):
         for label, m in zip(own, self.modalities, strict=True):
             loss = loss + (torch.tanh((label - batch.labels).abs()) * (alone[m][:, 0] - label).abs()).mean()
         yield loss
-        found = {"": fused.hidden.detach(), **{m: fused.z[m].detach() for m in self.modalities}}
+        current = {"": fused.hidden.detach(), **{m: fused.z[m].detach() for m in self.modalities}}
         if self.epoch > 0:
-            self.labels[:, rows] = self.moved(own, batch.labels, found)
-        for name, values in found.items():
+            self.labels[:, rows] = self.moved(own, batch.labels, current)
+        for name, values in current.items():
             stored = self.features.setdefault(name, values.new_zeros(len(self.truth), values.shape[1]))
             stored[rows] = values
 
-    def moved(self, own: Tensor, truth: Tensor, found: dict[str, Tensor]) -> Tensor:
+    def moved(self, own: Tensor, truth: Tensor, current: dict[str, Tensor]) -> Tensor:
         """(M, n): labels part of the way to their new values, in epoch n by 2 / (n + 1)."""
         number = self.epoch + 1
-        fused = self.leaning(found[""], self.features[""], self.truth)
-        made = torch.stack([made_label(truth, self.leaning(found[m], self.features[m], self.labels[i]), fused,
+        fused = self.leaning(current[""], self.features[""], self.truth)
+        made = torch.stack([made_label(truth, self.leaning(current[m], self.features[m], self.labels[i]), fused,
                                        self.config.bound) for i, m in enumerate(self.modalities)])
         return (number - 1) / (number + 1) * own + 2 / (number + 1) * made
 

@@ -17,9 +17,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, heads: int) 
     """
     q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
-    some = seen.any(dim=1, keepdim=True)
-    shares = scores.masked_fill(~(seen | ~some)[:, None, None], -math.inf).softmax(dim=-1)  # a row of none stays finite
-    return (shares @ v).transpose(1, 2).flatten(2) * some[:, :, None]
+    any_seen = seen.any(dim=1, keepdim=True)
+    hidden = ~(seen | ~any_seen)[:, None, None]  # a row that sees nothing hides nothing, and stays finite
+    weights = scores.masked_fill(hidden, -math.inf).softmax(dim=-1)
+    return (weights @ v).transpose(1, 2).flatten(2) * any_seen[:, :, None]
 
 
 class Attention(nn.Module):
@@ -30,9 +31,9 @@ class Attention(nn.Module):
         self.heads = heads
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
 
-    def forward(self, asks: Tensor, told: Tensor, seen: Tensor) -> Tensor:
-        """asks (b, q, width), told (b, k, width), seen (b, k) -> (b, q, width)."""
-        return attend(self.query(asks), self.key(told), self.value(told), seen, self.heads)
+    def forward(self, queries: Tensor, context: Tensor, seen: Tensor) -> Tensor:
+        """queries (b, q, width), context (b, k, width), seen (b, k) -> (b, q, width)."""
+        return attend(self.query(queries), self.key(context), self.value(context), seen, self.heads)
 
 
 class Block(nn.Module):
@@ -49,9 +50,9 @@ class Block(nn.Module):
 
     def forward(self, values: Tensor, seen: Tensor) -> Tensor:
         """values (b, steps, width), seen (b, steps) -> (b, steps, width)."""
-        told = self.attention(values, values, seen)
-        inner = dropout(F.gelu(self.first(told)), self.rate, self.training)
-        return values + told + dropout(self.second(inner), self.rate, self.training)
+        attended = self.attention(values, values, seen)
+        inner = dropout(F.gelu(self.first(attended)), self.rate, self.training)
+        return values + attended + dropout(self.second(inner), self.rate, self.training)
 
 
 class Expert(nn.Module):

@@ -21,19 +21,20 @@ class Crossing(nn.Module):
         self.query, self.told = nn.Linear(width, groups * width), nn.Linear(width, 2 * groups * width)
         self.out = nn.Linear(groups * width, width)
 
-    def forward(self, asks: Tensor, told: Tensor, seen: Tensor) -> Tensor:
-        """asks (n, q, width), told (n, k, width), seen (n, groups, k) bool: what each sees -> (n, q, width).
+    def forward(self, queries: Tensor, context: Tensor, seen: Tensor) -> Tensor:
+        """queries (n, q, width), context (n, k, width), seen (n, groups, k) bool: what each sees -> (n, q, width).
 
         An attention that sees nothing adds nothing but the output's bias.
         """
-        query = self._apart(self.query(asks))  # (n groups heads, q, width / heads)
-        key, value = (self._apart(x) for x in self.told(told).chunk(2, dim=2))
-        some = seen.any(dim=2, keepdim=True)
-        hidden = torch.zeros_like(seen, dtype=asks.dtype).masked_fill_(~seen & some, -math.inf)  # finite where none is
-        hidden = hidden.flatten(0, 1).repeat_interleave(self.heads, dim=0)[:, None]
-        scores = torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=1 / math.sqrt(query.shape[2]))
-        found = torch.bmm(scores.softmax(dim=2), value).unflatten(0, (-1, self.groups, self.heads))
-        joined: Tensor = self.out((found * some[:, :, None, None]).permute(0, 3, 1, 2, 4).flatten(2))
+        query = self._apart(self.query(queries))  # (n groups heads, q, width / heads)
+        key, value = (self._apart(x) for x in self.told(context).chunk(2, dim=2))
+        any_seen = seen.any(dim=2, keepdim=True)
+        hidden = ~seen & any_seen  # a row that sees nothing hides nothing, and stays finite
+        bias = torch.zeros_like(seen, dtype=queries.dtype).masked_fill_(hidden, -math.inf)
+        bias = bias.flatten(0, 1).repeat_interleave(self.heads, dim=0)[:, None]
+        scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=1 / math.sqrt(query.shape[2]))
+        attended = torch.bmm(scores.softmax(dim=2), value).unflatten(0, (-1, self.groups, self.heads))
+        joined: Tensor = self.out((attended * any_seen[:, :, None, None]).permute(0, 3, 1, 2, 4).flatten(2))
         return joined
 
     def _apart(self, values: Tensor) -> Tensor:

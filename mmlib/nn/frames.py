@@ -41,5 +41,5 @@ class FrameConv(nn.Module):
             side = self.kernel // 2
             padded = F.pad(values, (0, 0, side, side))
             values = torch.cat([padded[:, i:i + values.shape[1]] for i in range(self.kernel)], dim=2)
-        found: Tensor = self.linear(values)
-        return found
+        convolved: Tensor = self.linear(values)
+        return convolved

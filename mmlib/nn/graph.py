@@ -40,8 +40,8 @@ def graph_edges(nodes: Tensor, layout: Layout) -> Edges:
     exists = layout.exists.repeat_interleave(count, dim=0)  # (B M, T)
     within = _angular(grid @ grid.transpose(1, 2)) * (exists[:, :, None] & exists[:, None, :])
     across = _angular(unit @ unit.transpose(1, 2)) * (1 - torch.eye(count, device=nodes.device))
-    inside = layout.unpad(within.sum(dim=2).unflatten(0, (-1, count)).transpose(1, 2))  # (n, M)
-    scale = (inside + across.sum(dim=2)).rsqrt()
+    degree_within = layout.unpad(within.sum(dim=2).unflatten(0, (-1, count)).transpose(1, 2))  # (n, M)
+    scale = (degree_within + across.sum(dim=2)).rsqrt()
     padded_scale = layout.pad(scale).transpose(1, 2).flatten(0, 1)  # (B M, T)
     return Edges(within * padded_scale[:, :, None] * padded_scale[:, None, :],
                  across * scale[:, :, None] * scale[:, None, :])

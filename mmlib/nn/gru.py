@@ -8,6 +8,7 @@ holds them to it); on a GPU its own kernels run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -58,43 +59,60 @@ class Recurrence(torch.autograd.Function):
         (steps, directions, rows), width = given.shape[:3], given.shape[3] // 3
         states = given.new_zeros(steps + 1, directions, rows, width)  # states[0] = h_0
         gates = torch.empty_like(given)  # r, z, n
-        heard = given.new_empty(steps, directions, rows, width)  # W_n h + b_n
-        across, shift = weight.transpose(1, 2).contiguous(), bias[:, None]
-        views = zip(states[:-1].unbind(0), states[1:].unbind(0), *([part.unbind(0) for part in (
-            given[..., :2 * width], given[..., 2 * width:], gates[..., :width], gates[..., width:2 * width],
-            gates[..., :2 * width], gates[..., 2 * width:], heard)]), strict=True)
-        for state, after, given_both, given_new, reset, keep, both, new, kept in views:
-            hidden = torch.baddbmm(shift, state, across)
+        candidates = given.new_empty(steps, directions, rows, width)  # W_n h + b_n
+        turned_weight, row_bias = weight.transpose(1, 2).contiguous(), bias[:, None]
+        for state, after, given_both, given_new, reset, keep, both, new, candidate in _steps(
+            states[:-1], states[1:], given[..., :2 * width], given[..., 2 * width:], gates[..., :width],
+            gates[..., width:2 * width], gates[..., :2 * width], gates[..., 2 * width:], candidates,
+        ):
+            hidden = torch.baddbmm(row_bias, state, turned_weight)
             torch.sigmoid(torch.add(given_both, hidden[:, :, :2 * width], out=both), out=both)
-            kept.copy_(hidden[:, :, 2 * width:])
-            torch.tanh(torch.addcmul(given_new, reset, kept, out=new), out=new)
+            candidate.copy_(hidden[:, :, 2 * width:])
+            torch.tanh(torch.addcmul(given_new, reset, candidate, out=new), out=new)
             torch.lerp(new, state, keep, out=after)
-        ctx.save_for_backward(states, gates, heard, weight)
+        ctx.save_for_backward(states, gates, candidates, weight)
         return states[1:]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients for given, weight and bias."""
-        states, gates, heard, weight = ctx.saved_tensors
-        reset, keep, new = gates.chunk(3, dim=3)
-        toward = (1 - keep) * (1 - new.square())  # dh to n's argument
-        for_keep = (states[:-1] - new) * keep * (1 - keep)
-        for_reset = heard * reset * (1 - reset)
-        width = keep.shape[3]
-        slopes = torch.empty_like(gates)  # for r, z and W_n h + b_n before their functions
-        ahead = torch.zeros_like(states[0])
-        into_new = torch.empty_like(heard)
-        views = zip(*([part.unbind(0)[::-1] for part in (
-            gradients[0], toward, for_reset, for_keep, reset, keep, into_new, slopes[..., :width],
-            slopes[..., width:2 * width], slopes[..., 2 * width:], slopes)]), strict=True)
-        for given, to_new, to_reset, to_keep, r, z, on_new, on_reset, on_keep, on_heard, all_three in views:
-            slope = given + ahead
-            torch.mul(slope, to_new, out=on_new)
-            torch.mul(on_new, to_reset, out=on_reset)
-            torch.mul(slope, to_keep, out=on_keep)
-            torch.mul(on_new, r, out=on_heard)
-            ahead = torch.baddbmm(slope * z, all_three, weight)
+        states, gates, candidates, weight = ctx.saved_tensors
+        slopes, into_new = _slopes(gradients[0], states, gates, candidates, weight)
+        width = into_new.shape[3]
         for_given = torch.cat([slopes[:, :, :, :2 * width], into_new], dim=3)
         by_direction = slopes.transpose(0, 1).flatten(1, 2)  # (D, T B, 3 h)
         for_weight = by_direction.transpose(1, 2) @ states[:-1].transpose(0, 1).flatten(1, 2)
         return for_given, for_weight, by_direction.sum(dim=1)
+
+
+def _slopes(gradient: Tensor, states: Tensor, gates: Tensor, candidates: Tensor,
+            weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Backward through time: gradients (T, D, B, 3 h) before r, z and of W_n h + b_n, and (T, D, B, h) before n.
+
+    gradient: of the states. candidates: W_n h + b_n. The others are as in ``Recurrence``.
+    """
+    reset, keep, new = gates.chunk(3, dim=3)
+    dh_to_n = (1 - keep) * (1 - new.square())  # from dh to n's argument
+    dh_to_z = (states[:-1] - new) * keep * (1 - keep)
+    dn_to_r = candidates * reset * (1 - reset)
+    width = keep.shape[3]
+    slopes = torch.empty_like(gates)
+    into_new = torch.empty_like(candidates)
+    parts = (
+        gradient, dh_to_n, dn_to_r, dh_to_z, reset, keep, into_new,
+        slopes[..., :width], slopes[..., width:2 * width], slopes[..., 2 * width:], slopes,
+    )
+    ahead = torch.zeros_like(states[0])  # dh from the steps after
+    for upstream, to_n, to_r, to_z, r, z, d_n, d_r, d_z, d_candidate, d_all in reversed(list(_steps(*parts))):
+        slope = upstream + ahead
+        torch.mul(slope, to_n, out=d_n)
+        torch.mul(d_n, to_r, out=d_r)
+        torch.mul(slope, to_z, out=d_z)
+        torch.mul(d_n, r, out=d_candidate)
+        ahead = torch.baddbmm(slope * z, d_all, weight)
+    return slopes, into_new
+
+
+def _steps(*values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The time steps of several tensors (T, ...), side by side, as views."""
+    return zip(*(value.unbind(0) for value in values), strict=True)

@@ -66,11 +66,11 @@ def sampled_plan(count: int, permutations: int, seed: int = 0) -> Plan:
     orders = np.random.default_rng(seed).permuted(np.tile(np.arange(count), (permutations, 1)), axis=1)
     codes = np.cumsum(2 ** (count - 1 - orders.astype(np.int64)), axis=1)
     codes = np.concatenate([np.zeros((permutations, 1), np.int64), codes], axis=1)
-    known, number = np.unique(codes, return_inverse=True)
+    distinct, number = np.unique(codes, return_inverse=True)
     number = number.reshape(codes.shape)
     place = np.argsort(orders, axis=1)  # when each modality came in
     row = np.arange(permutations)[:, None]
-    subsets = (known[:, None] >> np.arange(count - 1, -1, -1)) & 1 == 1
+    subsets = (distinct[:, None] >> np.arange(count - 1, -1, -1)) & 1 == 1
     return _plan(subsets, number[row, place].T, number[row, place + 1].T, np.full((count, permutations),
                                                                                   1 / permutations))
 
@@ -81,8 +81,10 @@ def make_plan(count: int, permutations: int) -> Plan:
 
 
 def _plan(subsets: np.ndarray, without: np.ndarray, joined: np.ndarray, weights: np.ndarray) -> Plan:
-    some, before, after = (torch.from_numpy(np.ascontiguousarray(a)) for a in (subsets, without, joined))
-    return Plan(some, before, after, torch.from_numpy(weights).float())
+    def tensor_of(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array))
+
+    return Plan(tensor_of(subsets), tensor_of(without), tensor_of(joined), torch.from_numpy(weights).float())
 
 
 def average(plan: Plan, marginals: Tensor) -> Tensor:

@@ -203,11 +203,11 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted,
     if fitted.views:
         curves["views"] = {name: _curves(task, outputs, truth[name.rpartition(".")[0]])
                            for name, outputs in fitted.views.items()}
-    if fitted.found:
+    if fitted.recorded:
         if "found" in spec.keep:
-            arrays |= {f"found.{name}": values for name, values in fitted.found.items()}
-        small = {name: v.reshape(len(v), -1).tolist() for name, v in fitted.found.items() if v[0].size <= FEW}
-        curves["found"] = {"epochs": list(fitted.found_at), **small}
+            arrays |= {f"found.{name}": values for name, values in fitted.recorded.items()}
+        small = {name: v.reshape(len(v), -1).tolist() for name, v in fitted.recorded.items() if v[0].size <= FEW}
+        curves["found"] = {"epochs": list(fitted.recorded_at), **small}
     return {"selected": selected, "curves": curves}, arrays
 
 

@@ -367,7 +367,7 @@ def test_decisions_kept_train_the_same_network_as_decisions_made_anew(toy: Toy, 
     assert bytes_of(kept) == bytes_of(anew)
     assert np.array_equal(fits[0].loss, fits[1].loss) and np.array_equal(fits[0].valid, fits[1].valid)
     assert np.array_equal(fits[0].tests["test"], fits[1].tests["test"])
-    assert set(fits[0].found) == {"pss", "pas", "without_pss"} and not fits[1].found
+    assert set(fits[0].recorded) == {"pss", "pas", "without_pss"} and not fits[1].recorded
 
 
 @pytest.mark.parametrize("resampled", [False, True])

@@ -184,7 +184,7 @@ def test_e14_to_e19_the_released_emc_is_the_gap_and_a_penalty_on_the_norm_alone(
     stack = [torch.from_numpy(np.stack([x[m] for m in NAMES])) for x in (told, taught)]
     terms = released.energies(batch, bundle.task, torch.stack([z[m] for m in NAMES]), *stack, (0.7, 1.3, 0.4))
     for place, name in enumerate(("norm", "loss", "uncertainty")):
-        np.testing.assert_allclose(array(method.told[name]), array(terms[place]), rtol=1e-6)
+        np.testing.assert_allclose(array(method.energy_terms[name]), array(terms[place]), rtol=1e-6)
     energies = array(terms.sum(dim=0)).tolist()
     gap = sum((a - b) ** 2 for a, b in itertools.combinations(energies, 2))
     steep = sum(((2 * 0.7 / 6 * dialogues(batch, array(x))) ** 2).mean() for x in z.values())

@@ -167,7 +167,7 @@ def test_it_trains_without_the_clips_that_it_holds_out(bundle: Bundle, variant: 
     everything = bundle.features["audio"][bundle.rows("train"), 0]
     _, held = divide(len(everything), 0.25, 0)
     assert Watched.seen == set(np.delete(everything, held).tolist()) and len(held) == 10
-    weights = fitted.found["weights"]
+    weights = fitted.recorded["weights"]
     assert weights.shape == (1 if variant == "offline" else 4, 3)
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
     assert set(fitted.views) == {"valid.audio", "valid.vision", "test.audio", "test.vision"}

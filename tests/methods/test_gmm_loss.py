@@ -301,12 +301,12 @@ def test_the_mixture_is_fitted_anew_each_round_and_lambda_falls_through_all_of_t
     assert [[scale for scale, _ in steps] for steps in epochs[2:]] == [[0.96**t] * 3 for t in range(5)]  # H6
     rounds = [{id(mixture) for _, mixture in steps} for steps in epochs]
     assert rounds[2] == rounds[3] != rounds[4] == rounds[5] != rounds[6] and all(len(r) == 1 for r in rounds)
-    assert found.found_at == (2, 4, 6, 7) and found.found["gap"].shape == (4, 16)
-    for gap, shares, means in zip(*(found.found[name] for name in ("gap", "shares", "means")), strict=True):
+    assert found.recorded_at == (2, 4, 6, 7) and found.recorded["gap"].shape == (4, 16)
+    for gap, shares, means in zip(*(found.recorded[name] for name in ("gap", "shares", "means")), strict=True):
         expected = fit_mixture(gap.astype(np.float64))
         np.testing.assert_allclose([shares, means], expected[:2], atol=1e-5)
     batch = to_device(bundle, "train", masks.draw(masks.complete(), bundle, "train", 0), "cpu").batch(range(8))
-    np.testing.assert_allclose(found.found["gap"][-1], by_hand(method, batch)["gap"], atol=1e-5)
+    np.testing.assert_allclose(found.recorded["gap"][-1], by_hand(method, batch)["gap"], atol=1e-5)
 
 
 def test_the_optimizer_forgets_where_the_adaptive_phase_starts_and_only_there(bundle: Bundle) -> None:
@@ -324,7 +324,7 @@ def test_the_optimizer_forgets_where_the_adaptive_phase_starts_and_only_there(bu
 
 def test_training_narrows_the_gaps_and_the_classes_are_learnt(bundle: Bundle) -> None:
     found = trained(make(bundle, warmup=20), bundle, dataclasses.replace(QUICK, epochs=40))
-    start, end = (np.abs(found.found["gap"][k]).mean() for k in (0, -1))
+    start, end = (np.abs(found.recorded["gap"][k]).mean() for k in (0, -1))
     assert end < 0.7 * start and found.loss[-1] < 0.5 * found.loss[20]
     assert set(found.views) == {f"{split}.{m}" for split in ("valid", "test") for m in DIMS}
 

@@ -529,7 +529,7 @@ RULED = [name for name, config in VARIANTS.items() if config.rule != "fixed"]
 def test_shares_add_up_to_one_stay_in_their_bounds_and_are_what_the_masks_are_drawn_from(
         iemocap: Bundle, variant: str) -> None:
     method, asked = make(iemocap, variant, moved=False, size=2.0, low=0.6, high=1.3, step=0.04), []
-    found = trained(method, iemocap, dataclasses.replace(QUICK, epochs=7), asked).found
+    found = trained(method, iemocap, dataclasses.replace(QUICK, epochs=7), asked).recorded
     shares, config = found["shares"], method.config
     assert shares.shape == found["measured"].shape == (7, 7) and np.ptp(shares, axis=0).max() > 0.01
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-12)
@@ -552,7 +552,7 @@ def test_shares_add_up_to_one_stay_in_their_bounds_and_are_what_the_masks_are_dr
 @pytest.mark.parametrize("variant", RULED)
 def test_each_epochs_shares_follow_from_the_last_by_one_step_of_their_rule(iemocap: Bundle, variant: str) -> None:
     method = make(iemocap, variant, moved=False, size=1.0, low=0.7, high=1.3)
-    found = trained(method, iemocap, dataclasses.replace(QUICK, epochs=6)).found
+    found = trained(method, iemocap, dataclasses.replace(QUICK, epochs=6)).recorded
     shares, keep, config = np.full(7, 1 / 7), np.full(3, 0.5), method.config
     for epoch, measured in enumerate(found["measured"]):
         last = found["measured"][epoch - 1] if epoch else np.zeros(7)  # s_0 = 0 (Eq. 9)
@@ -578,7 +578,7 @@ def test_the_first_releases_rule_moves_nothing_before_there_is_a_change_to_rank(
 @pytest.mark.parametrize("variant", ["fixed", "neither"])
 def test_fixed_shares_are_never_measured_and_are_those_of_the_law(iemocap: Bundle, variant: str) -> None:
     method, asked = make(iemocap, variant, moved=False), []
-    found = trained(method, iemocap, asked=asked).found
+    found = trained(method, iemocap, asked=asked).recorded
     assert found == {} and all(shares is None for _, shares in asked)
     other = make(iemocap, "paper" if variant == "fixed" else "no_mcla", moved=False, low=1.0, high=1.01, size=0.0)
     trained(other, iemocap)
@@ -710,7 +710,7 @@ def test_the_probe_changes_no_bit_of_the_training(iemocap: Bundle, variant: str)
         fitted = trained(method, iemocap)
         found.append((weights(method), fitted.tests["full"].tobytes(), fitted.loss.tobytes()))
         told = {f"conflict.{k}" for k in range(7)} | ({"angles"} if method.config.mcla else set())
-        assert (told <= set(fitted.found)) == probe and method.training is False
+        assert (told <= set(fitted.recorded)) == probe and method.training is False
         assert all(p.requires_grad == (not method.config.freeze or not method.config.mcla)
                    for p in method.backbone.parameters())
     assert found[0] == found[1]
@@ -823,4 +823,4 @@ def test_data_with_modalities_missing_by_nature_train_to_finite_weights(toy: Toy
     found = trained(method, bundle)
     assert np.isfinite(found.loss).all() and all(p.isfinite().all() for p in method.parameters())
     if method.config.rule != "fixed":
-        assert np.isfinite(found.found["measured"]).all()
+        assert np.isfinite(found.recorded["measured"]).all()

@@ -139,8 +139,8 @@ def test_it_trains_and_notes_what_it_found(toy: Toy) -> None:
     training = Training(epochs=9, batch=8, lr=0.02, weight_decay=1e-4, optimizer="momentum", clip=0.0)
     fitted = fit(make(bundle), bundle, lambda _: drawn["train"], drawn["valid"], {"test": drawn["test"]}, training, 0,
                  device=torch.device("cpu"))
-    assert fitted.found_at == (3, 5, 7) and fitted.loss[-1] < fitted.loss[0]
-    assert fitted.found["purity"].shape == (3, 2, 2) and fitted.found["delta"].shape == (3, 2)
+    assert fitted.recorded_at == (3, 5, 7) and fitted.loss[-1] < fitted.loss[0]
+    assert fitted.recorded["purity"].shape == (3, 2, 2) and fitted.recorded["delta"].shape == (3, 2)
 
 
 def test_options_and_tasks_that_make_no_sense_raise(toy: Toy) -> None:
