@@ -69,9 +69,13 @@ def executor_of(name: str, specs: Iterable[RunSpec], store: Store,
 
 @dataclass(frozen=True)
 class Question:
-    """What a worker is asked: (method, backbone) pairs, bundles, and a file that stands in the store's folder."""
+    """What a worker is asked.
 
-    code: tuple[tuple[str, str], ...]
+    code: methods, backbones and families of mask laws that runs need together. data: bundles. probe: a file that stands
+    in the store's folder.
+    """
+
+    code: tuple[tuple[str, str, tuple[str, ...]], ...]
     data: tuple[str, ...]
     fingerprint: Callable[[str], str]
     probe: str
@@ -84,7 +88,8 @@ def question_about(specs: Iterable[RunSpec], fingerprint: Callable[[str], str], 
         step: RunSpec | None = spec
         while step is not None and step not in every:
             every[step], step = None, step.parent
-    return Question(tuple(sorted({(s.method, s.backbone) for s in every})), tuple(sorted({s.data for s in every})),
+    code = {(s.method, s.backbone, s.families) for s in every}
+    return Question(tuple(sorted(code)), tuple(sorted({s.data for s in every})),
                     fingerprint, str(probe))
 
 
@@ -93,8 +98,9 @@ def answer(question: Question) -> tuple[dict[str, str], bool]:
     keep_freed_memory()
     found = {"python": ".".join(platform.python_version_tuple()[:2]), "torch": metadata.version("torch").split("+")[0],
              "mmlib": mmlib.__version__, "files of mmlib": _files()}
-    for method, backbone in question.code:
-        found[f"code of {method} on {backbone}"] = numerics_version(method, backbone)
+    for method, backbone, families in question.code:
+        name = f"code of {method} on {backbone} with {', '.join(families)}"
+        found[name] = numerics_version(method, backbone, families)
     for reference in question.data:
         try:
             found[f"bundle {reference}"] = question.fingerprint(reference)

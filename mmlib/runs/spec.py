@@ -105,7 +105,7 @@ class RunSpec:
     @property
     def numerics(self) -> str:
         """Version of the code that decides this run's numbers, its parents' included."""
-        own = numerics_version(self.method, self.backbone, tuple(sorted({family(law) for law in self.laws})))
+        own = numerics_version(self.method, self.backbone, self.families)
         if self.parent is None:
             return own
         return hashlib.sha256(f"{own} {self.parent.numerics}".encode()).hexdigest()[:8]
@@ -115,6 +115,11 @@ class RunSpec:
         """Every mask law that the run draws from."""
         validation = [self.valid_mask] if self.valid_mask is not None else []
         return [self.train_mask, *validation, *(law for _, law in self.eval_masks)]
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The modules, under mmlib, whose code draws its masks."""
+        return tuple(sorted({family(law) for law in self.laws}))
 
     def to_json(self) -> dict[str, Any]:
         """Plain containers, the same for equal specs."""
