@@ -13,7 +13,7 @@ from pathlib import Path
 import fake_runs
 import numpy as np
 import pytest
-from fake_runs import FINGERPRINT, NUMERICS, log, outcome, run_id, specs
+from fake_runs import FINGERPRINT, log, outcome, run_id, specs
 
 from mmlib import cli
 from mmlib.errors import InputError
@@ -34,9 +34,7 @@ Damage = Callable[[random.Random, Path, Path], None]
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
-    monkeypatch.setenv("FAKE_FOLDER", str(tmp_path))
-    monkeypatch.setenv("MMLIB_HEADLESS", "1")
+    fake_runs.surround(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
