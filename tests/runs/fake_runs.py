@@ -42,7 +42,7 @@ class FakeOutcome:
 
 def surround(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Let fake runs log into a folder, here and in workers, and have one version of every method."""
-    patch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
+    patch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NUMERICS)
     patch.setenv("FAKE_FOLDER", str(folder))
     patch.setenv("MMLIB_HEADLESS", "1")
     patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)]))
@@ -123,13 +123,13 @@ def log(folder: Path) -> list[tuple[str, int]]:
 def run_sweep(folder: str, count: int, jobs: int, sleep: str) -> None:
     """A sweep in a process of its own; the log stands beside the store."""
     os.environ.update(FAKE_FOLDER=str(Path(folder).parent), FAKE_SLEEP=sleep)
-    mmlib.runs.spec.numerics_version = lambda method, backbone: NUMERICS
+    mmlib.runs.spec.numerics_version = lambda *_: NUMERICS
     sweep(specs(count), Store(Path(folder)), jobs=jobs, execute=execute, fingerprint=fingerprint, title="fake")
 
 
 def dask_sweep(address: str, folder: str, count: str) -> None:
     """A sweep on a Dask scheduler, whose workers have an environment of their own."""
-    mmlib.runs.spec.numerics_version = lambda method, backbone: NUMERICS
+    mmlib.runs.spec.numerics_version = lambda *_: NUMERICS
     todo, store = specs(int(count)), Store(Path(folder))
     with DaskExecutor(address, todo, store, fingerprint=fingerprint) as executor:
         sweep(todo, store, executor=executor, execute=execute, fingerprint=fingerprint, title="fake")

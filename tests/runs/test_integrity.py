@@ -250,7 +250,7 @@ def test_check_counts_failed_stale_and_left_over_files(tmp_path: Path, monkeypat
                                                        capsys: pytest.CaptureFixture[str]) -> None:
     store = filled(tmp_path / "s")
     store.path(run_id(DONE[0])).unlink()
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: "0dd0ddba")
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: "0dd0ddba")
     checked = check_store(store)
     assert (checked.sound, checked.stale, checked.damaged, checked.leftovers) == (len(DONE), len(DONE), {}, 2)
     assert [failure.id for failure in checked.failed] == [run_id(FAILS)]

@@ -355,7 +355,7 @@ def test_a_store_that_cannot_be_written_any_more_stops_the_sweep(
 
 def test_a_run_under_another_id_than_the_wanted_is_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "s")
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: "deadbeef")
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: "deadbeef")
     assert counts(run(specs(1), store)) == (1, 0, 0, 1, 0)
     assert "have changed since the sweep began" in store.failures()[0].error and store.ids() == []
     assert store.find(specs(1)[0], FINGERPRINT) == (None, False)
