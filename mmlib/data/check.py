@@ -120,7 +120,7 @@ def probe(bundle: Bundle) -> pd.DataFrame:
     largest class there. leak: cv is above held_out by more than 10 points, with 95 % confidence
     (one-sided, t). Frames are averaged over their lengths; scores count as positive or negative,
     zeros left out, or as above or below the median of train where they have no sign; several
-    binaries are averaged.
+    binaries are averaged. All numbers are NaN where train has one dialogue or one class.
     """
     pooled = [(m, _pool(bundle, m)) for m in bundle.modalities]
     inputs = {m: array for m, array in pooled if array is not None}
@@ -297,6 +297,8 @@ def _task_text(role: Mapping[str, Any]) -> str:
 
 
 def _probe_lines(table: pd.DataFrame) -> list[str]:
+    if len(table) and table["cv"].isna().all():
+        return ["linear probe: none, since it needs two dialogues and two classes in train, and others held out"]
     return [f"linear probe, {row.inputs}: {row.cv:.1%} cross-validated inside train, {row.held_out:.1%} held out "
             f"(standard errors {row.cv_se:.1%}, {row.held_out_se:.1%}; majority {row.majority:.1%})"
             for row in table.itertuples()]

@@ -14,10 +14,12 @@ from threadpoolctl import threadpool_limits
 from mmlib.report import figures
 
 PERPLEXITY = 30
+FEWEST = 3  # rows that have a picture
+TOO_FEW = f"t-SNE needs {FEWEST} test utterances or more"
 
 
 def project(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> pd.DataFrame:
-    """Rows (n, d) in two dimensions by t-SNE, with the silhouette of the labels before it."""
+    """Rows (n, d) in two dimensions by t-SNE, with the silhouette of the labels before it; n is ``FEWEST`` or more."""
     perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
     with threadpool_limits(1):  # the same picture on any machine, and no waiting where others compute
         places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
@@ -38,3 +40,18 @@ def scatter(axis: Axes, frame: pd.DataFrame, title: str, words: Sequence[str]) -
                          label=str(label).replace("$", r"\$"), linewidths=0, alpha=0.8)
         axis.set_title(f"{title} ({frame['silhouette'].iloc[0]:+.2f})")
         axis.set(xticks=[], yticks=[])
+
+
+def panel(axis: Axes, values: np.ndarray, labels: np.ndarray, title: str, words: Sequence[str]) -> pd.DataFrame | None:
+    """Draw rows (n, d) as ``scatter`` does, and return what ``project`` gives.
+
+    Of fewer than ``FEWEST`` rows the panel is empty and says so; returns None then.
+    """
+    if len(values) >= FEWEST:
+        frame = project(values, labels)
+        scatter(axis, frame, title, words)
+        return frame
+    with figures.style():
+        axis.set_title(f"{title} (too few utterances)")
+        axis.set(xticks=[], yticks=[])
+    return None

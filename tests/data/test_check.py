@@ -65,6 +65,14 @@ def test_a_gap_within_sampling_error_is_not_warned_of() -> None:
     assert not probe(wide)["leak"].any()
 
 
+def test_where_train_is_one_dialogue_there_is_no_probe_and_a_reason() -> None:
+    whole = drawn()
+    one = dataclasses.replace(whole, dialogue=np.where(whole.split == 0, 0, whole.dialogue))
+    assert len(one.dialogues("train")) == 1 and probe(one)["cv"].isna().all()
+    text = str(check(one))
+    assert "linear probe: none, since" in text and "nan" not in text
+
+
 def test_held_out_accuracy_is_that_of_a_logistic_regression_on_train() -> None:
     bundle = drawn()
     x = bundle.features["text"].astype(np.float64)

@@ -16,7 +16,7 @@ from mmlib.errors import InputError
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
 from mmlib.papers import balm
-from mmlib.papers.balm import ours, runs
+from mmlib.papers.balm import ours, pictures, runs
 from mmlib.pipeline import regenerate
 from mmlib.runs.spec import Training
 
@@ -190,6 +190,21 @@ def test_real_data_may_not_be_labelled_twins(tmp_path: Path) -> None:
     save_bundle(open_twin("twin:mosei@tiny").bundle, folder)
     with pytest.raises(InputError, match="Only embedded data"):
         balm.context("smoke", {"mosei": str(folder)}, label="twins")
+
+
+def test_a_modality_that_fewer_than_three_test_utterances_have_is_an_empty_panel_that_says_so(
+        made: tuple[Context, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = pictures.embeddings("input")[1]
+    labels, observed = pictures._labels(made[0], pictures.tsne_cells(made[0])[0].spec)
+    few, none = observed.copy(), np.zeros_like(observed)
+    few[:, 0] = np.arange(len(labels)) < 2
+    for seen, panels in ((few, 4), (none, 0)):
+        monkeypatch.setattr(pictures, "_labels", lambda *_, seen=seen: (labels, seen))
+        output = draw(made[0])
+        assert output.figure is not None and output.rows_built == panels
+        titles = [axis.get_title(loc="left") + axis.get_title() for axis in output.figure.axes]
+        assert sum("too few utterances" in title for title in titles) == 6 - panels
+        assert any("t-SNE needs" in note for note in output.notes) == (panels == 0)
 
 
 def test_the_paper_profile_has_the_papers_schedule() -> None:

@@ -38,42 +38,48 @@ def test_the_note_counts_the_utterances_of_test_that_lack_a_modality() -> None:
     assert f"of {len(bundle.rows('test'))} test utterances" in sentence and f"vision in {lost}." in sentence
 
 
-@pytest.mark.slow
-def test_a_table_shows_the_utterances_of_each_fixed_subset_and_the_rates_that_were_realised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class Gaps:
+    """A bundle that lacks vision in three of five utterances, and where it is saved."""
+
+    bundle: Bundle
+    folder: Path
+
+
+@pytest.fixture
+def gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gaps:
+    """With runs and figures in folders of the test's own."""
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
-    bundle = lacking_vision("twin:mosei@smoke", 0.6)
-    save_bundle(bundle, tmp_path / "gaps")
-    context = mculora.context("smoke", {"mosei": str(tmp_path / "gaps")}, seeds=1)
+    made = Gaps(lacking_vision("twin:mosei@smoke", 0.6), tmp_path / "gaps")
+    save_bundle(made.bundle, made.folder)
+    return made
+
+
+@pytest.mark.slow
+def test_a_table_shows_the_utterances_of_each_fixed_subset_and_the_rates_that_were_realised(gaps: Gaps) -> None:
+    context = mculora.context("smoke", {"mosei": str(gaps.folder)}, seeds=1)
     regenerate.run(context, ["table1"], jobs=1).raise_if_failed()
     output = regenerate.draw(context, "table1")
     assert output.numbers is not None
-    has = int(bundle.observed[bundle.rows("test"), bundle.modalities.index("vision")].sum())
+    has = int(gaps.bundle.observed[gaps.bundle.rows("test"), gaps.bundle.modalities.index("vision")].sum())
     settings = set(output.numbers["setting"])
     assert f"vision (n = {has})" in settings
     assert "text" in settings and "text+vision" in settings  # all utterances have text
     cells = mculora_runs.cells(context, "mosei", mculora_runs.main_rows(), settings=[mculora_runs.RANDOM])
     (sentence,) = nature.realised(context, cells)
-    record, _ = context.store.find(cells[0].spec, bundle.fingerprint)
+    record, _ = context.store.find(cells[0].spec, gaps.bundle.fingerprint)
     assert record is not None
     told = {row["modality"]: row["realised"] for row in record["rates"] if row["mask"] == cells[0].mask}
     assert told["vision"] > 0.6 and f"vision {100 * told['vision']:.0f} %" in sentence
 
 
 @pytest.mark.slow
-def test_balms_average_over_subsets_is_that_of_the_utterances_that_have_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
-    bundle = lacking_vision("twin:mosei@smoke", 0.6)
-    save_bundle(bundle, tmp_path / "gaps")
-    context = balm.context("smoke", {"mosei": str(tmp_path / "gaps")}, seeds=1, backbone="mmgcn")
+def test_balms_average_over_subsets_is_that_of_the_utterances_that_have_them(gaps: Gaps) -> None:
+    context = balm.context("smoke", {"mosei": str(gaps.folder)}, seeds=1, backbone="mmgcn")
     regenerate.run(context, ["table10"], jobs=1).raise_if_failed()
     notes = " ".join(regenerate.draw(context, "table10").notes)
     assert "vision in" in notes and "evaluated on the utterances that have any of them" in notes
     alone = [cell for cell in fcm_cells(context, "mosei") if cell.mask == "V"]
-    record, _ = context.store.find(alone[0].spec, bundle.fingerprint)
+    record, _ = context.store.find(alone[0].spec, gaps.bundle.fingerprint)
     assert record is not None and set(record["utterances"]) == {"V"}

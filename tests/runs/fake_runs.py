@@ -16,7 +16,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,8 +24,12 @@ import mmlib.runs.spec
 from mmlib.runs.on_dask import DaskExecutor
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Store
-from mmlib.runs.sweep import sweep
+from mmlib.runs.sweep import SweepReport, sweep
 
+if TYPE_CHECKING:
+    import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 FINGERPRINT, NUMERICS = "0123456789abcdef", "00c0ffee"
 
 
@@ -34,6 +38,14 @@ class FakeOutcome:
     record: dict[str, Any]
     arrays: dict[str, np.ndarray]
     sidecar: dict[str, Any]
+
+
+def surround(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let fake runs log into a folder, here and in workers, and have one version of every method."""
+    patch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NUMERICS)
+    patch.setenv("FAKE_FOLDER", str(folder))
+    patch.setenv("MMLIB_HEADLESS", "1")
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)]))
 
 
 def specs(count: int, **fields: Any) -> list[RunSpec]:
@@ -96,6 +108,11 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     return outcome(spec, parent_arrays)
 
 
+def run(todo: list[Any], store: Store, **options: Any) -> SweepReport:
+    """A sweep of fake runs in this process, one at a time unless told otherwise."""
+    return sweep(todo, store, **({"jobs": 1, "execute": execute, "fingerprint": fingerprint} | options))
+
+
 def log(folder: Path) -> list[tuple[str, int]]:
     """(run id, process) of every execution that began."""
     path = folder / "log"
@@ -106,13 +123,13 @@ def log(folder: Path) -> list[tuple[str, int]]:
 def run_sweep(folder: str, count: int, jobs: int, sleep: str) -> None:
     """A sweep in a process of its own; the log stands beside the store."""
     os.environ.update(FAKE_FOLDER=str(Path(folder).parent), FAKE_SLEEP=sleep)
-    mmlib.runs.spec.numerics_version = lambda method, backbone: NUMERICS
+    mmlib.runs.spec.numerics_version = lambda *_: NUMERICS
     sweep(specs(count), Store(Path(folder)), jobs=jobs, execute=execute, fingerprint=fingerprint, title="fake")
 
 
 def dask_sweep(address: str, folder: str, count: str) -> None:
     """A sweep on a Dask scheduler, whose workers have an environment of their own."""
-    mmlib.runs.spec.numerics_version = lambda method, backbone: NUMERICS
+    mmlib.runs.spec.numerics_version = lambda *_: NUMERICS
     todo, store = specs(int(count)), Store(Path(folder))
     with DaskExecutor(address, todo, store, fingerprint=fingerprint) as executor:
         sweep(todo, store, executor=executor, execute=execute, fingerprint=fingerprint, title="fake")

@@ -24,11 +24,11 @@ Run = Callable[[RunSpec, dict[str, np.ndarray] | None], Outcome]
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Five runs of one kind and two of another, all of an older version."""
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NUMERICS)
     made = Store(tmp_path / "s")
     for spec in [*specs(5), *specs(2, variant="released")]:
         made.put(outcome(spec))
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NEW)
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NEW)
     return made
 
 
@@ -90,13 +90,13 @@ def test_what_selects_code_makes_a_group_of_its_own(change: dict[str, object]) -
 @pytest.fixture
 def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Three parents and a child of each, of an older version."""
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NUMERICS)
     made = Store(tmp_path / "s")
     for parent in specs(3, keep=("weights",)):
         first = outcome(parent)
         made.put(first)
         made.put(outcome(child(parent), first.arrays))
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NEW)
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NEW)
     return made
 
 

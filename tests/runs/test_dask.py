@@ -146,7 +146,7 @@ def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def cluster(_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Three workers, and nothing left of the test before."""
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NUMERICS)
     monkeypatch.setenv("MMLIB_HEADLESS", "1")
     wait_until(lambda: alive_workers(_cluster) == 3, "for killed workers to come back")
     for name in ("log", "died", "mended"):
@@ -353,7 +353,7 @@ def test_an_address_without_a_scheduler_is_an_input_error(
 
 def test_no_worker_a_worker_of_two_threads_and_a_scheduler_that_goes_are_told(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NUMERICS)
     monkeypatch.setattr(on_dask, "WORKER_SECONDS", 0.1)
     store, todo, own = Store(tmp_path / "s"), specs(200), Cluster(tmp_path)
     try:

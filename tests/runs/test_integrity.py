@@ -13,7 +13,7 @@ from pathlib import Path
 import fake_runs
 import numpy as np
 import pytest
-from fake_runs import FINGERPRINT, NUMERICS, log, outcome, run_id, specs
+from fake_runs import FINGERPRINT, log, outcome, run_id, specs
 
 from mmlib import cli
 from mmlib.errors import InputError
@@ -34,9 +34,7 @@ Damage = Callable[[random.Random, Path, Path], None]
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
-    monkeypatch.setenv("FAKE_FOLDER", str(tmp_path))
-    monkeypatch.setenv("MMLIB_HEADLESS", "1")
+    fake_runs.surround(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -252,7 +250,7 @@ def test_check_counts_failed_stale_and_left_over_files(tmp_path: Path, monkeypat
                                                        capsys: pytest.CaptureFixture[str]) -> None:
     store = filled(tmp_path / "s")
     store.path(run_id(DONE[0])).unlink()
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: "0dd0ddba")
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: "0dd0ddba")
     checked = check_store(store)
     assert (checked.sound, checked.stale, checked.damaged, checked.leftovers) == (len(DONE), len(DONE), {}, 2)
     assert [failure.id for failure in checked.failed] == [run_id(FAILS)]

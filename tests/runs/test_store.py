@@ -22,7 +22,7 @@ from mmlib.runs.store import Store, StoreError
 
 @pytest.fixture(autouse=True)
 def _fixed_numerics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NUMERICS)
 
 
 def filled(folder: Path, count: int, **fields: object) -> Store:

@@ -18,29 +18,19 @@ from typing import Any
 
 import fake_runs
 import pytest
-from fake_runs import FINGERPRINT, NUMERICS, log, outcome, run_id, specs
+from fake_runs import FINGERPRINT, REPOSITORY, log, outcome, run, run_id, specs
 
 from mmlib.errors import InputError
 from mmlib.runs import sweep as sweep_module
 from mmlib.runs.compact import export_records, import_records
 from mmlib.runs.store import Store, StoreError
-from mmlib.runs.sweep import SweepReport, estimate, sweep
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from mmlib.runs.sweep import SweepReport, estimate
 
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
-    monkeypatch.setenv("FAKE_FOLDER", str(tmp_path))
-    monkeypatch.setenv("MMLIB_HEADLESS", "1")
+    fake_runs.surround(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # some milliseconds each
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)]))
-
-
-def run(todo: list[Any], store: Store, **options: Any) -> SweepReport:
-    options = {"jobs": 1, "execute": fake_runs.execute, "fingerprint": fake_runs.fingerprint} | options
-    return sweep(todo, store, **options)
 
 
 def counts(report: SweepReport) -> tuple[int, int, int, int, int]:
@@ -365,7 +355,7 @@ def test_a_store_that_cannot_be_written_any_more_stops_the_sweep(
 
 def test_a_run_under_another_id_than_the_wanted_is_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "s")
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: "deadbeef")
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: "deadbeef")
     assert counts(run(specs(1), store)) == (1, 0, 0, 1, 0)
     assert "have changed since the sweep began" in store.failures()[0].error and store.ids() == []
     assert store.find(specs(1)[0], FINGERPRINT) == (None, False)

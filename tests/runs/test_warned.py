@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 
 import fake_runs
 import pytest
-from fake_runs import NUMERICS, outcome, run_id, specs
+from fake_runs import outcome, run, run_id, specs
 
 from mmlib.runs.store import Store
-from mmlib.runs.sweep import sweep
 from mmlib.runs.warned import counted, kinds, together
 from mmlib.runs.workers import WARNINGS
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda method, backbone: NUMERICS)
-    monkeypatch.setenv("FAKE_FOLDER", str(tmp_path))
-    monkeypatch.setenv("MMLIB_HEADLESS", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)]))
+    fake_runs.surround(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -31,14 +24,13 @@ def test_warnings_of_runs_are_counted_and_not_printed(
         jobs: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     loud, quiet = specs(4, options=(("do", "warn"),)), specs(3)
     store = Store(tmp_path / "store")
-    options = {"jobs": jobs, "execute": fake_runs.execute, "fingerprint": fake_runs.fingerprint}
-    report = sweep([*loud, *quiet], store, **options)  # type: ignore[arg-type]
+    report = run([*loud, *quiet], store, jobs=jobs)
     assert report.done == 7
     assert report.warnings == {"RuntimeWarning in fake_runs.py: no convergence after 100 steps": 4,
                                "UserWarning in fake_runs.py: of no use": 4}
     told = capfd.readouterr()
     assert "convergence" not in told.out + told.err
-    assert sweep([*loud, *quiet], store, **options).warnings == {}  # type: ignore[arg-type]
+    assert run([*loud, *quiet], store, jobs=jobs).warnings == {}
     for spec in loud:
         assert len(store.sidecar(run_id(spec))[WARNINGS]) == 2
     assert all(WARNINGS not in store.sidecar(run_id(spec)) for spec in quiet)
@@ -47,7 +39,7 @@ def test_warnings_of_runs_are_counted_and_not_printed(
 def test_a_warning_changes_no_byte_of_a_record(tmp_path: Path) -> None:
     spec, = specs(1, options=(("do", "warn"),))
     warned, direct = Store(tmp_path / "warned"), Store(tmp_path / "direct")
-    sweep([spec], warned, jobs=1, execute=fake_runs.execute, fingerprint=fake_runs.fingerprint)  # type: ignore[arg-type]
+    run([spec], warned)
     direct.put(outcome(spec))  # type: ignore[arg-type]
     for ending in (".json", ".safetensors"):
         assert warned.path(run_id(spec), ending).read_bytes() == direct.path(run_id(spec), ending).read_bytes()

@@ -120,7 +120,7 @@ def embeddings(part: str) -> tuple[Callable[[Context], list[RunSpec]], Callable[
         cells = tsne_cells(context)
         figure, axes = figures.panel_grid(len(cells) * len(names), columns=2 if part == "hidden" else len(names),
                                           width=figures.DOUBLE, height=2.5)
-        frames, ids, words = [], [], _words(context)
+        frames, drawn, ids, words = [], [], [], _words(context)
         for line, cell in enumerate(cells):
             kept = _kept(context, cell.spec)
             if not kept:
@@ -129,13 +129,18 @@ def embeddings(part: str) -> tuple[Callable[[Context], list[RunSpec]], Callable[
             labels, observed = _labels(context, cell.spec)
             for column, name in enumerate(names):
                 seen = observed[:, column] if part == "input" else np.ones(len(labels), dtype=bool)
-                frame = projection.project(kept[f"embeddings.{name}"][seen], labels[seen])
                 title = cell.row if part == "hidden" else f"{cell.row}, {modalities[column]}"
-                projection.scatter(axes[line * len(names) + column], frame, title, words)
-                frames.append(frame.assign(row=cell.row, part=name))
-        if not frames:
+                axis = axes[line * len(names) + column]
+                frame = projection.panel(axis, kept[f"embeddings.{name}"][seen], labels[seen], title, words)
+                if frame is not None:
+                    drawn.append(axis)
+                    frames.append(frame.assign(row=cell.row, part=name))
+        if not ids:
             return Output(notes=("The embeddings are not in the store: run `mmlib sweep` for this figure.",))
-        figures.shared_legend(figure, axes[0])
+        if not frames:
+            return Output(figure=figure, notes=(f"{projection.TOO_FEW} that have a modality.",), rows_built=0,
+                          run_ids=tuple(ids))
+        figures.shared_legend(figure, drawn[0])
         scores = [(f["row"].iloc[0], f["part"].iloc[0], f["silhouette"].iloc[0]) for f in frames]
         notes = (f"{tables.shown(context, context.main)}, test utterances of one run at {runs.label(runs.FOCUS)}, "
                  "coloured by label. " + ("Only utterances in which the modality is there: the others are all zeros."

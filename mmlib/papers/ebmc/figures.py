@@ -44,10 +44,12 @@ def tsne(context: Context, cells: Sequence[Cell]) -> Output:
         folded = bundle if spec.fold is None else bundle.with_fold(spec.fold)
         truth = folded.labels[folded.rows("test")]
         signs = np.sign(truth).astype(int) + 1 if bundle.task.kind == "score" else truth
-        frame = projection.project(kept["embeddings.hidden"], np.array(words)[signs])
-        projection.scatter(axis, frame, title, words)
-        frames.append(frame.assign(row=title))
+        frame = projection.panel(axis, kept["embeddings.hidden"], np.array(words)[signs], title, words)
+        if frame is not None:
+            frames.append(frame.assign(row=title))
         ids.append(record.id if record else "")
+    if not frames:
+        return Output(figure=figure, notes=(f"{projection.TOO_FEW}.",), rows_built=0, run_ids=tuple(ids))
     figures.shared_legend(figure, axes[0])
     notes = (f"{shown(context, context.main)}, test utterances with all modalities, one run of each. t-SNE axes have "
              "no unit. The silhouette of the labels in the embedding itself (1 separate, 0 mixed) is in each title: "
