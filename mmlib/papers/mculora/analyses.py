@@ -12,7 +12,7 @@ from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import by_seed, runs_of
 from mmlib.masks import combinations
 from mmlib.papers.mculora import rows
-from mmlib.papers.mculora.figures import averaged, short
+from mmlib.papers.mculora.figures import along, averaged, short
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 from mmlib.report.tables import mean_sd
@@ -21,21 +21,40 @@ from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
 WITH, WITHOUT = rows.OURS.name, rows.NEITHER.name
-ALONE = {
-    "adapters, a model per combination (released protocol)": "fixed",
-    "a network per combination": "neither",
+COMPARED = {"with MCLA": WITH, "joint training": WITHOUT}  # in Do gradients conflict
+GRADIENTS = (
+    "Gradients of the task loss, one for each combination of modalities, on "
+    "the training data, with respect to the maps W^m that all combinations share (with MCLA: W^m with its "
+    "shared adapter), over the maps that both of a pair use; no cell where there is none. A cosine below 0 is "
+    "a conflict: a small step for one combination raises the other's loss."
+)
+# What L_ort moves, by what tables say of it.
+LOSSES = {
+    "L_ort as printed": WITH,
+    rows.WITHOUT_ORT.name: rows.WITHOUT_ORT.name,
+    rows.SQUARED_ORT.name: rows.SQUARED_ORT.name,
 }
-ONE_MODEL = {
-    "adapters, one model (MCULoRA)": rows.OURS,
-    "one network (joint training)": rows.JOINT,
-    "one network (MoMKE)": rows.MOMKE,
+# The cosines of Eq. 3, by their names in the table, and those of their columns.
+COSINES = {
+    "cos(common, private)": "common-private",
+    "cos(common, pre-trained)": "common-pretrained",
+}
+RULES = {
+    "DPFT (Eq. 10)": rows.OURS,
+    "first release (G5)": rows.FIRST_RELEASE,
+    "LEAKS: released (G1)": rows.LEAKS_LABELS,
 }
 
 
 def _models(context: Context) -> dict[str, list[rows.Row]]:
     """What Cost compares: one model for all combinations, or one for each."""
-    alone = {label: rows.alone_rows(context, variant) for label, variant in ALONE.items()}
-    return {label: [row] for label, row in ONE_MODEL.items()} | alone
+    return {
+        "adapters, one model (MCULoRA)": [rows.OURS],
+        "one network (joint training)": [rows.JOINT],
+        "one network (MoMKE)": [rows.MOMKE],
+        "adapters, a model per combination (released protocol)": rows.alone_rows(context, "fixed"),
+        "a network per combination": rows.alone_rows(context, "neither"),
+    }
 
 
 def cost_cells(context: Context) -> list[Cell]:
@@ -48,12 +67,12 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
     """What trains, what is frozen and how long an epoch takes, beside accuracy over the seven combinations."""
     dataset = context.main
     names = rows.conditions(context, dataset)
-    results = averaged(context, dataset, cells)
-    results = results[results["setting"].isin(names)]
     lines, numbers = [], []
     for label, of_model in _models(context).items():
         row = of_model[0].name
-        by = results[results["row"] == row].groupby("seed")["value"].agg(["mean", "count"])
+        results = averaged(context, dataset, [cell for cell in cells if cell.row == row])
+        results = results[results["setting"].isin(names)]
+        by = results.groupby("seed")["value"].agg(["mean", "count"])
         values = by.loc[by["count"] == len(names), "mean"]
         specs = runs_of(cells, row)
         took = [s for s in (seconds(context, spec) for spec in specs) if s is not None]
@@ -127,75 +146,44 @@ def premise(context: Context, cells: Sequence[Cell]) -> Output:
     names = combination_names(context)
     narrow = [name.strip("{}").replace(", ", "") if len(name) < 10 else name for name in names]
     figure, axes = figures.panel_grid(4, columns=2, width=figures.DOUBLE, height=3.0)
-    lines, means, negative = [], {}, {}
-    for axis, (label, row) in zip(
-        axes[2:], {"with MCLA": WITH, "joint training": WITHOUT}.items(), strict=True
-    ):
-        cosines = conflicts(context, cells, row)
-        if not cosines:
+    lines, numbers = [], []
+    means, negative = {}, {}
+    for axis, (label, row) in zip(axes[2:], COMPARED.items(), strict=True):
+        of_seeds = conflicts(context, cells, row)
+        if not of_seeds:
             return Output(notes=("Not built yet.",))
-        stacked = np.stack(list(cosines.values()))
+        stacked = np.stack(list(of_seeds.values()))
         pairs = off_diagonal(stacked)
-        mean = means[label] = np.nanmean(pairs, axis=2)
-        negative[label] = 100 * _share_negative(pairs)
-        over_epochs = stacked.mean(axis=(0, 1))
-        figures.heatmap(
-            axis, over_epochs, narrow, narrow, label="cosine", title=f"{label}: mean over epochs"
-        )
+        mean, below = np.nanmean(pairs, axis=2), 100 * _share_negative(pairs)
+        means[label], negative[label] = mean, below
+        typical = stacked.mean(axis=(0, 1))
+        title = f"{label}: mean over epochs"
+        figures.heatmap(axis, typical, narrow, narrow, label="cosine", title=title)
         lines.append(
             {
                 "model": label,
                 "mean cosine": mean_sd(mean.mean(axis=1), 3),
-                "pairs below 0 (%)": mean_sd(negative[label].mean(axis=1)),
+                "pairs below 0 (%)": mean_sd(below.mean(axis=1)),
                 "at the start": f"{mean[:, 0].mean():.3f}",
                 "at the end": f"{mean[:, -1].mean():.3f}",
-                "most opposed": _extreme(over_epochs, names),
+                "most opposed": _extreme(typical, names),
             }
         )
-    epochs = np.arange(1, means["with MCLA"].shape[1] + 1)
-    _draw_premise(axes, epochs, means, negative)
-    notes = (
-        f"{shown(context, context.main)}. Gradients of the task loss, one for each combination of modalities, on "
-        "the training data, with respect to the maps W^m that all combinations share (with MCLA: W^m with its "
-        "shared adapter), over the maps that both of a pair use; no cell where there is none. A cosine below 0 is "
-        "a conflict: a small step for one combination raises the other's loss.",
-        *data_notes(context, [context.main]),
-    )
-    numbers = pd.concat(
-        pd.DataFrame(
-            {"model": label, "seed": seed, "epoch": epochs, "mean cosine": mean, "below 0": below}
-        )
-        for label in means
-        for seed, (mean, below) in enumerate(zip(means[label], negative[label], strict=True))
-    )
-    return Output(pd.DataFrame(lines), figure, numbers, len(lines), notes)
-
-
-def _draw_premise(
-    axes: Sequence[figures.Axes],
-    epochs: np.ndarray,
-    means: Mapping[str, np.ndarray],
-    negative: Mapping[str, np.ndarray],
-) -> None:
-    """The two panels along training."""
-    figures.lines(
-        axes[0],
-        epochs,
-        means,
-        xlabel="before epoch",
-        ylabel="mean cosine of pairs",
-        title="Along training",
-    )
-    figures.lines(
-        axes[1],
-        epochs,
-        negative,
-        xlabel="before epoch",
-        ylabel="pairs below 0 (%)",
-        title="In conflict",
-        legend=False,
-    )
+        numbers.append(_by_epoch({"model": label}, {"mean cosine": mean, "below 0": below}))
+    along(axes[0], means, "mean cosine of pairs", "Along training", "before epoch", legend=True)
+    along(axes[1], negative, "pairs below 0 (%)", "In conflict", "before epoch")
     axes[0].axhline(0, color="black", linewidth=0.8)
+    name = shown(context, context.main)
+    notes = (f"{name}. {GRADIENTS}", *data_notes(context, [context.main]))
+    return Output(pd.DataFrame(lines), figure, pd.concat(numbers), len(lines), notes)
+
+
+def _by_epoch(labels: Mapping[str, str], values: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Arrays (seeds, epochs) as a frame with a line for each seed and epoch."""
+    seed, epoch = np.indices(next(iter(values.values())).shape)
+    columns = {name: of.ravel() for name, of in values.items()}
+    places = {"seed": seed.ravel(), "epoch": epoch.ravel() + 1}
+    return pd.DataFrame({**labels, **places, **columns})
 
 
 def combination_names(context: Context) -> list[str]:
@@ -218,72 +206,44 @@ def _extreme(cosines: np.ndarray, names: Sequence[str]) -> str:
 def angles(context: Context, cells: Sequence[Cell]) -> Output:
     """What L_ort moves: the cosines that Eq. 3 names, along training, without it, as printed and with a square."""
     dataset = context.main
-    series = {}
-    for row in (WITH, rows.WITHOUT_ORT.name, rows.SQUARED_ORT.name):
-        of_seed = by_seed(context, runs_of(cells, row), _cosines)
-        if not of_seed:
-            return Output(notes=("Not built yet.",))
-        series[row] = np.stack(list(of_seed.values()))
-    called = {row: "L_ort as printed" if row == WITH else row for row in series}
-    figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.6)
-    for place, title in enumerate(("cos(common, private)", "cos(common, pre-trained)")):
-        drawn = {called[row]: values[:, :, place] for row, values in series.items()}
-        epochs = np.arange(1, series[WITH].shape[1] + 1)
-        figures.lines(
-            axes[place],
-            epochs,
-            drawn,
-            xlabel="before epoch",
-            ylabel="mean cosine",
-            title=title,
-            legend=False,
-        )
-    figures.shared_legend(figure, axes[0])
+    of_seeds = {
+        label: by_seed(context, runs_of(cells, row), _cosines) for label, row in LOSSES.items()
+    }
+    if not all(of_seeds.values()):
+        return Output(notes=("Not built yet.",))
     accuracy = averaged(context, dataset, cells)
     accuracy = accuracy[accuracy["setting"] == rows.MEAN_ALL]
-    lines = []
-    for row, values in series.items():
-        of_row = accuracy.loc[accuracy["row"] == row, "value"]
-        lines.append(
-            {
-                "loss": called[row],
-                "cos(common, private), end": mean_sd(values[:, -1, 0], 3),
-                "cos(common, pre-trained), end": mean_sd(values[:, -1, 1], 3),
-                "mean accuracy": mean_sd(of_row) if len(of_row) else "-",
-            }
-        )
-    numbers = pd.concat(
-        pd.DataFrame(
-            {
-                "loss": called[row],
-                "seed": seed,
-                "epoch": np.arange(1, len(of_seed) + 1),
-                "common-private": of_seed[:, 0],
-                "common-pretrained": of_seed[:, 1],
-            }
-        )
-        for row, values in series.items()
-        for seed, of_seed in enumerate(values)
-    )
+    series, lines, numbers = {}, [], []
+    for label, of_seed in of_seeds.items():
+        values = series[label] = np.stack(list(of_seed.values()))
+        ends = {f"{name}, end": mean_sd(values[:, -1, i], 3) for i, name in enumerate(COSINES)}
+        of_row = accuracy.loc[accuracy["row"] == LOSSES[label], "value"]
+        mean = mean_sd(of_row) if len(of_row) else "-"
+        lines.append({"loss": label, **ends, "mean accuracy": mean})
+        columns = {name: values[:, :, i] for i, name in enumerate(COSINES.values())}
+        numbers.append(_by_epoch({"loss": label}, columns))
     notes = (
         f"{shown(context, dataset)}. As printed the first cosine is pushed below 0, to opposition, not to "
         "orthogonality; with a square (F3) to 0. beta is 0.001, as printed.",
         *data_notes(context, [dataset]),
     )
-    return Output(pd.DataFrame(lines), figure, numbers, len(lines), notes)
+    return Output(pd.DataFrame(lines), _draw_angles(series), pd.concat(numbers), len(lines), notes)
+
+
+def _draw_angles(series: Mapping[str, np.ndarray]) -> figures.Figure:
+    """A panel for each cosine; series: (seeds, epochs, 2) by loss."""
+    figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.6)
+    for place, title in enumerate(COSINES):
+        drawn = {label: values[:, :, place] for label, values in series.items()}
+        along(axes[place], drawn, "mean cosine", title, "before epoch")
+    figures.shared_legend(figure, axes[0])
+    return figure
 
 
 def _cosines(record: Record) -> np.ndarray | None:
     """(epochs, 2): the two cosines that Eq. 3 names."""
     told = record["curves"].get("found", {}).get("angles")
     return None if told is None else np.array(told, dtype=float)
-
-
-RULES = {
-    "DPFT (Eq. 10)": rows.OURS,
-    "first release (G5)": rows.FIRST_RELEASE,
-    "LEAKS: released (G1)": rows.LEAKS_LABELS,
-}
 
 
 def shares_cells(context: Context) -> list[Cell]:
@@ -305,24 +265,12 @@ def shares(context: Context, cells: Sequence[Cell]) -> Output:
         if not of_runs:
             continue
         stacked = np.stack(of_runs)
-        epochs = np.arange(1, stacked.shape[1] + 1)
-        figures.lines(
-            axis,
-            epochs,
-            {name: stacked[:, :, i] for i, name in enumerate(names)},
-            xlabel="epoch",
-            ylabel="share of dialogues (%)" if axis is axes[0] else "",
-            title=title,
-            legend=False,
-        )
-        means = stacked.mean(axis=(0, 1))
-        lines.append(
-            {
-                "rule": title,
-                **{name: f"{mean:.1f}" for name, mean in zip(names, means, strict=True)},
-                "largest move from equal": f"{np.abs(stacked - 100 / len(names)).max():.1f}",
-            }
-        )
+        of_names = {name: stacked[:, :, i] for i, name in enumerate(names)}
+        along(axis, of_names, "share of dialogues (%)" if axis is axes[0] else "", title)
+        typical = zip(names, stacked.mean(axis=(0, 1)), strict=True)
+        means = {name: f"{mean:.1f}" for name, mean in typical}
+        moved = np.abs(stacked - 100 / len(names)).max()
+        lines.append({"rule": title, **means, "largest move from equal": f"{moved:.1f}"})
     if not lines:
         return Output(notes=("Not built yet.",))
     figures.shared_legend(figure, axes[0], columns=7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -70,14 +70,27 @@ def rank(context: Context, cells: Sequence[Cell]) -> Output:
 def curves(
     context: Context, dataset: str, cells: Sequence[Cell], row: str
 ) -> dict[int, np.ndarray]:
-    """By seed (conditions, epochs): a row's test accuracy; folds averaged, only seeds whose folds are all there."""
+    """By seed (epochs, conditions): a row's test accuracy; folds averaged, only seeds whose folds are all there."""
     names = rows.conditions(context, dataset)
 
     def read(record: Record) -> np.ndarray:
         of_test = record["curves"]["test"]
-        return np.array([of_test[name]["accuracy"] for name in names])
+        return np.array([of_test[name]["accuracy"] for name in names]).T
 
     return by_seed(context, runs_of(cells, row), read, dataset)
+
+
+def along(
+    axis: figures.Axes,
+    series: Mapping[str, np.ndarray],
+    ylabel: str,
+    title: str,
+    xlabel: str = "epoch",
+    legend: bool = False,
+) -> None:
+    """Draw arrays (runs, epochs) along training."""
+    epochs = np.arange(1, next(iter(series.values())).shape[1] + 1)
+    figures.lines(axis, epochs, series, xlabel=xlabel, ylabel=ylabel, title=title, legend=legend)
 
 
 def along_dataset(context: Context) -> str:
@@ -94,25 +107,16 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 4: accuracy of every combination along the second stage, beside MoMKE's and joint training's."""
     dataset = along_dataset(context)
     of_row = {row.name: curves(context, dataset, cells, row.name) for row in COMPARED}
-    # Seeds, conditions, epochs.
+    # Seeds, epochs, conditions.
     stacked = {row: np.stack(list(of.values())) for row, of in of_row.items() if of}
     if not stacked:
         return Output(notes=("Not built yet.",))
     names = rows.conditions(context, dataset)
-    epochs = np.arange(1, next(iter(stacked.values())).shape[2] + 1)
     figure, axes = figures.panel_grid(len(names), columns=4, width=figures.DOUBLE, height=2.0)
     lines = []
     for place, name in enumerate(names):
-        series = {row: values[:, place] for row, values in stacked.items()}
-        figures.lines(
-            axes[place],
-            epochs,
-            series,
-            xlabel="epoch",
-            ylabel="" if place % 4 else "accuracy (%)",
-            title=short(name),
-            legend=False,
-        )
+        series = {row: values[:, :, place] for row, values in stacked.items()}
+        along(axes[place], series, "" if place % 4 else "accuracy (%)", short(name))
         for row, values in series.items():
             run, epoch = np.indices(values.shape)
             columns = {"run": run.ravel(), "epoch": epoch.ravel() + 1, "accuracy": values.ravel()}
