@@ -19,10 +19,11 @@ from mmlib.experiments import cases
 from mmlib.experiments import claims as judged
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
+from mmlib.experiments.rows import Row, runs_of
 from mmlib.fit import _Whole
 from mmlib.methods.plain import Peek
 from mmlib.papers import mculora
-from mmlib.papers.mculora import claims, figures, runs
+from mmlib.papers.mculora import claims, figures, rows
 from mmlib.pipeline import regenerate
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
@@ -64,6 +65,11 @@ def entries(made: Made) -> dict[str, dict[str, Any]]:
     return {e["id"]: e for e in json.loads((made[1] / "manifest.json").read_text())}
 
 
+def specs(context: Context, dataset: str, row: Row) -> list[RunSpec]:
+    """A row's runs, one for each seed and fold."""
+    return runs_of(rows.cells(context, dataset, [row]), row.name)
+
+
 def values(made: Made, row: str, twin: str = "CMU-MOSEI twin", metric: str = "accuracy") -> pd.DataFrame:
     """From records.csv: seeds by test mask, the mean over folds."""
     columns = ["data", "method", "variant", "backbone", "metric", "train_mask", "selection"]
@@ -78,23 +84,23 @@ def test_every_artifact_has_the_files_of_its_kind_and_the_papers_rows(made: Made
     for name, entry in found.items():
         sizes = {Path(f).name.removeprefix(name): (made[1].parent / f).stat().st_size for f in entry["files"]}
         assert entry["status"] == "regenerated" and endings[entry["kind"]] <= set(sizes) and all(sizes.values())
-        rows = set(published("mculora", name)["row"]) if name in ("table1", "table2") else set()
-        assert not rows or [entry[k] for k in ("rows_in_paper", "rows_built")] == [len(rows), len(rows & set(KINDS))]
+        names = set(published("mculora", name)["row"]) if name in ("table1", "table2") else set()
+        assert not names or [entry[k] for k in ("rows_in_paper", "rows_built")] == [len(names), len(names & set(KINDS))]
 
 
-@pytest.mark.parametrize(("name", "rows", "groups"), [("table1", 4, 7), ("random", 4, 7), ("table2", 4, 7),
+@pytest.mark.parametrize(("name", "count", "groups"), [("table1", 4, 7), ("random", 4, 7), ("table2", 4, 7),
                                                       ("leak", 5, 2), ("departures", 8, 1)])
-def test_rows_share_budget_masks_and_but_for_momke_a_parent(made: Made, name: str, rows: int, groups: int) -> None:
+def test_rows_share_budget_masks_and_but_for_momke_a_parent(made: Made, name: str, count: int, groups: int) -> None:
     places: dict[tuple[Any, ...], list[Any]] = {}
     for found in filter(None, map(made[0].store.get, entries(made)[name]["run_ids"])):
         places.setdefault((found.spec.data, found.spec.seed, found.spec.fold), []).append(found)
     drawn = [{json.dumps(r["masks"], sort_keys=True) for r in place} for place in places.values()]
     assert len(drawn) == groups == len(set.union(*drawn)) and {len(group) for group in drawn} == {1}
     for place in places.values():
-        specs, parents = [r.spec for r in place], [r.spec.parent for r in place if r.spec.parent]
-        shared = {s.parent for s in specs if s.method == "mculora"}
-        assert len({s.training for s in (*specs, *parents)}) == 1 == len({s.train_mask for s in specs}) == len(shared)
-        assert len(specs) == rows and {s for s in specs if s.parent is None} <= shared != {None}
+        runs, parents = [r.spec for r in place], [r.spec.parent for r in place if r.spec.parent]
+        shared = {s.parent for s in runs if s.method == "mculora"}
+        assert len({s.training for s in (*runs, *parents)}) == 1 == len({s.train_mask for s in runs}) == len(shared)
+        assert len(runs) == count and {s for s in runs if s.parent is None} <= shared != {None}
         assert all(p in shared or p.backbone == "momke" for p in parents)
 
 
@@ -104,7 +110,7 @@ def test_averages_are_over_six_and_over_seven_conditions(made: Made, name: str, 
     frame = table(made, f"{name}-numbers").query("n > 0 and setting.str.startswith(@twin)")
     means = frame.pivot(index=["row", "metric"], columns="setting", values="mean").rename(
         columns=lambda setting: setting.removeprefix(f"{twin} "))
-    assert runs.conditions(made[0], "mosei") == SEVEN and set(means) == {*SEVEN, OF_SIX, OF_SEVEN} and len(means) == 8
+    assert rows.conditions(made[0], "mosei") == SEVEN and set(means) == {*SEVEN, OF_SIX, OF_SEVEN} and len(means) == 8
     np.testing.assert_allclose(means[OF_SIX], means[SIX].mean(axis=1))
     np.testing.assert_allclose(means[OF_SEVEN], means[SEVEN].mean(axis=1))
     for line in frame[frame["setting"].str.endswith(OF_SEVEN)].itertuples():
@@ -131,11 +137,12 @@ def looked_at(spec: RunSpec) -> set[str]:
 
 
 def test_rows_that_look_at_test_say_so_and_are_in_no_comparison_of_the_papers(made: Made) -> None:
-    papers = [*claims.COMPARED, *runs.rank_rows(made[0]), *runs.probed_rows(), *runs.alone_rows(made[0], "fixed")]
-    rows = dict.fromkeys([*papers, *runs.leak_rows(), *runs.departure_rows()])
-    seen = {row: looked_at(runs.specs(made[0], "mosei", row)[0]) for row in rows}
+    ranks, alone = rows.rank_rows(made[0]).values(), rows.alone_rows(made[0], "fixed")
+    papers = [*claims.COMPARED, *ranks, *rows.PROBED, *alone]
+    every = dict.fromkeys([*papers, *rows.LEAK, *rows.DEPARTURES])
+    seen = {row: looked_at(specs(made[0], "mosei", row)[0]) for row in every}
     leaking = {row for row, splits in seen.items() if "test" in splits}
-    assert leaking == {row for row in rows if row.name.startswith("LEAKS")} and not leaking & set(papers)
+    assert leaking == {row for row in every if row.name.startswith("LEAKS")} and not leaking & set(papers)
     assert [row.name for row, splits in seen.items() if "valid" in splits] == ["DPFT on validation"]
     found, names = table(made, "records"), {row.name for row in leaking}
     for name, count in (("table1", 0), ("random", 0), ("table2", 0), ("leak", 2), ("departures", 2)):
@@ -145,10 +152,10 @@ def test_rows_that_look_at_test_say_so_and_are_in_no_comparison_of_the_papers(ma
 
 def test_each_fold_is_tested_on_its_own_session_and_cases_have_every_utterance_once(made: Made) -> None:
     context = dataclasses.replace(made[0], data={"iemocap4": TWINS["IEMOCAP twin"]})
-    bundle, frame = context.bundle("iemocap"), figures.cases(context).numbers
+    bundle, frame = context.bundle("iemocap"), figures.cases(context, figures.case_cells(context)).numbers
     assert bundle.fold is not None and frame is not None and sorted(frame["utterance"]) == sorted(bundle.ids)
     session = frame["utterance"].map(dict(zip(bundle.ids, bundle.fold, strict=True)))
-    for k, spec in enumerate(runs.specs(context, "iemocap", runs.OURS)):
+    for k, spec in enumerate(specs(context, "iemocap", rows.OURS)):
         found, part = context.store.get(spec.run_id(bundle.fingerprint)), frame[session == k]
         assert found is not None and spec.fold == k
         metrics = found["selected"]["valid"]["metrics"]
@@ -179,8 +186,8 @@ def test_the_best_possible_is_the_mean_over_sessions_of_what_the_whole_datas_pos
 def test_cases_are_counted_as_the_stored_predictions_say(made: Made) -> None:
     bundle, right = made[0].bundle("mosei"), {}
     truth = bundle.labels[bundle.rows("test")]
-    for row in (runs.OURS, runs.MOMKE):
-        found = made[0].store.arrays(runs.specs(made[0], "mosei", row)[0].run_id(bundle.fingerprint))
+    for row in (rows.OURS, rows.MOMKE):
+        found = made[0].store.arrays(specs(made[0], "mosei", row)[0].run_id(bundle.fingerprint))
         right[row.name] = ((found["predictions.valid.random"][:, 0] > 0) == (truth > 0))[truth != 0]
         assert 100 * right[row.name].mean() == pytest.approx(values(made, row.name).loc[0, "random"])
     ours, theirs, numbers = right["MCULoRA"], right["MoMKE"], table(made, "fig5-numbers")
@@ -224,7 +231,7 @@ def test_verdicts_follow_from_the_intervals_and_numbers_are_unique(made: Made) -
     noise, laws = np.random.default_rng(0).normal(size=20), ((0, 3), (0, 0.1), (0, 0), (3, 0), (3, 1), (-3, 1))
     planted = [judged.Claim("", "", "", "", "", unit, mean + sd * noise)
                for unit in ("points of accuracy", "cosine") for mean, sd in laws]
-    known, stored = judged.table(planted, "points of accuracy", (), ()).numbers, table(made, "claims-numbers")
+    known, stored = judged.table(made[0], planted, "points of accuracy", (), ()).numbers, table(made, "claims-numbers")
     assert known is not None and set(known["verdict"]) == set(judged.VERDICTS.values())
     for frame in (known, stored):
         built = frame[frame["seeds"] > 1]

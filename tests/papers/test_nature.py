@@ -13,7 +13,7 @@ from mmlib.data.catalog import open_bundle
 from mmlib.experiments import nature
 from mmlib.papers import balm, mculora
 from mmlib.papers.balm.tables import fcm_cells
-from mmlib.papers.mculora import runs as mculora_runs
+from mmlib.papers.mculora import rows as mculora_rows
 from mmlib.pipeline import regenerate
 
 
@@ -66,7 +66,7 @@ def test_a_table_shows_the_utterances_of_each_fixed_subset_and_the_rates_that_we
     settings = set(output.numbers["setting"])
     assert f"vision (n = {has})" in settings
     assert "text" in settings and "text+vision" in settings  # all utterances have text
-    cells = mculora_runs.cells(context, "mosei", mculora_runs.main_rows(), settings=[mculora_runs.RANDOM])
+    cells = mculora_rows.cells(context, "mosei", mculora_rows.MAIN, settings=[mculora_rows.RANDOM])
     (sentence,) = nature.realised(context, cells)
     record, _ = context.store.find(cells[0].spec, gaps.bundle.fingerprint)
     assert record is not None
