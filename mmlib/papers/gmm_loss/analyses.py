@@ -106,12 +106,12 @@ def modes(context: Context, cells: Sequence[Cell]) -> Output:
     figure, axes = figures.panel_grid(len(datasets), columns=2, width=figures.DOUBLE, height=2.6)
     for axis, dataset in zip(axes, datasets, strict=True):
         name = shown(context, dataset)
-        first = [path[0] for path in own.paths(context, cells, dataset)]
-        by_run = {r.run_id: (r.seed, r.gaps) for r in first if r.gaps is not None}
-        ids += list(by_run)
-        lines += [{"data": name, "seed": seed, **shape(gaps)} for seed, gaps in by_run.values()]
-        for _, gaps in list(by_run.values())[:1]:
-            components_panel(axis, gaps, name)
+        model = own.after_warmups(context, cells, dataset)
+        for mixture, gaps in model:
+            lines.append({"data": name, "seed": mixture.seed, **shape(gaps)})
+            ids.append(mixture.run_id)
+        if model:
+            components_panel(axis, model[0][1], name)
     frame = pd.DataFrame(lines)
     if frame.empty:
         return Output(notes=("Not built yet.",))
@@ -189,23 +189,24 @@ def human_gap(context: Context, cells: Sequence[Cell]) -> Output:
     """
     judges, gap, smooth, words = _votes(context) if _has_votes(context) else _observer(context)
     theirs = own.Round("", -1, 0, *fit_mixture(smooth), smooth)
-    first = [path[0] for path in own.paths(context, cells, context.main)]
-    model = [mixture for mixture in first if mixture.gaps is not None]
+    model = own.after_warmups(context, cells, context.main)
     count = 1 + bool(model)
     figure, axes = figures.panel_grid(count, columns=2, width=figures.DOUBLE, height=2.7)
     own.mixture_panel(axes[0], theirs, f"{judges}: audio minus vision", legend=True)
     axes[0].set_ylabel("density")
     if model:
-        own.mixture_panel(axes[1], model[0], "model, after the warm-up", legend=True)
-    lines = [{"gap": judges, **_described(theirs)}]
-    for mixture in model:
-        together = {"correlation with the judges'": float(np.corrcoef(mixture.gaps, gap)[0, 1])}
-        lines.append({"gap": f"model, seed {mixture.seed}", **_described(mixture), **together})
+        own.mixture_panel(axes[1], model[0][0], "model, after the warm-up", legend=True)
+    lines = [{"gap": judges, **_described(theirs, smooth)}]
+    for mixture, gaps in model:
+        together = {"correlation with the judges'": float(np.corrcoef(gaps, gap)[0, 1])}
+        lines.append(
+            {"gap": f"model, seed {mixture.seed}", **_described(mixture, gaps), **together}
+        )
     frame = pd.DataFrame(lines)
     table = frame.map(lambda v: f"{v:.3f}" if isinstance(v, float) else v).replace("nan", "-")
     name = context.bundle(context.main).name
     notes = (f"{name}, {len(gap)} training clips. {words} Its mean is {gap.mean():+.3f}.", JUDGES)
-    run_ids = tuple(mixture.run_id for mixture in model)
+    run_ids = tuple(mixture.run_id for mixture, _ in model)
     return Output(table, figure, frame, len(frame), notes, run_ids)
 
 
@@ -216,15 +217,11 @@ def _votes(context: Context) -> tuple[str, np.ndarray, np.ndarray, str]:
     voice, face = (bundle.features[m][rows, labels[rows]].astype(float) for m in bundle.modalities)
     step = one_vote(bundle.features[bundle.modalities[0]][rows][:, :VOTES])
     smooth = voice - face + np.random.default_rng(0).uniform(-0.5, 0.5, len(rows)) * step
-    return (
-        "people",
-        voice - face,
-        smooth,
-        (
-            "People's gap is the share of raters who named the intended emotion from the voice alone minus that from the "
-            f"face alone; its jitter is up to half of one rater's share, {step.mean():.3f} on average."
-        ),
+    words = (
+        "People's gap is the share of raters who named the intended emotion from the voice alone minus "
+        f"that from the face alone; its jitter is up to half of one rater's share, {step.mean():.3f} on average."
     )
+    return "people", voice - face, smooth, words
 
 
 def _observer(context: Context) -> tuple[str, np.ndarray, np.ndarray, str]:
@@ -235,15 +232,11 @@ def _observer(context: Context) -> tuple[str, np.ndarray, np.ndarray, str]:
     first, second = (
         softmax(scores[m], axis=1)[np.arange(len(labels)), labels] for m in twin.bundle.modalities
     )
-    return (
-        "observer",
-        first - second,
-        first - second,
-        (
-            "A twin has no raters: the observer knows the templates that its clips were made from, and gives the true "
-            "class a probability from the sound alone and from the frame alone."
-        ),
+    words = (
+        "A twin has no raters: the observer knows the templates that its clips were made from, and gives "
+        "the true class a probability from the sound alone and from the frame alone."
     )
+    return "observer", first - second, first - second, words
 
 
 def one_vote(shares: np.ndarray) -> np.ndarray:
@@ -253,16 +246,15 @@ def one_vote(shares: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(steps > 1e-4, steps, 1.0).min(axis=1))
 
 
-def _described(mixture: own.Round) -> dict[str, float]:
-    assert mixture.gaps is not None
-    facts = shape(mixture.gaps)
+def _described(mixture: own.Round, gaps: np.ndarray) -> dict[str, float]:
+    facts = shape(gaps)
     return {
         "share imbalanced": float(mixture.shares[1]),
         "mean balanced": float(mixture.means[0]),
         "mean imbalanced": float(mixture.means[1]),
         "sd balanced": float(np.sqrt(mixture.variances[0])),
         "sd imbalanced": float(np.sqrt(mixture.variances[1])),
-        "mean": float(mixture.gaps.mean()),
-        "sd": float(mixture.gaps.std()),
+        "mean": float(gaps.mean()),
+        "sd": float(gaps.std()),
         **{name: facts[name] for name in ("components by BIC", "dip", "dip p value")},
     }

@@ -55,8 +55,8 @@ def rounds(context: Context, spec: RunSpec) -> list[Round]:
     parts = [np.array(fitted[name]) for name in ("shares", "means", "variances")]
     gaps = context.store.arrays(record.id).get("found.gap")
     return [
-        Round(record.id, spec.seed, number, *mixture, None if gaps is None else gaps[number])
-        for number, mixture in enumerate(zip(*parts, strict=True))
+        Round(record.id, spec.seed, number, p, m, v, None if gaps is None else gaps[number])
+        for number, (p, m, v) in enumerate(zip(*parts, strict=True))
     ]
 
 
@@ -64,6 +64,14 @@ def paths(context: Context, cells: Sequence[Cell], dataset: str) -> list[list[Ro
     """The rounds of each finished run of the method on a data set."""
     ours = [cell.spec for cell in cells if (cell.row, cell.dataset) == (rows.OURS, dataset)]
     return [path for spec in ours if (path := rounds(context, spec))]
+
+
+def after_warmups(
+    context: Context, cells: Sequence[Cell], dataset: str
+) -> list[tuple[Round, np.ndarray]]:
+    """The first mixture of each run of the method, and its gaps, where the store has these."""
+    first = [path[0] for path in paths(context, cells, dataset)]
+    return [(mixture, mixture.gaps) for mixture in first if mixture.gaps is not None]
 
 
 def mixture_panel(
