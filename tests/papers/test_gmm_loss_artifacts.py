@@ -19,13 +19,20 @@ from mmlib.data.check import agrees, load_manifest
 from mmlib.errors import InputError
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
+from mmlib.experiments.rows import Row
 from mmlib.methods import METHODS
 from mmlib.papers import catalog, gmm_loss
-from mmlib.papers.gmm_loss import figures, ours, runs
+from mmlib.papers.gmm_loss import analyses, figures, rows
 from mmlib.pipeline import regenerate
+from mmlib.runs.spec import RunSpec
 
 SOME = ("table2", "table3", "fig2", "fig3", "fig4", "planted", "modes", "claims", "human-gap")
 ONE = {"crema-d": "twin:crema-d@smoke"}
+
+
+def specs(context: Context, row: Row) -> list[RunSpec]:
+    """A row's runs on CREMA-D."""
+    return [cell.spec for cell in rows.cells(context, "crema-d", [row])]
 
 
 @pytest.fixture(scope="module")
@@ -44,50 +51,51 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Path]:
 
 
 def test_every_artifact_has_its_files(made: tuple[Context, Path]) -> None:
-    found = {e["id"]: e for e in json.loads((made[1] / "manifest.json").read_text())}
-    assert set(found) == set(SOME) and {e["status"] for e in found.values()} == {"regenerated"}
-    assert all((made[1].parent / file).stat().st_size for e in found.values() for file in e["files"])
+    entries = {e["id"]: e for e in json.loads((made[1] / "manifest.json").read_text())}
+    assert set(entries) == set(SOME)
+    assert {e["status"] for e in entries.values()} == {"regenerated"}
+    assert all((made[1].parent / file).stat().st_size for e in entries.values() for file in e["files"])
 
 
 def test_one_warm_up_per_seed_and_optimizer_serves_every_row() -> None:
     context = gmm_loss.context("smoke", ONE)
-    rows = [*runs.ablation_rows(), *runs.optimizer_rows()]
-    found = {row.name: runs.specs(context, "crema-d", row, context.seeds("crema-d")) for row in rows}
-    parents = {s.parent for specs in found.values() for s in specs if s.parent}
+    adaptive = [*rows.ablation_rows(context, "crema-d"), *rows.optimizer_rows(context, "crema-d")]
+    by_row = {row.name: specs(context, row) for row in adaptive}
+    parents = {s.parent for of_row in by_row.values() for s in of_row if s.parent}
     assert len(parents) == 2 * len(context.seeds("crema-d"))
     assert {p.training.optimizer for p in parents} == {"momentum", "adam"}
-    assert all(s.parent for specs in found.values() for s in specs)
-    budget = runs.BUDGETS["smoke"]
-    for specs in found.values():
-        assert {s.training.epochs + s.parent.training.epochs for s in specs if s.parent} == {budget.epochs}
-    assert found[runs.OURS] == found["SGD (Reset State)"]
+    assert all(s.parent for of_row in by_row.values() for s in of_row)
+    budget = rows.BUDGETS["smoke"]
+    for of_row in by_row.values():
+        assert {s.training.epochs + s.parent.training.epochs for s in of_row if s.parent} == {budget.epochs}
+    assert by_row[rows.OURS] == by_row["SGD (Reset State)"]
 
 
 def test_all_methods_have_the_same_budget_network_size_and_number_of_trials() -> None:
     context = gmm_loss.context("smoke", ONE)
-    for row in runs.main_rows():
-        for spec in runs.specs(context, "crema-d", row, context.seeds("crema-d")):
+    for row in rows.main_rows(context, "crema-d"):
+        for spec in specs(context, row):
             epochs = spec.training.epochs + (spec.parent.training.epochs if spec.parent else 0)
-            assert (epochs, spec.training.batch, spec.training.weight_decay) == (runs.BUDGETS["smoke"].epochs, 32, 1e-4)
+            assert (epochs, spec.training.batch, spec.training.weight_decay) == (rows.BUDGETS["smoke"].epochs, 32, 1e-4)
             assert dict(spec.backbone_options) == {"augment": False, "encoder": "resnet", "width": 4}
-    assert {len(trials) for trials in runs.TRIALS.values()} == {5} and set(runs.TRIALS) == set(runs.NAMES)
-    for method, chosen in runs.CHOSEN.items():
-        assert chosen in runs.TRIALS[method]
+    assert {len(trials) for trials in rows.TRIALS.values()} == {5} and set(rows.TRIALS) == set(rows.NAMES)
+    for method, chosen in rows.CHOSEN.items():
+        assert chosen in rows.TRIALS[method]
 
 
 def test_the_tables_use_what_the_committed_trials_found_best() -> None:
     table = pd.read_csv(paths.root() / "figures/twins/gmm_loss/tuning.csv", keep_default_na=False)
-    assert set(table["method"]) == set(runs.NAMES.values())
-    for method, name in runs.NAMES.items():
+    assert set(table["method"]) == set(rows.NAMES.values())
+    for method, name in rows.NAMES.items():
         best = table[(table["method"] == name) & (table["best here"] == "best")]["trial"].tolist()
-        assert best == [runs.trial_name(runs.CHOSEN[method])]
+        assert best == [rows.trial_name(rows.CHOSEN[method])]
 
 
 def test_an_ablation_leaves_out_its_term_whatever_was_tuned_and_differs_from_the_full_model_in_nothing_else() -> None:
     context = gmm_loss.context("smoke", ONE)
-    full = runs.specs(context, "crema-d", runs.row("gmm_loss"), context.seeds("crema-d"))[0]
+    full = specs(context, rows.row(context, "crema-d", "gmm_loss"))[0]
     for variant, name in (("alpha0", "alpha"), ("beta0", "beta"), ("gamma0", "gamma")):
-        spec = runs.specs(context, "crema-d", runs.row("gmm_loss", "x", variant), context.seeds("crema-d"))[0]
+        spec = specs(context, rows.row(context, "crema-d", "gmm_loss", "x", variant))[0]
         chosen = {**dataclasses.asdict(METHODS["gmm_loss"][1][variant]), **dict(spec.options)}
         whole = {**dataclasses.asdict(METHODS["gmm_loss"][1]["paper"]), **dict(full.options)}
         assert chosen == {**whole, name: 0.0} and whole[name] > 0 and spec.parent == full.parent
@@ -108,13 +116,13 @@ def test_votes_are_not_the_papers_clips_whatever_their_number() -> None:
 
 def test_one_vote_is_the_step_between_the_shares_of_a_clip() -> None:
     shares = np.array([[0.5, 0.4, 0.1, 0, 0, 0], [0.25, 0.25, 0.5, 0, 0, 0], [1.0, 0, 0, 0, 0, 0]])
-    np.testing.assert_allclose(ours.one_vote(shares), [0.1, 0.25, 1.0])
+    np.testing.assert_allclose(analyses.one_vote(shares), [0.1, 0.25, 1.0])
 
 
 def test_row_names_are_those_of_the_published_tables() -> None:
-    for table, rows in (("table1", runs.main_rows()), ("table2", runs.ablation_rows()),
-                        ("table3", runs.optimizer_rows())):
-        assert {row.name for row in rows} == set(published("gmm_loss", table)["row"])
+    context = gmm_loss.context("smoke", ONE)
+    for table, of in (("table1", rows.main_rows), ("table2", rows.ablation_rows), ("table3", rows.optimizer_rows)):
+        assert {row.name for row in of(context, "crema-d")} == set(published("gmm_loss", table)["row"])
 
 
 def test_a_table_cell_is_the_mean_over_seeds_of_the_stored_records(made: tuple[Context, Path]) -> None:
@@ -133,9 +141,9 @@ def test_no_published_number_stands_beside_a_twin(made: tuple[Context, Path]) ->
 
 
 def test_a_rounds_density_integrates_to_one_and_is_the_mixtures() -> None:
-    found = figures.Round("r", 0, 0, np.array([0.8, 0.2]), np.array([0.1, 0.7]), np.array([0.01, 0.04]), None)
+    mixture = figures.Round("r", 0, 0, np.array([0.8, 0.2]), np.array([0.1, 0.7]), np.array([0.01, 0.04]), None)
     at = np.linspace(-3, 3, 20001)
-    parts = found.density(at)
+    parts = mixture.density(at)
     assert parts.sum() * (at[1] - at[0]) == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(parts[1], 0.2 * norm(0.7, 0.2).pdf(at))
 
@@ -144,30 +152,31 @@ def test_agreement_with_a_planted_truth_is_perfect_where_gaps_tell_it_and_one_si
     dominant = np.repeat([-1, 0, 1], 40)
     gaps = np.where(dominant == 0, 0.8, np.where(dominant == 1, -0.8, 0.0)) + np.linspace(-0.05, 0.05, 120)
     mixture = figures.Round("r", 0, 0, np.array([2 / 3, 1 / 3]), np.array([0.0, 0.8]), np.array([0.3, 0.01]), gaps)
-    found = ours.agreement(mixture, dominant >= 0, dominant)
-    assert (found["precision"], found["recall, audio stronger"], found["recall, vision stronger"]) == (100, 100, 0)
-    assert found["recall"] == 50 and found["balanced accuracy"] == 75
-    assert found[ours.AREA] == roc_auc_score(dominant >= 0, np.abs(gaps)) == 1
+    facts = analyses.agreement(mixture, dominant >= 0, dominant)
+    assert (facts["precision"], facts["recall, audio stronger"], facts["recall, vision stronger"]) == (100, 100, 0)
+    assert facts["recall"] == 50
+    assert facts["balanced accuracy"] == 75
+    assert facts[analyses.AREA] == roc_auc_score(dominant >= 0, np.abs(gaps)) == 1
 
 
 def test_recorded_gaps_are_in_the_order_of_the_training_clips(made: tuple[Context, Path]) -> None:
     context, _ = made
-    found = figures.rounds(context, figures.ours(context, "crema-d")[0])
+    first = figures.rounds(context, rows.our_main_cells(context)[0].spec)
     twin = open_av_twin(ONE["crema-d"])
-    assert [r.number for r in found] == list(range(runs.BUDGETS["smoke"].rounds + 1))
-    assert all(r.gaps is not None and r.gaps.shape == (len(twin.bundle.rows("train")),) for r in found)
+    assert [r.number for r in first] == list(range(rows.BUDGETS["smoke"].rounds + 1))
+    assert all(r.gaps is not None and r.gaps.shape == (len(twin.bundle.rows("train")),) for r in first)
     numbers = pd.read_csv(made[1] / "twins" / "gmm_loss" / "planted-numbers.csv")
-    first = numbers[(numbers["round"] == 0) & (numbers["seed"] == 0)].iloc[0]
-    assert found[0].gaps is not None
-    area = roc_auc_score(twin.imbalanced[twin.bundle.rows("train")], np.abs(found[0].gaps))
-    assert first[ours.AREA] == pytest.approx(area)
+    line = numbers[(numbers["round"] == 0) & (numbers["seed"] == 0)].iloc[0]
+    assert first[0].gaps is not None
+    area = roc_auc_score(twin.imbalanced[twin.bundle.rows("train")], np.abs(first[0].gaps))
+    assert line[analyses.AREA] == pytest.approx(area)
 
 
 def test_two_peaks_are_called_bimodal_and_one_is_not() -> None:
     rng = np.random.default_rng(0)
     one, two = rng.normal(0, 0.2, 500), np.concatenate([rng.normal(0, 0.1, 400), rng.normal(0.8, 0.1, 100)])
-    assert ours.shape(one)["dip p value"] > 0.2 and ours.shape(one)["components by BIC"] == 1
-    assert ours.shape(two)["dip p value"] < 0.01 and ours.shape(two)["components by BIC"] == 2
+    assert analyses.shape(one)["dip p value"] > 0.2 and analyses.shape(one)["components by BIC"] == 1
+    assert analyses.shape(two)["dip p value"] < 0.01 and analyses.shape(two)["components by BIC"] == 2
 
 
 def test_the_human_gap_is_the_difference_of_the_shares_of_the_intended_emotion(
@@ -187,18 +196,18 @@ def test_the_human_gap_is_the_difference_of_the_shares_of_the_intended_emotion(
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
     context = gmm_loss.context("smoke", {"crema-d": str(tmp_path / "votes")})
-    assert not ours.lacks_judges(context) and runs.encoder(context, "crema-d") == "mlp"
-    drawn = ours.human_gap(context)
+    assert not analyses.lacks_judges(context) and rows.encoder(context, "crema-d") == "mlp"
+    drawn = analyses.human_gap(context, rows.our_main_cells(context))
     assert drawn.numbers is not None and drawn.numbers["mean"].item() == pytest.approx(1, abs=0.2)
 
 
 def test_a_twins_observer_is_sure_of_the_stronger_modality_where_one_was_planted() -> None:
-    name, gap, smooth, _ = ours._observer(gmm_loss.context("smoke", ONE))
+    name, gap, smooth, _ = analyses._observer(gmm_loss.context("smoke", ONE))
     twin = open_av_twin(ONE["crema-d"])
     dominant = twin.dominant[twin.bundle.rows("train")]
     assert name == "observer" and np.array_equal(gap, smooth) and np.abs(gap).max() <= 1
     assert gap[dominant == 0].mean() > 0.3 > abs(gap[dominant == -1].mean())
-    assert ours.lacks_judges(gmm_loss.context("smoke", ONE)) == ""
+    assert analyses.lacks_judges(gmm_loss.context("smoke", ONE)) == ""
 
 
 def test_people_are_asked_for_where_there_are_neither_votes_nor_templates(tmp_path: Path) -> None:
@@ -208,7 +217,7 @@ def test_people_are_asked_for_where_there_are_neither_votes_nor_templates(tmp_pa
                          np.array(["train", "train", "valid", "test"])[np.arange(n) // 2 % 4],
                          [f"c{i:02}" for i in range(n)], position=[0] * n)
     save_bundle(bundle, tmp_path / "plain")
-    assert "judgements" in ours.lacks_judges(gmm_loss.context("smoke", {"crema-d": str(tmp_path / "plain")}))
+    assert "judgements" in analyses.lacks_judges(gmm_loss.context("smoke", {"crema-d": str(tmp_path / "plain")}))
 
 
 def test_other_backbones_and_data_with_three_modalities_are_refused() -> None:
@@ -231,9 +240,9 @@ def test_data_and_backbones_choose_the_papers_that_have_them() -> None:
 
 def test_a_departure_is_compared_with_its_own_method() -> None:
     context = gmm_loss.context("smoke", ONE)
-    rows = runs.departure_rows(context, "crema-d")
-    assert len({r.name for r in rows}) == len(rows)
-    for row in rows:
-        plain = runs.row(row.method)
-        differs = dataclasses.replace(row, name=plain.name) != plain
-        assert differs == (row.name != plain.name)
+    compared = rows.departure_rows(context, "crema-d")
+    assert len({row.name for row in compared}) == len(compared)
+    for row in compared:
+        own = rows.row(context, "crema-d", row.stages[-1].method)
+        assert (row.stages != own.stages) == (row.name != own.name)
+        assert row.against == (own.name if row.name != own.name else "")
