@@ -141,6 +141,11 @@ def cells(
     ]
 
 
+def runs_of(cells: Iterable[Cell], row: str) -> list[RunSpec]:
+    """The runs of a row among some cells, each once."""
+    return list(dict.fromkeys(cell.spec for cell in cells if cell.row == row))
+
+
 def with_parents(wanted: Iterable[RunSpec]) -> list[RunSpec]:
     """Runs and those that they start from, which come first, each once."""
     ordered: dict[RunSpec, None] = {}
@@ -153,14 +158,20 @@ def with_parents(wanted: Iterable[RunSpec]) -> list[RunSpec]:
 
 
 def by_seed(
-    context: Context, wanted: Iterable[RunSpec], read: Callable[[Record], np.ndarray | None]
+    context: Context,
+    wanted: Iterable[RunSpec],
+    read: Callable[[Record], np.ndarray | None],
+    dataset: str = "",
 ) -> dict[int, np.ndarray]:
-    """What is read from finished runs of the main data set, by seed: folds averaged, only where all are there."""
+    """What is read from finished runs of a data set, by seed: folds averaged, only where all are there.
+
+    dataset: the main one where it is not named.
+    """
     parts: dict[int, list[np.ndarray]] = {}
     for spec in wanted:
         record = context.record(spec)
         value = read(record) if record else None
         if value is not None:
             parts.setdefault(spec.seed, []).append(value)
-    folds = len(context.folds(context.main))
+    folds = len(context.folds(dataset or context.main))
     return {seed: np.mean(of, axis=0) for seed, of in sorted(parts.items()) if len(of) == folds}

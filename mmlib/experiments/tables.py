@@ -26,6 +26,11 @@ def main_data_set(context: Context) -> Sequence[str]:
     return context.datasets[:1]
 
 
+def every_mask(context: Context, dataset: str) -> Sequence[str]:
+    """All test masks of a run."""
+    return ()
+
+
 def no_averages(context: Context, dataset: str) -> Averages:
     """No averages."""
     return {}
@@ -48,6 +53,9 @@ class Table:
 
     datasets: Callable[[Context], Sequence[str]] = every_data_set
 
+    masks: Callable[[Context, str], Sequence[str]] = every_mask
+    """The test masks that the table reads, of runs that are tested under more; all where empty."""
+
     printed: Printed | None = None
     """The cells that the paper prints, under our names of settings and metrics; None for a table of ours."""
 
@@ -61,7 +69,7 @@ class Table:
     """Whether the metrics that ``means`` are made of are shown as well."""
 
     settings: tuple[str, ...] = ()
-    """Those to show; all where empty."""
+    """Those to show, averages too; all where empty."""
 
     best: Best = best_possible
     """On twins, the best that can be had."""
@@ -74,8 +82,8 @@ class Table:
 
     def cells_of(self, context: Context, dataset: str) -> list[Cell]:
         """The places of the runs of one data set."""
-        chosen = self.rows(context, dataset)
-        return rows.cells(context, dataset, chosen, self.protocol(context, dataset))
+        chosen, masks = self.rows(context, dataset), self.masks(context, dataset)
+        return rows.cells(context, dataset, chosen, self.protocol(context, dataset), masks)
 
     def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
         """The table, from finished runs."""

@@ -1,0 +1,335 @@
+"""Of ours on MCULoRA: what adapters cost, the conflict that the paper starts from, and the cosines of its L_ort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import by_seed, runs_of
+from mmlib.masks import combinations
+from mmlib.papers.mculora import rows
+from mmlib.papers.mculora.figures import averaged, short
+from mmlib.report import figures
+from mmlib.report.artifact import Output
+from mmlib.report.tables import mean_sd
+from mmlib.runs.execute import build, prepare
+from mmlib.runs.spec import RunSpec
+from mmlib.runs.store import Record
+
+WITH, WITHOUT = rows.OURS.name, rows.NEITHER.name
+ALONE = {
+    "adapters, a model per combination (released protocol)": "fixed",
+    "a network per combination": "neither",
+}
+ONE_MODEL = {
+    "adapters, one model (MCULoRA)": rows.OURS,
+    "one network (joint training)": rows.JOINT,
+    "one network (MoMKE)": rows.MOMKE,
+}
+
+
+def _models(context: Context) -> dict[str, list[rows.Row]]:
+    """What Cost compares: one model for all combinations, or one for each."""
+    alone = {label: rows.alone_rows(context, variant) for label, variant in ALONE.items()}
+    return {label: [row] for label, row in ONE_MODEL.items()} | alone
+
+
+def cost_cells(context: Context) -> list[Cell]:
+    """The method, joint training, MoMKE, and one network for each combination, on the main data set."""
+    every = [row for of_model in _models(context).values() for row in of_model]
+    return rows.cells(context, context.main, every, grid=True)
+
+
+def cost(context: Context, cells: Sequence[Cell]) -> Output:
+    """What trains, what is frozen and how long an epoch takes, beside accuracy over the seven combinations."""
+    dataset = context.main
+    names = rows.conditions(context, dataset)
+    results = averaged(context, dataset, cells)
+    results = results[results["setting"].isin(names)]
+    lines, numbers = [], []
+    for label, of_model in _models(context).items():
+        row = of_model[0].name
+        by = results[results["row"] == row].groupby("seed")["value"].agg(["mean", "count"])
+        values = by.loc[by["count"] == len(names), "mean"]
+        specs = runs_of(cells, row)
+        took = [s for s in (seconds(context, spec) for spec in specs) if s is not None]
+        # One of each network: those for one combination differ in the law of training.
+        networks = {spec.train_mask: spec for spec in specs}.values()
+        sizes = [parameters(spec) for spec in networks]
+        lines.append(
+            {
+                "model": label,
+                "trained parameters": f"{sum(trained for trained, _ in sizes):,}",
+                "frozen parameters": f"{max(frozen for _, frozen in sizes):,}",
+                "seconds per epoch, evaluation included": f"{len(sizes) * np.median(took):.3f}"
+                if took
+                else "-",
+                "mean accuracy of the combinations": mean_sd(values) if len(values) else "-",
+            }
+        )
+        numbers.append(
+            pd.DataFrame({"model": label, "seed": values.index, "accuracy": values.to_numpy()})
+        )
+    notes = (
+        f"{shown(context, dataset)}. Second stage alone: every model starts from pre-training. The seconds per "
+        "epoch are medians over runs as they ran in the sweep, whose other workers share the machine; those of "
+        "a model per combination are for all seven, which between them see seven times the dialogues. Each of the "
+        "seven is taken at its own best validation epoch; one model for all has a single best epoch.",
+        *data_notes(context, [dataset]),
+    )
+    frame = pd.concat(numbers)
+    return Output(table=pd.DataFrame(lines), numbers=frame, rows_built=len(lines), notes=notes)
+
+
+def parameters(spec: RunSpec) -> tuple[int, int]:
+    """Parameters of a run that train, and that are frozen."""
+    method = build(spec, prepare(spec))
+    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    return trained, sum(p.numel() for p in method.parameters()) - trained
+
+
+def seconds(context: Context, spec: RunSpec) -> float | None:
+    """Seconds per epoch of a finished run, all in."""
+    record = context.record(spec)
+    took = context.store.sidecar(record.id).get("seconds") if record else None
+    return took / spec.training.epochs if took else None
+
+
+def probed_cells(context: Context) -> list[Cell]:
+    """The runs whose gradients and cosines are recorded."""
+    return rows.cells(context, context.main, rows.PROBED, grid=True)
+
+
+def conflicts(context: Context, cells: Sequence[Cell], row: str) -> dict[int, np.ndarray]:
+    """By seed (epochs, K, K): the cosines between the combinations' gradients; folds averaged, NaN kept."""
+
+    def read(record: Record) -> np.ndarray | None:
+        told = record["curves"].get("found", {})
+        count = sum(name.startswith("conflict.") for name in told)
+        of_combination = [np.array(told[f"conflict.{i}"], dtype=float) for i in range(count)]
+        return np.stack(of_combination, axis=1) if count else None
+
+    return by_seed(context, runs_of(cells, row), read)
+
+
+def off_diagonal(cosines: np.ndarray) -> np.ndarray:
+    """(..., K, K) -> (..., pairs): each pair of combinations once."""
+    first, second = np.triu_indices(cosines.shape[-1], k=1)
+    return np.asarray(cosines[..., first, second])
+
+
+def premise(context: Context, cells: Sequence[Cell]) -> Output:
+    """The paper's premise, which it does not measure: do the combinations' gradients on shared weights conflict?"""
+    names = combination_names(context)
+    narrow = [name.strip("{}").replace(", ", "") if len(name) < 10 else name for name in names]
+    figure, axes = figures.panel_grid(4, columns=2, width=figures.DOUBLE, height=3.0)
+    lines, means, negative = [], {}, {}
+    for axis, (label, row) in zip(
+        axes[2:], {"with MCLA": WITH, "joint training": WITHOUT}.items(), strict=True
+    ):
+        cosines = conflicts(context, cells, row)
+        if not cosines:
+            return Output(notes=("Not built yet.",))
+        stacked = np.stack(list(cosines.values()))
+        pairs = off_diagonal(stacked)
+        mean = means[label] = np.nanmean(pairs, axis=2)
+        negative[label] = 100 * _share_negative(pairs)
+        over_epochs = stacked.mean(axis=(0, 1))
+        figures.heatmap(
+            axis, over_epochs, narrow, narrow, label="cosine", title=f"{label}: mean over epochs"
+        )
+        lines.append(
+            {
+                "model": label,
+                "mean cosine": mean_sd(mean.mean(axis=1), 3),
+                "pairs below 0 (%)": mean_sd(negative[label].mean(axis=1)),
+                "at the start": f"{mean[:, 0].mean():.3f}",
+                "at the end": f"{mean[:, -1].mean():.3f}",
+                "most opposed": _extreme(over_epochs, names),
+            }
+        )
+    epochs = np.arange(1, means["with MCLA"].shape[1] + 1)
+    _draw_premise(axes, epochs, means, negative)
+    notes = (
+        f"{shown(context, context.main)}. Gradients of the task loss, one for each combination of modalities, on "
+        "the training data, with respect to the maps W^m that all combinations share (with MCLA: W^m with its "
+        "shared adapter), over the maps that both of a pair use; no cell where there is none. A cosine below 0 is "
+        "a conflict: a small step for one combination raises the other's loss.",
+        *data_notes(context, [context.main]),
+    )
+    numbers = pd.concat(
+        pd.DataFrame(
+            {"model": label, "seed": seed, "epoch": epochs, "mean cosine": mean, "below 0": below}
+        )
+        for label in means
+        for seed, (mean, below) in enumerate(zip(means[label], negative[label], strict=True))
+    )
+    return Output(pd.DataFrame(lines), figure, numbers, len(lines), notes)
+
+
+def _draw_premise(
+    axes: Sequence[figures.Axes],
+    epochs: np.ndarray,
+    means: Mapping[str, np.ndarray],
+    negative: Mapping[str, np.ndarray],
+) -> None:
+    """The two panels along training."""
+    figures.lines(
+        axes[0],
+        epochs,
+        means,
+        xlabel="before epoch",
+        ylabel="mean cosine of pairs",
+        title="Along training",
+    )
+    figures.lines(
+        axes[1],
+        epochs,
+        negative,
+        xlabel="before epoch",
+        ylabel="pairs below 0 (%)",
+        title="In conflict",
+        legend=False,
+    )
+    axes[0].axhline(0, color="black", linewidth=0.8)
+
+
+def combination_names(context: Context) -> list[str]:
+    """The combinations in the order of the shares."""
+    modalities = np.array(context.bundle(context.main).modalities)
+    return [short("+".join(modalities[c])) for c in combinations(len(modalities))]
+
+
+def _share_negative(pairs: np.ndarray) -> np.ndarray:
+    known = np.isfinite(pairs)
+    return np.asarray((np.where(known, pairs, 1.0) < 0).sum(axis=2) / known.sum(axis=2))
+
+
+def _extreme(cosines: np.ndarray, names: Sequence[str]) -> str:
+    values = np.where(np.eye(len(names), dtype=bool), np.nan, cosines)
+    first, second = np.unravel_index(np.nanargmin(values), values.shape)
+    return f"{names[int(first)]} and {names[int(second)]}: {values[first, second]:.2f}"
+
+
+def angles(context: Context, cells: Sequence[Cell]) -> Output:
+    """What L_ort moves: the cosines that Eq. 3 names, along training, without it, as printed and with a square."""
+    dataset = context.main
+    series = {}
+    for row in (WITH, rows.WITHOUT_ORT.name, rows.SQUARED_ORT.name):
+        of_seed = by_seed(context, runs_of(cells, row), _cosines)
+        if not of_seed:
+            return Output(notes=("Not built yet.",))
+        series[row] = np.stack(list(of_seed.values()))
+    called = {row: "L_ort as printed" if row == WITH else row for row in series}
+    figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.6)
+    for place, title in enumerate(("cos(common, private)", "cos(common, pre-trained)")):
+        drawn = {called[row]: values[:, :, place] for row, values in series.items()}
+        epochs = np.arange(1, series[WITH].shape[1] + 1)
+        figures.lines(
+            axes[place],
+            epochs,
+            drawn,
+            xlabel="before epoch",
+            ylabel="mean cosine",
+            title=title,
+            legend=False,
+        )
+    figures.shared_legend(figure, axes[0])
+    accuracy = averaged(context, dataset, cells)
+    accuracy = accuracy[accuracy["setting"] == rows.MEAN_ALL]
+    lines = []
+    for row, values in series.items():
+        of_row = accuracy.loc[accuracy["row"] == row, "value"]
+        lines.append(
+            {
+                "loss": called[row],
+                "cos(common, private), end": mean_sd(values[:, -1, 0], 3),
+                "cos(common, pre-trained), end": mean_sd(values[:, -1, 1], 3),
+                "mean accuracy": mean_sd(of_row) if len(of_row) else "-",
+            }
+        )
+    numbers = pd.concat(
+        pd.DataFrame(
+            {
+                "loss": called[row],
+                "seed": seed,
+                "epoch": np.arange(1, len(of_seed) + 1),
+                "common-private": of_seed[:, 0],
+                "common-pretrained": of_seed[:, 1],
+            }
+        )
+        for row, values in series.items()
+        for seed, of_seed in enumerate(values)
+    )
+    notes = (
+        f"{shown(context, dataset)}. As printed the first cosine is pushed below 0, to opposition, not to "
+        "orthogonality; with a square (F3) to 0. beta is 0.001, as printed.",
+        *data_notes(context, [dataset]),
+    )
+    return Output(pd.DataFrame(lines), figure, numbers, len(lines), notes)
+
+
+def _cosines(record: Record) -> np.ndarray | None:
+    """(epochs, 2): the two cosines that Eq. 3 names."""
+    told = record["curves"].get("found", {}).get("angles")
+    return None if told is None else np.array(told, dtype=float)
+
+
+RULES = {
+    "DPFT (Eq. 10)": rows.OURS,
+    "first release (G5)": rows.FIRST_RELEASE,
+    "LEAKS: released (G1)": rows.LEAKS_LABELS,
+}
+
+
+def shares_cells(context: Context) -> list[Cell]:
+    """The runs of three rules, each in the table that has it."""
+    of_tables = rows.cells(context, context.main, [rows.OURS, rows.LEAKS_LABELS])
+    return [*of_tables, *rows.cells(context, context.main, [rows.FIRST_RELEASE], grid=True)]
+
+
+def shares(context: Context, cells: Sequence[Cell]) -> Output:
+    """How the rules move the combinations' shares: DPFT, the first release's, the released one that leaks."""
+    dataset = context.main
+    names = combination_names(context)
+    figure, axes = figures.panel_grid(len(RULES), columns=3, width=figures.DOUBLE, height=2.6)
+    lines = []
+    for axis, (title, row) in zip(axes, RULES.items(), strict=True):
+        records = [context.record(spec) for spec in runs_of(cells, row.name)]
+        told = [r["curves"].get("found", {}).get("shares") for r in records if r]
+        of_runs = [100 * np.array(of_run) for of_run in told if of_run is not None]
+        if not of_runs:
+            continue
+        stacked = np.stack(of_runs)
+        epochs = np.arange(1, stacked.shape[1] + 1)
+        figures.lines(
+            axis,
+            epochs,
+            {name: stacked[:, :, i] for i, name in enumerate(names)},
+            xlabel="epoch",
+            ylabel="share of dialogues (%)" if axis is axes[0] else "",
+            title=title,
+            legend=False,
+        )
+        means = stacked.mean(axis=(0, 1))
+        lines.append(
+            {
+                "rule": title,
+                **{name: f"{mean:.1f}" for name, mean in zip(names, means, strict=True)},
+                "largest move from equal": f"{np.abs(stacked - 100 / len(names)).max():.1f}",
+            }
+        )
+    if not lines:
+        return Output(notes=("Not built yet.",))
+    figures.shared_legend(figure, axes[0], columns=7)
+    notes = (
+        f"{shown(context, dataset)}. Mean share over epochs, runs drawn lightly. Equal shares are "
+        f"{100 / len(names):.1f} %. Eq. 10 is a rule on ranks: its step is nearly the same for all (F12).",
+        *data_notes(context, [dataset]),
+    )
+    frame = pd.DataFrame(lines)
+    return Output(frame, figure, frame, len(lines), notes)
