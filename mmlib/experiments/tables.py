@@ -14,6 +14,7 @@ from mmlib.experiments.rows import Protocol, Row
 from mmlib.report.artifact import Output
 
 Printed = Callable[[Context, str, Sequence[str]], pd.DataFrame]
+Places = Callable[[Context, str, Row], list[Cell]]
 
 
 def every_data_set(context: Context) -> Sequence[str]:
@@ -43,11 +44,11 @@ class Table:
     rows: Callable[[Context, str], Sequence[Row]]
     """The rows on a data set; what they are compared with follows from ``baseline`` and from ``Row.against``."""
 
-    protocol: Callable[[Context, str], Protocol]
-    """What the rows share on a data set."""
+    protocol: Callable[[Context, str], Protocol] | None
+    """What the rows share on a data set; None where ``places`` says how they are run."""
 
     baseline: str
-    """The row that every other is compared with, but for those that name another."""
+    """The row that every other is compared with, but for those that name another; empty where all do that need one."""
 
     metrics: Callable[[Context, str], Sequence[str]]
 
@@ -76,14 +77,24 @@ class Table:
 
     notes: tuple[str, ...] = ()
 
+    places: Places | None = None
+    """A row's cells on a data set, where its columns are trainings under several laws and not tests of one."""
+
+    said: Callable[[Context, Sequence[str]], Sequence[str]] = data_notes
+    """What is said of the data."""
+
     def cells(self, context: Context) -> list[Cell]:
         """The places of the table's runs, data set by data set."""
         return [cell for dataset in self.datasets(context) for cell in self.cells_of(context, dataset)]
 
     def cells_of(self, context: Context, dataset: str) -> list[Cell]:
         """The places of the runs of one data set."""
-        chosen, masks = self.rows(context, dataset), self.masks(context, dataset)
-        return rows.cells(context, dataset, chosen, self.protocol(context, dataset), masks)
+        chosen = self.rows(context, dataset)
+        if self.protocol is not None:
+            shared, masks = self.protocol(context, dataset), self.masks(context, dataset)
+            return rows.cells(context, dataset, chosen, shared, masks)
+        assert self.places is not None  # one of the two says it
+        return [cell for row in chosen for cell in self.places(context, dataset, row)]
 
     def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
         """The table, from finished runs."""
@@ -99,7 +110,7 @@ class Table:
             context,
             parts,
             self.baselines(context),
-            (*self.notes, *data_notes(context, names)),
+            (*self.notes, *self.said(context, names)),
             metrics,
             self.best,
             lambda dataset: self.averages(context, dataset),
@@ -111,7 +122,8 @@ class Table:
     def baselines(self, context: Context) -> dict[str, str]:
         """Row to the row that it is compared with."""
         chosen = [row for dataset in self.datasets(context) for row in self.rows(context, dataset)]
-        return {row.name: row.against or self.baseline for row in chosen if row.name != self.baseline}
+        against = {row.name: row.against or self.baseline for row in chosen if row.name != self.baseline}
+        return {name: other for name, other in against.items() if other}
 
 
 def fixed(names: Sequence[str]) -> Callable[[Context, str], Sequence[str]]:

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from mmlib.experiments.comparison import by_setting
 from mmlib.experiments.conditions import ALL, framed
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import Row
 from mmlib.papers.side_by_side import grounds, rows, tables
 from mmlib.papers.side_by_side.grounds import COMPLETE, MIXED, Ground, by_ground
 from mmlib.papers.side_by_side.tables import F1, NOT_BUILT, SAME, TIMED, ids, of_data, title, values
@@ -26,19 +27,22 @@ NETWORKS = ("mmgcn", "dream", "momke", "crossmodal", "concat")  # a colour and a
 DRAWN = (COMPLETE, MIXED)  # trainings of the curves
 
 
-def looks(context: Context, ground: Ground) -> dict[str, dict[str, Any]]:
-    """A network's colour and marker, by row: hollow and dashed by itself, filled with its method."""
-    made = {}
-    for row in rows.rows(context, ground):
-        place = NETWORKS.index(row.stages[-1].backbone.removesuffix("_frames"))
-        color = figures.PALETTE[place]
-        made[row.name] = {
-            "color": color,
-            "marker": figures.MARKERS[place],
-            "linestyle": "-" if row.against else "--",
-            "markerfacecolor": color if row.against else "white",
-        }
-    return made
+def look(row: Row) -> dict[str, Any]:
+    """A network's colour and marker: hollow and dashed by itself, filled with its method."""
+    place = NETWORKS.index(row.stages[-1].backbone.removesuffix("_frames"))
+    color = figures.PALETTE[place]
+    own = bool(row.against)
+    return {
+        "color": color,
+        "marker": figures.MARKERS[place],
+        "linestyle": "-" if own else "--",
+        "markerfacecolor": color if own else "white",
+    }
+
+
+def looks(context: Context, ground: Ground) -> Looks:
+    """Every row's look, by name."""
+    return {row.name: look(row) for row in rows.rows(context, ground)}
 
 
 def vectors(context: Context) -> list[Ground]:

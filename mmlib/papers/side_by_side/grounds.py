@@ -54,11 +54,16 @@ def grounds(context: Context) -> list[Ground]:
     return made
 
 
+def ground_of(cell: Cell) -> Ground:
+    """Where a cell stands."""
+    return Ground(cell.dataset, cell.spec.modalities)
+
+
 def by_ground(cells: Iterable[Cell]) -> dict[Ground, list[Cell]]:
     """Cells by the ground that they stand on."""
     groups: dict[Ground, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(Ground(cell.dataset, cell.spec.modalities), []).append(cell)
+        groups.setdefault(ground_of(cell), []).append(cell)
     return groups
 
 

@@ -22,6 +22,9 @@ from mmlib.runs.spec import RunSpec
 
 F1 = "weighted F1 (%)"
 FEW = 3  # seeds; fewer give no interval that a table should show
+Compared = tuple[
+    dict[str, str], pd.Series, pd.Series
+]  # names, the method's values by seed, its network's
 NOT_BUILT = Output(notes=("Not built yet.",))
 TIMED = (
     "Seconds: median of a model's training with its stages, the evaluation of every epoch on complete data and "
@@ -85,11 +88,8 @@ def by_group(context: Context, ground: Ground, frame: pd.DataFrame) -> pd.DataFr
     return means.reset_index()
 
 
-Pair = tuple[dict[str, str], pd.Series, pd.Series]
-
-
-def pairs(context: Context, ground: Ground, frame: pd.DataFrame) -> Iterator[Pair]:
-    """What a comparison is of, the method's values by seed, and those of the network under it."""
+def comparisons(context: Context, ground: Ground, frame: pd.DataFrame) -> Iterator[Compared]:
+    """Every method against the network under it, by training and kind of test."""
     means = by_group(context, ground, frame).groupby(["row", "training", "kind"])
     series = {key: group.set_index("seed")["value"] for key, group in means}
     methods = [row for row in rows.rows(context, ground) if row.against]
@@ -110,12 +110,10 @@ def pairs(context: Context, ground: Ground, frame: pd.DataFrame) -> Iterator[Pai
 def verdicts(context: Context, cells: Sequence[Cell]) -> Output:
     """Every method against the network under it, by training and kind of test, intervals that hold together."""
     frames = {g: frame for g, frame in values(context, cells).items() if not frame.empty}
-    compared_pairs = [pair for g, frame in frames.items() for pair in pairs(context, g, frame)]
-    if not compared_pairs:
+    made = [one for g, frame in frames.items() for one in comparisons(context, g, frame)]
+    if not made:
         return NOT_BUILT
-    lines = [
-        {**names, **compared(ours, own, len(compared_pairs))} for names, ours, own in compared_pairs
-    ]
+    lines = [{**names, **compared(ours, own, len(made))} for names, ours, own in made]
     numbers = pd.DataFrame(lines)
     text = numbers.assign(cell=[_text(line) for line in lines])
     by = ["data", "method", "training"]

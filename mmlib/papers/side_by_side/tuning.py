@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
+from mmlib.experiments.conditions import ALL
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import Row
-from mmlib.masks import Law, complete
+from mmlib.masks import complete
 from mmlib.papers.side_by_side import grounds, rates, rows
-from mmlib.papers.side_by_side.grounds import Ground
+from mmlib.papers.side_by_side.grounds import Ground, ground_of
 from mmlib.papers.side_by_side.tables import NOT_BUILT, title
 from mmlib.report.artifact import Output
+from mmlib.runs.execute import prepare
 from mmlib.runs.spec import RunSpec
 
 RULE = (
@@ -39,31 +40,26 @@ class Trials:
 
 
 def cells(context: Context) -> list[Cell]:
-    """Every row's trials, on the first ground of its data that has the row; settings say the factor."""
+    """Every row's trials, on the first ground of its data that has the row; settings say the factor.
+
+    The comparison's own runs are among them, where the factor is the chosen one.
+    """
     made: list[Cell] = []
-    tried: set[tuple[str, str, int | None]] = set()
+    tried: set[tuple[str, str]] = set()
     for ground in grounds.grounds(context):
         reference = context.reference(ground.dataset)
         data = "twins" if is_twin(reference) else reference
         training = grounds.trainings(context, ground).get(grounds.MIXED, complete())
-        for row in rows.rows(context, ground):
-            for fold in context.folds(ground.dataset):
-                if (data, row.name, fold) not in tried:
-                    made += _cells_of(context, ground, row, training, fold)
-                tried.add((data, row.name, fold))
+        new = [row for row in rows.rows(context, ground) if (data, row.name) not in tried]
+        tried |= {(data, row.name) for row in new}
+        made += [
+            Cell(row.name, _setting(factor), spec, ALL, ground.dataset)
+            for row in new
+            for factor in rates.FACTORS
+            for spec in rows.specs(context, ground, row, training, factor)
+            if spec.seed < rates.SEEDS
+        ]
     return made
-
-
-def _cells_of(
-    context: Context, ground: Ground, row: Row, training: Law, fold: int | None
-) -> list[Cell]:
-    """One row's trials, whose runs are the comparison's own where the factor is the chosen one."""
-    return [
-        Cell(row.name, _setting(factor), spec, spec.eval_masks[0][0], ground.dataset)
-        for factor in rates.FACTORS
-        for spec in rows.specs(context, ground, row, training, factor)
-        if spec.seed < rates.SEEDS and spec.fold == fold
-    ]
 
 
 def _setting(factor: float) -> str:
@@ -74,10 +70,9 @@ def trials(cells: Iterable[Cell]) -> list[Trials]:
     """The cells by row and fold."""
     factors = {_setting(factor): factor for factor in rates.FACTORS}
     tried: dict[tuple[Ground, str, int | None], dict[float, list[RunSpec]]] = {}
-    for ground, of_ground in grounds.by_ground(cells).items():
-        for cell in of_ground:
-            of_row = tried.setdefault((ground, cell.row, cell.spec.fold), {})
-            of_row.setdefault(factors[cell.setting], []).append(cell.spec)
+    for cell in cells:
+        of_row = tried.setdefault((ground_of(cell), cell.row, cell.spec.fold), {})
+        of_row.setdefault(factors[cell.setting], []).append(cell.spec)
     return [Trials(*place, of_row) for place, of_row in tried.items()]
 
 
@@ -109,7 +104,7 @@ def _line(context: Context, one: Trials, diverged: set[str]) -> dict[str, object
     reached = {factor: outcome for factor, outcome in outcomes.items() if outcome is not None}
     if len(reached) < len(outcomes):
         return {}
-    error = standard_error(best(reached), validated(context, one))
+    error = standard_error(best(reached), validated(one))
     chosen = rates.chosen(context.bundle(one.ground.dataset))
     return {
         "data": title(context, one.ground),
@@ -138,10 +133,9 @@ def value(context: Context, specs: Sequence[RunSpec], diverged: set[str]) -> flo
     return float(np.mean(curves, axis=0).max())
 
 
-def validated(context: Context, one: Trials) -> int:
+def validated(one: Trials) -> int:
     """How many utterances validation has."""
-    bundle = context.bundle(one.ground.dataset)
-    return len((bundle if one.fold is None else bundle.with_fold(one.fold)).rows("valid"))
+    return len(prepare(one.tried[1.0][0]).rows("valid"))
 
 
 def best(values: Mapping[float, float]) -> float:
