@@ -113,6 +113,8 @@ def every_row(context: Context, dataset: str) -> list[Row]:
     joint = Stage("plain", "crossmodal", keep=("weights",))
     adapted = Stage("mculora", "crossmodal", options=bounds(dataset))
     unadapted = dataclasses.replace(adapted, variant="neither")
+    fused = Stage("gmm_loss", "concat", options=gmm.tuned("gmm_loss"))
+    rounds = gmm.in_phases(fused, BUDGETS[context.profile.name].epochs, GMM_ROUNDS)
     return [
         Row("MMGCN", (Stage("plain", "mmgcn"),)),
         Row("BALM on MMGCN", (Stage("balm", "mmgcn", options=TAU_RHO + descriptor),), "MMGCN"),
@@ -123,28 +125,8 @@ def every_row(context: Context, dataset: str) -> list[Row]:
         Row("MCULoRA's network", (joint, unadapted)),
         Row("MCULoRA", (joint, adapted), "MCULoRA's network"),
         Row("concatenation", (Stage("plain", "concat"),)),
-        Row("GMM-loss", gmm_loss(context), "concatenation"),
+        Row("GMM-loss", rounds, "concatenation"),
     ]
-
-
-def gmm_loss(context: Context) -> tuple[Stage, ...]:
-    """The warm-up, then the rounds; both are given their own share of the epochs."""
-    chosen = gmm.row("gmm_loss")
-    spent = dataclasses.replace(
-        gmm.BUDGETS["quick"], epochs=BUDGETS[context.profile.name].epochs, rounds=GMM_ROUNDS
-    )
-    warmup, each = spent.phases(chosen.warmup)
-    options = (*chosen.options, ("round_epochs", each))
-    return (
-        Stage(
-            "gmm_loss",
-            "concat",
-            options=(("warmup", warmup),),
-            training=(("epochs", warmup),),
-            keep=("last",),
-        ),
-        Stage("gmm_loss", "concat", options=options, training=(("epochs", GMM_ROUNDS * each),)),
-    )
 
 
 def specs(
