@@ -2,83 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import norm
 
-from mmlib.experiments import stages
 from mmlib.experiments.comparison import data_notes, shown
-from mmlib.experiments.context import Context
+from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.published import published
-from mmlib.papers.gmm_loss import runs
+from mmlib.papers.gmm_loss import rows
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
-from mmlib.runs.store import Record
 
 GAP = "modality gap"
 COMPONENTS = ("balanced", "imbalanced")
+COMPARED = ("gmm_loss", "plain")  # the panels of Fig 4
 
 
 @dataclass(frozen=True)
 class Round:
-    """A mixture as one run found it before a round, or at its end; arrays (2,), the balanced component first.
-
-    number: 0 after the warm-up. gaps: (n_train,), none where the store has the record alone.
-    """
+    """A mixture as one run fitted it before a round, or at its end; arrays (2,), the balanced component first."""
 
     run_id: str
     seed: int
+
     number: int
+    """0 after the warm-up."""
+
     shares: np.ndarray
     means: np.ndarray
     variances: np.ndarray
+
     gaps: np.ndarray | None
+    """(n_train,), none where the store has the record alone."""
 
     def density(self, at: np.ndarray) -> np.ndarray:
         """(2, len(at)): the components' parts of the density (Eq. 8)."""
-        return np.stack([p * norm.pdf(at, m, np.sqrt(v))
-                         for p, m, v in zip(self.shares, self.means, self.variances, strict=True)])
-
-
-def ours(context: Context, dataset: str) -> list[RunSpec]:
-    """The full method's runs."""
-    return runs.specs(context, dataset, runs.row("gmm_loss"), runs.seeds(context, dataset))
-
-
-def specs(context: Context) -> list[RunSpec]:
-    """The full method on the first data set, which has its warm-ups in it."""
-    return stages.with_parents(ours(context, context.main))
-
-
-def find(context: Context, spec: RunSpec) -> Record | None:
-    """A run's record."""
-    return context.store.find(spec, context.bundle_fingerprint(spec.data))[0]
+        components = zip(self.shares, self.means, self.variances, strict=True)
+        return np.stack([p * norm.pdf(at, m, np.sqrt(v)) for p, m, v in components])
 
 
 def rounds(context: Context, spec: RunSpec) -> list[Round]:
-    """What a run of the method found, in order; empty where it is not in the store."""
-    record = find(context, spec)
+    """The mixtures of a run of the method, in order; empty where it is not in the store."""
+    record = context.record(spec)
     if record is None:
         return []
-    found: dict[str, Any] = record["curves"]["found"]
+    fitted = record["curves"]["found"]
+    parts = [np.array(fitted[name]) for name in ("shares", "means", "variances")]
     gaps = context.store.arrays(record.id).get("found.gap")
-    parts = [np.array(found[name]) for name in ("shares", "means", "variances")]
-    return [Round(record.id, spec.seed, number, shares, means, variances, None if gaps is None else gaps[number])
-            for number, (shares, means, variances) in enumerate(zip(*parts, strict=True))]
+    return [
+        Round(record.id, spec.seed, number, *mixture, None if gaps is None else gaps[number])
+        for number, mixture in enumerate(zip(*parts, strict=True))
+    ]
 
 
-def mixture_panel(axis: Axes, found: Round, title: str, legend: bool = False, reach: float = 1.0) -> None:
+def paths(context: Context, cells: Sequence[Cell], dataset: str) -> list[list[Round]]:
+    """The rounds of each finished run of the method on a data set."""
+    ours = [cell.spec for cell in cells if (cell.row, cell.dataset) == (rows.OURS, dataset)]
+    return [path for spec in ours if (path := rounds(context, spec))]
+
+
+def mixture_panel(
+    axis: Axes, mixture: Round, title: str, legend: bool = False, reach: float = 1.0
+) -> None:
     """A gap's histogram with the mixture's components and their sum, from -reach to reach."""
     at = np.linspace(-reach, reach, 400)
-    parts = found.density(at)
+    parts = mixture.density(at)
     with figures.style():
-        if found.gaps is not None:
-            axis.hist(found.gaps, bins=40, range=(-reach, reach), density=True, color="#bbbbbb", label="training clips")
+        if mixture.gaps is not None:
+            histogram(axis, mixture.gaps, 40, reach)
         for place, (name, part) in enumerate(zip(COMPONENTS, parts, strict=True)):
             form = figures.look(name, place)
             axis.plot(at, part, color=form["color"], linestyle=("--", "-.")[place], label=name)
@@ -89,121 +85,186 @@ def mixture_panel(axis: Axes, found: Round, title: str, legend: bool = False, re
             axis.legend(loc="best")
 
 
-def tidy(found: list[Round]) -> pd.DataFrame:
+def histogram(axis: Axes, gaps: np.ndarray, bins: int, reach: float = 1.0) -> None:
+    """The density of gaps in grey."""
+    axis.hist(
+        gaps,
+        bins=bins,
+        range=(-reach, reach),
+        density=True,
+        color="#bbbbbb",
+        label="training clips",
+    )
+
+
+def tidy(mixtures: Sequence[Round]) -> pd.DataFrame:
     """Mixtures as lines: run, seed, round, component, share, mean, sd, density at 0."""
-    lines = []
-    for r in found:
-        zero = r.density(np.zeros(1))[:, 0]
-        for place, name in enumerate(COMPONENTS):
-            lines.append({"run": r.run_id, "seed": r.seed, "round": r.number, "component": name,
-                          "share": r.shares[place], "mean": r.means[place], "sd": float(np.sqrt(r.variances[place])),
-                          "density at 0": zero.sum()})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(
+        [
+            {
+                "run": mixture.run_id,
+                "seed": mixture.seed,
+                "round": mixture.number,
+                "component": name,
+                "share": mixture.shares[place],
+                "mean": mixture.means[place],
+                "sd": float(np.sqrt(mixture.variances[place])),
+                "density at 0": mixture.density(np.zeros(1))[:, 0].sum(),
+            }
+            for mixture in mixtures
+            for place, name in enumerate(COMPONENTS)
+        ]
+    )
 
 
-def after_warmup(context: Context) -> Output:
+def after_warmup(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 2: the mixture fitted to the training gaps after the warm-up, on every data set, first seed."""
-    figure, axes = figures.panel_grid(len(context.datasets), columns=2, width=figures.DOUBLE, height=2.6)
+    count = len(context.datasets)
+    figure, axes = figures.panel_grid(count, columns=2, width=figures.DOUBLE, height=2.6)
     everything: list[Round] = []
     notes = []
     for axis, dataset in zip(axes, context.datasets, strict=True):
-        found = [r for spec in ours(context, dataset) for r in rounds(context, spec)[:1]]
-        if not found:
-            notes.append(f"{shown(context, dataset)}: not built yet.")
+        name = shown(context, dataset)
+        first = [path[0] for path in paths(context, cells, dataset)]
+        if not first:
+            notes.append(f"{name}: not built yet.")
             continue
-        everything += found
-        mixture_panel(axis, found[0], shown(context, dataset), legend=True)
+        everything += first
+        mixture_panel(axis, first[0], name, legend=True)
         axis.set_ylabel("density")
-        mean = tidy(found).groupby("component")[["share", "mean", "sd"]].mean()
-        notes.append(f"{shown(context, dataset)}, mean of {len(found)} seeds: " + "; ".join(
-            f"{name} share {mean['share'][name]:.3f}, mean {mean['mean'][name]:+.3f}, sd {mean['sd'][name]:.3f}"
-            for name in COMPONENTS) + ".")
+        notes.append(f"{name}, mean of {len(first)} seeds: {_means(first)}.")
     notes.append(_papers_mixture(context))
-    return Output(figure=figure, numbers=tidy(everything), rows_built=2 if everything else 0,
-                  notes=(*filter(None, notes), *data_notes(context, context.datasets)),
-                  run_ids=tuple(r.run_id for r in everything))
+    return Output(
+        figure=figure,
+        numbers=tidy(everything),
+        rows_built=2 if everything else 0,
+        notes=(*filter(None, notes), *data_notes(context, context.datasets)),
+        run_ids=tuple(mixture.run_id for mixture in everything),
+    )
+
+
+def _means(mixtures: Sequence[Round]) -> str:
+    mean = tidy(mixtures).groupby("component")[["share", "mean", "sd"]].mean()
+    return "; ".join(
+        f"{name} share {mean['share'][name]:.3f}, mean {mean['mean'][name]:+.3f}, sd {mean['sd'][name]:.3f}"
+        for name in COMPONENTS
+    )
 
 
 def _papers_mixture(context: Context) -> str:
     """The printed mixture, where the data are the paper's."""
     if not context.is_papers(context.main):
         return ""
-    frame = published("gmm_loss", "fig2")
-    values = {(line["condition"], line["metric"]): line["value"] for line in frame.to_dict("records")}
-    return "Printed: " + "; ".join(f"{c} share {values[c, 'weight']:.3f}, mean {values[c, 'mean']:+.4f}"
-                                   for c in COMPONENTS) + "."
+    values = published("gmm_loss", "fig2").set_index(["condition", "metric"])["value"]
+    printed = "; ".join(
+        f"{name} share {values[name, 'weight']:.3f}, mean {values[name, 'mean']:+.4f}"
+        for name in COMPONENTS
+    )
+    return f"Printed: {printed}."
 
 
-def each_round(context: Context) -> Output:
+def each_round(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 3: gaps and mixture after the warm-up and after each round, first seed; shares and means over all seeds."""
-    chosen = ours(context, context.main)
-    found = [rounds(context, spec) for spec in chosen]
-    found = [r for r in found if r]
-    if not found:
+    runs = paths(context, cells, context.main)
+    if not runs:
         return Output(notes=("Not built yet.",))
-    figure, axes = figures.panel_grid(len(found[0]), columns=3, width=figures.DOUBLE, height=2.0)
-    for axis, r in zip(axes, found[0], strict=True):
-        mixture_panel(axis, r, f"round {r.number}" if r.number else "after the warm-up", legend=False)
+    figure, axes = figures.panel_grid(len(runs[0]), columns=3, width=figures.DOUBLE, height=2.0)
+    for axis, mixture in zip(axes, runs[0], strict=True):
+        mixture_panel(
+            axis, mixture, f"round {mixture.number}" if mixture.number else "after the warm-up"
+        )
     for axis in axes[::3]:
         axis.set_ylabel("density")
     figures.shared_legend(figure, axes[0])
-    frame = tidy([r for run in found for r in run])
-    frame = frame[frame["component"] == "imbalanced"]
-    lines = [f"{name} {float(group['share'].mean()):.3f}, {float(group['mean'].mean()):+.3f}, "
-             f"{float(group['density at 0'].mean()):.2f}" for name, group in frame.groupby("round")]
-    notes = (f"{shown(context, context.main)}, seed {chosen[0].seed}; densities differ in scale. Collapsed mixtures "
-             "are one Gaussian (H1).", f"Mean of {len(found)} seeds by round (share of the imbalanced component, its "
-             "mean, density at 0): " + "; ".join(lines) + ".")
-    return Output(figure=figure, numbers=tidy([r for run in found for r in run]), rows_built=len(found[0]),
-                  notes=(*notes, *data_notes(context, [context.main])), run_ids=tuple(run[0].run_id for run in found))
+    numbers = tidy([mixture for path in runs for mixture in path])
+    by_round = numbers[numbers["component"] == "imbalanced"].groupby("round")
+    means = "; ".join(
+        f"{number} {group['share'].mean():.3f}, {group['mean'].mean():+.3f}, {group['density at 0'].mean():.2f}"
+        for number, group in by_round
+    )
+    notes = (
+        f"{shown(context, context.main)}, seed {cells[0].spec.seed}; densities differ in scale. Collapsed mixtures "
+        "are one Gaussian (H1).",
+        f"Mean of {len(runs)} seeds by round (share of the imbalanced component, its mean, density at 0): {means}.",
+        *data_notes(context, [context.main]),
+    )
+    return Output(
+        figure=figure,
+        numbers=numbers,
+        rows_built=len(runs[0]),
+        notes=notes,
+        run_ids=tuple(path[0].run_id for path in runs),
+    )
 
 
-def views(context: Context, spec: RunSpec, split: str = "valid") -> dict[str, np.ndarray] | None:
-    """Accuracy of the fused and of each modality's own prediction by epoch, from the warm-up on; none if not run."""
+def views(context: Context, spec: RunSpec) -> dict[str, np.ndarray] | None:
+    """Validation accuracy of the fused and of each modality's own prediction by epoch, from the warm-up on.
+
+    None where a stage is not done.
+    """
+    stages = [spec] if spec.parent is None else [spec.parent, spec]
     parts = []
-    for part in ([spec.parent] if spec.parent else []) + [spec]:
-        record = find(context, part)
+    for stage in stages:
+        record = context.record(stage)
         if record is None:
             return None
         curves = record["curves"]
-        fused = curves["valid" if split == "valid" else "test"]
-        own = {name.split(".", 1)[1]: curve["accuracy"] for name, curve in curves.get("views", {}).items()
-               if name.startswith(f"{split}.")}
-        parts.append({"fused": (fused if split == "valid" else fused[split])["accuracy"], **own})
+        own = {
+            name.removeprefix("valid."): curve["accuracy"]
+            for name, curve in curves.get("views", {}).items()
+            if name.startswith("valid.")
+        }
+        parts.append({"fused": curves["valid"]["accuracy"], **own})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def along_training(context: Context) -> Output:
+def along_cells(context: Context) -> list[Cell]:
+    """The method's runs and plain ones."""
+    dataset = context.main
+    compared = [rows.row(context, dataset, method) for method in COMPARED]
+    return rows.cells(context, dataset, compared)
+
+
+def along_training(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 4: unimodal and fused validation accuracy along training, the method's and that of plain training."""
-    plans = [(runs.NAMES["gmm_loss"], ours(context, context.main)),
-             (runs.NAMES["plain"], runs.specs(context, context.main, runs.row("plain"), context.seeds(context.main)))]
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.5, sharey=True)
     numbers: list[pd.DataFrame] = []
-    ids: list[str] = []
-    warmup = runs.BUDGETS[context.profile.name].phases()[0]
-    for axis, (name, chosen) in zip(axes, plans, strict=True):
-        curves = [c for spec in chosen if (c := views(context, spec)) is not None]
+    for axis, name in zip(axes, (rows.NAMES[method] for method in COMPARED), strict=True):
+        chosen = [cell.spec for cell in cells if cell.row == name]
+        curves = [by_view for spec in chosen if (by_view := views(context, spec)) is not None]
         if not curves:
             continue
-        stacked = {key: np.stack([c[key] for c in curves]) for key in curves[0]}
-        epochs = np.arange(1, len(stacked["fused"][0]) + 1)
-        figures.lines(axis, epochs, stacked, xlabel="epoch", ylabel="" if numbers else "validation accuracy (%)",
-                      title=name, legend=False)
+        stacked = {key: np.stack([by_view[key] for by_view in curves]) for key in curves[0]}
+        epochs = np.arange(1, stacked["fused"].shape[1] + 1)
+        ylabel = "" if numbers else "validation accuracy (%)"
+        figures.lines(
+            axis, epochs, stacked, xlabel="epoch", ylabel=ylabel, title=name, legend=False
+        )
         if chosen[0].parent:
-            axis.axvline(warmup + 0.5, color="black", linewidth=0.8, linestyle=(0, (4, 2)))
-        for key, values in stacked.items():
-            run, epoch = np.indices(values.shape)
-            numbers.append(pd.DataFrame({"row": name, "prediction": key, "run": run.ravel(), "epoch": epoch.ravel() + 1,
-                                         "accuracy": values.ravel()}))
-        ids += [record.id for spec in chosen if (record := find(context, spec))]
+            start = chosen[0].parent.training.epochs + 0.5
+            axis.axvline(start, color="black", linewidth=0.8, linestyle=(0, (4, 2)))
+        numbers += [_accuracies(name, key, values) for key, values in stacked.items()]
     if not numbers:
         return Output(notes=("Not built yet.",))
     figures.shared_legend(figure, axes[0])
-    notes = (f"{shown(context, context.main)}, validation (H14). Dashed: where the adaptive phase starts. Each "
-             "modality's own prediction is its part of the fused logits.", *data_notes(context, [context.main]))
-    return Output(figure=figure, numbers=pd.concat(numbers), rows_built=3, notes=notes, run_ids=tuple(ids))
+    notes = (
+        f"{shown(context, context.main)}, validation (H14). Dashed: where the adaptive phase starts. Each "
+        "modality's own prediction is its part of the fused logits.",
+        *data_notes(context, [context.main]),
+    )
+    run_ids = tuple(record.id for cell in cells if (record := context.record(cell.spec)))
+    return Output(None, figure, pd.concat(numbers), 3, notes, run_ids)
 
 
-def along_specs(context: Context) -> list[RunSpec]:
-    """The method's runs and plain ones."""
-    return [*specs(context), *runs.specs(context, context.main, runs.row("plain"), context.seeds(context.main))]
+def _accuracies(row: str, prediction: str, values: np.ndarray) -> pd.DataFrame:
+    """A prediction's accuracies (runs, epochs) as lines."""
+    run, epoch = np.indices(values.shape)
+    return pd.DataFrame(
+        {
+            "row": row,
+            "prediction": prediction,
+            "run": run.ravel(),
+            "epoch": epoch.ravel() + 1,
+            "accuracy": values.ravel(),
+        }
+    )

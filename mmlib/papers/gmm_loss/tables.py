@@ -2,137 +2,174 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
-from mmlib.experiments import comparison as compared
-from mmlib.experiments import failures
+from mmlib.experiments import comparison, failures
 from mmlib.experiments.comparison import shown
 from mmlib.experiments.context import Cell, Context
-from mmlib.papers.gmm_loss import runs
+from mmlib.experiments.rows import Row
+from mmlib.experiments.tables import Printed, Table, fixed, main_data_set
+from mmlib.papers.gmm_loss import rows
 from mmlib.report import figures, tables
 from mmlib.report.artifact import Output
 from mmlib.report.stats import summarise
-from mmlib.runs.spec import RunSpec
 
 METRICS = ("accuracy",)
-Rows = Callable[[Context, str], Sequence[runs.Row]]
 NOT_ESTABLISHED = (
-    "One protocol and one tuning budget for all rows: same encoders, batches, SGD with momentum 0.9, epochs in all, "
-    "and trials on the twin's validation (table 'tuning').",
-    "Not established, so chosen here: every hyper-parameter on AVE but PMR's; any setting of Greedy and G-Blending on "
-    "either data set; PMR's momentum and entropy window; AGM's printed sign; whether MLA's published accuracy used its "
-    "projection. The paper's own alpha, beta, gamma and epochs are not printed either.",
-    "Of the paper's CREMA-D column Greedy and OPM&OGM are no multiple of 1/744, of its AVE column no baseline is one "
-    "of 1/402: their test sets or runs differ from those of 'Ours'.")
+    "One protocol and one tuning budget for all rows: same encoders, batches, SGD with momentum 0.9, "
+    "epochs in all, and trials on the twin's validation (table 'tuning').",
+    "Not established, so chosen here: every hyper-parameter on AVE but PMR's; any setting of Greedy and "
+    "G-Blending on either data set; PMR's momentum and entropy window; AGM's printed sign; whether MLA's "
+    "published accuracy used its projection. The paper's own alpha, beta, gamma and epochs are not printed "
+    "either.",
+    "Of the paper's CREMA-D column Greedy and OPM&OGM are no multiple of 1/744, of its AVE column no "
+    "baseline is one of 1/402: their test sets or runs differ from those of 'Ours'.",
+)
+SHARED_WARMUP = (
+    "All rows of a seed start from one warm-up. With alpha = 0 nothing classifies after it (H10).",
+)
+OPTIMIZERS = (
+    "All rows of a seed and optimizer start from one warm-up; 'Same State' takes its state over.",
+)
+TAKEN_APART = (
+    "Every variant is compared with its own method as recommended, at that method's tuned values. D&R as "
+    "released trains without augmentation beside a baseline with it, which these rows take apart.",
+)
+TUNED = (
+    "nothing here has seen test data. Learning rates are factors of the common one. Values were chosen once, "
+    "on the twin at the profile quick, and serve everywhere."
+)
+BY_CHANCE = "A difference within a method that is smaller than the seeds' spread is chance: take 'best' lightly."
 
 
-def specs_of(rows: Rows, grid: bool = False) -> Callable[[Context], list[RunSpec]]:
-    """The runs behind some rows, on every data set."""
-    return lambda context: [c.spec for d in context.datasets for c in runs.cells(context, d, rows(context, d), grid)]
-
-
-def comparison(table: str, rows: Rows, baseline: str, notes: Sequence[str] = (),
-               grid: bool = False) -> Callable[[Context], Output]:
-    """A table of accuracies, one column per data set, every row against one of them."""
-    def make(context: Context) -> Output:
-        parts: list[compared.Part] = []
-        for dataset in context.datasets:
-            paper = compared.published_cells(context, table, dataset, METRICS) if table else None
-            chosen = runs.cells(context, dataset, rows(context, dataset), grid)
-            cells = [Cell(c.row, _setting(context, dataset), c.spec, c.mask) for c in chosen]
-            parts.append((dataset, cells, None if paper is None else paper.assign(
-                setting=_setting(context, dataset), runs=1)))
-        names = list(dict.fromkeys(r.name for d in context.datasets for r in rows(context, d)))
-        return compared.compare(context, parts, {n: baseline for n in names if n != baseline},
-                                (*notes, *compared.data_notes(context, context.datasets)), METRICS)
-    return make
-
-
-def _setting(context: Context, dataset: str) -> str:
+def setting(context: Context, dataset: str) -> str:
     """Nothing where the data set's name stands before it anyway."""
     return "" if len(context.datasets) > 1 else shown(context, dataset)
 
 
-def main_rows(_: Context, __: str) -> list[runs.Row]:
-    """Table 1."""
-    return runs.main_rows()
+def places(context: Context, dataset: str, row: Row) -> list[Cell]:
+    """A row's cells in a table of every data set."""
+    return rows.cells(context, dataset, [row], setting=setting(context, dataset))
 
 
-def ablation_rows(_: Context, __: str) -> list[runs.Row]:
-    """Table 2."""
-    return runs.ablation_rows()
+def departure_places(context: Context, dataset: str, row: Row) -> list[Cell]:
+    """A row's cells in the table of departures."""
+    return rows.cells(context, dataset, [row], grid=True, setting=shown(context, dataset))
 
 
-def optimizer_rows(_: Context, __: str) -> list[runs.Row]:
-    """Table 3."""
-    return runs.optimizer_rows()
+def printed(table: str) -> Printed:
+    """A printed table's cells."""
+
+    def cells(context: Context, dataset: str, metrics: Sequence[str]) -> pd.DataFrame:
+        frame = comparison.published_cells(context, table, dataset, metrics)
+        return frame.assign(setting=setting(context, dataset), runs=1)
+
+    return cells
 
 
-def departures(context: Context) -> Output:
-    """Each departure and reading against the recommended reading of its own method."""
-    dataset = context.main
-    rows = runs.departure_rows(context, dataset)
-    plain = {row.name: runs.NAMES[row.method] for row in rows if row.name != runs.NAMES[row.method]}
-    cells = [Cell(c.row, shown(context, dataset), c.spec, c.mask)
-             for c in runs.cells(context, dataset, rows, grid=True)]
-    notes = ("Every variant is compared with its own method as recommended, at that method's tuned values. D&R as "
-             "released trains without augmentation beside a baseline with it, which these rows take apart.",)
-    return compared.compare(context, [(dataset, cells, None)], plain,
-                            (*notes, *compared.data_notes(context, [dataset])), METRICS)
+def unbounded(cells: Sequence[Cell]) -> None:
+    """No best possible result: none is known of clips."""
 
 
-def departure_specs(context: Context) -> list[RunSpec]:
-    """On the first data set alone."""
-    return [c.spec for c in runs.cells(context, context.main,
-                                       runs.departure_rows(context, context.main), grid=True)]
+TABLE1 = Table(
+    rows.main_rows,
+    None,
+    rows.NAMES["plain"],
+    fixed(METRICS),
+    printed=printed("table1"),
+    best=unbounded,
+    notes=NOT_ESTABLISHED,
+    places=places,
+)
+TABLE2 = Table(
+    rows.ablation_rows,
+    None,
+    rows.OURS,
+    fixed(METRICS),
+    printed=printed("table2"),
+    best=unbounded,
+    notes=SHARED_WARMUP,
+    places=places,
+)
+TABLE3 = Table(
+    rows.optimizer_rows,
+    None,
+    "SGD (Reset State)",
+    fixed(METRICS),
+    printed=printed("table3"),
+    best=unbounded,
+    notes=OPTIMIZERS,
+    places=places,
+)
+DEPARTURES = Table(  # each is compared with the recommended reading of its own method
+    rows.departure_rows,
+    None,
+    "",
+    fixed(METRICS),
+    main_data_set,
+    best=unbounded,
+    notes=TAKEN_APART,
+    places=departure_places,
+)
 
 
-def trial_cells(context: Context) -> list[Cell]:
-    """Every trial of every method on the twin of CREMA-D."""
-    return [dataclasses.replace(c, row=f"{runs.NAMES[method]}|{c.row}") for method in runs.TRIALS
-            for c in runs.trials(context, method)]
-
-
-def trial_specs(context: Context) -> list[RunSpec]:
-    """The runs behind the trials."""
-    return [cell.spec for cell in trial_cells(context)]
-
-
-def tuning(context: Context) -> Output:
+def tuning(context: Context, cells: Sequence[Cell]) -> Output:
     """The trials of each method by validation accuracy at its best epoch, and which one the tables use."""
-    lines, numbers, ids = [], [], []
-    cells = trial_cells(context)
+    by_trial = _best_epochs(context, cells)
+    lines, groups = [], {}
+    for method, trials in rows.TRIALS.items():
+        values = [_of_trial(by_trial, method, options) for options in trials]
+        groups[rows.NAMES[method]] = values
+        means = [summarise(of).mean if of else float("-inf") for of in values]
+        best = means.index(max(means))
+        for place, options in enumerate(trials):
+            row = rows.trial_row(method, options)
+            lacking = failures.lacking(context, [cell for cell in cells if cell.row == row])
+            lines.append(
+                {
+                    "method": rows.NAMES[method],
+                    "trial": rows.trial_name(options),
+                    "validation accuracy (%)": tables.mean_sd(values[place])
+                    if values[place]
+                    else lacking,
+                    "best here": "best" if place == best and values[place] else "",
+                    "in the tables": "used" if options == rows.CHOSEN[method] else "",
+                }
+            )
+    count = max(map(len, groups.values()))
+    name = shown(context, context.main)
+    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=3.0)
+    figures.grouped_bars(
+        axes[0],
+        list(groups),
+        {
+            f"trial {i + 1}": [of[i] if i < len(of) else [] for of in groups.values()]
+            for i in range(count)
+        },
+        ylabel="validation accuracy (%)",
+        base=0,
+        title=f"Trials on {name}",
+    )
+    seeds = context.seed_count or rows.TRIAL_SEEDS
+    notes = (f"{count} trials for each method, {seeds} seeds each, on {name}; {TUNED}", BY_CHANCE)
+    run_ids = tuple(by_trial["run"])
+    numbers = by_trial.drop(columns="run")
+    return Output(pd.DataFrame(lines), figure, numbers, len(lines), notes, run_ids)
+
+
+def _best_epochs(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:
+    """Columns trial, seed, validation accuracy (%) and run, of the trials that are done."""
+    lines = []
     for cell in cells:
-        record, _ = context.store.find(cell.spec, context.bundle_fingerprint(cell.spec.data))
+        record = context.record(cell.spec)
         if record is not None:
             value = max(record["curves"]["valid"]["accuracy"])
-            numbers.append({"trial": cell.row, "seed": cell.spec.seed, "validation accuracy": value})
-            ids.append(record.id)
-    frame = pd.DataFrame(numbers, columns=["trial", "seed", "validation accuracy"])
-    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=3.0)
-    groups: dict[str, list[list[float]]] = {}
-    for method, trials in runs.TRIALS.items():
-        names = [runs.trial_name(options) for options in trials]
-        values = [list(frame[frame["trial"] == f"{runs.NAMES[method]}|{n}"]["validation accuracy"]) for n in names]
-        best = max(range(len(names)), key=lambda i: summarise(values[i]).mean if values[i] else float("-inf"))
-        used = runs.trial_name(runs.CHOSEN[method])
-        groups[runs.NAMES[method]] = values
-        for place, name in enumerate(names):
-            tried = [cell for cell in cells if cell.row == f"{runs.NAMES[method]}|{name}"]
-            shown_value = tables.mean_sd(values[place]) if values[place] else failures.lacking(context, tried)
-            lines.append({"method": runs.NAMES[method], "trial": name, "validation accuracy (%)": shown_value,
-                          "best here": "best" if place == best and values[place] else "",
-                          "in the tables": "used" if name == used else ""})
-    count = max(map(len, groups.values()))
-    series = {f"trial {i + 1}": [g[i] if i < len(g) else [] for g in groups.values()] for i in range(count)}
-    figures.grouped_bars(axes[0], list(groups), series, ylabel="validation accuracy (%)", base=0,
-                         title=f"Trials on {shown(context, context.main)}")
-    notes = (f"{count} trials for each method, {context.seed_count or runs.TRIAL_SEEDS} seeds each, on "
-             f"{shown(context, context.main)}; nothing here has seen test data. Learning rates are factors of the "
-             "common one. Values were chosen once, on the twin at the profile quick, and serve everywhere.",
-             "A difference within a method that is smaller than the seeds' spread is chance: take 'best' lightly.")
-    return Output(table=pd.DataFrame(lines), figure=figure, numbers=frame, rows_built=len(lines), notes=notes,
-                  run_ids=tuple(ids))
+            lines.append((cell.row, cell.spec.seed, value, record.id))
+    return pd.DataFrame(lines, columns=["trial", "seed", "validation accuracy", "run"])
+
+
+def _of_trial(by_trial: pd.DataFrame, method: str, options: rows.Options) -> list[float]:
+    of_trial = by_trial["trial"] == rows.trial_row(method, options)
+    return list(by_trial[of_trial]["validation accuracy"])

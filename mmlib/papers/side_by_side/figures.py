@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from mmlib.experiments.comparison import by_setting
 from mmlib.experiments.conditions import ALL, framed
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import Row
+from mmlib.experiments.rows import Row, runs_of
 from mmlib.papers.side_by_side import grounds, rows, tables
 from mmlib.papers.side_by_side.grounds import COMPLETE, MIXED, Ground, by_ground
 from mmlib.papers.side_by_side.tables import F1, NOT_BUILT, SAME, TIMED, ids, of_data, title, values
@@ -264,14 +264,14 @@ def _costs(
 ) -> pd.DataFrame:
     """Of each row the median seconds of a model, and the mean over its cells with its least and greatest seed."""
     lines = []
-    for row, specs in tables.runs_by_row(cells).items():
-        by_seed = frame[frame["row"] == row].groupby("seed")["value"].mean()
-        timed = tables.seconds(context, specs)
+    for row in rows.rows(context, ground):
+        by_seed = frame[frame["row"] == row.name].groupby("seed")["value"].mean()
+        timed = tables.seconds(context, runs_of(cells, row.name))
         if len(by_seed) and timed:
             lines.append(
                 {
                     "data": title(context, ground),
-                    "row": row,
+                    "row": row.name,
                     "seconds": float(np.median(timed)),
                     "value": by_seed.mean(),
                     "low": by_seed.min(),

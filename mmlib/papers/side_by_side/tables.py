@@ -12,6 +12,7 @@ import pandas as pd
 from mmlib.experiments.comparison import best_possible, data_notes, selected, shown
 from mmlib.experiments.conditions import framed
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import runs_of
 from mmlib.papers.side_by_side import grounds, rates, rows
 from mmlib.papers.side_by_side.grounds import Ground, by_ground
 from mmlib.report import stats
@@ -178,26 +179,17 @@ def best(context: Context, cells: Sequence[Cell]) -> Output:
     return Output(pd.DataFrame(lines).fillna("-"), None, shares, len(lines), notes, ids(shares))
 
 
-def runs_by_row(cells: Sequence[Cell]) -> dict[str, list[RunSpec]]:
-    """Row to its runs, each once."""
-    runs: dict[str, dict[RunSpec, None]] = {}
-    for cell in cells:
-        runs.setdefault(cell.row, {})[cell.spec] = None
-    return {row: list(specs) for row, specs in runs.items()}
-
-
 def fairness(context: Context, cells: Sequence[Cell]) -> Output:
     """What every row was given: trials, learning rate, epochs by stage, parameters, seconds."""
     lines = []
     for ground, of_ground in by_ground(cells).items():
-        against = {row.name: row.against for row in rows.rows(context, ground)}
-        for row, specs in runs_by_row(of_ground).items():
+        for row in rows.rows(context, ground):
             names = {
                 "data": title(context, ground),
-                "row": row,
-                "method's own network": against[row] or "-",
+                "row": row.name,
+                "method's own network": row.against or "-",
             }
-            lines.append({**names, **given(context, specs)})
+            lines.append({**names, **given(context, runs_of(of_ground, row.name))})
     elsewhere = any(rates.elsewhere(context, d) for d in context.datasets)
     notes = (
         f"Trials: learning rates that were tried on validation{', of embedded data' * elsewhere} (artifact "
