@@ -283,11 +283,11 @@ def _costs(
 
 def _priced(axis: Axes, frame: pd.DataFrame, name: str, forms: Looks) -> None:
     with figures.style():
-        for line in frame.itertuples():
-            form = {**forms[line.row], "linestyle": ""}
-            spread = [line.low, line.high]
-            axis.plot([line.seconds] * 2, spread, color=form["color"], linewidth=1)
-            axis.plot(line.seconds, line.value, markersize=6, label=line.row, **form)
+        for line in frame.to_dict("records"):
+            form = {**forms[line["row"]], "linestyle": ""}
+            spread = [line["low"], line["high"]]
+            axis.plot([line["seconds"]] * 2, spread, color=form["color"], linewidth=1)
+            axis.plot(line["seconds"], line["value"], markersize=6, label=line["row"], **form)
         axis.set_xscale("log")
         for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
             ticks(FuncFormatter(lambda value, _: f"{value:.2g}"))

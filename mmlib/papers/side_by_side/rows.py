@@ -89,12 +89,11 @@ def rows(context: Context, ground: Ground) -> list[Row]:
     """The methods that these data allow, each after the network that it plugs into."""
     dataset = ground.dataset
     pair = len(grounds.modalities(context, ground)) == 2
+    allowed: tuple[str, ...] = OF_VECTORS
     if framed(context, dataset):
         allowed = OF_SEQUENCES
     elif pair and context.bundle(dataset).task.kind == "classes":
         allowed = (*OF_VECTORS, "concat")
-    else:
-        allowed = OF_VECTORS
     return [row for row in every_row(context, dataset) if row.stages[-1].backbone in allowed]
 
 

@@ -165,8 +165,8 @@ def best(context: Context, cells: Sequence[Cell]) -> Output:
             means = by_group(context, ground, share).groupby(["row", "kind"], sort=False)["value"]
             text = means.agg(mean_sd).unstack("kind", fill_value="-")
             text = text.reindex(columns=list(grounds.groups(context, ground)))
-            for row, shares in text.iterrows():
-                lines.append({"data": data, "training": training, "row": row, **shares.to_dict()})
+            for row, by_kind in text.iterrows():
+                lines.append({"data": data, "training": training, "row": row, **by_kind.to_dict()})
     if not lines:
         return NOT_BUILT
     notes = (
@@ -230,10 +230,12 @@ def given(context: Context, specs: Sequence[RunSpec]) -> dict[str, object]:
 
 def seconds(context: Context, specs: Sequence[RunSpec]) -> list[float]:
     """Seconds of each run and of the stage that it starts from, of those for which a store says both."""
-    totals = []
+    totals: list[float] = []
     for spec in specs:
-        records = [context.record(part) for part in (spec.parent, spec) if part]
-        times = [context.store.sidecar(record.id).get("seconds") for record in records if record]
-        if None not in times and len(times) == len(records):
-            totals.append(sum(map(float, times)))
+        stages = [stage for stage in (spec.parent, spec) if stage]
+        records = [record for record in map(context.record, stages) if record]
+        times = [context.store.sidecar(record.id).get("seconds") for record in records]
+        told = [float(time) for time in times if time is not None]
+        if len(told) == len(stages):
+            totals.append(sum(told, 0.0))
     return totals
