@@ -17,12 +17,15 @@ from mmlib import paths
 from mmlib.data.bundle import save_bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
-from mmlib.experiments import stages
+from mmlib.experiments import budgets, conditions
 from mmlib.experiments.context import Context
+from mmlib.experiments.rows import Row
+from mmlib.masks import complete
 from mmlib.papers import side_by_side
-from mmlib.papers.side_by_side import figures, rates, runs, tables, tuning
-from mmlib.papers.side_by_side.runs import Ground
+from mmlib.papers.side_by_side import figures, grounds, rates, rows, tables, tuning
+from mmlib.papers.side_by_side.grounds import Ground
 from mmlib.runs.execute import execute, mask_of, prepare
+from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Store
 
 
@@ -43,11 +46,26 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Context:
 
 
 def every(context: Context) -> list[Ground]:
-    return runs.grounds(context)
+    return grounds.grounds(context)
+
+
+def specs_of(context: Context, ground: Ground) -> set[RunSpec]:
+    """The runs of a ground."""
+    return {cell.spec for cell in rows.cells(context, ground)}
+
+
+def trials_of(context: Context) -> list[tuning.Trials]:
+    """The trials of a context's rows."""
+    return tuning.trials(tuning.cells(context))
+
+
+def row_of(context: Context, ground: Ground, name: str) -> Row:
+    """A ground's row by its name."""
+    return {row.name: row for row in rows.rows(context, ground)}[name]
 
 
 def test_embedded_data_give_vectors_two_modalities_of_them_and_sequences(context: Context) -> None:
-    shapes = [(stages.framed(context, g.dataset), g.modalities) for g in every(context)]
+    shapes = [(conditions.framed(context, g.dataset), g.modalities) for g in every(context)]
     assert shapes == [(False, ()), (False, ("audio", "text")), (True, ())]
     assert [len(choose(context)) for choose in (figures.vectors, figures.pairs, figures.sequences)] == [1, 1, 1]
 
@@ -55,34 +73,34 @@ def test_embedded_data_give_vectors_two_modalities_of_them_and_sequences(context
 def test_every_row_has_as_many_epochs_in_all_stages_and_the_same_schedule(context: Context, two: Context) -> None:
     for made in (context, two):
         for ground in every(made):
-            for row in runs.rows(made, ground):
-                for law in runs.trainings(made, ground).values():
-                    for spec in runs.specs(made, ground, row, law):
+            for row in rows.rows(made, ground):
+                for law in grounds.trainings(made, ground).values():
+                    for spec in rows.specs(made, ground, row, law):
                         parts = [s.training for s in (spec.parent, spec) if s]
-                        assert sum(t.epochs for t in parts) == runs.BUDGETS["smoke"].epochs, row.name
+                        assert sum(t.epochs for t in parts) == rows.BUDGETS["smoke"].epochs, row.name
                         assert {(t.batch, t.weight_decay, t.optimizer, t.clip) for t in parts} == {
-                            (parts[0].batch, runs.WEIGHT_DECAY, "adam", 2.0)}
+                            (parts[0].batch, budgets.WEIGHT_DECAY, "adam", 2.0)}
 
 
 def test_a_method_stands_beside_its_own_network_of_equal_size(context: Context, two: Context) -> None:
     for made in (context, two):
         for ground in every(made):
-            by_name = {row.name: row for row in runs.rows(made, ground)}
-            methods = [row for row in by_name.values() if row.own]
+            by_name = {row.name: row for row in rows.rows(made, ground)}
+            methods = [row for row in by_name.values() if row.against]
             assert len(methods) * 2 == len(by_name)
             for row in methods:
-                own = by_name[row.own]
-                assert own.backbone == row.backbone and not own.own
-                pair = [runs.specs(made, ground, r, runs.trainings(made, ground)[runs.COMPLETE])[0] for r in (row, own)]
+                own = by_name[row.against]
+                assert own.stages[-1].backbone == row.stages[-1].backbone and not own.against
+                pair = [rows.specs(made, ground, each, complete())[0] for each in (row, own)]
                 assert pair[0].backbone_options == pair[1].backbone_options and pair[0].eval_masks == pair[1].eval_masks
 
 
 def test_rows_of_a_seed_see_the_same_masks_whatever_the_method(context: Context) -> None:
     ground = every(context)[0]
-    law = runs.trainings(context, ground)["imbalanced 0.5/0.7/0.3"]
+    law = grounds.trainings(context, ground)["imbalanced 0.5/0.7/0.3"]
     prints = set()
-    for row in runs.rows(context, ground):
-        spec = runs.specs(context, ground, row, law)[0]
+    for row in rows.rows(context, ground):
+        spec = rows.specs(context, ground, row, law)[0]
         masks = [mask_of(spec, spec.train_mask, prepare(spec), split) for split in ("train", "valid")]
         masks += [mask_of(spec, test, prepare(spec), "test") for _, test in spec.eval_masks]
         prints.add(tuple(mask.fingerprint for mask in masks))
@@ -93,28 +111,29 @@ def test_the_kinds_of_test_share_out_the_conditions(context: Context, two: Conte
     counts = {"complete": 1, "fixed missing": 6, "shared rates": 3, "imbalanced rates": 6, "frames dropped": 3}
     for made, expected in ((context, counts), (two, {**counts, "fixed missing": 2})):
         ground = every(made)[-1]
-        groups = runs.groups(made, ground)
+        groups = grounds.groups(made, ground)
         assert {kind: len(group) for kind, group in groups.items()} == {k: expected[k] for k in groups}
         names = [name for group in groups.values() for name in group]
-        assert names == [name for name, _ in runs.tests(made, ground)] and len(set(names)) == len(names)
-    assert runs.groups(context, Ground("iemocap", ("audio", "text")))["fixed missing"].keys() == {"audio", "text"}
+        assert names == [name for name, _ in grounds.tests(made, ground)] and len(set(names)) == len(names)
+    assert grounds.groups(context, Ground("iemocap", ("audio", "text")))["fixed missing"].keys() == {"audio", "text"}
 
 
 def test_all_five_methods_meet_on_two_modalities(two: Context) -> None:
     ground = every(two)[0]
-    names = {row.name for row in runs.rows(two, ground)}
+    names = {row.name for row in rows.rows(two, ground)}
     assert {"BALM on MMGCN", "DREAM", "EBMC", "MCULoRA", "GMM-loss"} <= names
-    balm = runs.specs(two, ground, runs.VECTORS[1], runs.trainings(two, ground)[runs.COMPLETE])[0]
+    balm = rows.specs(two, ground, row_of(two, ground, "BALM on MMGCN"), complete())[0]
     assert dict(balm.options)["descriptor"] == "batch"
 
 
 def test_gmm_loss_runs_its_warm_up_and_its_rounds(two: Context) -> None:
     ground = every(two)[0]
-    spec = runs.specs(two, ground, runs.TWO[1], runs.trainings(two, ground)[runs.MIXED])[0]
+    law = grounds.trainings(two, ground)[grounds.MIXED]
+    spec = rows.specs(two, ground, row_of(two, ground, "GMM-loss"), law)[0]
     assert spec.parent is not None
     first = execute(spec.parent)
     record = execute(spec, first.arrays).record
-    assert set(record["selected"]["valid"]["metrics"]) == {name for name, _ in runs.tests(two, ground)}
+    assert set(record["selected"]["valid"]["metrics"]) == {name for name, _ in grounds.tests(two, ground)}
     assert record["curves"]["found"]["epochs"]
 
 
@@ -142,17 +161,17 @@ def test_verdicts_hold_for_all_comparisons_together() -> None:
 
 def test_means_over_a_kind_are_those_of_its_conditions(context: Context) -> None:
     ground = every(context)[0]
-    tests = [name for name, _ in runs.tests(context, ground)]
+    tests = [name for name, _ in grounds.tests(context, ground)]
     frame = pd.DataFrame({"row": "MMGCN", "training": "complete", "setting": tests, "seed": 0,
                           "value": np.arange(len(tests), dtype=float)})
     means = tables.by_group(context, ground, frame).set_index("kind")["value"]
-    for kind, group in runs.groups(context, ground).items():
+    for kind, group in grounds.groups(context, ground).items():
         assert means[kind] == pytest.approx(np.mean([tests.index(name) for name in group]))
 
 
 def test_steps_are_no_larger_than_a_share_of_the_data(context: Context) -> None:
     bundle = context.bundle("iemocap")
-    most = runs.Budget(epochs=1, utterances=10**6, lr=1.0, hidden=1, depth=1)
+    most = rows.CommonBudget(epochs=1, utterances=10**6, lr=1.0, hidden=1, depth=1)
     assert most.step(bundle) == len(bundle)
     assert dataclasses.replace(most, parts=16).step(bundle) == len(bundle) // 16
     assert dataclasses.replace(most, parts=16, utterances=3).step(bundle) == 3
@@ -169,27 +188,26 @@ def folds(tmp_path: Path) -> Context:
 
 
 def test_on_folds_captions_have_as_many_seeds_as_are_run(folds: Context) -> None:
-    ground, = runs.grounds(folds)
-    seeds = {s.seed for s in runs.specs_of(folds, ground)}
-    assert len(seeds) == stages.FOLD_SEEDS and f" {len(seeds)} seeds." in folds.profile.reduced
+    ground, = grounds.grounds(folds)
+    seeds = {s.seed for s in specs_of(folds, ground)}
+    assert len(seeds) == budgets.FOLD_SEEDS and f" {len(seeds)} seeds." in folds.profile.reduced
 
 
 def test_every_fold_has_its_own_trials_and_trains_every_stage_at_the_rate_that_they_chose(
         folds: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    ground, = runs.grounds(folds)
+    ground, = grounds.grounds(folds)
     factors = (3.0, 1.0, 10.0)
     monkeypatch.setitem(rates.REAL, "folds", rates.Chosen(folds.bundle("mosei").fingerprint, {"EBMC": factors}))
-    row = next(r for r in runs.rows(folds, ground) if r.name == "EBMC")
-    for spec in runs.specs(folds, ground, row, runs.complete()):
+    for spec in rows.specs(folds, ground, row_of(folds, ground, "EBMC"), complete()):
         assert spec.fold is not None and spec.parent
-        assert spec.training.lr == spec.parent.training.lr == runs.BUDGETS["laptop"].lr * factors[spec.fold]
-    mine = {one.fold: one for one in tuning.trials(folds) if one.row.name == "EBMC"}
+        assert spec.training.lr == spec.parent.training.lr == rows.BUDGETS["laptop"].lr * factors[spec.fold]
+    mine = {one.fold: one for one in trials_of(folds) if one.row == "EBMC"}
     assert sorted(mine) == [0, 1, 2]
     bundle = folds.bundle("mosei")
     for fold, one in mine.items():
         assert {s.fold for found in one.tried.values() for s in found} == {fold}
         valid = bundle.with_fold(fold).rows("valid")
-        assert tuning.validated(folds, one) == len(valid)
+        assert tuning.validated(one) == len(valid)
         assert not set(valid) & set(bundle.with_fold(fold).rows("test"))
 
 
@@ -219,9 +237,10 @@ def test_what_is_used_is_what_the_trials_chose(name: str) -> None:
     assert set(found.factors) <= set(table["row"])
 
 
-def test_every_row_of_the_embedded_data_has_its_trials() -> None:
+def test_every_row_of_the_embedded_data_has_its_trials(context: Context) -> None:
     table = pd.read_csv(paths.root() / "figures/twins/side_by_side/tuning-numbers.csv")
-    assert set(table["row"]) == {row.name for row in (*runs.VECTORS, *runs.TWO)}
+    assert set(table["row"]) == {row.name for g in every(context) for row in rows.rows(context, g)}
+    assert len(table) == 10
 
 
 @pytest.mark.parametrize("name", [*rates.REAL])
@@ -234,11 +253,12 @@ def test_trials_belong_to_the_very_data_that_were_compared(name: str) -> None:
 
 def test_data_use_what_was_chosen_on_them_else_what_was_chosen_on_embedded_data_and_say_so(
         context: Context, two: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    ground, row = runs.grounds(two)[0], runs.VECTORS[0]
-    common = runs.BUDGETS["smoke"].lr
+    ground = grounds.grounds(two)[0]
+    row = row_of(two, ground, "MMGCN")
+    common = rows.BUDGETS["smoke"].lr
 
     def rate() -> float:
-        return runs.specs(two, ground, row, runs.complete())[0].training.lr
+        return rows.specs(two, ground, row, complete())[0].training.lr
 
     assert rate() == pytest.approx(common * rates.TWINS.factors[row.name])
     assert rates.TUNED in tables.of_data(two) and rates.TUNED not in tables.of_data(context)
@@ -249,12 +269,12 @@ def test_data_use_what_was_chosen_on_them_else_what_was_chosen_on_embedded_data_
 
 def test_a_trial_that_diverged_is_lost_and_one_that_is_not_made_is_awaited(context: Context, tmp_path: Path) -> None:
     made = dataclasses.replace(context, store=Store(tmp_path))
-    one = tuning.trials(made)[0].tried[1.0]
+    one = trials_of(made)[0].tried[1.0]
     print_of = made.bundle_fingerprint(one[0].data)
     assert tuning.value(made, one, set()) is None
     lost = tuning.value(made, one, {s.run_id(print_of) for s in one})
     assert lost is not None and math.isnan(lost)
-    assert tuning.table(made).table is None
+    assert tuning.table(made, tuning.cells(made)).table is None
 
 
 def test_the_nearest_rate_within_a_standard_error_of_the_best_is_chosen() -> None:
@@ -268,11 +288,11 @@ def test_the_nearest_rate_within_a_standard_error_of_the_best_is_chosen() -> Non
 
 
 def test_a_trials_best_epoch_is_that_of_the_mean_curve(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    specs = tuning.trials(context)[0].tried[1.0][:1] * 2
+    specs = trials_of(context)[0].tried[1.0][:1] * 2
     curves = iter([[50.0, 90.0, 60.0], [60.0, 30.0, 70.0]])
 
     def find(*_: object) -> tuple[dict[str, object], bool]:
-        return {"curves": {"valid": {runs.METRIC: next(curves)}}}, False
+        return {"curves": {"valid": {rows.METRIC: next(curves)}}}, False
 
     monkeypatch.setattr(Store, "find", find)
     assert tuning.value(context, specs, set()) == pytest.approx(65.0)
@@ -286,12 +306,12 @@ def test_rows_that_are_best_at_an_end_of_the_trials_are_named() -> None:
 
 def test_trials_differ_in_the_rate_alone_and_test_nothing_that_the_comparison_does_not(two: Context) -> None:
     used = rates.chosen(two.bundle("crema-d"))
-    for one in tuning.trials(two):
-        compared = runs.specs_of(two, one.ground)
+    for one in trials_of(two):
+        compared = specs_of(two, one.ground)
         rate = {f: {s.training.lr for s in found} for f, found in one.tried.items()}
-        assert {f: found / runs.BUDGETS["smoke"].lr for f, (found,) in rate.items()} == \
+        assert {f: found / rows.BUDGETS["smoke"].lr for f, (found,) in rate.items()} == \
             pytest.approx({f: f for f in rates.FACTORS})
-        assert set(one.tried[used.factor(one.row.name, one.fold)]) <= set(compared), one.row.name
+        assert set(one.tried[used.factor(one.row, one.fold)]) <= set(compared), one.row
         assert {s.seed for found in one.tried.values() for s in found} <= set(range(rates.SEEDS))
 
 

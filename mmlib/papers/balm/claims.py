@@ -13,125 +13,203 @@ from scipy.stats import rankdata, spearmanr
 
 from mmlib.data.catalog import is_twin
 from mmlib.experiments.claims import Claim, table
+from mmlib.experiments.comparison import selected, shown
 from mmlib.experiments.context import Cell, Context
-from mmlib.papers.balm import figures, runs, tables
+from mmlib.experiments.rows import Row
+from mmlib.papers.balm import figures, rows
+from mmlib.papers.balm.tables import data_said
 from mmlib.report import stats
 from mmlib.report.artifact import Output
-from mmlib.runs.spec import RunSpec
 
-POINTS, NATS = "points of weighted F1", "nats"
+POINTS = "points of weighted F1"
+HALVES = {"d": "distribution", "s": "spatial"}  # of the gradient rebalancing, as variants
+BySeed = dict[int, float]
 
 
-def settings(context: Context, dataset: str) -> Sequence[runs.Rates]:
+def settings(context: Context, dataset: str) -> Sequence[rows.Rates]:
     """Where a claim's own runs are made: in all six settings on twins, at the focus setting on other data."""
-    return runs.SETTINGS if is_twin(context.reference(dataset)) else (runs.FOCUS,)
+    return rows.SETTINGS if is_twin(context.reference(dataset)) else (rows.FOCUS,)
 
 
-def watched(context: Context, backbone: str) -> list[runs.Row]:
+def watched_rows(backbone: str) -> list[Row]:
     """The rows whose discrepancies are compared along training."""
-    return [*figures.main_variants(backbone), runs.balm(backbone, "s", "BALM-S")]
+    return [*figures.main_variants(backbone), rows.balm(backbone, "s", "BALM-S")]
 
 
-def watched_cells(context: Context, row: runs.Row, rates: runs.Rates = runs.FOCUS) -> list[Cell]:
-    """Their runs; on twins at the focus setting those of the tables."""
-    shared = rates == runs.FOCUS and is_twin(context.reference(context.main))
-    return runs.cells(context, context.main, row, rates, series=True, grid=not shared)
+def watched_cells(context: Context, row: Row, rates: rows.Rates = rows.FOCUS) -> list[Cell]:
+    """A watched row's runs; on twins at the focus setting those of the tables."""
+    shared = rates == rows.FOCUS and is_twin(context.reference(context.main))
+    return rows.cells(context, context.main, rows.watched(row), rates, grid=not shared)
 
 
-def claim_specs(context: Context) -> list[RunSpec]:
+def claim_cells(context: Context) -> list[Cell]:
     """Every run that a claim reads."""
-    found = []
+    cells: list[Cell] = []
     for dataset in context.datasets:
-        found += runs.grid_of(context, dataset, [r for b in context.backbones for r in (runs.plain(b), runs.balm(b))],
-                              runs.SETTINGS)
-        rows = runs.variant_rows(context, [("BALM-M", "m")], context.backbones)
-        rows += runs.variant_rows(context, [("BALM-D", "d"), ("BALM-S", "s")], context.backbones[:1])
-        found += runs.grid_of(context, dataset, rows, settings(context, dataset))
-    for row in watched(context, context.backbone):
-        found += watched_cells(context, row)
+        own = rows.in_settings(settings(context, dataset))
+        compared = [*rows.squared(context), *rows.halves(context)]
+        cells += rows.of_rows(context, dataset, rows.pairs(context), rows.SIX)
+        cells += rows.of_rows(context, dataset, compared, own)
+    for row in watched_rows(context.backbone):
+        cells += watched_cells(context, row)
     for rates in settings(context, context.main):
         for row in figures.with_and_without(context.backbone):
-            found += watched_cells(context, row, rates)
-    return list(dict.fromkeys(runs.specs_of(found)))
+            cells += watched_cells(context, row, rates)
+    return cells
 
 
-def claims(context: Context) -> Output:
+def claims(context: Context, cells: Sequence[Cell]) -> Output:
     """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
-    found = sorted(_results(context), key=lambda claim: (claim.where, claim.text)) + _along_training(context)
-    ids = tuple(s.run_id(context.bundle_fingerprint(s.data)) for s in claim_specs(context))
-    return table(found, POINTS, tables.foreign_data_note(context, context.datasets), ids)
+    made = sorted(_results(context), key=lambda claim: (claim.where, claim.text))
+    made += _along_training(context)
+    return table(context, made, POINTS, data_said(context, context.datasets), cells)
 
 
 def _results(context: Context) -> list[Claim]:
     """Claims about weighted F1."""
-    found = []
+    made = []
     for dataset in context.datasets:
-        name, wanted = tables.shown(context, dataset), settings(context, dataset)
-        every = f"mean of {len(wanted)} settings" if len(wanted) > 1 else f"at {runs.label(wanted[0])}"
-        for b in context.backbones:
-            gains = _gains(context, dataset, runs.balm(b), runs.plain(b), runs.SETTINGS)
-            signs = {s: stats.paired(g, np.zeros(len(g)), comparisons=len(runs.SETTINGS)).verdict
-                     for s, g in gains.items() if len(g) > 1}
-            detail = ", ".join(f"{v} in {list(signs.values()).count(v)}" for v in dict.fromkeys(signs.values()))
-            shown = runs.NAMES.get(b, b)
-            found.append(Claim("BALM improves each backbone under imbalanced missing rates", "4.2, Tables 1, 2", name,
-                               shown, "+BALM minus plain, mean of the six settings", POINTS,
-                               _mean(gains), f"single settings: {detail}" if detail else ""))
-            gains = _gains(context, dataset, runs.balm(b), runs.balm(b, "m", "BALM-M"), wanted)
-            found.append(Claim("KL yields better performance than MSE", "F.5, Tables 14, 15", name, shown,
-                               f"+BALM minus +BALM-M, {every}", POINTS, _mean(gains)))
-        for variant, what in (("d", "distribution"), ("s", "spatial")):
-            b = context.backbone
-            gains = _gains(context, dataset, runs.balm(b), runs.balm(b, variant, f"BALM-{variant.upper()}"), wanted)
-            found.append(Claim(f"both modulations together are better than the {what}-driven one alone",
-                               "F.4, Table 13", name, runs.backbone_name(context),
-                               f"+BALM minus +BALM-{variant.upper()}, {every}", POINTS, _mean(gains)))
-    return found
+        made += [_improves(context, dataset, backbone) for backbone in context.backbones]
+        made += [
+            _against(
+                context,
+                dataset,
+                backbone,
+                "m",
+                "KL yields better performance than MSE",
+                "F.5, Tables 14, 15",
+            )
+            for backbone in context.backbones
+        ]
+        made += [
+            _against(
+                context,
+                dataset,
+                context.backbone,
+                variant,
+                f"both modulations together are better than the {what}-driven one alone",
+                "F.4, Table 13",
+            )
+            for variant, what in HALVES.items()
+        ]
+    return made
+
+
+def _improves(context: Context, dataset: str, backbone: str) -> Claim:
+    gains = _gains(context, dataset, rows.balm(backbone), rows.plain(backbone), rows.SETTINGS)
+    count = len(rows.SETTINGS)
+    verdicts = [
+        stats.paired(gain, np.zeros(len(gain)), comparisons=count).verdict
+        for gain in gains.values()
+        if len(gain) > 1
+    ]
+    detail = ", ".join(f"{v} in {verdicts.count(v)}" for v in dict.fromkeys(verdicts))
+    return Claim(
+        "BALM improves each backbone under imbalanced missing rates",
+        "4.2, Tables 1, 2",
+        shown(context, dataset),
+        rows.NAMES[backbone],
+        "+BALM minus plain, mean of the six settings",
+        POINTS,
+        _mean(gains),
+        f"single settings: {detail}" if detail else "",
+    )
+
+
+def _against(
+    context: Context, dataset: str, backbone: str, variant: str, text: str, where: str
+) -> Claim:
+    """BALM against a variant of it."""
+    wanted = settings(context, dataset)
+    every = f"mean of {len(wanted)} settings" if len(wanted) > 1 else f"at {rows.label(wanted[0])}"
+    suffix = f"BALM-{variant.upper()}"
+    other = rows.balm(backbone, variant, suffix)
+    gains = _gains(context, dataset, rows.balm(backbone), other, wanted)
+    name, network = shown(context, dataset), rows.NAMES[backbone]
+    test = f"+BALM minus +{suffix}, {every}"
+    return Claim(text, where, name, network, test, POINTS, _mean(gains))
 
 
 def _along_training(context: Context) -> list[Claim]:
     """Claims about what happens along training, on the main data set and backbone."""
-    name, b = tables.shown(context, context.main), context.backbone
-    at = f"at {runs.label(runs.FOCUS)}"
-    kl, cosine = ({row.name: _late(context, watched_cells(context, row), key) for row in watched(context, b)}
-                  for key in ("kl", "cosine"))
-    bare, fcm, both, alone = (row.name for row in watched(context, b))
+    name, b = shown(context, context.main), context.backbone
+    at = f"at {rows.label(rows.FOCUS)}"
+    bare, fcm, both, alone = watched_rows(b)
     late = "mean over modalities and the last quarter of epochs"
-    rows = [
-        ("FCM reduces the discrepancies among modalities", "4.3, Fig 5", f"KL without FCM minus with it, {late}, {at}",
-         NATS, _difference(kl[bare], kl[fcm])),
-        ("GRM raises the cosine similarity", "4.3, Fig 5", f"cosine, +BALM minus +FCM, {late}, {at}", "cosine",
-         _difference(cosine[both], cosine[fcm])),
-        ("GRM stabilises the KL divergence", "4.3, Fig 5",
-         f"log ratio of the KL's spread over the last half of epochs, +FCM over +BALM, {at}", "log ratio",
-         _difference(_unrest(context, runs.balm(b, "fcm", "FCM")), _unrest(context, runs.balm(b)))),
-        ("the distribution part keeps the spatial part from being over-balanced", "F.4, Fig 8",
-         f"|cosine|, +BALM minus +BALM-S, {late}, {at}", "cosine", _difference(cosine[both], cosine[alone], np.abs)),
-        ("modalities with a higher missing rate converge more slowly", "3.1, B.1",
-         "rank correlation of r_m with the epochs until half of the head's drop in KL, plain backbone, all settings",
-         "correlation", _slowness(context)),
-        ("modulation brings the encoders' gradient norms to equilibrium", "Eq. 35",
-         f"log(largest / smallest encoder gradient norm): +FCM's minus +BALM's after modulation, {at}", "log ratio",
-         _equilibrium(context)),
-        ("mu corrects inversely to availability", "B.2, Eq. 21",
-         "rank correlation of the mean mu_m with 1/(1 - r_m), over modalities and settings", "correlation",
-         _inverse(context)),
+    cosine = {row.name: _late(context, row, "cosine") for row in (fcm, both, alone)}
+    tests = [
+        (
+            "FCM reduces the discrepancies among modalities",
+            "4.3, Fig 5",
+            f"KL without FCM minus with it, {late}, {at}",
+            "nats",
+            _difference(_late(context, bare, "kl"), _late(context, fcm, "kl")),
+        ),
+        (
+            "GRM raises the cosine similarity",
+            "4.3, Fig 5",
+            f"cosine, +BALM minus +FCM, {late}, {at}",
+            "cosine",
+            _difference(cosine[both.name], cosine[fcm.name]),
+        ),
+        (
+            "GRM stabilises the KL divergence",
+            "4.3, Fig 5",
+            f"log ratio of the KL's spread over the last half of epochs, +FCM over +BALM, {at}",
+            "log ratio",
+            _difference(_unrest(context, fcm), _unrest(context, both)),
+        ),
+        (
+            "the distribution part keeps the spatial part from being over-balanced",
+            "F.4, Fig 8",
+            f"|cosine|, +BALM minus +BALM-S, {late}, {at}",
+            "cosine",
+            _difference(_sizes(cosine[both.name]), _sizes(cosine[alone.name])),
+        ),
+        (
+            "modalities with a higher missing rate converge more slowly",
+            "3.1, B.1",
+            "rank correlation of r_m with the epochs until half of the head's drop in KL, plain backbone, all settings",
+            "correlation",
+            _slowness(context),
+        ),
+        (
+            "modulation brings the encoders' gradient norms to equilibrium",
+            "Eq. 35",
+            f"log(largest / smallest encoder gradient norm): +FCM's minus +BALM's after modulation, {at}",
+            "log ratio",
+            _difference(_imbalance(context, fcm, False), _imbalance(context, both, True)),
+        ),
+        (
+            "mu corrects inversely to availability",
+            "B.2, Eq. 21",
+            "rank correlation of the mean mu_m with 1/(1 - r_m), over modalities and settings",
+            "correlation",
+            _inverse(context),
+        ),
     ]
-    return [Claim(text, where, name, runs.backbone_name(context), test, unit, values)
-            for text, where, test, unit, values in rows]
+    network = rows.NAMES[b]
+    return [
+        Claim(text, where, name, network, test, unit, values)
+        for text, where, test, unit, values in tests
+    ]
 
 
-def _gains(context: Context, dataset: str, row: runs.Row, other: runs.Row,
-           wanted: Sequence[runs.Rates]) -> dict[str, np.ndarray]:
+def _gains(
+    context: Context, dataset: str, row: Row, other: Row, wanted: Sequence[rows.Rates]
+) -> dict[str, np.ndarray]:
     """Differences in weighted F1 by seed, per setting; none where either side is not run."""
-    results = context.results(runs.grid_of(context, dataset, [row, other], wanted))
-    results = results[(results["metric"] == "weighted_f1") & (results["selection"] == "valid")]
+    cells = rows.of_rows(context, dataset, [row, other], rows.in_settings(wanted))
+    results = selected(context, cells, "weighted_f1")
     if results.empty:
         return {}
-    table = stats.average_folds(results).pivot_table(index="seed", columns=["setting", "row"], values="value")
-    pairs = {s: table[s] for s in table.columns.get_level_values(0).unique()}
-    return {s: (frame[row.name] - frame[other.name]).dropna().to_numpy() for s, frame in pairs.items()
-            if {row.name, other.name} <= set(frame.columns)}
+    by_seed = results.pivot_table(index="seed", columns=["setting", "row"], values="value")
+    pairs = {s: by_seed[s] for s in by_seed.columns.get_level_values(0).unique()}
+    return {
+        setting: (frame[row.name] - frame[other.name]).dropna().to_numpy()
+        for setting, frame in pairs.items()
+        if {row.name, other.name} <= set(frame.columns)
+    }
 
 
 def _mean(gains: dict[str, np.ndarray]) -> np.ndarray:
@@ -152,60 +230,72 @@ def _by_seed(context: Context, cells: Sequence[Cell], key: str) -> dict[int, np.
     return {seed: np.mean(curves, axis=0) for seed, curves in sorted(folds.items())}
 
 
-def _late(context: Context, cells: Sequence[Cell], key: str) -> dict[int, float]:
-    found = _by_seed(context, cells, key)
-    return {seed: float(curve[-max(1, len(curve) // 4):].mean()) for seed, curve in found.items()}
+def _along(context: Context, row: Row, key: str) -> dict[int, np.ndarray]:
+    """A row's series at the focus setting."""
+    return _by_seed(context, watched_cells(context, row), key)
 
 
-def _difference(a: dict[int, float], b: dict[int, float], of: np.ufunc = np.positive) -> np.ndarray:
-    return np.array([of(a[seed]) - of(b[seed]) for seed in a if seed in b])
+def _late(context: Context, row: Row, key: str) -> BySeed:
+    """Mean over modalities and the last quarter of epochs."""
+    curves = _along(context, row, key)
+    return {seed: float(curve[-max(1, len(curve) // 4) :].mean()) for seed, curve in curves.items()}
 
 
-def _unrest(context: Context, row: runs.Row) -> dict[int, float]:
+def _sizes(values: BySeed) -> BySeed:
+    return {seed: abs(value) for seed, value in values.items()}
+
+
+def _difference(a: BySeed, b: BySeed) -> np.ndarray:
+    return np.array([a[seed] - b[seed] for seed in a if seed in b])
+
+
+def _unrest(context: Context, row: Row) -> BySeed:
     """Log of the spread of a KL curve over the last half of epochs, mean over modalities."""
-    found = _by_seed(context, watched_cells(context, row), "kl")
-    return {seed: float(np.log(curve[-max(2, len(curve) // 2):].std(axis=0, ddof=1).mean()))
-            for seed, curve in found.items()}
+    unrest = {}
+    for seed, curve in _along(context, row, "kl").items():
+        half = curve[-max(2, len(curve) // 2) :]
+        unrest[seed] = float(np.log(half.std(axis=0, ddof=1).mean()))
+    return unrest
 
 
-def _equilibrium(context: Context) -> np.ndarray:
+def _imbalance(context: Context, row: Row, modulated: bool) -> BySeed:
     """How far apart the encoders' gradient norms are: log(largest / smallest), last half of epochs."""
-    def imbalance(row: runs.Row, modulated: bool) -> dict[int, float]:
-        norms = _by_seed(context, watched_cells(context, row), "gradient_norm")
-        mu = _by_seed(context, watched_cells(context, row), "mu")
-        effective = {s: n * np.abs(mu[s]) if modulated else n for s, n in norms.items()}
-        return {s: float(np.log(e.max(axis=1) / e.min(axis=1))[len(e) // 2:].mean()) for s, e in effective.items()}
-
-    b = context.backbone
-    return _difference(imbalance(runs.balm(b, "fcm", "FCM"), False), imbalance(runs.balm(b), True))
+    mu = _along(context, row, "mu")
+    apart = {}
+    for seed, norms in _along(context, row, "gradient_norm").items():
+        effective = norms * np.abs(mu[seed]) if modulated else norms
+        ratio = effective.max(axis=1) / effective.min(axis=1)
+        apart[seed] = float(np.log(ratio)[len(ratio) // 2 :].mean())
+    return apart
 
 
 def _slowness(context: Context) -> np.ndarray:
-    """Per seed: rank correlation of missing rate and epochs to half of the drop in KL, over modalities and settings.
-
-    Ranks are taken within a modality first (over settings) where there are several settings, so that what is
-    correlated is the rate and not which modality it is.
-    """
+    """Per seed: rank correlation of missing rate and epochs to half of the drop in KL, over modalities and settings."""
     per_seed: dict[int, list[tuple[float, float, int]]] = {}
+    bare = rows.watched_plain(context.backbone)
     for rates in settings(context, context.main):
-        cells = watched_cells(context, figures.watched_plain(context.backbone), rates)
-        for seed, curve in _by_seed(context, cells, "kl").items():
+        for seed, curve in _by_seed(context, watched_cells(context, bare, rates), "kl").items():
             per_seed.setdefault(seed, []).extend(
-                (rate, half_time(curve[:, place]), place) for place, rate in enumerate(_in_order(context, rates)))
+                (rate, half_time(curve[:, place]), place)
+                for place, rate in enumerate(_in_order(context, rates))
+            )
     return correlations(per_seed)
 
 
 def _inverse(context: Context) -> np.ndarray:
+    """Per seed: rank correlation of the median mu with 1/(1 - r), over modalities and settings."""
     per_seed: dict[int, list[tuple[float, float, int]]] = {}
+    row = rows.balm(context.backbone)
     for rates in settings(context, context.main):
-        for seed, curve in _by_seed(context, watched_cells(context, runs.balm(context.backbone), rates), "mu").items():
+        for seed, curve in _by_seed(context, watched_cells(context, row, rates), "mu").items():
             per_seed.setdefault(seed, []).extend(
                 (1 / (1 - rate), float(np.median(curve[:, place])), place)
-                for place, rate in enumerate(_in_order(context, rates)))
+                for place, rate in enumerate(_in_order(context, rates))
+            )
     return correlations(per_seed)
 
 
-def _in_order(context: Context, rates: runs.Rates) -> list[float]:
+def _in_order(context: Context, rates: rows.Rates) -> list[float]:
     """The rates in the order of the bundle's modalities."""
     given = dict(context.rates(context.main, rates).rates)
     return [given[m] for m in context.bundle(context.main).modalities]
@@ -213,18 +303,22 @@ def _in_order(context: Context, rates: runs.Rates) -> list[float]:
 
 def half_time(curve: np.ndarray) -> float:
     """Epochs until a curve has gone half of the way from its first value to its last quarter's mean."""
-    goal = (curve[0] + curve[-max(1, len(curve) // 4):].mean()) / 2
+    goal = (curve[0] + curve[-max(1, len(curve) // 4) :].mean()) / 2
     passed = np.flatnonzero(curve <= goal) if goal < curve[0] else np.flatnonzero(curve >= goal)
     return float(passed[0]) if len(passed) else float(len(curve))
 
 
 def correlations(per_seed: dict[int, list[tuple[float, float, int]]]) -> np.ndarray:
-    """Spearman's correlation per seed of (x, y, modality) triples; y is ranked within its modality first."""
-    found = []
+    """Spearman's correlation per seed of (x, y, modality) triples.
+
+    Where there are several settings, y is ranked within its modality first, so that what is correlated is the rate and
+    not which modality it is.
+    """
+    each = []
     for lines in per_seed.values():
         x, y, place = (np.array(column, dtype=float) for column in zip(*lines, strict=True))
         if len(lines) > len(set(place)):
             for p in set(place):
                 y[place == p] = rankdata(y[place == p])
-        found.append(0.0 if len(set(y)) == 1 else float(spearmanr(x, y).statistic))
-    return np.array(found)
+        each.append(0.0 if len(set(y)) == 1 else float(spearmanr(x, y).statistic))
+    return np.array(each)

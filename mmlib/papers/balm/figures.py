@@ -1,48 +1,187 @@
-"""BALM's figures."""
+"""BALM's figures: of rates (Figs 1, 2, 4), along training (5, 8, 11 to 22), of tau and rho (7), of what BALM adds (6),
+and of what a network makes of its inputs (t-SNE: 8 to 10)."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
+from mmlib.experiments.comparison import selected, shown
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import Row
 from mmlib.masks import draw, imbalanced, shared
-from mmlib.papers.balm import runs, tables
-from mmlib.report import figures
+from mmlib.papers.balm import rows, tables
+from mmlib.report import figures, projection
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 
 DRAWS = 300
+HALF: rows.Rates = (0.5, 0.5, 0.5)
+TSNE_NOTE = (
+    "t-SNE axes have no unit, and distances between clusters no meaning. The silhouette of the labels in "
+    "the embedding itself (1 separate, 0 mixed) is in each title."
+)
 
 
-def missing_rates(context: Context) -> Output:
+def missing_rates(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 1: the realised missing rates of many draws at a shared rate of 0.5, and the operator's one value.
 
     Independent draws (Eq. 1) scatter as Eq. 2 says; the quota operator (Eq. 36) gives one value. Both are
     a little below 0.5 because no utterance may lose everything (A2).
     """
     bundle = context.bundle(context.main)
-    rates: dict[str, list[float]] = {m: [] for m in bundle.modalities}
-    for seed in range(DRAWS):
-        mask = draw(shared(0.5), bundle, "train", seed).utterance
-        for index, modality in enumerate(bundle.modalities):
-            rates[modality].append(1 - mask[:, index].mean())
+    masks = [draw(shared(0.5), bundle, "train", seed).utterance for seed in range(DRAWS)]
+    missing = np.array([1 - mask.mean(axis=0) for mask in masks])  # (draws, M)
+    rates = dict(zip(bundle.modalities, missing.T, strict=True))
     quota = draw(imbalanced(dict.fromkeys(bundle.modalities, 0.5)), bundle, "train", 0).utterance
     figure, axes = figures.panel_grid(1, height=2.4)
-    figures.histogram(axes[0], {m: np.array(v) for m, v in rates.items()}, bins=24, mark=1 - quota.mean(),
-                      xlabel="realised missing rate of the modality", ylabel=f"draws of {DRAWS}",
-                      title="Shared missing rate 0.5")
+    figures.histogram(
+        axes[0],
+        rates,
+        bins=24,
+        mark=1 - quota.mean(),
+        xlabel="realised missing rate of the modality",
+        ylabel=f"draws of {DRAWS}",
+        title="Shared missing rate 0.5",
+    )
     n, count = len(bundle.rows("train")), len(bundle.modalities)
-    notes = (f"{tables.shown(context, context.main)}, {n} training utterances. Dashed line: the quota operator's rate, "
-             f"{1 - quota.mean():.3f}; the rate after giving back one modality to empty utterances is "
-             f"{0.5 - 0.5 ** count / count:.3f}. Eq. 2 predicts a deviation of {np.sqrt(0.25 / n):.3f}; measured "
-             f"{np.mean([np.std(v, ddof=1) for v in rates.values()]):.3f}.",)
+    measured = np.mean([np.std(values, ddof=1) for values in rates.values()])
+    notes = (
+        f"{shown(context, context.main)}, {n} training utterances. Dashed line: the quota operator's rate, "
+        f"{1 - quota.mean():.3f}; the rate after giving back one modality to empty utterances is "
+        f"{0.5 - 0.5**count / count:.3f}. Eq. 2 predicts a deviation of {np.sqrt(0.25 / n):.3f}; measured "
+        f"{measured:.3f}.",
+    )
     numbers = pd.DataFrame(rates).rename_axis("seed").reset_index()
     return Output(figure=figure, numbers=numbers, notes=notes, rows_built=count)
+
+
+def shared_cells(context: Context) -> list[Cell]:
+    """Fig 2: backbones at a shared rate of 0.5 and at six imbalanced settings of the same mean."""
+    places = rows.in_settings([HALF, *rows.SETTINGS])
+    bare = [rows.plain(backbone) for backbone in context.backbones]
+    return rows.of_rows(context, context.main, bare, places)
+
+
+def shared_against_imbalanced(context: Context, cells: Sequence[Cell]) -> Output:
+    """Fig 2: accuracy under equivalent rates (Eq. 39): one shared rate says little of a model's behaviour."""
+    results = selected(context, cells, "accuracy")
+    names = {rows.label(HALF): "shared 0.5"} | {rows.label(r): rows.label(r) for r in rows.SETTINGS}
+    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.6)
+    figures.grouped_bars(
+        axes[0],
+        list(names.values()),
+        _lists(results, "value", list(names)),
+        ylabel="accuracy (%)",
+        title="A shared rate of 0.5 and its equivalents (r_A/r_L/r_V)",
+        base=5 * np.floor(results["value"].min() / 5 - 1),
+    )
+    means = results.groupby(["row", "setting"])["value"].mean()
+    spread = means.groupby("row").agg(lambda values: values.max() - values.min())
+    spreads = ", ".join(f"{row} {value:.1f} points" for row, value in spread.items())
+    notes = (
+        f"{shown(context, context.main)}; bars are means over seeds with 95 % intervals, points are "
+        "seeds; the axis does not start at 0.",
+        f"Largest minus smallest mean over the seven settings: {spreads}.",
+        "The paper's other models are not built yet.",
+    )
+    run_ids = tuple(results["run_id"].unique()) if "run_id" in results else ()
+    return Output(None, figure, results, len(names) - 1, notes, run_ids)
+
+
+def _lists(
+    results: pd.DataFrame, column: str, settings: Sequence[str]
+) -> dict[str, list[list[float]]]:
+    """Row to the values of each setting."""
+    return {
+        str(row): [list(group[group["setting"] == setting][column]) for setting in settings]
+        for row, group in results.groupby("row", sort=False)
+    }
+
+
+def rate_cells(context: Context) -> list[Cell]:
+    """Fig 4: the runs of Tables 11 and 12."""
+    return [
+        cell
+        for dataset in context.datasets
+        for cell in rows.of_rows(context, dataset, rows.pairs(context), rows.at_shared)
+    ]
+
+
+def shared_rates(context: Context, cells: Sequence[Cell]) -> Output:
+    """Fig 4: weighted F1 against the shared missing rate."""
+    figure, axes = figures.panel_grid(
+        len(context.datasets), columns=2, width=figures.DOUBLE, height=2.8
+    )
+    rates = context.profile.shared_rates
+    pairs = rows.pairs(context)
+    frames = []
+    for axis, dataset in zip(axes, context.datasets, strict=True):
+        results = selected(context, [c for c in cells if c.dataset == dataset], "weighted_f1")
+        table = results.pivot_table(index=["row", "seed"], columns="setting", values="value")
+        table = table.reindex(columns=[f"{rate:.1f}" for rate in rates])
+        figures.lines(
+            axis,
+            rates,
+            {r.name: table.loc[r.name].to_numpy() for r in pairs if r.name in table.index},
+            xlabel="shared missing rate",
+            ylabel="weighted F1 (%)",
+            title=shown(context, dataset),
+            legend=False,
+        )
+        frames.append(results.assign(dataset=dataset))
+    figures.shared_legend(figure, axes[0], columns=3)
+    notes = (
+        "Means over seeds drawn heavily, seeds lightly. Plain backbones other than GCNet are ours; "
+        "Mi-CGA and SDR-GNN are not built yet.",
+    )
+    return Output(figure=figure, numbers=pd.concat(frames), rows_built=len(pairs) // 2, notes=notes)
+
+
+def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
+    """Fig 6: what BALM adds for each combination of modalities, over the six settings.
+
+    Left as the paper draws it, against GCNet whatever the backbone; right against the own backbone (A24).
+    """
+    results = selected(context, cells, "weighted_f1")
+    parts = results["setting"].str.rsplit(" ", n=1)
+    results = results.assign(combination=parts.str[1], rates=parts.str[0])
+    means = results.groupby(["row", "combination", "seed"])["value"].mean()
+    chosen = rows.combination_rows(context)
+    names = [name for name, _ in rows.groups(context, "iemocap")]
+    figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.6, sharey=True)
+    reference = chosen[0].name  # GCNet where it is among the backbones
+    own = {row.name: row.against for row in chosen if row.against}
+    kinds = {
+        f"against {reference} (as printed)": dict.fromkeys(own, reference),
+        "against the own backbone": own,
+    }
+    numbers = []
+    for place, (title, baseline) in enumerate(kinds.items()):
+        gains = {
+            row: [list(means[row, name] - means[other, name]) for name in names]
+            for row, other in baseline.items()
+        }
+        ylabel = "" if place else "gain in weighted F1 (points)"
+        figures.grouped_bars(axes[place], names, gains, ylabel=ylabel, title=title, legend=False)
+        axes[place].axhline(0, color="black", linewidth=0.8)
+        for row, lists in gains.items():
+            for name, values in zip(names, lists, strict=True):
+                frame = pd.DataFrame({"gain": values}).rename_axis("seed_place").reset_index()
+                numbers.append(frame.assign(row=row, against=title, combination=name))
+    figures.shared_legend(figure, axes[0])
+    notes = (
+        f"{shown(context, 'iemocap')}, mean over the six settings of Table 9 within each seed; "
+        "points are seeds, whiskers 95 % intervals.",
+        "A single modality has nothing to rebalance: there +BALM is FCM alone.",
+    )
+    columns = ["row", "against", "combination", "seed_place", "gain"]
+    frame = pd.concat(numbers, ignore_index=True)[columns]
+    return Output(figure=figure, numbers=frame, rows_built=2, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -58,106 +197,255 @@ KL = Watched("kl", "KL (nats)")
 NORM = Watched("gradient_norm", "gradient norm (ours)")
 
 
-def main_variants(backbone: str) -> list[runs.Row]:
+def main_variants(backbone: str) -> list[Row]:
     """Fig 5: the backbone (with heads that only watch), +FCM, +BALM."""
-    return [watched_plain(backbone), runs.balm(backbone, "fcm", "FCM"), runs.balm(backbone)]
+    return [rows.watched_plain(backbone), rows.fcm(backbone), rows.balm(backbone)]
 
 
-def other_variants(backbone: str) -> list[runs.Row]:
+def other_variants(backbone: str) -> list[Row]:
     """Fig 8 (variants): BALM-D, BALM-S, BALM."""
-    return [runs.balm(backbone, "d", "BALM-D"), runs.balm(backbone, "s", "BALM-S"), runs.balm(backbone)]
+    parts = [rows.balm(backbone, "d", "BALM-D"), rows.balm(backbone, "s", "BALM-S")]
+    return [*parts, rows.balm(backbone)]
 
 
-def with_and_without(backbone: str) -> list[runs.Row]:
+def with_and_without(backbone: str) -> list[Row]:
     """Figs 11 to 22: the backbone (with heads that only watch) and +BALM."""
-    return [watched_plain(backbone), runs.balm(backbone)]
+    return [rows.watched_plain(backbone), rows.balm(backbone)]
 
 
-def watched_plain(backbone: str) -> runs.Row:
-    """The backbone as it trains by itself, watched by heads that it does not feel."""
-    return dataclasses.replace(runs.balm(backbone, "probe"), name=runs.plain(backbone).name)
+@dataclass(frozen=True)
+class Discrepancies:
+    """A figure of what is watched of each modality along training: a line per quantity, a column per variant."""
 
+    variants: Callable[[str], list[Row]]
+    """The rows of a backbone."""
 
-def discrepancies(rows: Callable[[str], list[runs.Row]], rates: runs.Rates = runs.FOCUS, backbone: str = "",
-                  watched: Sequence[Watched] = (COSINE, KL), grid: bool = False) -> tuple[
-        Callable[[Context], list[RunSpec]], Callable[[Context], Output]]:
-    """What is watched of each modality along training: one row per quantity, one column per variant."""
-    def cells(context: Context, row: runs.Row) -> list[Cell]:
-        return runs.cells(context, context.main, row, rates, series=True, grid=grid)
+    rates: rows.Rates = rows.FOCUS
 
-    def specs(context: Context) -> list[RunSpec]:
-        if backbone and backbone not in context.backbones:
+    backbone: str = ""
+    """The main one where empty."""
+
+    watched: tuple[Watched, ...] = (COSINE, KL)
+
+    grid: bool = False
+    """Whether it gets the seeds of a grid instead of a table's."""
+
+    def cells(self, context: Context) -> list[Cell]:
+        """The runs of its variants; none where its backbone was not asked for."""
+        backbone = self.backbone or context.backbone
+        if backbone not in context.backbones:
             return []
-        return [cell.spec for row in rows(backbone or context.backbone) for cell in cells(context, row)]
+        return [
+            cell
+            for row in self.variants(backbone)
+            for cell in rows.cells(
+                context, context.main, rows.watched(row), self.rates, grid=self.grid
+            )
+        ]
 
-    def make(context: Context) -> Output:
-        if not specs(context):
-            return Output(notes=(f"{backbone} is not among the backbones that were asked for.",))
-        wanted = rows(backbone or context.backbone)
-        across = len(wanted)
-        figure, axes = figures.panel_grid(len(watched) * across, columns=across, height=1.9, sharex=True)
-        modalities = context.bundle(context.main).modalities
-        numbers, ids = [], []
-        for column, row in enumerate(wanted):
-            for line, quantity in enumerate(watched):
-                curves, found = series(context, cells(context, row), quantity.key)  # (runs, epochs, M)
-                figures.lines(axes[line * across + column], np.arange(1, curves.shape[1] + 1),
-                              {m: curves[:, :, i] for i, m in enumerate(modalities)},
-                              xlabel="epoch" if line + 1 == len(watched) else "",
-                              ylabel="" if column else quantity.label,
-                              title="" if line else row.name, legend=False)
-                numbers.append(_tidy(curves, modalities, row.name, quantity.key))
-            ids += found
+    def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
+        """The figure, from finished runs."""
+        if not cells:
+            return Output(
+                notes=(f"{self.backbone} is not among the backbones that were asked for.",)
+            )
+        names = list(dict.fromkeys(cell.row for cell in cells))
+        across = len(names)
+        count = len(self.watched) * across
+        figure, axes = figures.panel_grid(count, columns=across, height=1.9, sharex=True)
+        numbers: list[pd.DataFrame] = []
+        run_ids: list[str] = []
+        for column, name in enumerate(names):
+            of_row = [cell for cell in cells if cell.row == name]
+            for line, quantity in enumerate(self.watched):
+                curves, ids = series(context, of_row, quantity.key)  # (runs, epochs, M)
+                self._panel(context, axes[line * across + column], curves, name, line, column)
+                modalities = context.bundle(context.main).modalities
+                numbers.append(_tidy(curves, modalities, name, quantity.key))
+            run_ids += ids
         figures.shared_legend(figure, axes[0])
-        for line in range(len(watched)):
-            _share_limits(axes[line * across:(line + 1) * across])
-        notes = (f"{tables.shown(context, context.main)} at (r_A, r_L, r_V) = {runs.label(rates)}; mean over the "
-                 "steps of an epoch; one light line per run, the mean drawn heavily.",
-                 "Cosine: of a head's gradient and the fused prediction's (Eq. 25)."
-                 + (" Norms: of each encoder's gradient before modulation." if NORM in watched else ""),
-                 "KL is the unimodal prediction's divergence from the fused one (A6), measured by heads that see a "
-                 "detached embedding.")
-        of_the_paper = sum(quantity != NORM for quantity in watched) * across
-        return Output(figure=figure, numbers=pd.concat(numbers), notes=notes, rows_built=of_the_paper,
-                      run_ids=tuple(ids))
-    return specs, make
+        for line in range(len(self.watched)):
+            _share_limits(axes[line * across : (line + 1) * across])
+        of_the_paper = sum(quantity != NORM for quantity in self.watched) * across
+        frame = pd.concat(numbers)
+        return Output(None, figure, frame, of_the_paper, self._notes(context), tuple(run_ids))
+
+    def _panel(
+        self, context: Context, axis: Axes, curves: np.ndarray, name: str, line: int, column: int
+    ) -> None:
+        modalities = context.bundle(context.main).modalities
+        figures.lines(
+            axis,
+            np.arange(1, curves.shape[1] + 1),
+            {m: curves[:, :, i] for i, m in enumerate(modalities)},
+            xlabel="epoch" if line + 1 == len(self.watched) else "",
+            ylabel="" if column else self.watched[line].label,
+            title="" if line else name,
+            legend=False,
+        )
+
+    def _notes(self, context: Context) -> tuple[str, ...]:
+        cosine = "Cosine: of a head's gradient and the fused prediction's (Eq. 25)."
+        norms = " Norms: of each encoder's gradient before modulation."
+        return (
+            f"{shown(context, context.main)} at (r_A, r_L, r_V) = {rows.label(self.rates)}; mean over the "
+            "steps of an epoch; one light line per run, the mean drawn heavily.",
+            cosine + (norms if NORM in self.watched else ""),
+            "KL is the unimodal prediction's divergence from the fused one (A6), measured by heads that see a "
+            "detached embedding.",
+        )
 
 
-def sensitivity(context: Context) -> Output:
-    """Fig 7: weighted F1 over tau and rho for the two configurations, on one colour scale."""
-    frames = tables.grid_frames(context)
-    everything = np.concatenate([f.to_numpy().ravel() for f in frames.values()])
-    limits = (float(np.nanmin(everything)), float(np.nanmax(everything)))
-    figure, axes = figures.panel_grid(len(frames), columns=2, width=figures.DOUBLE, height=2.6)
-    for axis, (name, frame) in zip(axes, frames.items(), strict=True):
-        figures.heatmap(axis, frame, xlabel="rho", ylabel="tau", label="weighted F1 (%)", title=f"Config {name}",
-                        limits=limits)
-    numbers = pd.concat([f.rename_axis("tau").reset_index().melt("tau", var_name="rho", value_name="weighted_f1")
-                         .assign(configuration=name) for name, f in frames.items()])
-    return Output(figure=figure, numbers=numbers, rows_built=len(frames),
-                  notes=(f"{tables.shown(context, context.main)}; rates as r_A/r_L/r_V.",))
+FIG5 = Discrepancies(main_variants)
+FIG8 = Discrepancies(other_variants)
+ALONG_TRAINING = tuple(  # Figs 11 to 22: six settings, two backbones
+    Discrepancies(with_and_without, rates, backbone, (COSINE, KL, NORM), grid=True)
+    for backbone in ("mmgcn", "mmdfn")
+    for rates in rows.SETTINGS
+)
 
 
 def series(context: Context, cells: Sequence[Cell], key: str) -> tuple[np.ndarray, list[str]]:
     """Per-epoch means of a recorded series, (runs, epochs, M), and the runs' ids."""
     curves, ids = [], []
     for cell in cells:
-        record, _ = context.store.find(cell.spec, context.bundle_fingerprint(cell.spec.data))
-        found = record["curves"].get("series") if record is not None else None
-        if record is not None and found is not None:
-            curves.append(np.array(found[key]))
+        record = context.record(cell.spec)
+        recorded = record["curves"].get("series") if record is not None else None
+        if record is not None and recorded is not None:
+            curves.append(np.array(recorded[key]))
             ids.append(record.id)
     count = len(context.bundle(context.main).modalities)
     return (np.stack(curves) if curves else np.full((1, 1, count), np.nan)), ids
 
 
 def _tidy(curves: np.ndarray, modalities: Sequence[str], row: str, key: str) -> pd.DataFrame:
-    run, epoch, modality = np.indices(curves.shape)
-    return pd.DataFrame({"row": row, "quantity": key, "run": run.ravel(), "epoch": epoch.ravel() + 1,
-                         "modality": np.array(modalities)[modality.ravel()], "value": curves.ravel()})
+    run, epoch, modality = (index.ravel() for index in np.indices(curves.shape))
+    names = np.array(modalities)[modality]
+    return pd.DataFrame(
+        {
+            "row": row,
+            "quantity": key,
+            "run": run,
+            "epoch": epoch + 1,
+            "modality": names,
+            "value": curves.ravel(),
+        }
+    )
 
 
-def _share_limits(axes: Sequence[object]) -> None:
-    limits = [axis.get_ylim() for axis in axes]  # type: ignore[attr-defined]
+def _share_limits(axes: Sequence[Axes]) -> None:
+    limits = [axis.get_ylim() for axis in axes]
     for axis in axes:
-        axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))  # type: ignore[attr-defined]
+        axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def sensitivity(context: Context, cells: Sequence[Cell]) -> Output:
+    """Fig 7: weighted F1 over tau and rho for the two configurations, on one colour scale."""
+    frames = tables.grid_frames(context, cells)
+    everything = np.concatenate([frame.to_numpy().ravel() for frame in frames.values()])
+    limits = (float(np.nanmin(everything)), float(np.nanmax(everything)))
+    figure, axes = figures.panel_grid(len(frames), columns=2, width=figures.DOUBLE, height=2.6)
+    numbers = []
+    for axis, (name, frame) in zip(axes, frames.items(), strict=True):
+        figures.heatmap(
+            axis,
+            frame,
+            xlabel="rho",
+            ylabel="tau",
+            label="weighted F1 (%)",
+            title=f"Config {name}",
+            limits=limits,
+        )
+        long = frame.rename_axis("tau").reset_index()
+        long = long.melt("tau", var_name="rho", value_name="weighted_f1")
+        numbers.append(long.assign(configuration=name))
+    notes = (f"{shown(context, context.main)}; rates as r_A/r_L/r_V.",)
+    return Output(figure=figure, numbers=pd.concat(numbers), rows_built=len(frames), notes=notes)
+
+
+def tsne_cells(context: Context) -> list[Cell]:
+    """Figs 8 to 10: one run of the main backbone with and without BALM, whose embeddings are kept."""
+    kept = [
+        row.but(keep=("embeddings",))
+        for row in (rows.plain(context.backbone), rows.balm(context.backbone))
+    ]
+    return [rows.cells(context, context.main, row, rows.FOCUS)[0] for row in kept]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Figs 8 to 10: t-SNE of the test utterances, one row of panels per method."""
+
+    part: str
+    """``input``, ``z`` or ``hidden``."""
+
+    def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
+        """The figure, from finished runs."""
+        names = self._names(context)
+        columns = 2 if len(names) == 1 else len(names)
+        figure, axes = figures.panel_grid(
+            len(cells) * len(names), columns=columns, width=figures.DOUBLE, height=2.5
+        )
+        words = _words(context)
+        frames, run_ids = [], []
+        for line, cell in enumerate(cells):
+            record = context.record(cell.spec)
+            arrays = context.store.arrays(record.id) if record is not None else {}
+            if record is None or f"embeddings.{next(iter(names))}" not in arrays:
+                continue
+            run_ids.append(record.id)
+            for column, (name, modality) in enumerate(names.items()):
+                frame = self._projected(context, cell.spec, arrays, name, column)
+                title = f"{cell.row}, {modality}" if modality else cell.row
+                projection.scatter(axes[line * len(names) + column], frame, title, words)
+                frames.append(frame.assign(row=cell.row, part=name))
+        if not frames:
+            lacking = "The embeddings are not in the store: run `mmlib sweep` for this figure."
+            return Output(notes=(lacking,))
+        figures.shared_legend(figure, axes[0])
+        notes = self._notes(context, frames)
+        return Output(None, figure, pd.concat(frames), len(frames), notes, tuple(run_ids))
+
+    def _names(self, context: Context) -> dict[str, str]:
+        """Embedding to its modality, which the fused one lacks."""
+        if self.part == "hidden":
+            return {self.part: ""}
+        return {f"{self.part}.{m}": m for m in context.bundle(context.main).modalities}
+
+    def _projected(
+        self,
+        context: Context,
+        spec: RunSpec,
+        arrays: Mapping[str, np.ndarray],
+        name: str,
+        column: int,
+    ) -> pd.DataFrame:
+        labels, observed = _labels(context, spec)
+        there = observed[:, column] if self.part == "input" else np.ones(len(labels), dtype=bool)
+        return projection.project(arrays[f"embeddings.{name}"][there], labels[there])
+
+    def _notes(self, context: Context, frames: Sequence[pd.DataFrame]) -> tuple[str, ...]:
+        where = (
+            f"{shown(context, context.main)}, test utterances of one run at {rows.label(rows.FOCUS)}, "
+            "coloured by label. "
+        )
+        only = "Only utterances in which the modality is there: the others are all zeros."
+        first = [frame.iloc[0] for frame in frames]
+        scores = "; ".join(f"{f['row']}, {f['part']}: {f['silhouette']:+.3f}" for f in first)
+        return (where + (only if self.part == "input" else ""), TSNE_NOTE, f"{scores}.")
+
+
+def _words(context: Context) -> list[str]:
+    """The labels' names, in the order of their colours."""
+    task = context.bundle(context.main).task
+    return list(task.names) if task.kind == "classes" else ["negative", "neutral", "positive"]
+
+
+def _labels(context: Context, spec: RunSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the test utterances as words, and which modalities each has under the run's mask."""
+    bundle = context.bundle(context.main)
+    bundle = bundle if spec.fold is None else bundle.with_fold(spec.fold)
+    values = bundle.labels[bundle.rows("test")]
+    places = values if bundle.task.kind == "classes" else np.sign(values).astype(int) + 1
+    observed = draw(spec.eval_masks[0][1], bundle, "test", spec.seed).utterance
+    return np.array(_words(context))[places], observed

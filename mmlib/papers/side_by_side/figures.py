@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,52 +10,60 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from mmlib.experiments import stages
 from mmlib.experiments.comparison import by_setting
-from mmlib.experiments.context import Context
-from mmlib.papers.side_by_side import runs
-from mmlib.papers.side_by_side.runs import Ground
-from mmlib.papers.side_by_side.tables import F1, SAME, TIMED, ids, of_data, seconds, title, values
+from mmlib.experiments.conditions import ALL, framed
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import Row, runs_of
+from mmlib.papers.side_by_side import grounds, rows, tables
+from mmlib.papers.side_by_side.grounds import COMPLETE, MIXED, Ground, by_ground
+from mmlib.papers.side_by_side.tables import F1, NOT_BUILT, SAME, TIMED, ids, of_data, title, values
 from mmlib.report import figures, stats
 from mmlib.report.artifact import Output
-from mmlib.runs.spec import RunSpec
 
 Choose = Callable[[Context], list[Ground]]
+Looks = Mapping[str, Mapping[str, Any]]
 HEIGHT, HEAD = 0.23, 1.35  # inches of a line of the grid, and of what is around it
 NETWORKS = ("mmgcn", "dream", "momke", "crossmodal", "concat")  # a colour and a marker each
+DRAWN = (COMPLETE, MIXED)  # trainings of the curves
 
 
-def look(row: runs.Row) -> dict[str, Any]:
-    """A network's colour and marker; hollow and dashed by itself, filled with its method."""
-    place = NETWORKS.index(row.backbone.removesuffix("_frames"))
+def look(row: Row) -> dict[str, Any]:
+    """A network's colour and marker: hollow and dashed by itself, filled with its method."""
+    place = NETWORKS.index(row.stages[-1].backbone.removesuffix("_frames"))
     color = figures.PALETTE[place]
-    return {"color": color, "marker": figures.MARKERS[place], "linestyle": "-" if row.own else "--",
-            "markerfacecolor": color if row.own else "white"}
+    own = bool(row.against)
+    return {
+        "color": color,
+        "marker": figures.MARKERS[place],
+        "linestyle": "-" if own else "--",
+        "markerfacecolor": color if own else "white",
+    }
 
 
-def looks(context: Context, ground: Ground) -> dict[str, dict[str, Any]]:
+def looks(context: Context, ground: Ground) -> Looks:
     """Every row's look, by name."""
-    return {row.name: look(row) for row in runs.rows(context, ground)}
+    return {row.name: look(row) for row in rows.rows(context, ground)}
 
 
 def vectors(context: Context) -> list[Ground]:
     """Grounds of one vector an utterance, all modalities."""
-    return [g for g in runs.grounds(context) if not g.modalities and not stages.framed(context, g.dataset)]
+    every = grounds.grounds(context)
+    return [g for g in every if not g.modalities and not framed(context, g.dataset)]
 
 
 def sequences(context: Context) -> list[Ground]:
     """Grounds of sequences."""
-    return [g for g in runs.grounds(context) if stages.framed(context, g.dataset)]
+    return [g for g in grounds.grounds(context) if framed(context, g.dataset)]
 
 
 def pairs(context: Context) -> list[Ground]:
     """Grounds of two modalities chosen among more."""
-    return [g for g in runs.grounds(context) if g.modalities]
+    return [g for g in grounds.grounds(context) if g.modalities]
 
 
-def specs_of(choose: Choose) -> Callable[[Context], list[RunSpec]]:
-    """The runs behind some grounds."""
-    return lambda context: [s for g in choose(context) for s in runs.specs_of(context, g)]
+def cells_on(choose: Choose) -> Callable[[Context], list[Cell]]:
+    """The cells of some grounds."""
+    return lambda context: [cell for g in choose(context) for cell in rows.cells(context, g)]
 
 
 def lacks(choose: Choose, what: str) -> Callable[[Context], str]:
@@ -63,70 +71,107 @@ def lacks(choose: Choose, what: str) -> Callable[[Context], str]:
     return lambda context: "" if choose(context) else f"These data have no {what}."
 
 
-def grid(choose: Choose) -> Callable[[Context], Output]:
+def grid(context: Context, cells: Sequence[Cell]) -> Output:
     """Weighted F1 of every row by training (one panel each) and test condition; means over seeds."""
-    def make(context: Context) -> Output:
-        found = {g: values(context, g) for g in choose(context)}
-        found = {g: frame for g, frame in found.items() if not frame.empty}
-        if not found:
-            return Output(notes=("Not built yet.",))
-        panels = [(g, training) for g in found for training in runs.trainings(context, g)]
-        tall = max(len(runs.rows(context, g)) for g in found) * HEIGHT + HEAD
-        figure, axes = figures.panel_grid(len(panels), columns=1, width=figures.DOUBLE, height=tall)
-        for axis, (ground, training) in zip(axes, panels, strict=True):
-            frame = found[ground]
-            limits = frame["value"].min(), frame["value"].max()
-            _panel(axis, context, ground, frame[frame["training"] == training], limits,
-                   f"{title(context, ground)}; training: {training}")
-        numbers = pd.concat([f.assign(data=title(context, g)) for g, f in found.items()], ignore_index=True)
-        notes = (f"{F1}, means over seeds; columns are test conditions: what is observed, or missing rates "
-                 "(of audio, text and vision where they differ). Read down a column to compare methods, across panels "
-                 "to see what a training protocol is worth.", SAME,
-                 *of_data(context, [g.dataset for g in found]))
-        return Output(figure=figure, numbers=numbers, rows_built=len(numbers.groupby(["data", "row"])), notes=notes,
-                      run_ids=ids(numbers))
-    return make
+    frames = {g: frame for g, frame in values(context, cells).items() if not frame.empty}
+    if not frames:
+        return NOT_BUILT
+    panels = [(g, training) for g in frames for training in grounds.trainings(context, g)]
+    tall = max(len(rows.rows(context, g)) for g in frames) * HEIGHT + HEAD
+    figure, axes = figures.panel_grid(len(panels), columns=1, width=figures.DOUBLE, height=tall)
+    for axis, (ground, training) in zip(axes, panels, strict=True):
+        _panel(axis, context, ground, frames[ground], training)
+    numbers = _with_data(context, frames)
+    notes = (
+        f"{F1}, means over seeds; columns are test conditions: what is observed, or missing rates "
+        "(of audio, text and vision where they differ). Read down a column to compare methods, across panels "
+        "to see what a training protocol is worth.",
+        SAME,
+        *of_data(context, [g.dataset for g in frames]),
+    )
+    return Output(None, figure, numbers, _rows_built(numbers), notes, ids(numbers))
 
 
-def _panel(axis: Axes, context: Context, ground: Ground, frame: pd.DataFrame, limits: tuple[float, float],
-           name: str) -> None:
-    names = [row.name for row in runs.rows(context, ground)]
-    columns = [test for test, _ in runs.tests(context, ground)]
-    table = frame.pivot_table(index="row", columns="setting", values="value").reindex(index=names, columns=columns)
-    figures.heatmap(axis, table, label=F1, title=name, decimals=0, limits=limits)
-    axis.set_xticklabels([c.replace("imbalanced ", "").replace("all modalities", "all") for c in columns], rotation=40,
-                         ha="right", fontsize=6.5)
+def _panel(
+    axis: Axes, context: Context, ground: Ground, frame: pd.DataFrame, training: str
+) -> None:
+    """One training's table, in colours that all panels of its ground share."""
+    names = [row.name for row in rows.rows(context, ground)]
+    columns = [test for test, _ in grounds.tests(context, ground)]
+    trained = frame[frame["training"] == training]
+    table = trained.pivot_table(index="row", columns="setting", values="value")
+    figures.heatmap(
+        axis,
+        table.reindex(index=names, columns=columns),
+        label=F1,
+        title=f"{title(context, ground)}; training: {training}",
+        decimals=0,
+        limits=(frame["value"].min(), frame["value"].max()),
+    )
+    short = [c.replace("imbalanced ", "").replace("all modalities", "all") for c in columns]
+    axis.set_xticklabels(short, rotation=40, ha="right", fontsize=6.5)
 
 
-def curves(context: Context) -> Output:
+def _with_data(context: Context, frames: Mapping[Ground, pd.DataFrame]) -> pd.DataFrame:
+    """All values together, with the names of their grounds."""
+    named = [frame.assign(data=title(context, ground)) for ground, frame in frames.items()]
+    return pd.concat(named, ignore_index=True)
+
+
+def _rows_built(numbers: pd.DataFrame) -> int:
+    return len(numbers.groupby(["data", "row"]))
+
+
+def curves(context: Context, cells: Sequence[Cell]) -> Output:
     """Weighted F1 against the shared missing rate, or the rate of dropped frames, by training."""
-    shown_trainings = (runs.COMPLETE, runs.MIXED)
-    panels = [(g, t) for g in runs.grounds(context) if not g.modalities for t in shown_trainings]
-    found = {g: values(context, g) for g, _ in panels}
-    if all(frame.empty for frame in found.values()):
-        return Output(notes=("Not built yet.",))
+    frames = {g: frame for g, frame in values(context, cells).items() if not g.modalities}
+    if all(frame.empty for frame in frames.values()):
+        return NOT_BUILT
+    panels = [(ground, training) for ground in frames for training in DRAWN]
     figure, axes = figures.panel_grid(len(panels), columns=2, width=figures.DOUBLE, height=2.7)
     kept = []
     for axis, (ground, training) in zip(axes, panels, strict=True):
-        framed = stages.framed(context, ground.dataset)
-        kind = "frames dropped" if framed else "shared rates"
-        group = runs.groups(context, ground)[kind]
-        settings = [runs.ALL, *group]
-        frame = found[ground][(found[ground]["training"] == training) & found[ground]["setting"].isin(settings)]
-        rates = [0.0, *(round(100 * law.rate, 6) for law in group.values())]
-        figures.lines(axis, rates, by_setting(frame, pd.DataFrame(), settings),
-                      xlabel="frames dropped (%)" if framed else "modalities missing, shared rate (%)", ylabel=F1,
-                      title=f"{title(context, ground)}\ntraining: {training}", legend=False,
-                      looks=looks(context, ground))
-        axis.set_xticks(rates)
-        kept.append(frame.assign(data=title(context, ground)))
-    longest = max(axes, key=lambda a: len(a.get_legend_handles_labels()[1]))
-    figures.shared_legend(figure, longest, columns=4)
+        trained = frames[ground][frames[ground]["training"] == training]
+        kept.append(_curves(axis, context, ground, trained, training))
+    _one_legend(figure, axes)
     numbers = pd.concat(kept, ignore_index=True)
-    notes = ("Bold: mean over seeds; light: each seed. One model for all rates. At 0 nothing is missing.", SAME,
-             *of_data(context))
-    return Output(figure=figure, numbers=numbers, rows_built=len(numbers.groupby(["data", "row"])), notes=notes,
-                  run_ids=ids(numbers))
+    notes = (
+        "Bold: mean over seeds; light: each seed. One model for all rates. At 0 nothing is missing.",
+        SAME,
+        *of_data(context),
+    )
+    return Output(None, figure, numbers, _rows_built(numbers), notes, ids(numbers))
+
+
+def _curves(
+    axis: Axes, context: Context, ground: Ground, frame: pd.DataFrame, training: str
+) -> pd.DataFrame:
+    """One panel; returns what it shows."""
+    kind, xlabel = "shared rates", "modalities missing, shared rate (%)"
+    if framed(context, ground.dataset):
+        kind, xlabel = "frames dropped", "frames dropped (%)"
+    group = grounds.groups(context, ground)[kind]
+    settings = [ALL, *group]
+    drawn = frame[frame["setting"].isin(settings)].assign(data=title(context, ground))
+    rates = [0.0, *(round(100 * law.rate, 6) for law in group.values())]
+    figures.lines(
+        axis,
+        rates,
+        by_setting(drawn, pd.DataFrame(), settings),
+        xlabel=xlabel,
+        ylabel=F1,
+        title=f"{title(context, ground)}\ntraining: {training}",
+        legend=False,
+        looks=looks(context, ground),
+    )
+    axis.set_xticks(rates)
+    return drawn
+
+
+def _one_legend(figure: Any, axes: Sequence[Axes]) -> None:
+    """The legend of the panel with most rows, for all."""
+    longest = max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1]))
+    figures.shared_legend(figure, longest, columns=4)
 
 
 def rank_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -134,42 +179,52 @@ def rank_table(frame: pd.DataFrame) -> pd.DataFrame:
 
     Rows of the frame: row, training, setting, seed, value.
     """
-    wide = frame.pivot_table(index=["seed", "training", "setting"], columns="row", values="value").dropna()
-    return wide.rank(axis=1, ascending=False).groupby("seed").mean()
+    wide = frame.pivot_table(index=["seed", "training", "setting"], columns="row", values="value")
+    return wide.dropna().rank(axis=1, ascending=False).groupby("seed").mean()
 
 
-def ranks(context: Context) -> Output:
+def ranks(context: Context, cells: Sequence[Cell]) -> Output:
     """Mean rank of every row over all trainings and test conditions, with its interval over seeds."""
-    found = {g: values(context, g) for g in runs.grounds(context)}
-    tables = {g: rank_table(frame) for g, frame in found.items() if not frame.empty}
-    tables = {g: table for g, table in tables.items() if len(table)}
-    if not tables:
-        return Output(notes=("Not built yet.",))
-    tall = max(len(t.columns) for t in tables.values()) * 0.22 + 0.8
-    figure, axes = figures.panel_grid(len(tables), columns=2 if len(tables) > 1 else 1, height=tall,
-                                      width=figures.DOUBLE)
+    frames = {g: frame for g, frame in values(context, cells).items() if not frame.empty}
+    ranked = {ground: rank_table(frame) for ground, frame in frames.items()}
+    ranked = {ground: table for ground, table in ranked.items() if len(table)}
+    if not ranked:
+        return NOT_BUILT
+    tall = max(len(table.columns) for table in ranked.values()) * 0.22 + 0.8
+    columns = min(2, len(ranked))
+    figure, axes = figures.panel_grid(
+        len(ranked), columns=columns, height=tall, width=figures.DOUBLE
+    )
     lines = []
-    for axis, (ground, table) in zip(axes, tables.items(), strict=True):
-        cells = found[ground][["training", "setting"]].drop_duplicates()
-        _ranked(axis, table, f"{title(context, ground)}\n{len(cells)} cells", looks(context, ground))
-        lines += [{"data": title(context, ground), "row": row, "seed": seed, "mean rank": value}
-                  for row in table for seed, value in table[row].items()]
-    notes = ("1 is the best; the mean over all trainings and test conditions, which are not independent: the interval "
-             "(95 %) is over seeds, of this ranking of these cells, not of other data. Points: each seed.", SAME,
-             *of_data(context))
-    return Output(figure=figure, numbers=pd.DataFrame(lines), rows_built=len({line["row"] for line in lines}),
-                  notes=notes, run_ids=ids(*found.values()))
+    for axis, (ground, table) in zip(axes, ranked.items(), strict=True):
+        data = title(context, ground)
+        count = len(frames[ground][["training", "setting"]].drop_duplicates())
+        _ranked(axis, table, f"{data}\n{count} cells", looks(context, ground))
+        lines += [
+            {"data": data, "row": row, "seed": seed, "mean rank": value}
+            for row in table
+            for seed, value in table[row].items()
+        ]
+    notes = (
+        "1 is the best; the mean over all trainings and test conditions, which are not independent: the interval "
+        "(95 %) is over seeds, of this ranking of these cells, not of other data. Points: each seed.",
+        SAME,
+        *of_data(context),
+    )
+    numbers = pd.DataFrame(lines)
+    return Output(None, figure, numbers, numbers["row"].nunique(), notes, ids(*frames.values()))
 
 
-def _ranked(axis: Axes, table: pd.DataFrame, name: str, forms: Mapping[str, Mapping[str, Any]]) -> None:
+def _ranked(axis: Axes, table: pd.DataFrame, name: str, forms: Looks) -> None:
     order = table.mean().sort_values().index
     with figures.style():
         for place, row in enumerate(order):
             told, form = stats.summarise(table[row]), forms[row]
             axis.plot(told.values, [place] * told.n, "o", color="#999999", markersize=3, zorder=2)
             if told.n > 1:
-                axis.plot([max(told.low, 1.0), min(told.high, len(order))], [place, place], color=form["color"],
-                          linestyle=form["linestyle"], linewidth=1.3)
+                ends = [max(told.low, 1.0), min(told.high, len(order))]
+                line = {"color": form["color"], "linestyle": form["linestyle"]}
+                axis.plot(ends, [place, place], linewidth=1.3, **line)
             axis.plot(told.mean, place, zorder=3, markersize=6, **{**form, "linestyle": ""})
         axis.set_yticks(range(len(order)), list(order))
         axis.set_ylim(len(order) - 0.5, -0.5)
@@ -178,40 +233,63 @@ def _ranked(axis: Axes, table: pd.DataFrame, name: str, forms: Mapping[str, Mapp
         figures.finish(axis, "mean rank (1 is the best)", "", name, "x")
 
 
-def cost(context: Context) -> Output:
+def cost(context: Context, cells: Sequence[Cell]) -> Output:
     """Mean weighted F1 over all cells against the seconds that a model takes."""
-    lines, behind = [], []
-    for ground in runs.grounds(context):
-        found = values(context, ground)
-        behind.append(found)
-        for row in runs.rows(context, ground):
-            mine = found[found["row"] == row.name].groupby("seed")["value"].mean()
-            timed = [t for drawn in runs.trainings(context, ground).values()
-                     for t in (seconds(context, s) for s in runs.specs(context, ground, row, drawn)) if t is not None]
-            if len(mine) and timed:
-                lines.append({"data": title(context, ground), "row": row.name, "seconds": float(np.median(timed)),
-                              "value": mine.mean(), "low": mine.min(), "high": mine.max()})
-    if not lines:
+    frames = values(context, cells)
+    made = {
+        ground: _costs(context, ground, frames[ground], of_ground)
+        for ground, of_ground in by_ground(cells).items()
+    }
+    made = {ground: frame for ground, frame in made.items() if len(frame)}
+    if not made:
         return Output(notes=("Not built yet, or no times in the store.",))
-    frame = pd.DataFrame(lines)
-    shown_grounds = [g for g in runs.grounds(context) if title(context, g) in set(frame["data"])]
-    figure, axes = figures.panel_grid(len(shown_grounds), columns=min(2, len(shown_grounds)), width=figures.DOUBLE,
-                                      height=2.7)
-    for axis, ground in zip(axes, shown_grounds, strict=True):
-        name, forms = title(context, ground), looks(context, ground)
-        for line in frame[frame["data"] == name].to_dict("records"):
+    figure, axes = figures.panel_grid(
+        len(made), columns=min(2, len(made)), width=figures.DOUBLE, height=2.7
+    )
+    for axis, (ground, frame) in zip(axes, made.items(), strict=True):
+        _priced(axis, frame, title(context, ground), looks(context, ground))
+    _one_legend(figure, axes)
+    numbers = pd.concat(made.values())
+    notes = (
+        "Mean over all trainings and test conditions; lines span the seeds.",
+        TIMED,
+        SAME,
+        *of_data(context),
+    )
+    return Output(None, figure, numbers, len(numbers), notes, ids(*frames.values()))
+
+
+def _costs(
+    context: Context, ground: Ground, frame: pd.DataFrame, cells: Sequence[Cell]
+) -> pd.DataFrame:
+    """Of each row the median seconds of a model, and the mean over its cells with its least and greatest seed."""
+    lines = []
+    for row in rows.rows(context, ground):
+        by_seed = frame[frame["row"] == row.name].groupby("seed")["value"].mean()
+        timed = tables.seconds(context, runs_of(cells, row.name))
+        if len(by_seed) and timed:
+            lines.append(
+                {
+                    "data": title(context, ground),
+                    "row": row.name,
+                    "seconds": float(np.median(timed)),
+                    "value": by_seed.mean(),
+                    "low": by_seed.min(),
+                    "high": by_seed.max(),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def _priced(axis: Axes, frame: pd.DataFrame, name: str, forms: Looks) -> None:
+    with figures.style():
+        for line in frame.to_dict("records"):
             form = {**forms[line["row"]], "linestyle": ""}
-            with figures.style():
-                axis.plot([line["seconds"]] * 2, [line["low"], line["high"]], color=form["color"], linewidth=1)
-                axis.plot(line["seconds"], line["value"], markersize=6, label=line["row"], **form)
-        with figures.style():
-            axis.set_xscale("log")
-            for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-                ticks(FuncFormatter(lambda value, _: f"{value:.2g}"))
-            axis.tick_params(axis="x", which="both", length=3, pad=4)  # labels on one line
-            figures.finish(axis, "seconds to train a model, all stages", f"mean {F1}", name, "both")
-    longest = max(axes, key=lambda a: len(a.get_legend_handles_labels()[1]))
-    figures.shared_legend(figure, longest, columns=4)
-    notes = ("Mean over all trainings and test conditions; lines span the seeds.", TIMED, SAME,
-             *of_data(context))
-    return Output(figure=figure, numbers=frame, rows_built=len(frame), notes=notes, run_ids=ids(*behind))
+            spread = [line["low"], line["high"]]
+            axis.plot([line["seconds"]] * 2, spread, color=form["color"], linewidth=1)
+            axis.plot(line["seconds"], line["value"], markersize=6, label=line["row"], **form)
+        axis.set_xscale("log")
+        for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            ticks(FuncFormatter(lambda value, _: f"{value:.2g}"))
+        axis.tick_params(axis="x", which="both", length=3, pad=4)  # labels on one line
+        figures.finish(axis, "seconds to train a model, all stages", f"mean {F1}", name, "both")

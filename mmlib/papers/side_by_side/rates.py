@@ -18,25 +18,30 @@ FACTORS = (1.0, 1 / 3, 3.0, 10.0, 30.0)  # of the common learning rate: the tria
 SEEDS = 3  # of a trial, at most
 
 USED = "What is chosen here is used on embedded sequences too, and on all data that have no trials of their own."
-TUNED = ("Learning rates were chosen on embedded data (artifact `tuning`): on these a row's own best may be another, "
-         "which can move it by points.")
+TUNED = (
+    "Learning rates were chosen on embedded data (artifact `tuning`): on these a row's own best may be another, "
+    "which can move it by points."
+)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the trials on some data chose.
-
-    fingerprint: of the data. factors: by row, where that is not 1; one for each fold of data with folds, chosen on
-    that fold's validation alone, since what one fold validates on another tests on.
-    """
+    """What the trials on some data chose."""
 
     fingerprint: str
+    """Of the data."""
+
     factors: Mapping[str, float | tuple[float, ...]]
+    """By row, where that is not 1.
+
+    One for each fold of data with folds, chosen on that fold's validation alone, since what one fold validates on
+    another tests on.
+    """
 
     def factor(self, row: str, fold: int | None) -> float:
         """What a row multiplies the common learning rate with, on a fold."""
-        found = self.factors.get(row, 1.0)
-        return found[fold or 0] if isinstance(found, tuple) else found
+        factor = self.factors.get(row, 1.0)
+        return factor[fold or 0] if isinstance(factor, tuple) else factor
 
 
 TWINS = Chosen("", {"MMGCN": 3.0, "BALM on MMGCN": 3.0, "DREAM": 3.0})
@@ -45,16 +50,21 @@ REAL: dict[str, Chosen] = {
     "crema-d-votes": Chosen("8f11e24f2fb820be", {"MMGCN": 3.0, "BALM on MMGCN": 10.0}),
     "mmmo-standardised": Chosen("c7635d36e41141ef", {}),
     "mosi-bclstm": Chosen("918a052a2609f9d3", {"MCULoRA's network": 1 / 3}),
-    "mosi-unseen": Chosen("3b618ebb4b6cbe38", {"BALM on MMGCN": (1.0, 3.0, 1.0, 1.0, 1.0),
-                                               "DREAM": (1.0, 1.0, 3.0, 1.0, 1.0),
-                                               "EBMC": (3.0, 1.0, 1.0, 1.0, 3.0),
-                                               "MCULoRA": (1.0, 3.0, 1.0, 1.0, 1.0)}),
+    "mosi-unseen": Chosen(
+        "3b618ebb4b6cbe38",
+        {
+            "BALM on MMGCN": (1.0, 3.0, 1.0, 1.0, 1.0),
+            "DREAM": (1.0, 1.0, 3.0, 1.0, 1.0),
+            "EBMC": (3.0, 1.0, 1.0, 1.0, 3.0),
+            "MCULoRA": (1.0, 3.0, 1.0, 1.0, 1.0),
+        },
+    ),
 }
 
 
 def chosen(bundle: Bundle) -> Chosen:
     """What was chosen on these very data, else on embedded data."""
-    return next((found for found in REAL.values() if found.fingerprint == bundle.fingerprint), TWINS)
+    return {trials.fingerprint: trials for trials in REAL.values()}.get(bundle.fingerprint, TWINS)
 
 
 def elsewhere(context: Context, dataset: str) -> bool:

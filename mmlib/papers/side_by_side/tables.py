@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmlib.experiments import stages
-from mmlib.experiments.comparison import best_possible, data_notes, shown
-from mmlib.experiments.context import Context
-from mmlib.papers.side_by_side import rates, runs
-from mmlib.papers.side_by_side.runs import Ground
+from mmlib.experiments.comparison import best_possible, data_notes, selected, shown
+from mmlib.experiments.conditions import framed
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import runs_of
+from mmlib.papers.side_by_side import grounds, rates, rows
+from mmlib.papers.side_by_side.grounds import Ground, by_ground
 from mmlib.report import stats
 from mmlib.report.artifact import Output
 from mmlib.report.tables import mean_sd
@@ -21,11 +23,20 @@ from mmlib.runs.spec import RunSpec
 
 F1 = "weighted F1 (%)"
 FEW = 3  # seeds; fewer give no interval that a table should show
-TIMED = ("Seconds: median of a model's training with its stages, the evaluation of every epoch on complete data and "
-         "of two epochs under all conditions included, on one thread beside another run.")
+Compared = tuple[
+    dict[str, str], pd.Series, pd.Series
+]  # names, the method's values by seed, its network's
+NOT_BUILT = Output(notes=("Not built yet.",))
+TIMED = (
+    "Seconds: median of a model's training with its stages, the evaluation of every epoch on complete data and "
+    "of two epochs under all conditions included, on one thread beside another run."
+)
 OVER = "Intervals are over seeds, tested on the same utterances: what other utterances would change is not in them."
-SAME = ("One model per row and training, tested under every condition. All rows see the same masks; in all their "
-        "stages together they have as many epochs; the epoch is chosen on validation under the training law.")
+FEW_SEEDS = "With fewer than three seeds nothing is decided about so many comparisons; intervals are in the files."
+SAME = (
+    "One model per row and training, tested under every condition. All rows see the same masks; in all their "
+    "stages together they have as many epochs; the epoch is chosen on validation under the training law."
+)
 
 
 def of_data(context: Context, datasets: Sequence[str] = ()) -> tuple[str, ...]:
@@ -37,158 +48,194 @@ def of_data(context: Context, datasets: Sequence[str] = ()) -> tuple[str, ...]:
 
 def title(context: Context, ground: Ground) -> str:
     """A ground's name as readers must see it."""
-    return shown(context, ground.dataset) + (f", {' and '.join(ground.modalities)}" if ground.modalities else "")
+    name = shown(context, ground.dataset)
+    return f"{name}, {' and '.join(ground.modalities)}" if ground.modalities else name
 
 
-def all_specs(context: Context) -> list[RunSpec]:
-    """The runs of every ground."""
-    return [spec for ground in runs.grounds(context) for spec in runs.specs_of(context, ground)]
+def by_training(context: Context, ground: Ground, cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """A ground's cells by what training sees."""
+    return {
+        name: [cell for cell in cells if cell.spec.train_mask == law]
+        for name, law in grounds.trainings(context, ground).items()
+    }
 
 
-def values(context: Context, ground: Ground) -> pd.DataFrame:
-    """Weighted F1 by row, training, setting and seed, at the epoch that validation picks, folds averaged; run_id."""
-    frames = []
-    for training, cells in runs.cells(context, ground).items():
-        frame = context.results(cells)
-        frame = stats.average_folds(frame[(frame["metric"] == runs.METRIC) & (frame["selection"] == "valid")])
-        frames.append(frame.assign(training=training))
-    return pd.concat(frames, ignore_index=True)
+def values(context: Context, cells: Sequence[Cell]) -> dict[Ground, pd.DataFrame]:
+    """By ground: weighted F1 by row, training, setting and seed, at the epoch that validation picks, and run_id.
+
+    Folds are averaged.
+    """
+    frames = {}
+    for ground, of_ground in by_ground(cells).items():
+        parts = [
+            selected(context, of_training, rows.METRIC).assign(training=name)
+            for name, of_training in by_training(context, ground, of_ground).items()
+        ]
+        frames[ground] = pd.concat(parts, ignore_index=True)
+    return frames
 
 
 def ids(*frames: pd.DataFrame) -> tuple[str, ...]:
     """The runs behind some values."""
-    return tuple(dict.fromkeys(i for frame in frames if "run_id" in frame for i in frame["run_id"]))
+    return tuple(pd.concat([frame["run_id"] for frame in frames]).unique())
 
 
 def by_group(context: Context, ground: Ground, frame: pd.DataFrame) -> pd.DataFrame:
     """Means over the conditions of a kind, by row, training, kind and seed."""
-    kinds = {name: kind for kind, group in runs.groups(context, ground).items() for name in group}
+    groups = grounds.groups(context, ground)
+    kinds = {name: kind for kind, group in groups.items() for name in group}
     named = frame.assign(kind=frame["setting"].map(kinds))
-    return named.groupby(["row", "training", "kind", "seed"], sort=False)["value"].mean().reset_index()
+    means = named.groupby(["row", "training", "kind", "seed"], sort=False)["value"].mean()
+    return means.reset_index()
 
 
-def verdicts(context: Context) -> Output:
+def comparisons(context: Context, ground: Ground, frame: pd.DataFrame) -> Iterator[Compared]:
+    """Every method against the network under it, by training and kind of test."""
+    means = by_group(context, ground, frame).groupby(["row", "training", "kind"])
+    series = {key: group.set_index("seed")["value"] for key, group in means}
+    methods = [row for row in rows.rows(context, ground) if row.against]
+    trainings, kinds = grounds.trainings(context, ground), grounds.groups(context, ground)
+    for row, training, kind in itertools.product(methods, trainings, kinds):
+        ours = series.get((row.name, training, kind))
+        own = series.get((row.against, training, kind))
+        if ours is not None and own is not None:
+            names = {
+                "data": title(context, ground),
+                "method": row.name,
+                "training": training,
+                "test": kind,
+            }
+            yield names, ours, own
+
+
+def verdicts(context: Context, cells: Sequence[Cell]) -> Output:
     """Every method against the network under it, by training and kind of test, intervals that hold together."""
-    pairs: list[tuple[dict[str, str], pd.Series, pd.Series]] = []
-    behind = []
-    for ground in runs.grounds(context):
-        found = values(context, ground)
-        if found.empty:
-            continue
-        behind.append(found)
-        series = {key: group.set_index("seed")["value"] for key, group in
-                  by_group(context, ground, found).groupby(["row", "training", "kind"])}
-        for row in (r for r in runs.rows(context, ground) if r.own):
-            for training in runs.trainings(context, ground):
-                for kind in runs.groups(context, ground):
-                    ours, own = series.get((row.name, training, kind)), series.get((row.own, training, kind))
-                    if ours is not None and own is not None:
-                        pairs.append(({"data": title(context, ground), "method": row.name, "training": training,
-                                       "test": kind}, ours, own))
-    lines = [{**names, **compared(ours, own, len(pairs))} for names, ours, own in pairs]
-    if not lines:
-        return Output(notes=("Not built yet.",))
+    frames = {g: frame for g, frame in values(context, cells).items() if not frame.empty}
+    made = [one for g, frame in frames.items() for one in comparisons(context, g, frame)]
+    if not made:
+        return NOT_BUILT
+    lines = [{**names, **compared(ours, own, len(made))} for names, ours, own in made]
     numbers = pd.DataFrame(lines)
     text = numbers.assign(cell=[_text(line) for line in lines])
-    table = text.pivot_table(index=["data", "method", "training"], columns="test", values="cell", aggfunc="first",
-                             sort=False).fillna("-").reset_index()
-    table.columns.name = None
-    notes = (f"{F1}: the method minus the network under it, mean difference over seeds, with intervals that hold for "
-             f"all {len(lines)} comparisons of this table together (95 %, Bonferroni). {_counted(numbers['verdict'])}",
-             OVER,
-             *(["With fewer than three seeds nothing is decided about so many comparisons; intervals are in the "
-                "files."] if numbers["n"].min() < FEW else []),
-             SAME, *of_data(context))
-    return Output(table=table, numbers=numbers, rows_built=len(table), notes=notes, run_ids=ids(*behind))
+    by = ["data", "method", "training"]
+    table = text.pivot_table(index=by, columns="test", values="cell", aggfunc="first", sort=False)
+    table = table.fillna("-").reset_index().rename_axis(columns=None)
+    counts = numbers["verdict"].value_counts()
+    counted = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in stats.VERDICTS)
+    notes = (
+        f"{F1}: the method minus the network under it, mean difference over seeds, with intervals that hold for "
+        f"all {len(lines)} comparisons of this table together (95 %, Bonferroni). Verdicts: {counted}.",
+        OVER,
+        *([FEW_SEEDS] if numbers["n"].min() < FEW else []),
+        SAME,
+        *of_data(context),
+    )
+    return Output(table, None, numbers, len(table), notes, ids(*frames.values()))
 
 
 def compared(ours: pd.Series, own: pd.Series, family: int) -> dict[str, Any]:
     """A paired comparison as columns."""
-    c = stats.paired(ours, own, comparisons=family)
-    return {"difference": c.difference, "low": c.low, "high": c.high, "n": c.n, "verdict": c.verdict,
-            "detectable": c.detectable}
+    test = stats.paired(ours, own, comparisons=family)
+    columns = ("difference", "low", "high", "n", "verdict", "detectable")
+    return {name: getattr(test, name) for name in columns}
 
 
 def _text(line: Mapping[str, Any]) -> str:
+    difference = f"{line['difference']:+.2f}"
     if line["n"] < FEW:  # an interval of thousands of points only hides the rest
-        return f"{line['difference']:+.2f}, {line['n']} seeds, {line['verdict']}"
-    return f"{line['difference']:+.2f} [{line['low']:+.1f}, {line['high']:+.1f}] {line['verdict']}"
+        return f"{difference}, {line['n']} seeds, {line['verdict']}"
+    return f"{difference} [{line['low']:+.1f}, {line['high']:+.1f}] {line['verdict']}"
 
 
-def _counted(found: Iterable[str]) -> str:
-    counts = pd.Series(list(found)).value_counts()
-    return "Verdicts: " + ", ".join(f"{counts.get(v, 0)} {v}" for v in stats.VERDICTS) + "."
-
-
-def best(context: Context) -> Output:
+def best(context: Context, cells: Sequence[Cell]) -> Output:
     """What share of the best possible each row reaches, by training and kind of test; of twins alone."""
     lines, numbers = [], []
-    for ground in runs.grounds(context):
-        found = values(context, ground)
-        for training, cells in runs.cells(context, ground).items():
-            bound = best_possible(cells, (runs.METRIC,), context=not stages.framed(context, ground.dataset))
-            mine = found[found["training"] == training]
-            if bound is None or mine.empty:
+    frames = values(context, cells)
+    for ground, of_ground in by_ground(cells).items():
+        data, frame = title(context, ground), frames[ground]
+        alone = framed(context, ground.dataset)
+        for training, of_training in by_training(context, ground, of_ground).items():
+            bound = best_possible(of_training, (rows.METRIC,), context=not alone)
+            reached = frame[frame["training"] == training]
+            if bound is None or reached.empty:
                 continue
-            mine = mine.assign(value=100 * mine["value"] / mine["setting"].map(bound.set_index("setting")["value"]))
-            numbers.append(mine.assign(data=title(context, ground)))
-            shares = by_group(context, ground, mine).groupby(["row", "kind"], sort=False)["value"]
-            text = shares.agg(mean_sd).unstack("kind", fill_value="-")
-            text = text.reindex(columns=list(runs.groups(context, ground)))
-            lines += [{"data": title(context, ground), "training": training, "row": row, **cells_of.to_dict()}
-                      for row, cells_of in text.iterrows()]
+            most = reached["setting"].map(bound.set_index("setting")["value"])
+            share = reached.assign(value=100 * reached["value"] / most)
+            numbers.append(share.assign(data=data))
+            means = by_group(context, ground, share).groupby(["row", "kind"], sort=False)["value"]
+            text = means.agg(mean_sd).unstack("kind", fill_value="-")
+            text = text.reindex(columns=list(grounds.groups(context, ground)))
+            for row, by_kind in text.iterrows():
+                lines.append({"data": data, "training": training, "row": row, **by_kind.to_dict()})
     if not lines:
-        return Output(notes=("Not built yet.",))
-    notes = ("In % of the best possible weighted F1, which is known of twins (an approximation: the likeliest class, "
-             "not the best decision for F1), mean ± sd over seeds. The best possible of vectors uses the speaker's "
-             "other utterances, as the graph network can; that of sequences an utterance by itself.", SAME)
-    frame = pd.concat(numbers, ignore_index=True)
-    return Output(table=pd.DataFrame(lines).fillna("-"), numbers=frame, rows_built=len(lines), notes=notes,
-                  run_ids=ids(frame))
+        return NOT_BUILT
+    notes = (
+        "In % of the best possible weighted F1, which is known of twins (an approximation: the likeliest class, "
+        "not the best decision for F1), mean ± sd over seeds. The best possible of vectors uses the speaker's "
+        "other utterances, as the graph network can; that of sequences an utterance by itself.",
+        SAME,
+    )
+    shares = pd.concat(numbers, ignore_index=True)
+    return Output(pd.DataFrame(lines).fillna("-"), None, shares, len(lines), notes, ids(shares))
 
 
-def fairness(context: Context) -> Output:
+def fairness(context: Context, cells: Sequence[Cell]) -> Output:
     """What every row was given: trials, learning rate, epochs by stage, parameters, seconds."""
     lines = []
-    for ground in runs.grounds(context):
-        for row in runs.rows(context, ground):
-            chosen = [s for drawn in runs.trainings(context, ground).values()
-                      for s in runs.specs(context, ground, row, drawn)]
-            lines.append({"data": title(context, ground), "row": row.name, "method's own network": row.own or "-",
-                          **given(context, row, chosen)})
+    for ground, of_ground in by_ground(cells).items():
+        for row in rows.rows(context, ground):
+            names = {
+                "data": title(context, ground),
+                "row": row.name,
+                "method's own network": row.against or "-",
+            }
+            lines.append({**names, **given(context, runs_of(of_ground, row.name))})
     elsewhere = any(rates.elsewhere(context, d) for d in context.datasets)
-    notes = (f"Trials: learning rates that were tried on validation{', of embedded data' * elsewhere} (artifact "
-             "`tuning`). Epochs: passes over the training data in every stage, P's included. Chosen: the median epoch "
-             "of the last stage that validation picks; where it is near the last, longer training may do better. "
-             "Parameters: that train in the last stage, and that are frozen then.", TIMED, SAME)
-    return Output(table=pd.DataFrame(lines), numbers=pd.DataFrame(lines), rows_built=len(lines), notes=notes)
+    notes = (
+        f"Trials: learning rates that were tried on validation{', of embedded data' * elsewhere} (artifact "
+        "`tuning`). Epochs: passes over the training data in every stage, P's included. Chosen: the median epoch "
+        "of the last stage that validation picks; where it is near the last, longer training may do better. "
+        "Parameters: that train in the last stage, and that are frozen then.",
+        TIMED,
+        SAME,
+    )
+    table = pd.DataFrame(lines)
+    return Output(table, numbers=table, rows_built=len(lines), notes=notes)
 
 
-def given(context: Context, row: runs.Row, specs: list[RunSpec]) -> dict[str, object]:
+def given(context: Context, specs: Sequence[RunSpec]) -> dict[str, object]:
     """One line of the fairness table."""
     spec = specs[0]
-    epochs = [s.training.epochs for s in (spec.parent, spec) if s]
+    epochs = [part.training.epochs for part in (spec.parent, spec) if part]
     bundle = prepare(spec)
     model = build(spec, bundle.only(spec.modalities) if spec.modalities else bundle)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
-    records = [context.store.find(s, context.bundle_fingerprint(s.data))[0] for s in specs]
-    picked = [1 + r["selected"]["valid"]["epoch"][spec.eval_masks[0][0]] for r in records if r]
-    timed = [t for t in (seconds(context, s) for s in specs) if t is not None]
-    lrs = ", ".join(f"{lr:.2g}" for lr in sorted({s.training.lr for s in specs}))
-    return {"trials": len(rates.FACTORS), "learning rate": lrs, "models": len(specs),
-            "epochs": " + ".join(map(str, epochs)), "chosen": f"{np.median(picked):g}" if picked else "-",
-            "parameters, trained": f"{trained:,}",
-            "frozen": f"{frozen:,}", "seconds": f"{np.median(timed):.1f}" if timed else "-"}
+    main = spec.eval_masks[0][0]
+    records = [record for record in map(context.record, specs) if record]
+    picked = [1 + record["selected"]["valid"]["epoch"][main] for record in records]
+    timed = seconds(context, specs)
+    lrs = sorted({s.training.lr for s in specs})
+    return {
+        "trials": len(rates.FACTORS),
+        "learning rate": ", ".join(f"{lr:.2g}" for lr in lrs),
+        "models": len(specs),
+        "epochs": " + ".join(map(str, epochs)),
+        "chosen": f"{np.median(picked):g}" if picked else "-",
+        "parameters, trained": f"{trained:,}",
+        "frozen": f"{frozen:,}",
+        "seconds": f"{np.median(timed):.1f}" if timed else "-",
+    }
 
 
-def seconds(context: Context, spec: RunSpec) -> float | None:
-    """Seconds of a run and of the stage that it starts from; None where a store does not say."""
-    total = 0.0
-    for part in (s for s in (spec.parent, spec) if s):
-        record, _ = context.store.find(part, context.bundle_fingerprint(part.data))
-        told = context.store.sidecar(record.id).get("seconds") if record else None
-        if told is None:
-            return None
-        total += float(told)
-    return total
+def seconds(context: Context, specs: Sequence[RunSpec]) -> list[float]:
+    """Seconds of each run and of the stage that it starts from, of those for which a store says both."""
+    totals: list[float] = []
+    for spec in specs:
+        stages = [stage for stage in (spec.parent, spec) if stage]
+        records = [record for record in map(context.record, stages) if record]
+        times = [context.store.sidecar(record.id).get("seconds") for record in records]
+        told = [float(time) for time in times if time is not None]
+        if len(told) == len(stages):
+            totals.append(sum(told, 0.0))
+    return totals

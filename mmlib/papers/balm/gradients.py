@@ -36,36 +36,52 @@ class Small(nn.Module):
         super().__init__()
         self.kind, self.modalities = kind, tuple(sorted(dims))
         self.encoders = nn.ModuleDict({m: nn.Linear(dims[m], width) for m in self.modalities})
-        inputs = {m: width for m in self.modalities} if kind != "fused" else {"all": width * len(dims)}
+        inputs = (
+            {m: width for m in self.modalities} if kind != "fused" else {"all": width * len(dims)}
+        )
         self.heads = nn.ModuleDict({m: nn.Linear(size, classes) for m, size in inputs.items()})
 
     def loss(self, features: Mapping[str, Tensor], labels: Tensor, seen: Tensor) -> Tensor:
         """Mean over n utterances; features[m] (n, d_m), labels (n,), seen (n, M) zeros and ones."""
-        z = [torch.tanh(self.encoders[m](features[m] * seen[:, [i]])) for i, m in enumerate(self.modalities)]
+        z = [
+            torch.tanh(self.encoders[m](features[m] * seen[:, [i]]))
+            for i, m in enumerate(self.modalities)
+        ]
         if self.kind == "fused":
             return F.cross_entropy(self.heads["all"](torch.cat(z, dim=1)), labels)
-        terms = [F.cross_entropy(self.heads[m](x), labels, reduction="none")
-                 for m, x in zip(self.modalities, z, strict=True)]
+        terms = [
+            F.cross_entropy(self.heads[m](x), labels, reduction="none")
+            for m, x in zip(self.modalities, z, strict=True)
+        ]
         weights = seen if self.kind == "separable" else torch.ones_like(seen)
         return (torch.stack(terms, dim=1) * weights).mean(dim=0).sum()
 
 
+Case = tuple[Small, dict[str, Tensor], Tensor]
+
+
 def encoder_gradients(model: nn.Module, loss: Tensor) -> Gradients:
     """Modality to an encoder's gradient: ``all`` of it, and its linear layer's ``weight`` and ``bias``."""
-    found: Gradients = {}
+    parts: Gradients = {}
     encoders: nn.ModuleDict = model.encoders  # type: ignore[assignment]
     for modality, encoder in encoders.items():
         names, parameters = zip(*encoder.named_parameters(), strict=True)
         values = torch.autograd.grad(loss, parameters, retain_graph=True)
-        flat = {name: value.flatten().double().numpy() for name, value in zip(names, values, strict=True)}
+        flat = {
+            name: value.flatten().double().numpy()
+            for name, value in zip(names, values, strict=True)
+        }
         linear = {name.rpartition(".")[2]: value for name, value in flat.items()}
-        found[modality] = {"all": np.concatenate(list(flat.values())),
-                           **{part: linear[part] for part in ("weight", "bias")}}
-    return found
+        parts[modality] = {
+            "all": np.concatenate(list(flat.values())),
+            **{part: linear[part] for part in ("weight", "bias")},
+        }
+    return parts
 
 
-def expected_gradients(model: Small, features: Mapping[str, Tensor], labels: Tensor,
-                       patterns: Patterns) -> Gradients:
+def expected_gradients(
+    model: Small, features: Mapping[str, Tensor], labels: Tensor, patterns: Patterns
+) -> Gradients:
     """The exact expectation over masks when every utterance draws its pattern from ``patterns``.
 
     The loss is a mean over utterances, so their joint law plays no part.
@@ -73,8 +89,8 @@ def expected_gradients(model: Small, features: Mapping[str, Tensor], labels: Ten
     total: Gradients = {}
     for pattern, probability in patterns.items():
         seen = torch.tensor(pattern, dtype=torch.float64).expand(len(labels), -1)
-        found = encoder_gradients(model, model.loss(features, labels, seen))
-        for modality, parts in found.items():
+        of_pattern = encoder_gradients(model, model.loss(features, labels, seen))
+        for modality, parts in of_pattern.items():
             sums = total.setdefault(modality, {})
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0) + probability * value
@@ -83,14 +99,18 @@ def expected_gradients(model: Small, features: Mapping[str, Tensor], labels: Ten
 
 def bernoulli(rates: Sequence[float]) -> dict[tuple[int, ...], float]:
     """Assumption 1: every pattern and its probability, all-missing included."""
-    return {pattern: math.prod(1 - r if e else r for e, r in zip(pattern, rates, strict=True))
-            for pattern in itertools.product((0, 1), repeat=len(rates))}
+    return {
+        pattern: math.prod(1 - r if e else r for e, r in zip(pattern, rates, strict=True))
+        for pattern in itertools.product((0, 1), repeat=len(rates))
+    }
 
 
 def slope_cosine(expected: np.ndarray, whole: np.ndarray) -> tuple[float, float]:
     """The factor that takes ``whole`` nearest to ``expected`` (least squares), and the cosine of their angle."""
     inner = float(expected @ whole)
-    return inner / float(whole @ whole), inner / float(np.linalg.norm(expected) * np.linalg.norm(whole))
+    return inner / float(whole @ whole), inner / float(
+        np.linalg.norm(expected) * np.linalg.norm(whole)
+    )
 
 
 def sampled_slope_cosine(draws: np.ndarray, whole: np.ndarray) -> tuple[float, float, float, float]:
@@ -114,7 +134,7 @@ def sampled_slope_cosine(draws: np.ndarray, whole: np.ndarray) -> tuple[float, f
     return float(along.mean()), float(along.std(ddof=1) / math.sqrt(count)), value, error
 
 
-def small_case(kind: str, reference: str, seed: int) -> tuple[Small, dict[str, Tensor], Tensor]:
+def small_case(kind: str, reference: str, seed: int) -> Case:
     """A ``Small`` network in float64, and the standardised train features and labels of a bundle."""
     bundle = open_bundle(reference)
     rows = bundle.rows("train")
@@ -134,22 +154,32 @@ def complete_gradients(model: Small, features: Mapping[str, Tensor], labels: Ten
     return encoder_gradients(model, model.loss(features, labels, seen))
 
 
-def mask_gradients(model: Small, features: Mapping[str, Tensor], labels: Tensor,
-                   masks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+def mask_gradients(
+    model: Small, features: Mapping[str, Tensor], labels: Tensor, masks: Iterable[np.ndarray]
+) -> dict[str, np.ndarray]:
     """Modality to (K, P): each mask's gradient of the whole encoder; masks (n, M) bool."""
-    found = [encoder_gradients(model, model.loss(features, labels, torch.from_numpy(mask).double())) for mask in masks]
-    return {m: np.stack([gradients[m]["all"] for gradients in found]) for m in model.modalities}
+    each = [
+        encoder_gradients(model, model.loss(features, labels, torch.from_numpy(mask).double()))
+        for mask in masks
+    ]
+    return {m: np.stack([gradients[m]["all"] for gradients in each]) for m in model.modalities}
 
 
-def backbone_gradients(method: Plain, batch: Batch, masks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+def backbone_gradients(
+    method: Plain, batch: Batch, masks: Iterable[np.ndarray]
+) -> dict[str, np.ndarray]:
     """Modality to (K, P): each mask's gradient of a real backbone's encoder, missing inputs as zeros."""
-    found = []
+    each = []
     for mask in masks:
         seen = torch.from_numpy(mask)
         features = {m: batch.features[m] * seen[:, [i]] for i, m in enumerate(method.modalities)}
         hidden = dataclasses.replace(batch, features=features, observed=seen)
-        found.append(encoder_gradients(method.backbone, task_loss(method.task, method(hidden).logits, batch.labels)))
-    return {m: np.stack([gradients[m]["all"] for gradients in found]) for m in method.modalities}
+        each.append(
+            encoder_gradients(
+                method.backbone, task_loss(method.task, method(hidden).logits, batch.labels)
+            )
+        )
+    return {m: np.stack([gradients[m]["all"] for gradients in each]) for m in method.modalities}
 
 
 def per_sample_gradients(reference: str, modality: str, trained: bool) -> np.ndarray:
@@ -164,7 +194,9 @@ def per_sample_gradients(reference: str, modality: str, trained: bool) -> np.nda
     labels = torch.from_numpy(bundle.labels[rows])
     weight = torch.zeros(classes, x.shape[1], dtype=torch.float64, requires_grad=True)
     if trained:
-        optimizer = torch.optim.LBFGS([weight], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(
+            [weight], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+        )
 
         def closure() -> Tensor:
             optimizer.zero_grad()
@@ -178,7 +210,9 @@ def per_sample_gradients(reference: str, modality: str, trained: bool) -> np.nda
     return result
 
 
-def norm_ratio(gradients: np.ndarray, rate: float, batch: int, draws: int, seed: int) -> tuple[float, float]:
+def norm_ratio(
+    gradients: np.ndarray, rate: float, batch: int, draws: int, seed: int
+) -> tuple[float, float]:
     """E||mean of e_i g_i|| / E||mean of g_i|| over random batches, both on the same batches, and its standard error."""
     generator = np.random.default_rng([seed, batch])
     rows = generator.integers(len(gradients), size=(draws, batch))
@@ -188,7 +222,9 @@ def norm_ratio(gradients: np.ndarray, rate: float, batch: int, draws: int, seed:
         chosen = gradients[rows[k]]
         masked[k], whole[k] = np.linalg.norm(seen[k] @ chosen), np.linalg.norm(chosen.sum(axis=0))
     ratio = masked.mean() / whole.mean()
-    return float(ratio), float((masked - ratio * whole).std(ddof=1) / math.sqrt(draws) / whole.mean())
+    return float(ratio), float(
+        (masked - ratio * whole).std(ddof=1) / math.sqrt(draws) / whole.mean()
+    )
 
 
 def square_ratio(gradients: np.ndarray, rate: float, batch: int) -> float:
@@ -201,11 +237,16 @@ def square_ratio(gradients: np.ndarray, rate: float, batch: int) -> float:
     return math.sqrt((keep * noise + keep**2 * (batch - 1) * mean) / (noise + (batch - 1) * mean))
 
 
-def norm_of_mean(gradients: np.ndarray, rate: float, batch: int, draws: int, seed: int) -> tuple[float, float]:
+def norm_of_mean(
+    gradients: np.ndarray, rate: float, batch: int, draws: int, seed: int
+) -> tuple[float, float]:
     """||E mean of e_i g_i|| / E||mean of e_i g_i|| over random batches, and its standard error; the first is exact."""
     generator = np.random.default_rng([seed, batch])
     rows = generator.integers(len(gradients), size=(draws, batch))
     seen = generator.random((draws, batch)) >= rate
-    norms = np.array([np.linalg.norm(s @ gradients[r]) for s, r in zip(seen, rows, strict=True)]) / batch
+    norms = (
+        np.array([np.linalg.norm(s @ gradients[r]) for s, r in zip(seen, rows, strict=True)])
+        / batch
+    )
     share = (1 - rate) * np.linalg.norm(gradients.mean(axis=0)) / norms.mean()
     return float(share), float(share * norms.std(ddof=1) / math.sqrt(draws) / norms.mean())

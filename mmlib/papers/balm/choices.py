@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmlib.experiments.context import Choice
-from mmlib.papers.balm.runs import TAU_RHO
+from mmlib.papers.balm.rows import TAU_RHO
 
 OBSTACLES: tuple[Choice, ...] = (
     Choice("Eq. 36 is zero as printed", "the product of shares that the text describes", "A1"),
@@ -14,9 +14,16 @@ OBSTACLES: tuple[Choice, ...] = (
     Choice("coefficients may be negative or huge", "left raw; 'guarded' as a control", "A8"),
     Choice("encoders are updated twice in Algorithm 1", "one step with the scaled gradient", "A9"),
     Choice("L_mod of numbers has no gradient", "differentiated in closed form, same step", "A12"),
-    Choice("tau and rho are not disclosed",
-           f"{dict(TAU_RHO)['tau']} and {dict(TAU_RHO)['rho']} everywhere; the grid is Table 7", "A20"),
-    Choice("GCNet has no encoder per modality", "columns of its first weights; a linear layer as a form", "A17"),
+    Choice(
+        "tau and rho are not disclosed",
+        f"{dict(TAU_RHO)['tau']} and {dict(TAU_RHO)['rho']} everywhere; the grid is Table 7",
+        "A20",
+    ),
+    Choice(
+        "GCNet has no encoder per modality",
+        "columns of its first weights; a linear layer as a form",
+        "A17",
+    ),
     Choice("masks where modalities are left out", "drawn over all three", "Tables 8, 9"),
     Choice("number of runs", "ours is in every cell", "A19"),
 )

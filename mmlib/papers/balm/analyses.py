@@ -1,0 +1,365 @@
+"""What the paper does not show: what the protocol buys, paper or released, of the best possible, and the cost."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mmlib.backbones import build_backbone
+from mmlib.data.bundle import Task
+from mmlib.experiments import comparison
+from mmlib.experiments.comparison import shown
+from mmlib.experiments.context import Cell, Context
+from mmlib.fit import make_optimizer, train_step
+from mmlib.methods import build_method
+from mmlib.methods.plain import Plain
+from mmlib.nn.batch import Batch, make_layout
+from mmlib.papers.balm import rows, theory
+from mmlib.papers.balm.tables import data_said
+from mmlib.report import figures, stats
+from mmlib.report.artifact import Output
+from mmlib.report.tables import mean_sd
+from mmlib.runs.execute import SELECTIONS
+from mmlib.runs.spec import Training
+
+FACTORS = ("masks", "spatial loss", "gradient noise")
+SIX = "mean of the six settings"
+# Feature dims (Table 6), the task, and a batch of about the paper's size: dialogues and utterances in each.
+PAPER_SIZES: dict[str, tuple[dict[str, int], Task, int, int]] = {
+    "iemocap": (
+        {"audio": 1582, "text": 1024, "vision": 342},
+        Task("classes", ("happy", "sad", "neutral", "angry", "excited", "frustrated")),
+        16,
+        48,
+    ),
+    "mosei": (
+        {"audio": 512, "text": 1024, "vision": 1024},
+        Task("score", range=(-3.0, 3.0)),
+        32,
+        7,
+    ),
+}
+
+
+def protocol_cells(context: Context) -> list[Cell]:
+    """The main table's runs: every setting of the first data set that has data."""
+    main = [r for r in rows.main_rows(context) if r.stages[-1].backbone == context.backbone]
+    return rows.of_rows(context, context.main, main, rows.SIX_AND_COMPLETE)
+
+
+def protocol(context: Context, cells: Sequence[Cell]) -> Output:
+    """What choosing the epoch on test, or taking the last, does to results and to the method's lead.
+
+    Each run is read three times. Settings are averaged within a seed before any interval.
+    """
+    results = context.results(cells)
+    results = stats.average_folds(results[results["metric"] == "weighted_f1"])
+    name = rows.NAMES[context.backbone]
+    family = 2 * (results["row"].nunique() - 1) * len(SELECTIONS)
+    focus = rows.label(rows.FOCUS)
+    scopes = {
+        focus: results[results["setting"] == focus],
+        SIX: results[results["setting"] != "complete"],
+    }
+    lines: list[dict[str, object]] = []
+    comparisons: dict[str, stats.Comparison] = {}
+    for scope, chosen in scopes.items():
+        table = chosen.groupby(["row", "selection", "seed"])["value"].mean()
+        for row in dict.fromkeys(chosen["row"]):
+            line = {"setting": scope, "method": row, **_read_thrice(table[row])}
+            for selection in SELECTIONS if row != name else ():
+                lead = stats.paired(
+                    table[row][selection], table[name][selection], comparisons=family
+                )
+                line[f"lead over {name} ({selection})"] = f"{lead.difference:+.2f} {lead.verdict}"
+                comparisons[f"{row}, {scope.split()[0]}, {selection}"] = lead
+            lines.append(line)
+    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=0.6 + 0.26 * len(comparisons))
+    figures.forest(
+        axes[0],
+        comparisons,
+        xlabel="difference in weighted F1 (points)",
+        title=f"Lead over {name}, by selection",
+    )
+    notes = (
+        f"{shown(context, context.main)}, weighted F1. Selecting on test can only raise a number; what it "
+        "adds is shown as 'test - valid', and whether it changes the comparison as the lead.",
+        f"The {family} leads are paired by seed and their intervals hold together.",
+        *data_said(context, [context.main]),
+    )
+    made = pd.DataFrame(lines).fillna("-")
+    return Output(made, figure, results, len(lines), notes, tuple(results["run_id"].unique()))
+
+
+def _read_thrice(table: pd.Series) -> dict[str, object]:
+    """A row's values by selection, and what selecting on test adds; table: by (selection, seed)."""
+    names = {s: "last epoch" if s == "last" else f"selected on {s}" for s in SELECTIONS}
+    gap = stats.paired(table["test"], table["valid"])
+    return {
+        **{name: mean_sd(table[selection]) for selection, name in names.items()},
+        "test - valid": f"{gap.difference:+.2f} [{gap.low:.2f}, {gap.high:.2f}]",
+    }
+
+
+def factors(context: Context, cells: Sequence[Cell]) -> Output:
+    """A 2 x 2 x 2 of masks, spatial loss and gradient noise (ledger 7.2), everything else as printed."""
+    results = context.results(cells)
+    selected = (results["metric"] == "weighted_f1") & (results["selection"] == "valid")
+    chosen = stats.average_folds(results[selected])
+    by_seed = chosen.pivot_table(index="seed", columns="row", values="value")
+    levels = itertools.product(*rows.LEVELS)
+    lines = [_factor_line(by_seed, *of) for of in levels]
+    lines += [
+        {
+            "masks": layout,
+            "spatial loss": "plain backbone",
+            "gradient noise": "-",
+            "weighted F1": mean_sd(by_seed[f"plain|{layout}"]),
+            "lead over plain, same masks": "-",
+            "verdict": "-",
+        }
+        for layout in rows.LEVELS[0]
+    ]
+    effects = factor_effects(by_seed)
+    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=0.6 + 0.28 * len(effects))
+    figures.forest(
+        axes[0],
+        effects,
+        xlabel="effect on weighted F1 (points): released minus paper",
+        title="What each departure of the released code does",
+    )
+    notes = (
+        f"{shown(context, context.main)} at {rows.label(rows.FOCUS)}, {len(by_seed)} seeds, "
+        "epoch chosen on validation.",
+        "Effects average over the other factors within a seed; their intervals hold together.",
+        *(
+            f"{name}: {e.difference:+.2f} [{e.low:.2f}, {e.high:.2f}], {e.verdict}."
+            for name, e in effects.items()
+        ),
+        *data_said(context, [context.main]),
+    )
+    run_ids = tuple(results["run_id"].unique())
+    return Output(pd.DataFrame(lines), figure, chosen, len(lines), notes, run_ids)
+
+
+def _factor_line(by_seed: pd.DataFrame, layout: str, spatial: str, noise: str) -> dict[str, str]:
+    values = by_seed[f"{layout}|{spatial}|{noise}"]
+    lead = stats.paired(values, by_seed[f"plain|{layout}"], comparisons=8)
+    return {
+        "masks": layout,
+        "spatial loss": spatial,
+        "gradient noise": noise,
+        "weighted F1": mean_sd(values),
+        "lead over plain, same masks": f"{lead.difference:+.2f} [{lead.low:.2f}, {lead.high:.2f}]",
+        "verdict": lead.verdict,
+    }
+
+
+def factor_effects(by_seed: pd.DataFrame) -> dict[str, stats.Comparison]:
+    """Main effects and two-way interactions, paired by seed; by_seed: a column per ``layout|spatial|noise``.
+
+    A main effect is the mean over the four cells with the released level minus the mean over the other four.
+    """
+    signs = {"|".join(cell): _signs(cell) for cell in itertools.product(*rows.LEVELS)}
+    contrasts: dict[str, tuple[int, ...]] = {name: (i,) for i, name in enumerate(FACTORS)}
+    for i, j in itertools.combinations(range(3), 2):
+        contrasts[f"{FACTORS[i]} x {FACTORS[j]}"] = (i, j)
+    effects = {}
+    for name, which in contrasts.items():
+        weights = {cell: np.prod(sign[list(which)]) for cell, sign in signs.items()}
+        high = by_seed[[c for c, weight in weights.items() if weight > 0]].mean(axis=1)
+        low = by_seed[[c for c, weight in weights.items() if weight < 0]].mean(axis=1)
+        effects[name] = stats.paired(high, low, comparisons=len(contrasts))
+    return effects
+
+
+def _signs(cell: Sequence[str]) -> np.ndarray:
+    """(3,): -1 where a factor is as printed, 1 where it is as released."""
+    return np.array(
+        [1 if level == of[1] else -1 for level, of in zip(cell, rows.LEVELS, strict=True)]
+    )
+
+
+def best_cells(context: Context) -> list[Cell]:
+    """Runs at the focus setting, under the seven subsets."""
+    return [
+        cell
+        for dataset in context.datasets
+        for cell in rows.of_rows(context, dataset, rows.best_rows(context), rows.at_subsets)
+    ]
+
+
+def of_the_best(context: Context, cells: Sequence[Cell]) -> Output:
+    """Accuracy over the Bayes accuracy of each modality subset: where a network loses what the data hold."""
+    figure, axes = figures.panel_grid(
+        len(context.datasets), columns=2, width=figures.DOUBLE, height=2.6
+    )
+    frames = []
+    for axis, dataset in zip(axes, context.datasets, strict=True):
+        shares = _shares(context, [cell for cell in cells if cell.dataset == dataset])
+        title = shown(context, dataset)
+        names = [name for name, _ in rows.groups(context, dataset)]
+        series = {
+            str(row): [list(group[group["setting"] == name]["share"]) for name in names]
+            for row, group in shares.groupby("row", sort=False)
+        }
+        ylabel = "accuracy, % of the best possible"
+        figures.grouped_bars(axis, names, series, ylabel=ylabel, title=title, legend=False)
+        axis.axhline(100, color="black", linewidth=0.8)
+        frames.append(shares.assign(dataset=title))
+    figures.shared_legend(figure, axes[0])
+    everything = pd.concat(frames, ignore_index=True)
+    pivoted = partial(everything.pivot_table, columns="setting", sort=False)
+    of_rows = pivoted(index=["dataset", "row"], values="share")
+    best = pivoted(index="dataset", values="best")
+    of_rows, best = (table.map(lambda v: f"{v:.1f}").reset_index() for table in (of_rows, best))
+    table = pd.concat([of_rows, best.assign(row="best possible accuracy (%)")])
+    notes = (
+        f"Trained at {rows.label(rows.FOCUS)}, tested on complete data cut to each subset. 100 is the Bayes "
+        "decision on the same test utterances, which uses the whole dialogue.",
+    )
+    run_ids = tuple(everything["run_id"].unique())
+    return Output(table[list(of_rows.columns)], figure, everything, len(of_rows), notes, run_ids)
+
+
+def _shares(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:
+    """Results in accuracy, and their shares (%) of the best possible."""
+    results = context.results(cells)
+    results = results[(results["metric"] == "accuracy") & (results["selection"] == "valid")]
+    bound = comparison.best_possible(cells)
+    assert bound is not None  # on twins it is known
+    best = bound[bound["metric"] == "accuracy"].set_index("setting")["value"]
+    by_result = results["setting"].map(best).to_numpy()
+    return results.assign(share=100 * results["value"] / by_result, best=by_result)
+
+
+def cost(context: Context, cells: Sequence[Cell]) -> Output:
+    """Parameters at the paper's dims, and the time of a training step, with and without BALM."""
+    backbone = context.backbone
+    table = theory.kept(context, f"cost-{backbone}", lambda: lightweight(backbone), ("analyses",))
+    notes = (
+        "Times are medians of interleaved repeats on one thread of the machine that drew this table; "
+        "they differ from machine to machine, the counts do not.",
+    )
+    return Output(theory.text(table), None, table, len(table), notes)
+
+
+def lightweight(
+    backbone: str = "mmgcn",
+    options: Sequence[tuple[str, Any]] = (),
+    seed: int = 0,
+    repeats: int = 5,
+) -> pd.DataFrame:
+    """What BALM adds to its bare backbone at the paper's dims: parameters, and the time of a step and a prediction.
+
+    Columns dataset, quantity, value, unit, of_backbone, spread, at_test, source (``counted`` or ``measured``).
+    Times are medians of turns taken by both on the same random batch with one thread; of_backbone is the
+    median of the paired ratios, spread half the range between their quartiles.
+
+    Raises:
+        InputError: an unknown backbone or option.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    lines: list[dict[str, Any]] = []
+    try:
+        with torch.random.fork_rng(devices=[]):
+            for name, (dims, task, dialogues, length) in PAPER_SIZES.items():
+                torch.manual_seed(seed)
+                networks = [
+                    build_backbone(backbone, dims, task.outputs, 2, options) for _ in range(2)
+                ]
+                bare = build_method("plain", "paper", (), networks[0], task, dims)
+                full = build_method("balm", "paper", (), networks[1], task, dims)
+                batch = _random_batch(dims, task, dialogues, length)
+                of_both = [*_parameter_lines(full), *_time_lines(bare, full, batch, repeats)]
+                lines += [{"dataset": name, **line} for line in of_both]
+    finally:
+        torch.set_num_threads(threads)
+    return pd.DataFrame(lines)
+
+
+def _parameter_lines(method: Plain) -> list[dict[str, Any]]:
+    parts = dict(method.named_children())
+    counts = {
+        name: sum(p.numel() for p in parts[name].parameters())
+        for name in ("backbone", "fcm", "heads")
+    }
+    lines = [
+        ("parameters of backbone", counts["backbone"], "kept"),
+        ("parameters of fcm", counts["fcm"], "kept"),
+        ("parameters of heads", counts["heads"], "training only"),
+        ("parameters BALM adds in training", counts["fcm"] + counts["heads"], "training only"),
+        ("parameters BALM adds at test", counts["fcm"], "kept"),
+    ]
+    return [
+        {
+            "quantity": name,
+            "value": float(value),
+            "unit": "parameters",
+            "of_backbone": value / counts["backbone"],
+            "spread": 0.0,
+            "at_test": use,
+            "source": "counted",
+        }
+        for name, value, use in lines
+    ]
+
+
+def _time_lines(bare: Plain, full: Plain, batch: Batch, repeats: int) -> list[dict[str, Any]]:
+    schedule = Training()
+    optimizers = {id(m): make_optimizer(m, schedule) for m in (bare, full)}
+
+    @torch.no_grad()
+    def predict(method: Plain) -> None:
+        method.eval()
+        method(batch)
+
+    def step(method: Plain) -> None:
+        method.train()
+        train_step(method, batch, optimizers[id(method)], schedule.clip)
+
+    lines = []
+    for name, work, use in (
+        ("training step", step, "training only"),
+        ("prediction", predict, "kept"),
+    ):
+        for method in (bare, full):
+            work(method)
+        pairs = np.array([[_seconds(work, bare), _seconds(work, full)] for _ in range(repeats)])
+        ratios = pairs[:, 1] / pairs[:, 0]
+        low, high = np.quantile(ratios, [0.25, 0.75])
+        times = [statistics.median(column) for column in pairs.T]
+        common = {"unit": "seconds", "at_test": use, "source": "measured"}
+        own = {"of_backbone": 1.0, "spread": 0.0}
+        both = {"of_backbone": statistics.median(ratios), "spread": (high - low) / 2}
+        lines.append({"quantity": f"{name}, backbone", "value": times[0], **own, **common})
+        lines.append({"quantity": f"{name}, backbone + BALM", "value": times[1], **both, **common})
+    return lines
+
+
+def _seconds(work: Callable[[Plain], None], method: Plain) -> float:
+    start = time.perf_counter()
+    work(method)
+    return time.perf_counter() - start
+
+
+def _random_batch(dims: dict[str, int], task: Task, dialogues: int, length: int) -> Batch:
+    count = dialogues * length
+    observed = torch.rand(count, len(dims)) < torch.tensor(
+        [1 - theory.RATES[m] for m in sorted(dims)]
+    )
+    features = {
+        m: torch.randn(count, dims[m]) * observed[:, [i]] for i, m in enumerate(sorted(dims))
+    }
+    labels = torch.randint(task.outputs, (count,)) if task.kind == "classes" else torch.randn(count)
+    speakers = torch.randint(2, (count,))
+    return Batch(features, observed, labels, speakers, make_layout([length] * dialogues))

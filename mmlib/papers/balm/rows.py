@@ -1,0 +1,352 @@
+"""BALM's rows and protocols: which runs make its tables and figures (ledger 1.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mmlib.data.catalog import is_twin
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import Budget, Protocol, Row, Stage, Tests, specs
+from mmlib.experiments.tables import Places
+from mmlib.masks import Law, complete, subset
+from mmlib.runs.spec import Options
+
+Rates = tuple[float, float, float]
+SETTINGS: tuple[Rates, ...] = (
+    (0.3, 0.5, 0.7),
+    (0.3, 0.7, 0.5),
+    (0.5, 0.3, 0.7),
+    (0.5, 0.7, 0.3),
+    (0.7, 0.3, 0.5),
+    (0.7, 0.5, 0.3),
+)
+SEVERE: tuple[Rates, ...] = (
+    (0.1, 0.1, 0.9),
+    (0.1, 0.9, 0.1),
+    (0.9, 0.1, 0.1),
+    (0.6, 0.6, 0.9),
+    (0.6, 0.9, 0.6),
+    (0.9, 0.6, 0.6),
+)
+COMBINED: tuple[Rates, ...] = (  # Tables 8 and 9
+    (0.5, 0.5, 0.7),
+    (0.5, 0.7, 0.5),
+    (0.7, 0.5, 0.5),
+    (0.3, 0.5, 0.7),
+    (0.5, 0.3, 0.7),
+    (0.7, 0.5, 0.3),
+)
+FOCUS: Rates = (0.5, 0.7, 0.3)
+CONFIGURATIONS: dict[str, Rates] = {"A": (0.5, 0.3, 0.7), "B": FOCUS}  # of Table 7
+COMPLETE: Rates = (0.0, 0.0, 0.0)
+SAME = "same"  # the test mask whose law is that of training
+ROLES = {"iemocap": "iemocap6", "mosei": "mosei"}
+BACKBONES = ("mmgcn", "gcnet", "mmdfn")  # the first is that of the figures drawn for one backbone
+NAMES = {"mmgcn": "MMGCN", "gcnet": "GCNet", "mmdfn": "MMDFN"}  # as the paper writes them
+TAU_RHO: Options = (("rho", 1.4), ("tau", 0.4))
+FOCAL: Options = (("class_weights", "unnormalised"), ("focal", 0.5))  # MM-DFN's own loss (D14)
+# SGD is a control of ours; a squared error's gradients are larger than a cross-entropy's and diverge at 0.1.
+SGD: Options = (("optimizer", "sgd"),)
+SGD_RATES = {"classes": 0.1, "binaries": 0.1, "score": 0.01}
+LETTERS = {"audio": "A", "vision": "V", "text": "L"}
+LEVELS = (("paper", "released"), ("gradients", "weights"), ("no noise", "noise"))  # ledger 7.2
+# Form of a backbone, what its network differs in, and what its loss does.
+FORMS: dict[str, tuple[tuple[str, Options, Options], ...]] = {
+    "mmgcn": (
+        ("official", (("layers", 64), ("speaker", "text")), (("class_weights", "normalised"),)),
+        ("unpacked", (("packed", False),), ()),
+    ),
+    "gcnet": (
+        ("linear encoders", (("encoder", "linear"),), ()),
+        ("reconstruction", (("reconstruct", 1.0),), ()),
+        ("unpacked", (("packed", False),), ()),
+    ),
+    "mmdfn": (("gated", (("gated", True),), ()), ("unpacked", (("packed", False),), ())),
+}
+
+
+def plain(backbone: str) -> Row:
+    """The backbone alone."""
+    return Row(NAMES[backbone], (Stage("plain", backbone),))
+
+
+def balm(backbone: str, variant: str = "paper", suffix: str = "BALM") -> Row:
+    """A variant of BALM over a backbone, compared with the backbone alone (A22, A24)."""
+    own = plain(backbone).name
+    return Row(f"{own}+{suffix}", (Stage("balm", backbone, variant),), own)
+
+
+def fcm(backbone: str) -> Row:
+    """BALM's calibration of features alone."""
+    return balm(backbone, "fcm", "FCM")
+
+
+def watched(row: Row) -> Row:
+    """The row with what is watched along its training kept."""
+    return row.but(keep=("series",))
+
+
+def watched_plain(backbone: str) -> Row:
+    """The backbone as it trains by itself, watched by heads that it does not feel."""
+    return balm(backbone, "probe").but(name=NAMES[backbone])
+
+
+def main_rows(context: Context, dataset: str = "") -> list[Row]:
+    """Tables 1 and 2: each backbone plain and with BALM as printed; the main one also with BALM as released."""
+    return [*pairs(context), balm(context.backbone, "released", "BALM (released)")]
+
+
+def pairs(context: Context, dataset: str = "") -> list[Row]:
+    """Each backbone plain (ours in Tables 11 and 12, but for GCNet) and with BALM (ours there for GCNet)."""
+    return [make(backbone) for backbone in context.backbones for make in (plain, balm)]
+
+
+def severe_rows(context: Context, dataset: str = "") -> list[Row]:
+    """Table 4: GCNet, and the main backbone with and without BALM."""
+    main = [plain(context.backbone), balm(context.backbone)]
+    return [plain("gcnet"), *main] if "gcnet" in context.backbones[1:] else main
+
+
+def fcm_rows(context: Context, dataset: str = "") -> list[Row]:
+    """Tables 3 and 10: the main backbone with and without FCM."""
+    return [plain(context.backbone), fcm(context.backbone)]
+
+
+def halves(context: Context, dataset: str = "") -> list[Row]:
+    """Table 13: the two halves of the gradient rebalancing apart, on the main backbone."""
+    b = context.backbone
+    return [plain(b), balm(b), balm(b, "d", "BALM-D"), balm(b, "s", "BALM-S")]
+
+
+def squared(context: Context, dataset: str = "") -> list[Row]:
+    """Tables 14 and 15: for each backbone, BALM with a mean squared error in the place of KL."""
+    return [row for b in context.backbones for row in (plain(b), balm(b), balm(b, "m", "BALM-M"))]
+
+
+def combination_rows(context: Context, dataset: str = "") -> list[Row]:
+    """Tables 8 and 9: GCNet and the main backbone, with and without BALM; plain MMGCN is ours (A24)."""
+    backbones = dict.fromkeys(b for b in ("gcnet", context.backbone) if b in context.backbones)
+    return [make(backbone) for backbone in backbones for make in (plain, balm)]
+
+
+def best_rows(context: Context, dataset: str = "") -> list[Row]:
+    """The main backbone plain, with FCM, and with BALM as printed and as released."""
+    b = context.backbone
+    return [plain(b), fcm(b), balm(b), balm(b, "released", "BALM (released)")]
+
+
+def control_rows(context: Context, dataset: str = "") -> list[Row]:
+    """Controls at the focus setting (A8, A10, A12, A13; ledger 7.2)."""
+    b = context.backbone
+    controls = {
+        "guarded coefficients": "guarded",
+        "smoothed coefficients": "ema",
+        "L_mod as a constant": "constant",
+        "aligned sign": "aligned",
+    }
+    named = [balm(b, variant).but(name=name) for name, variant in controls.items()]
+    bare, full = (r.but(name=f"{r.name} (SGD)", training=SGD) for r in (plain(b), balm(b)))
+    return [plain(b), balm(b), *named, bare, dataclasses.replace(full, against=bare.name)]
+
+
+def form_rows(context: Context, dataset: str = "") -> list[Row]:
+    """Other forms of each backbone (A17, D13-D17), plain and with BALM, each beside the form of the tables.
+
+    A plain form is compared with that of the tables, a form with BALM with the same form without.
+    """
+    rows = []
+    for backbone in context.backbones:
+        own = plain(backbone)
+        rows += [own, balm(backbone)]
+        for form, network, options in FORMS[backbone]:
+            name = f"{own.name} ({form})"
+            bare = own.but(name=name, network=network, options=options)
+            full = balm(backbone).but(name=f"{name}+BALM", network=network, options=options)
+            rows.append(dataclasses.replace(bare, against=own.name))
+            rows.append(dataclasses.replace(full, against=name))
+    return rows
+
+
+def cells(
+    context: Context,
+    dataset: str,
+    row: Row,
+    rates: Rates,
+    *,
+    setting: str = "",
+    layout: str = "paper",
+    grid: bool = False,
+) -> list[Cell]:
+    """The cells of one row in one setting; the same runs serve every artifact that asks for them."""
+    law = complete() if rates == COMPLETE else context.rates(dataset, rates, layout)
+    tests: Tests = ((SAME, law),)
+    if rates == FOCUS and not row.stages[-1].modalities:
+        tests = (*tests, *subsets(context, dataset))
+    protocol = Protocol(law, tests, _budget(context, dataset), grid)
+    made = specs(context, dataset, _fitted(context, dataset, row, rates), protocol)
+    return [Cell(row.name, setting or label(rates), spec, SAME, dataset) for spec in made]
+
+
+def _fitted(context: Context, dataset: str, row: Row, rates: Rates) -> Row:
+    """A row with what depends on the data and the backbone.
+
+    On twins, series along training are kept in the six settings whether or not they are asked for, so that tables and
+    curves share their runs; real runs stay small enough to be committed. Where each utterance is its own dialogue, FCM
+    averages over the batch instead (A4).
+    """
+    stage = row.stages[-1]
+    kind = context.bundle(dataset).task.kind
+    keep = stage.keep
+    options: dict[str, Any] = {}
+    if stage.backbone == "mmdfn" and kind == "classes":
+        options |= dict(FOCAL)
+    if stage.method == "balm":
+        options |= dict(TAU_RHO)
+        if not context.has_dialogues(dataset):
+            options["descriptor"] = "batch"
+        shared = is_twin(context.reference(dataset)) and rates in SETTINGS
+        if shared and not stage.modalities and "series" not in keep:
+            keep = (*keep, "series")
+    options |= dict(stage.options)
+    if kind != "classes":
+        options.pop("class_weights", None)
+    schedule = {**context.profile.recipes.get(stage.backbone, {}), **dict(stage.training)}
+    if stage.training == SGD:
+        schedule["lr"] = SGD_RATES[kind]
+    return row.but(options=tuple(options.items()), training=tuple(schedule.items()), keep=keep)
+
+
+def _budget(context: Context, dataset: str) -> Budget:
+    return Budget(context.profile.training_for(dataset), context.profile.network)
+
+
+def in_settings(settings: Iterable[Rates]) -> Places:
+    """The cells of a row in some settings."""
+
+    def places(context: Context, dataset: str, row: Row) -> list[Cell]:
+        return [cell for rates in settings for cell in cells(context, dataset, row, rates)]
+
+    return places
+
+
+SIX = in_settings(SETTINGS)
+SIX_AND_COMPLETE = in_settings((*SETTINGS, COMPLETE))
+AT_FOCUS = in_settings([FOCUS])
+
+
+def of_rows(context: Context, dataset: str, rows: Iterable[Row], places: Places) -> list[Cell]:
+    """The cells of some rows."""
+    return [cell for row in rows for cell in places(context, dataset, row)]
+
+
+def at_subsets(context: Context, dataset: str, row: Row) -> list[Cell]:
+    """Runs trained at the focus setting, read on complete data cut to each of the seven subsets."""
+    names = [name for name, _ in subsets(context, dataset)]
+    trained = cells(context, dataset, row, FOCUS)
+    return [
+        dataclasses.replace(cell, setting=name, mask=name) for cell in trained for name in names
+    ]
+
+
+def at_shared(context: Context, dataset: str, row: Row) -> list[Cell]:
+    """Tables 11 and 12: one rate for all modalities, by the same operator as the imbalanced rates."""
+    grid = is_twin(context.reference(dataset))
+    return [
+        cell
+        for rate in context.profile.shared_rates
+        for cell in cells(
+            context, dataset, row, (rate, rate, rate), setting=f"{rate:.1f}", grid=grid
+        )
+    ]
+
+
+def at_combinations(context: Context, dataset: str, row: Row) -> list[Cell]:
+    """Tables 8 and 9: training and test with the listed modalities alone, in six settings.
+
+    The masks are those of all modalities, so that a modality is missing as often as its rate says; an utterance
+    may then have nothing. GRM has nothing to balance in one modality (Eq. 21 would be 0 throughout and freeze its
+    encoder), so +BALM is FCM alone there.
+    """
+    everything = context.bundle(dataset).modalities
+    made = []
+    for rates in COMBINED[-context.profile.combined :]:
+        for name, group in groups(context, dataset):
+            used = row if len(group) == len(everything) else row.but(modalities=group)
+            if len(group) == 1 and row.stages[-1].method == "balm":
+                used = used.but(variant="fcm")
+            made += cells(
+                context, dataset, used, rates, setting=f"{label(rates)} {name}", grid=True
+            )
+    return made
+
+
+def at_form(context: Context, dataset: str, row: Row) -> list[Cell]:
+    """The focus setting; other forms than those of the tables get a grid's seeds."""
+    return cells(context, dataset, row, FOCUS, grid=bool(row.stages[-1].network))
+
+
+def tuned(context: Context, rates: Rates) -> list[Cell]:
+    """Table 7: BALM over tau and rho in one configuration."""
+    made = []
+    for tau in context.profile.taus:
+        for rho in context.profile.rhos:
+            row = balm(context.backbone).but(options=(("rho", rho), ("tau", tau)))
+            setting = f"tau={tau:g} rho={rho:g}"
+            made += cells(context, context.main, row, rates, setting=setting, grid=True)
+    return made
+
+
+def factor_cells(context: Context) -> list[Cell]:
+    """The 2 x 2 x 2 of ledger 7.2 at the focus setting, and the plain backbone under both mask layouts.
+
+    Where nothing differs from the printed method, the run is that of the tables.
+    """
+    layouts, spatials, noises = LEVELS
+    made = []
+    for layout in layouts:
+        of_layout = [plain(context.backbone).but(name=f"plain|{layout}")]
+        for spatial in spatials:
+            for noise in noises:
+                changed: Options = (("spatial", spatial),) if spatial != spatials[0] else ()
+                changed += (("noise", True),) if noise != noises[0] else ()
+                name = f"{layout}|{spatial}|{noise}"
+                of_layout.append(balm(context.backbone).but(name=name, options=changed))
+        for row in of_layout:
+            made += cells(context, context.main, row, FOCUS, layout=layout)
+    return made
+
+
+def label(rates: Rates) -> str:
+    """A setting as the published numbers write it: r_A/r_L/r_V."""
+    return "complete" if rates == COMPLETE else "/".join(f"{r:g}" for r in rates)
+
+
+def groups(context: Context, dataset: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The paper's seven conditions A, V, L, AV, AL, LV, ALV, as (name, modalities)."""
+    modalities = context.bundle(dataset).modalities
+    letters = {m: LETTERS.get(m, m) for m in modalities}
+    order = sorted(modalities, key=lambda m: ("AVL".find(letters[m]), m))
+    combined = [
+        [m for i, m in enumerate(order) if bits >> i & 1] for bits in range(1, 2 ** len(order))
+    ]
+    combined.sort(key=lambda group: (len(group), [order.index(m) for m in group]))
+    named = set(modalities) <= set(LETTERS)
+    return [
+        (
+            "".join(sorted(letters[m] for m in group)) if named else "+".join(group),
+            tuple(sorted(group)),
+        )
+        for group in combined
+    ]
+
+
+def subsets(context: Context, dataset: str) -> list[tuple[str, Law]]:
+    """The seven conditions on complete data, as (name, law)."""
+    return [(name, subset(list(group))) for name, group in groups(context, dataset)]
+
+
+def some(*wanted: str) -> Callable[[Context], list[str]]:
+    """Those of some data sets that have data."""
+    return lambda context: [d for d in wanted if d in context.datasets]

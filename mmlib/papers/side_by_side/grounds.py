@@ -1,0 +1,114 @@
+"""On what rows are compared: the data, what training sees of them, and the test conditions. Each choice is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mmlib import masks
+from mmlib.experiments import conditions
+from mmlib.experiments.conditions import ALL, framed
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import Tests
+from mmlib.masks import Law, complete, patterns
+from mmlib.papers.balm.rows import SETTINGS
+
+ROLES = {
+    "mosei": "mosei",
+    "iemocap": "iemocap6",
+    "crema-d": "crema-d",
+    "mosei_frames": "mosei-frames",
+}
+EMBEDDED = (
+    "iemocap6",
+    "mosei-frames",
+)  # the roles that twins fill: classes in dialogues, and sequences
+TRIMODAL = ("audio", "text", "vision", "audio+text", "audio+vision", "text+vision")
+COMPLETE, MIXED = "complete", "mixed combinations"
+IMBALANCED = (
+    (0.5, 0.7, 0.3),
+    (0.5, 0.3, 0.7),
+)  # of training: BALM's main setting, and text the best observed
+SHARED, FRAMES = (0.2, 0.4, 0.6), (0.3, 0.6, 0.9)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A data set on which rows are compared."""
+
+    dataset: str
+
+    modalities: tuple[str, ...] = ()
+    """The two that are used, of more; all where empty."""
+
+
+def grounds(context: Context) -> list[Ground]:
+    """Every data set; and two modalities alone of classes with more, so that GMM-loss can be compared as well."""
+    made = []
+    for dataset in context.datasets:
+        bundle = context.bundle(dataset)
+        made.append(Ground(dataset))
+        more = len(bundle.modalities) > 2
+        if more and bundle.task.kind == "classes" and not framed(context, dataset):
+            made.append(Ground(dataset, tuple(bundle.modalities[:2])))
+    return made
+
+
+def ground_of(cell: Cell) -> Ground:
+    """Where a cell stands."""
+    return Ground(cell.dataset, cell.spec.modalities)
+
+
+def by_ground(cells: Iterable[Cell]) -> dict[Ground, list[Cell]]:
+    """Cells by the ground that they stand on."""
+    groups: dict[Ground, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(ground_of(cell), []).append(cell)
+    return groups
+
+
+def modalities(context: Context, ground: Ground) -> tuple[str, ...]:
+    """Those that are used."""
+    return ground.modalities or context.bundle(ground.dataset).modalities
+
+
+def trainings(context: Context, ground: Ground) -> dict[str, Law]:
+    """What training sees; of two modalities chosen among more, everything."""
+    if ground.modalities:
+        return {COMPLETE: complete()}
+    return {
+        COMPLETE: complete(),
+        MIXED: patterns(),
+        **_imbalanced(context, ground, IMBALANCED),
+    }
+
+
+def groups(context: Context, ground: Ground) -> dict[str, dict[str, Law]]:
+    """The test conditions by kind, each a name and its law."""
+    used = modalities(context, ground)
+    missing = conditions.conditions(used, TRIMODAL)[:-1]
+    kinds = {
+        COMPLETE: {ALL: masks.subset(used) if ground.modalities else complete()},
+        "fixed missing": {name: conditions.law(name) for name in missing},
+    }
+    if ground.modalities:
+        return kinds
+    kinds["shared rates"] = {f"shared {100 * r:g} %": masks.shared(r) for r in SHARED}
+    kinds["imbalanced rates"] = _imbalanced(context, ground, SETTINGS)
+    if framed(context, ground.dataset):
+        kinds["frames dropped"] = {f"frames {100 * r:g} %": masks.frames(r) for r in FRAMES}
+    return kinds
+
+
+def tests(context: Context, ground: Ground) -> Tests:
+    """Every test condition, the complete one first."""
+    return tuple(pair for group in groups(context, ground).values() for pair in group.items())
+
+
+def _imbalanced(
+    context: Context, ground: Ground, settings: Sequence[Sequence[float]]
+) -> dict[str, Law]:
+    return {
+        f"imbalanced {'/'.join(f'{r:g}' for r in rates)}": context.rates(ground.dataset, rates)
+        for rates in settings
+    }
