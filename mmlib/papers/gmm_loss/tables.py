@@ -120,13 +120,12 @@ def tuning(context: Context, cells: Sequence[Cell]) -> Output:
     by_trial = _best_epochs(context, cells)
     lines, groups = [], {}
     for method, trials in rows.TRIALS.items():
-        values = [_of_trial(by_trial, method, options) for options in trials]
-        groups[rows.NAMES[method]] = values
+        values = groups[rows.NAMES[method]] = [_of_trial(by_trial, method, of) for of in trials]
         means = [summarise(of).mean if of else float("-inf") for of in values]
         best = means.index(max(means))
         for place, options in enumerate(trials):
-            row = rows.trial_row(method, options)
-            lacking = failures.lacking(context, [cell for cell in cells if cell.row == row])
+            tried = [cell for cell in cells if cell.row == rows.trial_row(method, options)]
+            lacking = failures.lacking(context, tried)
             lines.append(
                 {
                     "method": rows.NAMES[method],
@@ -154,9 +153,8 @@ def tuning(context: Context, cells: Sequence[Cell]) -> Output:
     )
     seeds = context.seed_count or rows.TRIAL_SEEDS
     notes = (f"{count} trials for each method, {seeds} seeds each, on {name}; {TUNED}", BY_CHANCE)
-    run_ids = tuple(by_trial["run"])
-    numbers = by_trial.drop(columns="run")
-    return Output(pd.DataFrame(lines), figure, numbers, len(lines), notes, run_ids)
+    table, numbers = pd.DataFrame(lines), by_trial.drop(columns="run")
+    return Output(table, figure, numbers, len(lines), notes, tuple(by_trial["run"]))
 
 
 def _best_epochs(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:
