@@ -135,6 +135,14 @@ def with_averages(frame: pd.DataFrame, averages: Mapping[str, Sequence[str]], by
     return pd.concat([frame, *made], ignore_index=True)[list(frame.columns)] if made else frame
 
 
+def difference(table: pd.DataFrame, first: str, second: str) -> str:
+    """The paired difference of two columns (seeds down) with its 95 % interval; a dash for a single seed."""
+    if len(table) < 2:
+        return "-"
+    test = stats.paired(table[first].to_numpy(), table[second].to_numpy())
+    return f"{test.difference:+.2f} [{test.low:.2f}, {test.high:.2f}]"
+
+
 def failed_cells(context: Context, cells: Sequence[Cell], averages: Averages) -> dict[tuple[str, str], str]:
     """What cells say of which a run failed, by row and setting, and the averages over such a setting."""
     told = failures.of_cells(context, cells)

@@ -23,11 +23,13 @@ from mmlib.data.catalog import open_bundle, open_twin
 from mmlib.errors import InputError
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
+from mmlib.experiments.rows import specs
 from mmlib.masks import Law, complete, draw, frames, mix, shared, subset
 from mmlib.nn.batch import make_layout
 from mmlib.papers import dream
-from mmlib.papers.dream import cost, figures, ours, runs, sampling, tables
-from mmlib.papers.dream.contributions import known
+from mmlib.papers.dream import analyses, cost, figures, sampling, tables
+from mmlib.papers.dream import rows as rows_of
+from mmlib.papers.dream.analyses import known
 from mmlib.pipeline import regenerate
 from mmlib.report.figures import panel_grid
 from mmlib.runs.spec import RunSpec
@@ -60,11 +62,11 @@ class Made:
         return {e["id"]: e for e in json.loads((self.folder / "manifest.json").read_text())}
 
     def of(self, name: str) -> list[Record]:
-        """The runs of an artifact's specs."""
+        """The runs that an artifact's cells need."""
         artifact = next(a for a in dream.ARTIFACTS if a.id == name)
         prints = {d: self.context.bundle_fingerprint(self.context.reference(d)) for d in self.context.datasets}
         by = {self.context.reference(d): value for d, value in prints.items()}
-        return [self.records[s.run_id(by[s.data])] for s in artifact.specs(self.context)]
+        return [self.records[s.run_id(by[s.data])] for s in regenerate.runs_of(self.context, artifact)]
 
     def stored(self, data: str, row: str, law: Law, tests: int) -> list[Record]:
         """A row's runs under a training law, by seed, as the specs say what a row is."""
@@ -117,7 +119,7 @@ def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Two twins of frames, of scores and of emotions."""
-    return make(tmp_path_factory.mktemp("dream"), {dream.ROLES[d]: reference for d, reference in TWINS.items()})
+    return make(tmp_path_factory.mktemp("dream"), {dream.PAPER.roles[d]: reference for d, reference in TWINS.items()})
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +205,7 @@ def test_printed_rows_are_listed_under_our_names_and_no_value_stands_beside_twin
     assert len(mine) == 2 * 8 * printed["row"].nunique() and set(mine["row"]) == set(printed["row"])
     assert set(mine[mine["n"] > 0]["row"]) == {OURS}
     assert "not built yet" in made.entries()["table1"]["notes"][1]
-    told = tables.paper_numbers(made.context, "table1", "iemocap")
+    told = tables.printed(made.context, "iemocap", ())
     assert set(told["metric"]) == {"f1_mean"} and set(told["setting"]) == {*SIX, ALL, "average"}
     assert told["value"].isna().all()
 
@@ -257,15 +259,17 @@ def test_under_trained_is_a_tenth_of_the_epochs_and_profiles_are_what_they_say(m
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path))
     told = {}
     for profile in ("quick", "laptop", "paper"):
-        context = dream.context(profile, {dream.ROLES[d]: reference for d, reference in TWINS.items()})
-        spec = runs.specs(context, "iemocap", runs.POOR, mix(0.6), (("x", mix(0.6)),))[0]
+        context = dream.context(profile, {dream.PAPER.roles[d]: reference for d, reference in TWINS.items()})
+        poor, = (row for row in rows_of.reference_rows(context, "iemocap") if row.name == "under-trained CorrKD")
+        spec = specs(context, "iemocap", poor, rows_of.departing(context, "iemocap"))[0]
         assert spec.parent is not None
         told[profile] = (spec.parent.training.epochs, spec.training.epochs, spec.training.lr,
-                         dict(spec.backbone_options)["hidden"], len(runs.levels(context)))
+                         dict(spec.backbone_options)["hidden"], len(rows_of.levels(context)))
         assert ("Reduced" in context.profile.reduced) == (profile != "paper")
     assert told["paper"] == (3, 30, 2e-4, 200, 10) and told["laptop"][:2] == (2, 20) and told["quick"][0] == 1
-    other = runs.specs(dream.context("paper", {"mosi-frames": TWINS["mosi"]}), "mosi", runs.OURS, complete(),
-                       (("x", complete()),))[0]
+    context = dream.context("paper", {"mosi-frames": TWINS["mosi"]})
+    other = specs(context, "mosi", rows_of.main_rows(context, "mosi")[0], rows_of.whole(context, "mosi"))[0]
+    assert (other.method, other.train_mask) == ("dream", complete())
     assert (other.training.lr, other.training.batch, other.training.weight_decay) == (
         1e-4, round(32 * 40 / len(open_bundle(TWINS["mosi"]))), 0.0)  # dialogues that hold 32 utterances or so
 
@@ -390,15 +394,15 @@ def test_the_detector_counts_hits_among_flags_and_among_targets(made: Made) -> N
                 100 * len(lost | idle) / facts.pss.size)
             if there:
                 assert mine.loc["useless if there", "precision"] == pytest.approx(100 * hits / len(there))
-    assert ours.scores(np.array([True, False]), np.array([False, False]))["recall"] == 0
-    assert math.isnan(ours.scores(np.array([True, False]), np.array([False, False]))["precision"])
+    assert analyses.scores(np.array([True, False]), np.array([False, False]))["recall"] == 0
+    assert math.isnan(analyses.scores(np.array([True, False]), np.array([False, False]))["precision"])
 
 
 def test_correlations_are_spearmans(made: Made) -> None:
     spec = made.stored(TWINS["iemocap"], OURS, shared(0.5, resampled=True), 7)[0].spec
     facts = known(made.context, spec, complete())
     assert facts is not None
-    told = ours.correlations(facts)
+    told = analyses.correlations(facts)
     pairs = {"PSS and value": (facts.pss, facts.value), "PSS and its size": (facts.pss, np.abs(facts.value)),
              "PAS and value": (facts.pas, facts.value), "PSS and PAS": (facts.pss, facts.pas)}
     for name, (a, b) in pairs.items():
@@ -474,13 +478,13 @@ def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
 def test_slopes_are_least_squares_and_what_is_above_one_half_is_a_mean(made: Made) -> None:
     r = np.random.default_rng(0)
     context = dataclasses.replace(made.context, profile=dataclasses.replace(made.context.profile, name="laptop"))
-    levels = runs.levels(context)
-    values = {("row", runs.percent(p)): pd.Series(r.normal(70, 5, 3), index=[0, 1, 2]) for p in levels}
-    told = dream.claims.slopes(context, "mosi", "row", values)
+    levels = rows_of.levels(context)
+    values = {("row", rows_of.percent(p)): pd.Series(r.normal(70, 5, 3), index=[0, 1, 2]) for p in levels}
+    told = dream.claims.slopes(context, "row", values)
     for seed in range(3):
         line = stats.linregress([10 * p for p in levels], [s[seed] for s in values.values()])
         assert told[seed] == pytest.approx(line.slope)
-    assert dream.claims.slopes(context, "mosi", "another", values).empty
+    assert dream.claims.slopes(context, "another", values).empty
 
 
 def test_what_is_enhanced_is_counted_and_judged_by_that_count(made: Made) -> None:
@@ -574,13 +578,13 @@ def test_drawing_before_any_run_says_that_nothing_is_built(monkeypatch: pytest.M
     context = dream.context("smoke", {"mosi-frames": TWINS["mosi"]})
     for artifact in dream.ARTIFACTS:
         if artifact.id in ("fig3", "fig4", "fig5", "table2", "enhanced", "detector", "values"):
-            assert artifact.draw(context).notes == ("Not built yet.",)
-    claims: Frame = dream.ARTIFACTS[6].draw(context).table
+            assert artifact.draw(context, artifact.cells(context)).notes == ("Not built yet.",)
+    claims: Frame = dream.ARTIFACTS[6].draw(context, dream.ARTIFACTS[6].cells(context)).table
     assert set(claims["verdict"]) == {"not built yet"}
 
 
 def test_panels_of_one_data_set_have_one_scale(made: Made) -> None:
-    drawn = figures.references(made.context).figure
+    drawn = figures.references(made.context, figures.reference_cells(made.context)).figure
     assert drawn is not None
     limits = [axis.get_ylim() for axis in drawn.axes]
     assert limits[0] == limits[1] and limits[2] == limits[3] and limits[0] != limits[2]

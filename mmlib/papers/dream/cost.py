@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -11,57 +11,69 @@ import pandas as pd
 import torch
 
 from mmlib.backbones import build_backbone
-from mmlib.experiments import stages
 from mmlib.experiments.comparison import data_notes, shown
-from mmlib.experiments.context import Context
+from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.published import published
 from mmlib.fit import evaluation_batches, make_optimizer, predict, train_epoch
 from mmlib.masks import draw
 from mmlib.methods.dream import Dream
 from mmlib.methods.plain import Peek, Plain
 from mmlib.nn.batch import Batch, Resident, to_device
-from mmlib.papers.dream import runs
-from mmlib.papers.dream.contributions import guided
+from mmlib.papers.dream import rows, tables
+from mmlib.papers.dream.analyses import guided
 from mmlib.report.artifact import Output
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 
 REPEATS = 3
-DIMS = {"mosi": (5, 300, 20), "mosei": (74, 300, 35), "iemocap": (74, 300, 35)}  # audio, text, vision (ledger 2.1)
+DIMS = {
+    "mosi": (5, 300, 20),
+    "mosei": (74, 300, 35),
+    "iemocap": (74, 300, 35),
+}  # audio, text, vision (ledger 2.1)
 OUTPUTS = {"mosi": 1, "mosei": 1, "iemocap": 8}
 MODULE = "of which: P's predictions from every subset"
+TIME_NOTES = (
+    "P is frozen. Where training masks are fixed its predictions are made once ('once'); where they are drawn "
+    "anew each epoch, before every epoch ('every epoch', as in Table 1 and in DREAM's time here); at test "
+    "they cannot be kept. Made within each training step they cost about as much as 'every epoch'.",
+    "Without the module: the same network with nothing enhanced. The paper gives no unit; its 'pre-trained' "
+    "is the total of P. CubeMLP, TransM and GCNet (on frames) are not built yet.",
+)
 
 
-def time_specs(context: Context) -> list[RunSpec]:
+def time_cells(context: Context) -> list[Cell]:
     """The first seed's runs of Table 1: P's weights are needed."""
-    return stages.specs_of(c for d in context.datasets for c in runs.dropped(context, d, runs.main_rows())
-                           if c.spec.seed == 0 and not c.spec.fold)
+    cells = tables.TABLE1.cells(context)
+    return [cell for cell in cells if cell.spec.seed == 0 and not cell.spec.fold]
 
 
-def times(context: Context) -> Output:
+def times(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 2: seconds of the whole training and of one test pass, of each part by itself."""
     lines = []
     for dataset in context.datasets:
-        found = _measure(context, dataset)
-        if not found:
+        by_row = {cell.row: cell.spec for cell in rows.on(cells, dataset)}
+        measured = _measure(context, by_row)
+        if not measured:
             return Output(notes=("Not built yet.",))
-        lines += [{"data": shown(context, dataset), "method": name, "source": "here", "train (s)": train,
-                   "test (s)": test} for name, (train, test) in found.items()]
+        name = shown(context, dataset)
+        lines += [
+            {"data": name, "method": part, "source": "here", "train (s)": train, "test (s)": test}
+            for part, (train, test) in measured.items()
+        ]
         lines += _printed_times(context, dataset)
     numbers = pd.DataFrame(lines)
-    spent = runs.BUDGETS[context.profile.name]
-    notes = (f"Medians of {REPEATS} passes on one thread at this profile: {spent.first} epochs of P and {spent.epochs} "
-             "of the network in training, evaluation left out; one pass over all test utterances at test. DREAM's "
-             "times include P's own training.",
-             "P is frozen. Where training masks are fixed its predictions are made once ('once'); where they are drawn "
-             "anew each epoch, before every epoch ('every epoch', as in Table 1 and in DREAM's time here); at test "
-             "they cannot be kept. Made within each training step they cost about as much as 'every epoch'.",
-             "Without the module: the same network with nothing enhanced. The paper gives no unit; its 'pre-trained' "
-             "is the total of P. CubeMLP, TransM and GCNet (on frames) are not built yet.",
-             *data_notes(context, context.datasets))
-    built = len({"DREAM", "pre-trained"} & set(published(context.paper, "table2")["row"]))
-    text = numbers.assign(**{c: numbers[c].map("{:.3f}".format) for c in ("train (s)", "test (s)")})
-    return Output(table=text, numbers=numbers, rows_built=built, notes=notes)
+    spent = rows.spent(context)
+    notes = (
+        f"Medians of {REPEATS} passes on one thread at this profile: {spent.first} epochs of P and {spent.epochs} "
+        "of the network in training, evaluation left out; one pass over all test utterances at test. DREAM's "
+        "times include P's own training.",
+        *TIME_NOTES,
+        *data_notes(context, context.datasets),
+    )
+    built = {"DREAM", "pre-trained"} & set(published(context.paper, "table2")["row"])
+    text = {column: numbers[column].map("{:.3f}".format) for column in ("train (s)", "test (s)")}
+    return Output(numbers.assign(**text), None, numbers, len(built), notes)
 
 
 def _printed_times(context: Context, dataset: str) -> list[dict[str, object]]:
@@ -70,34 +82,48 @@ def _printed_times(context: Context, dataset: str) -> list[dict[str, object]]:
         return []
     frame = published(context.paper, "table2")
     mine = frame[frame["dataset"] == dataset]
-    told = {(r, m): v for r, m, v in zip(mine["row"], mine["metric"], mine["value"], strict=True)}
-    return [{"data": shown(context, dataset), "method": row, "source": "paper (no unit)",
-             "train (s)": told[row, "train_time"], "test (s)": told[row, "test_time"]} for row in mine["row"].unique()]
+    table = mine.pivot(index="row", columns="metric", values="value")
+    source = {"data": shown(context, dataset), "source": "paper (no unit)"}
+    return [
+        {
+            **source,
+            "method": row,
+            "train (s)": table.loc[row, "train_time"],
+            "test (s)": table.loc[row, "test_time"],
+        }
+        for row in mine["row"].unique()
+    ]
 
 
-def _measure(context: Context, dataset: str) -> dict[str, tuple[float, float]]:
+def _measure(context: Context, by_row: Mapping[str, RunSpec]) -> dict[str, tuple[float, float]]:
     """Part to seconds of training and of test; empty where P has not been trained."""
-    chosen = {row.kind: next(c.spec for c in runs.dropped(context, dataset, [row]) if c.spec.seed == 0)
-              for row in runs.main_rows()}
-    method = guided(context, chosen["dream"])
+    spec = by_row[rows.OURS]
+    method = guided(context, spec)
     if method is None:
         return {}
-    spec = chosen["dream"]
     bundle, law = prepare(spec), spec.train_mask
     train = to_device(bundle, "train", draw(law, bundle, "train", 0), "cpu")
     test = evaluation_batches(to_device(bundle, "test", draw(law, bundle, "test", 0), "cpu"))
     whole = evaluation_batches(train)
-    spent = runs.budget(context, dataset)
     own = _epoch(method, train, spec, whole)
-    alone = {kind: build(chosen[kind], bundle) for kind in ("plain", "reference")}
-    epoch = {kind: _epoch(other, train, chosen[kind], whole) for kind, other in alone.items()}
-    tested = {kind: _median(partial(predict, other, test)) for kind, other in alone.items()}
+    p, plain = (build(by_row[row], bundle) for row in (rows.P, rows.PLAIN))
+    epoch_of_p, epoch_of_plain = (
+        _epoch(other, train, by_row[row], whole)
+        for other, row in ((p, rows.P), (plain, rows.PLAIN))
+    )
     fill, at_test = (_median(partial(_looked, method, batches)) for batches in (whole, test))
-    first = spent.first * epoch["reference"]
-    return {"DREAM": (first + spent.epochs * (own + fill), _median(partial(predict, method, test))),
-            "pre-trained": (first, tested["reference"]),
-            f"{MODULE}, every epoch": (spent.epochs * fill, at_test), f"{MODULE}, once": (fill, at_test),
-            "without the module": (spent.epochs * epoch["plain"], tested["plain"])}
+    tested, tested_p, tested_plain = (
+        _median(partial(predict, other, test)) for other in (method, p, plain)
+    )
+    first = by_row[rows.P].training.epochs * epoch_of_p
+    epochs = spec.training.epochs
+    return {
+        "DREAM": (first + epochs * (own + fill), tested),
+        "pre-trained": (first, tested_p),
+        f"{MODULE}, every epoch": (epochs * fill, at_test),
+        f"{MODULE}, once": (fill, at_test),
+        "without the module": (epochs * epoch_of_plain, tested_plain),
+    }
 
 
 def _looked(method: Dream, batches: list[Batch]) -> list[torch.Tensor]:
@@ -109,11 +135,11 @@ def _epoch(method: Plain, train: Resident, spec: RunSpec, whole: list[Batch]) ->
     optimizer = make_optimizer(method, spec.training)
     if isinstance(method, Dream):
         method.start_epoch(Peek(0, 1, lambda: whole, list, list, lambda *_: None))
-    found = _median(lambda: train_epoch(method, train, optimizer, spec.training, 0, 0, []))
+    seconds = _median(lambda: train_epoch(method, train, optimizer, spec.training, 0, 0, []))
     if isinstance(method, Dream):
         method.end_training(Peek(1, 1, lambda: whole, list, list, lambda *_: None))
         method.eval()
-    return found
+    return seconds
 
 
 def _median(act: Callable[[], object]) -> float:
@@ -130,34 +156,49 @@ def _median(act: Callable[[], object]) -> float:
 def sizes(dataset: str) -> dict[str, int]:
     """Parameters at the paper's size and dims: of P, of the network, and of both."""
     dims = dict(zip(("audio", "text", "vision"), DIMS[dataset], strict=True))
+    counted = {}
     with torch.device("meta"):
-        found = {name: sum(p.numel() for p in build_backbone(backbone, dims, OUTPUTS[dataset], 1).parameters())
-                 for name, backbone in (("pre-trained", "corrkd"), ("DREAM", "dream"))}
-    return {**found, "total": sum(found.values())}
+        for name, backbone in (("pre-trained", "corrkd"), ("DREAM", "dream")):
+            network = build_backbone(backbone, dims, OUTPUTS[dataset], 1)
+            counted[name] = sum(p.numel() for p in network.parameters())
+    return {**counted, "total": sum(counted.values())}
 
 
-def parameter_specs(context: Context) -> list[RunSpec]:
-    """No runs: the networks are built, not trained."""
-    return []
-
-
-def parameters(context: Context) -> Output:
+def parameters(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 3: parameters at the paper's size beside the printed ones, and how they differ between data sets."""
     frame = published(context.paper, "table3")
-    printed = {(r, d): int(v) for r, d, v in zip(frame["row"], frame["dataset"], frame["value"], strict=True)}
-    lines = [{"component": name, **{part: f"{value:,}" for d in DIMS for part, value in (
-        (f"{d} paper", printed[name, d]), (f"{d} ours", sizes(d)[name]))}} for name in sizes("mosi")]
+    places = zip(frame["row"], frame["dataset"], frame["value"], strict=True)
+    paper = {(row, dataset): int(value) for row, dataset, value in places}
+    ours = {(name, dataset): value for dataset in DIMS for name, value in sizes(dataset).items()}
+    lines = []
+    for name in sizes("mosi"):
+        line = {"component": name}
+        for dataset in DIMS:
+            line[f"{dataset} paper"] = f"{paper[name, dataset]:,}"
+            line[f"{dataset} ours"] = f"{ours[name, dataset]:,}"
+        lines.append(line)
     for first, second in (("mosi", "mosei"), ("mosei", "iemocap")):
         for name in ("pre-trained", "DREAM"):
-            told, made = (printed[name, second] - printed[name, first], sizes(second)[name] - sizes(first)[name])
-            lines.append({"component": f"{name}: {second} minus {first}", f"{second} paper": f"{told:,}",
-                          f"{second} ours": f"{made:,}"})
+            told, made = (of[name, second] - of[name, first] for of in (paper, ours))
+            lines.append(
+                {
+                    "component": f"{name}: {second} minus {first}",
+                    f"{second} paper": f"{told:,}",
+                    f"{second} ours": f"{made:,}",
+                }
+            )
     table = pd.DataFrame(lines).fillna("")
-    dims = "; ".join(f"{d}: audio {a}, text {t}, vision {v}, {OUTPUTS[d]} outputs" for d, (a, t, v) in DIMS.items())
-    notes = (f"Counted from the networks at the paper's size, of no data: {dims} (ledger 2.1, from the differences of "
-             "the printed counts).", "P's layout is one that meets its three printed counts; others do too (B16). "
-             "The network's differences between data sets are the printed ones, which fixes its input maps and its "
-             "head; what is between them the paper does not give, so that its total differs.",
-             f"P has this size in every profile; the network is {runs.BUDGETS[context.profile.name].hidden} wide in "
-             "this one.")
-    return Output(table=table, numbers=table, rows_built=len(sizes("mosi")), notes=notes)
+    dims = "; ".join(
+        f"{d}: audio {a}, text {t}, vision {v}, {OUTPUTS[d]} outputs"
+        for d, (a, t, v) in DIMS.items()
+    )
+    notes = (
+        f"Counted from the networks at the paper's size, of no data: {dims} (ledger 2.1, from the differences of "
+        "the printed counts).",
+        "P's layout is one that meets its three printed counts; others do too (B16). "
+        "The network's differences between data sets are the printed ones, which fixes its input maps and its "
+        "head; what is between them the paper does not give, so that its total differs.",
+        f"P has this size in every profile; the network is {rows.spent(context).hidden} wide in "
+        "this one.",
+    )
+    return Output(table, None, table, len(sizes("mosi")), notes)

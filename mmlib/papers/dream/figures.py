@@ -2,140 +2,178 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from mmlib.data.catalog import is_twin
-from mmlib.experiments import stages
 from mmlib.experiments.comparison import BOUND, by_setting, data_notes, shown
+from mmlib.experiments.conditions import framed
 from mmlib.experiments.context import Cell, Context
-from mmlib.papers.dream import runs, tables
+from mmlib.experiments.rows import Row
+from mmlib.papers.dream import rows, tables
 from mmlib.report import figures
 from mmlib.report.artifact import Output
-from mmlib.runs.spec import RunSpec
 
 LABELS = {tables.MEAN: "mean F1 of the emotions (%)", "weighted_f1": "weighted F1 (%)"}
+EVERY_POINT = (
+    "Bold: mean over seeds; light: each seed. Every point is a training of its own, P's included."
+)
 TEXT = "The paper's text does not give the ratios at which its figures are drawn."
-A4 = ("Of the affected share two fifths lack one or two modalities, two fifths half of their frames, and one fifth "
-      "both (A.4); what happens inside an affected utterance is our reading.")
-VECTORS = ("{} has one vector for each utterance and no frames to lose: each whole modality is dropped at that rate, "
-           "and one is restored where all are. This is another experiment than the paper's.")
+A4 = (
+    "Of the affected share two fifths lack one or two modalities, two fifths half of their frames, and one fifth "
+    "both (A.4); what happens inside an affected utterance is our reading."
+)
+INDEPENDENT = (
+    "Frames of each modality are dropped independently at one ratio (B19), once, in "
+    "training, validation and test; at least one of a modality stays."
+)
+PARTS = (
+    "Without dynamic enhancement every modality is enhanced, whatever its "
+    "PSS; without MMFM the predicted weights fuse alone."
+)
+GUESS = (
+    "The paper does not name the data set (a guess: IEMOCAP). Under-trained: "
+    "a tenth of the epochs, one at the least."
+)
+SELFMM = "Self-MM's own training is of scores: on other data its network learns from the task loss."
+ALONE = f"'{BOUND}' is that of an utterance by itself, from the twin's exact posterior, for the very masks."
+VECTORS = (
+    "{} has one vector for each utterance and no frames to lose: each whole modality is dropped at that rate, "
+    "and one is restored where all are. This is another experiment than the paper's."
+)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One set of axes: its title, data set and cells; xlabel: what the levels are."""
+    """One set of axes: curves of one data set."""
 
     title: str
-    dataset: str
-    cells: list[Cell]
+    cells: Sequence[Cell]
+
     xlabel: str
+    """What the levels are."""
+
+    @property
+    def dataset(self) -> str:
+        """The data set of all its cells."""
+        return self.cells[0].dataset
 
 
-def curves(context: Context, panels: Sequence[Panel], notes: Sequence[str], columns: int = 3,
-           built: int = 1) -> Output:
+def curves(
+    context: Context, panels: Sequence[Panel], notes: Sequence[str], columns: int, built: int
+) -> Output:
     """Mean over seeds by level, each seed drawn lightly, and on twins the best possible."""
-    results = [tables.measured(context, p.dataset, p.cells) for p in panels]
+    results = [tables.measured(context, panel.cells) for panel in panels]
     if any(frame.empty for frame in results):
         return Output(notes=("Not built yet.",))
-    figure, axes = figures.panel_grid(len(panels), columns=columns, width=figures.DOUBLE, height=2.6)
-    numbers = []
-    for axis, panel, found in zip(axes, panels, results, strict=True):
-        settings, metric = list(dict.fromkeys(c.setting for c in panel.cells)), str(found["metric"].iloc[0])
-        bound, at = tables.best(panel.cells), [float(s.rstrip(" %")) for s in settings]
-        known = pd.DataFrame() if bound is None else bound[bound["metric"] == metric].assign(row=BOUND)
-        figures.lines(axis, at, by_setting(found, known, settings), xlabel=panel.xlabel, ylabel=LABELS[metric],
-                      title=panel.title, legend=False)
-        axis.set_xticks(at)
-        everything = pd.concat([found, known]) if len(known) else found
-        numbers.append(everything.assign(panel=panel.title, dataset=panel.dataset,
-                                         level=everything["setting"].str.rstrip(" %").astype(float) / 100))
-    for name in {p.dataset for p in panels}:
-        same = [axis for axis, p in zip(axes, panels, strict=True) if p.dataset == name]
-        low, high = (of(ends) for of, ends in ((min, [a.get_ylim()[0] for a in same]),
-                                               (max, [a.get_ylim()[1] for a in same])))
-        for axis in same:
-            axis.set_ylim(low, high)
+    figure, axes = figures.panel_grid(
+        len(panels), columns=columns, width=figures.DOUBLE, height=2.6
+    )
+    drawn = [_draw(*of_panel) for of_panel in zip(axes, panels, results, strict=True)]
+    frame = pd.concat(drawn, ignore_index=True)
+    datasets = list(dict.fromkeys(panel.dataset for panel in panels))
+    for dataset in datasets:
+        _one_scale([a for a, p in zip(axes, panels, strict=True) if p.dataset == dataset])
     figures.shared_legend(figure, axes[0], columns=5)
-    frame, names = pd.concat(numbers, ignore_index=True), list(dict.fromkeys(p.dataset for p in panels))
-    alone = (f"'{BOUND}' is that of an utterance by itself, from the twin's exact posterior, for the very masks.",)
-    vectors = [VECTORS.format(shown(context, d)) for d in names if not stages.framed(context, d)]
-    said = ("Bold: mean over seeds; light: each seed. Every point is a training of its own, P's included.", *notes,
-            *vectors, *(alone if any(is_twin(context.reference(d)) for d in names) else ()),
-            *data_notes(context, names))
-    return Output(figure=figure, numbers=frame, rows_built=built, notes=said,
-                  run_ids=tuple(frame["run_id"].dropna().unique()))
+    vectors = [shown(context, d) for d in datasets if not framed(context, d)]
+    twins = any(is_twin(context.reference(dataset)) for dataset in datasets)
+    notes = (
+        EVERY_POINT,
+        *notes,
+        *(VECTORS.format(name) for name in vectors),
+        *([ALONE] if twins else []),
+        *data_notes(context, datasets),
+    )
+    run_ids = tuple(frame["run_id"].dropna().unique())
+    return Output(None, figure, frame, built, notes, run_ids)
+
+
+def _draw(axis: Axes, panel: Panel, results: pd.DataFrame) -> pd.DataFrame:
+    """Draw a panel; what it shows."""
+    settings = list(dict.fromkeys(cell.setting for cell in panel.cells))
+    levels = [float(setting.rstrip(" %")) for setting in settings]
+    metric = str(results["metric"].iloc[0])
+    bound = tables.best(panel.cells)
+    known = pd.DataFrame()
+    if bound is not None:
+        known = bound[bound["metric"] == metric].assign(row=BOUND)
+    figures.lines(
+        axis,
+        levels,
+        by_setting(results, known, settings),
+        xlabel=panel.xlabel,
+        ylabel=LABELS[metric],
+        title=panel.title,
+        legend=False,
+    )
+    axis.set_xticks(levels)
+    everything = pd.concat([results, known]) if len(known) else results
+    level = everything["setting"].str.rstrip(" %").astype(float) / 100
+    return everything.assign(panel=panel.title, dataset=panel.dataset, level=level)
+
+
+def _one_scale(axes: Sequence[Axes]) -> None:
+    """The same limits for all, so that they hold everything that any shows."""
+    lows, highs = zip(*(axis.get_ylim() for axis in axes), strict=True)
+    for axis in axes:
+        axis.set_ylim(min(lows), max(highs))
 
 
 def lost(context: Context, dataset: str, mixed: bool = False) -> str:
     """What the levels of a figure are."""
-    if not stages.framed(context, dataset):
+    if not framed(context, dataset):
         return "modalities dropped (%)"
     return "utterances affected (%)" if mixed else "frames dropped (%)"
 
 
-def frame_cells(context: Context, dataset: str) -> list[Cell]:
-    """Fig 3's runs on a data set."""
-    return runs.lossy(context, dataset, runs.main_rows())
-
-
-def frame_specs(context: Context) -> list[RunSpec]:
+def frame_cells(context: Context) -> list[Cell]:
     """The runs of Fig 3."""
-    return stages.specs_of(c for d in context.datasets for c in frame_cells(context, d))
+    return [cell for dataset in context.datasets for cell in rows.lossy(context, dataset)]
 
 
-def frames(context: Context) -> Output:
+def frames(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 3: frames of every modality dropped at one ratio, independently (B19), in training and in test."""
-    panels = [Panel(shown(context, d), d, frame_cells(context, d), lost(context, d)) for d in context.datasets]
-    return curves(context, panels, ("Frames of each modality are dropped independently at one ratio (B19), once, in "
-                                    "training, validation and test; at least one of a modality stays.", TEXT,
-                                    tables.EQUAL))
+    panels = [
+        Panel(shown(context, d), rows.on(cells, d), lost(context, d)) for d in context.datasets
+    ]
+    return curves(context, panels, (INDEPENDENT, TEXT, tables.EQUAL), columns=3, built=1)
 
 
 def ablation_cells(context: Context) -> list[Cell]:
-    """Fig 4's runs."""
-    return runs.mixtures(context, runs.ablated(context), [runs.OURS, *runs.ABLATED])
-
-
-def ablation_specs(context: Context) -> list[RunSpec]:
     """The runs of Fig 4."""
-    return stages.specs_of(ablation_cells(context))
+    dataset = rows.ablated(context)
+    return rows.mixtures(context, dataset, rows.ablation_rows(context, dataset))
 
 
-def ablation(context: Context) -> Output:
+def ablation(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 4: without dynamic enhancement (all are enhanced), and without the masked fusion (w alone)."""
-    dataset = runs.ablated(context)
-    panel = Panel(shown(context, dataset), dataset, ablation_cells(context), lost(context, dataset, True))
-    return curves(context, [panel], (A4, TEXT, "Without dynamic enhancement every modality is enhanced, whatever its "
-                                     "PSS; without MMFM the predicted weights fuse alone."), columns=1, built=3)
+    dataset = rows.ablated(context)
+    panel = Panel(shown(context, dataset), cells, lost(context, dataset, mixed=True))
+    return curves(context, [panel], (A4, TEXT, PARTS), columns=1, built=3)
 
 
-def by_themselves() -> list[runs.Row]:
-    """The Ps of Fig 5 without DREAM."""
-    return [dataclasses.replace(row, kind="reference", variant="paper") for row in runs.reference_rows()]
+def reference_cells(context: Context) -> list[Cell]:
+    """The runs of Fig 5: on each data set the method with each P, then each P by itself."""
+    made = []
+    for dataset in rows.compared(context):
+        alone = [Row(name, (p,)) for name, p in rows.references(context, dataset).items()]
+        made += rows.mixtures(context, dataset, rows.reference_rows(context, dataset))
+        made += rows.mixtures(context, dataset, alone)
+    return made
 
 
-def reference_cells(context: Context, dataset: str) -> dict[str, list[Cell]]:
-    """Fig 5's runs on a data set: the method with each P, and each P by itself."""
-    return {"DREAM with this P": runs.mixtures(context, dataset, runs.reference_rows()),
-            "P by itself": runs.mixtures(context, dataset, by_themselves())}
-
-
-def reference_specs(context: Context) -> list[RunSpec]:
-    """The runs of Fig 5."""
-    return stages.specs_of(c for d in runs.compared(context) for found in reference_cells(context, d).values()
-                           for c in found)
-
-
-def references(context: Context) -> Output:
+def references(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 5: P is CorrKD's backbone, the same under-trained, Self-MM, or an MLP; and what each does by itself."""
-    names = runs.compared(context)
-    panels = [Panel(f"{shown(context, d)}: {title}", d, found, lost(context, d, True)) for d in names
-              for title, found in reference_cells(context, d).items()]
-    guessed = ("Self-MM's own training is of scores: on other data its network learns from the task loss.",) if any(
-        d not in runs.scores(context) for d in names) else ()
-    return curves(context, panels, (A4, TEXT, "The paper does not name the data set (a guess: IEMOCAP). Under-trained: "
-                                    "a tenth of the epochs, one at the least.", *guessed), columns=2, built=4)
+    panels = []
+    for dataset in rows.compared(context):
+        name, levels = shown(context, dataset), lost(context, dataset, mixed=True)
+        guided = [cell for cell in rows.on(cells, dataset) if cell.spec.parent]
+        alone = [cell for cell in rows.on(cells, dataset) if not cell.spec.parent]
+        panels.append(Panel(f"{name}: DREAM with this P", guided, levels))
+        panels.append(Panel(f"{name}: P by itself", alone, levels))
+    other = set(rows.compared(context)) - set(rows.scores(context))
+    guesses = (GUESS, SELFMM) if other else (GUESS,)
+    return curves(context, panels, (A4, TEXT, *guesses), columns=2, built=4)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import cache
 
-import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Task
-from mmlib.experiments.context import Context
+from mmlib.experiments.context import Cell, Context
 from mmlib.methods.contribution import decided, predictions
 from mmlib.nn import shapley
 from mmlib.nn.backbone import Backbone
@@ -20,7 +21,6 @@ from mmlib.nn.batch import Batch, make_layout
 from mmlib.nn.shapley import Plan
 from mmlib.report import figures
 from mmlib.report.artifact import Output
-from mmlib.runs.spec import RunSpec
 
 MOST = 8  # modalities
 UTTERANCES, FRAMES, DIM = 16, 6, 16
@@ -37,8 +37,13 @@ def game(count: int, seed: int = 0) -> tuple[Backbone, Batch]:
         torch.manual_seed(seed)
         reference = build_backbone("corrkd", dict.fromkeys(names, DIM), 1, 1).eval()
         features = {m: torch.randn(UTTERANCES, FRAMES, DIM) for m in names}
-    batch = Batch(features, torch.ones(UTTERANCES, count, dtype=torch.bool), torch.zeros(UTTERANCES),
-                  torch.zeros(UTTERANCES, dtype=torch.long), make_layout([1] * UTTERANCES))
+    batch = Batch(
+        features,
+        torch.ones(UTTERANCES, count, dtype=torch.bool),
+        torch.zeros(UTTERANCES),
+        torch.zeros(UTTERANCES, dtype=torch.long),
+        make_layout([1] * UTTERANCES),
+    )
     with torch.no_grad():
         head = reference.prediction
         assert isinstance(head, torch.nn.Linear)
@@ -51,8 +56,8 @@ def exact(count: int) -> tuple[Plan, Tensor, Tensor]:
     """The plan of all subsets, the decisions (S, n, 1), and PSS (n, M)."""
     plan = shapley.exact_plan(count, MOST)
     reference, batch = game(count)
-    found = decided(reference, batch, plan, SCORE)
-    return plan, found, shapley.pss(plan, found)
+    decisions = decided(reference, batch, plan, SCORE)
+    return plan, decisions, shapley.pss(plan, decisions)
 
 
 def convergence(count: int) -> pd.DataFrame:
@@ -60,18 +65,25 @@ def convergence(count: int) -> pd.DataFrame:
 
     One line per draw; a plan's decisions are those already made, since a subset's number is its place.
     """
-    _, found, truth = exact(count)
+    _, decisions, truth = exact(count)
     places = 2 ** torch.arange(count - 1, -1, -1)
     lines = []
     for orders in ORDERS:
         for number in range(DRAWS):
             plan = shapley.sampled_plan(count, orders, 1000 + number)
-            seen = found[(plan.subsets * places).sum(dim=1)]
+            seen = decisions[(plan.subsets * places).sum(dim=1)]
             steps = shapley.shifts(plan, seen)
             error, told = shapley.average(plan, steps) - truth, shapley.standard_error(steps)
-            lines.append({"orders": orders, "draw": number, "subsets": len(plan.subsets),
-                          "error": error.square().mean().sqrt().item(), "told": told.square().mean().sqrt().item(),
-                          "within two": 100 * (error.abs() <= 2 * told + 1e-6).float().mean().item()})
+            lines.append(
+                {
+                    "orders": orders,
+                    "draw": number,
+                    "subsets": len(plan.subsets),
+                    "error": error.square().mean().sqrt().item(),
+                    "told": told.square().mean().sqrt().item(),
+                    "within two": 100 * (error.abs() <= 2 * told + 1e-6).float().mean().item(),
+                }
+            )
     return pd.DataFrame(lines)
 
 
@@ -81,9 +93,16 @@ def costs() -> pd.DataFrame:
     for count in range(2, MOST + 1):
         reference, batch = game(count)
         whole, some = shapley.exact_plan(count, MOST), shapley.sampled_plan(count, DEFAULT)
-        lines.append({"modalities": count, "subsets": len(whole.subsets), "subsets sampled": len(some.subsets),
-                      "seconds": _seconds(reference, batch, whole), "seconds sampled": _seconds(reference, batch, some),
-                      "seconds of one": _seconds(reference, batch, Plan(*(x[-1:] for x in whole)))})
+        lines.append(
+            {
+                "modalities": count,
+                "subsets": len(whole.subsets),
+                "subsets sampled": len(some.subsets),
+                "seconds": _seconds(reference, batch, whole),
+                "seconds sampled": _seconds(reference, batch, some),
+                "seconds of one": _seconds(reference, batch, Plan(*(x[-1:] for x in whole))),
+            }
+        )
     return pd.DataFrame(lines)
 
 
@@ -97,40 +116,62 @@ def _seconds(reference: Backbone, batch: Batch, plan: Plan) -> float:
     return min(took)
 
 
-def no_specs(context: Context) -> list[RunSpec]:
-    """No runs: everything is computed on the spot."""
-    return []
-
-
-def monte_carlo(context: Context) -> Output:
+def monte_carlo(context: Context, cells: Sequence[Cell]) -> Output:
     """The estimate's error and the error it tells, by orders drawn; the cost of all subsets, by modalities."""
     near, spent = convergence(MOST), costs()
-    by = near.groupby("orders")
-    figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.7)
-    series = {"error of PSS": near.pivot(index="draw", columns="orders", values="error").to_numpy(),
-              "standard error that it tells": near.pivot(index="draw", columns="orders", values="told").to_numpy()}
-    figures.lines(axes[0], [float(n) for n in ORDERS], series, xlabel="orders drawn",
-                  ylabel="root mean squared, units of PSS", title=f"{MOST} modalities")
-    axes[0].set(xscale="log", yscale="log")
-    axes[0].set_xticks(ORDERS, [str(n) for n in ORDERS])
-    axes[0].set_xticks([], minor=True)
-    counts = [float(m) for m in spent["modalities"]]
-    figures.lines(axes[1], counts, {"all subsets": 1000 * spent["seconds"].to_numpy(),
-                                    f"{DEFAULT} orders": 1000 * spent["seconds sampled"].to_numpy()},
-                  xlabel="modalities", ylabel=f"ms for {UTTERANCES} utterances", title="P's predictions")
-    axes[1].set_yscale("log")
+    means = near.groupby("orders").mean()
+    squares = near[["error", "told"]].pow(2).groupby(near["orders"]).mean().pow(0.5)
+    table = pd.DataFrame(
+        {
+            "orders": list(ORDERS),
+            "subsets looked at (mean)": means["subsets"].map("{:.0f}".format).tolist(),
+            "error of PSS": squares["error"].map("{:.4f}".format).tolist(),
+            "standard error told": squares["told"].map("{:.4f}".format).tolist(),
+            "within two of them (%)": means["within two"].map("{:.1f}".format).tolist(),
+        }
+    )
     last = spent.iloc[-1]
-    table = pd.DataFrame({
-        "orders": list(ORDERS), "subsets looked at (mean)": [f"{v:.0f}" for v in by["subsets"].mean()],
-        "error of PSS": [f"{v:.4f}" for v in np.sqrt(by["error"].agg(lambda e: (e**2).mean()))],
-        "standard error told": [f"{v:.4f}" for v in np.sqrt(by["told"].agg(lambda e: (e**2).mean()))],
-        "within two of them (%)": [f"{v:.1f}" for v in by["within two"].mean()]})
-    notes = (f"A network of P's kind with random weights on {UTTERANCES} utterances of noise, {FRAMES} frames of "
-             f"{DIM} values; {DRAWS} draws of each number of orders (light lines) against the exact PSS. Two orders "
-             "may agree by chance and tell no error at all.",
-             f"All {last['subsets']:.0f} subsets of {MOST} modalities take {1000 * last['seconds']:.0f} ms here, "
-             f"{last['seconds'] / last['seconds of one']:.0f} times one prediction; {DEFAULT} orders look at "
-             f"{last['subsets sampled']:.0f} of them. The paper calls more than four modalities infeasible (Q5); the "
-             f"method here is exact up to {shapley.EXACT}.")
-    return Output(table=table, figure=figure, numbers=pd.concat([near, spent], ignore_index=True),
-                  rows_built=len(table), notes=notes)
+    notes = (
+        f"A network of P's kind with random weights on {UTTERANCES} utterances of noise, {FRAMES} frames of "
+        f"{DIM} values; {DRAWS} draws of each number of orders (light lines) against the exact PSS. Two orders "
+        "may agree by chance and tell no error at all.",
+        f"All {last['subsets']:.0f} subsets of {MOST} modalities take {1000 * last['seconds']:.0f} ms here, "
+        f"{last['seconds'] / last['seconds of one']:.0f} times one prediction; {DEFAULT} orders look at "
+        f"{last['subsets sampled']:.0f} of them. The paper calls more than four modalities infeasible (Q5); the "
+        f"method here is exact up to {shapley.EXACT}.",
+    )
+    numbers = pd.concat([near, spent], ignore_index=True)
+    return Output(table, _curves(near, spent), numbers, len(table), notes)
+
+
+def _curves(near: pd.DataFrame, spent: pd.DataFrame) -> Figure:
+    """Two panels: errors by orders drawn, and milliseconds by modalities."""
+    figure, (errors, times) = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.7)
+    by_draw = near.pivot(index="draw", columns="orders")
+    figures.lines(
+        errors,
+        [float(orders) for orders in ORDERS],
+        {
+            "error of PSS": by_draw["error"].to_numpy(),
+            "standard error that it tells": by_draw["told"].to_numpy(),
+        },
+        xlabel="orders drawn",
+        ylabel="root mean squared, units of PSS",
+        title=f"{MOST} modalities",
+    )
+    errors.set(xscale="log", yscale="log")
+    errors.set_xticks(ORDERS, [str(orders) for orders in ORDERS])
+    errors.set_xticks([], minor=True)
+    figures.lines(
+        times,
+        [float(count) for count in spent["modalities"]],
+        {
+            "all subsets": 1000 * spent["seconds"].to_numpy(),
+            f"{DEFAULT} orders": 1000 * spent["seconds sampled"].to_numpy(),
+        },
+        xlabel="modalities",
+        ylabel=f"ms for {UTTERANCES} utterances",
+        title="P's predictions",
+    )
+    times.set_yscale("log")
+    return figure

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mmlib.experiments import comparison
-from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.comparison import data_notes, difference, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.experiments.tables import Printed, Table, fixed, main_data_set, of_rows
@@ -147,14 +147,6 @@ def selection(context: Context, cells: Sequence[Cell]) -> Output:
         *data_notes(context, rows.scores(context)),
     )
     return Output(pd.DataFrame(lines), None, pd.concat(numbers), len(lines), notes)
-
-
-def difference(table: pd.DataFrame, first: str, second: str) -> str:
-    """The paired difference of two columns (seeds down) with its 95 % interval; a dash for a single seed."""
-    if len(table) < 2:
-        return "-"
-    test = stats.paired(table[first].to_numpy(), table[second].to_numpy())
-    return f"{test.difference:+.2f} [{test.low:.2f}, {test.high:.2f}]"
 
 
 def protocol_cells(context: Context) -> list[Cell]:

@@ -1,0 +1,483 @@
+"""What the paper does not show: what P says of each modality, what the twins' exact posterior says, what is enhanced.
+
+Is PSS = 0 a good detector, do PSS and PAS measure what a modality is worth, and who is right where nothing is enhanced?
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from mmlib.data import posterior
+from mmlib.data.catalog import open_twin
+from mmlib.data.twins import Twin
+from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import cells as cells_of
+from mmlib.experiments.rows import with_parents
+from mmlib.fit import evaluation_batches
+from mmlib.masks import Law, Mask, complete, draw
+from mmlib.methods.dream import Dream
+from mmlib.nn import shapley
+from mmlib.nn.batch import to_device
+from mmlib.nn.shapley import Plan
+from mmlib.papers.dream import rows, tables
+from mmlib.report import figures
+from mmlib.report.artifact import Output
+from mmlib.report.tables import mean_sd
+from mmlib.runs.execute import build, prepare
+from mmlib.runs.spec import RunSpec
+
+PREDICTIONS = f"predictions.valid.{rows.ALL}"
+PS = {"incomplete data": rows.DROPPING, "complete data": complete()}  # what P learned from (B15)
+BINS = {
+    "0": (-1.0, 0.0),
+    "up to 1/3": (0.0, 1 / 3),
+    "up to 2/3": (1 / 3, 2 / 3),
+    "up to 1": (2 / 3, 1.0),
+}
+LEVELS = np.array([-1 / 6, 0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1])
+LACKING = "Records that came with the repository lack these predictions: give a --label and an empty MMLIB_RUNS."
+NOT_BUILT = Output(notes=("Not built yet.",))
+
+DETECTOR_NOTES = (
+    "Test utterances under the law that training sees of Table 1: each modality is missing with probability "
+    "0.5. 'Missing' is recalled by construction: a modality of zeros never changes P's decision (B1).",
+    "A modality that is there is useless where the best possible decision on all that is observed stays the "
+    "same without it, and never decisive where no subset's best decision changes when it joins (the best "
+    "decisions' own PSS is 0); both are exact on twins.",
+    "Figure: of all modalities with such a PSS, the shares that are missing, and there but useless; P of "
+    "incomplete data. Points are seeds, whiskers 95 % intervals.",
+)
+VALUES_NOTES = (
+    "Spearman's correlations over test utterances with all modalities. The value of a modality in an "
+    "utterance is the Shapley value of the exact posterior probability of the right answer (points); "
+    "'its size' takes both signs alike, as PSS does. 'Within' is the mean over modalities of the "
+    "correlation among one modality's utterances: without it, that text is the best is most of what "
+    "correlates. PAS reads the label, and so does the value.",
+    "Figure, above: each modality's part of the sum over modalities. Below: the mean true value of the "
+    "modalities with a PSS or PAS (over M) up to a level; P of incomplete data.",
+)
+ENHANCED_NOTES = (
+    "A modality is enhanced where P's PSS of it is 0, and only what is enhanced passes the LayerNorm of Eqs 5-9. "
+    "Training: one epoch's masks, each modality dropped with probability 0.5; test: with all modalities. Of right "
+    "decisions: at the epoch that validation picks, of four questions their mean.",
+    "What is missing has no say, and counts as enhanced. A clip with nothing enhanced enters the fusion in a form "
+    "of its own; the share of training says how many such clips were seen.",
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of n test utterances of a twin under a mask; arrays are (n, M)."""
+
+    observed: np.ndarray
+    """What is there."""
+
+    pss: np.ndarray
+    """Of P."""
+
+    pas: np.ndarray
+    """Of P."""
+
+    best_pss: np.ndarray
+    """Of the best possible decisions."""
+
+    useless: np.ndarray
+    """There, and without it the best possible decision is the same."""
+
+    value: np.ndarray
+    """The Shapley value of the posterior probability of the right answer, in points; NaN of scores that are 0."""
+
+
+def guided(context: Context, spec: RunSpec) -> Dream | None:
+    """The method of a run with its trained P; the rest of it is as it begins. None where P has not been trained."""
+    record = context.record(spec.parent) if spec.parent else None
+    arrays = context.store.arrays(record.id) if record else {}
+    weights = {
+        name.removeprefix("weights."): torch.from_numpy(values)
+        for name, values in arrays.items()
+        if name.startswith("weights.")
+    }
+    if not weights:
+        return None
+    method = build(spec, prepare(spec))
+    assert isinstance(method, Dream)
+    method.load_state_dict(weights, strict=False)
+    method.eval()
+    return method
+
+
+def decided(method: Dream, spec: RunSpec, law: Law, split: str = "test") -> tuple[Tensor, Mask]:
+    """P's decisions on a split under a law, (S, n, K), and the mask."""
+    bundle = prepare(spec)
+    mask = draw(law, bundle, split, spec.seed)
+    batches = evaluation_batches(to_device(bundle, split, mask, "cpu"))
+    return torch.cat([method.look(batch) for batch in batches], dim=1), mask
+
+
+def truths(spec: RunSpec) -> Tensor:
+    """(n, K) the right decisions of the test utterances."""
+    bundle = prepare(spec)
+    return shapley.truths(bundle.task, torch.from_numpy(bundle.labels[bundle.rows("test")]))
+
+
+def known(context: Context, spec: RunSpec, law: Law) -> Known | None:
+    """All of it, of a run on a twin; None where P has not been trained."""
+    method = guided(context, spec)
+    if method is None:
+        return None
+    plan = method.plan
+    made, mask = decided(method, spec, law)
+    twin = open_twin(spec.data) if spec.fold is None else open_twin(spec.data).with_fold(spec.fold)
+    best = best_decisions(twin, plan, mask)
+    return Known(
+        mask.utterance,
+        shapley.pss(plan, made).numpy(),
+        shapley.pas(plan, made, truths(spec)).numpy(),
+        shapley.pss(plan, best).numpy(),
+        useless(plan, best, mask.utterance),
+        shapley.shapley(plan, 100 * certainty(twin, plan, mask)).numpy(),
+    )
+
+
+def best_decisions(twin: Twin, plan: Plan, mask: Mask) -> Tensor:
+    """(S, n, K) as P's: the decisions that the exact posterior makes of each subset of what is observed."""
+    made = [
+        twin.decisions("test", mask.utterance & some, "accuracy", False, mask.frames)
+        for some in plan.subsets.numpy()
+    ]
+    stacked = np.stack(made).reshape(len(made), len(mask.utterance), -1)
+    return torch.from_numpy(stacked.astype(np.int64))
+
+
+def useless(plan: Plan, best: Tensor, observed: np.ndarray) -> np.ndarray:
+    """(n, M): a modality is there, and the decision on all that is observed stays the same without it."""
+    places = {tuple(subset): place for place, subset in enumerate(plan.subsets.tolist())}
+    modalities = range(plan.subsets.shape[1])
+    without = [places[tuple(other != m for other in modalities)] for m in modalities]
+    same = (best[without] == best[-1]).all(dim=2).t().numpy()
+    return np.asarray(same & observed)
+
+
+def certainty(twin: Twin, plan: Plan, mask: Mask) -> Tensor:
+    """(S, n): the posterior probability of the right answer under each subset; of several questions the mean."""
+    labels = twin.bundle.labels[twin.bundle.rows("test")]
+    probabilities = []
+    for some in plan.subsets.numpy():
+        mass = twin.bayes("test", mask.utterance & some, False, mask.frames)
+        probabilities.append(_of_right_answer(twin, mass, labels))
+    return torch.from_numpy(np.stack(probabilities))
+
+
+def _of_right_answer(twin: Twin, mass: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n,) its probability; NaN of scores that are 0, which have no sign."""
+    kind = twin.role.task.kind
+    if kind == "classes":
+        return np.asarray(mass[np.arange(len(labels)), labels])
+    if kind == "binaries":
+        return np.asarray(np.where(labels == 1, mass, 1 - mass).mean(axis=1))
+    sides = posterior.signs(mass, twin.role.levels)
+    right = np.where(labels > 0, sides[:, 1], sides[:, 0]) / sides.sum(axis=1)
+    return np.where(labels == 0, np.nan, right)
+
+
+def looked_cells(context: Context) -> list[Cell]:
+    """The runs whose P is looked at: DREAM's of both readings of Table 1."""
+    cells = []
+    for dataset in context.datasets:
+        ours = rows.main_rows(context, dataset)[:1]
+        cells += cells_of(context, dataset, ours, rows.dropped(context, dataset))
+        cells += cells_of(context, dataset, ours, rows.whole(context, dataset))
+    return cells
+
+
+def looked(context: Context, cells: Sequence[Cell], trained: Law, law: Law) -> dict[int, Known]:
+    """By seed: what P, trained under a law, and the posterior say of the test utterances under another."""
+    parts: dict[int, list[Known]] = {}
+    for spec in dict.fromkeys(cell.spec for cell in cells if cell.spec.train_mask == trained):
+        facts = known(context, spec, law)
+        if facts is not None:
+            parts.setdefault(spec.seed, []).append(facts)
+    return {seed: together(of_folds) for seed, of_folds in parts.items()}
+
+
+def together(parts: Sequence[Known]) -> Known:
+    """The utterances of several folds as one."""
+    names = [field.name for field in dataclasses.fields(Known)]
+    return Known(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def targets(facts: Known) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Target to (whether it is one, whether PSS = 0 says so), each over the modalities that it is asked of."""
+    flagged, there = facts.pss == 0, facts.observed
+    return {
+        "missing": (~there.ravel(), flagged.ravel()),
+        "useless if there": (facts.useless[there], flagged[there]),
+        "missing or useless": ((~there | facts.useless).ravel(), flagged.ravel()),
+        "never decisive, if there": (facts.best_pss[there] == 0, flagged[there]),
+    }
+
+
+def scores(truth: np.ndarray, flagged: np.ndarray) -> dict[str, float]:
+    """Base rate, precision and recall in percent; NaN where nothing is flagged, or to be found."""
+    hits = float((truth & flagged).sum())
+    return {
+        "base rate": 100 * float(truth.mean()),
+        "precision": 100 * hits / flagged.sum() if flagged.any() else float("nan"),
+        "recall": 100 * hits / truth.sum() if truth.any() else float("nan"),
+    }
+
+
+def detected(by_seed: dict[int, Known]) -> pd.DataFrame:
+    """One line per seed and target: base rate, precision and recall of PSS = 0."""
+    lines = [
+        {"seed": seed, "target": target, **scores(*pair)}
+        for seed, facts in by_seed.items()
+        for target, pair in targets(facts).items()
+    ]
+    return pd.DataFrame(lines)
+
+
+def detector(context: Context, cells: Sequence[Cell]) -> Output:
+    """Precision and recall of PSS = 0, and what modalities are at each PSS."""
+    figure, axes = figures.panel_grid(len(context.datasets), width=figures.DOUBLE, height=2.5)
+    lines, numbers = [], []
+    for axis, dataset in zip(axes, context.datasets, strict=True):
+        mine, name = rows.on(cells, dataset), shown(context, dataset)
+        by_law = {words: looked(context, mine, law, rows.DROPPING) for words, law in PS.items()}
+        for words, by_seed in by_law.items():
+            if not by_seed:
+                return NOT_BUILT
+            frame = detected(by_seed)
+            numbers.append(frame.assign(data=name, P=words))
+            for target, group in frame.groupby("target", sort=False):
+                rates = {
+                    f"{rate} (%)": _mean(group[rate])
+                    for rate in ("base rate", "precision", "recall")
+                }
+                lines.append({"data": name, "P trained on": words, "target": str(target), **rates})
+        bars = _by_pss(by_law["incomplete data"])
+        ylabel = "share of modalities (%)" if axis is axes[0] else ""
+        figures.grouped_bars(axis, list(BINS), bars, ylabel=ylabel, title=name, legend=False)
+        axis.set(xlabel="PSS of P", ylim=(0, 100))
+    figures.shared_legend(figure, axes[0])
+    notes = (*DETECTOR_NOTES, *data_notes(context, context.datasets))
+    return Output(
+        pd.DataFrame(lines), figure, pd.concat(numbers, ignore_index=True), len(lines), notes
+    )
+
+
+def _mean(values: pd.Series) -> str:
+    return mean_sd(values.dropna(), 1) if values.notna().any() else "-"
+
+
+def _by_pss(by_seed: dict[int, Known]) -> dict[str, list[list[float]]]:
+    """Series to, for each of ``BINS``, one share (%) per seed; none of a seed without any such modality."""
+    bars: dict[str, list[list[float]]] = {"missing": [], "there, but useless": []}
+    for low, high in BINS.values():
+        for name, groups in bars.items():
+            shares = []
+            for facts in by_seed.values():
+                inside = (facts.pss > low + 1e-6) & (facts.pss <= high + 1e-6)
+                hits = ~facts.observed if name == "missing" else facts.useless
+                if inside.any():
+                    shares.append(100 * float(hits[inside].mean()))
+            groups.append(shares)
+    return bars
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's, over the pairs that have a value."""
+    ranks = pd.DataFrame({"a": first.ravel(), "b": second.ravel()}).dropna().rank()
+    if ranks["a"].nunique() < 2 or ranks["b"].nunique() < 2:
+        return float("nan")
+    return float(np.corrcoef(ranks["a"], ranks["b"])[0, 1])
+
+
+def correlations(facts: Known) -> dict[str, float]:
+    """Rank correlations with the true value, over all utterances and modalities, and the mean within a modality."""
+    pairs = {
+        "PSS and value": (facts.pss, facts.value),
+        "PSS and its size": (facts.pss, np.abs(facts.value)),
+        "PAS and value": (facts.pas, facts.value),
+        "PSS and PAS": (facts.pss, facts.pas),
+    }
+    made = {}
+    for name, (first, second) in pairs.items():
+        within = [rank_correlation(*columns) for columns in zip(first.T, second.T, strict=True)]
+        made[name] = rank_correlation(first, second)
+        made[f"{name}, within"] = float(np.mean(within))
+    return made
+
+
+def values(context: Context, cells: Sequence[Cell]) -> Output:
+    """PSS and PAS against what the exact posterior says that each modality is worth."""
+    count = len(context.datasets)
+    figure, axes = figures.panel_grid(2 * count, columns=count, width=figures.DOUBLE, height=2.4)
+    lines, numbers = [], []
+    for place, dataset in enumerate(context.datasets):
+        mine, name = rows.on(cells, dataset), shown(context, dataset)
+        by_law = {words: looked(context, mine, law, complete()) for words, law in PS.items()}
+        for words, by_seed in by_law.items():
+            if not by_seed:
+                return NOT_BUILT
+            frame = pd.DataFrame(
+                [{"seed": s, **correlations(facts)} for s, facts in by_seed.items()]
+            )
+            means = {kind: mean_sd(frame[kind].dropna(), 2) for kind in frame if kind != "seed"}
+            lines.append({"data": name, "P trained on": words, **means})
+            numbers.append(frame.assign(data=name, P=words))
+        facts = list(by_law["incomplete data"].values())
+        _shares(axes[place], list(context.bundle(dataset).modalities), facts, name, place == 0)
+        _levels(axes[count + place], facts, place == 0)
+    figures.shared_legend(figure, axes[0])
+    notes = (*VALUES_NOTES, *data_notes(context, context.datasets))
+    return Output(
+        pd.DataFrame(lines), figure, pd.concat(numbers, ignore_index=True), len(lines), notes
+    )
+
+
+def _shares(
+    axis: Axes, modalities: Sequence[str], of_seeds: Sequence[Known], title: str, first: bool
+) -> None:
+    """Bars: each modality's part of the mean PSS, PAS and true value."""
+    bars = {}
+    for name, kind in (("PSS", "pss"), ("PAS", "pas"), ("true value", "value")):
+        means = [np.nanmean(getattr(facts, kind), axis=0) for facts in of_seeds]
+        bars[name] = np.transpose([100 * mean / mean.sum() for mean in means]).tolist()
+    ylabel = "part of the sum (%)" if first else ""
+    figures.grouped_bars(axis, modalities, bars, title=title, ylabel=ylabel, legend=False)
+    lowest = min(np.min(groups) for groups in bars.values())
+    axis.set_ylim(min(0.0, lowest - 5), 100)  # intervals of few seeds reach beyond
+
+
+def _levels(axis: Axes, of_seeds: Sequence[Known], first: bool) -> None:
+    """Lines: the mean true value at each level of PSS, and of PAS over the number of modalities."""
+    count = of_seeds[0].pas.shape[1]
+    series = {
+        "PSS": np.array([_by_level(facts.pss, facts.value) for facts in of_seeds]),
+        "PAS": np.array([_by_level(facts.pas / count, facts.value) for facts in of_seeds]),
+    }
+    ylabel = "true value (points)" if first else ""
+    figures.lines(
+        axis, LEVELS.tolist(), series, xlabel="PSS, or PAS / M", legend=False, ylabel=ylabel
+    )
+    axis.axhline(0, color="black", linewidth=0.8)
+
+
+def _by_level(score: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """The mean value of those whose score is up to each of ``LEVELS`` and above the one before."""
+    level = np.searchsorted(LEVELS + 1e-6, score.ravel())
+    frame = pd.DataFrame({"level": level, "value": value.ravel()}).dropna()
+    means = frame.groupby("level")["value"].mean()
+    return means.reindex(range(len(LEVELS))).to_numpy(dtype=float)
+
+
+def lacking(context: Context) -> str:
+    """Why it cannot be told what is enhanced: records of the repository do not carry what each clip was answered."""
+    for spec in with_parents(cell.spec for cell in tables.TABLE1.cells(context)):
+        record = context.record(spec)
+        if record and PREDICTIONS in record.left_out:
+            return LACKING
+    return ""
+
+
+def counts(method: Dream, spec: RunSpec, law: Law, split: str) -> np.ndarray:
+    """(n,) how many modalities of each utterance are enhanced under a law (Eqs 1-2)."""
+    made, _ = decided(method, spec, law, split)
+    return np.asarray((shapley.pss(method.plan, made) == 0).sum(dim=1))
+
+
+def right(context: Context, spec: RunSpec) -> np.ndarray | None:
+    """(n,) the share of right decisions of each test utterance with all modalities; None where it has not run."""
+    record = context.record(spec)
+    outputs = context.store.arrays(record.id).get(PREDICTIONS) if record else None
+    if outputs is None:
+        return None
+    made = shapley.decisions(prepare(spec).task, torch.from_numpy(outputs))
+    return np.asarray((made == truths(spec)).double().mean(dim=1))
+
+
+def counted(context: Context, cells: Sequence[Cell]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training utterances with seed and count; those of test with what is right of each row too. Empty if not run."""
+    by_place: dict[tuple[int, int | None], dict[str, RunSpec]] = {}
+    for cell in cells:
+        by_place.setdefault((cell.spec.seed, cell.spec.fold), {})[cell.row] = cell.spec
+    train, test = [pd.DataFrame()], [pd.DataFrame()]
+    for (seed, _), by_row in by_place.items():
+        spec = by_row[rows.OURS]
+        method = guided(context, spec)
+        hits = {row: right(context, of_row) for row, of_row in by_row.items()}
+        if method is None or any(of_row is None for of_row in hits.values()):
+            continue
+        seen = counts(method, spec, rows.DROPPING, "train")
+        tested = counts(method, spec, complete(), "test")
+        train.append(pd.DataFrame({"seed": seed, "enhanced": seen}))
+        test.append(pd.DataFrame({"seed": seed, "enhanced": tested, **hits}))
+    return pd.concat(train, ignore_index=True), pd.concat(test, ignore_index=True)
+
+
+def enhanced(context: Context, cells: Sequence[Cell]) -> Output:
+    """By the number of enhanced modalities: the shares of training and of the complete test, and who is right."""
+    count = len(context.datasets)
+    figure, axes = figures.panel_grid(2 * count, columns=count, width=figures.DOUBLE, height=2.3)
+    lines, numbers = [], []
+    for place, dataset in enumerate(context.datasets):
+        train, test = counted(context, rows.on(cells, dataset))
+        if test.empty:
+            return NOT_BUILT
+        name, groups = shown(context, dataset), range(1 + len(context.bundle(dataset).modalities))
+        shares = {"training": _share_of(train, groups), "test": _share_of(test, groups)}
+        hits = {row: _right_of(test, row, groups) for row in (rows.OURS, *rows.RIVALS)}
+        for group in groups:
+            told = {f"{kind} (%)": mean_sd(by[group], 1) for kind, by in shares.items()}
+            told |= {f"{row}, right (%)": _mean(by[group]) for row, by in hits.items()}
+            lines.append({"data": name, "enhanced": group, **told})
+            numbers += [
+                {"data": name, "enhanced": group, "quantity": kind, "seed": seed, "value": value}
+                for kind, by in {**shares, **hits}.items()
+                for seed, value in by[group].items()
+            ]
+        _enhanced_bars(axes[place], axes[count + place], shares, hits, name, place == 0)
+    notes = (*ENHANCED_NOTES, *data_notes(context, context.datasets))
+    return Output(pd.DataFrame(lines), figure, pd.DataFrame(numbers), len(lines), notes)
+
+
+def _enhanced_bars(
+    above: Axes,
+    below: Axes,
+    shares: dict[str, list[pd.Series]],
+    hits: dict[str, list[pd.Series]],
+    title: str,
+    first: bool,
+) -> None:
+    """Bars by how many modalities are enhanced: shares of clips above, what is right below."""
+    names = [str(group) for group in range(len(shares["test"]))]
+    of_shares, of_hits = (
+        {name: [by.tolist() for by in groups] for name, groups in of.items()}
+        for of in (shares, hits)
+    )
+    ylabel = "share of clips (%)" if first else ""
+    figures.grouped_bars(above, names, of_shares, ylabel=ylabel, title=title, legend=first)
+    ylabel = "right, all modalities (%)" if first else ""
+    figures.grouped_bars(below, names, of_hits, ylabel=ylabel, legend=first)
+    above.set_ylim(0, 100)
+    below.set(xlabel="enhanced modalities", ylim=(0, 100))
+
+
+def _share_of(frame: pd.DataFrame, groups: Sequence[int]) -> list[pd.Series]:
+    """By number of enhanced modalities and seed, the share (%) of the utterances with so many."""
+    return [100 * (frame["enhanced"] == g).groupby(frame["seed"]).mean() for g in groups]
+
+
+def _right_of(frame: pd.DataFrame, row: str, groups: Sequence[int]) -> list[pd.Series]:
+    """Likewise, what a row has right (%) of those utterances; nothing of a seed without any."""
+    return [100 * frame[frame["enhanced"] == g].groupby("seed")[row].mean() for g in groups]
