@@ -6,7 +6,7 @@ supports the sentence. The intervals hold together for the whole table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.stats import rankdata, spearmanr
@@ -15,7 +15,7 @@ from mmlib.data.catalog import is_twin
 from mmlib.experiments.claims import Claim, table
 from mmlib.experiments.comparison import selected, shown
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import Row
+from mmlib.experiments.rows import Row, by_seed
 from mmlib.papers.balm import figures, rows
 from mmlib.papers.balm.tables import data_said
 from mmlib.report import stats
@@ -203,8 +203,8 @@ def _gains(
     results = selected(context, cells, "weighted_f1")
     if results.empty:
         return {}
-    by_seed = results.pivot_table(index="seed", columns=["setting", "row"], values="value")
-    pairs = {s: by_seed[s] for s in by_seed.columns.get_level_values(0).unique()}
+    seeds = results.pivot_table(index="seed", columns=["setting", "row"], values="value")
+    pairs = {s: seeds[s] for s in seeds.columns.get_level_values(0).unique()}
     return {
         setting: (frame[row.name] - frame[other.name]).dropna().to_numpy()
         for setting, frame in pairs.items()
@@ -220,19 +220,12 @@ def _mean(gains: dict[str, np.ndarray]) -> np.ndarray:
     return np.mean([g[:count] for g in gains.values()], axis=0)
 
 
-def _by_seed(context: Context, cells: Sequence[Cell], key: str) -> dict[int, np.ndarray]:
-    """Recorded series by seed, (epochs, M), folds averaged."""
-    folds: dict[int, list[np.ndarray]] = {}
-    for cell in cells:
-        curves, ids = figures.series(context, [cell], key)
-        if ids:
-            folds.setdefault(cell.spec.seed, []).append(curves[0])
-    return {seed: np.mean(curves, axis=0) for seed, curves in sorted(folds.items())}
-
-
-def _along(context: Context, row: Row, key: str) -> dict[int, np.ndarray]:
-    """A row's series at the focus setting."""
-    return _by_seed(context, watched_cells(context, row), key)
+def _along(
+    context: Context, row: Row, key: str, rates: rows.Rates = rows.FOCUS
+) -> dict[int, np.ndarray]:
+    """A row's series by seed, (epochs, M), folds averaged."""
+    specs = [cell.spec for cell in watched_cells(context, row, rates)]
+    return by_seed(context, specs, lambda record: figures.recorded(record, key))
 
 
 def _late(context: Context, row: Row, key: str) -> BySeed:
@@ -271,26 +264,31 @@ def _imbalance(context: Context, row: Row, modulated: bool) -> BySeed:
 
 def _slowness(context: Context) -> np.ndarray:
     """Per seed: rank correlation of missing rate and epochs to half of the drop in KL, over modalities and settings."""
-    per_seed: dict[int, list[tuple[float, float, int]]] = {}
     bare = rows.watched_plain(context.backbone)
-    for rates in settings(context, context.main):
-        for seed, curve in _by_seed(context, watched_cells(context, bare, rates), "kl").items():
-            per_seed.setdefault(seed, []).extend(
-                (rate, half_time(curve[:, place]), place)
-                for place, rate in enumerate(_in_order(context, rates))
-            )
-    return correlations(per_seed)
+    return _correlated(context, bare, "kl", lambda rate: rate, half_time)
 
 
 def _inverse(context: Context) -> np.ndarray:
     """Per seed: rank correlation of the median mu with 1/(1 - r), over modalities and settings."""
-    per_seed: dict[int, list[tuple[float, float, int]]] = {}
     row = rows.balm(context.backbone)
+    return _correlated(context, row, "mu", lambda rate: 1 / (1 - rate), np.median)
+
+
+def _correlated(
+    context: Context,
+    row: Row,
+    key: str,
+    of_rate: Callable[[float], float],
+    of_curve: Callable[[np.ndarray], float],
+) -> np.ndarray:
+    """Per seed: rank correlation of what follows from a modality's rate and from its curve."""
+    per_seed: dict[int, list[tuple[float, float, int]]] = {}
     for rates in settings(context, context.main):
-        for seed, curve in _by_seed(context, watched_cells(context, row, rates), "mu").items():
+        in_order = _in_order(context, rates)
+        for seed, curve in _along(context, row, key, rates).items():
             per_seed.setdefault(seed, []).extend(
-                (1 / (1 - rate), float(np.median(curve[:, place])), place)
-                for place, rate in enumerate(_in_order(context, rates))
+                (of_rate(rate), float(of_curve(curve[:, place])), place)
+                for place, rate in enumerate(in_order)
             )
     return correlations(per_seed)
 

@@ -18,6 +18,7 @@ from mmlib.papers.balm import rows, tables
 from mmlib.report import figures, projection
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
+from mmlib.runs.store import Record
 
 DRAWS = 300
 HALF: rows.Rates = (0.5, 0.5, 0.5)
@@ -255,14 +256,17 @@ class Discrepancies:
         figure, axes = figures.panel_grid(count, columns=across, height=1.9, sharex=True)
         numbers: list[pd.DataFrame] = []
         run_ids: list[str] = []
+        modalities = context.bundle(context.main).modalities
         for column, name in enumerate(names):
-            of_row = [cell for cell in cells if cell.row == name]
+            records = [context.record(cell.spec) for cell in cells if cell.row == name]
+            run_ids += [r.id for r in records if r is not None and recorded(r, KL.key) is not None]
             for line, quantity in enumerate(self.watched):
-                curves, ids = series(context, of_row, quantity.key)  # (runs, epochs, M)
+                series = [recorded(record, quantity.key) for record in records]
+                done = [curve for curve in series if curve is not None]
+                nothing = np.full((1, 1, len(modalities)), np.nan)
+                curves = np.stack(done) if done else nothing  # (runs, epochs, M)
                 self._panel(context, axes[line * across + column], curves, name, line, column)
-                modalities = context.bundle(context.main).modalities
                 numbers.append(_tidy(curves, modalities, name, quantity.key))
-            run_ids += ids
         figures.shared_legend(figure, axes[0])
         for line in range(len(self.watched)):
             _share_limits(axes[line * across : (line + 1) * across])
@@ -305,17 +309,10 @@ ALONG_TRAINING = tuple(  # Figs 11 to 22: six settings, two backbones
 )
 
 
-def series(context: Context, cells: Sequence[Cell], key: str) -> tuple[np.ndarray, list[str]]:
-    """Per-epoch means of a recorded series, (runs, epochs, M), and the runs' ids."""
-    curves, ids = [], []
-    for cell in cells:
-        record = context.record(cell.spec)
-        recorded = record["curves"].get("series") if record is not None else None
-        if record is not None and recorded is not None:
-            curves.append(np.array(recorded[key]))
-            ids.append(record.id)
-    count = len(context.bundle(context.main).modalities)
-    return (np.stack(curves) if curves else np.full((1, 1, count), np.nan)), ids
+def recorded(record: Record | None, key: str) -> np.ndarray | None:
+    """(epochs, M): per-epoch means of a series that a run recorded; None where it is not done or recorded none."""
+    kept = record["curves"].get("series") if record is not None else None
+    return np.array(kept[key]) if kept is not None else None
 
 
 def _tidy(curves: np.ndarray, modalities: Sequence[str], row: str, key: str) -> pd.DataFrame:
