@@ -23,7 +23,10 @@ from mmlib.report.artifact import Output
 
 POINTS = "points of weighted F1"
 HALVES = {"d": "distribution", "s": "spatial"}  # of the gradient rebalancing, as variants
+AT_FOCUS = f"at {rows.label(rows.FOCUS)}"
 BySeed = dict[int, float]
+Test = tuple[str, str, str, str, np.ndarray]
+"""Sentence, where it stands, its test, unit, and one value per seed."""
 
 
 def settings(context: Context, dataset: str) -> Sequence[rows.Rates]:
@@ -132,51 +135,68 @@ def _against(
 
 def _along_training(context: Context) -> list[Claim]:
     """Claims about what happens along training, on the main data set and backbone."""
-    name, b = shown(context, context.main), context.backbone
-    at = f"at {rows.label(rows.FOCUS)}"
-    bare, fcm, both, alone = watched_rows(b)
-    late = "mean over modalities and the last quarter of epochs"
+    name, network = shown(context, context.main), rows.NAMES[context.backbone]
+    tests = [*_of_discrepancies(context), *_of_rates(context)]
+    return [
+        Claim(text, where, name, network, test, unit, values)
+        for text, where, test, unit, values in tests
+    ]
+
+
+def _of_discrepancies(context: Context) -> list[Test]:
+    """What each part of the method does to the discrepancies (Fig 5, Fig 8)."""
+    bare, fcm, both, alone = watched_rows(context.backbone)
     cosine = {row.name: _late(context, row, "cosine") for row in (fcm, both, alone)}
-    tests = [
+    late = f"mean over modalities and the last quarter of epochs, {AT_FOCUS}"
+    return [
         (
             "FCM reduces the discrepancies among modalities",
             "4.3, Fig 5",
-            f"KL without FCM minus with it, {late}, {at}",
+            f"KL without FCM minus with it, {late}",
             "nats",
             _difference(_late(context, bare, "kl"), _late(context, fcm, "kl")),
         ),
         (
             "GRM raises the cosine similarity",
             "4.3, Fig 5",
-            f"cosine, +BALM minus +FCM, {late}, {at}",
+            f"cosine, +BALM minus +FCM, {late}",
             "cosine",
             _difference(cosine[both.name], cosine[fcm.name]),
         ),
         (
             "GRM stabilises the KL divergence",
             "4.3, Fig 5",
-            f"log ratio of the KL's spread over the last half of epochs, +FCM over +BALM, {at}",
+            f"log ratio of the KL's spread over the last half of epochs, +FCM over +BALM, {AT_FOCUS}",
             "log ratio",
             _difference(_unrest(context, fcm), _unrest(context, both)),
         ),
         (
             "the distribution part keeps the spatial part from being over-balanced",
             "F.4, Fig 8",
-            f"|cosine|, +BALM minus +BALM-S, {late}, {at}",
+            f"|cosine|, +BALM minus +BALM-S, {late}",
             "cosine",
             _difference(_sizes(cosine[both.name]), _sizes(cosine[alone.name])),
         ),
+    ]
+
+
+def _of_rates(context: Context) -> list[Test]:
+    """How fast modalities converge, and what the coefficients do about it."""
+    fcm, both = rows.fcm(context.backbone), rows.balm(context.backbone)
+    return [
         (
             "modalities with a higher missing rate converge more slowly",
             "3.1, B.1",
-            "rank correlation of r_m with the epochs until half of the head's drop in KL, plain backbone, all settings",
+            "rank correlation of r_m with the epochs until half of the head's drop in KL, plain backbone, "
+            "all settings",
             "correlation",
             _slowness(context),
         ),
         (
             "modulation brings the encoders' gradient norms to equilibrium",
             "Eq. 35",
-            f"log(largest / smallest encoder gradient norm): +FCM's minus +BALM's after modulation, {at}",
+            "log(largest / smallest encoder gradient norm): +FCM's minus +BALM's after modulation, "
+            f"{AT_FOCUS}",
             "log ratio",
             _difference(_imbalance(context, fcm, False), _imbalance(context, both, True)),
         ),
@@ -187,11 +207,6 @@ def _along_training(context: Context) -> list[Claim]:
             "correlation",
             _inverse(context),
         ),
-    ]
-    network = rows.NAMES[b]
-    return [
-        Claim(text, where, name, network, test, unit, values)
-        for text, where, test, unit, values in tests
     ]
 
 
