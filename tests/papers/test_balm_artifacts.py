@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from mmlib import masks, paths
-from mmlib.data.catalog import open_bundle, open_twin
+from mmlib.data.catalog import open_twin
 from mmlib.errors import InputError
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
 from mmlib.papers import balm
-from mmlib.papers.balm import ours, pictures, runs
+from mmlib.papers.balm import analyses, figures, rows, tables
 from mmlib.pipeline import regenerate
 from mmlib.runs.spec import Training
 
@@ -79,39 +79,38 @@ def test_no_published_number_stands_in_a_twins_table(made: tuple[Context, Path])
 
 
 def test_the_setting_names_are_those_of_the_published_numbers() -> None:
-    assert {runs.label(r) for r in runs.SETTINGS} == set(published("balm", "table1")["setting"])
-    assert {runs.label(r) for r in runs.SEVERE} == set(published("balm", "table4")["setting"])
+    assert {rows.label(r) for r in rows.SETTINGS} == set(published("balm", "table1")["setting"])
+    assert {rows.label(r) for r in rows.SEVERE} == set(published("balm", "table4")["setting"])
 
 
 def test_all_rows_of_a_table_share_masks_and_each_backbone_its_budget(made: tuple[Context, Path]) -> None:
     context, _ = made
     by_seed: dict[int, set[str]] = {}
     budgets: dict[str, set[tuple[object, ...]]] = {}
-    for cell in runs.grid_of(context, "iemocap", runs.main_rows(context), [runs.FOCUS]):
-        record, _ = context.store.find(cell.spec, open_bundle(cell.spec.data).fingerprint)
+    for cell in rows.of_rows(context, "iemocap", rows.main_rows(context), rows.AT_FOCUS):
+        record = context.record(cell.spec)
         assert record is not None
         by_seed.setdefault(cell.spec.seed, set()).add(json.dumps(record["masks"], sort_keys=True))
         budgets.setdefault(cell.spec.backbone, set()).add((cell.spec.training, cell.spec.backbone_options))
     assert {len(group) for group in by_seed.values()} == {1}
     assert len(set.union(*by_seed.values())) == 2  # seeds differ in masks
-    assert set(budgets) == set(runs.BACKBONES) and {len(group) for group in budgets.values()} == {1}
+    assert set(budgets) == set(rows.BACKBONES) and {len(group) for group in budgets.values()} == {1}
 
 
 def test_one_modality_alone_is_as_often_missing_as_its_rate_says(made: tuple[Context, Path]) -> None:
     context, _ = made
-    whole = {c.spec.seed: c.spec for c in runs.cells(context, "iemocap", runs.plain("mmgcn"), (0.7, 0.5, 0.3))}
-    for cell in runs.combination_cells(context, "iemocap"):
+    whole = {c.spec.seed: c.spec for c in rows.cells(context, "iemocap", rows.plain("mmgcn"), (0.7, 0.5, 0.3))}
+    for cell in tables.TABLE8.cells(context):
         if cell.row != "MMGCN" or cell.setting != "0.7/0.5/0.3 V":
             continue
-        record, _ = context.store.find(cell.spec, open_bundle(cell.spec.data).fingerprint)
-        other, _ = context.store.find(whole[cell.spec.seed], open_bundle(cell.spec.data).fingerprint)
+        record, other = context.record(cell.spec), context.record(whole[cell.spec.seed])
         assert record is not None and other is not None and cell.spec.modalities == ("vision",)
         theirs = [row for row in other["rates"] if row["modality"] == "vision"]
         assert record["rates"] == theirs and 0.25 < theirs[0]["realised"] < 0.35
 
 
 def test_grm_has_nothing_to_balance_in_one_modality_so_balm_is_fcm_alone_there() -> None:
-    cells = runs.combination_cells(balm.context("smoke"), "iemocap")
+    cells = tables.TABLE8.cells(balm.context("smoke"))
     assert {len(c.setting.split()[1]) for c in cells} == {1, 2, 3}
     for cell in cells:
         alone = len(cell.spec.modalities) == 1
@@ -121,20 +120,20 @@ def test_grm_has_nothing_to_balance_in_one_modality_so_balm_is_fcm_alone_there()
 def test_runs_that_two_artifacts_need_are_one_run() -> None:
     context = balm.context("smoke")
     chosen = regenerate.artifacts(context)
-    separate = sum(len(set(a.specs(context))) for a in chosen if not regenerate.lacks(context, a))
+    separate = sum(len(regenerate.runs_of(context, a)) for a in chosen if not regenerate.lacks(context, a))
     assert len(regenerate.specs(context, chosen)) < 0.6 * separate
 
 
 def test_factor_effects_are_the_coefficients_of_a_regression() -> None:
     rng = np.random.default_rng(0)
     levels = (("paper", "released"), ("gradients", "weights"), ("no noise", "noise"))
-    rows, design = [], []
+    names, design = [], []
     for bits in itertools.product((0, 1), repeat=3):
-        rows.append("|".join(level[i] for level, i in zip(levels, bits, strict=True)))
+        names.append("|".join(level[i] for level, i in zip(levels, bits, strict=True)))
         a, b, c = (2 * bit - 1 for bit in bits)
         design.append([1, a, b, c, a * b, a * c, b * c, a * b * c])
-    cells = pd.DataFrame(rng.normal(60, 3, size=(5, 8)), columns=rows)
-    effects = ours.factor_effects(cells)
+    cells = pd.DataFrame(rng.normal(60, 3, size=(5, 8)), columns=names)
+    effects = analyses.factor_effects(cells)
     solved = np.linalg.solve(np.array(design, float), cells.to_numpy().T)  # (8, seeds)
     for index, name in enumerate(("masks", "spatial loss", "gradient noise", "masks x spatial loss",
                                   "masks x gradient noise", "spatial loss x gradient noise"), start=1):
@@ -143,7 +142,7 @@ def test_factor_effects_are_the_coefficients_of_a_regression() -> None:
 
 def test_the_eight_cells_differ_in_the_three_factors_alone() -> None:
     context = balm.context("smoke")
-    cells = [c for c in runs.factor_cells(context, "iemocap") if c.spec.seed == 0 and c.spec.method == "balm"]
+    cells = [c for c in rows.factor_cells(context) if c.spec.seed == 0 and c.spec.method == "balm"]
     assert len({c.row for c in cells}) == 8
     for cell in cells:
         layout, spatial, noise = cell.row.split("|")
@@ -158,9 +157,9 @@ def test_of_the_best_possible_divides_by_the_bayes_decision_on_the_same_utteranc
     context, figures = made
     numbers = pd.read_csv(figures / "twins" / "balm" / "of-the-best-possible-numbers.csv")
     twin = open_twin(context.reference("iemocap"))
-    rows = twin.bundle.rows("test")
-    observed = np.tile([False, True, False], (len(rows), 1))
-    best = 100 * (twin.bayes("test", observed).argmax(axis=1) == twin.bundle.labels[rows]).mean()
+    places = twin.bundle.rows("test")
+    observed = np.tile([False, True, False], (len(places), 1))
+    best = 100 * (twin.bayes("test", observed).argmax(axis=1) == twin.bundle.labels[places]).mean()
     line = numbers[(numbers["dataset"] == "IEMOCAP twin") & (numbers["setting"] == "L")].iloc[0]
     assert line["best"] == pytest.approx(best)
     assert line["share"] == pytest.approx(100 * line["value"] / best)

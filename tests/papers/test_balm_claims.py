@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from mmlib.experiments.claims import VERDICTS
+from mmlib.experiments.context import Cell
 from mmlib.papers import balm
-from mmlib.papers.balm import claims, runs, tables
+from mmlib.papers.balm import claims, rows, tables
 from mmlib.report import projection, stats
 
 
@@ -46,7 +47,8 @@ def test_every_claim_that_the_issue_names_has_a_row_and_unmade_runs_say_so(
         tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMLIB_RUNS", f"{tmp_path}/runs")
     monkeypatch.setenv("MMLIB_FIGURES", f"{tmp_path}/figures")
-    output = claims.claims(balm.context("smoke"))
+    context = balm.context("smoke")
+    output = claims.claims(context, claims.claim_cells(context))
     assert output.table is not None
     text = " ".join(output.table["claim"])
     for words in ("improves each backbone", "FCM reduces", "raises the cosine", "than MSE", "over-balanced",
@@ -61,7 +63,7 @@ def test_a_claim_holds_where_it_was_planted(monkeypatch: pytest.MonkeyPatch) -> 
     """Results in which +BALM is two points above plain for MMGCN and two below for the others."""
     context = balm.context("smoke")
 
-    def results(cells: list[runs.Row]) -> pd.DataFrame:
+    def results(cells: list[Cell]) -> pd.DataFrame:
         rng = np.random.default_rng(0)
         lines = []
         for cell in cells:
@@ -102,18 +104,19 @@ def test_the_combinations_table_has_a_line_per_setting_and_method() -> None:
 
 def test_a_rate_shared_by_all_is_the_imbalanced_law_with_equal_rates_and_zero_is_complete() -> None:
     context = balm.context("smoke")
-    for cell in runs.shared_cells(context, "mosei"):
+    cells = tables.TABLE12.cells(context)
+    for cell in cells:
         law = cell.spec.train_mask
         if cell.setting == "0.0":
             assert law.kind == "complete"
         else:
             assert law.kind == "imbalanced" and {rate for _, rate in law.rates} == {float(cell.setting)}
-    names = {cell.row for cell in runs.shared_cells(context, "mosei")}
+    names = {cell.row for cell in cells}
     assert names == {"MMGCN", "MMGCN+BALM", "GCNet", "GCNet+BALM", "MMDFN", "MMDFN+BALM"}
 
 
 def test_mm_dfns_own_loss_is_used_for_classes_alone() -> None:
     context = balm.context("smoke")
     for dataset, expected in (("iemocap", {"focal": 0.5, "class_weights": "unnormalised"}), ("mosei", {})):
-        (cell, *_) = runs.cells(context, dataset, runs.plain("mmdfn"), runs.FOCUS)
+        (cell, *_) = rows.cells(context, dataset, rows.plain("mmdfn"), rows.FOCUS)
         assert {k: v for k, v in cell.spec.options if k in ("focal", "class_weights")} == expected

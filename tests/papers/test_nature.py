@@ -12,7 +12,7 @@ from mmlib.data.bundle import Bundle, save_bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.experiments import nature
 from mmlib.papers import balm, mculora
-from mmlib.papers.balm.tables import fcm_cells
+from mmlib.papers.balm.tables import TABLE10
 from mmlib.papers.mculora import rows as mculora_rows
 from mmlib.pipeline import regenerate
 
@@ -80,6 +80,6 @@ def test_balms_average_over_subsets_is_that_of_the_utterances_that_have_them(gap
     regenerate.run(context, ["table10"], jobs=1).raise_if_failed()
     notes = " ".join(regenerate.draw(context, "table10").notes)
     assert "vision in" in notes and "evaluated on the utterances that have any of them" in notes
-    alone = [cell for cell in fcm_cells(context, "mosei") if cell.mask == "V"]
+    alone = [cell for cell in TABLE10.cells(context) if cell.mask == "V"]
     record, _ = context.store.find(alone[0].spec, gaps.bundle.fingerprint)
     assert record is not None and set(record["utterances"]) == {"V"}

@@ -12,8 +12,8 @@ import torch
 
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
-from mmlib.papers.balm import theory
-from mmlib.papers.balm import theory_gradients as tg
+from mmlib.papers.balm import analyses, theory
+from mmlib.papers.balm import gradients as tg
 
 TINY = "twin:iemocap6@tiny"
 
@@ -187,7 +187,7 @@ def test_coefficients_of_a_real_training_sum_to_rho_times_m_minus_1() -> None:
 
 
 def test_cost_counts_the_parameters_of_tables_6_dims() -> None:
-    frame = theory.lightweight(repeats=1).set_index(["dataset", "quantity"])
+    frame = analyses.lightweight(repeats=1).set_index(["dataset", "quantity"])
     for dataset, dims, outputs in (("iemocap", (1582, 1024, 342), 6), ("mosei", (512, 1024, 1024), 1)):
         total = sum(dims)
         fcm = (total + 1) * (total // 4) + sum((total // 4 + 1) * d for d in dims)
@@ -199,4 +199,4 @@ def test_cost_counts_the_parameters_of_tables_6_dims() -> None:
     measured = frame[frame["source"] == "measured"]
     assert (measured["value"] > 0).all() and len(measured) == 8
     with pytest.raises(InputError, match="mmgcn"):
-        theory.lightweight("mmgnc")
+        analyses.lightweight("mmgnc")

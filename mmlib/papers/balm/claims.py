@@ -6,7 +6,7 @@ supports the sentence. The intervals hold together for the whole table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.stats import rankdata, spearmanr
@@ -15,7 +15,7 @@ from mmlib.data.catalog import is_twin
 from mmlib.experiments.claims import Claim, table
 from mmlib.experiments.comparison import selected, shown
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import Row
+from mmlib.experiments.rows import Row, by_seed
 from mmlib.papers.balm import figures, rows
 from mmlib.papers.balm.tables import data_said
 from mmlib.report import stats
@@ -23,7 +23,10 @@ from mmlib.report.artifact import Output
 
 POINTS = "points of weighted F1"
 HALVES = {"d": "distribution", "s": "spatial"}  # of the gradient rebalancing, as variants
+AT_FOCUS = f"at {rows.label(rows.FOCUS)}"
 BySeed = dict[int, float]
+Test = tuple[str, str, str, str, np.ndarray]
+"""Sentence, where it stands, its test, unit, and one value per seed."""
 
 
 def settings(context: Context, dataset: str) -> Sequence[rows.Rates]:
@@ -132,51 +135,68 @@ def _against(
 
 def _along_training(context: Context) -> list[Claim]:
     """Claims about what happens along training, on the main data set and backbone."""
-    name, b = shown(context, context.main), context.backbone
-    at = f"at {rows.label(rows.FOCUS)}"
-    bare, fcm, both, alone = watched_rows(b)
-    late = "mean over modalities and the last quarter of epochs"
+    name, network = shown(context, context.main), rows.NAMES[context.backbone]
+    tests = [*_of_discrepancies(context), *_of_rates(context)]
+    return [
+        Claim(text, where, name, network, test, unit, values)
+        for text, where, test, unit, values in tests
+    ]
+
+
+def _of_discrepancies(context: Context) -> list[Test]:
+    """What each part of the method does to the discrepancies (Fig 5, Fig 8)."""
+    bare, fcm, both, alone = watched_rows(context.backbone)
     cosine = {row.name: _late(context, row, "cosine") for row in (fcm, both, alone)}
-    tests = [
+    late = f"mean over modalities and the last quarter of epochs, {AT_FOCUS}"
+    return [
         (
             "FCM reduces the discrepancies among modalities",
             "4.3, Fig 5",
-            f"KL without FCM minus with it, {late}, {at}",
+            f"KL without FCM minus with it, {late}",
             "nats",
             _difference(_late(context, bare, "kl"), _late(context, fcm, "kl")),
         ),
         (
             "GRM raises the cosine similarity",
             "4.3, Fig 5",
-            f"cosine, +BALM minus +FCM, {late}, {at}",
+            f"cosine, +BALM minus +FCM, {late}",
             "cosine",
             _difference(cosine[both.name], cosine[fcm.name]),
         ),
         (
             "GRM stabilises the KL divergence",
             "4.3, Fig 5",
-            f"log ratio of the KL's spread over the last half of epochs, +FCM over +BALM, {at}",
+            f"log ratio of the KL's spread over the last half of epochs, +FCM over +BALM, {AT_FOCUS}",
             "log ratio",
             _difference(_unrest(context, fcm), _unrest(context, both)),
         ),
         (
             "the distribution part keeps the spatial part from being over-balanced",
             "F.4, Fig 8",
-            f"|cosine|, +BALM minus +BALM-S, {late}, {at}",
+            f"|cosine|, +BALM minus +BALM-S, {late}",
             "cosine",
             _difference(_sizes(cosine[both.name]), _sizes(cosine[alone.name])),
         ),
+    ]
+
+
+def _of_rates(context: Context) -> list[Test]:
+    """How fast modalities converge, and what the coefficients do about it."""
+    fcm, both = rows.fcm(context.backbone), rows.balm(context.backbone)
+    return [
         (
             "modalities with a higher missing rate converge more slowly",
             "3.1, B.1",
-            "rank correlation of r_m with the epochs until half of the head's drop in KL, plain backbone, all settings",
+            "rank correlation of r_m with the epochs until half of the head's drop in KL, plain backbone, "
+            "all settings",
             "correlation",
             _slowness(context),
         ),
         (
             "modulation brings the encoders' gradient norms to equilibrium",
             "Eq. 35",
-            f"log(largest / smallest encoder gradient norm): +FCM's minus +BALM's after modulation, {at}",
+            "log(largest / smallest encoder gradient norm): +FCM's minus +BALM's after modulation, "
+            f"{AT_FOCUS}",
             "log ratio",
             _difference(_imbalance(context, fcm, False), _imbalance(context, both, True)),
         ),
@@ -188,11 +208,6 @@ def _along_training(context: Context) -> list[Claim]:
             _inverse(context),
         ),
     ]
-    network = rows.NAMES[b]
-    return [
-        Claim(text, where, name, network, test, unit, values)
-        for text, where, test, unit, values in tests
-    ]
 
 
 def _gains(
@@ -203,8 +218,8 @@ def _gains(
     results = selected(context, cells, "weighted_f1")
     if results.empty:
         return {}
-    by_seed = results.pivot_table(index="seed", columns=["setting", "row"], values="value")
-    pairs = {s: by_seed[s] for s in by_seed.columns.get_level_values(0).unique()}
+    seeds = results.pivot_table(index="seed", columns=["setting", "row"], values="value")
+    pairs = {s: seeds[s] for s in seeds.columns.get_level_values(0).unique()}
     return {
         setting: (frame[row.name] - frame[other.name]).dropna().to_numpy()
         for setting, frame in pairs.items()
@@ -220,19 +235,12 @@ def _mean(gains: dict[str, np.ndarray]) -> np.ndarray:
     return np.mean([g[:count] for g in gains.values()], axis=0)
 
 
-def _by_seed(context: Context, cells: Sequence[Cell], key: str) -> dict[int, np.ndarray]:
-    """Recorded series by seed, (epochs, M), folds averaged."""
-    folds: dict[int, list[np.ndarray]] = {}
-    for cell in cells:
-        curves, ids = figures.series(context, [cell], key)
-        if ids:
-            folds.setdefault(cell.spec.seed, []).append(curves[0])
-    return {seed: np.mean(curves, axis=0) for seed, curves in sorted(folds.items())}
-
-
-def _along(context: Context, row: Row, key: str) -> dict[int, np.ndarray]:
-    """A row's series at the focus setting."""
-    return _by_seed(context, watched_cells(context, row), key)
+def _along(
+    context: Context, row: Row, key: str, rates: rows.Rates = rows.FOCUS
+) -> dict[int, np.ndarray]:
+    """A row's series by seed, (epochs, M), folds averaged."""
+    specs = [cell.spec for cell in watched_cells(context, row, rates)]
+    return by_seed(context, specs, lambda record: figures.recorded(record, key))
 
 
 def _late(context: Context, row: Row, key: str) -> BySeed:
@@ -271,26 +279,31 @@ def _imbalance(context: Context, row: Row, modulated: bool) -> BySeed:
 
 def _slowness(context: Context) -> np.ndarray:
     """Per seed: rank correlation of missing rate and epochs to half of the drop in KL, over modalities and settings."""
-    per_seed: dict[int, list[tuple[float, float, int]]] = {}
     bare = rows.watched_plain(context.backbone)
-    for rates in settings(context, context.main):
-        for seed, curve in _by_seed(context, watched_cells(context, bare, rates), "kl").items():
-            per_seed.setdefault(seed, []).extend(
-                (rate, half_time(curve[:, place]), place)
-                for place, rate in enumerate(_in_order(context, rates))
-            )
-    return correlations(per_seed)
+    return _correlated(context, bare, "kl", lambda rate: rate, half_time)
 
 
 def _inverse(context: Context) -> np.ndarray:
     """Per seed: rank correlation of the median mu with 1/(1 - r), over modalities and settings."""
-    per_seed: dict[int, list[tuple[float, float, int]]] = {}
     row = rows.balm(context.backbone)
+    return _correlated(context, row, "mu", lambda rate: 1 / (1 - rate), np.median)
+
+
+def _correlated(
+    context: Context,
+    row: Row,
+    key: str,
+    of_rate: Callable[[float], float],
+    of_curve: Callable[[np.ndarray], float],
+) -> np.ndarray:
+    """Per seed: rank correlation of what follows from a modality's rate and from its curve."""
+    per_seed: dict[int, list[tuple[float, float, int]]] = {}
     for rates in settings(context, context.main):
-        for seed, curve in _by_seed(context, watched_cells(context, row, rates), "mu").items():
+        in_order = _in_order(context, rates)
+        for seed, curve in _along(context, row, key, rates).items():
             per_seed.setdefault(seed, []).extend(
-                (1 / (1 - rate), float(np.median(curve[:, place])), place)
-                for place, rate in enumerate(_in_order(context, rates))
+                (of_rate(rate), float(of_curve(curve[:, place])), place)
+                for place, rate in enumerate(in_order)
             )
     return correlations(per_seed)
 

@@ -18,6 +18,7 @@ from mmlib.papers.balm import rows, tables
 from mmlib.report import figures, projection
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
+from mmlib.runs.store import Record
 
 DRAWS = 300
 HALF: rows.Rates = (0.5, 0.5, 0.5)
@@ -255,14 +256,17 @@ class Discrepancies:
         figure, axes = figures.panel_grid(count, columns=across, height=1.9, sharex=True)
         numbers: list[pd.DataFrame] = []
         run_ids: list[str] = []
+        modalities = context.bundle(context.main).modalities
         for column, name in enumerate(names):
-            of_row = [cell for cell in cells if cell.row == name]
+            records = [context.record(cell.spec) for cell in cells if cell.row == name]
+            run_ids += [r.id for r in records if r is not None and recorded(r, KL.key) is not None]
             for line, quantity in enumerate(self.watched):
-                curves, ids = series(context, of_row, quantity.key)  # (runs, epochs, M)
+                series = [recorded(record, quantity.key) for record in records]
+                done = [curve for curve in series if curve is not None]
+                nothing = np.full((1, 1, len(modalities)), np.nan)
+                curves = np.stack(done) if done else nothing  # (runs, epochs, M)
                 self._panel(context, axes[line * across + column], curves, name, line, column)
-                modalities = context.bundle(context.main).modalities
                 numbers.append(_tidy(curves, modalities, name, quantity.key))
-            run_ids += ids
         figures.shared_legend(figure, axes[0])
         for line in range(len(self.watched)):
             _share_limits(axes[line * across : (line + 1) * across])
@@ -305,17 +309,10 @@ ALONG_TRAINING = tuple(  # Figs 11 to 22: six settings, two backbones
 )
 
 
-def series(context: Context, cells: Sequence[Cell], key: str) -> tuple[np.ndarray, list[str]]:
-    """Per-epoch means of a recorded series, (runs, epochs, M), and the runs' ids."""
-    curves, ids = [], []
-    for cell in cells:
-        record = context.record(cell.spec)
-        recorded = record["curves"].get("series") if record is not None else None
-        if record is not None and recorded is not None:
-            curves.append(np.array(recorded[key]))
-            ids.append(record.id)
-    count = len(context.bundle(context.main).modalities)
-    return (np.stack(curves) if curves else np.full((1, 1, count), np.nan)), ids
+def recorded(record: Record | None, key: str) -> np.ndarray | None:
+    """(epochs, M): per-epoch means of a series that a run recorded; None where it is not done or recorded none."""
+    kept = record["curves"].get("series") if record is not None else None
+    return np.array(kept[key]) if kept is not None else None
 
 
 def _tidy(curves: np.ndarray, modalities: Sequence[str], row: str, key: str) -> pd.DataFrame:
@@ -387,7 +384,7 @@ class Embeddings:
             len(cells) * len(names), columns=columns, width=figures.DOUBLE, height=2.5
         )
         words = _words(context)
-        frames, run_ids = [], []
+        frames, drawn, run_ids = [], [], []
         for line, cell in enumerate(cells):
             record = context.record(cell.spec)
             arrays = context.store.arrays(record.id) if record is not None else {}
@@ -395,14 +392,20 @@ class Embeddings:
                 continue
             run_ids.append(record.id)
             for column, (name, modality) in enumerate(names.items()):
-                frame = self._projected(context, cell.spec, arrays, name, column)
+                values, labels = self._observed(context, cell.spec, arrays, name, column)
                 title = f"{cell.row}, {modality}" if modality else cell.row
-                projection.scatter(axes[line * len(names) + column], frame, title, words)
-                frames.append(frame.assign(row=cell.row, part=name))
-        if not frames:
+                axis = axes[line * len(names) + column]
+                frame = projection.panel(axis, values, labels, title, words)
+                if frame is not None:
+                    drawn.append(axis)
+                    frames.append(frame.assign(row=cell.row, part=name))
+        if not run_ids:
             lacking = "The embeddings are not in the store: run `mmlib sweep` for this figure."
             return Output(notes=(lacking,))
-        figures.shared_legend(figure, axes[0])
+        if not frames:
+            few = f"{projection.TOO_FEW} that have a modality."
+            return Output(figure=figure, notes=(few,), rows_built=0, run_ids=tuple(run_ids))
+        figures.shared_legend(figure, drawn[0])
         notes = self._notes(context, frames)
         return Output(None, figure, pd.concat(frames), len(frames), notes, tuple(run_ids))
 
@@ -412,17 +415,18 @@ class Embeddings:
             return {self.part: ""}
         return {f"{self.part}.{m}": m for m in context.bundle(context.main).modalities}
 
-    def _projected(
+    def _observed(
         self,
         context: Context,
         spec: RunSpec,
         arrays: Mapping[str, np.ndarray],
         name: str,
         column: int,
-    ) -> pd.DataFrame:
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """An embedding and the labels, of the inputs those of utterances that have the modality."""
         labels, observed = _labels(context, spec)
         there = observed[:, column] if self.part == "input" else np.ones(len(labels), dtype=bool)
-        return projection.project(arrays[f"embeddings.{name}"][there], labels[there])
+        return arrays[f"embeddings.{name}"][there], labels[there]
 
     def _notes(self, context: Context, frames: Sequence[pd.DataFrame]) -> tuple[str, ...]:
         where = (

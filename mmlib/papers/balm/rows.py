@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -328,17 +329,12 @@ def groups(context: Context, dataset: str) -> list[tuple[str, tuple[str, ...]]]:
     modalities = context.bundle(dataset).modalities
     letters = {m: LETTERS.get(m, m) for m in modalities}
     order = sorted(modalities, key=lambda m: ("AVL".find(letters[m]), m))
-    combined = [
-        [m for i, m in enumerate(order) if bits >> i & 1] for bits in range(1, 2 ** len(order))
-    ]
-    combined.sort(key=lambda group: (len(group), [order.index(m) for m in group]))
-    named = set(modalities) <= set(LETTERS)
+    sizes = range(1, len(order) + 1)
+    combined = [group for size in sizes for group in itertools.combinations(order, size)]
+    if not set(modalities) <= set(LETTERS):
+        return [("+".join(group), tuple(sorted(group))) for group in combined]
     return [
-        (
-            "".join(sorted(letters[m] for m in group)) if named else "+".join(group),
-            tuple(sorted(group)),
-        )
-        for group in combined
+        ("".join(sorted(letters[m] for m in group)), tuple(sorted(group))) for group in combined
     ]
 
 

@@ -223,33 +223,26 @@ def corollary(seed: int = 0, draws: int = 1000, modality: str = "text") -> pd.Da
     norm of the expectation (what Eq. 32 gives) is below the expectation of the norm (what Eq. 33 says).
     """
 
-    def row(
-        claim: str,
-        where: str,
-        state: str,
-        batch: int,
-        numbers: tuple[float, float, float],
-        note: str,
-    ) -> Line:
-        condition = f"classifier {state}, batch of {batch}"
+    def row(claim: str, where: str, line: dict[Any, Any], note: str) -> Line:
+        condition = f"classifier {line['state']}, batch of {line['batch']}"
+        numbers = line["claimed"], line["measured"], line["error"]
         return _row(claim, where, condition, modality, *numbers, note=note)
 
-    ratios = norm_ratios(seed, draws, modality)
-    claim = "E||gradient|| ratio = 1 - r"
+    ratios = norm_ratios(seed, draws, modality).rename(columns={"ratio": "measured"})
     lines = [
-        row(claim, "Eq. 33", r.state, r.batch, (r.keep, r.ratio, r.error), f"{draws} batches")
-        for r in ratios.itertuples()
+        row("E||gradient|| ratio = 1 - r", "Eq. 33", line, f"{draws} batches")
+        for line in ratios.assign(claimed=ratios["keep"]).to_dict("records")
     ]
-    last = ratios.iloc[-1]
+    last = ratios.iloc[-1].to_dict()
+    last["claimed"] = last["root"]
     claim, note = "E||gradient|| ratio = sqrt(1 - r)", "the limit where noise dominates"
-    lines.append(
-        row(claim, "ours", last.state, last.batch, (last.root, last.ratio, last.error), note)
-    )
+    lines.append(row(claim, "ours", last, note))
     claim, note = "||E gradient|| / E||gradient|| = 1", "'taking the L2 norm' needs it"
     for state in STATES:
         each = gradients.per_sample_gradients(LARGER_DATA, modality, state == STATES[1])
         share, error = gradients.norm_of_mean(each, RATES[modality], 16, draws, seed)
-        lines.append(row(claim, "Eq. 32 to Eq. 33", state, 16, (1.0, share, error), note))
+        line = {"state": state, "batch": 16, "claimed": 1.0, "measured": share, "error": error}
+        lines.append(row(claim, "Eq. 32 to Eq. 33", line, note))
     return _frame(lines)
 
 
