@@ -54,9 +54,6 @@ class Table:
 
     datasets: Callable[[Context], Sequence[str]] = every_data_set
 
-    masks: Callable[[Context, str], Sequence[str]] = every_mask
-    """The test masks that the table reads, of runs that are tested under more; all where empty."""
-
     printed: Printed | None = None
     """The cells that the paper prints, under our names of settings and metrics; None for a table of ours."""
 
@@ -82,6 +79,9 @@ class Table:
 
     said: Callable[[Context, Sequence[str]], Sequence[str]] = data_notes
     """What is said of the data."""
+
+    masks: Callable[[Context, str], Sequence[str]] = every_mask
+    """The test masks that the table reads, of runs that are tested under more; all where empty."""
 
     def cells(self, context: Context) -> list[Cell]:
         """The places of the table's runs, data set by data set."""

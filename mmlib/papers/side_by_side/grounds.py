@@ -34,9 +34,10 @@ SHARED, FRAMES = (0.2, 0.4, 0.6), (0.3, 0.6, 0.9)
 
 @dataclass(frozen=True)
 class Ground:
-    """A data set on which rows are compared."""
+    """A data set on which rows are compared, or two modalities of it."""
 
     dataset: str
+    """As the roles name it."""
 
     modalities: tuple[str, ...] = ()
     """The two that are used, of more; all where empty."""

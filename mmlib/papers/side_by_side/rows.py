@@ -46,8 +46,13 @@ class CommonBudget:
     """What a row's own factor multiplies."""
 
     hidden: int
+    """Every network's width."""
+
     depth: int
+    """Blocks or repeats, where a network has them."""
+
     dropout: float = 0.3
+    """Of the blocks."""
 
     parts: int = 1
     """A step sees at most one in so many of the utterances.

@@ -34,6 +34,7 @@ class Trials:
     ground: Ground
     row: str
     fold: int | None
+    """None where the data have none."""
 
     tried: Mapping[float, list[RunSpec]]
     """Factors of the learning rate to runs, one a seed."""
