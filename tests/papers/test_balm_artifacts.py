@@ -193,13 +193,13 @@ def test_real_data_may_not_be_labelled_twins(tmp_path: Path) -> None:
 
 def test_a_modality_that_fewer_than_three_test_utterances_have_is_an_empty_panel_that_says_so(
         made: tuple[Context, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = pictures.embeddings("input")[1]
-    labels, observed = pictures._labels(made[0], pictures.tsne_cells(made[0])[0].spec)
+    cells = figures.tsne_cells(made[0])
+    labels, observed = figures._labels(made[0], cells[0].spec)
     few, none = observed.copy(), np.zeros_like(observed)
     few[:, 0] = np.arange(len(labels)) < 2
     for seen, panels in ((few, 4), (none, 0)):
-        monkeypatch.setattr(pictures, "_labels", lambda *_, seen=seen: (labels, seen))
-        output = draw(made[0])
+        monkeypatch.setattr(figures, "_labels", lambda *_, seen=seen: (labels, seen))
+        output = figures.Embeddings("input").draw(made[0], cells)
         assert output.figure is not None and output.rows_built == panels
         titles = [axis.get_title(loc="left") + axis.get_title() for axis in output.figure.axes]
         assert sum("too few utterances" in title for title in titles) == 6 - panels
