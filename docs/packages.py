@@ -30,7 +30,9 @@ def imports(folder: Path = PACKAGE) -> dict[str, set[str]]:
         graph.setdefault(part, set()).update(_imported(path))
     used = {part: {other for other in others if other in graph} for part, others in graph.items()}
     return {
-        part: others - {part, *EVERYWHERE} for part, others in used.items() if part not in EVERYWHERE
+        part: others - {part, *EVERYWHERE}
+        for part, others in used.items()
+        if part not in EVERYWHERE
     }
 
 
@@ -66,7 +68,9 @@ def reduced(graph: Graph) -> dict[str, list[str]]:
 def picture(graph: Graph) -> str:
     """The graph as a Mermaid block."""
     lines = ["```mermaid", "flowchart TD"]
-    lines += [f"    {part} --> {other}" for part, others in reduced(graph).items() for other in others]
+    lines += [
+        f"    {part} --> {other}" for part, others in reduced(graph).items() for other in others
+    ]
     return "\n".join([*lines, "```", ""])
 
 

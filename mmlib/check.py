@@ -22,7 +22,9 @@ def equal(name: str, found: Any, expected: Any, tolerance: float = 0.0, hint: st
     worst = float(np.abs(a - b).max()) if a.size else 0.0
     most = tolerance * max(1.0, float(np.abs(b[np.isfinite(b)]).max(initial=0.0)))
     if not worst <= most:
-        raise AssertionError(f"FAIL {name}: off by up to {worst:.3g}, at most {most:.3g} is right. {hint}")
+        raise AssertionError(
+            f"FAIL {name}: off by up to {worst:.3g}, at most {most:.3g} is right. {hint}"
+        )
     print(f"PASS {name}")
 
 

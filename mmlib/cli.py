@@ -45,61 +45,112 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        print(f"mmlib: found a name that is longer than a file's may be: {str(error.filename)[:100]!r} ...; "
-              "expected a shorter one. Correct it.", file=sys.stderr)
+        print(
+            f"mmlib: found a name that is longer than a file's may be: {str(error.filename)[:100]!r} ...; "
+            "expected a shorter one. Correct it.",
+            file=sys.stderr,
+        )
         return 2
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; heavy modules are imported only by the command that needs them."""
-    parser = argparse.ArgumentParser(prog="mmlib", description=mmlib.__doc__, epilog=EPILOG, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="mmlib", description=mmlib.__doc__, epilog=EPILOG, allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"mmlib {mmlib.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     doctor = commands.add_parser("doctor", help="is this machine ready: one line per thing checked")
     doctor.set_defaults(run=_doctor)
     _add_data(commands)
-    running = commands.add_parser("run", help="the main job: runs, notebooks, figures (what run_all.sh calls)",
-                                  allow_abbrev=False)
+    running = commands.add_parser(
+        "run",
+        help="the main job: runs, notebooks, figures (what run_all.sh calls)",
+        allow_abbrev=False,
+    )
     _add_selection(running)
     running.add_argument("--list", action="store_true", help="list the artifacts and stop")
-    running.add_argument("--update-notebooks", action="store_true",
-                         help="execute the notebooks in place, as they are committed, and stop")
+    running.add_argument(
+        "--update-notebooks",
+        action="store_true",
+        help="execute the notebooks in place, as they are committed, and stop",
+    )
     running.set_defaults(run=_run, alone=running.parse_args([]))
-    sweeping = commands.add_parser("sweep", help="only the runs, into the store", allow_abbrev=False)
+    sweeping = commands.add_parser(
+        "sweep", help="only the runs, into the store", allow_abbrev=False
+    )
     _add_selection(sweeping)
-    sweeping.add_argument("--max-minutes", type=float, metavar="M", help="stop cleanly after so many minutes")
+    sweeping.add_argument(
+        "--max-minutes", type=float, metavar="M", help="stop cleanly after so many minutes"
+    )
     sweeping.set_defaults(run=_sweep)
-    report = commands.add_parser("report", help="draw tables and figures from finished runs, without notebooks",
-                                 allow_abbrev=False)
+    report = commands.add_parser(
+        "report",
+        help="draw tables and figures from finished runs, without notebooks",
+        allow_abbrev=False,
+    )
     _add_selection(report)
     report.set_defaults(run=_report)
     _add_store(commands)
-    teaching = commands.add_parser("teach", help="copies of the notebooks for students, without outputs and solutions",
-                                   allow_abbrev=False)
+    teaching = commands.add_parser(
+        "teach",
+        help="copies of the notebooks for students, without outputs and solutions",
+        allow_abbrev=False,
+    )
     teaching.add_argument("--out", required=True, metavar="DIR", help="where the copies go")
     teaching.add_argument("--paper", metavar="NAME[,NAME]", help="whose notebooks; all by default")
-    teaching.add_argument("--repository", metavar="OWNER/NAME",
-                          help="where the notebooks stand on GitHub: adds badges that open them in Colab and Binder")
+    teaching.add_argument(
+        "--repository",
+        metavar="OWNER/NAME",
+        help="where the notebooks stand on GitHub: adds badges that open them in Colab and Binder",
+    )
     teaching.set_defaults(run=_teach)
     _add_bench(commands)
     return parser
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--paper", metavar="NAME[,NAME]", help="papers; all that are built by default")
-    parser.add_argument("--profile", default="quick", help="smoke, quick (default), laptop or paper")
-    parser.add_argument("--data", action="append", default=[], metavar="ROLE=BUNDLE",
-                        help="real data for a role, repeatable; roles that are not named are then left out")
+    parser.add_argument(
+        "--paper", metavar="NAME[,NAME]", help="papers; all that are built by default"
+    )
+    parser.add_argument(
+        "--profile", default="quick", help="smoke, quick (default), laptop or paper"
+    )
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="ROLE=BUNDLE",
+        help="real data for a role, repeatable; roles that are not named are then left out",
+    )
     parser.add_argument("--artifact", metavar="ID[,ID]", help="only these tables and figures")
-    parser.add_argument("--backbone", metavar="NAME[,NAME]",
-                        help="networks that the method plugs into, the main one first (default: the paper's)")
-    parser.add_argument("--seeds", type=int, default=0, metavar="N", help="paired seeds (default: the profile's)")
-    parser.add_argument("--jobs", type=int, default=None, metavar="N",
-                        help="runs at a time (default: one per core, or per Dask worker)")
-    parser.add_argument("--executor", default="local", metavar="local|dask:ADDRESS",
-                        help="where runs go: here, or to the workers of a Dask scheduler (docs/cluster.md)")
-    parser.add_argument("--label", metavar="NAME", help="name of the results' folder under figures/")
-    parser.add_argument("--dry-run", action="store_true", help="say how many runs and how long, and stop")
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME[,NAME]",
+        help="networks that the method plugs into, the main one first (default: the paper's)",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=0, metavar="N", help="paired seeds (default: the profile's)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=None,
+        metavar="N",
+        help="runs at a time (default: one per core, or per Dask worker)",
+    )
+    parser.add_argument(
+        "--executor",
+        default="local",
+        metavar="local|dask:ADDRESS",
+        help="where runs go: here, or to the workers of a Dask scheduler (docs/cluster.md)",
+    )
+    parser.add_argument(
+        "--label", metavar="NAME", help="name of the results' folder under figures/"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say how many runs and how long, and stop"
+    )
 
 
 def _add_data(commands: Any) -> None:
@@ -110,24 +161,43 @@ def _add_data(commands: Any) -> None:
 
 
 def _add_store(commands: Any) -> None:
-    store = commands.add_parser("store", help="compare or merge two stores of runs, adopt stale ones, or check one",
-                                allow_abbrev=False)
-    store.add_argument("action", choices=("compare", "merge", "adopt", "check"),
-                       help="check: hold every file against its sum, and say what is damaged, failed or stale")
+    store = commands.add_parser(
+        "store",
+        help="compare or merge two stores of runs, adopt stale ones, or check one",
+        allow_abbrev=False,
+    )
+    store.add_argument(
+        "action",
+        choices=("compare", "merge", "adopt", "check"),
+        help="check: hold every file against its sum, and say what is damaged, failed or stale",
+    )
     store.add_argument("first", metavar="STORE")
-    store.add_argument("second", metavar="STORE", nargs="?", help="merge copies what STORE 2 has into STORE 1")
-    store.add_argument("--against", default=None, metavar="CHECKOUT",
-                       help="adopt: a checkout of the code that made the runs; both versions run the witnesses here, "
-                            "so that runs of another machine can be adopted as well")
-    store.add_argument("--witnesses", type=int, default=1, metavar="N",
-                       help="adopt: stale runs of each group that are run again to show that nothing has changed")
+    store.add_argument(
+        "second", metavar="STORE", nargs="?", help="merge copies what STORE 2 has into STORE 1"
+    )
+    store.add_argument(
+        "--against",
+        default=None,
+        metavar="CHECKOUT",
+        help="adopt: a checkout of the code that made the runs; both versions run the witnesses here, "
+        "so that runs of another machine can be adopted as well",
+    )
+    store.add_argument(
+        "--witnesses",
+        type=int,
+        default=1,
+        metavar="N",
+        help="adopt: stale runs of each group that are run again to show that nothing has changed",
+    )
     store.set_defaults(run=_store)
 
 
 def _add_bench(commands: Any) -> None:
     from mmlib.bench import command
 
-    parser = commands.add_parser("bench", help="measure speed and memory on this machine", allow_abbrev=False)
+    parser = commands.add_parser(
+        "bench", help="measure speed and memory on this machine", allow_abbrev=False
+    )
     command.add_arguments(parser)
     parser.set_defaults(run=command.run)
 
@@ -153,7 +223,9 @@ def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
     backbone, label = options.one("--backbone", args.backbone), options.one("--label", args.label)
     options.names("--backbone", args.backbone)
     data, ids = catalog.parse_data(args.data), _ids(args)
-    papers = options.names("--paper", args.paper, catalog.PAPERS) or catalog.papers_for(data, backbone, ids)
+    papers = options.names("--paper", args.paper, catalog.PAPERS) or catalog.papers_for(
+        data, backbone, ids
+    )
     asked = [catalog.paper_of(name) for name in papers]
     known = dict.fromkeys(a.id for paper in asked for a in paper.artifacts)
     for name in ids:
@@ -225,7 +297,9 @@ def _teach(args: argparse.Namespace) -> int:
 
     chosen = options.names("--paper", args.paper, PAPERS) or list(PAPERS)
     out, repository = options.one("--out", args.out), options.one("--repository", args.repository)
-    copies = teach.student_copies([paths.notebooks() / PAPERS[name].notebook for name in chosen], Path(out), repository)
+    copies = teach.student_copies(
+        [paths.notebooks() / PAPERS[name].notebook for name in chosen], Path(out), repository
+    )
     print("\n".join(str(path) for path in copies))
     print("Solutions, with an explanation each, are in docs/solutions.md of the repository.")
     return 0
@@ -249,8 +323,12 @@ def _store(args: argparse.Namespace) -> int:
         if args.against is None:
             groups = adopt(first, args.witnesses)
         else:
-            groups = adopt_against(first, options.folder_there("--against", args.against), args.witnesses)
-        print(f"{sum(g.adopted for g in groups)} of {sum(g.stale for g in groups)} stale runs adopted")
+            groups = adopt_against(
+                first, options.folder_there("--against", args.against), args.witnesses
+            )
+        print(
+            f"{sum(g.adopted for g in groups)} of {sum(g.stale for g in groups)} stale runs adopted"
+        )
         return int(any(not g.equal for g in groups))
     if args.action == "check":
         from mmlib.runs.check_store import check_store

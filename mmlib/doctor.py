@@ -36,14 +36,26 @@ class Check:
     do: str = ""
 
     def __str__(self) -> str:
-        return f"{self.status:4}  {self.name:8}  {self.found}" + (f"  -> {self.do}" if self.do else "")
+        return f"{self.status:4}  {self.name:8}  {self.found}" + (
+            f"  -> {self.do}" if self.do else ""
+        )
 
 
 def doctor() -> list[Check]:
     """Everything that is checked, in the order in which it is worth mending. Changes nothing."""
     written = (paths.runs(), paths.figures(), paths.bundles())
-    return [check_python(), *check_packages(paths.root() / "requirements.lock"), check_device(), check_threads(),
-            check_memory(), check_disk(), *map(check_writable, written), check_kernel(), check_twin(), check_bundles()]
+    return [
+        check_python(),
+        *check_packages(paths.root() / "requirements.lock"),
+        check_device(),
+        check_threads(),
+        check_memory(),
+        check_disk(),
+        *map(check_writable, written),
+        check_kernel(),
+        check_twin(),
+        check_bundles(),
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,17 +81,30 @@ def check_python() -> Check:
 def check_packages(lock: Path) -> list[Check]:
     """The installed packages against the lock: one line where all agree, else one per mismatch."""
     if not lock.exists():
-        return [Check("packages", "warn", f"no {lock.name} beside the package", "Use a clone of the repository.")]
+        return [
+            Check(
+                "packages",
+                "warn",
+                f"no {lock.name} beside the package",
+                "Use a clone of the repository.",
+            )
+        ]
     pins = read_lock(lock)
     wrong = []
     for name, pinned in pins.items():
         try:
-            installed = metadata.version(name).split("+")[0]  # a local suffix names a build of the same version
+            installed = metadata.version(name).split("+")[
+                0
+            ]  # a local suffix names a build of the same version
         except metadata.PackageNotFoundError:
-            wrong.append(Check("packages", "FAIL", f"{name} is missing, the lock has {pinned}", SET_UP))
+            wrong.append(
+                Check("packages", "FAIL", f"{name} is missing, the lock has {pinned}", SET_UP)
+            )
             continue
         if installed != pinned:
-            wrong.append(Check("packages", "FAIL", f"{name} is {installed}, the lock has {pinned}", SET_UP))
+            wrong.append(
+                Check("packages", "FAIL", f"{name} is {installed}, the lock has {pinned}", SET_UP)
+            )
     return wrong or [Check("packages", "ok", f"all {len(pins)} as locked")]
 
 
@@ -97,17 +122,27 @@ def check_device() -> Check:
 
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
-        return Check("device", "ok", f"cuda: {gpu.name}, {gpu.total_memory / GIB:.0f} GiB, torch {torch.__version__}")
+        return Check(
+            "device",
+            "ok",
+            f"cuda: {gpu.name}, {gpu.total_memory / GIB:.0f} GiB, torch {torch.__version__}",
+        )
     if torch.backends.mps.is_available():
         return Check("device", "ok", f"mps: Apple GPU, torch {torch.__version__}")
-    return Check("device", "ok", f"cpu: no GPU that torch {torch.__version__} can use; the quick profile needs none")
+    return Check(
+        "device",
+        "ok",
+        f"cpu: no GPU that torch {torch.__version__} can use; the quick profile needs none",
+    )
 
 
 def check_threads() -> Check:
     """Cores, and torch's threads: many workers with many threads each are slower than one each."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     threads = torch.get_num_threads()
     found = f"{cores} cores, {threads} torch threads in this process"
     if threads > cores:
@@ -130,7 +165,12 @@ def check_disk() -> Check:
     """Disk space that is free where the repository stands."""
     free = shutil.disk_usage(paths.root()).free / GIB
     if free < NEEDED_DISK:
-        return Check("disk", "warn", f"{free:.1f} GiB free", f"Free {NEEDED_DISK:g} GiB for packages and runs.")
+        return Check(
+            "disk",
+            "warn",
+            f"{free:.1f} GiB free",
+            f"Free {NEEDED_DISK:g} GiB for packages and runs.",
+        )
     return Check("disk", "ok", f"{free:.1f} GiB free")
 
 
@@ -140,12 +180,16 @@ def check_writable(folder: Path) -> Check:
     name, shown = "write", str(folder)
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Check(name, "ok", shown)
-    return Check(name, "FAIL", f"{shown} cannot be written", f"Make {there} a folder that you may write.")
+    return Check(
+        name, "FAIL", f"{shown} cannot be written", f"Make {there} a folder that you may write."
+    )
 
 
 def check_kernel() -> Check:
     """Whether notebooks can run in this environment."""
-    lacking = [name for name in ("ipykernel", "papermill", "nbformat") if util.find_spec(name) is None]
+    lacking = [
+        name for name in ("ipykernel", "papermill", "nbformat") if util.find_spec(name) is None
+    ]
     if lacking:
         return Check("kernel", "FAIL", f"no {', '.join(lacking)}", SET_UP)
     return Check("kernel", "ok", f"ipykernel {metadata.version('ipykernel')}")
@@ -158,16 +202,29 @@ def check_twin() -> Check:
 
         bundle = open_bundle("twin:iemocap6@smoke")
     except Exception as error:  # whatever breaks here is the finding
-        return Check("twins", "FAIL", f"{type(error).__name__}: {error}", "Run ./run_all.sh test, and report it.")
-    return Check("twins", "ok", f"{bundle.name}: {len(bundle.ids)} utterances, {', '.join(bundle.modalities)}")
+        return Check(
+            "twins",
+            "FAIL",
+            f"{type(error).__name__}: {error}",
+            "Run ./run_all.sh test, and report it.",
+        )
+    return Check(
+        "twins",
+        "ok",
+        f"{bundle.name}: {len(bundle.ids)} utterances, {', '.join(bundle.modalities)}",
+    )
 
 
 def check_bundles() -> Check:
     """The imported real data sets."""
     found = sorted(p.parent.name for p in paths.bundles().glob("*/bundle.json"))
     if not found:
-        return Check("data", "ok", "no imported bundles: everything runs on the embedded data",
-                     "For real features: data/README.md.")
+        return Check(
+            "data",
+            "ok",
+            "no imported bundles: everything runs on the embedded data",
+            "For real features: data/README.md.",
+        )
     return Check("data", "ok", "bundles: " + ", ".join(found))
 
 

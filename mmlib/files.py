@@ -29,8 +29,12 @@ def explained(path: Path, error: type[InputError] = InputError) -> Iterator[None
     try:
         yield
     except OSError as cause:
-        raise error(str(path), f"{type(cause).__name__}: {cause}", "a place that can be written",
-                    "Check the path, its permissions and the free space, then give the same command again.") from cause
+        raise error(
+            str(path),
+            f"{type(cause).__name__}: {cause}",
+            "a place that can be written",
+            "Check the path, its permissions and the free space, then give the same command again.",
+        ) from cause
 
 
 @contextmanager

@@ -79,11 +79,22 @@ def pick_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_mask: Mask,
-        test_masks: Mapping[str, Mask], schedule: Schedule, seed: int, *,
-        resampled: bool = False, keep_series: bool = False, keep_weights: bool = False,
-        memory_before: Mapping[str, Tensor] | None = None, device: torch.device | None = None,
-        unfollowed: Mapping[str, Mask] | None = None) -> Fitted:
+def fit(
+    method: Plain,
+    bundle: Bundle,
+    train_mask: Callable[..., Mask],
+    valid_mask: Mask,
+    test_masks: Mapping[str, Mask],
+    schedule: Schedule,
+    seed: int,
+    *,
+    resampled: bool = False,
+    keep_series: bool = False,
+    keep_weights: bool = False,
+    memory_before: Mapping[str, Tensor] | None = None,
+    device: torch.device | None = None,
+    unfollowed: Mapping[str, Mask] | None = None,
+) -> Fitted:
     """Train a method and evaluate it after every epoch.
 
     train_mask gives the mask of an epoch, from the method's ``shares`` where it has them; it is asked once unless
@@ -112,8 +123,14 @@ def fit(method: Plain, bundle: Bundle, train_mask: Callable[..., Mask], valid_ma
 class _TrainSplit:
     """The training split under the mask of the epoch, on the device."""
 
-    def __init__(self, bundle: Bundle, train_mask: Callable[..., Mask], resampled: bool, complete: bool,
-                 device: torch.device) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        train_mask: Callable[..., Mask],
+        resampled: bool,
+        complete: bool,
+        device: torch.device,
+    ) -> None:
         self.bundle = bundle
         self.train_mask = train_mask
         self.resampled = resampled
@@ -143,8 +160,15 @@ class _Loop:
     epoch that validation picks so far.
     """
 
-    def __init__(self, method: Plain, bundle: Bundle, schedule: Schedule, seed: int, split: _TrainSplit,
-                 splits: dict[str, list[Batch]]) -> None:
+    def __init__(
+        self,
+        method: Plain,
+        bundle: Bundle,
+        schedule: Schedule,
+        seed: int,
+        split: _TrainSplit,
+        splits: dict[str, list[Batch]],
+    ) -> None:
         self.method = method
         self.bundle = bundle
         self.schedule = schedule
@@ -169,8 +193,16 @@ class _Loop:
         self.split.after_look(epoch, self.method)
         if self.method.resets(epoch):
             self.optimizer = make_optimizer(self.method, self.schedule)
-        loss = train_epoch(self.method, self.split.resident, self.optimizer, self.schedule, self.seed, epoch,
-                           self.steps, self.kept)
+        loss = train_epoch(
+            self.method,
+            self.split.resident,
+            self.optimizer,
+            self.schedule,
+            self.seed,
+            epoch,
+            self.steps,
+            self.kept,
+        )
         self.losses.append(loss)
 
     def evaluate(self) -> None:
@@ -185,19 +217,30 @@ class _Loop:
         if score > self.best_score:
             self.best_score = score
             self.best_epoch = epoch
-            self.best_weights = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
+            self.best_weights = {
+                name: value.detach().cpu().clone()
+                for name, value in self.method.state_dict().items()
+            }
 
     def peek(self, epoch: int) -> Peek:
         """What the method may look at before an epoch."""
         train = self.split.resident
-        return Peek(epoch, self.schedule.epochs, lambda: evaluation_batches(train, self.kept),
-                    lambda: self.splits["valid"], lambda: evaluation_batches(train, self.held_out),
-                    partial(self._practise, train, epoch), self.whole)
+        return Peek(
+            epoch,
+            self.schedule.epochs,
+            lambda: evaluation_batches(train, self.kept),
+            lambda: self.splits["valid"],
+            lambda: evaluation_batches(train, self.held_out),
+            partial(self._practise, train, epoch),
+            self.whole,
+        )
 
     def _practise(self, train: Resident, epoch: int, other: Plain, epochs: int) -> None:
         optimizer = make_optimizer(other, self.schedule)
         for further in range(epochs):
-            train_epoch(other, train, optimizer, self.schedule, self.seed, epoch + further, [], self.kept)
+            train_epoch(
+                other, train, optimizer, self.schedule, self.seed, epoch + further, [], self.kept
+            )
 
     def finish(self, unfollowed: Mapping[str, Mask]) -> Fitted:
         """Let the method look once more, and give all that the training leaves behind."""
@@ -205,10 +248,19 @@ class _Loop:
         self.findings.append((epochs, self.method.end_training(self.peek(epochs))))
         picked = {}
         if unfollowed:
-            picked = _at_picked_epochs(self.method, self.bundle, unfollowed, self.best_weights, self.split.device)
-        return Fitted(loss=torch.stack(self.losses).cpu().numpy(), series=_stacked(self.steps),
-                      weights=self.best_weights, best_epoch=self.best_epoch, memory=memory(self.optimizer),
-                      picked=picked, **_evaluated(self.outputs), **_recorded(self.findings))
+            picked = _at_picked_epochs(
+                self.method, self.bundle, unfollowed, self.best_weights, self.split.device
+            )
+        return Fitted(
+            loss=torch.stack(self.losses).cpu().numpy(),
+            series=_stacked(self.steps),
+            weights=self.best_weights,
+            best_epoch=self.best_epoch,
+            memory=memory(self.optimizer),
+            picked=picked,
+            **_evaluated(self.outputs),
+            **_recorded(self.findings),
+        )
 
 
 def _score(task: Task, outputs: Tensor, truth: np.ndarray) -> float:
@@ -216,8 +268,13 @@ def _score(task: Task, outputs: Tensor, truth: np.ndarray) -> float:
     return float(to_maximise(curve_metrics(task, outputs.cpu().numpy(), truth)))
 
 
-def _at_picked_epochs(method: Plain, bundle: Bundle, masks: Mapping[str, Mask], best: Mapping[str, Tensor],
-                      device: torch.device) -> dict[str, dict[str, np.ndarray]]:
+def _at_picked_epochs(
+    method: Plain,
+    bundle: Bundle,
+    masks: Mapping[str, Mask],
+    best: Mapping[str, Tensor],
+    device: torch.device,
+) -> dict[str, dict[str, np.ndarray]]:
     """``picked`` of ``Fitted``; the method keeps its last weights."""
     last = {name: value.clone() for name, value in method.state_dict().items()}
     picked: dict[str, dict[str, np.ndarray]] = {name: {} for name in masks}
@@ -229,21 +286,33 @@ def _at_picked_epochs(method: Plain, bundle: Bundle, masks: Mapping[str, Mask], 
     return picked
 
 
-def _to_evaluate(bundle: Bundle, valid_mask: Mask, test_masks: Mapping[str, Mask],
-                 device: torch.device) -> dict[str, list[Batch]]:
+def _to_evaluate(
+    bundle: Bundle, valid_mask: Mask, test_masks: Mapping[str, Mask], device: torch.device
+) -> dict[str, list[Batch]]:
     """The batches of validation, and of test by the name of its mask."""
     if "valid" in test_masks:
-        raise InputError("test masks", "the name 'valid'", "another name", "Rename it: it stands for the split.")
-    drawn = [("valid", "valid", valid_mask), *((name, "test", mask) for name, mask in test_masks.items())]
-    return {name: evaluation_batches(to_device(bundle, split, mask, device)) for name, split, mask in drawn}
+        raise InputError(
+            "test masks", "the name 'valid'", "another name", "Rename it: it stands for the split."
+        )
+    drawn = [
+        ("valid", "valid", valid_mask),
+        *((name, "test", mask) for name, mask in test_masks.items()),
+    ]
+    return {
+        name: evaluation_batches(to_device(bundle, split, mask, device))
+        for name, split, mask in drawn
+    }
 
 
 def _evaluated(outputs: dict[tuple[str, str], list[Tensor]]) -> dict[str, Any]:
     """``valid``, ``tests`` and ``views`` of ``Fitted``."""
     stacked = {key: torch.stack(values).cpu().numpy() for key, values in outputs.items()}
     plain = {split: values for (split, view), values in stacked.items() if not view}
-    return {"valid": plain.pop("valid"), "tests": plain,
-            "views": {f"{split}.{view}": values for (split, view), values in stacked.items() if view}}
+    return {
+        "valid": plain.pop("valid"),
+        "tests": plain,
+        "views": {f"{split}.{view}": values for (split, view), values in stacked.items() if view},
+    }
 
 
 def _recorded(findings: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Any]:
@@ -257,12 +326,17 @@ def _recorded(findings: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Any]:
 
 def _stacked(rows: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
     """Name to (rows, ...), the names of the first row."""
-    return {name: torch.stack([row[name] for row in rows]).cpu().numpy() for name in (rows[0] if rows else {})}
+    return {
+        name: torch.stack([row[name] for row in rows]).cpu().numpy()
+        for name in (rows[0] if rows else {})
+    }
 
 
 def divide(dialogues: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the training dialogues that steps see, and of those held out, each in order."""
-    out = np.random.default_rng([seed, dialogues]).permutation(dialogues)[:round(share * dialogues)]
+    out = np.random.default_rng([seed, dialogues]).permutation(dialogues)[
+        : round(share * dialogues)
+    ]
     return np.setdiff1d(np.arange(dialogues), out), np.sort(out)
 
 
@@ -275,10 +349,17 @@ class _Whole:
 
     def __call__(self, split: str) -> list[Batch]:
         if split == "test" and not self.leaks:
-            raise InputError("peek", "the test split", "train or valid", "A method that looks at test must set leaks.")
+            raise InputError(
+                "peek",
+                "the test split",
+                "train or valid",
+                "A method that looks at test must set leaks.",
+            )
         if split not in self.batches:
             mask = Mask(self.bundle.observed[self.bundle.rows(split)])
-            self.batches[split] = evaluation_batches(to_device(self.bundle, split, mask, self.device))
+            self.batches[split] = evaluation_batches(
+                to_device(self.bundle, split, mask, self.device)
+            )
         return self.batches[split]
 
 
@@ -297,8 +378,12 @@ def make_optimizer(method: Plain, schedule: Schedule) -> torch.optim.Optimizer:
 def memory(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimizer's state on the host, ``PARAMETER.NAME`` to tensor, parameters by number."""
     state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
-    return {f"{number}.{name}": torch.as_tensor(value).cpu().clone() for number, values in state.items()
-            for name, value in values.items() if value is not None}
+    return {
+        f"{number}.{name}": torch.as_tensor(value).cpu().clone()
+        for number, values in state.items()
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def remember(optimizer: torch.optim.Optimizer, before: Mapping[str, Tensor]) -> None:
@@ -310,20 +395,36 @@ def remember(optimizer: torch.optim.Optimizer, before: Mapping[str, Tensor]) -> 
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def train_epoch(method: Plain, train: Resident, optimizer: torch.optim.Optimizer, schedule: Schedule,
-                seed: int, epoch: int, steps: list[dict[str, Tensor]], dialogues: np.ndarray | None = None) -> Tensor:
+def train_epoch(
+    method: Plain,
+    train: Resident,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    seed: int,
+    epoch: int,
+    steps: list[dict[str, Tensor]],
+    dialogues: np.ndarray | None = None,
+) -> Tensor:
     """One pass over the dialogues, or some of them, shuffled; returns the mean loss, a scalar on the device."""
     method.train()
-    order = np.random.default_rng([seed, epoch]).permutation(train.dialogues if dialogues is None else dialogues)
+    order = np.random.default_rng([seed, epoch]).permutation(
+        train.dialogues if dialogues is None else dialogues
+    )
     losses = []
     for start in range(0, len(order), schedule.batch):
-        losses.append(train_step(method, train.batch(order[start:start + schedule.batch]), optimizer, schedule.clip))
+        losses.append(
+            train_step(
+                method, train.batch(order[start : start + schedule.batch]), optimizer, schedule.clip
+            )
+        )
         if method.keep_series:
             steps.append(method.series())
     return torch.stack(losses).mean()
 
 
-def train_step(method: Plain, batch: Batch, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
+def train_step(
+    method: Plain, batch: Batch, optimizer: torch.optim.Optimizer, clip: float
+) -> Tensor:
     """For each loss: backward, the method's own change of gradients, clipping, step (D12); returns their sum."""
     taken = []
     for loss in method.losses(batch):

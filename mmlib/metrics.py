@@ -43,7 +43,9 @@ def weighted_f1(truth: np.ndarray, guess: np.ndarray) -> float:
 def macro_recall(truth: np.ndarray, guess: np.ndarray) -> float:
     """Recall averaged over the classes that occur in the truth (UA)."""
     present = np.unique(truth)
-    return 100 * float(recall_score(truth, guess, labels=present, average="macro", zero_division=0.0))
+    return 100 * float(
+        recall_score(truth, guess, labels=present, average="macro", zero_division=0.0)
+    )
 
 
 def per_class_f1(truth: np.ndarray, guess: np.ndarray, classes: int) -> np.ndarray:
@@ -74,7 +76,9 @@ def pearson(truth: np.ndarray, score: np.ndarray) -> float:
     return float(np.corrcoef(truth.astype(float), score.astype(float))[0, 1])
 
 
-def sign_labels(truth: np.ndarray, score: np.ndarray, with_zero: bool) -> tuple[np.ndarray, np.ndarray]:
+def sign_labels(
+    truth: np.ndarray, score: np.ndarray, with_zero: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Scores as two classes: (n,) truth and guess, without the zero labels unless ``with_zero``."""
     if with_zero:
         return (truth >= 0).astype(int), (score >= 0).astype(int)
@@ -117,18 +121,29 @@ def all_metrics(task: Task, outputs: np.ndarray, labels: np.ndarray) -> dict[str
     truth, guess = decisions(task, outputs, labels)
     if task.kind == "score":
         score = outputs[:, 0]
-        signs: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"accuracy": accuracy, "weighted_f1": weighted_f1}
+        signs: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+            "accuracy": accuracy,
+            "weighted_f1": weighted_f1,
+        }
         for name, function in signs.items():
             metrics[f"{name}_with_zero"] = function(*sign_labels(labels, score, with_zero=True))
-        metrics |= {"acc7": acc7(labels, score), "mae": mae(labels, score), "pearson": pearson(labels, score)}
+        metrics |= {
+            "acc7": acc7(labels, score),
+            "mae": mae(labels, score),
+            "pearson": pearson(labels, score),
+        }
     else:
         metrics["macro_recall"] = macro_recall(truth, guess)
     if task.kind == "classes":
         scores = per_class_f1(truth, guess, len(task.names))
-        metrics |= {f"f1_{name}": float(score) for name, score in zip(task.names, scores, strict=True)}
+        metrics |= {
+            f"f1_{name}": float(score) for name, score in zip(task.names, scores, strict=True)
+        }
     if task.kind == "binaries":
         scores = binary_f1(labels, _binaries(outputs))
-        metrics |= {f"f1_{name}": float(score) for name, score in zip(task.names, scores, strict=True)}
+        metrics |= {
+            f"f1_{name}": float(score) for name, score in zip(task.names, scores, strict=True)
+        }
     return metrics
 
 

@@ -10,11 +10,17 @@ from functools import cache
 from mmlib.errors import InputError
 
 LONGEST = 64  # characters, so that a name with what is added to it stays below the 255 bytes of file systems
-RULE = (f"1 to {LONGEST} letters, digits, dots, dashes and underscores (ASCII), a letter or digit first, no two "
-        "dots in a row, no dot last")
-MODALITY_RULE = f"1 to {LONGEST} letters, digits, dashes and underscores (ASCII), a letter or digit first"
+RULE = (
+    f"1 to {LONGEST} letters, digits, dots, dashes and underscores (ASCII), a letter or digit first, no two "
+    "dots in a row, no dot last"
+)
+MODALITY_RULE = (
+    f"1 to {LONGEST} letters, digits, dashes and underscores (ASCII), a letter or digit first"
+)
 SUFFIXES = ("_lengths", "_observed")  # of the arrays that belong to a modality
-BESIDE_COLLECTIONS = frozenset({"arithmetic.csv", "claims.csv", "index.html", "manifest.json"})  # files in figures/
+BESIDE_COLLECTIONS = frozenset(
+    {"arithmetic.csv", "claims.csv", "index.html", "manifest.json"}
+)  # files in figures/
 EMBEDDED = "twins"  # the collection of results on embedded data
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?=[A-Za-z0-9_-]))*")
 _WINDOWS = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
@@ -37,7 +43,9 @@ def check_name(where: str, name: object, do: str, taken: Iterable[str] = ()) -> 
     return name
 
 
-def check_collection(where: str, name: object, do: str = "Give --label a name that can name a folder.") -> str:
+def check_collection(
+    where: str, name: object, do: str = "Give --label a name that can name a folder."
+) -> str:
     """The name of a results' folder under figures/.
 
     Raises:
@@ -65,9 +73,13 @@ def check_modality(where: str, name: object, do: str = "Rename the modality.") -
         raise InputError(where, _SHOWN.repr(name), MODALITY_RULE, do)
     check_name(where, name, do)
     if name.endswith(SUFFIXES):
-        raise InputError(where, repr(name), f"a name that does not end in {' or '.join(SUFFIXES)}", do)
+        raise InputError(
+            where, repr(name), f"a name that does not end in {' or '.join(SUFFIXES)}", do
+        )
     if _is_torchs(name):
-        raise InputError(where, f"{name!r}, which torch's modules use themselves", "another name", do)
+        raise InputError(
+            where, f"{name!r}, which torch's modules use themselves", "another name", do
+        )
     return name
 
 

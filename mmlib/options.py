@@ -22,7 +22,9 @@ def names(option: str, text: str | None, known: Iterable[str] | None = None) -> 
         return []
     given = text.split(",")
     if "" in given:
-        raise InputError(option, repr(text), "names with a comma between each two", "Leave out the empty ones.")
+        raise InputError(
+            option, repr(text), "names with a comma between each two", "Leave out the empty ones."
+        )
     for name in given:
         if given.count(name) > 1:
             raise InputError(option, f"{name} twice", "each name once", "Leave one out.")
@@ -71,7 +73,9 @@ def alone(option: str, args: argparse.Namespace, parser_defaults: argparse.Names
     own = option.removeprefix("--").replace("-", "_")
     for name, default in vars(parser_defaults).items():
         if name != own and vars(args)[name] != default:
-            raise InputError(option, f"--{name.replace('_', '-')} beside it", "no other option", "Leave it out.")
+            raise InputError(
+                option, f"--{name.replace('_', '-')} beside it", "no other option", "Leave it out."
+            )
 
 
 def folder_there(option: str, text: str) -> Path:
@@ -82,9 +86,13 @@ def folder_there(option: str, text: str) -> Path:
     """
     path = Path(text)
     if not text or not is_there(path):
-        raise InputError(option, f"no folder at {text[:200]!r}", "a folder that exists", "Correct the path.")
+        raise InputError(
+            option, f"no folder at {text[:200]!r}", "a folder that exists", "Correct the path."
+        )
     if not path.is_dir():
-        raise InputError(option, f"{text}, a file", "a folder", "Name the folder that the file stands in.")
+        raise InputError(
+            option, f"{text}, a file", "a folder", "Name the folder that the file stands in."
+        )
     return path
 
 
@@ -98,7 +106,9 @@ def file_to_write(option: str, text: str | None) -> None:
         return
     path = Path(text)
     if not text or not is_there(path.parent) or path.is_dir():
-        raise InputError(option, repr(text[:200]), "a file in a folder that exists", "Make the folder first.")
+        raise InputError(
+            option, repr(text[:200]), "a file in a folder that exists", "Make the folder first."
+        )
 
 
 def is_there(path: Path) -> bool:

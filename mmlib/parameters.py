@@ -25,7 +25,9 @@ def check(parameters: Mapping[str, Any]) -> None:
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise InputError(f"notebook parameter {name}", f"{value!r:.80}", "text in quotes", "Correct it.")
+        raise InputError(
+            f"notebook parameter {name}", f"{value!r:.80}", "text in quotes", "Correct it."
+        )
     return value
 
 
@@ -54,9 +56,18 @@ def _seeds(value: object) -> None:
 
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or not 0 <= int(value) <= MOST_SEEDS:  # type: ignore[call-overload]
-        raise InputError("notebook parameter seeds", f"{value!r:.80}",
-                         f"a whole number from 1 to {MOST_SEEDS}, or 0 for the profile's", "Correct it.")
+        raise InputError(
+            "notebook parameter seeds",
+            f"{value!r:.80}",
+            f"a whole number from 1 to {MOST_SEEDS}, or 0 for the profile's",
+            "Correct it.",
+        )
 
 
 CHECKS: dict[str, Callable[[object], None]] = {
-    "profile": _profile, "data": _data, "backbone": _backbone, "label": _label, "seeds": _seeds}
+    "profile": _profile,
+    "data": _data,
+    "backbone": _backbone,
+    "label": _label,
+    "seeds": _seeds,
+}

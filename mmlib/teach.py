@@ -28,11 +28,21 @@ def only_known(namespace: Mapping[str, Any], known: Iterable[str]) -> None:
     """
     names = set(known)
     for name, value in namespace.items():
-        if name.startswith("_") or name in _SHELL | names or callable(value) or hasattr(value, "__spec__"):
+        if (
+            name.startswith("_")
+            or name in _SHELL | names
+            or callable(value)
+            or hasattr(value, "__spec__")
+        ):
             continue
         raise unknown_name("notebook parameter", name, names)
     for name in sorted(names - set(namespace)):
-        raise InputError("notebook parameters", f"no {name}", ", ".join(sorted(names)), "Give it in the first cell.")
+        raise InputError(
+            "notebook parameters",
+            f"no {name}",
+            ", ".join(sorted(names)),
+            "Give it in the first cell.",
+        )
     parameters.check({name: namespace[name] for name in names})
 
 
@@ -44,8 +54,13 @@ def cells_hash(notebook: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def exercise(name: str, answer: Callable[..., Any], arguments: tuple[Any, ...], solution: Any,
-             tolerance: float = 1e-6) -> None:
+def exercise(
+    name: str,
+    answer: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    solution: Any,
+    tolerance: float = 1e-6,
+) -> None:
     """Check a reader's function on some arguments: prints ``PASS``, ``OPEN`` (it returns None) or ``NOT YET``.
 
     solution: the right function, or the right result, as student copies have it.
@@ -61,15 +76,19 @@ def exercise(name: str, answer: Callable[..., Any], arguments: tuple[Any, ...], 
         print(f"OPEN {name}: the function returns nothing yet")
         return
     expected = np.asarray(solution(*arguments) if callable(solution) else solution, dtype=float)
-    right = np.shape(found) == expected.shape and bool(np.allclose(np.asarray(found, float), expected, atol=tolerance))
+    right = np.shape(found) == expected.shape and bool(
+        np.allclose(np.asarray(found, float), expected, atol=tolerance)
+    )
     print(f"PASS {name}" if right else f"NOT YET {name}: {found} for {arguments}")
 
 
 EXERCISE, POINTER = "teach.exercise(", re.compile(r"\s*Solutions: `docs/solutions\.md`\.")
-BADGES = ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-          "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}) "
-          "[![Open in Binder](https://mybinder.org/badge_logo.svg)]"
-          "(https://mybinder.org/v2/gh/{repository}/main?labpath=notebooks/{name})")
+BADGES = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}) "
+    "[![Open in Binder](https://mybinder.org/badge_logo.svg)]"
+    "(https://mybinder.org/v2/gh/{repository}/main?labpath=notebooks/{name})"
+)
 
 
 def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -> list[Path]:
@@ -85,17 +104,32 @@ def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -
 
     with files.explained(out):
         if out.exists() and not out.is_dir():
-            raise InputError("--out", f"{out}, a file", "a folder, or a name for a new one", "Choose another.")
+            raise InputError(
+                "--out", f"{out}, a file", "a folder, or a name for a new one", "Choose another."
+            )
     if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise InputError("--repository", repository, "OWNER/NAME", "Name the repository as its address on GitHub does.")
-    texts = {out / path.name: nbformat.writes(_student_copy(nbformat.read(path, as_version=4), path.name, repository))
-             for path in notebooks}
+        raise InputError(
+            "--repository",
+            repository,
+            "OWNER/NAME",
+            "Name the repository as its address on GitHub does.",
+        )
+    texts = {
+        out / path.name: nbformat.writes(
+            _student_copy(nbformat.read(path, as_version=4), path.name, repository)
+        )
+        for path in notebooks
+    }
     for path, text in texts.items():
         with files.explained(path):
             there = path.read_bytes() if path.exists() else None
         if there not in (None, text.encode("utf-8")):
-            raise InputError(str(path), "another notebook", "none, or the same copy",
-                             "Choose another --out, or move what is there: someone may have worked in it.")
+            raise InputError(
+                str(path),
+                "another notebook",
+                "none, or the same copy",
+                "Choose another --out, or move what is there: someone may have worked in it.",
+            )
     for path, text in texts.items():
         files.write(path, text.encode("utf-8"))
     return list(texts)
@@ -108,36 +142,60 @@ def _student_copy(notebook: Any, name: str, repository: str) -> Any:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            cell.source = _with_results(cell.source, imports) if EXERCISE in cell.source else cell.source
+            cell.source = (
+                _with_results(cell.source, imports) if EXERCISE in cell.source else cell.source
+            )
         else:
             cell.source = POINTER.sub("", cell.source)
     if repository:
-        notebook.cells.insert(0, new_markdown_cell(BADGES.format(repository=repository, name=name), id="badges"))
+        notebook.cells.insert(
+            0, new_markdown_cell(BADGES.format(repository=repository, name=name), id="badges")
+        )
     notebook.metadata.pop("mmlib", None)
     return notebook
 
 
 def _imports(sources: Iterable[str]) -> str:
     """All import statements of some cells, one below the other."""
-    nodes = [node for source in sources for node in ast.parse(source).body
-             if isinstance(node, ast.Import | ast.ImportFrom)]
+    nodes = [
+        node
+        for source in sources
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     return "\n".join(dict.fromkeys(ast.unparse(node) for node in nodes))
 
 
 def _with_results(source: str, imports: str) -> str:
     """An exercise's cell with the right results in the place of the functions that give them."""
-    calls = sorted((n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)
-                    and ast.unparse(n.func) == EXERCISE[:-1]), key=lambda n: n.lineno)
+    calls = sorted(
+        (
+            n
+            for n in ast.walk(ast.parse(source))
+            if isinstance(n, ast.Call) and ast.unparse(n.func) == EXERCISE[:-1]
+        ),
+        key=lambda n: n.lineno,
+    )
     results: list[str] = []
     space: dict[str, Any] = {}
     exec(imports, space)  # the repository's own notebook, whose cells are run anyway
-    space["teach"] = SimpleNamespace(exercise=lambda name, answer, arguments, solution, tolerance=0.0: results.append(
-        repr(np.asarray(solution(*arguments), dtype=float).tolist())))
+    space["teach"] = SimpleNamespace(
+        exercise=lambda name, answer, arguments, solution, tolerance=0.0: results.append(
+            repr(np.asarray(solution(*arguments), dtype=float).tolist())
+        )
+    )
     exec(source, space)
-    lines = [line.encode("utf-8") for line in source.splitlines()]  # whose bytes a syntax tree counts
-    for call, result in reversed(list(zip(calls, results, strict=True))):  # from the end: lines keep their number
+    lines = [
+        line.encode("utf-8") for line in source.splitlines()
+    ]  # whose bytes a syntax tree counts
+    for call, result in reversed(
+        list(zip(calls, results, strict=True))
+    ):  # from the end: lines keep their number
         told = call.args[3]
         assert told.end_lineno and told.end_col_offset
-        first, last = lines[told.lineno - 1][:told.col_offset], lines[told.end_lineno - 1][told.end_col_offset:]
-        lines[told.lineno - 1:told.end_lineno] = [first + result.encode("utf-8") + last]
+        first, last = (
+            lines[told.lineno - 1][: told.col_offset],
+            lines[told.end_lineno - 1][told.end_col_offset :],
+        )
+        lines[told.lineno - 1 : told.end_lineno] = [first + result.encode("utf-8") + last]
     return b"\n".join(lines).decode("utf-8")

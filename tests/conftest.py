@@ -14,9 +14,17 @@ THREE = {"audio": 6, "text": 5, "vision": 4}
 LETTERS = Task("classes", ("a", "b", "c"))
 
 
-def toy_bundle(lengths: Sequence[int] = (3, 5, 1, 4) * 4, dims: Mapping[str, int] = THREE, *, task: Task = LETTERS,
-               seed: int = 0, speakers: int = 2, frames: int = 0, lacking: float = 0.0,
-               order: np.ndarray | None = None) -> Bundle:
+def toy_bundle(
+    lengths: Sequence[int] = (3, 5, 1, 4) * 4,
+    dims: Mapping[str, int] = THREE,
+    *,
+    task: Task = LETTERS,
+    seed: int = 0,
+    speakers: int = 2,
+    frames: int = 0,
+    lacking: float = 0.0,
+    order: np.ndarray | None = None,
+) -> Bundle:
     """Dialogues of the given lengths, half of them train, a quarter valid, a quarter test.
 
     frames: steps per utterance, 0 for one vector. lacking: share of modalities missing by nature,
@@ -45,9 +53,17 @@ def toy_bundle(lengths: Sequence[int] = (3, 5, 1, 4) * 4, dims: Mapping[str, int
     rows = np.arange(n) if order is None else order
     ids = np.array([f"d{d:03d}u{p:03d}" for d, p in zip(dialogue, position, strict=True)])
     return make_bundle(
-        "toy", task, {m: x[rows] for m, x in features.items()}, labels[rows], split[rows], list(ids[rows]),
-        dialogue=list(dialogue[rows]), position=list(position[rows]), speaker=list(speaker[rows]),
-        observed=observed[rows], lengths={m: v[rows] for m, v in sizes.items()},
+        "toy",
+        task,
+        {m: x[rows] for m, x in features.items()},
+        labels[rows],
+        split[rows],
+        list(ids[rows]),
+        dialogue=list(dialogue[rows]),
+        position=list(position[rows]),
+        speaker=list(speaker[rows]),
+        observed=observed[rows],
+        lengths={m: v[rows] for m, v in sizes.items()},
     )
 
 

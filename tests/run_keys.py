@@ -28,7 +28,10 @@ COLUMNS = ["collection", "profile", "paper", "artifact", "runs", "keys"]
 TWINS = "twins"
 # Collection to what `--data` says, for each paper that has committed results there.
 REAL: dict[str, dict[str, dict[str, str]]] = {
-    "crema-d-votes": {"gmm_loss": {"crema-d": "crema-d-votes"}, "side_by_side": {"crema-d": "crema-d-votes"}},
+    "crema-d-votes": {
+        "gmm_loss": {"crema-d": "crema-d-votes"},
+        "side_by_side": {"crema-d": "crema-d-votes"},
+    },
     "mmmo-standardised": {
         "dream": {"mosi-frames": "mmmo-standardised"},
         "ebmc": {"mosi-frames": "mmmo-standardised"},
@@ -58,7 +61,13 @@ def import_real(folder: Path) -> None:
         [*mosi, "split=unseen", "--out", str(folder / "mosi-unseen")],
         [*mosi, "split=leaky", "--out", str(folder / "mosi-bclstm")],
         ["crema-d-votes", str(files / "crema-d-votes"), "--out", str(folder / "crema-d-votes")],
-        ["mmmo", str(files / "mmmo-frames"), "--standardise", "--out", str(folder / "mmmo-standardised")],
+        [
+            "mmmo",
+            str(files / "mmmo-frames"),
+            "--standardise",
+            "--out",
+            str(folder / "mmmo-standardised"),
+        ],
     ):
         if main(["data", "import", *arguments]) != 0:
             raise RuntimeError(f"could not import {arguments}")

@@ -39,6 +39,11 @@ def test_parts_that_import_each_other_have_no_picture(packages: ModuleType) -> N
 
 def test_the_page_says_what_every_package_knows(packages: ModuleType) -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
-    described = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in text.splitlines() if line[:3] == "| `")))
+    described = set(
+        re.findall(
+            r"`(\w+)`",
+            "".join(line.split("|")[1] for line in text.splitlines() if line[:3] == "| `"),
+        )
+    )
     folders = {path.parent.name for path in packages.PACKAGE.glob("*/__init__.py")}
     assert described >= folders - {"bench"}

@@ -35,7 +35,10 @@ def arguments(*words: str) -> argparse.Namespace:
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
-    cases = [step.Case("mmgcn", method, variant, "quick", 1, 1, "cpu") for method, variant in common.METHODS]
+    cases = [
+        step.Case("mmgcn", method, variant, "quick", 1, 1, "cpu")
+        for method, variant in common.METHODS
+    ]
     return [measure(case) for case in cases]
 
 
@@ -45,7 +48,9 @@ def test_products_of_a_two_layer_network_are_those_counted_by_hand() -> None:
     x = torch.randn(rows, inputs)
     found = list_products(lambda: model(x).sum().backward())
     forward = rows * hidden * (inputs + outputs)
-    backward = rows * inputs * hidden + rows * hidden * outputs + rows * outputs * hidden  # x itself needs no gradient
+    backward = (
+        rows * inputs * hidden + rows * hidden * outputs + rows * outputs * hidden
+    )  # x itself needs no gradient
     assert sum(p.flops for p in found) == 2 * (forward + backward)
     assert sum(p.count for p in found) == 5
 
@@ -56,7 +61,9 @@ def test_products_of_a_recurrent_layer_are_those_of_its_equations() -> None:
     x = torch.randn(steps, rows, inputs, requires_grad=True)
     found = list_products(lambda: layer(x)[0].sum().backward())
     per_utterance = 4 * hidden * (inputs + hidden)  # four gates see the input and the state
-    assert sum(p.flops for p in found) == 2 * 3 * steps * rows * per_utterance  # forward, for x and h, for the weights
+    assert (
+        sum(p.flops for p in found) == 2 * 3 * steps * rows * per_utterance
+    )  # forward, for x and h, for the weights
 
 
 def test_products_of_a_gru_are_those_of_its_equations() -> None:
@@ -64,9 +71,14 @@ def test_products_of_a_gru_are_those_of_its_equations() -> None:
     layer = nn.GRU(inputs, hidden)
     x = torch.randn(steps, rows, inputs, requires_grad=True)
     found = list_products(lambda: layer(x)[0].sum().backward())
-    of_inputs, of_state = 3 * hidden * inputs, 3 * hidden * hidden  # three gates see the input and the state
+    of_inputs, of_state = (
+        3 * hidden * inputs,
+        3 * hidden * hidden,
+    )  # three gates see the input and the state
     products = 3 * steps * rows * (of_inputs + of_state)  # forward, for x and h, for the weights
-    assert sum(p.flops for p in found) == 2 * (products - rows * of_state)  # the first state is given: no gradient
+    assert sum(p.flops for p in found) == 2 * (
+        products - rows * of_state
+    )  # the first state is given: no gradient
 
 
 @pytest.mark.parametrize("copies", [1, 2])
@@ -75,13 +87,21 @@ def test_products_of_mmdfns_gru_are_those_of_its_equations(copies: int) -> None:
     layer, layout = DialogueGRU(inputs, hidden, 1, 0.0), make_layout(lengths)
     x = torch.randn(sum(lengths), inputs, requires_grad=True)
     found = list_products(lambda: layer(x, layout).sum().backward())
-    steps, rows, width = max(lengths), len(lengths), 3 * hidden  # the state runs over the padded grid, both ways
-    assert sum(p.flops for p in found) == 2 * 2 * 3 * width * (sum(lengths) * inputs + steps * rows * hidden)
+    steps, rows, width = (
+        max(lengths),
+        len(lengths),
+        3 * hidden,
+    )  # the state runs over the padded grid, both ways
+    assert sum(p.flops for p in found) == 2 * 2 * 3 * width * (
+        sum(lengths) * inputs + steps * rows * hidden
+    )
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="the fused layer is oneDNN's")
 @pytest.mark.parametrize(("method", "copies"), [("plain", 0), ("balm", 3)])
-def test_products_of_gcnets_step_are_its_bilstms_and_what_torchs_own_counter_finds(method: str, copies: int) -> None:
+def test_products_of_gcnets_step_are_its_bilstms_and_what_torchs_own_counter_finds(
+    method: str, copies: int
+) -> None:
     step = step_of(LengthCase("gcnet", method, "paper", "quick", 5, 20))
     found = sum(p.flops for p in list_products(step))
     with FlopCounterMode(display=False) as counter:
@@ -114,7 +134,11 @@ def test_batched_products_count_the_batch() -> None:
 
 
 def test_replaying_a_list_does_the_listed_products() -> None:
-    wanted = [Product("bmm", "4x2x3", "4x3x5t", 2), Product("mm", "6x7", "7x1", 1), Product("mm", "6x7t", "7x8", 3)]
+    wanted = [
+        Product("bmm", "4x2x3", "4x3x5t", 2),
+        Product("mm", "6x7", "7x1", 1),
+        Product("mm", "6x7t", "7x8", 3),
+    ]
     work = replay(wanted, "cpu")
     assert list_products(work) == wanted
     with FlopCounterMode(display=False) as counter:
@@ -122,11 +146,19 @@ def test_replaying_a_list_does_the_listed_products() -> None:
     assert counter.get_total_flops() == sum(p.flops for p in wanted)
 
 
-def test_measurement_covers_every_training_utterance_and_counts_more_work_for_balm(rows: list[dict[str, Any]]) -> None:
+def test_measurement_covers_every_training_utterance_and_counts_more_work_for_balm(
+    rows: list[dict[str, Any]],
+) -> None:
     dims = open_bundle("twin:iemocap6@quick").dims
     for row in rows:
-        width = f"{dims['audio']}x200t"  # the audio encoder: every utterance passes it once an epoch
-        seen = sum(int(left.split("x")[0]) * count for _, left, right, count in row["products"] if right == width)
+        width = (
+            f"{dims['audio']}x200t"  # the audio encoder: every utterance passes it once an epoch
+        )
+        seen = sum(
+            int(left.split("x")[0]) * count
+            for _, left, right, count in row["products"]
+            if right == width
+        )
         assert seen == row["utterances"] == 350
         assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0
     plain, paper, _ = rows
@@ -142,24 +174,51 @@ def test_table_has_a_row_per_case_and_its_columns(rows: list[dict[str, Any]]) ->
 
 
 def test_goals_are_reached_or_missed_by_the_numbers() -> None:
-    row = {"method": "balm", "variant": "paper", "size": "iemocap", "name": "mmgcn + balm (paper)", "device": "cpu"}
+    row = {
+        "method": "balm",
+        "variant": "paper",
+        "size": "iemocap",
+        "name": "mmgcn + balm (paper)",
+        "device": "cpu",
+    }
     slow = balm.goals([{**row, "threads": 2, "ratio": 2.5, "utterances_per_second": 900.0}])
     fast = balm.goals([{**row, "threads": 2, "ratio": 1.5, "utterances_per_second": 2600.0}])
     assert len(slow) == len(fast) == 2
-    assert all(line.endswith("missed") for line in slow) and all(line.endswith("reached") for line in fast)
-    assert len(balm.goals([{**row, "threads": 1, "ratio": 1.5, "utterances_per_second": 2600.0}])) == 1
-    assert balm.goals([{**row, "size": "quick", "threads": 2, "ratio": 1.5, "utterances_per_second": 2600.0}]) == []
+    assert all(line.endswith("missed") for line in slow) and all(
+        line.endswith("reached") for line in fast
+    )
+    assert (
+        len(balm.goals([{**row, "threads": 1, "ratio": 1.5, "utterances_per_second": 2600.0}])) == 1
+    )
+    assert (
+        balm.goals(
+            [{**row, "size": "quick", "threads": 2, "ratio": 1.5, "utterances_per_second": 2600.0}]
+        )
+        == []
+    )
 
 
 def test_run_prints_the_machine_and_writes_json_that_reads_back(
-        rows: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(balm, "measure_apart", lambda case: next(r for r in rows if r["name"] == case.name))
+    rows: list[dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        balm, "measure_apart", lambda case: next(r for r in rows if r["name"] == case.name)
+    )
     monkeypatch.setattr(balm, "import_seconds", lambda: 2.5)
     target = tmp_path / "speed.json"
-    assert command.run(arguments("balm", "--size", "quick", "--threads", "1", "--json", str(target))) == 0
+    assert (
+        command.run(arguments("balm", "--size", "quick", "--threads", "1", "--json", str(target)))
+        == 0
+    )
     shown = capsys.readouterr().out
-    assert torch.__version__.split("+")[0] in shown and "2.5 s" in shown and "mmgcn + balm (released)" in shown
+    assert (
+        torch.__version__.split("+")[0] in shown
+        and "2.5 s" in shown
+        and "mmgcn + balm (released)" in shown
+    )
     written = json.loads(target.read_text(encoding="utf-8"))
     assert written["rows"] == [{k: v for k, v in row.items() if k != "products"} for row in rows]
     assert written["machine"]["device"] == "cpu"
@@ -172,61 +231,99 @@ def test_shapes_read_back_as_written(rows: list[dict[str, Any]], tmp_path: Path)
 
 
 @pytest.mark.parametrize(("backbone", "hidden"), [("mmgcn", 900), ("gcnet", 500), ("mmdfn", 900)])
-def test_committed_list_covers_every_training_utterance_of_the_full_size(backbone: str, hidden: int) -> None:
+def test_committed_list_covers_every_training_utterance_of_the_full_size(
+    backbone: str, hidden: int
+) -> None:
     lists = balm.read_shapes(balm.shapes_file(backbone))
     assert set(lists) == set(common.METHODS)
     # The prediction layer's forward product; BALM has a head of that shape for each of three modalities, and as
     # printed the gradient of its L_mod goes back through one more product of the same factors' shapes.
     times = {("plain", "paper"): 1, ("balm", "paper"): 5, ("balm", "released"): 4}
     for which, products in lists.items():
-        seen = sum(int(left.split("x")[0]) * count for _, left, right, count in products if right == f"{hidden}x6t")
+        seen = sum(
+            int(left.split("x")[0]) * count
+            for _, left, right, count in products
+            if right == f"{hidden}x6t"
+        )
         assert seen == 5229 * times[which]
 
 
-@pytest.mark.parametrize(("backbone", "inputs", "gates"), [("mmgcn", 200, 400), ("gcnet", 2948, 800),
-                                                           ("mmdfn", 200, 300)])
+@pytest.mark.parametrize(
+    ("backbone", "inputs", "gates"),
+    [("mmgcn", 200, 400), ("gcnet", 2948, 800), ("mmdfn", 200, 300)],
+)
 def test_committed_list_has_the_recurrences_inputs(backbone: str, inputs: int, gates: int) -> None:
     for products in balm.read_shapes(balm.shapes_file(backbone)).values():
-        seen = sum(int(left.split("x")[0]) * count for _, left, right, count in products
-                   if right == f"{inputs}x{gates}t")
+        seen = sum(
+            int(left.split("x")[0]) * count
+            for _, left, right, count in products
+            if right == f"{inputs}x{gates}t"
+        )
         assert seen >= 2 * 5229  # both directions, and for some the padding
 
 
-@pytest.mark.parametrize("words", [("balm", "--backbone", "mmgnc"), ("balm", "--size", "iemocup"), ("bolm",),
-                                   ("balm", "--backbone", "mmgcn,gcnet"),
-                                   ("balm", "--threads", "0"), ("balm", "--epochs", "0"),
-                                   ("balm", "--device", "cpus"), ("balm", "--json", "nowhere/at/all.json"),
-                                   ("balm", "--size", "quick", "--write-shapes")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("balm", "--backbone", "mmgnc"),
+        ("balm", "--size", "iemocup"),
+        ("bolm",),
+        ("balm", "--backbone", "mmgcn,gcnet"),
+        ("balm", "--threads", "0"),
+        ("balm", "--epochs", "0"),
+        ("balm", "--device", "cpus"),
+        ("balm", "--json", "nowhere/at/all.json"),
+        ("balm", "--size", "quick", "--write-shapes"),
+    ],
+)
 def test_bad_arguments_are_refused_before_anything_is_measured(words: tuple[str, ...]) -> None:
     with pytest.raises(InputError):
         command.run(arguments(*words))
 
 
-def test_unknown_backbone_names_the_nearest_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_backbone_names_the_nearest_and_exits_with_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert cli.main(["bench", "balm", "--backbone", "mmgnc"]) == 2
     assert "'mmgcn'" in capsys.readouterr().err
 
 
 def test_clips_are_measured_in_plain_training_and_in_the_adaptive_phase(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from mmlib.bench import clips
 
     monkeypatch.setitem(clips.SIZES, "quick", clips.Size((16, 16), 16, 2, 70))
     target = tmp_path / "clips.json"
-    assert cli.main(["bench", "gmm_loss", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0
+    assert (
+        cli.main(["bench", "gmm_loss", "--size", "quick", "--epochs", "1", "--json", str(target)])
+        == 0
+    )
     rows = json.loads(target.read_text())["rows"]
-    assert [r["method"] for r in rows] == ["plain", "gmm_loss"] and "clips/s" in capsys.readouterr().out
+    assert [r["method"] for r in rows] == [
+        "plain",
+        "gmm_loss",
+    ] and "clips/s" in capsys.readouterr().out
     for row in rows:
-        assert row["clips_per_second"] == pytest.approx(row["clips"] / row["epoch_seconds"]) and row["clips"] == 70
+        assert (
+            row["clips_per_second"] == pytest.approx(row["clips"] / row["epoch_seconds"])
+            and row["clips"] == 70
+        )
     assert cli.main(["bench", "gmm_loss", "--size", "quik"]) == 2
 
 
 def test_adapters_are_measured_for_mixed_combinations_against_a_pass_for_each(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "adapters.json"
-    assert cli.main(["bench", "mculora", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0
+    assert (
+        cli.main(["bench", "mculora", "--size", "quick", "--epochs", "1", "--json", str(target)])
+        == 0
+    )
     report = json.loads(target.read_text())
-    assert [r["case"] for r in report["rows"]] == list(adapters.CASES) and report["adapters"] == "quick"
+    assert [r["case"] for r in report["rows"]] == list(adapters.CASES) and report[
+        "adapters"
+    ] == "quick"
     assert "utterances/s" in capsys.readouterr().out
     assert cli.main(["bench", "mculora", "--size", "quik"]) == 2
 
@@ -237,9 +334,16 @@ def test_both_ways_of_serving_combinations_take_the_same_steps() -> None:
     ends = []
     for groups in ([np.arange(train.dialogues)], adapters.by_combination(train)):
         torch.manual_seed(0)
-        network = build_backbone("crossmodal", bundle.dims, bundle.task.outputs, bundle.speakers,
-                                 [("hidden", 8), ("depth", 1), ("dropout", 0.0)])
-        model = build_method("mculora", "paper", [("adapter_dropout", 0.0)], network, bundle.task, bundle.dims)
+        network = build_backbone(
+            "crossmodal",
+            bundle.dims,
+            bundle.task.outputs,
+            bundle.speakers,
+            [("hidden", 8), ("depth", 1), ("dropout", 0.0)],
+        )
+        model = build_method(
+            "mculora", "paper", [("adapter_dropout", 0.0)], network, bundle.task, bundle.dims
+        )
         assert isinstance(model, McuLora)
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
         adapters.one_epoch(model, train, groups, 6, optimizer)

@@ -23,9 +23,20 @@ from mmlib.paths import root
 
 CPU = torch.device("cpu")
 HERE = {"device": "cpu", "device_name": "any", "cores": 2, "torch": "2.0"}
-ROWS = [{"case": case, "threads": 1, "utterances": 100, "epoch_seconds": seconds, "product_seconds": 1.0,
-         "ratio": seconds, "gflop": 12.5, "trained_parameters": 1234, "frozen_parameters": 50}
-        for case, seconds in zip(CASES, (8.0, 8.5, 9.5, 1.2, 0.5, 2.0), strict=True)]
+ROWS = [
+    {
+        "case": case,
+        "threads": 1,
+        "utterances": 100,
+        "epoch_seconds": seconds,
+        "product_seconds": 1.0,
+        "ratio": seconds,
+        "gflop": 12.5,
+        "trained_parameters": 1234,
+        "frozen_parameters": 50,
+    }
+    for case, seconds in zip(CASES, (8.0, 8.5, 9.5, 1.2, 0.5, 2.0), strict=True)
+]
 REPORT: dict[str, Any] = {"machine": HERE, "contributions": "quick", "rows": ROWS}
 
 
@@ -39,8 +50,14 @@ def passes_of(case: str) -> int:
     bundle = open_bundle(SIZES["quick"][0])
     _, epoch = dream.epoch_of(case, bundle, "quick", CPU)
     steps = bundle.features["text"].shape[1]
-    return sum(int(p.left.split("x")[0]) * p.count for p in list_products(epoch)
-               if p.right == f"{3 * bundle.dims['text']}x64t") // steps
+    return (
+        sum(
+            int(p.left.split("x")[0]) * p.count
+            for p in list_products(epoch)
+            if p.right == f"{3 * bundle.dims['text']}x64t"
+        )
+        // steps
+    )
 
 
 def test_the_full_size_is_the_papers() -> None:
@@ -66,13 +83,21 @@ def test_products_are_those_that_torchs_own_counter_finds(rows: list[dict[str, A
         assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["utterances"] == 350
 
 
-def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(rows: list[dict[str, Any]]) -> None:
+def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(
+    rows: list[dict[str, Any]],
+) -> None:
     gflop = {row["case"]: row["gflop"] for row in rows}
     assert gflop[CASES[1]] == pytest.approx(gflop[CASES[0]], rel=0.02)
-    assert gflop[CASES[2]] - gflop[CASES[1]] == pytest.approx(gflop[CASES[3]], rel=1e-3)  # PSS of all rows at once
+    assert gflop[CASES[2]] - gflop[CASES[1]] == pytest.approx(
+        gflop[CASES[3]], rel=1e-3
+    )  # PSS of all rows at once
     assert gflop[CASES[5]] - gflop[CASES[4]] == pytest.approx(gflop[CASES[3]], rel=1e-3)
     model, epoch = dream.epoch_of(CASES[0], open_bundle(SIZES["quick"][0]), "quick", CPU)
-    assert isinstance(model, Without) and len(model.fixed) == 350 and (model.fixed == 0).float().mean() > 3 / 7 - 0.1
+    assert (
+        isinstance(model, Without)
+        and len(model.fixed) == 350
+        and (model.fixed == 0).float().mean() > 3 / 7 - 0.1
+    )
     epoch()
     assert model.at == 0  # once through
 
@@ -88,7 +113,11 @@ def test_p_of_the_benchmark_decides_by_its_input() -> None:
 def test_words_follow_from_the_numbers() -> None:
     words = page.contribution_findings([REPORT])
     assert "take 2.00 s an epoch, 20 % of it (goal: under 20 %: missed)" in words  # 2 of 8 + 2
-    assert "filling the memory once takes 1.20 s" in words and "0.50 s more" in words and "0.54 s each" in words
+    assert (
+        "filling the memory once takes 1.20 s" in words
+        and "0.50 s more" in words
+        and "0.54 s each" in words
+    )
     fast = {**REPORT, "rows": [*ROWS[:5], {**ROWS[5], "epoch_seconds": 1.0}]}
     assert "11 % of it (goal: under 20 %: reached)" in page.contribution_findings([fast])
     slow = {**REPORT, "rows": [*ROWS[:5], {**ROWS[5], "epoch_seconds": 4.0}]}
@@ -99,26 +128,45 @@ def test_words_follow_from_the_numbers() -> None:
 
 def test_the_page_takes_the_report_in_and_the_readmes_speeds_leave_it_out() -> None:
     folder = root() / "docs" / "bench"
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    reports = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
+    ]
     text = (folder / "README.md").read_text(encoding="utf-8")
     filled = page.fill_page(text, [r for r in reports if "contributions" not in r] + [REPORT])
     assert page.stage_table([REPORT]) in filled and page.contribution_findings([REPORT]) in filled
     assert page.readme_table([REPORT]) == page.readme_table([])
 
 
-def test_contributions_are_measured_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_contributions_are_measured_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "dream.json"
-    assert cli.main(["bench", "dream", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0
+    assert (
+        cli.main(["bench", "dream", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0
+    )
     report = json.loads(target.read_text(encoding="utf-8"))
-    assert [row["case"] for row in report["rows"]] == list(CASES) and report["contributions"] == "quick"
+    assert [row["case"] for row in report["rows"]] == list(CASES) and report[
+        "contributions"
+    ] == "quick"
     printed = capsys.readouterr().out
     assert page.stage_table([report]) in printed and page.contribution_findings([report]) in printed
 
 
-@pytest.mark.parametrize("words", [("--size", "quik"), ("--epochs", "0"), ("--threads", "0"), ("--lengths", "5"),
-                                   ("--write-shapes",), ("--device", "cpus"), ("--json", "nowhere/at/all.json")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--size", "quik"),
+        ("--epochs", "0"),
+        ("--threads", "0"),
+        ("--lengths", "5"),
+        ("--write-shapes",),
+        ("--device", "cpus"),
+        ("--json", "nowhere/at/all.json"),
+    ],
+)
 def test_bad_arguments_are_refused_before_anything_is_measured(
-        words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(dream, "measure")
     with pytest.raises(InputError):
         command.run(arguments("dream", *words))

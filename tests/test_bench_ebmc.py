@@ -33,17 +33,43 @@ HERE = {"device": "cpu", "device_name": "any", "cores": 2, "torch": "2.0"}
 
 def step(length: int, width: int, seconds: float, **parts: float) -> dict[str, Any]:
     given = dict.fromkeys(common.SMALL_PARTS, 0.0) | parts
-    return {"length": length, "width": width, "dialogues": 4, "utterances": 4 * length, "step_seconds": seconds,
-            "parts": given | {"rest": seconds - sum(given.values())}}
+    return {
+        "length": length,
+        "width": width,
+        "dialogues": 4,
+        "utterances": 4 * length,
+        "step_seconds": seconds,
+        "parts": given | {"rest": seconds - sum(given.values())},
+    }
 
 
-ROWS = [{"case": case, "threads": 1, "utterances": 100, "dialogues": 5, "epoch_seconds": 2.0 * (i + 1),
-         "product_seconds": 1.0, "ratio": 2.0 * (i + 1), "gflop": 12.5, "trained_parameters": 1234,
-         "frozen_parameters": 0} for i, case in enumerate(CASES)]
+ROWS = [
+    {
+        "case": case,
+        "threads": 1,
+        "utterances": 100,
+        "dialogues": 5,
+        "epoch_seconds": 2.0 * (i + 1),
+        "product_seconds": 1.0,
+        "ratio": 2.0 * (i + 1),
+        "gflop": 12.5,
+        "trained_parameters": 1234,
+        "frozen_parameters": 0,
+    }
+    for i, case in enumerate(CASES)
+]
 REPORT: dict[str, Any] = {
-    "machine": HERE, "stages": "quick", "threads": 1, "depth": 1, "rows": ROWS, "figure": "there.png",
-    "scaling": {"length": [step(10, 32, 0.1, EMC=0.01, MSD=0.02), step(40, 32, 0.8, EMC=0.04, MSD=0.08)],
-                "width": [step(36, 16, 0.1, EMC=0.02, IMTD=0.001), step(36, 64, 0.2, EMC=0.02, IMTD=0.002)]}}
+    "machine": HERE,
+    "stages": "quick",
+    "threads": 1,
+    "depth": 1,
+    "rows": ROWS,
+    "figure": "there.png",
+    "scaling": {
+        "length": [step(10, 32, 0.1, EMC=0.01, MSD=0.02), step(40, 32, 0.8, EMC=0.04, MSD=0.08)],
+        "width": [step(36, 16, 0.1, EMC=0.02, IMTD=0.001), step(36, 64, 0.2, EMC=0.02, IMTD=0.002)],
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +80,18 @@ def rows() -> list[dict[str, Any]]:
 def labelled(task: Task) -> Any:
     torch.manual_seed(1)
     batch = ebmc.made_batch(DIMS, CLASSES, 3, 4)
-    return batch if task.kind == "classes" else type(batch)(**{**vars(batch), "labels": torch.randn(len(batch))})
+    return (
+        batch
+        if task.kind == "classes"
+        else type(batch)(**{**vars(batch), "labels": torch.randn(len(batch))})
+    )
 
 
 def model_of(kind: type[Ebmc], task: Task, variant: str = "paper") -> Ebmc:
     torch.manual_seed(0)
-    network = build_backbone("momke", DIMS, task.outputs, 1, [("hidden", 8), ("depth", 1), ("routing", "unnormalised")])
+    network = build_backbone(
+        "momke", DIMS, task.outputs, 1, [("hidden", 8), ("depth", 1), ("routing", "unnormalised")]
+    )
     model = kind(network, task, VARIANTS[variant], DIMS)
     model.load_state_dict(model.state_dict())
     return model
@@ -76,7 +108,9 @@ def test_a_second_backward_pass_gives_the_closed_forms_loss_and_gradients(task: 
     batch, found = labelled(task), []
     for kind in (Ebmc, ebmc.SecondPass):
         model = model_of(kind, task)
-        model.config = type(model.config)(**{**vars(model.config), "delta": 5.0})  # so that the penalty weighs
+        model.config = type(model.config)(
+            **{**vars(model.config), "delta": 5.0}
+        )  # so that the penalty weighs
         torch.manual_seed(2)
         loss = model.train().loss(batch)
         found.append((loss, gradients(model, loss)))
@@ -97,7 +131,9 @@ def test_the_full_size_is_the_released_trainings() -> None:
     assert (size.width, size.depth, size.batch) == (256, 4, 16)
     bundle, whole = ebmc.training_bundle("twin:iemocap4@quick"), open_bundle("twin:iemocap4@quick")
     assert len(bundle.rows("train")) == len(whole.rows("train")) + len(whole.rows("valid")) == 560
-    assert len(bundle.rows("valid")) == 0 and np.array_equal(bundle.rows("test"), whole.rows("test"))
+    assert len(bundle.rows("valid")) == 0 and np.array_equal(
+        bundle.rows("test"), whole.rows("test")
+    )
 
 
 def test_an_epoch_covers_every_utterance_in_each_case(rows: list[dict[str, Any]]) -> None:
@@ -109,11 +145,16 @@ def test_an_epoch_covers_every_utterance_in_each_case(rows: list[dict[str, Any]]
         assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["ratio"] > 0
         passes = 1 if row["case"] == "stage I" else 2  # the student and the teacher
         model, epoch = ebmc.epoch_of(row["case"], bundle, size, CPU)
-        entered = sum(int(p.left.split("x")[0]) * p.count for p in list_products(epoch)
-                      if p.right == f"{bundle.dims['audio']}x{size.width}t")
+        entered = sum(
+            int(p.left.split("x")[0]) * p.count
+            for p in list_products(epoch)
+            if p.right == f"{bundle.dims['audio']}x{size.width}t"
+        )
         assert entered == 560 * passes
         frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-        assert row["frozen_parameters"] == frozen == (0 if passes == 1 else row["trained_parameters"])
+        assert (
+            row["frozen_parameters"] == frozen == (0 if passes == 1 else row["trained_parameters"])
+        )
 
 
 def test_products_are_those_that_torchs_own_counter_finds(rows: list[dict[str, Any]]) -> None:
@@ -131,7 +172,9 @@ def test_the_closed_form_costs_the_products_counted_by_hand(rows: list[dict[str,
     # Forward: through the head, both layers, and the first layer once more for its signs; backward, to both factors of
     # the head's product and of the layers', and none through the signs.
     by_hand = 2 * n * (outputs * width * (1 + 2) + width**2 * (3 + 2 * 2))
-    assert 1e9 * (gflop["stage II"] - gflop["stage II, no penalty"]) == pytest.approx(3 * by_hand, rel=1e-6)
+    assert 1e9 * (gflop["stage II"] - gflop["stage II, no penalty"]) == pytest.approx(
+        3 * by_hand, rel=1e-6
+    )
     signs = 2 * n * width**2  # autograd has them from the forward pass
     assert 1e9 * (gflop["stage II"] - gflop[SECOND]) == pytest.approx(3 * signs, rel=1e-6)
 
@@ -146,7 +189,9 @@ def test_components_are_the_steps_own_losses_and_reach_what_they_train() -> None
     for name, work in works.items():
         model.zero_grad(set_to_none=True)
         work()
-        reached[name] = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        reached[name] = {
+            n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None
+        }
     assert not reached["teacher"] and not reached["IMTD"]  # which reads the fused prediction alone
     for part, trained in (("CCE", "parts.generators"), ("MSD", "parts.common")):
         mine = {n: g for n, g in reached[part].items() if n.startswith(trained)}
@@ -184,16 +229,29 @@ def test_powers_tables_and_words_follow_from_the_numbers() -> None:
     grid = page.scaling_table([REPORT]).splitlines()
     assert grid[3].endswith("| 40 | 4 | 32 | 800.0 | 85.0 | 0.0 | 10.0 | 0.0 | 5.0 | 0.0 |")
     words = page.scaling_findings([REPORT])
-    assert "length from 10 to 40" in words and "the whole 1.50" in words and "EMC 1.00" in words  # log 8 / log 4
-    assert "EMC is 10.0 % of a step, IMTD 0.0 %" in words and "EMC is 20.0 % of a step, IMTD 1.0 %" in words
+    assert (
+        "length from 10 to 40" in words and "the whole 1.50" in words and "EMC 1.00" in words
+    )  # log 8 / log 4
+    assert (
+        "EMC is 10.0 % of a step, IMTD 0.0 %" in words
+        and "EMC is 20.0 % of a step, IMTD 1.0 %" in words
+    )
     assert words.endswith("![A step by length and width](there.png)")
 
 
 def test_the_figure_has_every_part_in_its_panels_and_labels_with_units() -> None:
     axes = ebmc.scaling_figure(REPORT).axes
-    assert len(axes) == 4 and "T^1.50" in axes[0].get_title(loc="left") and "d^0.50" in axes[1].get_title(loc="left")
+    assert (
+        len(axes) == 4
+        and "T^1.50" in axes[0].get_title(loc="left")
+        and "d^0.50" in axes[1].get_title(loc="left")
+    )
     for axis in axes[:2]:
-        assert {line.get_label() for line in axis.lines} == {"whole step", *common.SMALL_PARTS, "linear"}
+        assert {line.get_label() for line in axis.lines} == {
+            "whole step",
+            *common.SMALL_PARTS,
+            "linear",
+        }
         assert axis.get_ylabel() == "time (ms)" and axis.get_xscale() == axis.get_yscale() == "log"
     drawn = {line.get_label(): line.get_ydata() for line in axes[2].lines}
     np.testing.assert_allclose(drawn["MSD"], [20, 10])
@@ -201,30 +259,53 @@ def test_the_figure_has_every_part_in_its_panels_and_labels_with_units() -> None
 
 def test_the_page_takes_the_report_in_and_the_readmes_speeds_leave_it_out() -> None:
     folder = root() / "docs" / "bench"
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    reports = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
+    ]
     text = (folder / "README.md").read_text(encoding="utf-8")
     filled = page.fill_page(text, [r for r in reports if "stages" not in r] + [REPORT])
     assert page.stage_table([REPORT]) in filled and page.scaling_findings([REPORT]) in filled
     assert page.readme_table([REPORT]) == page.readme_table([])
 
 
-def test_both_stages_are_measured_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_stages_are_measured_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "stages.json"
-    assert cli.main(["bench", "ebmc", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0
+    assert (
+        cli.main(["bench", "ebmc", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0
+    )
     report = json.loads(target.read_text(encoding="utf-8"))
     assert [row["case"] for row in report["rows"]] == list(CASES) and report["stages"] == "quick"
     size = SIZES["quick"]
     assert [row["length"] for row in report["scaling"]["length"]] == list(size.lengths)
     assert [row["width"] for row in report["scaling"]["width"]] == list(size.widths)
-    assert report["figure"] == "stages.png" and (tmp_path / "stages.png").read_bytes().startswith(b"\x89PNG")
+    assert report["figure"] == "stages.png" and (tmp_path / "stages.png").read_bytes().startswith(
+        b"\x89PNG"
+    )
     printed = capsys.readouterr().out
-    assert page.stage_table([report]) in printed and "powers of T" in printed and "there.png" not in printed
+    assert (
+        page.stage_table([report]) in printed
+        and "powers of T" in printed
+        and "there.png" not in printed
+    )
 
 
-@pytest.mark.parametrize("words", [("--size", "quik"), ("--epochs", "0"), ("--threads", "0"), ("--lengths", "5"),
-                                   ("--write-shapes",), ("--device", "cpus"), ("--json", "nowhere/at/all.json")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--size", "quik"),
+        ("--epochs", "0"),
+        ("--threads", "0"),
+        ("--lengths", "5"),
+        ("--write-shapes",),
+        ("--device", "cpus"),
+        ("--json", "nowhere/at/all.json"),
+    ],
+)
 def test_bad_arguments_are_refused_before_anything_is_measured(
-        words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(ebmc, "measure")
     with pytest.raises(InputError):
         command.run(arguments("ebmc", *words))

@@ -22,27 +22,44 @@ def test_list_names_every_artifact_and_its_runs(capsys: pytest.CaptureFixture[st
 
     assert main(["run", "--list", "--profile", "smoke"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [tuple(line[:2]) for line in lines] == [(name, a.id) for name, m in PAPERS.items() for a in m.artifacts]
+    assert [tuple(line[:2]) for line in lines] == [
+        (name, a.id) for name, m in PAPERS.items() for a in m.artifacts
+    ]
     assert all("runs" in line for line in lines)
     assert main(["run", "--list", "--profile", "smoke", "--artifact", "table9,planted"]) == 0
     found = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
     assert found == [["balm", "table9"], ["gmm_loss", "planted"]]
 
 
-def test_dry_run_counts_runs_and_starts_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_dry_run_counts_runs_and_starts_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     one = ["--paper", "balm", "--profile", "smoke"]
     assert main(["run", "--dry-run", *one, "--artifact", "table3", "--jobs", "2"]) == 0
     # 2 rows x 2 data sets x 2 seeds, on twins one second each while the store knows no better.
     assert "8 runs, 8 still to do, about 0.1 minutes with 2 at a time" in capsys.readouterr().out
     assert main(["run", "--dry-run", *one, "--jobs", "1"]) == 0
-    count, minutes = re.findall(r"(\d+) still to do, about ([\d.]+) minutes", capsys.readouterr().out)[0]
+    count, minutes = re.findall(
+        r"(\d+) still to do, about ([\d.]+) minutes", capsys.readouterr().out
+    )[0]
     assert float(minutes) == pytest.approx(int(count) / 60, abs=0.051)
     assert not (tmp_path / "figures").exists()
 
 
 def test_one_artifact_is_run_drawn_and_listed_and_a_second_call_reuses_it(
-        capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    arguments = ["run", "--paper", "balm", "--artifact", "table3", "--profile", "smoke", "--jobs", "1"]
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = [
+        "run",
+        "--paper",
+        "balm",
+        "--artifact",
+        "table3",
+        "--profile",
+        "smoke",
+        "--jobs",
+        "1",
+    ]
     assert main(arguments) == 0
     first = capsys.readouterr().out
     assert "8 done" in first and "table3" in first and "regenerated" in first
@@ -54,58 +71,68 @@ def test_one_artifact_is_run_drawn_and_listed_and_a_second_call_reuses_it(
     assert {name: (tmp_path / "figures" / name).read_bytes() for name in names} == files
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    (["run", "--profile", "quik"], "Did you mean 'quick'"),
-    (["run", "--paper", "balms"], "Did you mean 'balm'"),
-    (["run", "--artifact", "tabel1"], "Did you mean 'table1'"),
-    (["run", "--paper", "balm,gmm_loss", "--artifact", "table1,plantd"], "Did you mean 'planted'"),
-    (["run", "--artifact", "table9,tabel1"], "Did you mean 'table1'"),
-    (["run", "--backbone", "mmgnc"], "Did you mean 'mmgcn'"),
-    (["run", "--data", "mosei"], "ROLE=BUNDLE"),
-    (["run", "--data", "mosey=x"], "Did you mean 'mosei'"),
-    (["run", "--data", "mosei=nowhere"], "bundle"),
-    (["run", "--data", "mosei=a", "--data", "mosei=b"], "twice"),
-    (["run", "--seeds", "-1"], "--seeds"),
-    (["run", "--jobs", "0"], "--jobs"),
-    (["run", "--executor", "dusk:localhost"], "one of dask:ADDRESS, local"),
-    (["sweep", "--executor", "dask:"], "--executor"),
-    (["run", "--no-such-option"], "unrecognized arguments"),
-    (["run", "--prof", "smoke"], "unrecognized arguments"),
-    (["sweep", "--max-minutes", "-1", "--artifact", "table3", "--profile", "smoke"], "minutes"),
-    (["sweep", "--max-minutes", "nan", "--dry-run"], "--max-minutes"),
-    (["run", "--artifact", ","], "--artifact"),
-    (["run", "--artifact", "table3,"], "--artifact"),
-    (["run", "--artifact", ""], "--artifact"),
-    (["run", "--paper", "balm,balm"], "balm twice"),
-    (["run", "--paper", ","], "--paper"),
-    (["run", "--paper", "balm,ebmc", "--backbone", "mmgcn"], "--backbone"),
-    (["run", "--paper", "balm", "--backbone", "dream"], "--backbone of balm"),
-    (["run", "--backbone", "mmgcn,"], "--backbone"),
-    (["run", "--label", ""], "--label"),
-    (["run", "--label", "x" * 65], "--label"),
-    (["run", "--label", "../x"], "--label"),
-    (["run", "--data", f"mosei={'x' * 5000}"], "bundle"),
-    (["run", "--seeds", "1000000000"], "--seeds"),
-    (["run", "--update-notebooks", "--paper", "balm"], "--paper beside it"),
-    (["run", "--update-notebooks", "--dry-run"], "--dry-run beside it"),
-    (["teach", "--out", "x" * 300], "x" * 90),
-    (["teach", "--out", "", "--paper", "balm"], "--out"),
-    (["teach", "--out", "copies", "--paper", "balm,balm"], "balm twice"),
-    (["store", "adopt", "nowhere"], "nowhere"),
-    (["store", "adopt", "nowhere/" + "x" * 300], "nowhere"),
-    (["store", "compare", ".", "nowhere"], "nowhere"),
-    (["store", "merge", "new", "nowhere"], "nowhere"),
-    (["store", "adopt", ".", "."], "two stores"),
-    (["bench", "balm", "--backbone", "mmgnc"], "Did you mean 'mmgcn'"),
-    (["bench", "gmm_loss", "--device", ""], "--device"),
-    (["bench", "mculora", "--threads", "0"], "--threads"),
-    (["bench", "gmm_loss", "--json", "nowhere/x.json"], "--json"),
-    (["data", "check", "twin:iemocap7"], "Did you mean 'iemocap6'"),
-    (["nothing"], "invalid choice"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "--profile", "quik"], "Did you mean 'quick'"),
+        (["run", "--paper", "balms"], "Did you mean 'balm'"),
+        (["run", "--artifact", "tabel1"], "Did you mean 'table1'"),
+        (
+            ["run", "--paper", "balm,gmm_loss", "--artifact", "table1,plantd"],
+            "Did you mean 'planted'",
+        ),
+        (["run", "--artifact", "table9,tabel1"], "Did you mean 'table1'"),
+        (["run", "--backbone", "mmgnc"], "Did you mean 'mmgcn'"),
+        (["run", "--data", "mosei"], "ROLE=BUNDLE"),
+        (["run", "--data", "mosey=x"], "Did you mean 'mosei'"),
+        (["run", "--data", "mosei=nowhere"], "bundle"),
+        (["run", "--data", "mosei=a", "--data", "mosei=b"], "twice"),
+        (["run", "--seeds", "-1"], "--seeds"),
+        (["run", "--jobs", "0"], "--jobs"),
+        (["run", "--executor", "dusk:localhost"], "one of dask:ADDRESS, local"),
+        (["sweep", "--executor", "dask:"], "--executor"),
+        (["run", "--no-such-option"], "unrecognized arguments"),
+        (["run", "--prof", "smoke"], "unrecognized arguments"),
+        (["sweep", "--max-minutes", "-1", "--artifact", "table3", "--profile", "smoke"], "minutes"),
+        (["sweep", "--max-minutes", "nan", "--dry-run"], "--max-minutes"),
+        (["run", "--artifact", ","], "--artifact"),
+        (["run", "--artifact", "table3,"], "--artifact"),
+        (["run", "--artifact", ""], "--artifact"),
+        (["run", "--paper", "balm,balm"], "balm twice"),
+        (["run", "--paper", ","], "--paper"),
+        (["run", "--paper", "balm,ebmc", "--backbone", "mmgcn"], "--backbone"),
+        (["run", "--paper", "balm", "--backbone", "dream"], "--backbone of balm"),
+        (["run", "--backbone", "mmgcn,"], "--backbone"),
+        (["run", "--label", ""], "--label"),
+        (["run", "--label", "x" * 65], "--label"),
+        (["run", "--label", "../x"], "--label"),
+        (["run", "--data", f"mosei={'x' * 5000}"], "bundle"),
+        (["run", "--seeds", "1000000000"], "--seeds"),
+        (["run", "--update-notebooks", "--paper", "balm"], "--paper beside it"),
+        (["run", "--update-notebooks", "--dry-run"], "--dry-run beside it"),
+        (["teach", "--out", "x" * 300], "x" * 90),
+        (["teach", "--out", "", "--paper", "balm"], "--out"),
+        (["teach", "--out", "copies", "--paper", "balm,balm"], "balm twice"),
+        (["store", "adopt", "nowhere"], "nowhere"),
+        (["store", "adopt", "nowhere/" + "x" * 300], "nowhere"),
+        (["store", "compare", ".", "nowhere"], "nowhere"),
+        (["store", "merge", "new", "nowhere"], "nowhere"),
+        (["store", "adopt", ".", "."], "two stores"),
+        (["bench", "balm", "--backbone", "mmgnc"], "Did you mean 'mmgcn'"),
+        (["bench", "gmm_loss", "--device", ""], "--device"),
+        (["bench", "mculora", "--threads", "0"], "--threads"),
+        (["bench", "gmm_loss", "--json", "nowhere/x.json"], "--json"),
+        (["data", "check", "twin:iemocap7"], "Did you mean 'iemocap6'"),
+        (["nothing"], "invalid choice"),
+    ],
+)
 def test_bad_options_exit_with_2_one_message_and_no_file(
-        arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     message = capsys.readouterr().err
@@ -113,15 +140,43 @@ def test_bad_options_exit_with_2_one_message_and_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["sweep"], ["report"], ["doctor"], ["bench"], ["store"], ["data"],
-                                     ["data", "import"], ["data", "check"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["run"],
+        ["sweep"],
+        ["report"],
+        ["doctor"],
+        ["bench"],
+        ["store"],
+        ["data"],
+        ["data", "import"],
+        ["data", "check"],
+    ],
+)
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
     assert "usage:" in capsys.readouterr().out
 
 
 def test_stores_are_merged_and_compared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["sweep", "--paper", "balm", "--artifact", "table3", "--profile", "smoke", "--jobs", "1"]) == 0
+    assert (
+        main(
+            [
+                "sweep",
+                "--paper",
+                "balm",
+                "--artifact",
+                "table3",
+                "--profile",
+                "smoke",
+                "--jobs",
+                "1",
+            ]
+        )
+        == 0
+    )
     capsys.readouterr()
     assert main(["store", "merge", str(tmp_path / "copy"), str(tmp_path / "runs")]) == 0
     assert "8 runs copied" in capsys.readouterr().out

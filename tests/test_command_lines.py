@@ -36,31 +36,93 @@ from mmlib.pipeline import job, notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LINES, PARAMETER_SETS = 600, 200
-LONG, UNREADABLE = "x" * 5000, "\udcff"  # longer than any file's name; bytes of the shell that are no text
-ODD = ["", ",", " ", "-", "../x", "x" * 65, "x" * 300, LONG, "é", UNREADABLE, "a\nb", "balm,balm", "CON", "%s{}"]
-NUMBERS = ["1", "2", "0", "-1", "1.5", "nan", "inf", "1e400", "two", "9" * 30, "9" * 5000, "", "None"]
+LONG, UNREADABLE = (
+    "x" * 5000,
+    "\udcff",
+)  # longer than any file's name; bytes of the shell that are no text
+ODD = [
+    "",
+    ",",
+    " ",
+    "-",
+    "../x",
+    "x" * 65,
+    "x" * 300,
+    LONG,
+    "é",
+    UNREADABLE,
+    "a\nb",
+    "balm,balm",
+    "CON",
+    "%s{}",
+]
+NUMBERS = [
+    "1",
+    "2",
+    "0",
+    "-1",
+    "1.5",
+    "nan",
+    "inf",
+    "1e400",
+    "two",
+    "9" * 30,
+    "9" * 5000,
+    "",
+    "None",
+]
 # By option, without its dashes, or by positional: values that are right somewhere, and wrong ones of its own.
 VALUES: dict[str, list[str]] = {
-    "paper": ["balm", "ebmc", "dream,side_by_side", "gmm_loss", "sweep", "mculora", "balms", "balm,"],
+    "paper": [
+        "balm",
+        "ebmc",
+        "dream,side_by_side",
+        "gmm_loss",
+        "sweep",
+        "mculora",
+        "balms",
+        "balm,",
+    ],
     "profile": ["smoke", "quick", "laptop", "paper", "quik"],
-    "data": ["mosei=twin:mosei@smoke", "iemocap6=twin:iemocap6@smoke", "crema-d=twin:crema-d@smoke", "mosei=mine",
-             "mosei-frames=mine", "ave=mine", "mosei", "=x", "mosey=x", "mosei=nowhere", f"mosei={LONG}",
-             f"mosei={UNREADABLE}", "mosei=twin:mosei@huge"],
+    "data": [
+        "mosei=twin:mosei@smoke",
+        "iemocap6=twin:iemocap6@smoke",
+        "crema-d=twin:crema-d@smoke",
+        "mosei=mine",
+        "mosei-frames=mine",
+        "ave=mine",
+        "mosei",
+        "=x",
+        "mosey=x",
+        "mosei=nowhere",
+        f"mosei={LONG}",
+        f"mosei={UNREADABLE}",
+        "mosei=twin:mosei@huge",
+    ],
     "artifact": ["table1", "fig2", "table1,claims", "tabel1", "table1,table1", "tuning"],
     "backbone": ["mmgcn", "gcnet,mmgcn", "momke", "mmgnc", "mmgcn,mmgcn", "concat"],
     "against": ["there", "nowhere", "file"],
-    "seeds": NUMBERS, "jobs": NUMBERS, "max_minutes": NUMBERS, "witnesses": NUMBERS, "threads": NUMBERS,
-    "epochs": NUMBERS, "lengths": NUMBERS,
+    "seeds": NUMBERS,
+    "jobs": NUMBERS,
+    "max_minutes": NUMBERS,
+    "witnesses": NUMBERS,
+    "threads": NUMBERS,
+    "epochs": NUMBERS,
+    "lengths": NUMBERS,
     "executor": ["local", "dask:", "dask:tcp://127.0.0.1:1", "dusk"],
     "label": ["mine", "twins", "a-b.c"],
     "out": ["new", "there", "file", "file/inside", "nowhere/new"],
     "repository": ["someone/mmlib", "mmlib", "a/b/c"],
     "action": ["compare", "merge", "adopt", "burn"],
-    "first": ["store1", "store2", "nowhere", "file"], "second": ["store1", "store2", "nowhere", "file"],
-    "device": ["cpu", "cuda", "mps", "tpu"], "size": ["iemocap", "quick", "tiny", "crema-d", "smoke", "huge"],
+    "first": ["store1", "store2", "nowhere", "file"],
+    "second": ["store1", "store2", "nowhere", "file"],
+    "device": ["cpu", "cuda", "mps", "tpu"],
+    "size": ["iemocap", "quick", "tiny", "crema-d", "smoke", "huge"],
     "json": ["report.json", "there", "nowhere/report.json"],
-    "format": ["folder", "gcnet", "mmsa", "foldr"], "paths": ["mine-folder", "file", "nowhere", "there"],
-    "name": ["mine", "other"], "option": ["split=leaky", "zeros=missing", "split", "=x", "x="],
+    "format": ["folder", "gcnet", "mmsa", "foldr"],
+    "paths": ["mine-folder", "file", "nowhere", "there"],
+    "name": ["mine", "other"],
+    "option": ["split=leaky", "zeros=missing", "split", "=x", "x="],
     "bundle": ["twin:iemocap6@smoke", "mine", "nowhere", "twin:iemocap7", "file"],
     "role": ["iemocap6", "mosi", "iemocap7"],
 }
@@ -70,7 +132,9 @@ RIGHT = {"first": 2, "second": 2, "paths": 1, "format": 1, "action": 3, "bundle"
 PRINTS = {"help", "version"}
 
 
-def leaves(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], list[Any]]:
+def leaves(
+    parser: argparse.ArgumentParser, path: tuple[str, ...] = ()
+) -> dict[tuple[str, ...], list[Any]]:
     """The actions of every command, by its words."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -87,8 +151,11 @@ COMMANDS = leaves(build_parser())
 def value_of(action: Any) -> st.SearchStrategy[str]:
     """A value for an option or positional: mostly one that is meant for it, and mostly a right one of those."""
     own = [*map(str, action.choices or ()), *VALUES[action.dest]]
-    return st.one_of(*[st.sampled_from(own[:RIGHT.get(action.dest, len(own))])] * 5, st.sampled_from(own),
-                     st.sampled_from(ODD))
+    return st.one_of(
+        *[st.sampled_from(own[: RIGHT.get(action.dest, len(own))])] * 5,
+        st.sampled_from(own),
+        st.sampled_from(ODD),
+    )
 
 
 @st.composite
@@ -113,10 +180,18 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 def small_folder(folder: Path) -> None:
     """Nine utterances for ``data import folder``."""
     folder.mkdir()
-    rows = [f"u{i},{split},{'ab'[i % 2]}" for i, split in enumerate(["train"] * 5 + ["valid"] * 2 + ["test"] * 2)]
-    (folder / "utterances.csv").write_text("\n".join(["id,split,label", *rows]) + "\n", encoding="utf-8")
+    rows = [
+        f"u{i},{split},{'ab'[i % 2]}"
+        for i, split in enumerate(["train"] * 5 + ["valid"] * 2 + ["test"] * 2)
+    ]
+    (folder / "utterances.csv").write_text(
+        "\n".join(["id,split,label", *rows]) + "\n", encoding="utf-8"
+    )
     for modality in ("eeg", "voice"):
-        np.save(folder / f"{modality}.npy", np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32))
+        np.save(
+            folder / f"{modality}.npy",
+            np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +206,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         cell = nbformat.v4.new_markdown_cell("A lesson.", id="lesson")
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), home / "notebooks" / name)
     small_folder(home / "mine-folder")
-    for variable, value in (("MMLIB_HOME", home), ("MMLIB_RUNS", home / "runs"), ("MMLIB_FIGURES", home / "figures")):
+    for variable, value in (
+        ("MMLIB_HOME", home),
+        ("MMLIB_RUNS", home / "runs"),
+        ("MMLIB_FIGURES", home / "figures"),
+    ):
         patch.setenv(variable, str(value))
     patch.chdir(home)
     for name, profile in PROFILES.items():
@@ -143,8 +222,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(job, name, lambda *_, **__: 0)
     patch.setattr(notebooks, "update_notebooks", lambda: 0)
     patch.setattr(doctor, "main", lambda: 0)
-    for module, name in ((balm, "measure_apart"), (length, "report_of"), (sweep_case, "measure"),
-                         *((part, "measure") for part in (adapters, clips, dream, ebmc))):
+    for module, name in (
+        (balm, "measure_apart"),
+        (length, "report_of"),
+        (sweep_case, "measure"),
+        *((part, "measure") for part in (adapters, clips, dream, ebmc)),
+    ):
         patch.setattr(module, name, measured)
     with contextlib.redirect_stdout(io.StringIO()):
         assert main(["data", "import", "folder", "mine-folder", "--name", "mine"]) == 0
@@ -187,11 +270,18 @@ def ended(line: list[str]) -> tuple[int, str]:
     return code, err.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
 
 
-def test_any_command_line_ends_with_a_code_and_a_message_and_writes_nothing_where_it_is_refused(world: Path) -> None:
+def test_any_command_line_ends_with_a_code_and_a_message_and_writes_nothing_where_it_is_refused(
+    world: Path,
+) -> None:
     codes: list[int] = []
 
-    @settings(max_examples=COMMAND_LINES, deadline=None, derandomize=True, database=None,
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=COMMAND_LINES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(command_lines())
     def holds(line: list[str]) -> None:
         before = snapshot(world)
@@ -208,14 +298,30 @@ def test_any_command_line_ends_with_a_code_and_a_message_and_writes_nothing_wher
 
 
 GOOD: dict[str, list[Any]] = {
-    "profile": ["smoke", "quick"], "data": [""], "backbone": [""], "label": ["", "mine", "a-b.c"],
-    "seeds": [0, 1, 3, np.int64(2)]}
+    "profile": ["smoke", "quick"],
+    "data": [""],
+    "backbone": [""],
+    "label": ["", "mine", "a-b.c"],
+    "seeds": [0, 1, 3, np.int64(2)],
+}
 BAD: dict[str, list[Any]] = {
     "profile": [3, None, "", "quik", ["smoke"], b"smoke"],
-    "data": [["x"], None, 3, "mosei", "=x", ",", {"mosei": "x"}, "nobody=x", f"mosei={LONG}", "mosei=\x00"],
+    "data": [
+        ["x"],
+        None,
+        3,
+        "mosei",
+        "=x",
+        ",",
+        {"mosei": "x"},
+        "nobody=x",
+        f"mosei={LONG}",
+        "mosei=\x00",
+    ],
     "backbone": [None, 3, ["mmgcn"], "mmgnc", ",", "mmgcn,mmgcn,"],
     "label": ["../x", "a/b", None, 3, "x" * 65, LONG, ".", "a b", "\x00"],
-    "seeds": [1.5, math.inf, math.nan, "two", "3", True, None, -1, 10**30, [1], 3 + 0j]}
+    "seeds": [1.5, math.inf, math.nan, "two", "3", True, None, -1, 10**30, [1], 3 + 0j],
+}
 
 
 def code_cells(name: str) -> list[str]:
@@ -224,15 +330,28 @@ def code_cells(name: str) -> list[str]:
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"][:2]
 
 
-def test_all_six_notebooks_take_right_parameters_and_refuse_wrong_ones_in_words(world: Path) -> None:
+def test_all_six_notebooks_take_right_parameters_and_refuse_wrong_ones_in_words(
+    world: Path,
+) -> None:
     cells = {name: code_cells(paper.notebook) for name, paper in PAPERS.items()}
     refused: list[bool] = []
-    one = st.fixed_dictionaries({
-        name: st.one_of(*[st.tuples(st.just(False), st.sampled_from(GOOD[name]))] * 3,
-                        st.tuples(st.just(True), st.sampled_from(BAD[name]))) for name in GOOD})
+    one = st.fixed_dictionaries(
+        {
+            name: st.one_of(
+                *[st.tuples(st.just(False), st.sampled_from(GOOD[name]))] * 3,
+                st.tuples(st.just(True), st.sampled_from(BAD[name])),
+            )
+            for name in GOOD
+        }
+    )
 
-    @settings(max_examples=PARAMETER_SETS, deadline=None, derandomize=True, database=None,
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=PARAMETER_SETS,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(one)
     def holds(chosen: dict[str, tuple[bool, Any]]) -> None:
         refused.append(any(bad for bad, _ in chosen.values()))

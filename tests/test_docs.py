@@ -39,12 +39,17 @@ def run_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def batch_and_bundle() -> tuple[Any, Any]:
     bundle = open_bundle("twin:iemocap6@tiny")
-    return to_device(bundle, "train", masks.draw(masks.complete(), bundle, "train", 0), "cpu").batch([0, 1]), bundle
+    return to_device(
+        bundle, "train", masks.draw(masks.complete(), bundle, "train", 0), "cpu"
+    ).batch([0, 1]), bundle
 
 
 def test_the_readmes_method_trains_and_is_twenty_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     source = shown_code("README.md")
-    assert len([line for line in source.splitlines() if line.strip() and not line.startswith("#")]) <= 20
+    assert (
+        len([line for line in source.splitlines() if line.strip() and not line.startswith("#")])
+        <= 20
+    )
     space = run_shown("README.md", monkeypatch)
     batch, bundle = batch_and_bundle()
     from mmlib.backbones import build_backbone
@@ -63,8 +68,12 @@ def test_the_readmes_method_trains_and_is_twenty_lines(monkeypatch: pytest.Monke
     assert hidden.loss(batch).item() == pytest.approx(expected.item())
 
 
-def test_the_readmes_backbone_carries_balm_in_under_fifteen_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)[1]
+def test_the_readmes_backbone_carries_balm_in_under_fifteen_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S
+    )[1]
     own = [line for line in source.splitlines() if line.strip() and "import" not in line]
     assert len(own) < 15
     module = ModuleType("shown")
@@ -101,7 +110,12 @@ def extended(folder: Path) -> None:
         package = name.rsplit("/", 1)[0].replace("/", ".")
         assert place in ("in METHODS", "in BACKBONES", "in KINDS")
         own = re.findall(r"(\w+)\.", text)[0]
-        new = re.sub(rf"^({place[3:]}: .*?{{)", rf"from {package} import {own}\n\1{text}    ", old, flags=re.M)
+        new = re.sub(
+            rf"^({place[3:]}: .*?{{)",
+            rf"from {package} import {own}\n\1{text}    ",
+            old,
+            flags=re.M,
+        )
         assert new != old, where
         path.write_text(new, encoding="utf-8")
 
@@ -111,19 +125,37 @@ def test_what_the_guide_adds_is_short() -> None:
         assert len([line for line in text.splitlines() if line.strip()]) < 25, where
 
 
-def test_a_readers_own_data_method_backbone_and_protocol_run_as_the_guide_shows(tmp_path: Path) -> None:
+def test_a_readers_own_data_method_backbone_and_protocol_run_as_the_guide_shows(
+    tmp_path: Path,
+) -> None:
     extended(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
     for script in ("make_data.py", "try_it.py"):
-        done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True,
-                              timeout=300, check=False)
+        done = subprocess.run(
+            [sys.executable, script],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
-    rates = {line.split()[1]: [float(v) for v in line.split()[2:]] for line in done.stdout.splitlines()
-             if line.split()[:1] == ["train"]}
+    rates = {
+        line.split()[1]: [float(v) for v in line.split()[2:]]
+        for line in done.stdout.splitlines()
+        if line.split()[:1] == ["train"]
+    }
     assert set(rates) == {"pulse", "voice", "face"}
-    assert all(nominal == pytest.approx(0.2) and abs(realised - 0.2) < 0.15 for nominal, _, realised in rates.values())
-    scores = {line.split()[0]: [float(v) for v in re.findall(r": ([\d.]+)", line)] for line in done.stdout.splitlines()
-              if line.split()[:1] in (["plain"], ["drop"])}
+    assert all(
+        nominal == pytest.approx(0.2) and abs(realised - 0.2) < 0.15
+        for nominal, _, realised in rates.values()
+    )
+    scores = {
+        line.split()[0]: [float(v) for v in re.findall(r": ([\d.]+)", line)]
+        for line in done.stdout.splitlines()
+        if line.split()[:1] in (["plain"], ["drop"])
+    }
     assert set(scores) == {"plain", "drop"} and all(min(found) > 60 for found in scores.values())
 
 
@@ -132,26 +164,40 @@ def test_the_shown_backbone_carries_balm(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "shown", module)
     exec(dict(extensions())["mmlib/backbones/joined.py"], module.__dict__)
     batch, bundle = batch_and_bundle()
-    network = module.__dict__["Joined"](bundle.dims, 6, bundle.speakers, module.__dict__["JoinedConfig"](hidden=8))
+    network = module.__dict__["Joined"](
+        bundle.dims, 6, bundle.speakers, module.__dict__["JoinedConfig"](hidden=8)
+    )
     method = build_method("balm", "paper", (), network, bundle.task, bundle.dims)
     method.loss(batch).backward()
-    before = {m: [p.grad.clone() for p in network.encoders[m].parameters()] for m in bundle.modalities}
+    before = {
+        m: [p.grad.clone() for p in network.encoders[m].parameters()] for m in bundle.modalities
+    }
     method.after_backward()
     for index, modality in enumerate(bundle.modalities):
         scale = method.config.rho * method.share[index]
-        for gradient, parameter in zip(before[modality], network.encoders[modality].parameters(), strict=True):
+        for gradient, parameter in zip(
+            before[modality], network.encoders[modality].parameters(), strict=True
+        ):
             torch.testing.assert_close(parameter.grad, gradient * scale)
 
 
-def test_every_command_of_the_readme_is_one_that_the_parser_knows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_the_readme_is_one_that_the_parser_knows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     from mmlib.cli import build_parser
 
     text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    commands = re.findall(r"^(?:\.venv/bin/mmlib|\./run_all\.sh)\s+(?!test\b)([^#\n]+)", text, flags=re.M)
+    commands = re.findall(
+        r"^(?:\.venv/bin/mmlib|\./run_all\.sh)\s+(?!test\b)([^#\n]+)", text, flags=re.M
+    )
     assert len(commands) >= 8
     for command in commands:
         words = command.split()
-        words = words if words and words[0] in ("data", "doctor", "bench", "run", "sweep", "teach") else ["run", *words]
+        words = (
+            words
+            if words and words[0] in ("data", "doctor", "bench", "run", "sweep", "teach")
+            else ["run", *words]
+        )
         if "--help" not in words:
             build_parser().parse_args(words)
 

@@ -26,7 +26,9 @@ from mmlib.runs import store
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 READ_ONLY = OSError(errno.EROFS, "Read-only file system")
-TABLE = artifact.Artifact("table1", "balm", "table", "T", "C.", lambda c: [], lambda c: artifact.Output())
+TABLE = artifact.Artifact(
+    "table1", "balm", "table", "T", "C.", lambda c: [], lambda c: artifact.Output()
+)
 MADE = artifact.Made("mine", "quick")
 
 
@@ -54,7 +56,9 @@ def entry(figures: Path, value: int) -> artifact.Entry:
 WRITERS: dict[str, Callable[[Path], object]] = {
     "table": lambda f: entry(f, 2),
     "records": lambda f: artifact.write_records([], f, "mine", "balm"),
-    "manifest": lambda f: artifact.update_manifest(f / "manifest.json", [artifact.missing(TABLE, MADE, "needs data")]),
+    "manifest": lambda f: artifact.update_manifest(
+        f / "manifest.json", [artifact.missing(TABLE, MADE, "needs data")]
+    ),
     "gathered": lambda f: gather.write_all(f, catalog.PAPERS),
     "dashboard": lambda f: write_dashboard(f / "manifest.json", f / "index.html"),
 }
@@ -63,7 +67,8 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("error", [FULL, READ_ONLY], ids=["full", "read-only"])
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_figure_that_cannot_be_written_is_told_and_the_old_one_stays(
-        writer: str, error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer: str, error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     figures = tmp_path / "figures"
     artifact.update_manifest(figures / "manifest.json", [entry(figures, 1)])
     artifact.write_records([], figures, "mine", "balm")
@@ -87,7 +92,8 @@ def test_figures_below_a_file_are_refused(writer: str, tmp_path: Path) -> None:
 
 
 def test_a_report_on_a_full_disk_exits_with_2_and_the_next_one_completes(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
     command = ["report", "--paper", "balm", "--profile", "smoke", "--artifact", "table3"]
@@ -106,7 +112,8 @@ def test_a_report_on_a_full_disk_exits_with_2_and_the_next_one_completes(
 
 @pytest.mark.parametrize("at", [0, 2])
 def test_student_copies_on_a_full_disk_exit_with_2_and_the_next_call_completes(
-        at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["teach", "--out", str(tmp_path / "copies")]
     with monkeypatch.context() as patch:
         refuse(patch, FULL, at)
@@ -115,16 +122,25 @@ def test_student_copies_on_a_full_disk_exit_with_2_and_the_next_call_completes(
     assert "No space left" in message and "free space" in message
     assert len(contents(tmp_path)) == at
     assert main(command) == 0
-    assert sorted(contents(tmp_path)) == sorted(f"copies/{path.name}" for path in paths.notebooks().glob("*.ipynb"))
+    assert sorted(contents(tmp_path)) == sorted(
+        f"copies/{path.name}" for path in paths.notebooks().glob("*.ipynb")
+    )
 
 
-@pytest.mark.parametrize("place", ["file", "below a file", "name too long", "folders of the notebooks' names"])
+@pytest.mark.parametrize(
+    "place", ["file", "below a file", "name too long", "folders of the notebooks' names"]
+)
 def test_student_copies_in_a_place_that_cannot_be_written_exit_with_2(
-        place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     (tmp_path / "taken" / "01_balm.ipynb").mkdir(parents=True)
-    out = {"file": tmp_path / "thesis.tex", "below a file": tmp_path / "thesis.tex" / "out",
-           "name too long": tmp_path / ("x" * 300), "folders of the notebooks' names": tmp_path / "taken"}[place]
+    out = {
+        "file": tmp_path / "thesis.tex",
+        "below a file": tmp_path / "thesis.tex" / "out",
+        "name too long": tmp_path / ("x" * 300),
+        "folders of the notebooks' names": tmp_path / "taken",
+    }[place]
     assert main(["teach", "--out", str(out), "--paper", "balm"]) == 2
     message = capsys.readouterr().err
     assert str(out) in message and "Traceback" not in message
@@ -132,7 +148,8 @@ def test_student_copies_in_a_place_that_cannot_be_written_exit_with_2(
 
 
 def test_the_store_says_the_same_of_a_full_disk_and_stops_the_sweep(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refuse(monkeypatch, FULL)
     with pytest.raises(store.StoreError, match=r"No space left.*free space"):
         store.write(tmp_path / "a.json", b"{}")

@@ -35,7 +35,9 @@ def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plain(bundle: Bundle, kind: type[Plain] = Plain, seed: int = 0, **options: Any) -> Any:
     torch.manual_seed(seed)
-    backbone = build_backbone("mmgcn", bundle.dims, bundle.task.outputs, bundle.speakers, [*SIZES, *options.items()])
+    backbone = build_backbone(
+        "mmgcn", bundle.dims, bundle.task.outputs, bundle.speakers, [*SIZES, *options.items()]
+    )
     return kind(backbone, bundle.task, None, bundle.dims)
 
 
@@ -43,10 +45,14 @@ def masks_of(bundle: Bundle, law: masks.Law = LAW) -> dict[str, masks.Mask]:
     return {split: masks.draw(law, bundle, split, 0) for split in ("train", "valid", "test")}
 
 
-def run(method: Plain, bundle: Bundle, training: Training = QUICK, seed: int = 5, **options: Any) -> Fitted:
+def run(
+    method: Plain, bundle: Bundle, training: Training = QUICK, seed: int = 5, **options: Any
+) -> Fitted:
     drawn = masks_of(bundle)
     tests = {"test": drawn["test"]}
-    return fit(method, bundle, lambda _: drawn["train"], drawn["valid"], tests, training, seed, **options)
+    return fit(
+        method, bundle, lambda _: drawn["train"], drawn["valid"], tests, training, seed, **options
+    )
 
 
 # What a training may depend on.
@@ -54,11 +60,15 @@ def run(method: Plain, bundle: Bundle, training: Training = QUICK, seed: int = 5
 
 def test_corrupting_validation_changes_the_pick_and_nothing_that_was_trained(toy: Toy) -> None:
     bundle = toy()
-    features = {m: np.where((bundle.split == 1)[:, None], -x, x) for m, x in bundle.features.items()}
+    features = {
+        m: np.where((bundle.split == 1)[:, None], -x, x) for m, x in bundle.features.items()
+    }
     one, two = plain(bundle), plain(bundle)
     clean, other = run(one, bundle), run(two, dataclasses.replace(bundle, features=features))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
-    assert np.array_equal(clean.tests["test"], other.tests["test"]) and not np.array_equal(clean.valid, other.valid)
+    assert np.array_equal(clean.tests["test"], other.tests["test"]) and not np.array_equal(
+        clean.valid, other.valid
+    )
 
 
 def test_what_the_masks_hide_changes_nothing_anywhere(toy: Toy) -> None:
@@ -67,8 +77,12 @@ def test_what_the_masks_hide_changes_nothing_anywhere(toy: Toy) -> None:
     for split, mask in drawn.items():
         for index, modality in enumerate(bundle.modalities):
             features[modality][bundle.rows(split)[~mask.utterance[:, index]]] = np.nan
-    seen, hidden = (run(plain(bundle), b) for b in (bundle, dataclasses.replace(bundle, features=features)))
-    assert np.array_equal(seen.loss, hidden.loss) and np.array_equal(seen.tests["test"], hidden.tests["test"])
+    seen, hidden = (
+        run(plain(bundle), b) for b in (bundle, dataclasses.replace(bundle, features=features))
+    )
+    assert np.array_equal(seen.loss, hidden.loss) and np.array_equal(
+        seen.tests["test"], hidden.tests["test"]
+    )
 
 
 # What is trained on, when and how often.
@@ -100,16 +114,23 @@ def test_every_epoch_takes_each_dialogue_once_in_a_new_order_set_by_the_seed(toy
         found = fit(method, bundle, lambda _: complete["train"], complete["valid"], {}, QUICK, seed)
         steps = 3  # eight dialogues, three at a time
         assert len(method.seen) == QUICK.epochs * steps
-        epochs = [[v for step in method.seen[e * steps:(e + 1) * steps] for v in step] for e in range(QUICK.epochs)]
+        epochs = [
+            [v for step in method.seen[e * steps : (e + 1) * steps] for v in step]
+            for e in range(QUICK.epochs)
+        ]
         assert all(sorted(epoch) == everything for epoch in epochs)
         assert len({tuple(epoch) for epoch in epochs}) == QUICK.epochs
-        np.testing.assert_allclose(found.loss, np.reshape(method.values, (QUICK.epochs, steps)).mean(axis=1), rtol=1e-6)
+        np.testing.assert_allclose(
+            found.loss, np.reshape(method.values, (QUICK.epochs, steps)).mean(axis=1), rtol=1e-6
+        )
         orders.append(epochs)
     assert orders[0] == orders[1] != orders[2]
 
 
 @pytest.mark.parametrize("resampled", [False, True])
-def test_a_resampled_train_mask_is_asked_for_every_epoch_and_a_fixed_one_once(toy: Toy, resampled: bool) -> None:
+def test_a_resampled_train_mask_is_asked_for_every_epoch_and_a_fixed_one_once(
+    toy: Toy, resampled: bool
+) -> None:
     bundle, asked = toy(), []
     drawn = masks_of(bundle)
 
@@ -120,7 +141,9 @@ def test_a_resampled_train_mask_is_asked_for_every_epoch_and_a_fixed_one_once(to
     method = plain(bundle, Watched)
     fit(method, bundle, train_mask, drawn["valid"], {}, QUICK, 5, resampled=resampled)
     assert asked == ([0, 1, 2, 3] if resampled else [0])
-    epochs = [sorted(v for step in method.seen[e * 3:(e + 1) * 3] for v in step) for e in range(4)]
+    epochs = [
+        sorted(v for step in method.seen[e * 3 : (e + 1) * 3] for v in step) for e in range(4)
+    ]
     assert len(set(map(tuple, epochs))) == (4 if resampled else 1)
 
 
@@ -168,13 +191,17 @@ def largest_change(bundle: Bundle, training: Training, eps: float = 1e-300) -> f
         train = to_device(bundle, "train", masks_of(bundle)["train"], CPU)
         for step in range(10):
             batch = train.batch([step % 8, (step + 3) % 8])
-            batch = dataclasses.replace(batch, features={m: x.double() for m, x in batch.features.items()})
+            batch = dataclasses.replace(
+                batch, features={m: x.double() for m, x in batch.features.items()}
+            )
             train_step(method, batch, optimizer, training.clip)
         ends.append(nn.utils.parameters_to_vector(method.parameters()))
     return (ends[0] - ends[1]).abs().max().item()
 
 
-def test_a_constant_gradient_scale_changes_nothing_under_adam_and_something_under_sgd(toy: Toy) -> None:
+def test_a_constant_gradient_scale_changes_nothing_under_adam_and_something_under_sgd(
+    toy: Toy,
+) -> None:
     bundle, bare = toy(), Training(lr=0.01, weight_decay=0.0, clip=0.0)
     assert largest_change(bundle, bare) < 1e-9
     assert largest_change(bundle, dataclasses.replace(bare, optimizer="sgd")) > 1e-4
@@ -186,7 +213,8 @@ def test_a_constant_gradient_scale_changes_nothing_under_adam_and_something_unde
 
 @pytest.mark.parametrize("optimizer, same", [("adam", True), ("sgd", False)])
 def test_eq21_rho_alone_changes_nothing_under_adam_and_something_under_sgd(
-        toy: Toy, monkeypatch: pytest.MonkeyPatch, optimizer: str, same: bool) -> None:
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, optimizer: str, same: bool
+) -> None:
     make = fit_module.make_optimizer
 
     def without_epsilon(*arguments: Any) -> torch.optim.Optimizer:
@@ -195,7 +223,10 @@ def test_eq21_rho_alone_changes_nothing_under_adam_and_something_under_sgd(
         return made
 
     monkeypatch.setattr(fit_module, "make_optimizer", without_epsilon)
-    bundle, training = toy(), Training(epochs=3, batch=3, lr=0.01, weight_decay=0.0, clip=0.0, optimizer=optimizer)
+    bundle, training = (
+        toy(),
+        Training(epochs=3, batch=3, lr=0.01, weight_decay=0.0, clip=0.0, optimizer=optimizer),
+    )
     ends = []
     for rho in (0.7, 1.4):
         torch.manual_seed(0)
@@ -212,7 +243,9 @@ def test_clipping_bounds_the_global_norm_and_zero_means_none(toy: Toy) -> None:
     for clip in (0.0, 0.05, 1e6):
         method = plain(bundle, dropout=0.0)
         train_step(method, train.batch([0, 1, 2]), make_optimizer(method, QUICK), clip)
-        norms[clip] = float(torch.cat([p.grad.flatten() for p in method.parameters() if p.grad is not None]).norm())
+        norms[clip] = float(
+            torch.cat([p.grad.flatten() for p in method.parameters() if p.grad is not None]).norm()
+        )
     assert norms[0.05] == pytest.approx(0.05, rel=1e-4) and norms[0.0] == norms[1e6] > 0.05
 
 
@@ -220,16 +253,22 @@ def test_clipping_bounds_the_global_norm_and_zero_means_none(toy: Toy) -> None:
 
 
 def test_evaluation_is_without_dropout_in_row_order_and_indifferent_to_its_batches(
-        toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = toy((3, 5, 1, 4) * 6)
-    bundle = dataclasses.replace(bundle, position=-bundle.position)  # so that ids and positions disagree
+    bundle = dataclasses.replace(
+        bundle, position=-bundle.position
+    )  # so that ids and positions disagree
     method, resident = plain(bundle), to_device(bundle, "test", masks_of(bundle)["test"], CPU)
     one = fit_module.evaluation_batches(resident)
     monkeypatch.setattr(fit_module, "EVALUATION_ROWS", 5)
     many = fit_module.evaluation_batches(resident)
     assert len(one) == 1 and len(many) > 3
     for batches in (one, many):
-        assert torch.cat([b.labels for b in batches]).tolist() == bundle.labels[bundle.rows("test")].tolist()
+        assert (
+            torch.cat([b.labels for b in batches]).tolist()
+            == bundle.labels[bundle.rows("test")].tolist()
+        )
     outputs = predict(method, one)[""]
     assert torch.equal(outputs, predict(method, one)[""]) and not outputs.requires_grad
     torch.testing.assert_close(outputs, predict(method, many)[""], atol=1e-5, rtol=0)

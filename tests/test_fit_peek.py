@@ -57,14 +57,33 @@ def trained(kind: type[Watching], bundle: Bundle, law: masks.Law, asked: list[Ma
         return asked[-1]
 
     full = {split: masks.draw(masks.complete(), bundle, split, 0) for split in ("valid", "test")}
-    fit(method, bundle, train_mask, full["valid"], {"full": full["test"]}, QUICK, 5, resampled=law.resampled,
-        device=torch.device("cpu"))
+    fit(
+        method,
+        bundle,
+        train_mask,
+        full["valid"],
+        {"full": full["test"]},
+        QUICK,
+        5,
+        resampled=law.resampled,
+        device=torch.device("cpu"),
+    )
     return method
 
 
-@pytest.mark.parametrize("law", [masks.shared(0.5, resampled=True), masks.random_missing(resampled=True),
-                                 masks.patterns(), masks.shared(0.5)], ids=str)
-def test_a_method_without_shares_of_its_own_sees_the_epoch_to_come(toy: Toy, law: masks.Law) -> None:
+@pytest.mark.parametrize(
+    "law",
+    [
+        masks.shared(0.5, resampled=True),
+        masks.random_missing(resampled=True),
+        masks.patterns(),
+        masks.shared(0.5),
+    ],
+    ids=str,
+)
+def test_a_method_without_shares_of_its_own_sees_the_epoch_to_come(
+    toy: Toy, law: masks.Law
+) -> None:
     asked: list[Mask] = []
     method = trained(Watching, toy((3, 5, 1, 4) * 4), law, asked)
     expected = asked if law.resampled else asked * 4

@@ -35,9 +35,17 @@ def cells(path: Path, kind: str) -> list[Any]:
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 def test_the_outputs_are_those_of_these_cells(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
-    assert notebook.metadata["mmlib"]["cells"] == teach.cells_hash(notebook), "run ./run_all.sh --update-notebooks"
+    assert notebook.metadata["mmlib"]["cells"] == teach.cells_hash(notebook), (
+        "run ./run_all.sh --update-notebooks"
+    )
     assert all(c.execution_count for c in notebook.cells if c.cell_type == "code")
-    errors = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "error"]
+    errors = [
+        o
+        for c in notebook.cells
+        if c.cell_type == "code"
+        for o in c.outputs
+        if o.output_type == "error"
+    ]
     assert not errors
 
 
@@ -64,8 +72,11 @@ def prose_of(notebook: Any) -> list[str]:
         if cell.cell_type == "markdown":
             found.append(cell.source)
         else:
-            found += [n.value for n in ast.walk(ast.parse(cell.source))
-                      if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            found += [
+                n.value
+                for n in ast.walk(ast.parse(cell.source))
+                if isinstance(n, ast.Constant) and isinstance(n.value, str)
+            ]
             tokens = tokenize.generate_tokens(io.StringIO(cell.source).readline)
             found += [t.string for t in tokens if t.type == tokenize.COMMENT]
     return found
@@ -83,22 +94,43 @@ def test_no_measured_number_is_typed_into_prose(paper: str, name: str) -> None:
     assert typed(nbformat.read(ROOT / "notebooks" / name, as_version=4), paper) == []
 
 
-@pytest.mark.parametrize(("planted", "found"), [
-    ("It gains 2.31 points of weighted F1.", "2.31 points"), ("It is better by 3 points.", "3 points"),
-    ("On 1623 utterances.", "1623"), ("In 40 % of them.", "40 %"), ("A step takes 5 ms.", "5 ms"),
-    ("Twice as fast, or 3x.", "3x"), ("See Table 1: it gains +7.", "+7")])
+@pytest.mark.parametrize(
+    ("planted", "found"),
+    [
+        ("It gains 2.31 points of weighted F1.", "2.31 points"),
+        ("It is better by 3 points.", "3 points"),
+        ("On 1623 utterances.", "1623"),
+        ("In 40 % of them.", "40 %"),
+        ("A step takes 5 ms.", "5 ms"),
+        ("Twice as fast, or 3x.", "3x"),
+        ("See Table 1: it gains +7.", "+7"),
+    ],
+)
 @pytest.mark.parametrize("where", ["markdown", "string", "comment"])
 def test_a_planted_number_is_found_wherever_it_stands(planted: str, found: str, where: str) -> None:
     notebook = nbformat.read(PATHS[0], as_version=4)
-    kind, text = {"markdown": ("markdown", f"As Fig 2 shows. {planted}"), "string": ("code", f"print({planted!r})"),
-                  "comment": ("code", f"x = 1  # {planted}")}[where]
+    kind, text = {
+        "markdown": ("markdown", f"As Fig 2 shows. {planted}"),
+        "string": ("code", f"print({planted!r})"),
+        "comment": ("code", f"x = 1  # {planted}"),
+    }[where]
     next(c for c in notebook.cells if c.cell_type == kind).source += f"\n{text}"
     assert typed(notebook, "balm") == [found]
 
 
-@pytest.mark.parametrize("text", [
-    "## 3. The method", "**2. Merge** (10 min).", "Eqs 8-10, Tables 11, 12; Figs 11 to 22 and section 4.3 (A20).",
-    "A Author (CVPR 2026) on Python 3.11", "$x = 0.5$ and `rate=0.7`", "seven or 7 subsets", "ResNet-18", "H21"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "## 3. The method",
+        "**2. Merge** (10 min).",
+        "Eqs 8-10, Tables 11, 12; Figs 11 to 22 and section 4.3 (A20).",
+        "A Author (CVPR 2026) on Python 3.11",
+        "$x = 0.5$ and `rate=0.7`",
+        "seven or 7 subsets",
+        "ResNet-18",
+        "H21",
+    ],
+)
 def test_what_only_names_something_is_no_typed_number(text: str) -> None:
     assert typed_numbers(text) == []
 
@@ -106,17 +138,26 @@ def test_what_only_names_something_is_no_typed_number(text: str) -> None:
 @pytest.mark.parametrize(("paper", "name"), NOTEBOOKS.items())
 def test_the_obstacles_a_notebook_shows_are_those_of_its_paper(paper: str, name: str) -> None:
     code = [c.source for c in cells(ROOT / "notebooks" / name, "code")]
-    typed_here = [ast.literal_eval(ast.parse(c).body[0].value) for c in code  # type: ignore[attr-defined]
-                  if c.startswith("choices = [")]
+    typed_here = [
+        ast.literal_eval(ast.parse(c).body[0].value)
+        for c in code  # type: ignore[attr-defined]
+        if c.startswith("choices = [")
+    ]
     module = catalog.PAPERS[paper]
-    assert typed_here == [[tuple(choice) for choice in module.obstacles]] or any("OBSTACLES" in c for c in code)
+    assert typed_here == [[tuple(choice) for choice in module.obstacles]] or any(
+        "OBSTACLES" in c for c in code
+    )
     prose = "\n".join(c.source for c in cells(ROOT / "notebooks" / name, "markdown"))
     assert f"**Left out:** {module.left_out}" in prose
-    assert f"**Guesses:** {module.guesses}" in prose if module.guesses else "**Guesses:**" not in prose
+    assert (
+        f"**Guesses:** {module.guesses}" in prose if module.guesses else "**Guesses:**" not in prose
+    )
 
 
 def test_unknown_and_lacking_parameters_are_errors() -> None:
-    teach.only_known({"profile": "quick", "seeds": 3, "_": 1, "In": [], "np": np}, ["profile", "seeds"])
+    teach.only_known(
+        {"profile": "quick", "seeds": 3, "_": 1, "In": [], "np": np}, ["profile", "seeds"]
+    )
     with pytest.raises(InputError, match="Did you mean 'profile'"):
         teach.only_known({"profile": "quick", "seeds": 3, "profil": "smoke"}, ["profile", "seeds"])
     with pytest.raises(InputError, match="no seeds"):
@@ -129,9 +170,15 @@ def exercises(path: Path) -> list[str]:
 
 def printed(exercise: str, answer: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What an exercise's cell prints with an answer in the place of the open function."""
-    space: dict[str, Any] = {"np": np, "torch": torch, "teach": teach, "masks": masks, "method": gmm_loss,
-                             "itertools": itertools}
-    checks = exercise[exercise.index("\n\n\n"):]  # all but the open function, which comes first
+    space: dict[str, Any] = {
+        "np": np,
+        "torch": torch,
+        "teach": teach,
+        "masks": masks,
+        "method": gmm_loss,
+        "itertools": itertools,
+    }
+    checks = exercise[exercise.index("\n\n\n") :]  # all but the open function, which comes first
     exec(answer + checks if answer else exercise, space)
     return capsys.readouterr().out
 
@@ -146,8 +193,9 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("student", [False, True], ids=["notebook", "student copy"])
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
-def test_right_answers_pass_and_wrong_ones_do_not(path: Path, student: bool, copies: Path,
-                                                  capsys: pytest.CaptureFixture[str]) -> None:
+def test_right_answers_pass_and_wrong_ones_do_not(
+    path: Path, student: bool, copies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = (ROOT / "docs" / "solutions.md").read_text(encoding="utf-8")
     section = text.split(f"## {path.stem}\n")[1].split("\n## ")[0]
     solutions = re.findall(r"```python\n(.*?)```", section, flags=re.S)
@@ -163,9 +211,13 @@ def test_right_answers_pass_and_wrong_ones_do_not(path: Path, student: bool, cop
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
-def test_a_student_copy_has_no_outputs_and_no_solutions_and_runs_as_the_notebook_does(path: Path,
-                                                                                     copies: Path) -> None:
-    ours, theirs = nbformat.read(path, as_version=4), nbformat.read(copies / path.name, as_version=4)
+def test_a_student_copy_has_no_outputs_and_no_solutions_and_runs_as_the_notebook_does(
+    path: Path, copies: Path
+) -> None:
+    ours, theirs = (
+        nbformat.read(path, as_version=4),
+        nbformat.read(copies / path.name, as_version=4),
+    )
     nbformat.validate(theirs)
     assert len(ours.cells) == len(theirs.cells)
     for a, b in zip(ours.cells, theirs.cells, strict=True):
@@ -173,17 +225,25 @@ def test_a_student_copy_has_no_outputs_and_no_solutions_and_runs_as_the_notebook
         if a.source != b.source:
             assert "teach.exercise" in a.source or "docs/solutions.md" in a.source
         assert "docs/solutions.md" not in b.source
-        for call in (n for n in (ast.walk(ast.parse(b.source)) if "teach.exercise(" in b.source else [])
-                     if isinstance(n, ast.Call) and ast.unparse(n.func) == "teach.exercise"):
+        for call in (
+            n
+            for n in (ast.walk(ast.parse(b.source)) if "teach.exercise(" in b.source else [])
+            if isinstance(n, ast.Call) and ast.unparse(n.func) == "teach.exercise"
+        ):
             ast.literal_eval(call.args[3])
 
 
 def test_copies_can_open_in_colab_and_binder_and_overwrite_no_work(tmp_path: Path) -> None:
     first = teach.student_copies(PATHS[:1], tmp_path, "someone/mmlib")[0]
     badges = nbformat.read(first, as_version=4).cells[0].source
-    assert f"github/someone/mmlib/blob/main/notebooks/{first.name}" in badges and "mybinder.org" in badges
+    assert (
+        f"github/someone/mmlib/blob/main/notebooks/{first.name}" in badges
+        and "mybinder.org" in badges
+    )
     teach.student_copies(PATHS[:1], tmp_path, "someone/mmlib")
-    first.write_text(first.read_text(encoding="utf-8").replace("...", "return 1", 1), encoding="utf-8")
+    first.write_text(
+        first.read_text(encoding="utf-8").replace("...", "return 1", 1), encoding="utf-8"
+    )
     before = first.read_bytes()
     with pytest.raises(InputError, match="someone may have worked in it"):
         teach.student_copies(PATHS, tmp_path, "someone/mmlib")

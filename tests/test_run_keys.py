@@ -42,12 +42,16 @@ def real(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick"])
-def test_every_artifact_on_twins_needs_the_runs_that_were_written_down(home: Path, profile: str) -> None:
+def test_every_artifact_on_twins_needs_the_runs_that_were_written_down(
+    home: Path, profile: str
+) -> None:
     same_as_written(run_keys.TWINS, profile)
 
 
 @pytest.mark.parametrize("collection", run_keys.REAL)
-def test_every_artifact_on_real_data_needs_the_runs_that_were_written_down(real: Path, collection: str) -> None:
+def test_every_artifact_on_real_data_needs_the_runs_that_were_written_down(
+    real: Path, collection: str
+) -> None:
     same_as_written(collection, "laptop")
 
 

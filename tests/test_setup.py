@@ -43,12 +43,16 @@ def pyproject() -> dict[str, Any]:
 def declared(*extras: str) -> set[str]:
     """Names that pyproject depends on, with those of the named extras."""
     project = pyproject()["project"]
-    lines = project["dependencies"] + [d for e in extras for d in project["optional-dependencies"][e]]
+    lines = project["dependencies"] + [
+        d for e in extras for d in project["optional-dependencies"][e]
+    ]
     return {canonicalize_name(Requirement(line).name) for line in lines}
 
 
 def lock_lines() -> list[str]:
-    return [line for line in LOCK.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    return [
+        line for line in LOCK.read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+    ]
 
 
 def required_by(roots: set[str]) -> set[str]:
@@ -102,7 +106,10 @@ def test_the_conda_environment_takes_its_packages_from_the_lock() -> None:
     assert conda["name"] == "mmlib"
     *plain, pip = conda["dependencies"]
     assert pip == {"pip": ["-r requirements.lock", "-e ."]}
-    assert [p.partition("=")[0] for p in plain] == ["python", "pip"]  # no second place that pins a package
+    assert [p.partition("=")[0] for p in plain] == [
+        "python",
+        "pip",
+    ]  # no second place that pins a package
     python = next(p for p in plain if p.startswith("python=")).partition("=")[2]
     assert python in Requirement(f"python{pyproject()['project']['requires-python']}").specifier
 
@@ -124,7 +131,12 @@ def test_every_import_of_the_package_is_declared() -> None:
 
 def test_citation_and_licence() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert {"cff-version", "message", "title", "authors"} <= citation.keys()  # what the format requires
+    assert {
+        "cff-version",
+        "message",
+        "title",
+        "authors",
+    } <= citation.keys()  # what the format requires
     assert citation["version"] == mmlib.__version__
     assert citation["license"] == pyproject()["project"]["license"] == "MIT"
     licence = (ROOT / "LICENSE").read_text(encoding="utf-8").splitlines()
@@ -146,10 +158,17 @@ def test_continuous_integration_ends_with_the_tests() -> None:
 def test_no_file_names_this_machine_or_a_package_host() -> None:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git clone")
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
-                            check=True, capture_output=True, text=True).stdout.split("\0")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")
     # This checkout's own place and the usual homes of people and scratch files; a build of torch for one machine.
-    places = "|".join(re.escape(str(place)) for place in (ROOT, ROOT.parent, Path.home()) if len(place.parts) > 1)
+    places = "|".join(
+        re.escape(str(place)) for place in (ROOT, ROOT.parent, Path.home()) if len(place.parts) > 1
+    )
     local = re.compile(rf"(?:^|[^A-Za-z0-9_.~-])(?:{places}|/(?:home|root|tmp|opt))/|\d[+]cpu\b")
     hosts = ("python" + "hosted.org", "pypi" + ".org")
     found = []
@@ -182,12 +201,22 @@ class Clone:
         path.write_text(text)
         path.chmod(0o755)
 
-    def start(self, *arguments: str, root: Path | None = None, stderr: int = subprocess.STDOUT,
-              **env: str) -> subprocess.Popen[str]:
-        names = {k: v for k, v in os.environ.items() if not k.startswith(("MMLIB_", "OMP_", "PIP_"))}
+    def start(
+        self, *arguments: str, root: Path | None = None, stderr: int = subprocess.STDOUT, **env: str
+    ) -> subprocess.Popen[str]:
+        names = {
+            k: v for k, v in os.environ.items() if not k.startswith(("MMLIB_", "OMP_", "PIP_"))
+        }
         names |= {"PATH": f"{self.bin}:{names['PATH']}", "CALLS": str(self.log), **env}
-        return subprocess.Popen([str((root or self.root) / "run_all.sh"), *arguments], env=names, cwd=self.bin,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        return subprocess.Popen(
+            [str((root or self.root) / "run_all.sh"), *arguments],
+            env=names,
+            cwd=self.bin,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
 
     def run(self, *arguments: str, root: Path | None = None, **env: str) -> tuple[int, str]:
         process = self.start(*arguments, root=root, **env)
@@ -274,12 +303,15 @@ def test_two_at_once_install_once_and_both_run(clone: Clone) -> None:
     assert sum("waiting for another" in output for output in outputs) == 1
 
 
-def test_tests_run_with_one_thread_in_the_root_and_then_the_notebooks_at_smoke(clone: Clone) -> None:
+def test_tests_run_with_one_thread_in_the_root_and_then_the_notebooks_at_smoke(
+    clone: Clone,
+) -> None:
     assert clone.run("test")[0] == 0
     where = f"cwd={clone.root};threads=1"
     assert clone.calls()[3:] == [
         f"-m;pytest;-n;2;--dist;loadscope;{where};profile=;",
-        f"-m;pytest;-p;no:cacheprovider;--nbval-lax;--nbval-current-env;notebooks/01.ipynb;{where};profile=smoke;"]
+        f"-m;pytest;-p;no:cacheprovider;--nbval-lax;--nbval-current-env;notebooks/01.ipynb;{where};profile=smoke;",
+    ]
     assert clone.run("test", "-k", "a or b")[0] == 0
     assert clone.calls() == [f"-m;pytest;-k;a or b;{where};profile=;"]
 
@@ -294,7 +326,9 @@ def test_a_failure_of_either_half_of_the_tests_is_a_failure(clone: Clone, failin
 def test_help_needs_no_set_up_and_passes_through_once_there_is_one(clone: Clone) -> None:
     code, output = clone.run("--help")
     assert code == 0
-    assert all(word in output for word in ("./run_all.sh setup", "./run_all.sh test", "MMLIB_PYTHON"))
+    assert all(
+        word in output for word in ("./run_all.sh setup", "./run_all.sh test", "MMLIB_PYTHON")
+    )
     assert clone.calls() == []
     clone.run("setup")
     clone.calls()
@@ -302,11 +336,17 @@ def test_help_needs_no_set_up_and_passes_through_once_there_is_one(clone: Clone)
     assert [c.split(";")[:4] for c in clone.calls()] == [["-m", "mmlib", "run", "--help"]]
 
 
-@pytest.mark.parametrize(("answers", "words"), [
-    ("case $1 in --version) echo Python 3.9.1 ;; *) exit 1 ;; esac", "Python 3.9.1 is too old"),
-    ('case "$1 $2" in --version*) echo Python 3.12.0 ;; *ensurepip*) exit 1 ;; esac', "lacks venv or pip"),
-    ("exit 127", "no Python at"),
-])
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ("case $1 in --version) echo Python 3.9.1 ;; *) exit 1 ;; esac", "Python 3.9.1 is too old"),
+        (
+            'case "$1 $2" in --version*) echo Python 3.12.0 ;; *ensurepip*) exit 1 ;; esac',
+            "lacks venv or pip",
+        ),
+        ("exit 127", "no Python at"),
+    ],
+)
 def test_an_unfit_python_is_refused_in_words(clone: Clone, answers: str, words: str) -> None:
     clone.python(f"#!/usr/bin/env bash\n{answers}\n", "unfit")
     code, output = clone.run(MMLIB_PYTHON=str(clone.bin / "unfit"))
@@ -329,7 +369,18 @@ def test_the_doctor_prints_a_line_for_each_check(capsys: pytest.CaptureFixture[s
     assert code == any(line.startswith("FAIL") for line in lines)
     assert all(line.split()[0] in ("ok", "warn", "FAIL") for line in lines)
     named = {line.split()[1] for line in lines}
-    assert named == {"python", "packages", "device", "threads", "memory", "disk", "write", "kernel", "twins", "data"}
+    assert named == {
+        "python",
+        "packages",
+        "device",
+        "threads",
+        "memory",
+        "disk",
+        "write",
+        "kernel",
+        "twins",
+        "data",
+    }
 
 
 def test_the_doctor_fails_on_a_package_that_differs_or_is_missing(
@@ -347,7 +398,9 @@ def test_the_doctor_fails_on_a_package_that_differs_or_is_missing(
 
 def test_pins_for_another_system_do_not_concern_this_one(tmp_path: Path) -> None:
     lock = tmp_path / "requirements.lock"
-    lock.write_text('numpy==1.0\nnone==2.0 ; python_version == "2.7"\nhere==3.0 ; python_version >= "3"\n')
+    lock.write_text(
+        'numpy==1.0\nnone==2.0 ; python_version == "2.7"\nhere==3.0 ; python_version >= "3"\n'
+    )
     assert doctor.read_lock(lock) == {"numpy": "1.0", "here": "3.0"}
 
 
@@ -367,7 +420,9 @@ def test_the_doctor_fails_where_results_cannot_be_written(tmp_path: Path) -> Non
     assert not (tmp_path / "new").exists()
 
 
-def test_the_doctor_fails_where_the_embedded_data_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_fails_where_the_embedded_data_cannot_be_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def broken(reference: str) -> None:
         raise ValueError("planted")
 

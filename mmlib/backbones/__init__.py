@@ -21,13 +21,29 @@ from mmlib.backbones.selfmm import SelfMM
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
-BACKBONES: dict[str, Any] = {"mmgcn": MMGCN, "gcnet": GCNet, "mmdfn": MMDFN, "concat": Concat,
-                             "mmtm": MMTM, "crossmodal": Crossmodal, "momke": MoMKE, "momke_frames": FrameMoMKE,
-                             "dream": DreamNet, "corrkd": CorrKD, "mlp": MLP, "selfmm": SelfMM}
+BACKBONES: dict[str, Any] = {
+    "mmgcn": MMGCN,
+    "gcnet": GCNet,
+    "mmdfn": MMDFN,
+    "concat": Concat,
+    "mmtm": MMTM,
+    "crossmodal": Crossmodal,
+    "momke": MoMKE,
+    "momke_frames": FrameMoMKE,
+    "dream": DreamNet,
+    "corrkd": CorrKD,
+    "mlp": MLP,
+    "selfmm": SelfMM,
+}
 
 
-def build_backbone(name: str, dims: Mapping[str, int], outputs: int, speakers: int,
-                   options: Iterable[tuple[str, Any]] = ()) -> Backbone:
+def build_backbone(
+    name: str,
+    dims: Mapping[str, int],
+    outputs: int,
+    speakers: int,
+    options: Iterable[tuple[str, Any]] = (),
+) -> Backbone:
     """A backbone by name, with options that replace its configuration's defaults.
 
     Raises:

@@ -42,9 +42,13 @@ class ConcatConfig:
             raise unknown_name("concat encoder", self.encoder, ("resnet", "mlp"))
         for name in ("width", "hidden"):
             if getattr(self, name) < 1:
-                raise InputError(f"concat {name}", str(getattr(self, name)), "1 or more", "Raise it.")
+                raise InputError(
+                    f"concat {name}", str(getattr(self, name)), "1 or more", "Raise it."
+                )
         if not 0 <= self.dropout < 1:
-            raise InputError("concat dropout", str(self.dropout), "a share in [0, 1)", "Correct it.")
+            raise InputError(
+                "concat dropout", str(self.dropout), "a share in [0, 1)", "Correct it."
+            )
 
 
 class Concat(Backbone):
@@ -52,7 +56,9 @@ class Concat(Backbone):
 
     Config = ConcatConfig
 
-    def __init__(self, dims: Mapping[str, int], outputs: int, speakers: int, config: ConcatConfig) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], outputs: int, speakers: int, config: ConcatConfig
+    ) -> None:
         super().__init__()
         self.config = config
         self.modalities = tuple(sorted(dims))
@@ -102,7 +108,10 @@ class Vectors(nn.Module):
 
     def __init__(self, dim: int, config: ConcatConfig) -> None:
         super().__init__()
-        self.first, self.second = nn.Linear(dim, config.hidden), nn.Linear(config.hidden, config.hidden)
+        self.first, self.second = (
+            nn.Linear(dim, config.hidden),
+            nn.Linear(config.hidden, config.hidden),
+        )
         self.rate = config.dropout
 
     def forward(self, values: Tensor) -> Tensor:
@@ -122,8 +131,10 @@ def cut_and_flip(pictures: Tensor, frames: int) -> Tensor:
     scale = (0.08 + 0.92 * area).sqrt()
     width, height = (scale * stretch).clamp(max=1), (scale / stretch).clamp(max=1)
     zero, mirror = torch.zeros_like(x), torch.where(side < 0.5, -1.0, 1.0)
-    rows = [torch.stack([width * mirror, zero, (2 * x - 1) * (1 - width)], dim=1),
-            torch.stack([zero, height, (2 * y - 1) * (1 - height)], dim=1)]
+    rows = [
+        torch.stack([width * mirror, zero, (2 * x - 1) * (1 - width)], dim=1),
+        torch.stack([zero, height, (2 * y - 1) * (1 - height)], dim=1),
+    ]
     theta = torch.stack(rows, dim=1).repeat_interleave(frames, dim=0)
     grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
     return F.grid_sample(pictures, grid, align_corners=False, padding_mode="border")
@@ -138,4 +149,7 @@ def unimodal_logits(prediction: nn.Linear, z: Mapping[str, Tensor]) -> dict[str,
     """l^m = W^m z^m + b / M (Eq. 3), modality to (n, C); over all modalities they add up to the fused logits."""
     names = sorted(z)
     parts = prediction.weight.split([z[m].shape[1] for m in names], dim=1)
-    return {m: F.linear(z[m], part, prediction.bias / len(names)) for m, part in zip(names, parts, strict=True)}
+    return {
+        m: F.linear(z[m], part, prediction.bias / len(names))
+        for m, part in zip(names, parts, strict=True)
+    }

@@ -31,7 +31,9 @@ class CorrKDConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "narrow"):
             if getattr(self, name) < 1:
-                raise InputError(f"corrkd {name}", str(getattr(self, name)), "1 or more", "Raise it.")
+                raise InputError(
+                    f"corrkd {name}", str(getattr(self, name)), "1 or more", "Raise it."
+                )
 
 
 class CorrKD(Backbone):
@@ -39,13 +41,18 @@ class CorrKD(Backbone):
 
     Config = CorrKDConfig
 
-    def __init__(self, dims: Mapping[str, int], outputs: int, speakers: int, config: CorrKDConfig) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], outputs: int, speakers: int, config: CorrKDConfig
+    ) -> None:
         super().__init__()
         self.config, self.modalities, width = config, tuple(sorted(dims)), config.hidden
         self.encoders = nn.ModuleDict({m: FrameEncoder(dims[m], config) for m in self.modalities})
         self.embedding_dim = width
         self.prediction = nn.Linear(len(dims) * width, outputs)
-        self.narrow, self.second = nn.Linear(width, config.narrow), nn.Linear(config.narrow, outputs)
+        self.narrow, self.second = (
+            nn.Linear(width, config.narrow),
+            nn.Linear(config.narrow, outputs),
+        )
 
     def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
         """y = A z + a + B ReLU(U (h_1 + ... + h_M) + u) + b, with z all h_m side by side."""
@@ -62,7 +69,10 @@ class FrameEncoder(nn.Module):
     def __init__(self, dim: int, config: CorrKDConfig) -> None:
         super().__init__()
         self.conv = FrameConv(dim, config.hidden, config.kernel)
-        self.linear, self.norm = nn.Linear(config.hidden, config.hidden), nn.LayerNorm(config.hidden)
+        self.linear, self.norm = (
+            nn.Linear(config.hidden, config.hidden),
+            nn.LayerNorm(config.hidden),
+        )
 
     def forward(self, values: Tensor) -> Tensor:
         """(n, t, dim) or (n, dim) -> (n, hidden)."""

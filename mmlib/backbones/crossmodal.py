@@ -33,11 +33,20 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "depth", "heads"):
             if getattr(self, name) < 1:
-                raise InputError(f"transformer {name}", str(getattr(self, name)), "1 or more", "Raise it.")
+                raise InputError(
+                    f"transformer {name}", str(getattr(self, name)), "1 or more", "Raise it."
+                )
         if self.hidden % self.heads:
-            raise InputError("transformer hidden", str(self.hidden), f"a multiple of {self.heads} heads", "Change one.")
+            raise InputError(
+                "transformer hidden",
+                str(self.hidden),
+                f"a multiple of {self.heads} heads",
+                "Change one.",
+            )
         if not 0 <= self.dropout < 1:
-            raise InputError("transformer dropout", str(self.dropout), "a share in [0, 1)", "Correct it.")
+            raise InputError(
+                "transformer dropout", str(self.dropout), "a share in [0, 1)", "Correct it."
+            )
 
 
 class Crossmodal(Staged):
@@ -45,7 +54,9 @@ class Crossmodal(Staged):
 
     Config = TransformerConfig
 
-    def __init__(self, dims: Mapping[str, int], outputs: int, speakers: int, config: TransformerConfig) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], outputs: int, speakers: int, config: TransformerConfig
+    ) -> None:
         super().__init__()
         self.config, self.modalities, width = config, tuple(sorted(dims)), config.hidden
         self.encoders = nn.ModuleDict({m: Encoder(dims[m], config) for m in self.modalities})
@@ -57,10 +68,14 @@ class Crossmodal(Staged):
 
     def represent(self, batch: Batch, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """x^m: modality to (n, hidden)."""
-        return {m: self.encoders[m](features[m], batch.observed[:, index], batch.layout)
-                for index, m in enumerate(self.modalities)}
+        return {
+            m: self.encoders[m](features[m], batch.observed[:, index], batch.layout)
+            for index, m in enumerate(self.modalities)
+        }
 
-    def fuse(self, batch: Batch, representations: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    def fuse(
+        self, batch: Batch, representations: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Omega of MCULoRA Eq. 4."""
         layout = batch.layout
         seen = {m: layout.pad(batch.observed[:, index]) for index, m in enumerate(self.modalities)}
@@ -72,7 +87,9 @@ class Crossmodal(Staged):
             if others:
                 keys = torch.cat([padded[m] for m in others], 1)
                 keys_seen = torch.cat([seen[m] for m in others], 1)
-                crossed = crossed + layout.unpad(self.crossings[modality](padded[modality], keys, keys_seen))
+                crossed = crossed + layout.unpad(
+                    self.crossings[modality](padded[modality], keys, keys_seen)
+                )
             z[modality] = crossed * batch.observed[:, index, None]
         return z, self.tail(torch.cat([z[m] for m in self.modalities], dim=1))
 

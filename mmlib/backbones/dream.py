@@ -44,9 +44,13 @@ class DreamNetConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "repeats", "heads"):
             if getattr(self, name) < 1:
-                raise InputError(f"dream {name}", str(getattr(self, name)), "1 or more", "Raise it.")
+                raise InputError(
+                    f"dream {name}", str(getattr(self, name)), "1 or more", "Raise it."
+                )
         if self.hidden % self.heads:
-            raise InputError("dream hidden", str(self.hidden), f"a multiple of {self.heads} heads", "Change one.")
+            raise InputError(
+                "dream hidden", str(self.hidden), f"a multiple of {self.heads} heads", "Change one."
+            )
         if not 0 <= self.dropout < 1:
             raise InputError("dream dropout", str(self.dropout), "a share in [0, 1)", "Correct it.")
 
@@ -59,11 +63,15 @@ class DreamNet(Backbone):
 
     Config = DreamNetConfig
 
-    def __init__(self, dims: Mapping[str, int], outputs: int, speakers: int, config: DreamNetConfig) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], outputs: int, speakers: int, config: DreamNetConfig
+    ) -> None:
         super().__init__()
         self.config, self.modalities, width = config, tuple(sorted(dims)), config.hidden
         self.alone = True
-        self.encoders = nn.ModuleDict({m: FrameConv(dims[m], width, config.kernel) for m in self.modalities})
+        self.encoders = nn.ModuleDict(
+            {m: FrameConv(dims[m], width, config.kernel) for m in self.modalities}
+        )
         own = 1 if config.shared_repeats else config.repeats
         self.enhancing = nn.ModuleList([Enhancement(self.modalities, config) for _ in range(own)])
         crossed = self.modalities if len(dims) > 1 else ()
@@ -79,12 +87,22 @@ class DreamNet(Backbone):
             InputError: under the method ``dream``, which has contributions to give.
         """
         if not self.alone:
-            raise InputError("dream's network", "a prediction without contributions", "one through the method",
-                             "Call the method, or its network's run.")
+            raise InputError(
+                "dream's network",
+                "a prediction without contributions",
+                "one through the method",
+                "Call the method, or its network's run.",
+            )
         return self.run(batch, features)[0]
 
-    def run(self, batch: Batch, features: Mapping[str, Tensor], pss: Tensor | None = None,
-            targets: Tensor | None = None, fusion: str = "none") -> tuple[Fused, Tensor]:
+    def run(
+        self,
+        batch: Batch,
+        features: Mapping[str, Tensor],
+        pss: Tensor | None = None,
+        targets: Tensor | None = None,
+        fusion: str = "none",
+    ) -> tuple[Fused, Tensor]:
         """All of the network; z^m is h_m of section 3.5.
 
         pss: (n, M), and targets (n, M) bool: what to enhance, nothing where None. fusion: one of ``FUSIONS``.
@@ -98,7 +116,9 @@ class DreamNet(Backbone):
         z = self.cross(x, seen, whole)
         raw = self.weigh(torch.cat([z[m] for m in self.modalities], dim=1))
         shares = fusion_weights(raw, torch.zeros_like(raw) if pss is None else pss, fusion)
-        mixed = (torch.stack([z[m] for m in self.modalities], dim=1) * shares[:, :, None]).sum(dim=1)  # Eq. 11
+        mixed = (torch.stack([z[m] for m in self.modalities], dim=1) * shares[:, :, None]).sum(
+            dim=1
+        )  # Eq. 11
         hidden = dropout(mixed, self.config.dropout, self.training)
         return Fused(z, hidden, self.prediction(hidden)), raw
 
@@ -140,13 +160,17 @@ class Enhancement(nn.Module):
     def __init__(self, modalities: tuple[str, ...], config: DreamNetConfig) -> None:
         super().__init__()
         self.modalities, self.sequential, count = modalities, config.sequential, len(modalities)
-        self.crossings = nn.ModuleDict({m: Crossing(config.hidden, config.heads, count) for m in modalities})
+        self.crossings = nn.ModuleDict(
+            {m: Crossing(config.hidden, config.heads, count) for m in modalities}
+        )
         self.norms = nn.ModuleDict({m: nn.LayerNorm(config.hidden) for m in modalities})
         sees = torch.eye(count, dtype=torch.bool)
         sees[0], sees[:, 0] = True, True
         self.register_buffer("sees", sees, persistent=False)
 
-    def forward(self, x: Frames, seen: Frames, whole: Frames, targets: Tensor) -> tuple[Frames, Frames]:
+    def forward(
+        self, x: Frames, seen: Frames, whole: Frames, targets: Tensor
+    ) -> tuple[Frames, Frames]:
         """x: modality to (n, t_m, d); seen, whole: to (n, t_m) bool; targets (n, M) bool: the new x and seen.
 
         Only targets change, and only they are computed. Their frames in ``whole`` count from then on.
@@ -155,8 +179,11 @@ class Enhancement(nn.Module):
         for index, m in enumerate(self.modalities):
             from_x, from_seen = (made, counted) if self.sequential else (x, seen)
             rows = targets[:, index].nonzero()[:, 0]
-            enhanced = self.enhanced(m, {name: from_x[name].index_select(0, rows) for name in self.modalities},
-                                     {name: from_seen[name].index_select(0, rows) for name in self.modalities})
+            enhanced = self.enhanced(
+                m,
+                {name: from_x[name].index_select(0, rows) for name in self.modalities},
+                {name: from_seen[name].index_select(0, rows) for name in self.modalities},
+            )
             made[m] = x[m].index_copy(0, rows, enhanced)
             counted[m] = torch.where(targets[:, index, None], whole[m], seen[m])
         return made, counted
@@ -167,7 +194,9 @@ class Enhancement(nn.Module):
         The first of M attentions sees every modality (Eq. 7), each other one the target and one more (Eq. 8).
         """
         names = [modality, *(o for o in self.modalities if o != modality)]
-        visible = [seen[name][:, None] & self.sees[:, place, None] for place, name in enumerate(names)]  # (n, M, t)
+        visible = [
+            seen[name][:, None] & self.sees[:, place, None] for place, name in enumerate(names)
+        ]  # (n, M, t)
         contexts = torch.cat([x[name] for name in names], dim=1)
         crossed = self.crossings[modality](x[modality], contexts, torch.cat(visible, dim=2))
         normed: Tensor = self.norms[modality](x[modality] + crossed)
@@ -181,8 +210,12 @@ def filled(seen: Frames) -> Frames:
     change with padding.
     """
     most = torch.stack([x.sum(dim=1) for x in seen.values()]).amax(dim=0).clamp(min=1)
-    return {m: torch.where(x.any(dim=1, keepdim=True), x, torch.arange(x.shape[1], device=x.device) < most[:, None])
-            for m, x in seen.items()}
+    return {
+        m: torch.where(
+            x.any(dim=1, keepdim=True), x, torch.arange(x.shape[1], device=x.device) < most[:, None]
+        )
+        for m, x in seen.items()
+    }
 
 
 def fusion_weights(raw: Tensor, pss: Tensor, fusion: str) -> Tensor:

@@ -46,7 +46,11 @@ class GCNetConfig:
         if self.encoder not in ("columns", "linear"):
             raise unknown_name("gcnet encoder", self.encoder, ("columns", "linear"))
         for name, right, expected in (
-            ("hidden", self.hidden >= 2 and self.hidden % 2 == 0, "an even number, 2 or more: the graphs halve it"),
+            (
+                "hidden",
+                self.hidden >= 2 and self.hidden % 2 == 0,
+                "an even number, 2 or more: the graphs halve it",
+            ),
             ("window_past", self.window_past >= 0, "0 or more"),
             ("window_future", self.window_future >= 0, "0 or more"),
             ("dropout", 0 <= self.dropout < 1, "a share in [0, 1)"),
@@ -68,7 +72,9 @@ class GCNet(Backbone):
     Config = GCNetConfig
     owner: Tensor  # (sum of d_m,) number of the modality that an input column belongs to
 
-    def __init__(self, dims: Mapping[str, int], outputs: int, speakers: int, config: GCNetConfig) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], outputs: int, speakers: int, config: GCNetConfig
+    ) -> None:
         super().__init__()
         self.config, self.speakers = config, speakers
         self.modalities = tuple(sorted(dims))
@@ -76,21 +82,27 @@ class GCNet(Backbone):
         owner = torch.arange(len(dims)).repeat_interleave(torch.tensor(self.widths))
         self.register_buffer("owner", owner, persistent=False)
         self.embedding_dim, linear = 2 * config.hidden, config.encoder == "linear"
-        self.encoders = nn.ModuleDict({m: nn.Linear(dims[m], self.embedding_dim) for m in self.modalities if linear})
+        self.encoders = nn.ModuleDict(
+            {m: nn.Linear(dims[m], self.embedding_dim) for m in self.modalities if linear}
+        )
         inputs = len(dims) * self.embedding_dim if linear else len(owner)
         self.sequence = DialogueRNN(inputs, config.hidden, 2, config.dropout, config.packed)
         self.temporal = GraphNetwork(TIMES, config)
         self.speaker = GraphNetwork(speakers**2 if speakers**2 <= MOST_PAIRS else 2, config)
         self.prediction = nn.Linear(self.temporal.width, outputs)
         self.needs_complete = config.reconstruct > 0
-        self.reconstruction = nn.Linear(self.temporal.width, len(owner)) if self.needs_complete else None
+        self.reconstruction = (
+            nn.Linear(self.temporal.width, len(owner)) if self.needs_complete else None
+        )
 
     def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
         """Concatenate, encode, pass messages in both graphs, add, predict; features[m] is (n, d_m)."""
         z, nodes = self._encode(features, batch.layout)  # (n, 2 D_e)
         near = neighbours(batch.layout, self.config.window_past, self.config.window_future)
         hidden = self.temporal(nodes, near, time_relation(near), batch.layout)
-        hidden = hidden + self.speaker(nodes, near, speaker_relation(near, batch.speaker, self.speakers), batch.layout)
+        hidden = hidden + self.speaker(
+            nodes, near, speaker_relation(near, batch.speaker, self.speakers), batch.layout
+        )
         return Fused(z, hidden, self.prediction(hidden))  # hidden: (n, D_h)
 
     def encoder_gradients(self, modality: str) -> list[Tensor]:
@@ -99,7 +111,10 @@ class GCNet(Backbone):
             return super().encoder_gradients(modality)
         index = self.modalities.index(modality)
         start, width = sum(self.widths[:index]), self.widths[index]
-        weights = [layers[0].get_parameter("weight_ih_l0") for layers in (self.sequence.ahead, self.sequence.back)]
+        weights = [
+            layers[0].get_parameter("weight_ih_l0")
+            for layers in (self.sequence.ahead, self.sequence.back)
+        ]
         return [w.grad.narrow(1, start, width) for w in weights if w.grad is not None]
 
     def extra_loss(self, batch: Batch, fused: Fused) -> Tensor | None:
@@ -111,13 +126,17 @@ class GCNet(Backbone):
         error = torch.where(missing, self.reconstruction(fused.hidden) - truth, 0)
         return self.config.reconstruct * error.square().sum() / missing.sum().clamp(min=1)
 
-    def _encode(self, features: Mapping[str, Tensor], layout: Layout) -> tuple[Mapping[str, Tensor], Tensor]:
+    def _encode(
+        self, features: Mapping[str, Tensor], layout: Layout
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
         if self.encoders:
             z = {m: self.encoders[m](features[m]) for m in self.modalities}
             filler = torch.cat([self.encoders[m].get_parameter("bias") for m in self.modalities])
             return z, self.sequence(torch.cat(list(z.values()), dim=1), layout, filler)
         inputs = torch.cat([features[m] for m in self.modalities], dim=1)
-        return Lazy(self.modalities, lambda: self._unimodal(inputs, layout)), self.sequence(inputs, layout)
+        return Lazy(self.modalities, lambda: self._unimodal(inputs, layout)), self.sequence(
+            inputs, layout
+        )
 
     @torch.no_grad()
     def _unimodal(self, inputs: Tensor, layout: Layout) -> dict[str, Tensor]:
@@ -150,7 +169,10 @@ class GraphNetwork(nn.Module):
     def convolve(self, nodes: Tensor, near: Neighbours, relation: Tensor) -> Tensor:
         """Both convolutions, (n, 2 D_e) -> (n, D_e / 2); the second adds up neighbours whatever their relation."""
         states = self.relational(nodes, near, relation)
-        return torch.add(self.root(states), gather_sum(self.message(states), near.row, near.valid.to(states.dtype)))
+        return torch.add(
+            self.root(states),
+            gather_sum(self.message(states), near.row, near.valid.to(states.dtype)),
+        )
 
 
 class RelationalConv(nn.Module):
@@ -172,9 +194,13 @@ class RelationalConv(nn.Module):
         """Nodes (n, inputs), relation (n, K) in 0 ... R - 1 -> (n, width)."""
         kinds = torch.arange(self.relations, device=nodes.device)
         of_kind = (relation[..., None] == kinds) & near.valid[..., None]  # (n, K, R)
-        size = of_kind.sum(dim=1).gather(1, relation).clamp(min=1)  # (n, K) neighbours of the same relation
+        size = (
+            of_kind.sum(dim=1).gather(1, relation).clamp(min=1)
+        )  # (n, K) neighbours of the same relation
         table = (nodes @ self.weight.flatten(1)).view(-1, self.weight.shape[2])  # (n R, width)
-        means = gather_sum(table, near.row * self.relations + relation, near.valid.to(table.dtype) / size)
+        means = gather_sum(
+            table, near.row * self.relations + relation, near.valid.to(table.dtype) / size
+        )
         return torch.add(self.root(nodes), means)
 
 
@@ -209,12 +235,19 @@ def speaker_relation(near: Neighbours, speaker: Tensor, speakers: int) -> Tensor
 
 def gather_sum(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """Sum over k of weight[i, k] table[index[i, k]]: table (rows, g), index and weight (n, K) -> (n, g)."""
-    return (table.index_select(0, index.flatten()).view(*index.shape, -1) * weight[..., None]).sum(dim=1)
+    return (table.index_select(0, index.flatten()).view(*index.shape, -1) * weight[..., None]).sum(
+        dim=1
+    )
 
 
 def repeated(layout: Layout, count: int) -> Layout:
     """The layout of ``count`` copies of the same dialogues, copy after copy."""
     copy = torch.arange(count, device=layout.slot.device)[:, None]
     cells, size = layout.dialogues * layout.steps, len(layout.slot)
-    return Layout(count * layout.dialogues, layout.steps, (layout.dialogue + copy * layout.dialogues).flatten(),
-                  (layout.slot + copy * cells).flatten(), (layout.turn + copy * size).flatten())
+    return Layout(
+        count * layout.dialogues,
+        layout.steps,
+        (layout.dialogue + copy * layout.dialogues).flatten(),
+        (layout.slot + copy * cells).flatten(),
+        (layout.turn + copy * size).flatten(),
+    )

@@ -31,7 +31,9 @@ class MLP(Backbone):
 
     Config = MLPConfig
 
-    def __init__(self, dims: Mapping[str, int], outputs: int, speakers: int, config: MLPConfig) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], outputs: int, speakers: int, config: MLPConfig
+    ) -> None:
         super().__init__()
         self.config, self.modalities = config, tuple(sorted(dims))
         layers = {m: nn.Linear(dims[m], config.hidden, bias=False) for m in self.modalities}

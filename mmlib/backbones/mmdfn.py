@@ -43,22 +43,36 @@ class MMDFNConfig:
     alpha: float = 0.2
     lam: float = 0.5
     recurrent: tuple[str, ...] = ("text",)
-    speaker_weights: tuple[tuple[str, float], ...] = (("audio", 3.0), ("text", 1.0), ("vision", 0.0))
+    speaker_weights: tuple[tuple[str, float], ...] = (
+        ("audio", 3.0),
+        ("text", 1.0),
+        ("vision", 0.0),
+    )
     gated: bool = False
     packed: bool = True
 
     def __post_init__(self) -> None:
         for name in ("hidden", "graph", "layers"):
             if getattr(self, name) < 1:
-                raise InputError(f"mmdfn {name}", str(getattr(self, name)), "1 or more", "Raise it.")
+                raise InputError(
+                    f"mmdfn {name}", str(getattr(self, name)), "1 or more", "Raise it."
+                )
         if self.hidden % 2:
-            raise InputError("mmdfn hidden", str(self.hidden), "an even number", "The BiGRUs halve it.")
+            raise InputError(
+                "mmdfn hidden", str(self.hidden), "an even number", "The BiGRUs halve it."
+            )
         if not 0 <= self.dropout < 1:
             raise InputError("mmdfn dropout", str(self.dropout), "a share in [0, 1)", "Correct it.")
         names = [name for name, _ in self.speaker_weights]
-        if len(set(names)) < len(names) or not all(math.isfinite(weight) for _, weight in self.speaker_weights):
-            raise InputError("mmdfn speaker_weights", str(self.speaker_weights), "one finite weight per modality",
-                             "Name each modality once.")
+        if len(set(names)) < len(names) or not all(
+            math.isfinite(weight) for _, weight in self.speaker_weights
+        ):
+            raise InputError(
+                "mmdfn speaker_weights",
+                str(self.speaker_weights),
+                "one finite weight per modality",
+                "Name each modality once.",
+            )
 
 
 class MMDFN(Backbone):
@@ -66,16 +80,29 @@ class MMDFN(Backbone):
 
     Config = MMDFNConfig
 
-    def __init__(self, dims: Mapping[str, int], outputs: int, speakers: int, config: MMDFNConfig) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], outputs: int, speakers: int, config: MMDFNConfig
+    ) -> None:
         super().__init__()
         self.config, self.speakers = config, speakers
         self.modalities = tuple(sorted(dims))
         given = dict(config.speaker_weights)
         self.speaker_weights = {m: given.get(m, 1.0) for m in self.modalities}
-        self.encoders = nn.ModuleDict({m: Encoder(dims[m], m in config.recurrent, config) for m in self.modalities})
-        self.parties = DialogueGRU(config.hidden, config.hidden // 2, 2, config.dropout, config.packed)
-        self.graph = GCNII(config.hidden, config.graph, config.layers, config.dropout, config.alpha, config.lam,
-                           config.gated)
+        self.encoders = nn.ModuleDict(
+            {m: Encoder(dims[m], m in config.recurrent, config) for m in self.modalities}
+        )
+        self.parties = DialogueGRU(
+            config.hidden, config.hidden // 2, 2, config.dropout, config.packed
+        )
+        self.graph = GCNII(
+            config.hidden,
+            config.graph,
+            config.layers,
+            config.dropout,
+            config.alpha,
+            config.lam,
+            config.gated,
+        )
         self.embedding_dim = config.hidden
         self.prediction = nn.Linear(len(dims) * (config.hidden + config.graph), outputs)
 
@@ -83,7 +110,10 @@ class MMDFN(Backbone):
         """Encode, add what speakers said, pass messages, fuse, predict; features[m] is (n, d_m)."""
         encoded = {m: self.encoders[m](features[m], batch.layout) for m in self.modalities}
         context = self._speaker_context({m: entered for m, (entered, _) in encoded.items()}, batch)
-        z = {m: own + self.speaker_weights[m] * context[m] if m in context else own for m, (_, own) in encoded.items()}
+        z = {
+            m: own + self.speaker_weights[m] * context[m] if m in context else own
+            for m, (_, own) in encoded.items()
+        }
         nodes = torch.stack([z[m] for m in self.modalities], dim=1)  # (n, M, h)
         edges = graph_edges(nodes, batch.layout)
         nodes = dropout(nodes, self.config.dropout, self.training)
@@ -97,9 +127,17 @@ class MMDFN(Backbone):
         receiving = [m for m in self.modalities if self.speaker_weights[m] != 0]
         if not receiving:
             return {}
-        groups, order, back = speaker_layout(batch.layout, batch.speaker, self.speakers, len(receiving))
-        own = torch.stack([entered[m] for m in receiving]).index_select(1, order)  # (k, n, h), each speaker's in a row
-        context = self.parties(own.flatten(0, 1), groups).unflatten(0, (len(receiving), -1)).index_select(1, back)
+        groups, order, back = speaker_layout(
+            batch.layout, batch.speaker, self.speakers, len(receiving)
+        )
+        own = torch.stack([entered[m] for m in receiving]).index_select(
+            1, order
+        )  # (k, n, h), each speaker's in a row
+        context = (
+            self.parties(own.flatten(0, 1), groups)
+            .unflatten(0, (len(receiving), -1))
+            .index_select(1, back)
+        )
         return dict(zip(receiving, context, strict=True))
 
 
@@ -110,15 +148,23 @@ class Encoder(nn.Module):
         super().__init__()
         self.linear = nn.Linear(dim, config.hidden)
         half = config.hidden // 2
-        self.gru = DialogueGRU(config.hidden, half, 2, config.dropout, config.packed) if recurrent else None
+        self.gru = (
+            DialogueGRU(config.hidden, half, 2, config.dropout, config.packed)
+            if recurrent
+            else None
+        )
 
     def forward(self, features: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """(n, d) -> the linear layer's output, which the speaker network reads, and the encoder's; (n, hidden) each."""
         entered = self.linear(features)
-        return entered, self.gru(entered, layout, self.linear.bias) if self.gru is not None else entered
+        return entered, self.gru(
+            entered, layout, self.linear.bias
+        ) if self.gru is not None else entered
 
 
-def speaker_layout(layout: Layout, speaker: Tensor, speakers: int, copies: int = 1) -> tuple[Layout, Tensor, Tensor]:
+def speaker_layout(
+    layout: Layout, speaker: Tensor, speakers: int, copies: int = 1
+) -> tuple[Layout, Tensor, Tensor]:
     """The layout in which every (dialogue, speaker) pair is a dialogue of its own.
 
     speaker: (n,) numbers below ``speakers``. The groups are numbered without gaps; rows of the grid that
@@ -138,5 +184,7 @@ def speaker_layout(layout: Layout, speaker: Tensor, speakers: int, copies: int =
     copy = torch.arange(copies, device=pair.device)[:, None]
     slot = (group + copy * rows) * layout.steps + place - start
     turn = start + end - 1 - place + copy * len(pair)
-    groups = Layout(copies * rows, layout.steps, (group + copy * rows).flatten(), slot.flatten(), turn.flatten())
+    groups = Layout(
+        copies * rows, layout.steps, (group + copy * rows).flatten(), slot.flatten(), turn.flatten()
+    )
     return groups, order, torch.argsort(order)

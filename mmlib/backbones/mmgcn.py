@@ -47,9 +47,13 @@ class MMGCNConfig:
             raise unknown_name("mmgcn speaker", self.speaker, ("all", "text", "none"))
         for name in ("hidden", "graph", "layers"):
             if getattr(self, name) < 1:
-                raise InputError(f"mmgcn {name}", str(getattr(self, name)), "1 or more", "Raise it.")
+                raise InputError(
+                    f"mmgcn {name}", str(getattr(self, name)), "1 or more", "Raise it."
+                )
         if self.hidden % 2:
-            raise InputError("mmgcn hidden", str(self.hidden), "an even number", "The BiLSTM halves it.")
+            raise InputError(
+                "mmgcn hidden", str(self.hidden), "an even number", "The BiLSTM halves it."
+            )
         if not 0 <= self.dropout < 1:
             raise InputError("mmgcn dropout", str(self.dropout), "a share in [0, 1)", "Correct it.")
 
@@ -59,20 +63,28 @@ class MMGCN(Backbone):
 
     Config = MMGCNConfig
 
-    def __init__(self, dims: Mapping[str, int], outputs: int, speakers: int, config: MMGCNConfig) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], outputs: int, speakers: int, config: MMGCNConfig
+    ) -> None:
         super().__init__()
         self.config = config
         self.modalities = tuple(sorted(dims))
-        self.encoders = nn.ModuleDict({m: Encoder(d, m in config.recurrent, config) for m, d in sorted(dims.items())})
+        self.encoders = nn.ModuleDict(
+            {m: Encoder(d, m in config.recurrent, config) for m, d in sorted(dims.items())}
+        )
         self.speaker = nn.Embedding(speakers, config.hidden)
-        self.graph = GCNII(config.hidden, config.graph, config.layers, config.dropout, config.alpha, config.lam)
+        self.graph = GCNII(
+            config.hidden, config.graph, config.layers, config.dropout, config.alpha, config.lam
+        )
         self.embedding_dim = config.hidden
         self.prediction = nn.Linear(len(dims) * (config.hidden + config.graph), outputs)
 
     def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
         """Encode, add speakers, pass messages, fuse, predict; features[m] is (n, d_m)."""
         z = {m: self.encoders[m](features[m], batch.layout) for m in self.modalities}
-        nodes = torch.stack([self._with_speaker(m, z[m], batch.speaker) for m in self.modalities], dim=1)  # (n, M, h)
+        nodes = torch.stack(
+            [self._with_speaker(m, z[m], batch.speaker) for m in self.modalities], dim=1
+        )  # (n, M, h)
         edges = graph_edges(nodes, batch.layout)
         nodes = dropout(nodes, self.config.dropout, self.training)
         states = self.graph(nodes, edges, batch.layout)  # (n, M, g)
@@ -92,7 +104,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.linear = nn.Linear(dim, config.hidden)
         half = config.hidden // 2
-        self.lstm = DialogueRNN(config.hidden, half, 2, config.dropout, config.packed) if recurrent else None
+        self.lstm = (
+            DialogueRNN(config.hidden, half, 2, config.dropout, config.packed)
+            if recurrent
+            else None
+        )
 
     def forward(self, features: Tensor, layout: Layout) -> Tensor:
         """(n, d) -> (n, hidden)."""

@@ -43,16 +43,24 @@ class MMTM(Backbone):
     Config = MMTMConfig
     constant: Tensor
 
-    def __init__(self, dims: Mapping[str, int], outputs: int, speakers: int, config: MMTMConfig) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], outputs: int, speakers: int, config: MMTMConfig
+    ) -> None:
         super().__init__()
         self.config = config
         self.modalities = tuple(sorted(dims))
         pictures = config.encoder == "resnet"
         kind = Pictures if pictures else Vectors
         self.encoders = nn.ModuleDict({m: kind(dims[m], config) for m in self.modalities})
-        widths = [2 * config.width, 4 * config.width, 8 * config.width] if pictures else [config.hidden] * 2
+        widths = (
+            [2 * config.width, 4 * config.width, 8 * config.width]
+            if pictures
+            else [config.hidden] * 2
+        )
         self.embedding_dim = widths[-1]
-        self.fusions = nn.ModuleList(Fusion(self.modalities, width, config.ratio) for width in widths)
+        self.fusions = nn.ModuleList(
+            Fusion(self.modalities, width, config.ratio) for width in widths
+        )
         heads = [nn.Linear(self.embedding_dim, outputs) for _ in self.modalities]
         self.heads = nn.ModuleDict(dict(zip(self.modalities, heads, strict=True)))
         self.prediction = heads[0]
@@ -100,7 +108,9 @@ class Fusion(nn.Module):
     def forward(self, squeezed: Mapping[str, Tensor], constant: Tensor) -> dict[str, Tensor]:
         """Gates from modality to (n, width); in training those of the modalities in ``constant`` (M,) are means."""
         inner = F.relu(self.squeeze(torch.cat([squeezed[m] for m in self.modalities], dim=1)))
-        gates = torch.stack([torch.sigmoid(self.excite[m](inner)) for m in self.modalities])  # (M, n, width)
+        gates = torch.stack(
+            [torch.sigmoid(self.excite[m](inner)) for m in self.modalities]
+        )  # (M, n, width)
         used = gates
         if self.training:
             used = torch.where(constant[:, None, None], self.means[:, None], gates)
@@ -118,7 +128,9 @@ def entered(encoder: nn.Module, values: Tensor) -> Tensor:
     flat = as_floats(values.flatten(0, 1) if values.ndim == 5 else values)
     if encoder.augment and encoder.training:
         flat = cut_and_flip(flat, frames)
-    return flat.contiguous(memory_format=torch.channels_last if values.is_cuda else torch.contiguous_format)
+    return flat.contiguous(
+        memory_format=torch.channels_last if values.is_cuda else torch.contiguous_format
+    )
 
 
 def staged(encoder: nn.Module, depth: int, values: Tensor) -> Tensor:
@@ -130,7 +142,7 @@ def staged(encoder: nn.Module, depth: int, values: Tensor) -> Tensor:
     assert isinstance(encoder, Pictures)
     stages = list(encoder.net.stages)
     with torch.autocast(values.device.type, torch.bfloat16, enabled=values.is_cuda):
-        for stage in stages[depth + 2:depth + 3] if depth else stages[:3]:
+        for stage in stages[depth + 2 : depth + 3] if depth else stages[:3]:
             values = stage(values)
     return values
 

@@ -41,7 +41,9 @@ class MoMKE(Backbone):
 
     Config = MoMKEConfig
 
-    def __init__(self, dims: Mapping[str, int], outputs: int, speakers: int, config: MoMKEConfig) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], outputs: int, speakers: int, config: MoMKEConfig
+    ) -> None:
         super().__init__()
         self.config, self.modalities, width = config, tuple(sorted(dims)), config.hidden
         self.encoders = nn.ModuleDict({m: Encoder(dims[m], config) for m in self.modalities})
@@ -59,9 +61,15 @@ class MoMKE(Backbone):
 
     def encoded(self, batch: Batch, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """z^m, modality to (n, hidden), zero where the modality is missing."""
-        entered = torch.stack([dropout(self.encoder(m).enter(features[m]), self.config.dropout, self.training)
-                               for m in self.modalities])  # (M, n, hidden)
-        mixed = self.own(batch, entered) if self.config.routing == "own" else self.mixed(batch, entered)
+        entered = torch.stack(
+            [
+                dropout(self.encoder(m).enter(features[m]), self.config.dropout, self.training)
+                for m in self.modalities
+            ]
+        )  # (M, n, hidden)
+        mixed = (
+            self.own(batch, entered) if self.config.routing == "own" else self.mixed(batch, entered)
+        )
         return {m: mixed[i] * batch.observed[:, i, None] for i, m in enumerate(self.modalities)}
 
     def unimodal(self, fused: Fused) -> dict[str, Tensor]:
@@ -81,17 +89,27 @@ class MoMKE(Backbone):
     def own(self, batch: Batch, entered: Tensor) -> Tensor:
         """(M, n, hidden) -> the same, each modality through its own expert."""
         layout, seen = batch.layout, batch.observed
-        return torch.stack([layout.unpad(self.encoder(m).expert(layout.pad(entered[i]), layout.pad(seen[:, i])))
-                            for i, m in enumerate(self.modalities)])
+        return torch.stack(
+            [
+                layout.unpad(self.encoder(m).expert(layout.pad(entered[i]), layout.pad(seen[:, i])))
+                for i, m in enumerate(self.modalities)
+            ]
+        )
 
     def mixed(self, batch: Batch, entered: Tensor) -> Tensor:
         """(M, n, hidden) -> the same: sum over experts k of r_mk times what expert k makes of modality m."""
         layout, count = batch.layout, len(self.modalities)
         padded = torch.cat([layout.pad(part) for part in entered])  # (M dialogues, steps, hidden)
         seen = torch.cat([layout.pad(batch.observed[:, i]) for i in range(count)])
-        by_expert = [self.encoder(k).expert(padded, seen).unflatten(0, (count, -1)) for k in self.modalities]
-        made = torch.stack([torch.stack([layout.unpad(part[i]) for i in range(count)]) for part in by_expert])
-        weights = torch.stack([self.routers[m](entered[i]) for i, m in enumerate(self.modalities)])  # (M, n, experts)
+        by_expert = [
+            self.encoder(k).expert(padded, seen).unflatten(0, (count, -1)) for k in self.modalities
+        ]
+        made = torch.stack(
+            [torch.stack([layout.unpad(part[i]) for i in range(count)]) for part in by_expert]
+        )
+        weights = torch.stack(
+            [self.routers[m](entered[i]) for i, m in enumerate(self.modalities)]
+        )  # (M, n, experts)
         return torch.einsum("kmnh,mnk->mnh", made, weights)
 
 

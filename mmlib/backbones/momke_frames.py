@@ -34,8 +34,12 @@ class FrameMoMKE(MoMKE):
         for index, modality in enumerate(self.modalities):
             values = features[modality]
             if values.ndim != 3:
-                raise InputError(f"momke_frames, {modality}", f"features of shape {tuple(values.shape)}",
-                                 "(utterances, frames, values)", "Take momke for one vector an utterance.")
+                raise InputError(
+                    f"momke_frames, {modality}",
+                    f"features of shape {tuple(values.shape)}",
+                    "(utterances, frames, values)",
+                    "Take momke for one vector an utterance.",
+                )
             seen = (values != 0).any(dim=2) & batch.observed[:, index, None]  # (n, t)
             frames = self.routed(modality, values, seen) * seen[:, :, None]
             z[modality] = frames.sum(dim=1) / seen.sum(dim=1, keepdim=True).clamp(min=1)
@@ -47,6 +51,10 @@ class FrameMoMKE(MoMKE):
         if self.config.routing == "own":
             own: Tensor = self.encoder(modality).expert(entered, seen)
             return own
-        made = torch.stack([self.encoder(k).expert(entered, seen) for k in self.modalities])  # (experts, n, t, hidden)
-        weights = self.routers[modality](entered.flatten(0, 1)).unflatten(0, seen.shape)  # (n, t, experts)
+        made = torch.stack(
+            [self.encoder(k).expert(entered, seen) for k in self.modalities]
+        )  # (experts, n, t, hidden)
+        weights = self.routers[modality](entered.flatten(0, 1)).unflatten(
+            0, seen.shape
+        )  # (n, t, experts)
         return torch.einsum("knth,ntk->nth", made, weights)

@@ -37,9 +37,13 @@ class SelfMMConfig:
     def __post_init__(self) -> None:
         for name in ("fusion", "text", "audio", "vision"):
             if getattr(self, name) < 1:
-                raise InputError(f"selfmm {name}", str(getattr(self, name)), "1 or more", "Raise it.")
+                raise InputError(
+                    f"selfmm {name}", str(getattr(self, name)), "1 or more", "Raise it."
+                )
         if not 0 <= self.dropout < 1:
-            raise InputError("selfmm dropout", str(self.dropout), "a share in [0, 1)", "Correct it.")
+            raise InputError(
+                "selfmm dropout", str(self.dropout), "a share in [0, 1)", "Correct it."
+            )
 
     def width(self, modality: str) -> int:
         """Of a modality's head."""
@@ -51,16 +55,30 @@ class SelfMM(Backbone):
 
     Config = SelfMMConfig
 
-    def __init__(self, dims: Mapping[str, int], outputs: int, speakers: int, config: SelfMMConfig) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], outputs: int, speakers: int, config: SelfMMConfig
+    ) -> None:
         super().__init__()
         self.config, self.modalities = config, tuple(sorted(dims))
         widths = {m: dims[m] if m == "text" else config.width(m) for m in self.modalities}
-        self.encoders = nn.ModuleDict({m: nn.Identity() if m == "text" else nn.Linear(dims[m], widths[m])
-                                       for m in self.modalities})
+        self.encoders = nn.ModuleDict(
+            {
+                m: nn.Identity() if m == "text" else nn.Linear(dims[m], widths[m])
+                for m in self.modalities
+            }
+        )
         self.fusion = Head(sum(widths.values()), config.fusion, outputs, 0.0)
-        self.heads = nn.ModuleDict({m: Head(widths[m], config.width(m), outputs,
-                                            config.dropout if m in ("text", "audio") else 0.0)
-                                    for m in self.modalities})
+        self.heads = nn.ModuleDict(
+            {
+                m: Head(
+                    widths[m],
+                    config.width(m),
+                    outputs,
+                    config.dropout if m in ("text", "audio") else 0.0,
+                )
+                for m in self.modalities
+            }
+        )
         self.embedding_dim = config.vision
         self.prediction = self.fusion.last
 
@@ -87,7 +105,11 @@ class Head(nn.Module):
 
     def __init__(self, dim: int, width: int, outputs: int, rate: float) -> None:
         super().__init__()
-        self.first, self.second, self.last = nn.Linear(dim, width), nn.Linear(width, width), nn.Linear(width, outputs)
+        self.first, self.second, self.last = (
+            nn.Linear(dim, width),
+            nn.Linear(width, width),
+            nn.Linear(width, outputs),
+        )
         self.rate = rate
 
     def feature(self, entered: Tensor) -> Tensor:

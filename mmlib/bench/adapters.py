@@ -28,7 +28,12 @@ from mmlib.runs.spec import Training
 
 # role, its size, and hidden, depth, dialogues a step: the paper's for IEMOCAP, or those of the profile quick
 SIZES = {"iemocap": ("twin:iemocap4@full", 256, 4, 16), "quick": ("twin:iemocap4@quick", 32, 1, 8)}
-CASES = ("adapters, mixed combinations", "adapters, a pass for each combination", "joint training", "DPFT's measure")
+CASES = (
+    "adapters, mixed combinations",
+    "adapters, a pass for each combination",
+    "joint training",
+    "DPFT's measure",
+)
 
 
 def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]]:
@@ -42,16 +47,25 @@ def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]
     for case in CASES:
         print(f"measuring {case} ...", file=sys.stderr, flush=True)
         torch.manual_seed(0)
-        network = build_backbone("crossmodal", bundle.dims, bundle.task.outputs, bundle.speakers,
-                                 [("hidden", hidden), ("depth", depth)])
+        network = build_backbone(
+            "crossmodal",
+            bundle.dims,
+            bundle.task.outputs,
+            bundle.speakers,
+            [("hidden", hidden), ("depth", depth)],
+        )
         variant = "neither" if case == "joint training" else "paper"
         model = build_method("mculora", variant, (), network, bundle.task, bundle.dims).to(device)
         assert isinstance(model, McuLora)
         groups = by_combination(train) if case == CASES[1] else [np.arange(train.dialogues)]
         optimizer = make_optimizer(model, schedule)
 
-        def epoch(model: McuLora = model, groups: list[np.ndarray] = groups,
-                  optimizer: torch.optim.Optimizer = optimizer, case: str = case) -> None:
+        def epoch(
+            model: McuLora = model,
+            groups: list[np.ndarray] = groups,
+            optimizer: torch.optim.Optimizer = optimizer,
+            case: str = case,
+        ) -> None:
             if case == CASES[3]:
                 batches = evaluation_batches(whole)
                 model.separation(Peek(0, 1, list, list, list, lambda *_: None, lambda _: batches))
@@ -61,25 +75,38 @@ def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]
                 torch.cuda.synchronize()
 
         seconds = _median(epoch, epochs)
-        rows.append({"case": case, "epoch_seconds": seconds, "utterances": len(train.labels),
-                     "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)})
+        rows.append(
+            {
+                "case": case,
+                "epoch_seconds": seconds,
+                "utterances": len(train.labels),
+                "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            }
+        )
     return rows
 
 
-def one_epoch(model: McuLora, train: Resident, groups: list[np.ndarray], step: int,
-              optimizer: torch.optim.Optimizer) -> None:
+def one_epoch(
+    model: McuLora,
+    train: Resident,
+    groups: list[np.ndarray],
+    step: int,
+    optimizer: torch.optim.Optimizer,
+) -> None:
     """Steps over all dialogues; a step's dialogues go through the model at once, or in one pass for each group."""
     model.train()
     order = np.random.default_rng(0).permutation(train.dialogues)
     for start in range(0, len(order), step):
-        chosen = order[start:start + step]
+        chosen = order[start : start + step]
         optimizer.zero_grad(set_to_none=True)
         for loss in _losses(model, train, chosen, groups):
             loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 
-def _losses(model: McuLora, train: Resident, chosen: np.ndarray, groups: list[np.ndarray]) -> Iterator[Tensor]:
+def _losses(
+    model: McuLora, train: Resident, chosen: np.ndarray, groups: list[np.ndarray]
+) -> Iterator[Tensor]:
     sizes = np.diff(train.starts)
     for group in groups:
         mine = chosen[np.isin(chosen, group)]
@@ -90,7 +117,9 @@ def _losses(model: McuLora, train: Resident, chosen: np.ndarray, groups: list[np
 def by_combination(train: Resident) -> list[np.ndarray]:
     """The dialogues of each combination of modalities."""
     given = train.observed.cpu().numpy()[train.starts[:-1]]
-    return [np.flatnonzero((given == pattern).all(axis=1)) for pattern in combinations(given.shape[1])]
+    return [
+        np.flatnonzero((given == pattern).all(axis=1)) for pattern in combinations(given.shape[1])
+    ]
 
 
 def _median(call: Callable[[], None], epochs: int) -> float:
@@ -113,6 +142,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     device = device_of(args)
     torch.set_num_threads(args.threads[0] if args.threads else 1)
     rows = measure(args.size, device, args.epochs or EPOCHS)
-    report = {"machine": machine(args.device), "adapters": args.size, "threads": torch.get_num_threads(), "rows": rows}
+    report = {
+        "machine": machine(args.device),
+        "adapters": args.size,
+        "threads": torch.get_num_threads(),
+        "rows": rows,
+    }
     print(adapter_table([report]))
     return report

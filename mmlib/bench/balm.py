@@ -23,8 +23,16 @@ from mmlib.bench.step import Case, measure
 from mmlib.errors import InputError, unknown_name
 
 # Column of the table to field of a measurement.
-FIELDS = {"method": "name", "threads": "threads", "utterances/s": "utterances_per_second", "s/epoch": "epoch_seconds",
-          "products s": "product_seconds", "ratio": "ratio", "memory MB": "memory_mb", "set-up s": "setup_seconds"}
+FIELDS = {
+    "method": "name",
+    "threads": "threads",
+    "utterances/s": "utterances_per_second",
+    "s/epoch": "epoch_seconds",
+    "products s": "product_seconds",
+    "ratio": "ratio",
+    "memory MB": "memory_mb",
+    "set-up s": "setup_seconds",
+}
 CUDA_FIELDS = {"CUDA memory MB": "cuda_memory_mb", "idle %": "idle_percent"}
 RATIO_GOAL = 2.0
 SPEED_GOAL = 2500.0
@@ -47,13 +55,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _epochs(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
     if len(names) > 1:
-        raise InputError("--backbone", args.backbone, "one name", "Several are measured beside --lengths only.")
+        raise InputError(
+            "--backbone", args.backbone, "one name", "Several are measured beside --lengths only."
+        )
     rows = []
     for case in cases_of(args):
         print(f"measuring {case.name}, {case.threads} thread(s) ...", file=sys.stderr, flush=True)
         rows.append(measure_apart(case))
-    report = {"machine": machine(args.device), "size": args.size, "import_seconds": import_seconds(),
-              "rows": [{k: v for k, v in row.items() if k != "products"} for row in rows]}
+    report = {
+        "machine": machine(args.device),
+        "size": args.size,
+        "import_seconds": import_seconds(),
+        "rows": [{k: v for k, v in row.items() if k != "products"} for row in rows],
+    }
     shapes = shapes_file(args.backbone)
     if args.write_shapes:
         write_shapes(rows, shapes)
@@ -64,8 +78,14 @@ def _epochs(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
 
 
 def _by_length(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
-    refuse(args, "threads", "epochs", "write_shapes", "device",
-           why="Leave it out: a step's cost by length is measured on the CPU and one thread.")
+    refuse(
+        args,
+        "threads",
+        "epochs",
+        "write_shapes",
+        "device",
+        why="Leave it out: a step's cost by length is measured on the CPU and one thread.",
+    )
     report = length.report_of(names, args.size, args.lengths or list(LENGTHS))
     print(length.render(report))
     return report
@@ -75,11 +95,18 @@ def cases_of(args: argparse.Namespace) -> list[Case]:
     """The measurements that the arguments ask for, checked before any of them starts."""
     device_of(args)
     if args.write_shapes and args.size != "iemocap":
-        raise InputError("--write-shapes", f"--size {args.size}", "--size iemocap", "Only that size is listed.")
-    threads = args.threads or sorted({1, min(2, os.cpu_count() or 1)} if args.device == "cpu" else {1})
+        raise InputError(
+            "--write-shapes", f"--size {args.size}", "--size iemocap", "Only that size is listed."
+        )
+    threads = args.threads or sorted(
+        {1, min(2, os.cpu_count() or 1)} if args.device == "cpu" else {1}
+    )
     epochs = EPOCHS if args.epochs is None else args.epochs
-    return [Case(args.backbone, method, variant, args.size, count, epochs, args.device)
-            for count in threads for method, variant in METHODS]
+    return [
+        Case(args.backbone, method, variant, args.size, count, epochs, args.device)
+        for count in threads
+        for method, variant in METHODS
+    ]
 
 
 def measure_apart(case: Case) -> dict[str, Any]:
@@ -91,8 +118,18 @@ def import_seconds() -> float:
     """How long a fresh interpreter takes to import ``mmlib.fit``; the better of two, so that files are cached."""
     code = "import time; start = time.perf_counter(); import mmlib.fit; print(time.perf_counter() - start)"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    return min(float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True,
-                                    env=environment).stdout) for _ in range(2))
+    return min(
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code],
+                check=True,
+                capture_output=True,
+                text=True,
+                env=environment,
+            ).stdout
+        )
+        for _ in range(2)
+    )
 
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -105,8 +142,16 @@ def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def render(report: dict[str, Any]) -> str:
     """The table, what it was measured on, and the goals beside what was reached."""
     rows, here = report["rows"], report["machine"]
-    digits = {"utterances/s": 0, "s/epoch": 3, "products s": 3, "ratio": 2, "memory MB": 0, "set-up s": 2,
-              "CUDA memory MB": 0, "idle %": 0}
+    digits = {
+        "utterances/s": 0,
+        "s/epoch": 3,
+        "products s": 3,
+        "ratio": 2,
+        "memory MB": 0,
+        "set-up s": 2,
+        "CUDA memory MB": 0,
+        "idle %": 0,
+    }
     formats = {c: (lambda v, d=d: f"{v:,.{d}f}") for c, d in digits.items()}
     first = rows[0]
     lines = [
@@ -115,7 +160,9 @@ def render(report: dict[str, Any]) -> str:
         f"{first['utterances']:,} utterances in {first['dialogues']} dialogues, dims "
         + ", ".join(f"{m} {d}" for m, d in first["dims"].items())
         + f", 16 dialogues a step; median of {first['epochs']} epochs after one for warming up",
-        "", table(rows).to_string(index=False, formatters=formats), "",
+        "",
+        table(rows).to_string(index=False, formatters=formats),
+        "",
         f"importing mmlib.fit: {report['import_seconds']:.1f} s; set-up: data to the device and model built",
         "products s: the epoch's matrix products alone, on warm operands; ratio: epoch over products",
         *goals(rows),
@@ -130,12 +177,24 @@ def goals(rows: list[dict[str, Any]]) -> list[str]:
         if (row["method"], row["variant"], row["size"]) != ("balm", "paper", "iemocap"):
             continue
         where = f"{row['name']}, {row['threads']} thread(s)"
-        lines.append(_goal(f"at most {RATIO_GOAL:g} times the products' time", f"{row['ratio']:.2f}", where,
-                           row["ratio"] <= RATIO_GOAL))
+        lines.append(
+            _goal(
+                f"at most {RATIO_GOAL:g} times the products' time",
+                f"{row['ratio']:.2f}",
+                where,
+                row["ratio"] <= RATIO_GOAL,
+            )
+        )
         if row["threads"] == SPEED_CORES and row["device"] == "cpu":
             speed = row["utterances_per_second"]
-            lines.append(_goal(f"{SPEED_GOAL:,.0f} utterances/s on two cores", f"{speed:,.0f}", where,
-                               speed >= SPEED_GOAL))
+            lines.append(
+                _goal(
+                    f"{SPEED_GOAL:,.0f} utterances/s on two cores",
+                    f"{speed:,.0f}",
+                    where,
+                    speed >= SPEED_GOAL,
+                )
+            )
     return lines
 
 
@@ -151,8 +210,11 @@ def shapes_file(backbone: str) -> Path:
 def write_shapes(rows: list[dict[str, Any]], path: Path) -> None:
     """Write the lists of products: one line per method, variant, operation and pair of shapes."""
     lines = ["method,variant,op,left,right,count"]
-    lines += [",".join([method, variant, *map(str, product)])
-              for (method, variant), products in _lists(rows).items() for product in products]
+    lines += [
+        ",".join([method, variant, *map(str, product)])
+        for (method, variant), products in _lists(rows).items()
+        for product in products
+    ]
     files.write(path, ("\n".join(lines) + "\n").encode())
 
 
@@ -175,4 +237,5 @@ def _shapes_line(rows: list[dict[str, Any]], path: Path) -> str:
         return f"list of matrix products: none at {at}; --write-shapes writes it"
     same = read_shapes(path) == _lists(rows)
     return f"list of matrix products: {'as in' if same else 'differs from'} {at}" + (
-        "" if same else " (the code or the data has changed; --write-shapes renews it)")
+        "" if same else " (the code or the data has changed; --write-shapes renews it)"
+    )

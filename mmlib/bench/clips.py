@@ -38,7 +38,9 @@ class Size:
 
 SIZES = {"crema-d": Size((257, 188), 224, 64, 256), "quick": Size((32, 32), 32, 8, 512)}
 METHODS = ("plain", "gmm_loss")
-SCHEDULE: Schedule = Training(epochs=1, batch=64, lr=2e-3, weight_decay=1e-4, optimizer="momentum", clip=0.0)
+SCHEDULE: Schedule = Training(
+    epochs=1, batch=64, lr=2e-3, weight_decay=1e-4, optimizer="momentum", clip=0.0
+)
 
 
 def made_clips(size: Size) -> Bundle:
@@ -47,8 +49,15 @@ def made_clips(size: Size) -> Bundle:
     audio = generator.standard_normal((n, 1, *size.audio), dtype=np.float32)
     vision = generator.integers(0, 256, (n, 1, 3, size.side, size.side), dtype=np.uint8)
     split = ["train"] * size.clips + ["valid", "test"]
-    return make_bundle("made-clips", Task("classes", tuple("abcdef")), {"audio": audio, "vision": vision},
-                       np.arange(n) % 6, split, [f"c{i:05}" for i in range(n)], position=[0] * n)
+    return make_bundle(
+        "made-clips",
+        Task("classes", tuple("abcdef")),
+        {"audio": audio, "vision": vision},
+        np.arange(n) % 6,
+        split,
+        [f"c{i:05}" for i in range(n)],
+        position=[0] * n,
+    )
 
 
 def measure(method: str, size: Size, device: torch.device, epochs: int) -> dict[str, Any]:
@@ -59,11 +68,17 @@ def measure(method: str, size: Size, device: torch.device, epochs: int) -> dict[
     """
     bundle = made_clips(size)
     torch.manual_seed(0)
-    network = build_backbone("concat", bundle.dims, 6, 1, [("encoder", "resnet"), ("width", size.width)])
+    network = build_backbone(
+        "concat", bundle.dims, 6, 1, [("encoder", "resnet"), ("width", size.width)]
+    )
     model = build_method(method, "paper", (), network, bundle.task, bundle.dims).to(device)
     if isinstance(model, GmmLoss):
-        model.mixture = Mixture(*(torch.tensor(v, device=device) for v in ((0.857, 0.143), (0.0056, 0.6966),
-                                                                           (0.01, 0.01))))
+        model.mixture = Mixture(
+            *(
+                torch.tensor(v, device=device)
+                for v in ((0.857, 0.143), (0.0056, 0.6966), (0.01, 0.01))
+            )
+        )
     train = to_device(bundle, "train", draw(complete(), bundle, "train", 0), device)
     optimizer = make_optimizer(model, SCHEDULE)
 
@@ -80,9 +95,14 @@ def measure(method: str, size: Size, device: torch.device, epochs: int) -> dict[
         seconds.append(time.perf_counter() - start)
     taken = statistics.median(seconds)
     on_cuda = device.type == "cuda"
-    return {"method": method, "clips": size.clips, "clips_per_second": size.clips / taken, "epoch_seconds": taken,
-            "cuda_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if on_cuda else None,
-            "idle_percent": idle_percent(epoch, taken) if on_cuda else None}
+    return {
+        "method": method,
+        "clips": size.clips,
+        "clips_per_second": size.clips / taken,
+        "epoch_seconds": taken,
+        "cuda_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if on_cuda else None,
+        "idle_percent": idle_percent(epoch, taken) if on_cuda else None,
+    }
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -91,7 +111,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: an unknown size, a device that is not here, or a number out of range.
     """
-    name = "crema-d" if args.size == "iemocap" else args.size  # the common default is of other cases
+    name = (
+        "crema-d" if args.size == "iemocap" else args.size
+    )  # the common default is of other cases
     if name not in SIZES:
         raise unknown_name("--size", name, SIZES)
     device, epochs = device_of(args), args.epochs or EPOCHS
@@ -102,8 +124,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(f"measuring {method} on made clips of size {name} ...", file=sys.stderr, flush=True)
         rows.append(measure(method, SIZES[name], device, epochs))
     head = ["method", "clips/s", "s/epoch", "CUDA memory MB", "idle %"]
-    lines = [[row["method"], f"{row['clips_per_second']:,.1f}", f"{row['epoch_seconds']:.2f}",
-              *("-" if row[key] is None else f"{row[key]:.0f}" for key in ("cuda_memory_mb", "idle_percent"))]
-             for row in rows]
+    lines = [
+        [
+            row["method"],
+            f"{row['clips_per_second']:,.1f}",
+            f"{row['epoch_seconds']:.2f}",
+            *(
+                "-" if row[key] is None else f"{row[key]:.0f}"
+                for key in ("cuda_memory_mb", "idle_percent")
+            ),
+        ]
+        for row in rows
+    ]
     print(markdown([head, ["---"] * len(head), *lines]))
     return {"machine": machine(args.device), "clips": name, "rows": rows}

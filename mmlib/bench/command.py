@@ -28,24 +28,49 @@ MOST_THREADS = 1024
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``mmlib bench``."""
-    parser.add_argument("paper", metavar="PAPER",
-                        help="whose method is measured: balm, gmm_loss, mculora, ebmc, dream; or sweep")
-    parser.add_argument("--backbone", default="mmgcn", metavar="NAME[,NAME]",
-                        help="the network that the method plugs into; several beside --lengths only")
-    parser.add_argument("--size", default="iemocap",
-                        help="iemocap (108 dialogues at the real dims) or quick; of gmm_loss crema-d or quick; of "
-                             "sweep quick or tiny")
-    parser.add_argument("--threads", type=int, nargs="+", metavar="N",
-                        help="thread counts to measure in turn (default: 1, and 2 where there are two cores)")
-    parser.add_argument("--epochs", type=int, metavar="N",
-                        help=f"timed epochs after a warm-up, of which the median counts (default: {EPOCHS})")
-    parser.add_argument("--lengths", type=int, nargs="*", metavar="T",
-                        help="measure a step over dialogues of so many utterances instead "
-                             f"(default: {' '.join(map(str, LENGTHS))})")
+    parser.add_argument(
+        "paper",
+        metavar="PAPER",
+        help="whose method is measured: balm, gmm_loss, mculora, ebmc, dream; or sweep",
+    )
+    parser.add_argument(
+        "--backbone",
+        default="mmgcn",
+        metavar="NAME[,NAME]",
+        help="the network that the method plugs into; several beside --lengths only",
+    )
+    parser.add_argument(
+        "--size",
+        default="iemocap",
+        help="iemocap (108 dialogues at the real dims) or quick; of gmm_loss crema-d or quick; of "
+        "sweep quick or tiny",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="thread counts to measure in turn (default: 1, and 2 where there are two cores)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help=f"timed epochs after a warm-up, of which the median counts (default: {EPOCHS})",
+    )
+    parser.add_argument(
+        "--lengths",
+        type=int,
+        nargs="*",
+        metavar="T",
+        help="measure a step over dialogues of so many utterances instead "
+        f"(default: {' '.join(map(str, LENGTHS))})",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--json", metavar="FILE", help="write the numbers there as well")
-    parser.add_argument("--write-shapes", action="store_true", help="renew the committed list of matrix products")
-
+    parser.add_argument(
+        "--write-shapes", action="store_true", help="renew the committed list of matrix products"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,4 +102,3 @@ def _check(args: argparse.Namespace) -> None:
         options.at_least_one("--lengths", length)
     options.names("--backbone", args.backbone)
     options.file_to_write("--json", args.json)
-

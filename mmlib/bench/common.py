@@ -16,8 +16,21 @@ from mmlib.errors import InputError, unknown_name
 
 METHODS = (("plain", "paper"), ("balm", "paper"), ("balm", "released"))
 SIZES = {"iemocap": "full", "quick": "quick"}
-PARTS = ("recurrences", "products", "pairs", "update", "rest")  # of a step's time; length.py says what each is
-SMALL_PARTS = ("rest", "teacher", "MSD", "CCE", "EMC", "IMTD")  # of a step of EBMC; ebmc.py says what each is
+PARTS = (
+    "recurrences",
+    "products",
+    "pairs",
+    "update",
+    "rest",
+)  # of a step's time; length.py says what each is
+SMALL_PARTS = (
+    "rest",
+    "teacher",
+    "MSD",
+    "CCE",
+    "EMC",
+    "IMTD",
+)  # of a step of EBMC; ebmc.py says what each is
 
 
 def check_size(args: argparse.Namespace, sizes: Container[str]) -> None:
@@ -36,9 +49,18 @@ def device_of(args: argparse.Namespace) -> torch.device:
     Raises:
         InputError: one that torch does not find here.
     """
-    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    here = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if not here[args.device]:
-        raise InputError("--device", args.device, "a device that torch finds here", "Leave it out to use the CPU.")
+        raise InputError(
+            "--device",
+            args.device,
+            "a device that torch finds here",
+            "Leave it out to use the CPU.",
+        )
     return torch.device(args.device)
 
 
@@ -68,8 +90,14 @@ def apart(measure: Callable[[Any], dict[str, Any]], case: object) -> dict[str, A
 def machine(device: str) -> dict[str, Any]:
     """What the numbers were measured on."""
     name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
-    return {"system": platform.system(), "cores": os.cpu_count(), "device": device, "device_name": name,
-            "python": platform.python_version(), "torch": torch.__version__.split("+")[0]}
+    return {
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "device_name": name,
+        "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0],
+    }
 
 
 def markdown(lines: list[list[str]]) -> str:

@@ -30,10 +30,19 @@ from mmlib.nn.batch import Batch, Resident, to_device
 from mmlib.runs.spec import Training
 
 # reference, d, samples a step: the paper's for IEMOCAP, or those of the profile quick
-SIZES = {"iemocap": ("twin:iemocap4-frames@full", 200, 32), "quick": ("twin:iemocap4-frames@quick", 32, 32)}
+SIZES = {
+    "iemocap": ("twin:iemocap4-frames@full", 200, 32),
+    "quick": ("twin:iemocap4-frames@quick", 32, 32),
+}
 # Whole epochs, then work on contributions by itself: what epochs differ by is lost in the noise of a busy machine.
-CASES = ("without contributions", "decisions kept", "decisions made at every step", "filling the memory",
-         "contributions alone, kept", "contributions alone, made at every step")
+CASES = (
+    "without contributions",
+    "decisions kept",
+    "decisions made at every step",
+    "filling the memory",
+    "contributions alone, kept",
+    "contributions alone, made at every step",
+)
 KEPT, FILL = (CASES[1], CASES[4]), CASES[3]
 
 
@@ -45,7 +54,7 @@ class Without(Dream):
 
     def told(self, batch: Batch) -> Told:
         """The prediction, with PSS of which none is asked from P."""
-        pss = self.fixed[self.at:self.at + len(batch)]
+        pss = self.fixed[self.at : self.at + len(batch)]
         self.at = (self.at + len(batch)) % len(self.fixed)
         fused, raw = self.net.run(batch, batch.features, pss, pss == 0, self.config.fusion)
         return Told(fused, raw, pss, pss)
@@ -64,25 +73,36 @@ def pretrained(bundle: Bundle, train: Resident, schedule: Training) -> dict[str,
     """The weights of a run that trained P for an epoch: what decides how many modalities are enhanced."""
     torch.manual_seed(0)
     network = build_backbone("corrkd", bundle.dims, bundle.task.outputs, bundle.speakers)
-    method = build_method("reference", "paper", (), network, bundle.task, bundle.dims).to(train.labels.device)
+    method = build_method("reference", "paper", (), network, bundle.task, bundle.dims).to(
+        train.labels.device
+    )
     train_epoch(method, train, make_optimizer(method, schedule), schedule, 0, 0, [])
     return dict(method.state_dict())
 
 
-def epoch_of(case: str, bundle: Bundle, size: str, device: torch.device) -> tuple[Dream, Callable[[], object]]:
+def epoch_of(
+    case: str, bundle: Bundle, size: str, device: torch.device
+) -> tuple[Dream, Callable[[], object]]:
     """A model, and the function that does the work of a case once."""
     _, width, step = SIZES[size]
-    train, schedule = training_rows(bundle, device), Training(epochs=1, batch=step, lr=1e-3, weight_decay=0.0)
+    train, schedule = (
+        training_rows(bundle, device),
+        Training(epochs=1, batch=step, lr=1e-3, weight_decay=0.0),
+    )
     before = pretrained(bundle, train, schedule)
     torch.manual_seed(0)
-    network = build_backbone("dream", bundle.dims, bundle.task.outputs, bundle.speakers, [("hidden", width)])
+    network = build_backbone(
+        "dream", bundle.dims, bundle.task.outputs, bundle.speakers, [("hidden", width)]
+    )
     kind = Without if case == CASES[0] else Dream
     model = kind(network, bundle.task, VARIANTS["paper"], bundle.dims).to(device)
     model.load_state_dict(before)
     optimizer, starts = make_optimizer(model, schedule), np.arange(step, train.dialogues, step)
 
     def look() -> dict[str, Tensor]:
-        return model.start_epoch(Peek(0, 1, lambda: evaluation_batches(train), list, list, lambda *_: None))
+        return model.start_epoch(
+            Peek(0, 1, lambda: evaluation_batches(train), list, list, lambda *_: None)
+        )
 
     def fill() -> None:
         model.memory = Memory()
@@ -103,7 +123,9 @@ def epoch_of(case: str, bundle: Bundle, size: str, device: torch.device) -> tupl
             shapley.pas(model.plan, found, shapley.truths(bundle.task, batch.labels))
 
     if isinstance(model, Without):
-        model.fixed = torch.cat([shapley.pss(model.plan, model.look(b)) for b in evaluation_batches(train)])
+        model.fixed = torch.cat(
+            [shapley.pss(model.plan, model.look(b)) for b in evaluation_batches(train)]
+        )
     if case in KEPT:
         look()
     return model, fill if case == FILL else contribute if case in CASES[4:] else epoch
@@ -127,12 +149,19 @@ def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]
     for case in CASES:
         pairs, model = seconds[case][1:], models[case]
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        rows.append({"case": case, "threads": torch.get_num_threads(), "utterances": len(bundle.rows("train")),
-                     "epoch_seconds": statistics.median(a for a, _ in pairs),
-                     "product_seconds": statistics.median(b for _, b in pairs),
-                     "ratio": statistics.median(a / b for a, b in pairs),
-                     "gflop": sum(p.flops for p in products[case]) / 1e9, "trained_parameters": trained,
-                     "frozen_parameters": sum(p.numel() for p in model.parameters()) - trained})
+        rows.append(
+            {
+                "case": case,
+                "threads": torch.get_num_threads(),
+                "utterances": len(bundle.rows("train")),
+                "epoch_seconds": statistics.median(a for a, _ in pairs),
+                "product_seconds": statistics.median(b for _, b in pairs),
+                "ratio": statistics.median(a / b for a, b in pairs),
+                "gflop": sum(p.flops for p in products[case]) / 1e9,
+                "trained_parameters": trained,
+                "frozen_parameters": sum(p.numel() for p in model.parameters()) - trained,
+            }
+        )
     return rows
 
 
@@ -143,13 +172,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         InputError: an unknown size, a device that is not here, a number out of range, or an option of another bench.
     """
     check_size(args, SIZES)
-    refuse(args, "lengths", "write_shapes", why="Leave it out: it is an option of mmlib bench balm.")
+    refuse(
+        args, "lengths", "write_shapes", why="Leave it out: it is an option of mmlib bench balm."
+    )
     device, epochs, threads = device_of(args), args.epochs or EPOCHS, args.threads or [1]
     rows = []
     for count in threads:
         torch.set_num_threads(count)
         rows += measure(args.size, device, epochs)
     torch.set_num_threads(threads[0])
-    report: dict[str, Any] = {"machine": machine(args.device), "contributions": args.size, "rows": rows}
+    report: dict[str, Any] = {
+        "machine": machine(args.device),
+        "contributions": args.size,
+        "rows": rows,
+    }
     print(stage_table([report]), contribution_findings([report]), sep="\n\n")
     return report

@@ -58,11 +58,19 @@ class Size:
     widths: tuple[int, ...]
 
 
-SIZES = {"iemocap": Size("twin:iemocap4@full", 256, 4, 16, 4, 36, (10, 30, 100, 300), (64, 128, 256, 512)),
-         "quick": Size("twin:iemocap4@quick", 32, 1, 8, 2, 6, (4, 8), (16, 32))}
+SIZES = {
+    "iemocap": Size(
+        "twin:iemocap4@full", 256, 4, 16, 4, 36, (10, 30, 100, 300), (64, 128, 256, 512)
+    ),
+    "quick": Size("twin:iemocap4@quick", 32, 1, 8, 2, 6, (4, 8), (16, 32)),
+}
 SECOND = "stage II, penalty by a second backward pass"
-CASES = {"stage I": ("enhance", "paper"), "stage II": ("ebmc", "paper"),
-         "stage II, no penalty": ("ebmc", "no_penalty"), SECOND: ("ebmc", "paper")}
+CASES = {
+    "stage I": ("enhance", "paper"),
+    "stage II": ("ebmc", "paper"),
+    "stage II, no penalty": ("ebmc", "no_penalty"),
+    SECOND: ("ebmc", "paper"),
+}
 STEPS = 5  # timed after one for warming up, in turn with the components
 
 
@@ -80,28 +88,44 @@ def training_bundle(reference: str) -> Bundle:
     """A twin with its validation among the training data, as the released code trains (ledger 0.1): the true size."""
     bundle = open_bundle(reference)
     held = bundle.split == SPLITS.index("valid")
-    return dataclasses.replace(bundle, split=np.where(held, SPLITS.index("train"), bundle.split).astype(np.int8))
+    return dataclasses.replace(
+        bundle, split=np.where(held, SPLITS.index("train"), bundle.split).astype(np.int8)
+    )
 
 
-def build(case: str, dims: dict[str, int], task: Task, speakers: int, width: int, depth: int) -> Plain:
+def build(
+    case: str, dims: dict[str, int], task: Task, speakers: int, width: int, depth: int
+) -> Plain:
     """The model of a case, from fixed random weights."""
     torch.manual_seed(0)
     method, variant = CASES[case]
     routing = "own" if method == "enhance" else "unnormalised"
-    network = build_backbone("momke", dims, task.outputs, speakers,
-                             [("hidden", width), ("depth", depth), ("routing", routing)])
-    model = (SecondPass(network, task, VARIANTS[variant], dims) if case == SECOND else
-             build_method(method, variant, (), network, task, dims))
+    network = build_backbone(
+        "momke",
+        dims,
+        task.outputs,
+        speakers,
+        [("hidden", width), ("depth", depth), ("routing", routing)],
+    )
+    model = (
+        SecondPass(network, task, VARIANTS[variant], dims)
+        if case == SECOND
+        else build_method(method, variant, (), network, task, dims)
+    )
     model.load_state_dict(model.state_dict())  # as from a first stage
     return model
 
 
-def epoch_of(case: str, bundle: Bundle, size: Size, device: torch.device) -> tuple[Plain, Callable[[], None]]:
+def epoch_of(
+    case: str, bundle: Bundle, size: Size, device: torch.device
+) -> tuple[Plain, Callable[[], None]]:
     """A model, and the function that trains it for an epoch: on all modalities first, then on any combination."""
     schedule = Training(epochs=1, batch=size.batch, lr=1e-4, weight_decay=1e-5)
     law = complete() if case == "stage I" else patterns()
     train = to_device(bundle, "train", draw(law, bundle, "train", 0), device)
-    model = build(case, bundle.dims, bundle.task, bundle.speakers, size.width, size.depth).to(device)
+    model = build(case, bundle.dims, bundle.task, bundle.speakers, size.width, size.depth).to(
+        device
+    )
     optimizer = make_optimizer(model, schedule)
 
     def epoch() -> None:
@@ -121,13 +145,24 @@ def measure(size: Size, device: torch.device, epochs: int) -> list[dict[str, Any
         epoch()
         alone()
         pairs = [(timed(epoch, sync), timed(alone, sync)) for _ in range(epochs)]
-        seconds, product_seconds = (statistics.median(column) for column in zip(*pairs, strict=True))
+        seconds, product_seconds = (
+            statistics.median(column) for column in zip(*pairs, strict=True)
+        )
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        rows.append({"case": case, "threads": torch.get_num_threads(), "utterances": len(bundle.rows("train")),
-                     "dialogues": len(bundle.dialogues("train")), "epoch_seconds": seconds,
-                     "product_seconds": product_seconds, "ratio": statistics.median(a / b for a, b in pairs),
-                     "gflop": sum(p.flops for p in products) / 1e9, "trained_parameters": trained,
-                     "frozen_parameters": sum(p.numel() for p in model.parameters()) - trained})
+        rows.append(
+            {
+                "case": case,
+                "threads": torch.get_num_threads(),
+                "utterances": len(bundle.rows("train")),
+                "dialogues": len(bundle.dialogues("train")),
+                "epoch_seconds": seconds,
+                "product_seconds": product_seconds,
+                "ratio": statistics.median(a / b for a, b in pairs),
+                "gflop": sum(p.flops for p in products) / 1e9,
+                "trained_parameters": trained,
+                "frozen_parameters": sum(p.numel() for p in model.parameters()) - trained,
+            }
+        )
     return rows
 
 
@@ -136,9 +171,16 @@ def made_batch(dims: Mapping[str, int], task: Task, dialogues: int, length: int)
     count, names = dialogues * length, sorted(dims)
     observed = torch.rand(count, len(names)) < 0.6
     observed[torch.arange(count), torch.randint(len(names), (count,))] = True
-    features = {m: torch.randn(count, dims[m]) * observed[:, i:i + 1] for i, m in enumerate(names)}
-    return Batch(features, observed, torch.randint(task.outputs, (count,)), torch.zeros(count, dtype=torch.long),
-                 make_layout([length] * dialogues))
+    features = {
+        m: torch.randn(count, dims[m]) * observed[:, i : i + 1] for i, m in enumerate(names)
+    }
+    return Batch(
+        features,
+        observed,
+        torch.randint(task.outputs, (count,)),
+        torch.zeros(count, dtype=torch.long),
+        make_layout([length] * dialogues),
+    )
 
 
 def pieces(model: Ebmc, batch: Batch) -> dict[str, Callable[[], object]]:
@@ -159,9 +201,11 @@ def pieces(model: Ebmc, batch: Batch) -> dict[str, Callable[[], object]]:
         model.teacher(batch)
 
     losses: dict[str, Callable[[], Tensor]] = {
-        "MSD": lambda: c.zeta * model.msd(batch, model.parts(z)), "CCE": lambda: c.beta * model.cce(batch, read, parts),
+        "MSD": lambda: c.zeta * model.msd(batch, model.parts(z)),
+        "CCE": lambda: c.beta * model.cce(batch, read, parts),
         "EMC": lambda: c.gamma * model.emc(batch, read, parts, taught),
-        "IMTD": lambda: c.eta * model.imtd(batch, read, taught)}
+        "IMTD": lambda: c.eta * model.imtd(batch, read, taught),
+    }
     found: dict[str, Callable[[], object]] = {"teacher": teach}
     for name, loss in losses.items():
         found[name] = lambda loss=loss: loss().backward()  # type: ignore[misc, no-untyped-call]
@@ -172,14 +216,20 @@ def _leaves(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {m: x.detach().clone().requires_grad_() for m, x in values.items()}
 
 
-def measure_step(size: Size, length: int, width: int, dialogues: int, device: torch.device) -> dict[str, Any]:
+def measure_step(
+    size: Size, length: int, width: int, dialogues: int, device: torch.device
+) -> dict[str, Any]:
     """Seconds of a step of the second stage, and of its components by themselves; ``rest`` is what they leave.
 
     That is the backbone both ways, the task loss and the update.
     """
     bundle, sync = open_bundle(size.data), sync_of(device)
     batch = _moved(made_batch(bundle.dims, bundle.task, dialogues, length), device)
-    model = build("stage II", bundle.dims, bundle.task, bundle.speakers, width, size.depth).to(device).train()
+    model = (
+        build("stage II", bundle.dims, bundle.task, bundle.speakers, width, size.depth)
+        .to(device)
+        .train()
+    )
     assert isinstance(model, Ebmc)
     optimizer = make_optimizer(model, Training(lr=1e-4))
     works = {"step": lambda: train_step(model, batch, optimizer, 1.0), **pieces(model, batch)}
@@ -191,16 +241,30 @@ def measure_step(size: Size, length: int, width: int, dialogues: int, device: to
     found = {name: statistics.median(times[1:]) for name, times in seconds.items()}
     whole = found.pop("step")
     found["rest"] = whole - sum(found.values())
-    return {"length": length, "width": width, "dialogues": dialogues, "utterances": len(batch),
-            "step_seconds": whole, "parts": {name: found[name] for name in SMALL_PARTS}}
+    return {
+        "length": length,
+        "width": width,
+        "dialogues": dialogues,
+        "utterances": len(batch),
+        "step_seconds": whole,
+        "parts": {name: found[name] for name in SMALL_PARTS},
+    }
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
     layout = batch.layout
-    placed = {f.name: getattr(layout, f.name).to(device) for f in dataclasses.fields(layout)
-              if isinstance(getattr(layout, f.name), Tensor)}
-    return Batch({m: x.to(device) for m, x in batch.features.items()}, batch.observed.to(device),
-                 batch.labels.to(device), batch.speaker.to(device), dataclasses.replace(layout, **placed))
+    placed = {
+        f.name: getattr(layout, f.name).to(device)
+        for f in dataclasses.fields(layout)
+        if isinstance(getattr(layout, f.name), Tensor)
+    }
+    return Batch(
+        {m: x.to(device) for m, x in batch.features.items()},
+        batch.observed.to(device),
+        batch.labels.to(device),
+        batch.speaker.to(device),
+        dataclasses.replace(layout, **placed),
+    )
 
 
 def growth(size: Size, device: torch.device) -> dict[str, list[dict[str, Any]]]:
@@ -225,13 +289,27 @@ def scaling_figure(report: Mapping[str, Any]) -> Figure:
         whole = np.array([row["step_seconds"] for row in rows])
         parts = {part: np.array([row["parts"][part] for row in rows]) for part in SMALL_PARTS}
         times = {"whole step": 1e3 * whole, **{part: 1e3 * t for part, t in parts.items()}}
-        figures.lines(axes[column], x, times, xlabel=xlabel, ylabel="time (ms)", legend=False,
-                      title=f"At the end a step grows as {letter}^{exponent(rows, axis, ''):.2f}")
-        axes[column].plot(x, times["whole step"][0] * x / x[0], color="#888888", linewidth=0.8, label="linear")
+        figures.lines(
+            axes[column],
+            x,
+            times,
+            xlabel=xlabel,
+            ylabel="time (ms)",
+            legend=False,
+            title=f"At the end a step grows as {letter}^{exponent(rows, axis, ''):.2f}",
+        )
+        axes[column].plot(
+            x, times["whole step"][0] * x / x[0], color="#888888", linewidth=0.8, label="linear"
+        )
         axes[column].set_xscale("log")
         axes[column].set_yscale("log")
-        shares = {"whole step": np.full(len(x), np.nan), **{part: 100 * t / whole for part, t in parts.items()}}
-        figures.lines(axes[2 + column], x, shares, xlabel=xlabel, ylabel="share of a step (%)", legend=False)
+        shares = {
+            "whole step": np.full(len(x), np.nan),
+            **{part: 100 * t / whole for part, t in parts.items()},
+        }
+        figures.lines(
+            axes[2 + column], x, shares, xlabel=xlabel, ylabel="share of a step (%)", legend=False
+        )
         axes[2 + column].set_xscale("log")
         for panel in (axes[column], axes[2 + column]):
             panel.set_xticks(x, [f"{v:g}" for v in x])
@@ -248,14 +326,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     check_size(args, SIZES)
     refuse(args, "lengths", "write_shapes", why="Leave it out: lengths are measured anyway.")
-    size, device, epochs, threads = SIZES[args.size], device_of(args), args.epochs or EPOCHS, args.threads or [1]
+    size, device, epochs, threads = (
+        SIZES[args.size],
+        device_of(args),
+        args.epochs or EPOCHS,
+        args.threads or [1],
+    )
     rows = []
     for count in threads:
         torch.set_num_threads(count)
         rows += measure(size, device, epochs)
     torch.set_num_threads(threads[0])
-    report: dict[str, Any] = {"machine": machine(args.device), "stages": args.size, "threads": threads[0],
-                              "depth": size.depth, "rows": rows, "scaling": growth(size, device)}
+    report: dict[str, Any] = {
+        "machine": machine(args.device),
+        "stages": args.size,
+        "threads": threads[0],
+        "depth": size.depth,
+        "rows": rows,
+        "scaling": growth(size, device),
+    }
     print(stage_table([report]), scaling_table([report]), scaling_findings([report]), sep="\n\n")
     if args.json:
         picture = Path(args.json).with_suffix(".png")

@@ -58,7 +58,11 @@ def report_of(backbones: Sequence[str], size: str, lengths: Sequence[int]) -> di
     """Measure each backbone, alone and with BALM, at each length; what ``--json`` writes."""
     rows = []
     for backbone, (method, variant), length in itertools.product(backbones, METHODS, lengths):
-        print(f"measuring {case_name(backbone, method, variant)}, {length} utterances ...", file=sys.stderr, flush=True)
+        print(
+            f"measuring {case_name(backbone, method, variant)}, {length} utterances ...",
+            file=sys.stderr,
+            flush=True,
+        )
         rows.append(apart(measure, LengthCase(backbone, method, variant, size, length)))
     return {"machine": machine("cpu"), "lengths": list(lengths), "rows": rows}
 
@@ -76,20 +80,29 @@ def measure(case: LengthCase) -> dict[str, Any]:
     seconds = statistics.median(_timed(step) for _ in range(STEPS))
     events, profiled = _profile(step)
     spent = dict.fromkeys(PARTS, 0.0)
-    for event, part in zip(events, parts(events, case.dialogues * len(MODALITIES), case.length), strict=True):
+    for event, part in zip(
+        events, parts(events, case.dialogues * len(MODALITIES), case.length), strict=True
+    ):
         spent[part] += event.self_cpu_time_total
     utterances = case.dialogues * case.length
-    return {**asdict(case), "name": case_name(case.backbone, case.method, case.variant), "dialogues": case.dialogues,
-            "utterances": utterances, "step_seconds": seconds, "profiled_seconds": profiled,
-            "utterances_per_second": utterances / seconds,
-            "shares": {part: time_spent / sum(spent.values()) for part, time_spent in spent.items()}}
+    return {
+        **asdict(case),
+        "name": case_name(case.backbone, case.method, case.variant),
+        "dialogues": case.dialogues,
+        "utterances": utterances,
+        "step_seconds": seconds,
+        "profiled_seconds": profiled,
+        "utterances_per_second": utterances / seconds,
+        "shares": {part: time_spent / sum(spent.values()) for part, time_spent in spent.items()},
+    }
 
 
 def _profile(step: Callable[[], object]) -> tuple[list[FunctionEvent], float]:
     """The operations of a step, and its seconds; the profiler has warmed up in a step of its own."""
     once = torch.profiler.schedule(wait=0, warmup=1, active=1)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True,
-                                schedule=once) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True, schedule=once
+    ) as profile:
         step()
         profile.step()
         seconds = _timed(step)
@@ -100,11 +113,21 @@ def _profile(step: Callable[[], object]) -> tuple[list[FunctionEvent], float]:
 def step_of(case: LengthCase) -> Callable[[], object]:
     """A training of full width at the paper's focus rates, and the function that does one step of it."""
     torch.manual_seed(0)
-    count, dims = case.dialogues * case.length, dict(zip(MODALITIES, ROLE.shapes[SIZES[case.size]].dims, strict=True))
+    count, dims = (
+        case.dialogues * case.length,
+        dict(zip(MODALITIES, ROLE.shapes[SIZES[case.size]].dims, strict=True)),
+    )
     observed = torch.rand(count, len(MODALITIES)) >= torch.tensor([RATES[m] for m in MODALITIES])
-    features = {m: torch.randn(count, dims[m]) * observed[:, i:i + 1] for i, m in enumerate(MODALITIES)}
-    batch = Batch(features, observed, torch.randint(ROLE.task.outputs, (count,)),
-                  torch.randint(ROLE.speakers, (count,)), make_layout([case.length] * case.dialogues))
+    features = {
+        m: torch.randn(count, dims[m]) * observed[:, i : i + 1] for i, m in enumerate(MODALITIES)
+    }
+    batch = Batch(
+        features,
+        observed,
+        torch.randint(ROLE.task.outputs, (count,)),
+        torch.randint(ROLE.speakers, (count,)),
+        make_layout([case.length] * case.dialogues),
+    )
     backbone = build_backbone(case.backbone, dims, ROLE.task.outputs, ROLE.speakers)
     method = build_method(case.method, case.variant, (), backbone, ROLE.task, dims).train()
     optimizer = make_optimizer(method, SCHEDULE)
@@ -125,12 +148,19 @@ def parts(events: Sequence[FunctionEvent], grids: int, length: int) -> list[str]
     caused: dict[int, bool] = {}
     above = {id(event): _above(event) for event in events}
     for event in sorted(events, key=lambda event: event.time_range.start):
-        if event.sequence_nr >= 0 and not any(e.name.startswith(BACKWARD) for e in above[id(event)]):
+        if event.sequence_nr >= 0 and not any(
+            e.name.startswith(BACKWARD) for e in above[id(event)]
+        ):
             caused[event.sequence_nr] = any(e.name in RECURRENT for e in above[id(event)])
     return [_part(event, above[id(event)], caused, (grids, length, length)) for event in events]
 
 
-def _part(event: FunctionEvent, above: list[FunctionEvent], caused: dict[int, bool], block: tuple[int, ...]) -> str:
+def _part(
+    event: FunctionEvent,
+    above: list[FunctionEvent],
+    caused: dict[int, bool],
+    block: tuple[int, ...],
+) -> str:
     node = next((e.sequence_nr for e in above if e.name.startswith(BACKWARD)), -1)
     if caused.get(node, False) or any(e.name in RECURRENT for e in above):
         return "recurrences"
@@ -138,7 +168,9 @@ def _part(event: FunctionEvent, above: list[FunctionEvent], caused: dict[int, bo
         return "update"
     given: Any = event.input_shapes or ()
     shapes = [tuple(shape) for shape in given]
-    if block in shapes or (event.name == "aten::bmm" and (shapes[0][:2], shapes[1][::2]) == (block[:2], block[::2])):
+    if block in shapes or (
+        event.name == "aten::bmm" and (shapes[0][:2], shapes[1][::2]) == (block[:2], block[::2])
+    ):
         return "pairs"
     return "products" if event.name in PRODUCTS else "rest"
 
@@ -162,18 +194,43 @@ def render(report: dict[str, Any]) -> str:
     """The table as the terminal shows it, with what it was measured on."""
     lines, here = table(report), report["machine"]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join([
-        f"cpu ({here['device_name']}), {here['cores']} cores, one thread, torch {here['torch']}; about "
-        f"{report['rows'][0]['per_step']} utterances a step; median of {STEPS} steps after one for warming up", "",
-        *("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines), "",
-        "growth: time per utterance over that at the first length; the rest: shares of the operations' own times"])
+    return "\n".join(
+        [
+            f"cpu ({here['device_name']}), {here['cores']} cores, one thread, torch {here['torch']}; about "
+            f"{report['rows'][0]['per_step']} utterances a step; median of {STEPS} steps after one for warming up",
+            "",
+            *(
+                "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+                for line in lines
+            ),
+            "",
+            "growth: time per utterance over that at the first length; the rest: shares of the operations' own times",
+        ]
+    )
 
 
 def table(report: dict[str, Any]) -> list[list[str]]:
     """Header and one line per measurement of ``--lengths``; growth is time per utterance over the first length's."""
-    lines = [["method", "utterances a dialogue", "ms a step", "utterances/s", "growth", *(f"{p} %" for p in PARTS)]]
+    lines = [
+        [
+            "method",
+            "utterances a dialogue",
+            "ms a step",
+            "utterances/s",
+            "growth",
+            *(f"{p} %" for p in PARTS),
+        ]
+    ]
     for rows in by_name(report["rows"]).values():
-        lines += [[row["name"], str(row["length"]), f"{1e3 * row['step_seconds']:.0f}",
-                   f"{row['utterances_per_second']:,.0f}", f"{cost(row) / cost(rows[0]):.2f}",
-                   *(f"{100 * row['shares'][part]:.0f}" for part in PARTS)] for row in rows]
+        lines += [
+            [
+                row["name"],
+                str(row["length"]),
+                f"{1e3 * row['step_seconds']:.0f}",
+                f"{row['utterances_per_second']:,.0f}",
+                f"{cost(row) / cost(rows[0]):.2f}",
+                *(f"{100 * row['shares'][part]:.0f}" for part in PARTS),
+            ]
+            for row in rows
+        ]
     return lines

@@ -20,28 +20,64 @@ def readme_table(reports: list[dict[str, Any]]) -> str:
     BALM as released and the lengths stand in docs/bench.
     """
     reports = [report for report in reports if not OTHERS & set(report)]
-    head = ["where", "method", "threads", "utterances/s", "s/epoch", "over the products' time", "memory MB", "idle"]
+    head = [
+        "where",
+        "method",
+        "threads",
+        "utterances/s",
+        "s/epoch",
+        "over the products' time",
+        "memory MB",
+        "idle",
+    ]
     lines = [head, ["---"] * len(head)]
     for report in reports:
         where = place(report["machine"])
-        lines += [[where, row["name"], str(row["threads"]), f"{row['utterances_per_second']:,.0f}",
-                   f"{row['epoch_seconds']:.2f}", f"{row['ratio']:.2f}", f"{row['memory_mb']:.0f}",
-                   f"{row['idle_percent']:.0f} %" if row.get("idle_percent") is not None else "-"]
-                  for row in report["rows"] if row["variant"] == "paper"]
+        lines += [
+            [
+                where,
+                row["name"],
+                str(row["threads"]),
+                f"{row['utterances_per_second']:,.0f}",
+                f"{row['epoch_seconds']:.2f}",
+                f"{row['ratio']:.2f}",
+                f"{row['memory_mb']:.0f}",
+                f"{row['idle_percent']:.0f} %" if row.get("idle_percent") is not None else "-",
+            ]
+            for row in report["rows"]
+            if row["variant"] == "paper"
+        ]
     if not any(report["machine"]["device"] == "cuda" for report in reports):
-        lines.append(["a GPU", "not measured yet: run `mmlib bench balm --device cuda`", *["-"] * (len(head) - 2)])
+        lines.append(
+            [
+                "a GPU",
+                "not measured yet: run `mmlib bench balm --device cuda`",
+                *["-"] * (len(head) - 2),
+            ]
+        )
     return markdown(lines)
-
 
 
 def length_grid(report: dict[str, Any]) -> str:
     """A row per method: at each length ms a step, in brackets time per utterance over the first; then the shares."""
     lengths = report["lengths"]
-    head = ["method", *(f"ms at {n} (growth)" for n in lengths), *(f"shares at {n}" for n in lengths)]
+    head = [
+        "method",
+        *(f"ms at {n} (growth)" for n in lengths),
+        *(f"shares at {n}" for n in lengths),
+    ]
     lines = [head, ["---"] * len(head)]
     for name, rows in by_name(report["rows"]).items():
-        lines.append([name, *(f"{1e3 * row['step_seconds']:.0f} ({cost(row) / cost(rows[0]):.2f})" for row in rows),
-                      *(" / ".join(f"{100 * row['shares'][part]:.0f}" for part in PARTS) for row in rows)])
+        lines.append(
+            [
+                name,
+                *(
+                    f"{1e3 * row['step_seconds']:.0f} ({cost(row) / cost(rows[0]):.2f})"
+                    for row in rows
+                ),
+                *(" / ".join(f"{100 * row['shares'][part]:.0f}" for part in PARTS) for row in rows),
+            ]
+        )
     return markdown(lines)
 
 
@@ -53,24 +89,36 @@ def length_findings(report: dict[str, Any]) -> str:
             continue
         first, last, alone = rows[0], rows[-1], groups[rows[0]["backbone"]]
         largest = [max(PARTS, key=row["shares"].__getitem__) for row in rows]
-        added = {part: cost(last) * last["shares"][part] - cost(first) * first["shares"][part] for part in PARTS}
+        added = {
+            part: cost(last) * last["shares"][part] - cost(first) * first["shares"][part]
+            for part in PARTS
+        }
         most = max(added, key=added.__getitem__)
         extra = [cost(row) / cost(other) for row, other in zip(rows, alone, strict=True)]
         found.append(
             f"* **{name}**, largest part: "
-            + ", ".join(f"{part} {100 * row['shares'][part]:.0f} % at {row['length']}"
-                        for part, row in zip(largest, rows, strict=True))
+            + ", ".join(
+                f"{part} {100 * row['shares'][part]:.0f} % at {row['length']}"
+                for part, row in zip(largest, rows, strict=True)
+            )
             + f". An utterance costs {1e6 * cost(first):.0f} µs at {first['length']} and {1e6 * cost(last):.0f} µs "
             f"at {last['length']} ({cost(last) / cost(first):.2f} times as much); "
-            + (f"{most} grow{'s' * (most[-1] != 's')} most, by {1e6 * added[most]:.0f} µs" if added[most] > 0
-               else "no part grows")
-            + f". BALM makes a step {min(extra):.2f} to {max(extra):.2f} times the backbone's alone.")
+            + (
+                f"{most} grow{'s' * (most[-1] != 's')} most, by {1e6 * added[most]:.0f} µs"
+                if added[most] > 0
+                else "no part grows"
+            )
+            + f". BALM makes a step {min(extra):.2f} to {max(extra):.2f} times the backbone's alone."
+        )
     return "\n".join(found)
 
 
 def by_name(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Measurements by ``name``, in their order."""
-    return {name: [row for row in rows if row["name"] == name] for name in dict.fromkeys(row["name"] for row in rows)}
+    return {
+        name: [row for row in rows if row["name"] == name]
+        for name in dict.fromkeys(row["name"] for row in rows)
+    }
 
 
 def cost(row: dict[str, Any]) -> float:
@@ -81,41 +129,87 @@ def cost(row: dict[str, Any]) -> float:
 def epoch_table(reports: list[dict[str, Any]]) -> str:
     """Each method's speed and its epoch's time over its products', by number of threads."""
     counts = sorted({row["threads"] for report in reports for row in report["rows"]})
-    lines = [["method", "GFLOP an epoch", *(f"{what}, {n} thread{'s' * (n > 1)}" for n in counts
-                                            for what in ("utterances/s", "over the products' time"))]]
+    lines = [
+        [
+            "method",
+            "GFLOP an epoch",
+            *(
+                f"{what}, {n} thread{'s' * (n > 1)}"
+                for n in counts
+                for what in ("utterances/s", "over the products' time")
+            ),
+        ]
+    ]
     lines.append(["---"] * len(lines[0]))
     for report in reports:
         for name, rows in by_name(report["rows"]).items():
-            by_count = {row["threads"]: [f"{row['utterances_per_second']:,.0f}", f"{row['ratio']:.2f}"] for row in rows}
-            lines.append([name, f"{rows[0]['gflop']:.0f}",
-                          *(cell for n in counts for cell in by_count.get(n, ["-", "-"]))])
+            by_count = {
+                row["threads"]: [f"{row['utterances_per_second']:,.0f}", f"{row['ratio']:.2f}"]
+                for row in rows
+            }
+            lines.append(
+                [
+                    name,
+                    f"{rows[0]['gflop']:.0f}",
+                    *(cell for n in counts for cell in by_count.get(n, ["-", "-"])),
+                ]
+            )
     return markdown(lines)
 
 
 def adapter_table(reports: list[dict[str, Any]]) -> str:
     """MCULoRA's epoch by how combinations are served, beside joint training."""
-    lines = [["where", "case", "s/epoch", "times the first", "utterances/s", "trained parameters"], ["---"] * 6]
+    lines = [
+        ["where", "case", "s/epoch", "times the first", "utterances/s", "trained parameters"],
+        ["---"] * 6,
+    ]
     for report in reports:
         base = report["rows"][0]["epoch_seconds"]
         for row in report["rows"]:
             seconds = row["epoch_seconds"]
-            lines.append([f"{place(report['machine'])}, {report['threads']} thread{'s' * (report['threads'] > 1)}",
-                          row["case"], f"{seconds:.2f}", f"{seconds / base:.2f}", f"{row['utterances'] / seconds:,.0f}",
-                          f"{row['trained_parameters']:,}"])
+            lines.append(
+                [
+                    f"{place(report['machine'])}, {report['threads']} thread{'s' * (report['threads'] > 1)}",
+                    row["case"],
+                    f"{seconds:.2f}",
+                    f"{seconds / base:.2f}",
+                    f"{row['utterances'] / seconds:,.0f}",
+                    f"{row['trained_parameters']:,}",
+                ]
+            )
     return markdown(lines)
 
 
 def stage_table(reports: list[dict[str, Any]]) -> str:
     """EBMC's epochs by stage and by how the penalty is made, beside their matrix products alone."""
-    lines = [["where", "case", "s/epoch", "times the products", "GFLOP an epoch", "utterances/s", "trained parameters",
-              "frozen"], ["---"] * 8]
+    lines = [
+        [
+            "where",
+            "case",
+            "s/epoch",
+            "times the products",
+            "GFLOP an epoch",
+            "utterances/s",
+            "trained parameters",
+            "frozen",
+        ],
+        ["---"] * 8,
+    ]
     for report in reports:
         for row in report["rows"]:
             threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
-            lines.append([f"{place(report['machine'])}, {threads}", row["case"], f"{row['epoch_seconds']:.2f}",
-                          f"{row['ratio']:.2f}", f"{row['gflop']:.4g}",
-                          f"{row['utterances'] / row['epoch_seconds']:,.0f}", f"{row['trained_parameters']:,}",
-                          f"{row['frozen_parameters']:,}"])
+            lines.append(
+                [
+                    f"{place(report['machine'])}, {threads}",
+                    row["case"],
+                    f"{row['epoch_seconds']:.2f}",
+                    f"{row['ratio']:.2f}",
+                    f"{row['gflop']:.4g}",
+                    f"{row['utterances'] / row['epoch_seconds']:,.0f}",
+                    f"{row['trained_parameters']:,}",
+                    f"{row['frozen_parameters']:,}",
+                ]
+            )
     return markdown(lines)
 
 
@@ -125,36 +219,66 @@ def contribution_findings(reports: list[dict[str, Any]]) -> str:
     for report in reports:
         counts = list(dict.fromkeys(row["threads"] for row in report["rows"]))
         for threads in counts:
-            alone, _, _, fill, kept, made = (r["epoch_seconds"] for r in report["rows"] if r["threads"] == threads)
+            alone, _, _, fill, kept, made = (
+                r["epoch_seconds"] for r in report["rows"] if r["threads"] == threads
+            )
             share = made / (alone + made)
             found.append(
                 f"* **{place(report['machine'])}**, {threads} thread{'s' * (threads > 1)}: asked at every step, the "
                 f"frozen network and what is made of it take {made:.2f} s an epoch, {100 * share:.0f} % of it (goal: "
                 f"under {100 * SHARE_GOAL:.0f} %: {'reached' if share < SHARE_GOAL else 'missed'}); filling the memory "
                 f"once takes {fill:.2f} s, and an epoch that finds everything there {kept:.2f} s more than one without "
-                f"contributions: over 30 epochs {fill / 30 + kept:.2f} s each.")
+                f"contributions: over 30 epochs {fill / 30 + kept:.2f} s each."
+            )
     return "\n".join(found)
 
 
 def scaling_table(reports: list[dict[str, Any]]) -> str:
     """A step of EBMC's second stage by length of the dialogues and by width: its time, and its components' shares."""
-    lines = [["where", "utterances a dialogue", "dialogues", "width", "ms a step", *(f"{p} %" for p in SMALL_PARTS)]]
+    lines = [
+        [
+            "where",
+            "utterances a dialogue",
+            "dialogues",
+            "width",
+            "ms a step",
+            *(f"{p} %" for p in SMALL_PARTS),
+        ]
+    ]
     lines.append(["---"] * len(lines[0]))
     for report in reports:
         for row in (row for rows in report["scaling"].values() for row in rows):
-            lines.append([place(report["machine"]), str(row["length"]), str(row["dialogues"]), str(row["width"]),
-                          f"{1e3 * row['step_seconds']:.1f}",
-                          *(f"{100 * row['parts'][p] / row['step_seconds']:.1f}" for p in SMALL_PARTS)])
+            lines.append(
+                [
+                    place(report["machine"]),
+                    str(row["length"]),
+                    str(row["dialogues"]),
+                    str(row["width"]),
+                    f"{1e3 * row['step_seconds']:.1f}",
+                    *(f"{100 * row['parts'][p] / row['step_seconds']:.1f}" for p in SMALL_PARTS),
+                ]
+            )
     return markdown(lines)
 
 
 def sweep_table(reports: list[dict[str, Any]]) -> str:
     """Runs a minute by where they are made, and what the engine adds to a run."""
-    lines = [["where", "workers", "runs a minute", "times the first", "engine, ms a run"], ["---"] * 5]
+    lines = [
+        ["where", "workers", "runs a minute", "times the first", "engine, ms a run"],
+        ["---"] * 5,
+    ]
     for report in reports:
         base = report["rows"][0]["runs_per_minute"]
-        lines += [[place(report["machine"]), f"{row['workers']} {row['kind']}", f"{row['runs_per_minute']:.1f}",
-                   f"{row['runs_per_minute'] / base:.2f}", f"{row['engine_ms']:.1f}"] for row in report["rows"]]
+        lines += [
+            [
+                place(report["machine"]),
+                f"{row['workers']} {row['kind']}",
+                f"{row['runs_per_minute']:.1f}",
+                f"{row['runs_per_minute'] / base:.2f}",
+                f"{row['engine_ms']:.1f}",
+            ]
+            for row in report["rows"]
+        ]
     return markdown(lines)
 
 
@@ -172,13 +296,19 @@ def scaling_findings(reports: list[dict[str, Any]]) -> str:
     for report in reports:
         for axis, letter in (("length", "T"), ("width", "d")):
             rows = report["scaling"][axis]
-            powers = ", ".join(f"{part or 'the whole'} {exponent(rows, axis, part):.2f}"
-                               for part in ("", *SMALL_PARTS))
-            most = {part: 100 * max(row["parts"][part] / row["step_seconds"] for row in rows)
-                    for part in ("EMC", "IMTD", "teacher")}
-            found.append(f"* **{place(report['machine'])}**, {axis} from {rows[-2][axis]} to {rows[-1][axis]}: powers "
-                         f"of {letter}: {powers}. At the most EMC is {most['EMC']:.1f} % of a step, IMTD "
-                         f"{most['IMTD']:.1f} % and the teacher that both need {most['teacher']:.1f} %.")
+            powers = ", ".join(
+                f"{part or 'the whole'} {exponent(rows, axis, part):.2f}"
+                for part in ("", *SMALL_PARTS)
+            )
+            most = {
+                part: 100 * max(row["parts"][part] / row["step_seconds"] for row in rows)
+                for part in ("EMC", "IMTD", "teacher")
+            }
+            found.append(
+                f"* **{place(report['machine'])}**, {axis} from {rows[-2][axis]} to {rows[-1][axis]}: powers "
+                f"of {letter}: {powers}. At the most EMC is {most['EMC']:.1f} % of a step, IMTD "
+                f"{most['IMTD']:.1f} % and the teacher that both need {most['teacher']:.1f} %."
+            )
         if report.get("figure"):
             found.append(f"\n![A step by length and width]({report['figure']})")
     return "\n".join(found)
@@ -190,16 +320,22 @@ def fill_page(text: str, reports: list[dict[str, Any]]) -> str:
     epochs = [r for r in reports if not OTHERS & set(r) and r["machine"]["device"] == "cpu"]
     stages = [r for r in reports if "stages" in r]
     told = [r for r in reports if "contributions" in r]
-    made = {"epochs": epoch_table(epochs), "adapters": adapter_table([r for r in reports if "adapters" in r]),
-            "contributions": f"{stage_table(told)}\n\n{contribution_findings(told)}".strip(),
-            "sweeps": sweep_table([r for r in reports if "sweeps" in r]),
-            "stages": stage_table(stages), "scaling": f"{scaling_table(stages)}\n\n{scaling_findings(stages)}".strip(),
-            "lengths": f"Here: {place(lengths['machine'])}, one thread, {lengths['rows'][0]['per_step']} utterances a "
-                       f"step; shares are {' / '.join(PARTS)}, in %.\n\n{length_grid(lengths)}",
-            "findings": length_findings(lengths)}
+    made = {
+        "epochs": epoch_table(epochs),
+        "adapters": adapter_table([r for r in reports if "adapters" in r]),
+        "contributions": f"{stage_table(told)}\n\n{contribution_findings(told)}".strip(),
+        "sweeps": sweep_table([r for r in reports if "sweeps" in r]),
+        "stages": stage_table(stages),
+        "scaling": f"{scaling_table(stages)}\n\n{scaling_findings(stages)}".strip(),
+        "lengths": f"Here: {place(lengths['machine'])}, one thread, {lengths['rows'][0]['per_step']} utterances a "
+        f"step; shares are {' / '.join(PARTS)}, in %.\n\n{length_grid(lengths)}",
+        "findings": length_findings(lengths),
+    }
     for name, section in made.items():
         before, after = text.split(f"<!-- {name} -->\n")
-        text = f"{before}<!-- {name} -->\n{section}\n<!-- end -->{after.split('<!-- end -->', 1)[1]}"
+        text = (
+            f"{before}<!-- {name} -->\n{section}\n<!-- end -->{after.split('<!-- end -->', 1)[1]}"
+        )
     return text
 
 
@@ -207,5 +343,7 @@ def write_page() -> None:
     """Renew docs/bench/README.md: ``python -c "from mmlib.bench import page; page.write_page()"``."""
     folder = paths.root() / "docs" / "bench"
     page = folder / "README.md"
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    reports = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
+    ]
     files.write(page, fill_page(page.read_text(encoding="utf-8"), reports).encode())

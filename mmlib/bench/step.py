@@ -29,7 +29,14 @@ from mmlib.runs.spec import Training
 RATES = {"audio": 0.5, "text": 0.7, "vision": 0.3}
 SCHEDULE = Training(batch=16)
 # Where the two factors stand among the arguments of each operation that is a matrix product.
-FACTORS = {"mm": (0, 1), "addmm": (1, 2), "bmm": (0, 1), "baddbmm": (1, 2), "mv": (0, 1), "addmv": (1, 2)}
+FACTORS = {
+    "mm": (0, 1),
+    "addmm": (1, 2),
+    "bmm": (0, 1),
+    "baddbmm": (1, 2),
+    "mv": (0, 1),
+    "addmv": (1, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,6 @@ class Case:
     def name(self) -> str:
         """As the table shows it."""
         return case_name(self.backbone, self.method, self.variant)
-
 
 
 @dataclass(frozen=True, order=True)
@@ -92,7 +98,9 @@ class _Listener(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._recurrent_backward(*(tuple(t.shape) for t in args[:3]))
         return func(*args, **(kwargs or {}))
 
-    def _recurrent(self, x: tuple[int, ...], inner: tuple[int, ...], hidden: tuple[int, ...]) -> None:
+    def _recurrent(
+        self, x: tuple[int, ...], inner: tuple[int, ...], hidden: tuple[int, ...]
+    ) -> None:
         """The fused recurrent layer names no products: one for all inputs, one per step for the state.
 
         x: (steps, dialogues, inputs); inner: (gates, inputs); hidden: (gates, width).
@@ -101,7 +109,9 @@ class _Listener(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.counts["mm", f"{steps * rows}x{inner[1]}", f"{inner[1]}x{inner[0]}t"] += 1
         self.counts["mm", f"{rows}x{hidden[1]}", f"{hidden[1]}x{hidden[0]}t"] += steps
 
-    def _recurrent_backward(self, x: tuple[int, ...], inner: tuple[int, ...], hidden: tuple[int, ...]) -> None:
+    def _recurrent_backward(
+        self, x: tuple[int, ...], inner: tuple[int, ...], hidden: tuple[int, ...]
+    ) -> None:
         steps, rows = x[:2]
         gates, inputs, width = *inner, hidden[1]
         self.counts["mm", f"{rows}x{gates}", f"{gates}x{width}"] += steps
@@ -114,7 +124,10 @@ def list_products(work: Callable[[], object]) -> list[Product]:
     """The matrix products that a piece of work on the CPU does, sorted."""
     with _Listener() as listener:
         work()
-    return [Product(op, left, right, count) for (op, left, right), count in sorted(listener.counts.items())]
+    return [
+        Product(op, left, right, count)
+        for (op, left, right), count in sorted(listener.counts.items())
+    ]
 
 
 def replay(products: Iterable[Product], device: torch.device | str) -> Callable[[], None]:
@@ -165,11 +178,19 @@ def measure(case: Case) -> dict[str, Any]:
     seconds, product_seconds = (statistics.median(column) for column in zip(*pairs, strict=True))
     utterances = len(bundle.rows("train"))
     return {
-        **asdict(case), "name": case.name, "utterances": utterances,
-        "dialogues": len(bundle.dialogues("train")), "dims": bundle.dims,
-        "utterances_per_second": utterances / seconds, "epoch_seconds": seconds, "product_seconds": product_seconds,
-        "ratio": statistics.median(a / b for a, b in pairs), "gflop": sum(p.flops for p in products) / 1e9,
-        "memory_mb": memory, "setup_seconds": setup, "cuda_memory_mb": cuda_memory,
+        **asdict(case),
+        "name": case.name,
+        "utterances": utterances,
+        "dialogues": len(bundle.dialogues("train")),
+        "dims": bundle.dims,
+        "utterances_per_second": utterances / seconds,
+        "epoch_seconds": seconds,
+        "product_seconds": product_seconds,
+        "ratio": statistics.median(a / b for a, b in pairs),
+        "gflop": sum(p.flops for p in products) / 1e9,
+        "memory_mb": memory,
+        "setup_seconds": setup,
+        "cuda_memory_mb": cuda_memory,
         "idle_percent": idle_percent(epoch, seconds) if device.type == "cuda" else None,
         "products": [astuple(p) for p in products],
     }
@@ -181,7 +202,9 @@ def epoch_of(case: Case, bundle: Bundle, device: torch.device) -> Callable[[], N
     train: Resident = to_device(bundle, "train", mask, device)
     torch.manual_seed(0)
     backbone = build_backbone(case.backbone, bundle.dims, bundle.task.outputs, bundle.speakers)
-    method: Plain = build_method(case.method, case.variant, (), backbone, bundle.task, bundle.dims).to(device)
+    method: Plain = build_method(
+        case.method, case.variant, (), backbone, bundle.task, bundle.dims
+    ).to(device)
     optimizer = make_optimizer(method, SCHEDULE)
     return lambda: _discard(train_epoch(method, train, optimizer, SCHEDULE, 0, 0, []))
 
@@ -220,7 +243,9 @@ def idle_percent(epoch: Callable[[], None], seconds: float) -> float:
 
 def _peak_mb() -> float:
     """The largest resident size of this process so far; macOS counts bytes, Linux kilobytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
 
 
 def _text(matrix: Tensor) -> str:

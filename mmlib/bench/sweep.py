@@ -39,11 +39,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     size = "quick" if args.size == "iemocap" else args.size  # bench's default is of other benches
     if size not in ("quick", "tiny"):
         raise unknown_name("--size", size, ("quick", "tiny"))
-    refuse(args, "threads", "lengths", "write_shapes", "device",
-           why="Leave it out: a sweep is measured on the CPU, a thread a worker.")
+    refuse(
+        args,
+        "threads",
+        "lengths",
+        "write_shapes",
+        "device",
+        why="Leave it out: a sweep is measured on the CPU, a thread a worker.",
+    )
     epochs = args.epochs or EPOCHS
     rows = [measure(kind, workers, f"{DATA}@{size}", epochs) for kind, workers in PLACES]
-    report = {"machine": machine("cpu"), "sweeps": {"data": f"{DATA}@{size}", "epochs": epochs}, "rows": rows}
+    report = {
+        "machine": machine("cpu"),
+        "sweeps": {"data": f"{DATA}@{size}", "epochs": epochs},
+        "rows": rows,
+    }
     print(sweep_table([report]))
     return report
 
@@ -51,12 +61,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def measure(kind: str, workers: int, data: str, epochs: int) -> dict[str, Any]:
     """Runs a minute of real runs, and milliseconds a run of ones that do almost nothing, in each worker."""
     print(f"measuring {workers} {kind} worker(s) ...", file=sys.stderr, flush=True)
-    real = [RunSpec(data=data, seed=seed, training=Training(epochs=epochs)) for seed in range(RUNS + workers)]
+    real = [
+        RunSpec(data=data, seed=seed, training=Training(epochs=epochs))
+        for seed in range(RUNS + workers)
+    ]
     empty = [RunSpec(data="none", seed=seed) for seed in range(EMPTY_RUNS + workers)]
     with cluster(kind, workers) as address:
-        seconds = {name: seconds_a_run(specs, address, workers) for name, specs in (("real", real), ("empty", empty))}
-    return {"kind": kind, "workers": workers, "runs": RUNS, "empty_runs": EMPTY_RUNS,
-            "runs_per_minute": 60 / seconds["real"], "engine_ms": 1e3 * seconds["empty"]}
+        seconds = {
+            name: seconds_a_run(specs, address, workers)
+            for name, specs in (("real", real), ("empty", empty))
+        }
+    return {
+        "kind": kind,
+        "workers": workers,
+        "runs": RUNS,
+        "empty_runs": EMPTY_RUNS,
+        "runs_per_minute": 60 / seconds["real"],
+        "engine_ms": 1e3 * seconds["empty"],
+    }
 
 
 @contextlib.contextmanager
@@ -67,8 +89,13 @@ def cluster(kind: str, workers: int) -> Iterator[str | None]:
         return
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1",
-                      dashboard_address=None) as started:
+    with LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address=None,
+    ) as started:
         yield started.scheduler_address
 
 
@@ -99,5 +126,12 @@ def no_data(reference: str) -> str:
 def nothing(spec: RunSpec, parent: Mapping[str, np.ndarray] | None = None) -> Outcome:
     """A run of almost no work: what it takes is the engine's."""
     print_of = no_data(spec.data)
-    record = {"id": spec.run_id(print_of), "key": spec.key(print_of), "status": "done", "spec": spec.to_json()}
-    return Outcome(record, {"predictions.valid.test": np.zeros((1, 1), np.float32)}, {"seconds": 0.0})
+    record = {
+        "id": spec.run_id(print_of),
+        "key": spec.key(print_of),
+        "status": "done",
+        "spec": spec.to_json(),
+    }
+    return Outcome(
+        record, {"predictions.valid.test": np.zeros((1, 1), np.float32)}, {"seconds": 0.0}
+    )

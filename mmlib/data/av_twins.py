@@ -24,10 +24,36 @@ from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
 from mmlib.data.readers.crema_d_votes import CLASSES as CREMA_D
 from mmlib.errors import unknown_name
 
-AVE = ("Accordion", "Acoustic guitar", "Baby cry, infant cry", "Banjo", "Bark", "Bus", "Cat", "Chainsaw", "Church bell",
-       "Clock", "Female speech, woman speaking", "Fixed-wing aircraft, airplane", "Flute", "Frying (food)", "Goat",
-       "Helicopter", "Horse", "Male speech, man speaking", "Mandolin", "Motorcycle", "Race car, auto racing",
-       "Rodents, rats, mice", "Shofar", "Toilet flush", "Train horn", "Truck", "Ukulele", "Violin, fiddle")
+AVE = (
+    "Accordion",
+    "Acoustic guitar",
+    "Baby cry, infant cry",
+    "Banjo",
+    "Bark",
+    "Bus",
+    "Cat",
+    "Chainsaw",
+    "Church bell",
+    "Clock",
+    "Female speech, woman speaking",
+    "Fixed-wing aircraft, airplane",
+    "Flute",
+    "Frying (food)",
+    "Goat",
+    "Helicopter",
+    "Horse",
+    "Male speech, man speaking",
+    "Mandolin",
+    "Motorcycle",
+    "Race car, auto racing",
+    "Rodents, rats, mice",
+    "Shofar",
+    "Toilet flush",
+    "Train horn",
+    "Truck",
+    "Ukulele",
+    "Violin, fiddle",
+)
 RIDGES, WAVES, REACH, BLOCK = 4, 2, (1 / 4, 1 / 5), 32
 NOISE, BACKGROUND, GAIN, MIDDLE, CONTRAST = 0.5, 0.5, 0.1, 128, 20
 GRAIN = 4096  # spectrograms are rounded to parts of it, so that machines which add in another order give the same bytes
@@ -65,15 +91,36 @@ class AVRole:
     spread: tuple[float, float] = (0.15, 0.1)
 
 
-_MIDDLE = {"smoke": ((120, 36, 84), (16, 16), 1, 16), "quick": ((600, 100, 200), (32, 32), 1, 32),
-           "study": ((3000, 600, 3000), (32, 32), 1, 32)}
+_MIDDLE = {
+    "smoke": ((120, 36, 84), (16, 16), 1, 16),
+    "quick": ((600, 100, 200), (32, 32), 1, 32),
+    "study": ((3000, 600, 3000), (32, 32), 1, 32),
+}
 AV_ROLES: dict[str, AVRole] = {
-    "crema-d": AVRole(CREMA_D, imbalanced=0.15, audio_dominant=0.85, trace=(0.40, 0.51), draw=10, shapes={
-        "tiny": AVShape((36, 12, 12), (8, 8), 1, 8, 6), **{size: AVShape(*shape, 6) for size, shape in _MIDDLE.items()},
-        "full": AVShape((5954, 744, 744), (257, 188), 1, 224, 6)}),
-    "ave": AVRole(AVE, imbalanced=0.25, audio_dominant=0.5, trace=(0.375, 0.455), draw=5, shapes={
-        "tiny": AVShape((40, 8, 16), (8, 8), 2, 8, 8), **{size: AVShape(*shape, 8) for size, shape in _MIDDLE.items()},
-        "full": AVShape((3339, 402, 402), (257, 625), 3, 224, 28)}),
+    "crema-d": AVRole(
+        CREMA_D,
+        imbalanced=0.15,
+        audio_dominant=0.85,
+        trace=(0.40, 0.51),
+        draw=10,
+        shapes={
+            "tiny": AVShape((36, 12, 12), (8, 8), 1, 8, 6),
+            **{size: AVShape(*shape, 6) for size, shape in _MIDDLE.items()},
+            "full": AVShape((5954, 744, 744), (257, 188), 1, 224, 6),
+        },
+    ),
+    "ave": AVRole(
+        AVE,
+        imbalanced=0.25,
+        audio_dominant=0.5,
+        trace=(0.375, 0.455),
+        draw=5,
+        shapes={
+            "tiny": AVShape((40, 8, 16), (8, 8), 2, 8, 8),
+            **{size: AVShape(*shape, 8) for size, shape in _MIDDLE.items()},
+            "full": AVShape((3339, 402, 402), (257, 625), 3, 224, 28),
+        },
+    ),
 }
 
 
@@ -103,7 +150,10 @@ class AVTwin:
         rows, found = self.bundle.rows(split), {}
         for (modality, pattern), trace in zip(self.patterns.items(), self.role.trace, strict=True):
             pictures = self.bundle.features[modality]
-            blocks = [_strengths(pictures[rows[i:i + BLOCK]], pattern) for i in range(0, len(rows), BLOCK)]
+            blocks = [
+                _strengths(pictures[rows[i : i + BLOCK]], pattern)
+                for i in range(0, len(rows), BLOCK)
+            ]
             found[modality] = np.concatenate(blocks) / trace**2
         return {**found, "both": found["audio"] + found["vision"]}
 
@@ -112,10 +162,18 @@ class AVTwin:
 
         Columns audio, vision, both; rows all, balanced, audio dominant, vision dominant (NaN where there are none).
         """
-        truth, dominant = (array[self.bundle.rows(split)] for array in (self.bundle.labels, self.dominant))
-        right = pd.DataFrame({name: scores.argmax(axis=1) == truth for name, scores in self.scores(split).items()})
-        among = {"all": dominant >= -1, "balanced": dominant < 0,
-                 "audio dominant": dominant == 0, "vision dominant": dominant == 1}
+        truth, dominant = (
+            array[self.bundle.rows(split)] for array in (self.bundle.labels, self.dominant)
+        )
+        right = pd.DataFrame(
+            {name: scores.argmax(axis=1) == truth for name, scores in self.scores(split).items()}
+        )
+        among = {
+            "all": dominant >= -1,
+            "balanced": dominant < 0,
+            "audio dominant": dominant == 0,
+            "vision dominant": dominant == 1,
+        }
         return pd.DataFrame({name: 100 * right[kept].mean() for name, kept in among.items()}).T
 
 
@@ -133,40 +191,77 @@ def make_av_twin(role: str, size: str = "quick", seed: int = 0) -> AVTwin:
     if size not in law.shapes:
         raise unknown_name("twin size", size, law.shapes)
     shape, n, key = law.shapes[size], sum(law.shapes[size].clips), f"{role}#{law.draw}"
-    patterns = {"audio": _ridges(_generator(seed, f"{key}/audio"), shape, len(law.names)),
-                "vision": _textures(_generator(seed, f"{key}/vision"), shape, len(law.names))}
+    patterns = {
+        "audio": _ridges(_generator(seed, f"{key}/audio"), shape, len(law.names)),
+        "vision": _textures(_generator(seed, f"{key}/vision"), shape, len(law.names)),
+    }
     audio: np.ndarray = np.empty((n, 1, 1, *shape.audio), np.float32)
     vision: np.ndarray = np.empty((n, shape.frames, 3, shape.side, shape.side), np.uint8)
-    labels, quality, dominant = np.empty(n, np.int64), np.empty((n, 2), np.float32), np.empty(n, np.int8)
+    labels, quality, dominant = (
+        np.empty(n, np.int64),
+        np.empty((n, 2), np.float32),
+        np.empty(n, np.int8),
+    )
     ids: list[str] = []
-    for split, count in sorted(zip(SPLITS, shape.clips, strict=True)):  # as the ids, so that rows keep their places
+    for split, count in sorted(
+        zip(SPLITS, shape.clips, strict=True)
+    ):  # as the ids, so that rows keep their places
         generators = _generator(seed, f"{key}@{size}/{split}").spawn(3)
         part = slice(len(ids), len(ids) + count)
         ids += [f"{split}_{i:05d}" for i in range(count)]
-        labels[part], quality[part], dominant[part] = _facts(law, shape.classes, count, generators[0])
+        labels[part], quality[part], dominant[part] = _facts(
+            law, shape.classes, count, generators[0]
+        )
         for i, (clips, pattern) in enumerate(zip((audio, vision), patterns.values(), strict=True)):
-            _fill(clips[part], pattern, labels[part], quality[part, i], law.trace[i], generators[1 + i])
+            _fill(
+                clips[part],
+                pattern,
+                labels[part],
+                quality[part, i],
+                law.trace[i],
+                generators[1 + i],
+            )
     bundle = make_bundle(
-        f"twin-{role}-{size}", Task("classes", law.names[:shape.classes]), {"audio": audio[:, 0], "vision": vision},
-        labels, [name.partition("_")[0] for name in ids], ids, position=[0] * n, licence="as this repository",
-        notes={"twin": role, "size": size, "seed": seed, "classes": f"{shape.classes} of {len(law.names)}"},
-        source=f"Synthetic: drawn by mmlib from a known law ({role}, {size}, seed {seed}). A twin, not the data set.")
+        f"twin-{role}-{size}",
+        Task("classes", law.names[: shape.classes]),
+        {"audio": audio[:, 0], "vision": vision},
+        labels,
+        [name.partition("_")[0] for name in ids],
+        ids,
+        position=[0] * n,
+        licence="as this repository",
+        notes={
+            "twin": role,
+            "size": size,
+            "seed": seed,
+            "classes": f"{shape.classes} of {len(law.names)}",
+        },
+        source=f"Synthetic: drawn by mmlib from a known law ({role}, {size}, seed {seed}). A twin, not the data set.",
+    )
     return AVTwin(bundle, law, quality, dominant >= 0, dominant, patterns)
 
 
 def _generator(seed: int, key: str) -> np.random.Generator:
-    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")])
+    return np.random.default_rng(
+        [seed, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")]
+    )
 
 
-def _facts(law: AVRole, classes: int, n: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _facts(
+    law: AVRole, classes: int, n: int, generator: np.random.Generator
+) -> tuple[np.ndarray, ...]:
     """Labels (n,), as many of each class; quality (n, 2); dominant (n,)."""
     labels = generator.permutation(np.arange(n) % classes)
-    place = generator.permutation(_grid(n)) / law.imbalanced  # below 1 in as many clips as the shares say
+    place = (
+        generator.permutation(_grid(n)) / law.imbalanced
+    )  # below 1 in as many clips as the shares say
     dominant = np.where(place < 1, np.where(place < law.audio_dominant, 0, 1), -1).astype(np.int8)
     (strong, weak), (common, own) = law.uneven, law.spread
     alike = np.clip(generator.normal(1, common, (n, 1)), 1 - 3 * common, 1 + 3 * common)
     uneven = np.where(dominant[:, None] == [0, 1], strong, weak * generator.random((n, 1)))
-    quality = np.where(dominant[:, None] < 0, alike, uneven) * np.exp(generator.normal(0, own, (n, 2)))
+    quality = np.where(dominant[:, None] < 0, alike, uneven) * np.exp(
+        generator.normal(0, own, (n, 2))
+    )
     return labels, quality.astype(np.float32), dominant
 
 
@@ -177,20 +272,28 @@ def _ridges(generator: np.random.Generator, shape: AVShape, names: int) -> np.nd
     away = (steps - when + 0.5) % 1 - 0.5
     up = (bins[:, None] - 0.1 - 0.8 * height - (slope - 0.5) * away) / (0.04 + 0.06 * width)
     ridges = (0.5 + weight) * np.exp(-(up**2) / 2 - (away / (0.08 + 0.1 * length)) ** 2 / 2)
-    return _orthogonal(ridges.sum(axis=1, keepdims=True)[:shape.classes], (3,))
+    return _orthogonal(ridges.sum(axis=1, keepdims=True)[: shape.classes], (3,))
 
 
 def _textures(generator: np.random.Generator, shape: AVShape, names: int) -> np.ndarray:
     """(C, 3, side, side). Space is circular, and each colour's mean is 0, so that a tint hides nothing."""
-    across, down = (axis.reshape(-1, 1, 1) for axis in np.meshgrid(*[np.arange(-WAVES, WAVES + 1)] * 2))
+    across, down = (
+        axis.reshape(-1, 1, 1) for axis in np.meshgrid(*[np.arange(-WAVES, WAVES + 1)] * 2)
+    )
     y, x = _grid(shape.side)[:, None], _grid(shape.side)
-    weight = generator.standard_normal((2, names, 3, down.size)) / (1 + np.hypot(across, down).ravel())
+    weight = generator.standard_normal((2, names, 3, down.size)) / (
+        1 + np.hypot(across, down).ravel()
+    )
     angle = 2 * np.pi * (down * y + across * x)
     texture = np.tensordot(weight[0], np.cos(angle), 1) + np.tensordot(weight[1], np.sin(angle), 1)
     top, left, size = generator.random((3, names, 1, 1, 1))
     away = np.hypot((y - top + 0.5) % 1 - 0.5, (x - left + 0.5) % 1 - 0.5)
-    disc = 2 / (1 + np.exp((away - 0.1 - 0.1 * size) / 0.02)) * generator.standard_normal((names, 3, 1, 1))
-    return _orthogonal((texture + disc)[:shape.classes], (2, 3))
+    disc = (
+        2
+        / (1 + np.exp((away - 0.1 - 0.1 * size) / 0.02))
+        * generator.standard_normal((names, 3, 1, 1))
+    )
+    return _orthogonal((texture + disc)[: shape.classes], (2, 3))
 
 
 def _orthogonal(pattern: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -211,27 +314,46 @@ def _reach(pattern: np.ndarray) -> tuple[int, int]:
     return vision * far, far
 
 
-def _fill(target: np.ndarray, pattern: np.ndarray, labels: np.ndarray, quality: np.ndarray, trace: float,
-          generator: np.random.Generator) -> None:
+def _fill(
+    target: np.ndarray,
+    pattern: np.ndarray,
+    labels: np.ndarray,
+    quality: np.ndarray,
+    trace: float,
+    generator: np.random.Generator,
+) -> None:
     """Draw a split's clips into ``target`` (n, frames, channels, height, width), block by block to bound the memory."""
     for start in range(0, len(target), BLOCK):
         part = slice(start, start + BLOCK)
         strength = trace * generator.standard_normal((len(labels[part]), len(pattern)))
         strength[np.arange(len(strength)), labels[part]] += quality[part]
-        clips = _moved(np.tensordot(strength, pattern, 1), target.shape[1], _reach(pattern), generator)
+        clips = _moved(
+            np.tensordot(strength, pattern, 1), target.shape[1], _reach(pattern), generator
+        )
         clips += BACKGROUND * _background(pattern, len(clips), generator)
         clips += NOISE * generator.standard_normal(clips.shape, dtype=np.float32)
         clips *= np.exp(GAIN * generator.standard_normal((len(clips), 1, 1, 1, 1)))
         bright = np.clip(MIDDLE + CONTRAST * clips, 0, 255)
-        target[part] = np.rint(bright) if target.dtype == np.uint8 else np.rint(clips * GRAIN) / GRAIN
+        target[part] = (
+            np.rint(bright) if target.dtype == np.uint8 else np.rint(clips * GRAIN) / GRAIN
+        )
 
 
-def _moved(pictures: np.ndarray, frames: int, reach: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+def _moved(
+    pictures: np.ndarray, frames: int, reach: tuple[int, int], generator: np.random.Generator
+) -> np.ndarray:
     """(n, channels, height, width) to (n, frames, channels, height, width), each frame moved by steps of its own."""
-    rows, columns = ((np.arange(size) - generator.integers(-far, far + 1, (len(pictures), frames, 1))) % size
-                     for size, far in zip(pictures.shape[2:], reach, strict=True))
-    clip, channel = np.arange(len(pictures)).reshape(-1, 1, 1, 1, 1), np.arange(pictures.shape[1])[:, None, None]
-    return np.asarray(pictures[clip, channel, rows[:, :, None, :, None], columns[:, :, None, None, :]])
+    rows, columns = (
+        (np.arange(size) - generator.integers(-far, far + 1, (len(pictures), frames, 1))) % size
+        for size, far in zip(pictures.shape[2:], reach, strict=True)
+    )
+    clip, channel = (
+        np.arange(len(pictures)).reshape(-1, 1, 1, 1, 1),
+        np.arange(pictures.shape[1])[:, None, None],
+    )
+    return np.asarray(
+        pictures[clip, channel, rows[:, :, None, :, None], columns[:, :, None, None, :]]
+    )
 
 
 def _background(pattern: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:
@@ -244,9 +366,16 @@ def _background(pattern: np.ndarray, n: int, generator: np.random.Generator) -> 
 
 def _strengths(features: np.ndarray, pattern: np.ndarray) -> np.ndarray:
     """Each pattern's strength in each clip, (n, C); frames are moved back to where most is explained."""
-    pictures = (features.astype(np.float32) - MIDDLE) / CONTRAST if features.dtype == np.uint8 else features[:, None]
+    pictures = (
+        (features.astype(np.float32) - MIDDLE) / CONTRAST
+        if features.dtype == np.uint8
+        else features[:, None]
+    )
     spectrum, templates = np.fft.rfft2(pictures), np.fft.rfft2(pattern.astype(np.float32)).conj()
-    crossed = np.fft.irfft2(np.einsum("nkhij,chij->nkcij", spectrum, templates), s=pattern.shape[2:]) / pattern[0].size
+    crossed = (
+        np.fft.irfft2(np.einsum("nkhij,chij->nkcij", spectrum, templates), s=pattern.shape[2:])
+        / pattern[0].size
+    )
     near = np.ix_(*(np.arange(-far, far + 1) for far in _reach(pattern)))
     found = crossed[(..., *near)].reshape(*crossed.shape[:3], -1)
     best = (found**2).sum(axis=2, keepdims=True).argmax(axis=3)[..., None]

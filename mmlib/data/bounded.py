@@ -38,7 +38,11 @@ def regular_file(path: Path, do: str = "Check the path.") -> Path:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else f"no file that can be read ({error})"
+        reason = (
+            "no such file"
+            if isinstance(error, FileNotFoundError)
+            else f"no file that can be read ({error})"
+        )
         raise InputError(str(path), reason, "an existing one", do) from error
     if not stat.S_ISREG(mode):
         raise InputError(str(path), _kind(mode), "a regular file", "Put the file itself there.")
@@ -64,10 +68,16 @@ def read_bounded(path: Path, most: int = TEXT_BYTES) -> bytes:
         with path.open("rb") as file:
             content = file.read(most + 1)
     except OSError as error:
-        raise InputError(str(path), f"no file that can be read ({error})", "a file with read permission",
-                         "Check its permissions.") from error
+        raise InputError(
+            str(path),
+            f"no file that can be read ({error})",
+            "a file with read permission",
+            "Check its permissions.",
+        ) from error
     if len(content) > most:
-        raise InputError(str(path), f"more than {most:,} bytes", f"at most {most:,}", "Check what the file is.")
+        raise InputError(
+            str(path), f"more than {most:,} bytes", f"at most {most:,}", "Check what the file is."
+        )
     return content
 
 
@@ -80,8 +90,12 @@ def read_text(path: Path, encoding: str = "utf-8-sig", most: int = TEXT_BYTES) -
     try:
         return read_bounded(path, most).decode(encoding)
     except UnicodeDecodeError as error:
-        raise InputError(str(path), f"no readable text ({error})", "a text file in UTF-8",
-                         "Save or copy the file again.") from error
+        raise InputError(
+            str(path),
+            f"no readable text ({error})",
+            "a text file in UTF-8",
+            "Save or copy the file again.",
+        ) from error
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -134,16 +148,28 @@ def table_file(path: Path) -> Path:
             line = file.readline(LINE_BYTES + 1)
             columns = 1 + max(line.count(mark) for mark in ",;\t")
             if columns > COLUMNS:
-                raise InputError(str(path), f"{columns:,} or more columns", f"at most {COLUMNS:,}",
-                                 "Keep features in .npy files, one row an utterance.")
+                raise InputError(
+                    str(path),
+                    f"{columns:,} or more columns",
+                    f"at most {COLUMNS:,}",
+                    "Keep features in .npy files, one row an utterance.",
+                )
             while line:
                 if len(line) > LINE_BYTES:
-                    raise InputError(str(path), f"a line of more than {LINE_BYTES:,} bytes", "a line per utterance",
-                                     "Save or copy the file again.")
+                    raise InputError(
+                        str(path),
+                        f"a line of more than {LINE_BYTES:,} bytes",
+                        "a line per utterance",
+                        "Save or copy the file again.",
+                    )
                 line = file.readline(LINE_BYTES + 1)
     except OSError as error:
-        raise InputError(str(path), f"no readable table ({error})", "a CSV file in UTF-8",
-                         "Save or copy the file again.") from error
+        raise InputError(
+            str(path),
+            f"no readable table ({error})",
+            "a CSV file in UTF-8",
+            "Save or copy the file again.",
+        ) from error
     return path
 
 
@@ -171,6 +197,11 @@ def unfolded_lines(path: Path) -> Iterator[bytes]:
 
 
 def _kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket",
-             stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
     return kinds.get(stat.S_IFMT(mode), "no regular file")

@@ -46,7 +46,9 @@ class Task:
         if self.kind not in ("classes", "score", "binaries"):
             raise unknown_name("task kind", self.kind, ("classes", "score", "binaries"))
         if self.kind == "score" and self.range is None:
-            raise InputError("task", "a score without a range", "(lowest, highest)", "Give the range.")
+            raise InputError(
+                "task", "a score without a range", "(lowest, highest)", "Give the range."
+            )
         if self.kind != "score" and not self.names:
             raise InputError("task", f"{self.kind} without names", "class names", "Give the names.")
 
@@ -135,11 +137,17 @@ class Bundle:
     def with_fold(self, number: int) -> Bundle:
         """The same data with fold ``number`` as test, the next as validation, the others as train."""
         if self.fold is None:
-            raise InputError(f"bundle {self.name}", "no folds", "a fold number per utterance",
-                             "Leave the fold out, or import the data with a `fold` column.")
+            raise InputError(
+                f"bundle {self.name}",
+                "no folds",
+                "a fold number per utterance",
+                "Leave the fold out, or import the data with a `fold` column.",
+            )
         count = int(self.fold.max()) + 1
         if not 0 <= number < count:
-            raise InputError("fold", str(number), f"0 to {count - 1}", "Choose a fold in that range.")
+            raise InputError(
+                "fold", str(number), f"0 to {count - 1}", "Choose a fold in that range."
+            )
         split = np.zeros(len(self), dtype=np.int8)
         split[self.fold == (number + 1) % count] = 1
         split[self.fold == number] = 2
@@ -212,9 +220,13 @@ def make_bundle(
         labels=label_array,
         split=splits,
         dialogue=numbered(dialogue, np.arange(n, dtype=np.int64)),
-        position=np.asarray(position)[order].astype(np.int64) if position is not None else np.arange(n),
+        position=np.asarray(position)[order].astype(np.int64)
+        if position is not None
+        else np.arange(n),
         speaker=numbered(speaker, np.zeros(n, dtype=np.int64)),
-        observed=np.ones((n, len(features)), bool) if observed is None else np.asarray(observed, bool)[order],
+        observed=np.ones((n, len(features)), bool)
+        if observed is None
+        else np.asarray(observed, bool)[order],
         ids=tuple(str(ids[i]) for i in order),
         lengths={m: np.asarray(v, np.int64)[order] for m, v in sorted((lengths or {}).items())},
         fold=folds,
@@ -236,14 +248,24 @@ def check_bundle(bundle: Bundle) -> None:
     """
     where, n = f"bundle {bundle.name}", len(bundle)
     if len(bundle.features) < 2:
-        raise InputError(where, f"{len(bundle.features)} modality", "two or more", "Add a modality's features.")
+        raise InputError(
+            where, f"{len(bundle.features)} modality", "two or more", "Add a modality's features."
+        )
     if len(set(bundle.ids)) != n:
         twice = next(a for a, b in zip(bundle.ids, bundle.ids[1:], strict=False) if a == b)
-        raise InputError(where, f"the utterance {twice!r} twice", "unique ids",
-                         "Remove the copy: an utterance stands in one split only.")
+        raise InputError(
+            where,
+            f"the utterance {twice!r} twice",
+            "unique ids",
+            "Remove the copy: an utterance stands in one split only.",
+        )
     if bundle.observed.shape != (n, len(bundle.features)):
-        raise InputError(where, f"observed of shape {bundle.observed.shape}", f"({n}, {len(bundle.features)})",
-                         "Give one column per modality, in alphabetical order.")
+        raise InputError(
+            where,
+            f"observed of shape {bundle.observed.shape}",
+            f"({n}, {len(bundle.features)})",
+            "Give one column per modality, in alphabetical order.",
+        )
     for modality in bundle.modalities:
         names.check_modality(f"{where}, modality", modality)
         _check_features(where, bundle, modality)
@@ -251,19 +273,30 @@ def check_bundle(bundle: Bundle) -> None:
     check_varied(where, bundle)
     if not bundle.observed.any(axis=1).all():
         row = int(np.flatnonzero(~bundle.observed.any(axis=1))[0])
-        raise InputError(where, f"utterance {bundle.ids[row]!r} with no modality observed", "at least one",
-                         "Remove the utterance.")
+        raise InputError(
+            where,
+            f"utterance {bundle.ids[row]!r} with no modality observed",
+            "at least one",
+            "Remove the utterance.",
+        )
     for index, split in enumerate(SPLITS):
         if not (bundle.split == index).any():
-            raise InputError(where, f"an empty {split} split", "at least one utterance in each split",
-                             "Mark some utterances of the data for it.")
+            raise InputError(
+                where,
+                f"an empty {split} split",
+                "at least one utterance in each split",
+                "Mark some utterances of the data for it.",
+            )
     _check_whole(where, bundle, bundle.split, "split")
     if bundle.fold is not None:
         count = len(np.unique(bundle.fold))
         if count < 3 or not 0 <= bundle.fold.min() <= bundle.fold.max() < count:
-            raise InputError(f"{where}, fold", f"{count} folds, {bundle.fold.min()} to {bundle.fold.max()}",
-                             "three or more, from 0: one tests, the next validates, the others train",
-                             "Deal the dialogues to more folds, or leave the fold out.")
+            raise InputError(
+                f"{where}, fold",
+                f"{count} folds, {bundle.fold.min()} to {bundle.fold.max()}",
+                "three or more, from 0: one tests, the next validates, the others train",
+                "Deal the dialogues to more folds, or leave the fold out.",
+            )
         _check_whole(where, bundle, bundle.fold, "fold")
         for number in range(count):
             check_labels(f"{where}, fold {number}", bundle.with_fold(number))
@@ -274,8 +307,12 @@ def _check_whole(where: str, bundle: Bundle, part: np.ndarray, kind: str) -> Non
     crossing = pairs[:-1][np.diff(pairs) == 0]
     if len(crossing):
         row = int(np.flatnonzero(bundle.dialogue == crossing[0])[0])
-        raise InputError(where, f"the dialogue of utterance {bundle.ids[row]!r} in two {kind}s",
-                         f"whole dialogues in one {kind}", f"Move its utterances into one {kind}.")
+        raise InputError(
+            where,
+            f"the dialogue of utterance {bundle.ids[row]!r} in two {kind}s",
+            f"whole dialogues in one {kind}",
+            f"Move its utterances into one {kind}.",
+        )
 
 
 def save_bundle(bundle: Bundle, folder: Path) -> None:
@@ -285,9 +322,16 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         InputError: a name that names no folder, or a folder of other files or that cannot be written: left as it was.
     """
     names.check_bundle_name("bundle name", bundle.name)
-    head = {"format": FORMAT, "name": bundle.name, "task": dataclasses.asdict(bundle.task), "ids": bundle.ids,
-            "source": bundle.source, "licence": bundle.licence, "notes": dict(bundle.notes),
-            "fingerprint": bundle.fingerprint}
+    head = {
+        "format": FORMAT,
+        "name": bundle.name,
+        "task": dataclasses.asdict(bundle.task),
+        "ids": bundle.ids,
+        "source": bundle.source,
+        "licence": bundle.licence,
+        "notes": dict(bundle.notes),
+        "fingerprint": bundle.fingerprint,
+    }
     replace_bundle(folder, head, _arrays(bundle))
 
 
@@ -303,32 +347,58 @@ def load_bundle(folder: Path) -> Bundle:
 def _load(folder: Path) -> Bundle:
     path = folder / HEAD
     if not path.exists():
-        raise InputError(str(folder), "no bundle.json", "a bundle folder",
-                         "Make one with `mmlib data import`.")
+        raise InputError(
+            str(folder), "no bundle.json", "a bundle folder", "Make one with `mmlib data import`."
+        )
     try:
         head = read_head(path, FORMAT)
         arrays = read_arrays(folder / arrays_file(head), len(head["ids"]))
         task = head["task"]
         bundle = Bundle(
             name=head["name"],
-            task=with_sign(Task(task["kind"], tuple(task["names"]), tuple(task["range"]) if task["range"] else None),
-                           arrays["labels"], arrays["split"], arrays.get("fold")),
+            task=with_sign(
+                Task(
+                    task["kind"],
+                    tuple(task["names"]),
+                    tuple(task["range"]) if task["range"] else None,
+                ),
+                arrays["labels"],
+                arrays["split"],
+                arrays.get("fold"),
+            ),
             features=_under(arrays, "features."),
             lengths=_under(arrays, "lengths."),
             ids=tuple(head["ids"]),
-            source=head["source"], licence=head["licence"], notes=head["notes"],
+            source=head["source"],
+            licence=head["licence"],
+            notes=head["notes"],
             fold=arrays.get("fold"),
-            **{k: arrays[k] for k in ("labels", "split", "dialogue", "position", "speaker", "observed")},
+            **{
+                k: arrays[k]
+                for k in ("labels", "split", "dialogue", "position", "speaker", "observed")
+            },
         )
     except ValueError as error:
-        raise InputError(str(folder), f"a damaged bundle ({error})", "what `mmlib data import` wrote",
-                         "Import the data again.") from error
+        raise InputError(
+            str(folder),
+            f"a damaged bundle ({error})",
+            "what `mmlib data import` wrote",
+            "Import the data again.",
+        ) from error
     if bundle.fingerprint != head["fingerprint"]:
-        raise InputError(str(folder), f"fingerprint {bundle.fingerprint}", head["fingerprint"],
-                         "The files have changed since they were imported: import the data again.")
-    names.check_bundle_name(f"{path}, name", bundle.name, "Correct the name in the file, or import the data again.")
+        raise InputError(
+            str(folder),
+            f"fingerprint {bundle.fingerprint}",
+            head["fingerprint"],
+            "The files have changed since they were imported: import the data again.",
+        )
+    names.check_bundle_name(
+        f"{path}, name", bundle.name, "Correct the name in the file, or import the data again."
+    )
     for modality in bundle.modalities:
-        names.check_modality(f"{folder}, modality", modality, "Import the data again with another name for it.")
+        names.check_modality(
+            f"{folder}, modality", modality, "Import the data again with another name for it."
+        )
     check_bundle(bundle)
     return bundle
 
@@ -363,26 +433,47 @@ def _split_index(name: str, split: object) -> int:
 
 def _same_length(name: str, key: str, found: int, n: int) -> None:
     if found != n:
-        raise InputError(f"bundle {name}, {key}", f"{found} rows", f"{n} rows, one per id",
-                         "Give every array the same rows in the same order.")
+        raise InputError(
+            f"bundle {name}, {key}",
+            f"{found} rows",
+            f"{n} rows, one per id",
+            "Give every array the same rows in the same order.",
+        )
 
 
 def _check_features(where: str, bundle: Bundle, modality: str) -> None:
     array, here = bundle.features[modality], f"{where}, {modality}"
     if not 2 <= array.ndim <= 5 or 0 in array.shape:
-        raise InputError(here, f"shape {array.shape}", "(n, d) or (n, t, d) with d of 1 or more, (n, c, h, w) or "
-                         "(n, k, c, h, w)", "Give one vector, one sequence of vectors, or images, per utterance.")
+        raise InputError(
+            here,
+            f"shape {array.shape}",
+            "(n, d) or (n, t, d) with d of 1 or more, (n, c, h, w) or (n, k, c, h, w)",
+            "Give one vector, one sequence of vectors, or images, per utterance.",
+        )
     lengths = bundle.lengths.get(modality)
     if lengths is not None and array.ndim != 3:
-        raise InputError(here, f"lengths, and shape {array.shape}", "lengths of (n, t, d) alone", "Leave them out.")
+        raise InputError(
+            here,
+            f"lengths, and shape {array.shape}",
+            "lengths of (n, t, d) alone",
+            "Leave them out.",
+        )
     if lengths is not None and ((lengths < 1) | (lengths > array.shape[1])).any():
-        raise InputError(here, f"lengths from {lengths.min()} to {lengths.max()}",
-                         f"1 to {array.shape[1]}", "Correct the lengths.")
+        raise InputError(
+            here,
+            f"lengths from {lengths.min()} to {lengths.max()}",
+            f"1 to {array.shape[1]}",
+            "Correct the lengths.",
+        )
     if array.dtype == np.uint8:
         return
     bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
     bad &= bundle.observed[:, bundle.modalities.index(modality)]
     if bad.any():
         counts = {s: int(bad[bundle.split == i].sum()) for i, s in enumerate(SPLITS)}
-        raise InputError(here, f"NaN or infinite features in {int(bad.sum())} utterances {counts}",
-                         "finite numbers", "Mend them, or mark them as not observed.")
+        raise InputError(
+            here,
+            f"NaN or infinite features in {int(bad.sum())} utterances {counts}",
+            "finite numbers",
+            "Mend them, or mark them as not observed.",
+        )

@@ -13,11 +13,28 @@ from mmlib.data.bounded import JSON_BYTES, is_regular, parse_json, read_bounded
 from mmlib.data.forms import check_form, listed, number, optional, table, text, whole
 from mmlib.errors import InputError
 
-TASK = {"kind": text, "names": listed(text), "range": optional(lambda pair: listed(number)(pair) and len(pair) == 2)}
-HEAD = {"name": text, "task": table, "ids": listed(text), "source": text, "licence": text, "notes": table,
-        "fingerprint": text}
-VECTORS = {"labels": ("int64", "float32"), "split": ("int8",), "dialogue": ("int64",), "position": ("int64",),
-           "speaker": ("int64",), "observed": ("bool",)}
+TASK = {
+    "kind": text,
+    "names": listed(text),
+    "range": optional(lambda pair: listed(number)(pair) and len(pair) == 2),
+}
+HEAD = {
+    "name": text,
+    "task": table,
+    "ids": listed(text),
+    "source": text,
+    "licence": text,
+    "notes": table,
+    "fingerprint": text,
+}
+VECTORS = {
+    "labels": ("int64", "float32"),
+    "split": ("int8",),
+    "dialogue": ("int64",),
+    "position": ("int64",),
+    "speaker": ("int64",),
+    "observed": ("bool",),
+}
 LONGEST = 250
 NUMBERED = ("dialogue", "speaker", "fold")  # from 0, so below the number of rows
 
@@ -30,8 +47,12 @@ def short_names(where: str, values: Sequence[Any]) -> None:
     """
     for value in values:
         if isinstance(value, str | bytes) and len(value) > LONGEST:
-            raise InputError(where, f"a name of {len(value):,} characters ({value[:20]!r} ...)",
-                             f"at most {LONGEST}", "Give shorter ids, dialogues and speakers.")
+            raise InputError(
+                where,
+                f"a name of {len(value):,} characters ({value[:20]!r} ...)",
+                f"at most {LONGEST}",
+                "Give shorter ids, dialogues and speakers.",
+            )
 
 
 def read_head(path: Path, version: int) -> dict[str, Any]:
@@ -44,7 +65,9 @@ def read_head(path: Path, version: int) -> dict[str, Any]:
     head: dict[str, Any] = parse_json(read_bounded(path, JSON_BYTES))
     check_form("bundle.json", head, {"format": whole}, {})
     if head["format"] != version:
-        raise InputError(str(path), f"format {head['format']}", f"format {version}", "Import the data again.")
+        raise InputError(
+            str(path), f"format {head['format']}", f"format {version}", "Import the data again."
+        )
     check_form("bundle.json", head, HEAD, {})
     check_form("task", head["task"], TASK, {})
     return head
@@ -61,18 +84,27 @@ def read_arrays(path: Path, n: int) -> dict[str, np.ndarray]:
         raise ValueError("bundle.safetensors is no regular file")
     try:
         with safe_open(path, framework="pt") as file:
-            arrays: dict[str, np.ndarray] = {key: file.get_tensor(key).numpy() for key in file.keys()}
+            arrays: dict[str, np.ndarray] = {
+                key: file.get_tensor(key).numpy() for key in file.keys()
+            }
     except (MemoryError, OSError, RuntimeError, SafetensorError, TypeError) as error:
         raise ValueError(f"bundle.safetensors: {error}") from error
     lacking = [key for key in VECTORS if key not in arrays]
     if lacking:
         raise ValueError(f"no array {lacking[0]!r}")
     for key, array in arrays.items():
-        types = VECTORS.get(key, ("float32", "uint8") if key.startswith("features.") else ("int64",))
-        axes = 1 <= array.ndim <= 5 if key.startswith("features.") else array.ndim == 1 + (key == "observed") or \
-            key == "labels" and array.ndim == 2
+        types = VECTORS.get(
+            key, ("float32", "uint8") if key.startswith("features.") else ("int64",)
+        )
+        axes = (
+            1 <= array.ndim <= 5
+            if key.startswith("features.")
+            else array.ndim == 1 + (key == "observed") or key == "labels" and array.ndim == 2
+        )
         if str(array.dtype) not in types or not axes or len(array) != n:
-            raise ValueError(f"the array {key!r} of {array.dtype} and shape {array.shape} for {n} ids")
+            raise ValueError(
+                f"the array {key!r} of {array.dtype} and shape {array.shape} for {n} ids"
+            )
         top = n if key in NUMBERED else 3 if key == "split" else None
         if top is not None and n and not 0 <= array.min() <= array.max() < top:
             raise ValueError(f"{key} from {array.min()} to {array.max()}")

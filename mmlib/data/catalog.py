@@ -34,8 +34,12 @@ def open_twin(reference: str) -> Twin:
     role, size = _role_and_size(reference)
     if role in AV_ROLES:
         exact = ", ".join((*ROLES, *FRAME_ROLES))
-        raise InputError("twin", repr(reference), f"a role with an exact posterior: {exact}",
-                         "Open it with open_av_twin, or its bundle with open_bundle.")
+        raise InputError(
+            "twin",
+            repr(reference),
+            f"a role with an exact posterior: {exact}",
+            "Open it with open_av_twin, or its bundle with open_bundle.",
+        )
     return make_twin(role, size)
 
 
@@ -48,8 +52,12 @@ def open_av_twin(reference: str) -> AVTwin:
     """
     role, size = _role_and_size(reference)
     if role not in AV_ROLES:
-        raise InputError("twin", repr(reference), "an audio-visual role: " + ", ".join(AV_ROLES),
-                         "Open it with open_twin, or its bundle with open_bundle.")
+        raise InputError(
+            "twin",
+            repr(reference),
+            "an audio-visual role: " + ", ".join(AV_ROLES),
+            "Open it with open_twin, or its bundle with open_bundle.",
+        )
     return make_av_twin(role, size)
 
 

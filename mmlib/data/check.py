@@ -65,10 +65,17 @@ def check(bundle: Bundle, role: str | None = None) -> Report:
     table = probe(bundle)
     found = [*findings(bundle), *_leak_warnings(bundle, table)]
     if role is not None and not _same_task(bundle, role, manifest["role"][role]):
-        found.append(f"WARNING: the role {role} asks for {_task_text(manifest['role'][role])}; "
-                     f"this bundle has {_task_text(_as_role(bundle))}.")
-    lines = [*_describe(bundle), *scale_lines(bundle), *_recorded(bundle, manifest),
-             *_papers(bundle, manifest, role), *_probe_lines(table)]
+        found.append(
+            f"WARNING: the role {role} asks for {_task_text(manifest['role'][role])}; "
+            f"this bundle has {_task_text(_as_role(bundle))}."
+        )
+    lines = [
+        *_describe(bundle),
+        *scale_lines(bundle),
+        *_recorded(bundle, manifest),
+        *_papers(bundle, manifest, role),
+        *_probe_lines(table),
+    ]
     return Report((*lines, *found), tuple(found), table)
 
 
@@ -92,7 +99,11 @@ def sha256(files: Sequence[Path]) -> dict[str, str]:
     """
     sums = {}
     for path in files:
-        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [regular_file(path)]
+        inside = (
+            sorted(p for p in path.rglob("*") if p.is_file())
+            if path.is_dir()
+            else [regular_file(path)]
+        )
         for file in inside:
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name
             with file.open("rb") as stream:
@@ -107,7 +118,9 @@ def compare_files(name: str, files: Sequence[Path]) -> list[str]:
         return []
     sums = sha256(files)
     differ = sorted(f for f, digest in recorded.items() if sums.get(f) != digest)
-    text = f"source files: {len(recorded) - len(differ)} of {len(recorded)} have the recorded sha256"
+    text = (
+        f"source files: {len(recorded) - len(differ)} of {len(recorded)} have the recorded sha256"
+    )
     return [text + (f"; not {', '.join(differ)}" if differ else "")]
 
 
@@ -126,14 +139,20 @@ def probe(bundle: Bundle) -> pd.DataFrame:
     inputs = {m: array for m, array in pooled if array is not None}
     if len(inputs) > 1:
         inputs["all"] = np.concatenate(list(inputs.values()), axis=1)
-    groups = [len(np.unique(bundle.dialogue[part])) for part in (bundle.split == 0, bundle.split > 0)]
+    groups = [
+        len(np.unique(bundle.dialogue[part])) for part in (bundle.split == 0, bundle.split > 0)
+    ]
     quantile = stats.t.ppf(0.95, max(min(groups) - 1, 1))
     found = []
     for name, array in inputs.items():
         parts = [_probe_one(bundle, array, rows, labels) for rows, labels in _targets(bundle)]
-        cv, cv_se, held, held_se, majority = np.mean([p for p in parts if p is not None] or [[np.nan] * 5], axis=0)
+        cv, cv_se, held, held_se, majority = np.mean(
+            [p for p in parts if p is not None] or [[np.nan] * 5], axis=0
+        )
         leak = bool(cv - held - quantile * np.hypot(cv_se, held_se) > GAP)
-        found.append(dict(zip(PROBE, (name, cv, cv_se, held, held_se, majority, leak), strict=True)))
+        found.append(
+            dict(zip(PROBE, (name, cv, cv_se, held, held_se, majority, leak), strict=True))
+        )
     return pd.DataFrame(found, columns=PROBE)
 
 
@@ -158,10 +177,14 @@ def _pool(bundle: Bundle, modality: str) -> np.ndarray | None:
         lengths = bundle.lengths.get(modality, np.full(len(array), array.shape[1]))
         exists = (np.arange(array.shape[1]) < lengths[:, None])[..., None]
         array = np.where(exists, array, 0).sum(axis=1) / lengths[:, None]
-    return np.where(bundle.observed[:, [bundle.modalities.index(modality)]], array, 0).astype(np.float64)
+    return np.where(bundle.observed[:, [bundle.modalities.index(modality)]], array, 0).astype(
+        np.float64
+    )
 
 
-def _probe_one(bundle: Bundle, array: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> list[float] | None:
+def _probe_one(
+    bundle: Bundle, array: np.ndarray, rows: np.ndarray, labels: np.ndarray
+) -> list[float] | None:
     """cv, its standard error, held-out, its standard error, majority; None where train has one class."""
     train = bundle.split[rows] == 0
     groups = bundle.dialogue[rows]
@@ -174,8 +197,13 @@ def _probe_one(bundle: Bundle, array: np.ndarray, rows: np.ndarray, labels: np.n
         right[score] = _predict(x[train][fit], y[train][fit], x[train][score]) == y[train][score]
     held = _predict(x[train], y[train], x[~train]) == y[~train]
     majority = np.unique(y[~train], return_counts=True)[1].max() / len(held)
-    return [float(right.mean()), _error(right, groups[train]),
-            float(held.mean()), _error(held, groups[~train]), float(majority)]
+    return [
+        float(right.mean()),
+        _error(right, groups[train]),
+        float(held.mean()),
+        _error(held, groups[~train]),
+        float(majority),
+    ]
 
 
 def _error(right: np.ndarray, groups: np.ndarray) -> float:
@@ -203,18 +231,27 @@ def clustered_error(right: np.ndarray, groups: np.ndarray) -> float:
 
 def _describe(bundle: Bundle) -> list[str]:
     task = _task_text(_as_role(bundle))
-    lines = [f"{bundle.name}: {len(bundle)} utterances, {task}, fingerprint {bundle.fingerprint}",
-             f"source: {bundle.source or 'not stated'}", f"licence: {bundle.licence or 'not stated'}"]
+    lines = [
+        f"{bundle.name}: {len(bundle)} utterances, {task}, fingerprint {bundle.fingerprint}",
+        f"source: {bundle.source or 'not stated'}",
+        f"licence: {bundle.licence or 'not stated'}",
+    ]
     lines += [f"note, {key}: {value}" for key, value in bundle.notes.items()]
     if bundle.fold is not None:
-        lines.append(f"folds: {', '.join(str(int(c)) for c in np.bincount(bundle.fold))} utterances")
+        lines.append(
+            f"folds: {', '.join(str(int(c)) for c in np.bincount(bundle.fold))} utterances"
+        )
     for split in SPLITS:
         rows = bundle.rows(split)
-        lines.append(f"{split}: {len(rows)} utterances in {len(bundle.dialogues(split))} dialogues; "
-                     f"{_label_text(bundle, rows)}")
+        lines.append(
+            f"{split}: {len(rows)} utterances in {len(bundle.dialogues(split))} dialogues; "
+            f"{_label_text(bundle, rows)}"
+        )
     for index, modality in enumerate(bundle.modalities):
         missing = [f"{s} {int((~bundle.observed[bundle.rows(s), index]).sum())}" for s in SPLITS]
-        lines.append(f"{modality}: {_shape_text(bundle.features[modality])}; missing by nature: {', '.join(missing)}")
+        lines.append(
+            f"{modality}: {_shape_text(bundle.features[modality])}; missing by nature: {', '.join(missing)}"
+        )
     return lines
 
 
@@ -223,20 +260,30 @@ def _shape_text(array: np.ndarray) -> str:
     shape = " x ".join(map(str, array.shape[1:]))
     if array.ndim > 3:
         return f"{shape}, pictures"
-    return f"{shape} ({int((np.ptp(array.reshape(-1, array.shape[-1]), axis=0) == 0).sum())} constant)"
+    return (
+        f"{shape} ({int((np.ptp(array.reshape(-1, array.shape[-1]), axis=0) == 0).sum())} constant)"
+    )
 
 
 def _label_text(bundle: Bundle, rows: np.ndarray) -> str:
     labels = bundle.labels[rows]
     if bundle.task.kind == "classes":
-        return ", ".join(f"{name} {int((labels == k).sum())}" for k, name in enumerate(bundle.task.names))
+        return ", ".join(
+            f"{name} {int((labels == k).sum())}" for k, name in enumerate(bundle.task.names)
+        )
     if bundle.task.kind == "binaries":
-        return ", ".join(f"{name} {int(labels[:, k].sum())}" for k, name in enumerate(bundle.task.names))
+        return ", ".join(
+            f"{name} {int(labels[:, k].sum())}" for k, name in enumerate(bundle.task.names)
+        )
     if not bundle.task.signed:
-        return (f"{labels.min():g} to {labels.max():g}, mean {labels.mean():.2f}, "
-                f"sd {labels.std(ddof=min(1, len(labels) - 1)):.2f}")
-    return (f"{int((labels < 0).sum())} negative, {int((labels == 0).sum())} zero, {int((labels > 0).sum())} positive, "
-            f"mean {labels.mean():.2f}, sd {labels.std(ddof=min(1, len(labels) - 1)):.2f}")
+        return (
+            f"{labels.min():g} to {labels.max():g}, mean {labels.mean():.2f}, "
+            f"sd {labels.std(ddof=min(1, len(labels) - 1)):.2f}"
+        )
+    return (
+        f"{int((labels < 0).sum())} negative, {int((labels == 0).sum())} zero, {int((labels > 0).sum())} positive, "
+        f"mean {labels.mean():.2f}, sd {labels.std(ddof=min(1, len(labels) - 1)):.2f}"
+    )
 
 
 def _recorded(bundle: Bundle, manifest: Mapping[str, Any]) -> list[str]:
@@ -244,8 +291,10 @@ def _recorded(bundle: Bundle, manifest: Mapping[str, Any]) -> list[str]:
         if entry["fingerprint"] == bundle.fingerprint:
             return [f"manifest: the recorded bundle {name}, fills {', '.join(entry['roles'])}"]
     if bundle.name in manifest["bundle"]:
-        return [f"manifest: not the recorded {bundle.name}, whose fingerprint is "
-                f"{manifest['bundle'][bundle.name]['fingerprint']}"]
+        return [
+            f"manifest: not the recorded {bundle.name}, whose fingerprint is "
+            f"{manifest['bundle'][bundle.name]['fingerprint']}"
+        ]
     return ["manifest: not one of the recorded bundles"]
 
 
@@ -257,18 +306,30 @@ def _papers(bundle: Bundle, manifest: Mapping[str, Any], role: str | None) -> li
             continue
         for paper in entry["paper"]:
             same, differ = _compare(bundle, paper)
-            verdict = "; ".join(filter(None, [f"agrees in {', '.join(same)}" if same else "",
-                                              f"differs in {', '.join(differ)}" if differ else ""]))
-            lines.append(f"{name}, {paper['name']} ({paper['where']}; ledger {paper['ledger']}): "
-                         f"{verdict or 'the paper states no counts'}")
+            verdict = "; ".join(
+                filter(
+                    None,
+                    [
+                        f"agrees in {', '.join(same)}" if same else "",
+                        f"differs in {', '.join(differ)}" if differ else "",
+                    ],
+                )
+            )
+            lines.append(
+                f"{name}, {paper['name']} ({paper['where']}; ledger {paper['ledger']}): "
+                f"{verdict or 'the paper states no counts'}"
+            )
     return lines
 
 
 def _compare(bundle: Bundle, paper: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     same: list[str] = []
     differ: list[str] = []
-    here = {"dialogues": {s: len(bundle.dialogues(s)) for s in SPLITS},
-            "utterances": {s: len(bundle.rows(s)) for s in SPLITS}, "dims": bundle.dims}
+    here = {
+        "dialogues": {s: len(bundle.dialogues(s)) for s in SPLITS},
+        "utterances": {s: len(bundle.rows(s)) for s in SPLITS},
+        "dims": bundle.dims,
+    }
     for key, counts in here.items():
         for part, expected in paper.get(key, {}).items():
             found = [counts.get(p) for p in (SPLITS if part == "total" else part.split("+"))]
@@ -277,13 +338,17 @@ def _compare(bundle: Bundle, paper: Mapping[str, Any]) -> tuple[list[str], list[
             if total == expected:
                 same.append(label)
             else:
-                differ.append(f"{label} ({'none' if total is None else total}, the paper has {expected})")
+                differ.append(
+                    f"{label} ({'none' if total is None else total}, the paper has {expected})"
+                )
     return same, differ
 
 
 def _same_task(bundle: Bundle, name: str, role: Mapping[str, Any]) -> bool:
     """A small twin has some of its role's classes alone, and is meant to."""
-    return bundle.notes.get("twin") == name or all(role[key] == value for key, value in _as_role(bundle).items())
+    return bundle.notes.get("twin") == name or all(
+        role[key] == value for key, value in _as_role(bundle).items()
+    )
 
 
 def _as_role(bundle: Bundle) -> dict[str, Any]:
@@ -292,25 +357,37 @@ def _as_role(bundle: Bundle) -> dict[str, Any]:
 
 
 def _task_text(role: Mapping[str, Any]) -> str:
-    kind = {"classes": f"{role['classes']} classes", "score": "a score", "binaries": f"{role['classes']} binaries"}
+    kind = {
+        "classes": f"{role['classes']} classes",
+        "score": "a score",
+        "binaries": f"{role['classes']} binaries",
+    }
     return kind[role["task"]] + (" by frames" if role["frames"] else "")
 
 
 def _probe_lines(table: pd.DataFrame) -> list[str]:
     if len(table) and table["cv"].isna().all():
-        return ["linear probe: none, since it needs two dialogues and two classes in train, and others held out"]
-    return [f"linear probe, {row.inputs}: {row.cv:.1%} cross-validated inside train, {row.held_out:.1%} held out "
-            f"(standard errors {row.cv_se:.1%}, {row.held_out_se:.1%}; majority {row.majority:.1%})"
-            for row in table.itertuples()]
+        return [
+            "linear probe: none, since it needs two dialogues and two classes in train, and others held out"
+        ]
+    return [
+        f"linear probe, {row.inputs}: {row.cv:.1%} cross-validated inside train, {row.held_out:.1%} held out "
+        f"(standard errors {row.cv_se:.1%}, {row.held_out_se:.1%}; majority {row.majority:.1%})"
+        for row in table.itertuples()
+    ]
 
 
 def _leak_warnings(bundle: Bundle, table: pd.DataFrame) -> list[str]:
     leaks = table[table["leak"]]
     if not len(leaks):
         return []
-    named = ", ".join(f"{row.inputs} ({row.cv:.1%} against {row.held_out:.1%})" for row in leaks.itertuples())
-    return [f"WARNING: in {bundle.name}, a linear probe is far better inside train than on held-out dialogues: "
-            f"{named}. Dialogues of train predict each other, and new ones they do not. The usual cause: the feature "
-            "extractor was trained with the labels of the train split, so train features carry their labels. "
-            "Then accuracy inside train says nothing; never validate, tune or cross-validate there, nor on a random "
-            "split of all rows. Validate and test on dialogues that the extractor has not seen, and say so."]
+    named = ", ".join(
+        f"{row.inputs} ({row.cv:.1%} against {row.held_out:.1%})" for row in leaks.itertuples()
+    )
+    return [
+        f"WARNING: in {bundle.name}, a linear probe is far better inside train than on held-out dialogues: "
+        f"{named}. Dialogues of train predict each other, and new ones they do not. The usual cause: the feature "
+        "extractor was trained with the labels of the train split, so train features carry their labels. "
+        "Then accuracy inside train says nothing; never validate, tune or cross-validate there, nor on a random "
+        "split of all rows. Validate and test on dialogues that the extractor has not seen, and say so."
+    ]

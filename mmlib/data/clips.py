@@ -35,14 +35,30 @@ def whole_option(option: str, value: str, least: int = 1) -> int:
         InputError: something else, or less than ``least``.
     """
     if not value.isdecimal() or int(value) < least:
-        raise InputError(f"option {option}", repr(value), f"a whole number of {least} or more",
-                         f"Write for example {option}={least}.")
+        raise InputError(
+            f"option {option}",
+            repr(value),
+            f"a whole number of {least} or more",
+            f"Write for example {option}={least}.",
+        )
     return int(value)
 
 
-def clip_bundle(name: str, task: Task, clips: Sequence[Clip], recipe: Recipe, labels: Sequence[int],
-                split: Sequence[str], *, cache: str, jobs: str, source: str, licence: str,
-                notes: Mapping[str, Any], speaker: Sequence[str] | None = None) -> Bundle:
+def clip_bundle(
+    name: str,
+    task: Task,
+    clips: Sequence[Clip],
+    recipe: Recipe,
+    labels: Sequence[int],
+    split: Sequence[str],
+    *,
+    cache: str,
+    jobs: str,
+    source: str,
+    licence: str,
+    notes: Mapping[str, Any],
+    speaker: Sequence[str] | None = None,
+) -> Bundle:
     """A checked bundle of ``audio`` (n, 1, F, T) float32 and ``vision`` (n, K, 3, H, W) uint8.
 
     clips: sorted by id, so that nothing is copied; labels, split and speaker in the same order.
@@ -55,31 +71,52 @@ def clip_bundle(name: str, task: Task, clips: Sequence[Clip], recipe: Recipe, la
         InputError: what ``decode_all`` and ``make_bundle`` say, or a split or a class without a usable clip.
     """
     folder = Path(cache).expanduser() if cache else paths.bundles() / ".cache"
-    reasons = decode_all(clips, recipe, folder, whole_option("jobs", jobs) if jobs else os.cpu_count() or 1, name)
+    reasons = decode_all(
+        clips, recipe, folder, whole_option("jobs", jobs) if jobs else os.cpu_count() or 1, name
+    )
     for clip_id, reason in sorted(reasons.items()):
         print(f"{name}: left out {clip_id}: {reason}")
-    print(f"{name}: {len(clips) - len(reasons)} clips decoded, {len(reasons)} left out; cache: {folder}", flush=True)
+    print(
+        f"{name}: {len(clips) - len(reasons)} clips decoded, {len(reasons)} left out; cache: {folder}",
+        flush=True,
+    )
     for what, groups in (("split", split), ("class", [task.names[label] for label in labels])):
         _refuse_lost(name, what, [clip.id for clip in clips], groups, reasons)
     kept = [row for row, clip in enumerate(clips) if clip.id not in reasons]
     audio, vision = load_all([clips[row] for row in kept], recipe, folder)
     left_out = {"count": len(reasons), "first": dict(sorted(reasons.items())[:10])}
     return make_bundle(
-        name, task, {"audio": audio, "vision": vision}, np.array([labels[row] for row in kept]),
-        [split[row] for row in kept], [clips[row].id for row in kept], position=[0] * len(kept),
-        speaker=[speaker[row] for row in kept] if speaker else None, source=source, licence=licence,
-        notes={**notes, "decoder": f"PyAV {version('av')}", "left_out": left_out})
+        name,
+        task,
+        {"audio": audio, "vision": vision},
+        np.array([labels[row] for row in kept]),
+        [split[row] for row in kept],
+        [clips[row].id for row in kept],
+        position=[0] * len(kept),
+        speaker=[speaker[row] for row in kept] if speaker else None,
+        source=source,
+        licence=licence,
+        notes={**notes, "decoder": f"PyAV {version('av')}", "left_out": left_out},
+    )
 
 
-def _refuse_lost(name: str, what: str, ids: Sequence[str], groups: Sequence[str], reasons: Mapping[str, str]) -> None:
+def _refuse_lost(
+    name: str, what: str, ids: Sequence[str], groups: Sequence[str], reasons: Mapping[str, str]
+) -> None:
     for group in sorted(set(groups)):
         members = [clip_id for clip_id, other in zip(ids, groups, strict=True) if other == group]
         if all(clip_id in reasons for clip_id in members):
-            raise InputError(f"{name}, {what} {group}", f"none of its {len(members)} clips usable "
-                             f"({members[0]}: {reasons[members[0]]})", "one or more", "Get the files again.")
+            raise InputError(
+                f"{name}, {what} {group}",
+                f"none of its {len(members)} clips usable ({members[0]}: {reasons[members[0]]})",
+                "one or more",
+                "Get the files again.",
+            )
 
 
-def decode_all(clips: Sequence[Clip], recipe: Recipe, cache: Path, jobs: int, title: str) -> dict[str, str]:
+def decode_all(
+    clips: Sequence[Clip], recipe: Recipe, cache: Path, jobs: int, title: str
+) -> dict[str, str]:
     """Decode the clips that the cache lacks, and return the reason for each that cannot be used.
 
     One ``.npz`` per clip, written to a temporary name and renamed, so that a killed call resumes; named by the
@@ -95,12 +132,19 @@ def decode_all(clips: Sequence[Clip], recipe: Recipe, cache: Path, jobs: int, ti
         files.remove_old(cache)
         pending = [clip for clip in clips if not _entry(clip, recipe, cache).exists()]
         jobs = min(jobs, len(pending))
-        done = _parallel(pending, recipe, cache, jobs) if jobs > 1 else \
-            (_decode_into(clip, recipe, cache) for clip in pending)
+        done = (
+            _parallel(pending, recipe, cache, jobs)
+            if jobs > 1
+            else (_decode_into(clip, recipe, cache) for clip in pending)
+        )
         return {clip_id: reason for clip_id, reason in _shown(done, len(pending), title) if reason}
     except OSError as error:
-        raise InputError(str(cache), f"a cache that cannot be written ({error})", "a folder with room in it",
-                         "Give another with --option cache=DIR; what is decoded is kept.") from error
+        raise InputError(
+            str(cache),
+            f"a cache that cannot be written ({error})",
+            "a folder with room in it",
+            "Give another with --option cache=DIR; what is decoded is kept.",
+        ) from error
 
 
 def load_all(clips: Sequence[Clip], recipe: Recipe, cache: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -114,17 +158,26 @@ def load_all(clips: Sequence[Clip], recipe: Recipe, cache: Path) -> tuple[np.nda
     for row, clip in enumerate(clips):
         entry = _entry(clip, recipe, cache)
         try:
-            with regular_file(entry).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            with (
+                regular_file(entry).open("rb") as file,
+                np.load(file, allow_pickle=False) as arrays,
+            ):
                 audio[row], vision[row] = arrays["audio"], arrays["vision"]
         except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-            raise InputError(str(entry), f"a damaged file of {clip.id} ({error})", "what the import wrote",
-                             "Remove it, and import again.") from error
+            raise InputError(
+                str(entry),
+                f"a damaged file of {clip.id} ({error})",
+                "what the import wrote",
+                "Remove it, and import again.",
+            ) from error
     return audio, vision
 
 
 def _entry(clip: Clip, recipe: Recipe, cache: Path) -> Path:
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else None
-             for path in (clip.audio, clip.video)]
+    stats = [
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else None
+        for path in (clip.audio, clip.video)
+    ]
     text = repr((VERSION, clip.id, clip.span, stats, recipe))
     return cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 
@@ -141,14 +194,22 @@ def _decode_into(clip: Clip, recipe: Recipe, cache: Path) -> tuple[str, str]:
     return clip.id, ""
 
 
-def _parallel(clips: Sequence[Clip], recipe: Recipe, cache: Path, jobs: int) -> Iterator[tuple[str, str]]:
+def _parallel(
+    clips: Sequence[Clip], recipe: Recipe, cache: Path, jobs: int
+) -> Iterator[tuple[str, str]]:
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker)
     try:
-        for future in as_completed([pool.submit(_decode_into, clip, recipe, cache) for clip in clips]):
+        for future in as_completed(
+            [pool.submit(_decode_into, clip, recipe, cache) for clip in clips]
+        ):
             yield future.result()
     except BrokenProcessPool as error:
-        raise InputError("raw clips", "a worker process that died", "workers that end by themselves",
-                         "Import again: what is decoded is kept. With --option jobs=1 there are no workers.") from error
+        raise InputError(
+            "raw clips",
+            "a worker process that died",
+            "workers that end by themselves",
+            "Import again: what is decoded is kept. With --option jobs=1 there are no workers.",
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -168,7 +229,9 @@ def _end_with_parent() -> None:
 
 def _shown(results: Iterator[tuple[str, str]], total: int, title: str) -> Iterator[tuple[str, str]]:
     """The results, with a progress bar, or a line per twentieth where nobody watches."""
-    if os.environ.get("MMLIB_HEADLESS") != "1" and ("ipykernel" in sys.modules or sys.stderr.isatty()):
+    if os.environ.get("MMLIB_HEADLESS") != "1" and (
+        "ipykernel" in sys.modules or sys.stderr.isatty()
+    ):
         from tqdm.auto import tqdm
 
         yield from tqdm(results, total=total, desc=title, unit="clip")

@@ -39,25 +39,53 @@ exit code: 0 nothing found, 1 a warning, 2 bad input""",
 
 def add_parser(subparsers: Any) -> None:
     """Add ``data`` and its four commands to the subparsers of ``mmlib``."""
-    parser = subparsers.add_parser("data", help="data sets: list, import, check, twin",
-                                   description="Import data sets, list them, and check them.")
+    parser = subparsers.add_parser(
+        "data",
+        help="data sets: list, import, check, twin",
+        description="Import data sets, list them, and check them.",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add(commands, "list", "bundles, twins and readers", EXAMPLES["list"])
-    importing = _add(commands, "import", "read files of a public format into a bundle", EXAMPLES["import"] + _formats())
+    importing = _add(
+        commands,
+        "import",
+        "read files of a public format into a bundle",
+        EXAMPLES["import"] + _formats(),
+    )
     importing.add_argument("format", metavar="FORMAT", help="one of " + ", ".join(READERS))
-    importing.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="files or folders, as the format asks")
-    importing.add_argument("--out", type=Path, metavar="DIR", help="bundle folder (default: data/bundles/NAME)")
+    importing.add_argument(
+        "paths", metavar="PATH", nargs="+", type=Path, help="files or folders, as the format asks"
+    )
+    importing.add_argument(
+        "--out", type=Path, metavar="DIR", help="bundle folder (default: data/bundles/NAME)"
+    )
     importing.add_argument("--name", help="the bundle's name (default: the reader's)")
-    importing.add_argument("--standardise", action="store_true",
-                           help="mean 0 and standard deviation 1 in every dimension, over the training split")
-    importing.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="repeatable")
-    checking = _add(commands, "check", "describe a bundle, compare it with the papers, probe it", EXAMPLES["check"])
+    importing.add_argument(
+        "--standardise",
+        action="store_true",
+        help="mean 0 and standard deviation 1 in every dimension, over the training split",
+    )
+    importing.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="repeatable"
+    )
+    checking = _add(
+        commands,
+        "check",
+        "describe a bundle, compare it with the papers, probe it",
+        EXAMPLES["check"],
+    )
     checking.add_argument("bundle", metavar="BUNDLE", help="a name, a folder, or twin:ROLE@SIZE")
     checking.add_argument("--role", help="the role to compare with")
     twin = _add(commands, "twin", "write a twin as a bundle", EXAMPLES["twin"])
-    twin.add_argument("role", metavar="ROLE", help="one of " + ", ".join((*ROLES, *FRAME_ROLES, *AV_ROLES)))
-    twin.add_argument("--size", default="quick", help="quick (default) or another that `list` shows")
-    twin.add_argument("--out", type=Path, metavar="DIR", help="bundle folder (default: data/bundles/NAME)")
+    twin.add_argument(
+        "role", metavar="ROLE", help="one of " + ", ".join((*ROLES, *FRAME_ROLES, *AV_ROLES))
+    )
+    twin.add_argument(
+        "--size", default="quick", help="quick (default) or another that `list` shows"
+    )
+    twin.add_argument(
+        "--out", type=Path, metavar="DIR", help="bundle folder (default: data/bundles/NAME)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,8 +111,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _add(commands: Any, name: str, help: str, epilog: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, description=help[0].upper() + help[1:] + ".", epilog=epilog, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=epilog,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     return parser
 
 
@@ -101,7 +134,9 @@ def _options(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise InputError("--option", repr(pair), "KEY=VALUE", "Write for example --option split=leaky.")
+            raise InputError(
+                "--option", repr(pair), "KEY=VALUE", "Write for example --option split=leaky."
+            )
         options[key] = value
     return options
 
@@ -127,16 +162,26 @@ def _write(bundle: Bundle, out: Path | None) -> None:
     names.check_bundle_name("--name", bundle.name)
     folder = out or paths.bundles() / bundle.name
     save_bundle(bundle, folder)
-    counts = ", ".join(f"{s} {len(bundle.rows(s))} ({len(bundle.dialogues(s))} dialogues)" for s in SPLITS)
+    counts = ", ".join(
+        f"{s} {len(bundle.rows(s))} ({len(bundle.dialogues(s))} dialogues)" for s in SPLITS
+    )
     dims = ", ".join(f"{m} {d}" for m, d in bundle.dims.items())
-    print(f"{bundle.name}: {len(bundle)} utterances: {counts}; {dims}; fingerprint {bundle.fingerprint}")
+    print(
+        f"{bundle.name}: {len(bundle)} utterances: {counts}; {dims}; fingerprint {bundle.fingerprint}"
+    )
     print(f"written: {folder}")
 
 
 def _list() -> list[str]:
     bundles = catalog.names()
-    lines = ["bundles:", *(f"  {name}" for name in bundles)] if bundles else ["bundles: none imported"]
+    lines = (
+        ["bundles:", *(f"  {name}" for name in bundles)] if bundles else ["bundles: none imported"]
+    )
     sizes = {role: tuple(law.shapes) for role, law in (*ROLES.items(), *FRAME_ROLES.items())}
     sizes |= {role: tuple(law.shapes) for role, law in AV_ROLES.items()}
     lines += ["twins:", *(f"  twin:{role}@ {', '.join(shapes)}" for role, shapes in sizes.items())]
-    return [*lines, "readers:", *(f"  {name} {reader.paths}: {reader.help}" for name, reader in READERS.items())]
+    return [
+        *lines,
+        "readers:",
+        *(f"  {name} {reader.paths}: {reader.help}" for name, reader in READERS.items()),
+    ]

@@ -49,7 +49,9 @@ def optional(form: Form) -> Form:
     return lambda value: value is None or form(value)
 
 
-def check_form(where: str, content: Any, needed: Mapping[str, Form], allowed: Mapping[str, Form]) -> None:
+def check_form(
+    where: str, content: Any, needed: Mapping[str, Form], allowed: Mapping[str, Form]
+) -> None:
     """Hold a table to its form; keys that are neither needed nor allowed play no part.
 
     Raises:

@@ -40,7 +40,9 @@ def replace_bundle(folder: Path, head: Mapping[str, Any], arrays: Mapping[str, n
     with files.explained(folder):
         absent = [path for path in (folder, *folder.parents) if not path.exists()]
         if folder.exists() and not folder.is_dir():
-            raise InputError(str(folder), "a file", "a new or empty folder", "Choose another --out.")
+            raise InputError(
+                str(folder), "a file", "a new or empty folder", "Choose another --out."
+            )
         if folder.exists():
             _refuse_other_files(folder)  # before a lock is put there
     try:
@@ -50,7 +52,9 @@ def replace_bundle(folder: Path, head: Mapping[str, Any], arrays: Mapping[str, n
             target = next(name for name in ARRAYS if name != _in_use(folder))
             with files.replacing(folder / target) as temporary:
                 _save(arrays, temporary)
-            files.write(folder / HEAD, json.dumps({**head, "arrays": target}, indent=1).encode("utf-8"))
+            files.write(
+                folder / HEAD, json.dumps({**head, "arrays": target}, indent=1).encode("utf-8")
+            )
             _remove_leftovers(folder, held)
     except BaseException:
         for path in absent:
@@ -94,7 +98,9 @@ def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     folder = path.with_suffix(f".d{files.TEMPORARY}")
     folder.mkdir()
     try:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "arrays")
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "arrays"
+        )
         (folder / "arrays").chmod(folder.stat().st_mode & 0o666)
         (folder / "arrays").replace(path)
     except SafetensorError as error:
@@ -122,8 +128,12 @@ def _is_temporary(name: str) -> bool:
 
 def _refuse_other_files(folder: Path) -> None:
     if not (folder / HEAD).exists() and not all(_is_ours(path.name) for path in folder.iterdir()):
-        raise InputError(str(folder), "a folder that holds other files", "a new or empty folder",
-                         "Choose another --out.")
+        raise InputError(
+            str(folder),
+            "a folder that holds other files",
+            "a new or empty folder",
+            "Choose another --out.",
+        )
 
 
 def _remove_leftovers(folder: Path, held: bool) -> None:

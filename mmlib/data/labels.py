@@ -21,7 +21,9 @@ NEUTRAL = "write for example neutral = 4 in bundle.toml (format folder) and impo
 CLASSES = 'write task = "classes" in bundle.toml (format folder) and import again'
 
 
-def with_sign(task: Task, labels: np.ndarray, split: np.ndarray, fold: np.ndarray | None = None) -> Task:
+def with_sign(
+    task: Task, labels: np.ndarray, split: np.ndarray, fold: np.ndarray | None = None
+) -> Task:
     """The task, told whether its scores have a sign: some labels below 0 and some above.
 
     Validation and test each need both, since a guess of one sign is right everywhere else; with folds the whole does.
@@ -31,7 +33,9 @@ def with_sign(task: Task, labels: np.ndarray, split: np.ndarray, fold: np.ndarra
     if task.kind != "score":
         return task
     parts = [labels] if fold is not None else [labels[split == number] for number in (1, 2)]
-    return dataclasses.replace(task, signed=all((part < 0).any() and (part > 0).any() for part in parts))
+    return dataclasses.replace(
+        task, signed=all((part < 0).any() and (part > 0).any() for part in parts)
+    )
 
 
 def stored(where: str, task: Task, labels: np.ndarray, ids: Sequence[str]) -> np.ndarray:
@@ -41,16 +45,22 @@ def stored(where: str, task: Task, labels: np.ndarray, ids: Sequence[str]) -> np
         InputError: a class number that is no whole number, such as NaN.
     """
     if task.kind == "score":
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which ``check_labels`` refuses
+        with np.errstate(
+            over="ignore"
+        ):  # what float32 cannot hold becomes infinite, which ``check_labels`` refuses
             return labels.astype(np.float32)
     if labels.dtype.kind == "f":
         wrong = (labels != np.floor(labels)).reshape(len(labels), -1).any(axis=1)  # NaN too
         wrong |= np.isinf(labels).reshape(len(labels), -1).any(axis=1)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            raise InputError(f"{where}, labels", f"{labels[row]} for the utterance {ids[row]!r}; "
-                             f"{int((~wrong).sum())} of {len(labels)} utterances have whole numbers",
-                             "a class number for every utterance", "Correct the label, or leave the utterance out.")
+            raise InputError(
+                f"{where}, labels",
+                f"{labels[row]} for the utterance {ids[row]!r}; "
+                f"{int((~wrong).sum())} of {len(labels)} utterances have whole numbers",
+                "a class number for every utterance",
+                "Correct the label, or leave the utterance out.",
+            )
     return labels.astype(np.int64)
 
 
@@ -66,13 +76,21 @@ def check_labels(where: str, bundle: Bundle) -> None:
         return
     top = len(task.names) if task.kind == "classes" else 2
     if labels.min() < 0 or labels.max() >= top:
-        raise InputError(f"{where}, labels", f"labels from {labels.min()} to {labels.max()}",
-                         f"0 to {top - 1}", "Correct the labels, or the class names.")
+        raise InputError(
+            f"{where}, labels",
+            f"labels from {labels.min()} to {labels.max()}",
+            f"0 to {top - 1}",
+            "Correct the labels, or the class names.",
+        )
     if task.kind == "classes":
         lacking = sorted(set(np.unique(labels)) - set(np.unique(labels[bundle.split == 0])))
         if lacking:
-            raise InputError(f"{where}, labels", f"no {task.names[lacking[0]]!r} in train",
-                             "every class of the data in train", "Move some of its utterances into train.")
+            raise InputError(
+                f"{where}, labels",
+                f"no {task.names[lacking[0]]!r} in train",
+                "every class of the data in train",
+                "Move some of its utterances into train.",
+            )
 
 
 def check_varied(where: str, bundle: Bundle) -> None:
@@ -84,8 +102,12 @@ def check_varied(where: str, bundle: Bundle) -> None:
     constant = bundle.task.kind == "score" and np.ptp(bundle.labels) == 0
     if constant or bundle.task.kind == "classes" and len(bundle.task.names) == 1:
         only = f"score {bundle.labels[0]:g}" if constant else f"class {bundle.task.names[0]!r}"
-        raise InputError(f"{where}, labels", f"the {only} for all {len(bundle)} utterances", "labels that differ",
-                         "Look for the right column of the source: there is nothing to learn here.")
+        raise InputError(
+            f"{where}, labels",
+            f"the {only} for all {len(bundle)} utterances",
+            "labels that differ",
+            "Look for the right column of the source: there is nothing to learn here.",
+        )
 
 
 def label_warnings(bundle: Bundle) -> list[str]:
@@ -95,12 +117,23 @@ def label_warnings(bundle: Bundle) -> list[str]:
         part = bundle.labels[bundle.split == number]
         if bundle.task.kind != "binaries" and len(part) and np.ptp(part) == 0:
             score, refused = bundle.task.kind == "score", part[0] == 0 and number > 0
-            only = f"have the score {part[0]:g}" if score else f"are {bundle.task.names[int(part[0])]!r}"
-            follows = ("A run refuses it." if refused else "Correlation has no meaning there.") if score else (
-                "A guess of that class is always right there.")
-            found.append(f"WARNING: in {bundle.name}, all {len(part)} utterances of {split} {only}. {follows} "
-                         "Split the data otherwise.")
-    return found if bundle.task.kind != "score" or bundle.task.signed else [*found, *_one_sign(bundle)]
+            only = (
+                f"have the score {part[0]:g}"
+                if score
+                else f"are {bundle.task.names[int(part[0])]!r}"
+            )
+            follows = (
+                ("A run refuses it." if refused else "Correlation has no meaning there.")
+                if score
+                else ("A guess of that class is always right there.")
+            )
+            found.append(
+                f"WARNING: in {bundle.name}, all {len(part)} utterances of {split} {only}. {follows} "
+                "Split the data otherwise."
+            )
+    return (
+        found if bundle.task.kind != "score" or bundle.task.signed else [*found, *_one_sign(bundle)]
+    )
 
 
 def _one_sign(bundle: Bundle) -> list[str]:
@@ -108,22 +141,31 @@ def _one_sign(bundle: Bundle) -> list[str]:
     labels, name = bundle.labels, bundle.name
     follows = "Tables show the mean absolute error and Pearson's correlation alone, no accuracy and no F1."
     if not ((labels < 0).any() and (labels > 0).any()):
-        classes = (f" They are whole numbers, {len(np.unique(labels))} different ones: if they are classes, {CLASSES}."
-                   if looks_like_classes(labels) else "")
-        return [f"WARNING: the scores of {name}, {labels.min():g} to {labels.max():g}, are not on both sides of 0, "
-                f"which stands for neutral. {follows} If another value is neutral, {NEUTRAL}.{classes}"]
+        classes = (
+            f" They are whole numbers, {len(np.unique(labels))} different ones: if they are classes, {CLASSES}."
+            if looks_like_classes(labels)
+            else ""
+        )
+        return [
+            f"WARNING: the scores of {name}, {labels.min():g} to {labels.max():g}, are not on both sides of 0, "
+            f"which stands for neutral. {follows} If another value is neutral, {NEUTRAL}.{classes}"
+        ]
     found = []
     for number, split in ((1, "valid"), (2, "test")):
         part = labels[bundle.split == number]
         if part.any() and not ((part < 0).any() and (part > 0).any()):
-            found.append(f"WARNING: in {name}, the scores of {split} that are not 0 all have one sign, so that a guess "
-                         f"of that sign is always right. {follows} Split the data otherwise to have them.")
+            found.append(
+                f"WARNING: in {name}, the scores of {split} that are not 0 all have one sign, so that a guess "
+                f"of that sign is always right. {follows} Split the data otherwise to have them."
+            )
     return found  # empty where a split has scores of 0 alone, which is said already
 
 
 def looks_like_classes(values: np.ndarray) -> bool:
     """Whether numbers may well stand for classes: whole, none below 0, few different ones."""
-    return bool((values == np.floor(values)).all() and values.min() >= 0 and len(np.unique(values)) <= FEW)
+    return bool(
+        (values == np.floor(values)).all() and values.min() >= 0 and len(np.unique(values)) <= FEW
+    )
 
 
 def _check_range(where: str, bundle: Bundle) -> None:
@@ -135,7 +177,11 @@ def _check_range(where: str, bundle: Bundle) -> None:
     row = int(np.flatnonzero(wrong)[0])
     count = int(wrong.sum())
     others = f", and {count - 1} others outside" if count > 1 else ""
-    raise InputError(f"{where}, labels", f"scores from {labels.min()} to {labels.max()}: {labels[row]} for the "
-                     f"utterance {bundle.ids[row]!r}{others}; {len(labels) - count} of {len(labels)} are inside",
-                     f"{low} to {high}", "Correct the labels, or the task's range; clip them in the source, or leave "
-                     "these utterances out, if the release is known to have such scores.")
+    raise InputError(
+        f"{where}, labels",
+        f"scores from {labels.min()} to {labels.max()}: {labels[row]} for the "
+        f"utterance {bundle.ids[row]!r}{others}; {len(labels) - count} of {len(labels)} are inside",
+        f"{low} to {high}",
+        "Correct the labels, or the task's range; clip them in the source, or leave "
+        "these utterances out, if the release is known to have such scores.",
+    )

@@ -10,8 +10,12 @@ from mmlib.data.bounded import read_toml
 from mmlib.data.forms import check_form, flag, listed, named, table, text, whole
 from mmlib.errors import InputError
 
-ROLE = {"task": lambda value: value in ("classes", "score", "binaries"), "classes": whole, "frames": flag,
-        "paper": listed(table)}
+ROLE = {
+    "task": lambda value: value in ("classes", "score", "binaries"),
+    "classes": whole,
+    "frames": flag,
+    "paper": listed(table),
+}
 PAPER = {"name": text, "where": text, "ledger": text}
 COUNTS = {"dialogues": named(whole), "utterances": named(whole), "dims": named(whole)}
 BUNDLE = {"fingerprint": text, "roles": listed(text), "source": text, "licence": text}

@@ -87,7 +87,9 @@ def read_audio(path: Path, span: tuple[float, float] | None = None) -> tuple[np.
 
     with _opened(path, "audio") as (container, stream):
         planar = av.AudioResampler(format="fltp")
-        decoded = (frame for packet in _packets(path, container, stream) for frame in packet.decode())
+        decoded = (
+            frame for packet in _packets(path, container, stream) for frame in packet.decode()
+        )
         parts = [part for frame in decoded for part in planar.resample(frame)]
         if not parts:
             raise Unusable("no samples")
@@ -96,7 +98,7 @@ def read_audio(path: Path, span: tuple[float, float] | None = None) -> tuple[np.
         _check_length(stream, len(samples) / rate)
     if span is not None:
         _check_span(span, len(samples) / rate)
-        samples = samples[round(span[0] * rate):round(span[1] * rate)]
+        samples = samples[round(span[0] * rate) : round(span[1] * rate)]
     if not np.isfinite(samples).all():
         raise Unusable("samples that are not finite")
     if not samples.any():
@@ -109,9 +111,13 @@ def spectrogram(samples: np.ndarray, rate: int, recipe: Recipe) -> np.ndarray:
     from scipy.signal import ShortTimeFFT, get_window, resample_poly
 
     common = math.gcd(rate, recipe.rate)
-    even = np.clip(resample_poly(samples.astype(np.float64), recipe.rate // common, rate // common), -1, 1)
+    even = np.clip(
+        resample_poly(samples.astype(np.float64), recipe.rate // common, rate // common), -1, 1
+    )
     tiled = np.resize(even, recipe.seconds * recipe.rate)
-    transform = ShortTimeFFT(get_window("hann", recipe.n_fft), recipe.hop, recipe.rate, phase_shift=None)
+    transform = ShortTimeFFT(
+        get_window("hann", recipe.n_fft), recipe.hop, recipe.rate, phase_shift=None
+    )
     magnitude = np.abs(transform.stft(tiled, p0=0, p1=recipe.audio_shape[2]))
     result: np.ndarray = np.log(magnitude + FLOOR).astype(np.float32)
     return result
@@ -126,8 +132,11 @@ def read_frames(path: Path, recipe: Recipe, span: tuple[float, float] | None = N
         Unusable: what ``decode_clip`` says, or an event beyond the end.
     """
     with _opened(path, "video") as (container, stream):
-        shown = sorted(packet.pts for packet in _packets(path, container, stream)
-                       if packet.size and packet.pts is not None and not packet.is_discard)
+        shown = sorted(
+            packet.pts
+            for packet in _packets(path, container, stream)
+            if packet.size and packet.pts is not None and not packet.is_discard
+        )
         if not shown:
             raise Unusable("no frames")
         step = (shown[-1] - shown[0]) / (len(shown) - 1) if len(shown) > 1 else 1
@@ -164,10 +173,12 @@ def _picture(frame: Any, size: int) -> np.ndarray:
 
     scale = size / min(frame.width, frame.height)
     width, height = max(size, round(frame.width * scale)), max(size, round(frame.height * scale))
-    exact = Flag.BICUBIC | Flag.ACCURATE_RND | Flag.BITEXACT | Flag.FULL_CHR_H_INT  # the same on every processor
+    exact = (
+        Flag.BICUBIC | Flag.ACCURATE_RND | Flag.BITEXACT | Flag.FULL_CHR_H_INT
+    )  # the same on every processor
     array = frame.reformat(width, height, "rgb24", interpolation=exact, threads=1).to_ndarray()
     top, left = (height - size) // 2, (width - size) // 2
-    result: np.ndarray = array[top:top + size, left:left + size].transpose(2, 0, 1)
+    result: np.ndarray = array[top : top + size, left : left + size].transpose(2, 0, 1)
     return result
 
 
@@ -194,7 +205,9 @@ def _opened(path: Path, kind: str) -> Iterator[tuple[Any, Any]]:
     except FileNotFoundError as error:
         raise Unusable(f"no file {path.parent.name}/{path.name}") from error
     except (av.FFmpegError, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
-        raise Unusable(f"{path.name} cannot be decoded ({getattr(error, 'strerror', None) or error!r})") from error
+        raise Unusable(
+            f"{path.name} cannot be decoded ({getattr(error, 'strerror', None) or error!r})"
+        ) from error
 
 
 def _packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
@@ -218,4 +231,6 @@ def _check_length(stream: Any, seconds: float) -> None:
 
 def _check_span(span: tuple[float, float], seconds: float) -> None:
     if span[0] >= seconds:
-        raise Unusable(f"the event from {span[0]:g} to {span[1]:g} s lies beyond the end at {seconds:.1f} s")
+        raise Unusable(
+            f"the event from {span[0]:g} to {span[1]:g} s lies beyond the end at {seconds:.1f} s"
+        )

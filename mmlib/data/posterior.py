@@ -13,7 +13,9 @@ import numpy as np
 TILTS = np.linspace(0, 1, 21)
 
 
-def log_likelihood(latents: np.ndarray, observed: np.ndarray, means: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def log_likelihood(
+    latents: np.ndarray, observed: np.ndarray, means: np.ndarray, covariance: np.ndarray
+) -> np.ndarray:
     """Log density of each row's observed latents under each state, up to a constant per row.
 
     latents: (n, M, k); observed: (n, M) bool; means: (M, K, k); covariance: (M, M).
@@ -29,19 +31,27 @@ def log_likelihood(latents: np.ndarray, observed: np.ndarray, means: np.ndarray,
     return result
 
 
-def frame_log_likelihood(latents: np.ndarray, observed: np.ndarray, means: np.ndarray,
-                         covariance: np.ndarray) -> np.ndarray:
+def frame_log_likelihood(
+    latents: np.ndarray, observed: np.ndarray, means: np.ndarray, covariance: np.ndarray
+) -> np.ndarray:
     """The same for rows of t frames that are independent given the state: the sum over the observed ones.
 
     latents: (n, t, M, k); observed: (n, t, M) bool; means: (M, K, k) and covariance: (M, M), of one frame.
     """
     n, steps = observed.shape[:2]
-    flat = log_likelihood(latents.reshape(-1, *latents.shape[2:]), observed.reshape(n * steps, -1), means, covariance)
+    flat = log_likelihood(
+        latents.reshape(-1, *latents.shape[2:]), observed.reshape(n * steps, -1), means, covariance
+    )
     return np.asarray(flat.reshape(n, steps, -1).sum(axis=1))
 
 
-def smooth(log_like: np.ndarray, chain: np.ndarray, position: np.ndarray, prior: np.ndarray,
-           transition: np.ndarray) -> np.ndarray:
+def smooth(
+    log_like: np.ndarray,
+    chain: np.ndarray,
+    position: np.ndarray,
+    prior: np.ndarray,
+    transition: np.ndarray,
+) -> np.ndarray:
     """Forward-backward over many chains at once.
 
     log_like: (n, K); chain: (n,) any label per chain; position: (n,) order within a chain;
@@ -66,7 +76,9 @@ def smooth(log_like: np.ndarray, chain: np.ndarray, position: np.ndarray, prior:
 
 def signs(mass: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """The mass of negative and of positive levels, (..., 2); level 0 belongs to neither."""
-    return np.stack([mass[..., levels < 0].sum(axis=-1), mass[..., levels > 0].sum(axis=-1)], axis=-1)
+    return np.stack(
+        [mass[..., levels < 0].sum(axis=-1), mass[..., levels > 0].sum(axis=-1)], axis=-1
+    )
 
 
 def decide(mass: np.ndarray, prior: np.ndarray, metric: str) -> np.ndarray:
@@ -95,7 +107,9 @@ def class_score(mass: np.ndarray, decision: np.ndarray, metric: str) -> float:
         return 100 * float(hits.sum() / confusion.sum())
     if metric == "macro_recall":
         return 100 * float((hits[present] / actual[present]).mean())
-    return 100 * float((actual * 2 * hits / np.where(present, actual + decided, 1)).sum() / actual.sum())
+    return 100 * float(
+        (actual * 2 * hits / np.where(present, actual + decided, 1)).sum() / actual.sum()
+    )
 
 
 def median_score(posterior: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -111,7 +125,9 @@ def median_score(posterior: np.ndarray, low: np.ndarray, high: np.ndarray) -> np
     return np.asarray(low[level] + share * (high[level] - low[level]))
 
 
-def expected_absolute_error(posterior: np.ndarray, score: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+def expected_absolute_error(
+    posterior: np.ndarray, score: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> float:
     """Mean over rows of E|label - score|, with the labels as in ``median_score``."""
     point = score[:, None]
     outside = np.abs((low + high) / 2 - point)

@@ -27,7 +27,9 @@ class Scale:
     @property
     def sane(self) -> bool:
         """Whether networks can be trained on such features as they are."""
-        return LEAST_SD <= self.sd <= MOST_SD and abs(self.mean) <= MOST_SD and self.largest <= LARGEST
+        return (
+            LEAST_SD <= self.sd <= MOST_SD and abs(self.mean) <= MOST_SD and self.largest <= LARGEST
+        )
 
 
 def scale(bundle: Bundle, modality: str) -> Scale:
@@ -36,7 +38,11 @@ def scale(bundle: Bundle, modality: str) -> Scale:
     count, total, squares, largest = 0, 0.0, 0.0, 0.0
     for values in _blocks(bundle, modality, np.flatnonzero(observed & (bundle.split == 0))):
         if values.size:
-            count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
+            count, total, squares = (
+                count + values.size,
+                total + values.sum(),
+                squares + np.square(values).sum(),
+            )
             largest = max(largest, float(np.abs(values).max()))
     mean = total / max(count, 1)
     return Scale(float(mean), float(np.sqrt(max(squares / max(count, 1) - mean**2, 0.0))), largest)
@@ -45,20 +51,26 @@ def scale(bundle: Bundle, modality: str) -> Scale:
 def scale_lines(bundle: Bundle) -> list[str]:
     """One line for each modality."""
     scales = {m: scale(bundle, m) for m in bundle.modalities}
-    return [f"{m}: scale: mean {s.mean:.3g}, sd {s.sd:.3g}, largest absolute value {s.largest:.3g} (train, observed)"
-            for m, s in scales.items()]
+    return [
+        f"{m}: scale: mean {s.mean:.3g}, sd {s.sd:.3g}, largest absolute value {s.largest:.3g} (train, observed)"
+        for m, s in scales.items()
+    ]
 
 
 def scale_warnings(bundle: Bundle) -> list[str]:
     """Modalities whose features want scaling; bytes of pictures have a scale of their own, which networks know."""
     found = []
-    bounds = f"sd outside {LEAST_SD:g} to {MOST_SD:g}, |mean| over {MOST_SD:g}, values over {LARGEST:g}"
+    bounds = (
+        f"sd outside {LEAST_SD:g} to {MOST_SD:g}, |mean| over {MOST_SD:g}, values over {LARGEST:g}"
+    )
     for modality in (m for m in bundle.modalities if bundle.features[m].dtype != np.uint8):
         seen = scale(bundle, modality)
         if not seen.sane:
-            found.append(f"WARNING: the features of {modality} in {bundle.name} have mean {seen.mean:.3g}, sd "
-                         f"{seen.sd:.3g} and values up to {seen.largest:.3g}, where networks suppose an sd near 1 "
-                         f"(warned of: {bounds}). Training may fail or say little: import again with --standardise.")
+            found.append(
+                f"WARNING: the features of {modality} in {bundle.name} have mean {seen.mean:.3g}, sd "
+                f"{seen.sd:.3g} and values up to {seen.largest:.3g}, where networks suppose an sd near 1 "
+                f"(warned of: {bounds}). Training may fail or say little: import again with --standardise."
+            )
     return found
 
 
@@ -69,9 +81,11 @@ def zero_warnings(bundle: Bundle) -> list[str]:
     for index, modality in enumerate(bundle.modalities):
         count = int(zero[:, index].sum())
         if count >= MANY_ZEROS * len(bundle) and bundle.observed[:, index].all():
-            found.append(f"WARNING: {count} of {len(bundle)} rows of {modality} in {bundle.name} are zeros alone "
-                         f"({count / len(bundle):.0%}) and count as observed. If they are missing, say so: import a "
-                         f"folder with --option zeros=missing, or with {modality}_observed.npy.")
+            found.append(
+                f"WARNING: {count} of {len(bundle)} rows of {modality} in {bundle.name} are zeros alone "
+                f"({count / len(bundle):.0%}) and count as observed. If they are missing, say so: import a "
+                f"folder with --option zeros=missing, or with {modality}_observed.npy."
+            )
     return found
 
 
@@ -81,7 +95,9 @@ def zero_rows(features: Mapping[str, np.ndarray], lengths: Mapping[str, np.ndarr
     for index, modality in enumerate(sorted(features)):
         array = features[modality]
         if modality in lengths:
-            found[:, index] = [not row[:end].any() for row, end in zip(array, lengths[modality], strict=True)]
+            found[:, index] = [
+                not row[:end].any() for row, end in zip(array, lengths[modality], strict=True)
+            ]
         else:
             found[:, index] = ~array.reshape(len(array), -1).any(axis=1)
     return found
@@ -93,6 +109,10 @@ def _blocks(bundle: Bundle, modality: str, rows: np.ndarray) -> Iterator[np.ndar
     lengths = bundle.lengths.get(modality)
     step = max(1, BLOCK // max(1, array[0].size))
     for start in range(0, len(rows), step):
-        chosen = rows[start:start + step]
+        chosen = rows[start : start + step]
         values = array[chosen].astype(np.float64)
-        yield values if lengths is None else values[np.arange(values.shape[1]) < lengths[chosen, None]]
+        yield (
+            values
+            if lengths is None
+            else values[np.arange(values.shape[1]) < lengths[chosen, None]]
+        )

@@ -21,22 +21,34 @@ def standardised(bundle: Bundle) -> Bundle:
         InputError: folds, whose training splits differ, pictures, or a modality that training lacks.
     """
     if bundle.fold is not None:
-        raise InputError(f"bundle {bundle.name}", "folds", "one training split", "Leave --standardise out.")
+        raise InputError(
+            f"bundle {bundle.name}", "folds", "one training split", "Leave --standardise out."
+        )
     features = {}
     for index, (m, values) in enumerate(sorted(bundle.features.items())):
         if values.ndim not in (2, 3):
-            raise InputError(f"bundle {bundle.name}, {m}", f"shape {values.shape}", "vectors or frames",
-                             "Leave --standardise out.")
+            raise InputError(
+                f"bundle {bundle.name}, {m}",
+                f"shape {values.shape}",
+                "vectors or frames",
+                "Leave --standardise out.",
+            )
         counts = _counts(bundle, m, index)
         train = counts & (bundle.split == 0).reshape(-1, *[1] * (counts.ndim - 1))
         if not train.any():
-            raise InputError(f"bundle {bundle.name}, {m}", "nothing in the training split", "at least one utterance",
-                             "Leave the modality out.")
+            raise InputError(
+                f"bundle {bundle.name}, {m}",
+                "nothing in the training split",
+                "at least one utterance",
+                "Leave the modality out.",
+            )
         scaler = StandardScaler().fit(values[train].astype(np.float64))
         scaled = np.zeros(values.shape, dtype=np.float32)
         scaled[counts] = scaler.transform(values[counts].astype(np.float64))
         features[m] = scaled
-    return dataclasses.replace(bundle, features=features, notes={**bundle.notes, "scale": "standardised over train"})
+    return dataclasses.replace(
+        bundle, features=features, notes={**bundle.notes, "scale": "standardised over train"}
+    )
 
 
 def _counts(bundle: Bundle, modality: str, index: int) -> np.ndarray:

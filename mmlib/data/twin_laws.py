@@ -85,7 +85,11 @@ class Role:
     def by_frames(self, shape: Shape) -> Role:
         """The law of one frame: as many frames as an utterance has on average make up the law's ratio."""
         average = (shape.shortest + shape.frames) / 2
-        return dataclasses.replace(self, snr=tuple(ratio / average**0.5 for ratio in self.snr)) if average else self
+        return (
+            dataclasses.replace(self, snr=tuple(ratio / average**0.5 for ratio in self.snr))
+            if average
+            else self
+        )
 
     @property
     def levels(self) -> np.ndarray:
@@ -109,9 +113,18 @@ ROLES: dict[str, Role] = {
         task=Task("classes", ("happy", "sad", "neutral", "angry", "excited", "frustrated")),
         prior=(0.09, 0.14, 0.23, 0.15, 0.14, 0.25),
         stay=0.45,
-        axes=((1.0, 0.2, 0.6), (-0.6, -1.2, 0.5), (0.0, -0.3, -0.9),
-              (-1.0, 1.0, 0.3), (1.1, 0.9, -0.2), (-0.8, 0.0, -0.2)),
-        snr=(0.91, 1.19, 0.43), share=(0.4, 0.4, 0.07), speakers=2, draw=11,
+        axes=(
+            (1.0, 0.2, 0.6),
+            (-0.6, -1.2, 0.5),
+            (0.0, -0.3, -0.9),
+            (-1.0, 1.0, 0.3),
+            (1.1, 0.9, -0.2),
+            (-0.8, 0.0, -0.2),
+        ),
+        snr=(0.91, 1.19, 0.43),
+        share=(0.4, 0.4, 0.07),
+        speakers=2,
+        draw=11,
         shapes={
             "tiny": _TINY,
             "smoke": Shape((12, 4, 8), (120, 36, 84), (48, 32, 16)),
@@ -121,9 +134,15 @@ ROLES: dict[str, Role] = {
         },
     ),
     "iemocap4": Role(
-        task=Task("classes", ("happy", "sad", "neutral", "angry")), prior=(0.296, 0.196, 0.309, 0.199), stay=0.45,
+        task=Task("classes", ("happy", "sad", "neutral", "angry")),
+        prior=(0.296, 0.196, 0.309, 0.199),
+        stay=0.45,
         axes=((1.0, 0.5, 0.3), (-0.6, -1.2, 0.5), (0.0, -0.3, -0.9), (-1.0, 1.0, 0.3)),
-        snr=(0.87, 1.06, 0.61), share=(0.2, 0.2, 0.1), speakers=2, draw=49, sessions=5,
+        snr=(0.87, 1.06, 0.61),
+        share=(0.2, 0.2, 0.1),
+        speakers=2,
+        draw=49,
+        sessions=5,
         shapes={
             "tiny": Shape((18, 6, 6), (45, 15, 15), (6, 8, 7)),
             "smoke": Shape((12, 4, 4), (144, 48, 48), (24, 32, 32)),
@@ -133,8 +152,14 @@ ROLES: dict[str, Role] = {
         },
     ),
     "mosi": Role(
-        task=_SCORE, prior=(0.08, 0.15, 0.20, 0.04, 0.20, 0.22, 0.11), stay=0.25, axes=_SCORE_AXES,
-        snr=(0.16, 0.54, 0.12), share=(0.6, 0.6, 0.45), speakers=1, draw=38,
+        task=_SCORE,
+        prior=(0.08, 0.15, 0.20, 0.04, 0.20, 0.22, 0.11),
+        stay=0.25,
+        axes=_SCORE_AXES,
+        snr=(0.16, 0.54, 0.12),
+        share=(0.6, 0.6, 0.45),
+        speakers=1,
+        draw=38,
         shapes={
             "tiny": _TINY,
             "smoke": Shape((12, 4, 8), (120, 36, 84), (24, 32, 32)),
@@ -144,8 +169,14 @@ ROLES: dict[str, Role] = {
         },
     ),
     "mosei": Role(
-        task=_SCORE, prior=(0.02, 0.08, 0.19, 0.22, 0.33, 0.13, 0.03), stay=0.25, axes=_SCORE_AXES,
-        snr=(0.22, 0.82, 0.17), share=(0.55, 0.55, 0.45), speakers=1, draw=8,
+        task=_SCORE,
+        prior=(0.02, 0.08, 0.19, 0.22, 0.33, 0.13, 0.03),
+        stay=0.25,
+        axes=_SCORE_AXES,
+        snr=(0.22, 0.82, 0.17),
+        share=(0.55, 0.55, 0.45),
+        speakers=1,
+        draw=8,
         shapes={
             "tiny": _TINY,
             "smoke": Shape((20, 6, 14), (120, 36, 84), (24, 32, 32)),
@@ -160,9 +191,14 @@ _FRAMES = {"tiny": Shape((30, 4, 6), (72, 10, 15), (6, 8, 7), 4)}
 
 FRAME_ROLES: dict[str, Role] = {
     "iemocap4-frames": Role(
-        task=Task("binaries", ("neutral", "happy", "sad", "angry")), prior=(0.41, 0.14, 0.21, 0.24), stay=0.0,
+        task=Task("binaries", ("neutral", "happy", "sad", "angry")),
+        prior=(0.41, 0.14, 0.21, 0.24),
+        stay=0.0,
         axes=((0.0, -0.3, -0.9), (1.0, 0.5, 0.3), (-0.6, -1.2, 0.5), (-1.0, 1.0, 0.3)),
-        snr=(0.87, 1.06, 0.61), share=(0.2, 0.2, 0.1), speakers=1, draw=76,
+        snr=(0.87, 1.06, 0.61),
+        share=(0.2, 0.2, 0.1),
+        speakers=1,
+        draw=76,
         shapes={
             "tiny": Shape((72, 10, 15), (72, 10, 15), (6, 8, 7), 4),
             "smoke": Shape((120, 36, 84), (120, 36, 84), (16, 24, 16), 6),
@@ -172,7 +208,9 @@ FRAME_ROLES: dict[str, Role] = {
         },
     ),
     "mosi-frames": dataclasses.replace(
-        ROLES["mosi"], draw=34, shapes={
+        ROLES["mosi"],
+        draw=34,
+        shapes={
             **_FRAMES,
             "smoke": Shape((12, 4, 8), (120, 36, 84), (8, 24, 12), 6),
             "quick": Shape((30, 9, 21), (350, 105, 245), (8, 24, 12), 12),
@@ -181,7 +219,9 @@ FRAME_ROLES: dict[str, Role] = {
         },
     ),
     "mosei-frames": dataclasses.replace(
-        ROLES["mosei"], draw=44, shapes={
+        ROLES["mosei"],
+        draw=44,
+        shapes={
             **_FRAMES,
             "smoke": Shape((20, 6, 14), (120, 36, 84), (16, 24, 16), 6),
             "quick": Shape((50, 15, 35), (350, 105, 245), (16, 24, 16), 12),

@@ -25,8 +25,11 @@ from mmlib.data.bundle import SPLITS, Bundle, make_bundle
 from mmlib.data.twin_laws import FRAME_ROLES, MODALITIES, ROLES, Role, Shape
 from mmlib.errors import InputError, unknown_name
 
-METRICS = {"classes": ("accuracy", "macro_recall", "weighted_f1"), "score": ("accuracy", "weighted_f1", "acc7", "mae"),
-           "binaries": ("accuracy", "macro_recall", "weighted_f1")}
+METRICS = {
+    "classes": ("accuracy", "macro_recall", "weighted_f1"),
+    "score": ("accuracy", "weighted_f1", "acc7", "mae"),
+    "binaries": ("accuracy", "macro_recall", "weighted_f1"),
+}
 EXACT = ("accuracy", "acc7", "mae")
 SWITCH = 0.6
 SHARPNESS = 1.5
@@ -81,10 +84,17 @@ class Twin:
     def metrics(self) -> tuple[str, ...]:
         """The metrics whose best possible value is known: of the task, and ``f1_NAME`` of each yes-or-no question."""
         task = self.role.task
-        return METRICS[task.kind] + tuple(f"f1_{name}" for name in task.names if task.kind == "binaries")
+        return METRICS[task.kind] + tuple(
+            f"f1_{name}" for name in task.names if task.kind == "binaries"
+        )
 
-    def bayes(self, split: str, observed: np.ndarray, context: bool = True,
-              frames: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+    def bayes(
+        self,
+        split: str,
+        observed: np.ndarray,
+        context: bool = True,
+        frames: Mapping[str, np.ndarray] | None = None,
+    ) -> np.ndarray:
         """The exact posterior of each utterance's state, given all that is observed in its dialogue.
 
         observed: (n_split, M) bool, modalities in the bundle's order, rows as ``bundle.rows(split)``.
@@ -103,18 +113,30 @@ class Twin:
             seen = mask[:, None] & self._frames_seen(split, frames or {})
             log_like = posterior.frame_log_likelihood(latents, seen, role.means, role.covariance)
         elif frames:
-            raise InputError(f"frames for {self.bundle.name}", ", ".join(frames), "none: this twin has no frames",
-                             "Leave them out, or take a twin with frames: " + ", ".join(FRAME_ROLES) + ".")
+            raise InputError(
+                f"frames for {self.bundle.name}",
+                ", ".join(frames),
+                "none: this twin has no frames",
+                "Leave them out, or take a twin with frames: " + ", ".join(FRAME_ROLES) + ".",
+            )
         else:
             log_like = posterior.log_likelihood(latents, mask, role.means, role.covariance)
         if context:
             chain = self.bundle.dialogue[rows] * role.speakers + self.bundle.speaker[rows]
         else:
             chain = np.arange(len(rows))
-        return posterior.smooth(log_like, chain, self.bundle.position[rows], np.asarray(role.prior), role.transition)
+        return posterior.smooth(
+            log_like, chain, self.bundle.position[rows], np.asarray(role.prior), role.transition
+        )
 
-    def decisions(self, split: str, observed: np.ndarray, metric: str, context: bool = True,
-                  frames: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+    def decisions(
+        self,
+        split: str,
+        observed: np.ndarray,
+        metric: str,
+        context: bool = True,
+        frames: Mapping[str, np.ndarray] | None = None,
+    ) -> np.ndarray:
         """The best prediction of each utterance for a metric of ``mmlib.metrics``, (n_split,).
 
         Class tasks: a class index. Score tasks: the median for ``mae``, the likeliest level for ``acc7``, and
@@ -127,8 +149,14 @@ class Twin:
         """
         return self._decide(self.bayes(split, observed, context, frames), metric)
 
-    def best(self, split: str, observed: np.ndarray, metric: str, context: bool = True,
-             frames: Mapping[str, np.ndarray] | None = None) -> tuple[float, float]:
+    def best(
+        self,
+        split: str,
+        observed: np.ndarray,
+        metric: str,
+        context: bool = True,
+        frames: Mapping[str, np.ndarray] | None = None,
+    ) -> tuple[float, float]:
         """What the best decisions reach: (expected under the model, realised on this split's labels).
 
         In percent; the mean absolute error in score units.
@@ -136,16 +164,22 @@ class Twin:
         mass, rows = self.bayes(split, observed, context, frames), self.bundle.rows(split)
         decision, levels = self._decide(mass, metric), self.role.levels
         if metric == "mae":
-            return (posterior.expected_absolute_error(mass, decision, *self.role.score_bounds),
-                    float(np.abs(self.bundle.labels[rows] - decision).mean()))
+            return (
+                posterior.expected_absolute_error(mass, decision, *self.role.score_bounds),
+                float(np.abs(self.bundle.labels[rows] - decision).mean()),
+            )
         truth = np.eye(len(levels))[self.states[rows]]
         if metric == "acc7":
             metric, decision = "accuracy", np.searchsorted(levels, decision)
         else:
             mass, truth = self._answers(mass, metric), self._answers(truth, metric)
-            decision = (decision > 0).astype(int).ravel() if self.role.task.kind != "classes" else decision
+            decision = (
+                (decision > 0).astype(int).ravel() if self.role.task.kind != "classes" else decision
+            )
         metric = "weighted_f1" if metric.startswith("f1_") else metric
-        return posterior.class_score(mass, decision, metric), posterior.class_score(truth, decision, metric)
+        return posterior.class_score(mass, decision, metric), posterior.class_score(
+            truth, decision, metric
+        )
 
     def _decide(self, mass: np.ndarray, metric: str) -> np.ndarray:
         role, prior = self.role, np.asarray(self.role.prior)
@@ -157,7 +191,9 @@ class Twin:
             return np.asarray(role.levels[mass.argmax(axis=1)])
         shares = self._answers(prior[None], metric).mean(axis=0)
         single = metric.startswith("f1_")
-        decision = posterior.decide(self._answers(mass, metric), shares, "weighted_f1" if single else metric)
+        decision = posterior.decide(
+            self._answers(mass, metric), shares, "weighted_f1" if single else metric
+        )
         if role.task.kind == "score":
             return 2 * decision - 1
         return decision if single or role.task.kind == "classes" else decision.reshape(mass.shape)
@@ -186,11 +222,17 @@ class Twin:
 
     def _check_shape(self, split: str, mask: np.ndarray, shape: tuple[int, ...]) -> None:
         if mask.shape != shape:
-            raise InputError(f"mask for {self.bundle.name}, {split}", f"shape {mask.shape}", str(shape),
-                             "Draw the mask for this split of this bundle.")
+            raise InputError(
+                f"mask for {self.bundle.name}, {split}",
+                f"shape {mask.shape}",
+                str(shape),
+                "Draw the mask for this split of this bundle.",
+            )
 
 
-def best_possible(twin: Twin, split: str = "test", metrics: tuple[str, ...] | None = None) -> pd.DataFrame:
+def best_possible(
+    twin: Twin, split: str = "test", metrics: tuple[str, ...] | None = None
+) -> pd.DataFrame:
     """The best possible result for every modality subset, observed in all utterances.
 
     Columns: subset (A, L, V in the papers' letters), metric (all of the task's by default), expected (under
@@ -203,8 +245,15 @@ def best_possible(twin: Twin, split: str = "test", metrics: tuple[str, ...] | No
         observed = np.tile([m in kept for m in MODALITIES], (len(twin.bundle.rows(split)), 1))
         for metric in metrics or twin.metrics:
             expected, realised = twin.best(split, observed, metric)
-            found.append({"subset": "".join(letters[m] for m in kept), "metric": metric, "expected": expected,
-                          "realised": realised, "exact": metric in EXACT})
+            found.append(
+                {
+                    "subset": "".join(letters[m] for m in kept),
+                    "metric": metric,
+                    "expected": expected,
+                    "realised": realised,
+                    "exact": metric in EXACT,
+                }
+            )
     return pd.DataFrame(found)
 
 
@@ -227,21 +276,34 @@ def make_twin(role: str, size: str = "quick", seed: int = 0) -> Twin:
     frame = _conversations(law, shape, generators[0])
     states = _states(law, frame, generators[1])
     latents = _latents(law, states, shape.frames, generators[2])
-    lengths = generators[4].integers(shape.shortest, shape.frames + 1, len(states)) if shape.frames else None
+    lengths = (
+        generators[4].integers(shape.shortest, shape.frames + 1, len(states))
+        if shape.frames
+        else None
+    )
     lifts, features = {}, {}
     for index, modality in enumerate(MODALITIES):
-        lifts[modality], features[modality] = _features(latents[modality], shape.dims[index], generators[2])
+        lifts[modality], features[modality] = _features(
+            latents[modality], shape.dims[index], generators[2]
+        )
         if lengths is not None:
             features[modality][np.arange(shape.frames) >= lengths[:, None]] = 0
     bundle = make_bundle(
-        f"twin-{role}-{size}", law.task, features, _labels(law, states, generators[3]), frame["split"].to_numpy(),
+        f"twin-{role}-{size}",
+        law.task,
+        features,
+        _labels(law, states, generators[3]),
+        frame["split"].to_numpy(),
         [f"d{d:04d}_u{p:03d}" for d, p in zip(frame["dialogue"], frame["position"], strict=True)],
-        dialogue=frame["dialogue"].tolist(), position=frame["position"].tolist(), speaker=frame["speaker"].tolist(),
+        dialogue=frame["dialogue"].tolist(),
+        position=frame["position"].tolist(),
+        speaker=frame["speaker"].tolist(),
         fold=frame["session"].tolist() if law.sessions else None,
         lengths=dict.fromkeys(MODALITIES, lengths) if lengths is not None else None,
         source=f"Synthetic: drawn by mmlib from a known law (role {role}, size {size}, seed {seed}). "
-               "A twin shaped like the data set, not the data set.",
-        licence="as this repository", notes={"twin": role, "size": size, "seed": seed},
+        "A twin shaped like the data set, not the data set.",
+        licence="as this repository",
+        notes={"twin": role, "size": size, "seed": seed},
     )
     return Twin(bundle, law, states, latents, lifts)
 
@@ -251,7 +313,9 @@ def _conversations(law: Role, shape: Shape, generator: np.random.Generator) -> p
     lengths: list[int] = []
     for dialogues, utterances in zip(shape.dialogues, shape.utterances, strict=True):
         room = (np.linspace(0.5, 1.75, dialogues) * utterances / dialogues).astype(int)
-        lengths += (1 + generator.multivariate_hypergeometric(room, utterances - dialogues)).tolist()
+        lengths += (
+            1 + generator.multivariate_hypergeometric(room, utterances - dialogues)
+        ).tolist()
     dialogue = np.repeat(np.arange(len(lengths)), lengths)
     position = np.concatenate([np.arange(length) for length in lengths])
     split = np.repeat(np.repeat(np.arange(len(SPLITS)), shape.dialogues), lengths)
@@ -262,8 +326,15 @@ def _conversations(law: Role, shape: Shape, generator: np.random.Generator) -> p
         total = changes.cumsum()
         speaker = (first + total - total[np.flatnonzero(position == 0)][dialogue]) % 2
     session = _sessions(law, shape)[dialogue]
-    return pd.DataFrame({"split": split, "dialogue": dialogue, "position": position, "speaker": speaker,
-                         "session": session})
+    return pd.DataFrame(
+        {
+            "split": split,
+            "dialogue": dialogue,
+            "position": position,
+            "speaker": speaker,
+            "session": session,
+        }
+    )
 
 
 def _sessions(law: Role, shape: Shape) -> np.ndarray:
@@ -274,7 +345,11 @@ def _sessions(law: Role, shape: Shape) -> np.ndarray:
     train, valid, test = shape.dialogues
     if not law.sessions:
         return np.zeros(train + valid + test, dtype=int)
-    return np.r_[1 + np.arange(train) % (law.sessions - 2), np.zeros(valid, int), np.full(test, law.sessions - 1)]
+    return np.r_[
+        1 + np.arange(train) % (law.sessions - 2),
+        np.zeros(valid, int),
+        np.full(test, law.sessions - 1),
+    ]
 
 
 def _states(law: Role, frame: pd.DataFrame, generator: np.random.Generator) -> np.ndarray:
@@ -289,13 +364,19 @@ def _states(law: Role, frame: pd.DataFrame, generator: np.random.Generator) -> n
         fresh = starts | (generator.random(len(order)) >= law.stay)
         states = np.empty(len(order), dtype=int)
         states[order] = draws[np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))]
-        if law.task.kind == "score" or all(len(np.unique(states[part])) == len(law.prior) for part in parts):
+        if law.task.kind == "score" or all(
+            len(np.unique(states[part])) == len(law.prior) for part in parts
+        ):
             return states
 
 
-def _latents(law: Role, states: np.ndarray, frames: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+def _latents(
+    law: Role, states: np.ndarray, frames: int, generator: np.random.Generator
+) -> dict[str, np.ndarray]:
     means = law.means[:, :, None] if frames else law.means
-    common = generator.standard_normal((len(states), *([frames] if frames else []), means.shape[-1]))
+    common = generator.standard_normal(
+        (len(states), *([frames] if frames else []), means.shape[-1])
+    )
     result = {}
     for index, (modality, share) in enumerate(zip(MODALITIES, law.share, strict=True)):
         own = generator.standard_normal(common.shape)
@@ -303,12 +384,16 @@ def _latents(law: Role, states: np.ndarray, frames: int, generator: np.random.Ge
     return result
 
 
-def _features(latent: np.ndarray, dims: int, generator: np.random.Generator) -> tuple[Lift, np.ndarray]:
+def _features(
+    latent: np.ndarray, dims: int, generator: np.random.Generator
+) -> tuple[Lift, np.ndarray]:
     """A lift onto half of the coordinates, at random places, and standard normal noise on the others."""
     *places, k = latent.shape
     columns = np.sort(generator.permutation(dims)[: max(k, dims // 2)])
     rotation = np.linalg.qr(generator.standard_normal((len(columns), k)))[0]
-    lift = Lift(rotation * np.sqrt(len(columns) / k), generator.standard_normal(len(columns)) / 2, columns)
+    lift = Lift(
+        rotation * np.sqrt(len(columns) / k), generator.standard_normal(len(columns)) / 2, columns
+    )
     features = generator.standard_normal((*places, dims), dtype=np.float32)
     features[..., columns] = lift(latent)
     return lift, features
@@ -316,6 +401,8 @@ def _features(latent: np.ndarray, dims: int, generator: np.random.Generator) -> 
 
 def _labels(law: Role, states: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     if law.task.kind != "score":
-        return states if law.task.kind == "classes" else np.eye(len(law.prior), dtype=np.int64)[states]
+        return (
+            states if law.task.kind == "classes" else np.eye(len(law.prior), dtype=np.int64)[states]
+        )
     low, high = law.score_bounds
     return np.asarray(low[states] + generator.random(len(states)) * (high - low)[states])

@@ -24,20 +24,61 @@ from typing import Any
 import numpy as np
 
 from mmlib.data.bounded import regular_file
-from mmlib.data.unpickle_arrays import Array, Budget, Dtype, Name, Refused, extent, names_for, objects
+from mmlib.data.unpickle_arrays import (
+    Array,
+    Budget,
+    Dtype,
+    Name,
+    Refused,
+    extent,
+    names_for,
+    objects,
+)
 from mmlib.errors import InputError
 
 _VALUES = {
-    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
-    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
-    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
+    "INT",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG",
+    "LONG1",
+    "LONG4",
+    "FLOAT",
+    "BINFLOAT",
+    "STRING",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+    "UNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE",
+    "BINUNICODE8",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+    "BINBYTES8",
+    "BYTEARRAY8",
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _PUT = {"PUT", "BINPUT", "LONG_BINPUT"}
 _GET = {"GET", "BINGET", "LONG_BINGET"}
 _IGNORED = {"PROTO", "FRAME"}
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset,
-          np.ndarray, np.generic)
+_PLAIN = (
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    bytearray,
+    list,
+    tuple,
+    dict,
+    set,
+    frozenset,
+    np.ndarray,
+    np.generic,
+)
 _LEVELS = 50
 _ABSENT = object()
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
@@ -59,14 +100,21 @@ def safe_load(path: Path) -> Any:
     budget = Budget(size)
     try:
         # A map reads no further than the file's end, whatever size an opcode announces.
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             value = _Machine(budget, path).run(content)
         value = _Walk(budget).unwrapped(value, 0)[2]
     except InputError:
         raise
     except Refused as error:
-        raise InputError(str(path), f"a pickle with {error}", _EXPECTED,
-                         "Ask who made it for the arrays as .npy files.") from error
+        raise InputError(
+            str(path),
+            f"a pickle with {error}",
+            _EXPECTED,
+            "Ask who made it for the arrays as .npy files.",
+        ) from error
     except Exception as error:  # a damaged pickle can fail in any way
         raise _damaged(path, error) from error
     if type(value) is int and value == _TORCH_MAGIC:
@@ -85,19 +133,31 @@ class _Machine:
         self.memo: list[Any] = []
         self.kept = 0
         self.steps: dict[str, Callable[[Any], None]] = {
-            "POP": self.pop, "POP_MARK": lambda _: self.since_mark().clear(),
+            "POP": self.pop,
+            "POP_MARK": lambda _: self.since_mark().clear(),
             "DUP": lambda _: self.push(self.stack[-1]),
-            "MARK": lambda _: self.marks.append(len(self.stack)), "MEMOIZE": lambda _: self.put(self.kept),
-            "EMPTY_LIST": lambda _: self.made([], 64), "EMPTY_TUPLE": lambda _: self.push(()),
-            "EMPTY_DICT": lambda _: self.made({}, 64), "EMPTY_SET": lambda _: self.made(set(), 216),
+            "MARK": lambda _: self.marks.append(len(self.stack)),
+            "MEMOIZE": lambda _: self.put(self.kept),
+            "EMPTY_LIST": lambda _: self.made([], 64),
+            "EMPTY_TUPLE": lambda _: self.push(()),
+            "EMPTY_DICT": lambda _: self.made({}, 64),
+            "EMPTY_SET": lambda _: self.made(set(), 216),
             "LIST": lambda _: self.made(self.since_mark(), 64),
             "TUPLE": lambda _: self.made(tuple(self.since_mark()), 64),
-            "TUPLE1": lambda _: self.last(1), "TUPLE2": lambda _: self.last(2), "TUPLE3": lambda _: self.last(3),
-            "DICT": self.dict, "FROZENSET": self.frozenset, "ADDITEMS": self.additems,
-            "APPEND": lambda _: self.extend([self.stack.pop()]), "APPENDS": lambda _: self.extend(self.since_mark()),
-            "SETITEM": self.setitem, "SETITEMS": lambda _: self.update(self.since_mark()),
-            "GLOBAL": lambda names: self.name(*names.split(" ", 1)), "STACK_GLOBAL": self.stack_global,
-            "REDUCE": self.reduce, "BUILD": self.build,
+            "TUPLE1": lambda _: self.last(1),
+            "TUPLE2": lambda _: self.last(2),
+            "TUPLE3": lambda _: self.last(3),
+            "DICT": self.dict,
+            "FROZENSET": self.frozenset,
+            "ADDITEMS": self.additems,
+            "APPEND": lambda _: self.extend([self.stack.pop()]),
+            "APPENDS": lambda _: self.extend(self.since_mark()),
+            "SETITEM": self.setitem,
+            "SETITEMS": lambda _: self.update(self.since_mark()),
+            "GLOBAL": lambda names: self.name(*names.split(" ", 1)),
+            "STACK_GLOBAL": self.stack_global,
+            "REDUCE": self.reduce,
+            "BUILD": self.build,
         }
 
     def run(self, content: mmap.mmap) -> Any:
@@ -175,7 +235,9 @@ class _Machine:
     def update(self, pairs: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, dict) or len(pairs) % 2:
-            raise pickle.UnpicklingError(f"{len(pairs)} keys and values for a {type(target).__name__}")
+            raise pickle.UnpicklingError(
+                f"{len(pairs)} keys and values for a {type(target).__name__}"
+            )
         self.budget.charge(50 * len(pairs))
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             self.budget.key(key, target)
@@ -252,8 +314,11 @@ class _Walk:
         if known is not None:
             return known[1]
         if id(value) in self.open or level > _LEVELS:
-            raise Refused("a container inside itself" if id(value) in self.open else
-                          f"containers in more than {_LEVELS} levels")
+            raise Refused(
+                "a container inside itself"
+                if id(value) in self.open
+                else f"containers in more than {_LEVELS} levels"
+            )
         self.open.add(id(value))
         found = self.inside(value, level)
         self.open.discard(id(value))
@@ -303,19 +368,33 @@ def _refuse_archives(path: Path, size: int) -> None:
             torch = any(name.endswith("data.pkl") for name in archive.namelist())
         if torch:
             raise _torch(path)
-        raise InputError(str(path), "a zip archive", _EXPECTED, "Unpack it, and give the pickle in it.")
+        raise InputError(
+            str(path), "a zip archive", _EXPECTED, "Unpack it, and give the pickle in it."
+        )
 
 
 def _refused(path: Path, found: str) -> InputError:
-    return InputError(str(path), f"{found} in the pickle (nothing of it was run)", _EXPECTED,
-                      "Do not open this file elsewhere unless you trust who made it; ask for the arrays as .npy files.")
+    return InputError(
+        str(path),
+        f"{found} in the pickle (nothing of it was run)",
+        _EXPECTED,
+        "Do not open this file elsewhere unless you trust who made it; ask for the arrays as .npy files.",
+    )
 
 
 def _torch(path: Path) -> InputError:
-    return InputError(str(path), "a file with torch tensors", _EXPECTED,
-                      "Convert the tensors to .npy where they were made: numpy.save(name, tensor.numpy()).")
+    return InputError(
+        str(path),
+        "a file with torch tensors",
+        _EXPECTED,
+        "Convert the tensors to .npy where they were made: numpy.save(name, tensor.numpy()).",
+    )
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(str(path), f"a truncated or damaged pickle ({str(error)[:200]})", _EXPECTED,
-                      "Download or copy the file again.")
+    return InputError(
+        str(path),
+        f"a truncated or damaged pickle ({str(error)[:200]})",
+        _EXPECTED,
+        "Download or copy the file again.",
+    )

@@ -63,8 +63,10 @@ class Budget:
             Refused: more than a walk may see.
         """
         if size > self.bytes or values > self.values:
-            raise Refused(f"shared parts that unfold to more than {self.bytes:,} bytes or "
-                                         f"{self.values:,} values, too many for the file's size")
+            raise Refused(
+                f"shared parts that unfold to more than {self.bytes:,} bytes or "
+                f"{self.values:,} values, too many for the file's size"
+            )
 
     def key(self, key: Any, container: object) -> None:
         """Hold a dictionary's key or a set's member to what is hashed at once: an atom, or a flat tuple of atoms.
@@ -86,8 +88,12 @@ class Budget:
 def _is_atom(value: Any) -> bool:
     if type(value) is int:
         return value.bit_length() <= _KEY_BITS
-    return value is None or isinstance(value, bool | float | str | bytes) or \
-        isinstance(value, np.generic) and value.dtype.kind in "biufSU"
+    return (
+        value is None
+        or isinstance(value, bool | float | str | bytes)
+        or isinstance(value, np.generic)
+        and value.dtype.kind in "biufSU"
+    )
 
 
 class Dtype:
@@ -109,10 +115,18 @@ class Dtype:
 
     def real(self) -> np.dtype[Any]:
         """The dtype of numbers, strings or objects."""
-        if not isinstance(self.code, str) or not _CODE.fullmatch(self.code) or self.order not in ("<", ">", "=", "|"):
+        if (
+            not isinstance(self.code, str)
+            or not _CODE.fullmatch(self.code)
+            or self.order not in ("<", ">", "=", "|")
+        ):
             raise pickle.UnpicklingError(f"the dtype {str(self.code)[:_NAME]!r}")
         dtype = np.dtype(self.code)
-        return dtype if self.order in ("|", "=") else dtype.newbyteorder(">" if self.order == ">" else "<")
+        return (
+            dtype
+            if self.order in ("|", "=")
+            else dtype.newbyteorder(">" if self.order == ">" else "<")
+        )
 
 
 class Array:
@@ -128,7 +142,13 @@ class Array:
         """Make the array of (version, shape, dtype, whether columns come first, data)."""
         _need(type(state) is tuple and len(state) in (4, 5), "an unusual array")
         shape, dtype, fortran, data = state[-4:]
-        self.value = _build(self.budget, shape, _dtype_of(dtype), "F" if fortran is True or fortran == 1 else "C", data)
+        self.value = _build(
+            self.budget,
+            shape,
+            _dtype_of(dtype),
+            "F" if fortran is True or fortran == 1 else "C",
+            data,
+        )
 
 
 class Name:
@@ -151,17 +171,23 @@ def names_for(budget: Budget) -> dict[tuple[str, str], Name]:
         ("_codecs", "encode"): Name(lambda *args: _encode(budget, *args)),
     }
     for core in ("numpy.core", "numpy._core"):
-        names[core + ".multiarray", "_reconstruct"] = Name(lambda *args: _reconstruct(budget, ndarray, *args))
+        names[core + ".multiarray", "_reconstruct"] = Name(
+            lambda *args: _reconstruct(budget, ndarray, *args)
+        )
         names[core + ".multiarray", "scalar"] = Name(lambda *args: _scalar(budget, *args))
         names[core + ".numeric", "_frombuffer"] = Name(lambda *args: _frombuffer(budget, *args))
     for builtins in ("builtins", "__builtin__"):
         names |= {
             (builtins, "set"): Name(lambda *args: set(_members(budget, *args))),
             (builtins, "frozenset"): Name(lambda *args: frozenset(_members(budget, *args))),
-            (builtins, "complex"): Name(_complex), (builtins, "bytes"): Name(lambda: b""),
+            (builtins, "complex"): Name(_complex),
+            (builtins, "bytes"): Name(lambda: b""),
             (builtins, "bytearray"): Name(lambda *args: _bytearray(budget, *args)),
         }
-        names |= {(builtins, factory): Name() for factory in ("list", "dict", "int", "float", "str", "tuple")}
+        names |= {
+            (builtins, factory): Name()
+            for factory in ("list", "dict", "int", "float", "str", "tuple")
+        }
     return names
 
 
@@ -186,20 +212,30 @@ def _dtype_of(value: Any) -> np.dtype[Any]:
     return value.real()
 
 
-def _build(budget: Budget, shape: Any, dtype: np.dtype[Any], order: Literal["C", "F"], data: Any) -> np.ndarray:
+def _build(
+    budget: Budget, shape: Any, dtype: np.dtype[Any], order: Literal["C", "F"], data: Any
+) -> np.ndarray:
     """An array whose data have exactly the size that its shape and dtype ask for."""
     _need(type(shape) is tuple and len(shape) <= _AXES, "an unusual shape")
-    _need(all(type(axis) is int and 0 <= axis < _LONGEST_AXIS for axis in shape), "an unusual shape")
+    _need(
+        all(type(axis) is int and 0 <= axis < _LONGEST_AXIS for axis in shape), "an unusual shape"
+    )
     count = math.prod(shape)
     budget.charge(math.prod(max(axis, 1) for axis in shape) * max(dtype.itemsize, _WORD))
     if dtype.hasobject:
         if not isinstance(data, list) or len(data) != count:
             raise pickle.UnpicklingError("array data that do not fit their dtype and shape")
         return objects(data).reshape(shape, order=order)
-    if not isinstance(data, str | bytes | bytearray) or dtype.itemsize == 0 or len(data) != count * dtype.itemsize:
+    if (
+        not isinstance(data, str | bytes | bytearray)
+        or dtype.itemsize == 0
+        or len(data) != count * dtype.itemsize
+    ):
         raise pickle.UnpicklingError("array data that do not fit their dtype and shape")
     raw = data.encode("latin1") if isinstance(data, str) else data
-    array = np.frombuffer(raw, dtype).astype(dtype.newbyteorder("=")) if count else np.zeros(0, dtype)
+    array = (
+        np.frombuffer(raw, dtype).astype(dtype.newbyteorder("=")) if count else np.zeros(0, dtype)
+    )
     if dtype.kind == "U" and count and array.view(np.uint32).max() > sys.maxunicode:
         raise pickle.UnpicklingError("strings with characters that do not exist")
     return array.reshape(shape, order=order)

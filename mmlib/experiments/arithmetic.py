@@ -23,20 +23,43 @@ from mmlib import files
 from mmlib.experiments.published import papers, published, stated, tables
 from mmlib.report.artifact import csv_bytes
 
-COLUMNS = ("paper", "table", "dataset", "setting", "row", "condition", "metric", "kind", "rule", "printed",
-           "recomputed", "off", "allowed", "verdict")
+COLUMNS = (
+    "paper",
+    "table",
+    "dataset",
+    "setting",
+    "row",
+    "condition",
+    "metric",
+    "kind",
+    "rule",
+    "printed",
+    "recomputed",
+    "off",
+    "allowed",
+    "verdict",
+)
 KEYS = ("dataset", "setting", "row", "condition", "metric")
 RIGHT, WRONG = "adds up", "does not add up"
-WORDS = {"percentage": ("a count of one run", "no count of one run"), "repeat": ("the same", "printed differently")}
+WORDS = {
+    "percentage": ("a count of one run", "no count of one run"),
+    "repeat": ("the same", "printed differently"),
+}
 SPREAD = ", printed with a spread"
 UNIT = 0.01
 HALF = UNIT / 2
 SLACK = 1e-9
 FULL = "audio+text+vision"
 # Test utterances; of two-class accuracies on scores those without zero. Then, by sign, MOSI's and MOSEI's.
-TEST_UTTERANCES = {"balm": {"iemocap": 1623, "mosei": 3634}, "gmm_loss": {"crema-d": 744, "ave": 402}}
+TEST_UTTERANCES = {
+    "balm": {"iemocap": 1623, "mosei": 3634},
+    "gmm_loss": {"crema-d": 744, "ave": 402},
+}
 SIGNS = {"mosi": (379, 30, 277), "mosei": (1350, 1025, 2284)}
-BOUNDED = {"balm": ("mosei",), "ebmc": ("mosi", "mosei")}  # papers whose clips are known, and of which sets
+BOUNDED = {
+    "balm": ("mosei",),
+    "ebmc": ("mosi", "mosei"),
+}  # papers whose clips are known, and of which sets
 Check = dict[str, Any]
 Key = tuple[str, ...]
 
@@ -57,20 +80,33 @@ class Average:
 
 
 AVERAGES = (
-    Average("balm", "table8", "setting"), Average("balm", "table9", "setting"), Average("balm", "table10", "condition"),
-    Average("dream", "table1", "setting", optional=FULL), Average("ebmc", "table2", "metric", "f1_mean"),
-    Average("ebmc", "table3", "setting"), Average("mculora", "table1", "setting", "average", FULL, True),
+    Average("balm", "table8", "setting"),
+    Average("balm", "table9", "setting"),
+    Average("balm", "table10", "condition"),
+    Average("dream", "table1", "setting", optional=FULL),
+    Average("ebmc", "table2", "metric", "f1_mean"),
+    Average("ebmc", "table3", "setting"),
+    Average("mculora", "table1", "setting", "average", FULL, True),
     Average("mculora", "table2", "setting", "average", FULL, True),
 )
-SUMS = (("dream", "table3", "row", "total"), ("gmm_loss", "fig2", "condition", ""))  # all else adds up to it, or to 1
-MOVED = {("balm", "table8"): {"ALV": ""}, ("balm", "table9"): {"ALV": ""}}  # a condition that other tables leave empty
+SUMS = (
+    ("dream", "table3", "row", "total"),
+    ("gmm_loss", "fig2", "condition", ""),
+)  # all else adds up to it, or to 1
+MOVED = {
+    ("balm", "table8"): {"ALV": ""},
+    ("balm", "table9"): {"ALV": ""},
+}  # a condition that other tables leave empty
 APART = {("ebmc", "table5")}  # whose averages are over rates, those of others over modalities
 
 
 def write(figures: Path) -> pd.DataFrame:
     """Write ``arithmetic.csv``: every check of every paper; returns the frame."""
     frame = pd.concat([checks(paper) for paper in papers()], ignore_index=True)
-    numbers = {c: frame[c].map(lambda v: "" if pd.isna(v) else f"{v:.4f}") for c in ("printed", "recomputed", "off")}
+    numbers = {
+        c: frame[c].map(lambda v: "" if pd.isna(v) else f"{v:.4f}")
+        for c in ("printed", "recomputed", "off")
+    }
     files.write(figures / "arithmetic.csv", csv_bytes(frame.assign(**numbers)))
     return frame
 
@@ -82,9 +118,17 @@ def checks(paper: str) -> pd.DataFrame:
 
 @cache
 def _checks(paper: str) -> pd.DataFrame:
-    found = [check for table in _in_order(paper) for check in (
-        *averages(paper, table), *differences(paper, table), *sums(paper, table), *bounded_f1(paper, table),
-        *percentages(paper, table))]
+    found = [
+        check
+        for table in _in_order(paper)
+        for check in (
+            *averages(paper, table),
+            *differences(paper, table),
+            *sums(paper, table),
+            *bounded_f1(paper, table),
+            *percentages(paper, table),
+        )
+    ]
     frame = pd.DataFrame([*found, *repeats(paper), *gains(paper)], columns=list(COLUMNS))
     return frame.sort_values("kind", kind="stable", ignore_index=True)
 
@@ -93,15 +137,33 @@ def _in_order(paper: str) -> list[str]:
     return sorted(tables(paper), key=lambda name: int("".join(filter(str.isdigit, name))))
 
 
-def _check(paper: str, table: str, key: Sequence[str], kind: str, rule: str, printed: float, recomputed: float,
-           allowed: float, above: bool = False) -> Check:
+def _check(
+    paper: str,
+    table: str,
+    key: Sequence[str],
+    kind: str,
+    rule: str,
+    printed: float,
+    recomputed: float,
+    allowed: float,
+    above: bool = False,
+) -> Check:
     """One check; above: the number may lie anywhere below what is recomputed."""
     off = printed - recomputed
     right = off <= allowed if above else abs(off) <= allowed
     words = WORDS.get(kind, (RIGHT, WRONG))
-    return {"paper": paper, "table": table, **dict(zip(KEYS, key, strict=True)), "kind": kind, "rule": rule,
-            "printed": printed, "recomputed": recomputed, "off": off, "allowed": allowed,
-            "verdict": words[0] if right else words[1]}
+    return {
+        "paper": paper,
+        "table": table,
+        **dict(zip(KEYS, key, strict=True)),
+        "kind": kind,
+        "rule": rule,
+        "printed": printed,
+        "recomputed": recomputed,
+        "off": off,
+        "allowed": allowed,
+        "verdict": words[0] if right else words[1],
+    }
 
 
 @cache
@@ -123,7 +185,7 @@ def averages(paper: str, table: str) -> Iterator[Check]:
     for spec in (a for a in AVERAGES if (a.paper, a.table) == (paper, table)):
         place, groups = KEYS.index(spec.over), dict[Key, dict[str, float]]()
         for key, value in cells(paper, table).items():
-            groups.setdefault(key[:place] + key[place + 1:], {})[key[place]] = value
+            groups.setdefault(key[:place] + key[place + 1 :], {})[key[place]] = value
         for rest, terms in groups.items():
             printed = terms.pop(spec.name)
             coarse = spec.coarse and all(round(v, 1) == v for v in (printed, *terms.values()))
@@ -132,8 +194,16 @@ def averages(paper: str, table: str) -> Iterator[Check]:
             count = min(means, key=lambda n: abs(means[n] - printed))
             allowed = (10 * UNIT if coarse else UNIT) + SLACK
             near = "mean" if abs(means[count] - printed) <= allowed else "no mean, the nearest is"
-            yield _check(paper, table, (*rest[:place], spec.name, *rest[place:]), "average", f"{near} of {count}",
-                         printed, means[count], allowed)
+            yield _check(
+                paper,
+                table,
+                (*rest[:place], spec.name, *rest[place:]),
+                "average",
+                f"{near} of {count}",
+                printed,
+                means[count],
+                allowed,
+            )
 
 
 def differences(paper: str, table: str) -> Iterator[Check]:
@@ -144,8 +214,16 @@ def differences(paper: str, table: str) -> Iterator[Check]:
             other, elsewhere = _compared_with(table, line["row"], kind)
             base = _base(paper, elsewhere, _key(line, metric=metric), other)
             own = cells(paper, table)[_key(line, metric=metric)]
-            yield _check(paper, table, _key(line), "difference", f"{line['row']} minus {other.replace('|', ', ')}",
-                         float(line["value"]), own - base, HALF + SLACK)
+            yield _check(
+                paper,
+                table,
+                _key(line),
+                "difference",
+                f"{line['row']} minus {other.replace('|', ', ')}",
+                float(line["value"]),
+                own - base,
+                HALF + SLACK,
+            )
 
 
 def _compared_with(table: str, row: str, kind: str) -> tuple[str, str]:
@@ -174,8 +252,16 @@ def gains(paper: str) -> Iterator[Check]:
         base = _base(paper, line["other_table"] or line["table"], _key(line), line["other"])
         decimals = len(line["stated"].partition(".")[2])
         rule = f"section {line['where']}: minus {line['other'].replace('|', ', ')}"
-        yield _check(paper, line["table"], _key(line), "gain", rule, float(line["stated"]), own - base,
-                     0.5 * 10.0 ** -decimals + SLACK)
+        yield _check(
+            paper,
+            line["table"],
+            _key(line),
+            "gain",
+            rule,
+            float(line["stated"]),
+            own - base,
+            0.5 * 10.0**-decimals + SLACK,
+        )
 
 
 def repeats(paper: str) -> Iterator[Check]:
@@ -188,7 +274,9 @@ def repeats(paper: str) -> Iterator[Check]:
             if key[4].startswith("delta"):
                 continue
             if at in first:
-                yield _check(paper, table, key, "repeat", f"as in {first[at][0]}", value, first[at][1], SLACK)
+                yield _check(
+                    paper, table, key, "repeat", f"as in {first[at][0]}", value, first[at][1], SLACK
+                )
             else:
                 first[at] = (table, value)
 
@@ -199,11 +287,19 @@ def sums(paper: str, table: str) -> Iterator[Check]:
         place, parts = KEYS.index(axis), dict[Key, dict[str, float]]()
         for key, value in cells(paper, table).items():
             if key[4] in ("parameters", "weight"):
-                parts.setdefault(key[:place] + key[place + 1:], {})[key[place]] = value
+                parts.setdefault(key[:place] + key[place + 1 :], {})[key[place]] = value
         for rest, terms in parts.items():
             whole = terms.pop(name) if name else 1.0
-            yield _check(paper, table, (*rest[:place], name, *rest[place:]), "sum",
-                         " + ".join(terms), whole, sum(terms.values()), SLACK)
+            yield _check(
+                paper,
+                table,
+                (*rest[:place], name, *rest[place:]),
+                "sum",
+                " + ".join(terms),
+                whole,
+                sum(terms.values()),
+                SLACK,
+            )
 
 
 def percentages(paper: str, table: str) -> Iterator[Check]:
@@ -212,14 +308,25 @@ def percentages(paper: str, table: str) -> Iterator[Check]:
         n = _utterances(paper, table, line["dataset"], line["metric"])
         if n and "average" not in (line["setting"], line["condition"]):
             spread = "" if pd.isna(line["sd"]) else SPREAD
-            yield _check(paper, table, _key(line), "percentage", f"k of {n}{spread}", line["value"],
-                         nearest_count(line["value"], n), HALF + SLACK)
+            yield _check(
+                paper,
+                table,
+                _key(line),
+                "percentage",
+                f"k of {n}{spread}",
+                line["value"],
+                nearest_count(line["value"], n),
+                HALF + SLACK,
+            )
 
 
 def _utterances(paper: str, table: str, dataset: str, metric: str) -> int:
     if (paper, table, dataset) == ("ebmc", "table4", "mosi"):
         negative, zero, positive = SIGNS[dataset]
-        return {"accuracy": negative + positive, "accuracy_with_zero": negative + zero + positive}.get(metric, 0)
+        return {
+            "accuracy": negative + positive,
+            "accuracy_with_zero": negative + zero + positive,
+        }.get(metric, 0)
     return TEST_UTTERANCES.get(paper, {}).get(dataset, 0) if metric == "accuracy" else 0
 
 
@@ -230,11 +337,24 @@ def bounded_f1(paper: str, table: str) -> Iterator[Check]:
     """
     for key, f1 in cells(paper, table).items():
         accuracy = cells(paper, table).get((*key[:4], key[4].replace("weighted_f1", "accuracy")))
-        if (key[0] in BOUNDED.get(paper, ()) and key[4].startswith("weighted_f1") and accuracy is not None
-                and not (paper == "balm" and "average" in key)):
+        if (
+            key[0] in BOUNDED.get(paper, ())
+            and key[4].startswith("weighted_f1")
+            and accuracy is not None
+            and not (paper == "balm" and "average" in key)
+        ):
             most = float(most_weighted_f1(np.array([accuracy]), *classes(key[0], key[4]))[0])
-            yield _check(paper, table, key, "F1 beside accuracy", f"at most, at accuracy {accuracy:.2f}", f1, most,
-                         4 * HALF + SLACK, above=True)
+            yield _check(
+                paper,
+                table,
+                key,
+                "F1 beside accuracy",
+                f"at most, at accuracy {accuracy:.2f}",
+                f1,
+                most,
+                4 * HALF + SLACK,
+                above=True,
+            )
 
 
 def classes(dataset: str, metric: str) -> tuple[int, int]:

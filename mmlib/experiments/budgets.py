@@ -48,7 +48,9 @@ BUDGETS = {
 }
 
 
-def budget(context: Context, dataset: str, printed: Mapping[str, TransformerBudget]) -> TransformerBudget:
+def budget(
+    context: Context, dataset: str, printed: Mapping[str, TransformerBudget]
+) -> TransformerBudget:
     """Of a profile; the paper's own differs by data set."""
     return printed[dataset] if context.profile.name == "paper" else BUDGETS[context.profile.name]
 
@@ -85,7 +87,10 @@ def reduced(
     if profile.name == "paper" or not datasets:
         return ""
     spent = budgets[profile.name]
-    seeds = {profile.fold_seeds if context.bundle(d).fold is not None else profile.seeds for d in datasets}
+    seeds = {
+        profile.fold_seeds if context.bundle(d).fold is not None else profile.seeds
+        for d in datasets
+    }
     return (
         f"Reduced ({profile.name}): width {spent.hidden}, {spent.depth} block{'s' * (spent.depth > 1)}, "
         f"dropout {spent.dropout:g}, {spent.epochs} epochs {words}, batches of {spent.batch} {unit}, "

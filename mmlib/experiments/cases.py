@@ -21,7 +21,9 @@ CASES = 8
 Named = tuple[str, Sequence[RunSpec]]
 
 
-def corrections(context: Context, dataset: str, ours: Named, theirs: Named, mask: str, words: str) -> Output:
+def corrections(
+    context: Context, dataset: str, ours: Named, theirs: Named, mask: str, words: str
+) -> Output:
     """The utterances that ``ours`` corrects most, and how many each way; one run of each, or one per fold.
 
     A correction is an utterance that theirs has wrong and ours right, sorted by how much nearer our score, or the
@@ -38,35 +40,63 @@ def corrections(context: Context, dataset: str, ours: Named, theirs: Named, mask
     right, wrong = everything[f"{ours[0]} right"], everything[f"{theirs[0]} right"]
     corrected = everything[right & ~wrong].sort_values("gain", ascending=False)
     broken = everything[~right & wrong]
-    by = pd.concat([f.groupby("observed").size() for f in (corrected, broken)], axis=1, keys=["corrected", "broken"])
+    by = pd.concat(
+        [f.groupby("observed").size() for f in (corrected, broken)],
+        axis=1,
+        keys=["corrected", "broken"],
+    )
     table = corrected.head(CASES).drop(columns=[f"{ours[0]} right", f"{theirs[0]} right", "gain"])
     figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.4)
     if len(by):
-        figures.grouped_bars(axes[0], [_short(g) for g in by.index], {
-            k: [[float(v)] for v in by[k].fillna(0)] for k in ("corrected", "broken")}, base=0,
-            ylabel="test utterances", title=f"{theirs[0]} wrong, {ours[0]} right (corrected), and the reverse "
-                                            "(broken), by what is observed")
-    notes = (f"{shown(context, dataset)}, {words}, seed 0: of {len(everything)} test utterances {ours[0]} corrects "
-             f"{len(corrected)} of {theirs[0]}'s errors and makes {len(broken)} of its own. Chosen to flatter the "
-             "method, as such figures are: the counts say how much.", *data_notes(context, [dataset]))
-    return Output(table=table, figure=figure if len(by) else None, numbers=everything, rows_built=len(table),
-                  notes=notes, run_ids=tuple(ids))
+        figures.grouped_bars(
+            axes[0],
+            [_short(g) for g in by.index],
+            {k: [[float(v)] for v in by[k].fillna(0)] for k in ("corrected", "broken")},
+            base=0,
+            ylabel="test utterances",
+            title=f"{theirs[0]} wrong, {ours[0]} right (corrected), and the reverse "
+            "(broken), by what is observed",
+        )
+    notes = (
+        f"{shown(context, dataset)}, {words}, seed 0: of {len(everything)} test utterances {ours[0]} corrects "
+        f"{len(corrected)} of {theirs[0]}'s errors and makes {len(broken)} of its own. Chosen to flatter the "
+        "method, as such figures are: the counts say how much.",
+        *data_notes(context, [dataset]),
+    )
+    return Output(
+        table=table,
+        figure=figure if len(by) else None,
+        numbers=everything,
+        rows_built=len(table),
+        notes=notes,
+        run_ids=tuple(ids),
+    )
 
 
 def _short(modalities: str) -> str:
-    return "{" + ", ".join({"audio": "a", "text": "t", "vision": "v"}.get(m, m) for m in modalities.split("+")) + "}"
+    return (
+        "{"
+        + ", ".join(
+            {"audio": "a", "text": "t", "vision": "v"}.get(m, m) for m in modalities.split("+")
+        )
+        + "}"
+    )
 
 
-def _one_fold(context: Context, ours: tuple[str, RunSpec], theirs: tuple[str, RunSpec],
-              mask: str) -> pd.DataFrame | None:
+def _one_fold(
+    context: Context, ours: tuple[str, RunSpec], theirs: tuple[str, RunSpec], mask: str
+) -> pd.DataFrame | None:
     spec = ours[1]
     bundle = prepare(spec)
     rows = bundle.rows("test")
     observed = draw(dict(spec.eval_masks)[mask], bundle, "test", spec.seed).utterance
-    frame = pd.DataFrame({
-        "utterance": np.asarray(bundle.ids)[rows],
-        "observed": ["+".join(np.array(bundle.modalities)[o]) for o in observed],
-        "missing": ["+".join(np.array(bundle.modalities)[~o]) for o in observed]})
+    frame = pd.DataFrame(
+        {
+            "utterance": np.asarray(bundle.ids)[rows],
+            "observed": ["+".join(np.array(bundle.modalities)[o]) for o in observed],
+            "missing": ["+".join(np.array(bundle.modalities)[~o]) for o in observed],
+        }
+    )
     gains, evaluated = [], np.ones(len(rows), dtype=bool)
     for name, run in (theirs, ours):
         record, _ = context.store.find(run, context.bundle_fingerprint(run.data))
@@ -79,17 +109,25 @@ def _one_fold(context: Context, ours: tuple[str, RunSpec], theirs: tuple[str, Ru
         gains.append(near)
     frame.insert(3, "truth", _names(bundle, bundle.labels[rows]))
     frame["gain"] = gains[1] - gains[0]
-    signed = bundle.labels[rows] != 0 if bundle.task.kind == "score" else np.ones(len(rows), dtype=bool)
+    signed = (
+        bundle.labels[rows] != 0 if bundle.task.kind == "score" else np.ones(len(rows), dtype=bool)
+    )
     return frame[evaluated & signed]
 
 
-def judged(bundle: Bundle, outputs: np.ndarray, truth: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
+def judged(
+    bundle: Bundle, outputs: np.ndarray, truth: np.ndarray
+) -> tuple[list[str], np.ndarray, np.ndarray]:
     """What was said, whether it is right, and how near it is: minus the error, or the true class's probability."""
     if bundle.task.kind == "score":
         score = outputs[:, 0]
         return [f"{s:+.2f}" for s in score], (score > 0) == (truth > 0), -np.abs(score - truth)
     guess = outputs.argmax(axis=1)
-    return _names(bundle, guess), guess == truth, softmax(outputs, axis=1)[np.arange(len(truth)), truth]
+    return (
+        _names(bundle, guess),
+        guess == truth,
+        softmax(outputs, axis=1)[np.arange(len(truth)), truth],
+    )
 
 
 def _names(bundle: Bundle, values: np.ndarray) -> list[str]:

@@ -12,19 +12,34 @@ from mmlib.report.tables import TWINS
 
 def collections(paper: str) -> list[str]:
     """Collections of real data that hold a paper's results; the primary ones first."""
-    found = {str(e["collection"]) for e in read_manifest(paths.figures() / "manifest.json")
-             if e["paper"] == paper and e["status"] == "regenerated" and e["collection"] != TWINS}
+    found = {
+        str(e["collection"])
+        for e in read_manifest(paths.figures() / "manifest.json")
+        if e["paper"] == paper and e["status"] == "regenerated" and e["collection"] != TWINS
+    }
     return sorted(found, key=lambda name: ("unseen" not in name, name))
 
 
-def verdicts(paper: str, collection: str, artifact: str, metric: str = "weighted_f1") -> pd.DataFrame:
+def verdicts(
+    paper: str, collection: str, artifact: str, metric: str = "weighted_f1"
+) -> pd.DataFrame:
     """What a committed comparison found: row, setting, mean, sd, n, difference, interval, verdict; empty without it."""
     path = paths.figures() / collection / paper / f"{artifact}-numbers.csv"
     if not path.exists():  # the data fill another role of the paper
         return pd.DataFrame(columns=["setting", "row", "verdict", "difference"])
     numbers = pd.read_csv(path)
     numbers = numbers[(numbers["metric"] == metric) & (numbers["n"] > 0)]
-    columns = ["setting", "row", "mean", "sd", "n", "difference", "difference_low", "difference_high", "verdict"]
+    columns = [
+        "setting",
+        "row",
+        "mean",
+        "sd",
+        "n",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "verdict",
+    ]
     return numbers[columns].fillna({"verdict": ""}).round(2).reset_index(drop=True)
 
 
@@ -37,8 +52,10 @@ def count_verdicts(paper: str, collection: str, artifact: str) -> str:
     for row, group in table[table["verdict"] != ""].groupby("row", sort=False):
         counts = group["verdict"].value_counts()
         text = ", ".join(f"{verdict} in {counts[verdict]}" for verdict in counts.index)
-        lines.append(f"{collection}: {row} against its plain backbone, {len(group)} settings: {text}; "
-                     f"mean difference {group['difference'].mean():+.2f} points of weighted F1")
+        lines.append(
+            f"{collection}: {row} against its plain backbone, {len(group)} settings: {text}; "
+            f"mean difference {group['difference'].mean():+.2f} points of weighted F1"
+        )
     return "\n".join(lines)
 
 

@@ -18,17 +18,26 @@ from mmlib.metrics import UNSIGNED, has_decisions
 from mmlib.report import stats, tables
 from mmlib.report.artifact import Output
 
-NAMES = {"iemocap": "IEMOCAP", "mosi": "CMU-MOSI", "mosei": "CMU-MOSEI", "crema-d": "CREMA-D", "ave": "AVE",
-         "mosi_frames": "CMU-MOSI frames", "mosei_frames": "CMU-MOSEI frames"}
+NAMES = {
+    "iemocap": "IEMOCAP",
+    "mosi": "CMU-MOSI",
+    "mosei": "CMU-MOSEI",
+    "crema-d": "CREMA-D",
+    "ave": "AVE",
+    "mosi_frames": "CMU-MOSI frames",
+    "mosei_frames": "CMU-MOSEI frames",
+}
 SYNTHETIC, STANDS_IN = "synthetic data whose law is known", "stands in for the paper's data set"
 BOUND = "best possible"
 Part = tuple[str, list[Cell], pd.DataFrame | None]
 Averages = Mapping[str, Sequence[str]]
 BEST = ("accuracy", "weighted_f1", "macro_recall")
 Best = Callable[[Sequence[Cell]], pd.DataFrame | None]
-WITHOUT_SIGN = ("its scores do not lie on both sides of 0 in validation and test, so there is no accuracy and no F1; "
-                "the mean absolute error and the correlation are shown. If another score is neutral, give neutral in "
-                "bundle.toml and import again")
+WITHOUT_SIGN = (
+    "its scores do not lie on both sides of 0 in validation and test, so there is no accuracy and no F1; "
+    "the mean absolute error and the correlation are shown. If another score is neutral, give neutral in "
+    "bundle.toml and import again"
+)
 
 
 def shown(context: Context, dataset: str) -> str:
@@ -46,11 +55,14 @@ def available(context: Context, dataset: str, wanted: Sequence[str]) -> tuple[st
 def under(names: Sequence[str], cells: pd.DataFrame) -> pd.DataFrame:
     """A printed table's rows and settings under other metrics, without values: they say which rows it has."""
     places = cells.drop_duplicates(["row", "setting"])
-    return pd.concat([places.assign(metric=name, value=np.nan, sd=np.nan) for name in names], ignore_index=True)
+    return pd.concat(
+        [places.assign(metric=name, value=np.nan, sd=np.nan) for name in names], ignore_index=True
+    )
 
 
-def published_cells(context: Context, table: str, dataset: str, metrics: Sequence[str],
-                    printed: str = "") -> pd.DataFrame:
+def published_cells(
+    context: Context, table: str, dataset: str, metrics: Sequence[str], printed: str = ""
+) -> pd.DataFrame:
     """A printed table's cells of a data set, all its columns; values only where our data are the paper's own.
 
     printed: the data set's name in the table, where that is another. A table with none of our data sets gives the cells
@@ -59,8 +71,13 @@ def published_cells(context: Context, table: str, dataset: str, metrics: Sequenc
     frame = published(context.paper, table)
     has, name = set(frame["dataset"]), printed or dataset
     other = not has & {name, *context.datasets}
-    frame = frame[(frame["dataset"] == (frame["dataset"].iloc[0] if other else name)) & frame["metric"].isin(metrics)]
-    return frame.assign(value=np.nan, sd=np.nan) if other or not context.is_papers(dataset) else frame
+    frame = frame[
+        (frame["dataset"] == (frame["dataset"].iloc[0] if other else name))
+        & frame["metric"].isin(metrics)
+    ]
+    return (
+        frame.assign(value=np.nan, sd=np.nan) if other or not context.is_papers(dataset) else frame
+    )
 
 
 def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
@@ -81,50 +98,77 @@ def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def best_possible(cells: Sequence[Cell], metrics: Sequence[str] = BEST, context: bool = True) -> pd.DataFrame | None:
+def best_possible(
+    cells: Sequence[Cell], metrics: Sequence[str] = BEST, context: bool = True
+) -> pd.DataFrame | None:
     """On twins, the best possible result of each setting, averaged over the masks and folds of its runs.
 
     Columns setting, metric, value, approximate. context: use the speaker's other utterances too.
     """
     lines = []
-    for setting, spec, law in dict.fromkeys((c.setting, c.spec, dict(c.spec.eval_masks)[c.mask]) for c in cells):
+    for setting, spec, law in dict.fromkeys(
+        (c.setting, c.spec, dict(c.spec.eval_masks)[c.mask]) for c in cells
+    ):
         if not is_twin(spec.data):
             return None
         for metric in (m for m in metrics if m in open_twin(spec.data).metrics):
-            value, exact = _bayes(spec.data, law, spec.seed, metric, spec.modalities, spec.fold, context)
-            lines.append({"setting": setting, "metric": metric, "value": value, "approximate": not exact})
+            value, exact = _bayes(
+                spec.data, law, spec.seed, metric, spec.modalities, spec.fold, context
+            )
+            lines.append(
+                {"setting": setting, "metric": metric, "value": value, "approximate": not exact}
+            )
     grouped = pd.DataFrame(lines).groupby(["setting", "metric"], as_index=False)
     return grouped.agg({"value": "mean", "approximate": "max"})
 
 
 @lru_cache(maxsize=4096)
-def _bayes(reference: str, law: Law, seed: int, metric: str, modalities: tuple[str, ...],
-           fold: int | None, context: bool) -> tuple[float, bool]:
+def _bayes(
+    reference: str,
+    law: Law,
+    seed: int,
+    metric: str,
+    modalities: tuple[str, ...],
+    fold: int | None,
+    context: bool,
+) -> tuple[float, bool]:
     twin = open_twin(reference) if fold is None else open_twin(reference).with_fold(fold)
     used = [not modalities or m in modalities for m in twin.bundle.modalities]
     mask = draw(law, twin.bundle, "test", seed)
-    return twin.best("test", mask.utterance & np.array(used), metric, context, mask.frames)[1], metric in EXACT
+    return twin.best("test", mask.utterance & np.array(used), metric, context, mask.frames)[
+        1
+    ], metric in EXACT
 
 
-def by_setting(results: pd.DataFrame, bound: pd.DataFrame, settings: Sequence[str]) -> dict[str, np.ndarray]:
+def by_setting(
+    results: pd.DataFrame, bound: pd.DataFrame, settings: Sequence[str]
+) -> dict[str, np.ndarray]:
     """Row to (seeds, settings), and the best possible (settings,) where it is known, for curves."""
     series: dict[str, np.ndarray] = {}
     for row, group in results.groupby("row", sort=False):
         by = group.pivot_table(index="seed", columns="setting", values="value")
         series[str(row)] = by.reindex(columns=list(settings)).to_numpy()
     if len(bound):
-        series[BOUND] = np.asarray(bound.set_index("setting")["value"].reindex(list(settings)), dtype=float)
+        series[BOUND] = np.asarray(
+            bound.set_index("setting")["value"].reindex(list(settings)), dtype=float
+        )
     return series
 
 
 def selected(context: Context, cells: Sequence[Cell], metric: str) -> pd.DataFrame:
     """Results at the epoch that validation picks, folds averaged within a seed."""
     results = context.results(cells)
-    return stats.average_folds(results[(results["metric"] == metric) & (results["selection"] == "valid")])
+    return stats.average_folds(
+        results[(results["metric"] == metric) & (results["selection"] == "valid")]
+    )
 
 
-def with_averages(frame: pd.DataFrame, averages: Mapping[str, Sequence[str]], by: Sequence[str],
-                  over: str = "setting") -> pd.DataFrame:
+def with_averages(
+    frame: pd.DataFrame,
+    averages: Mapping[str, Sequence[str]],
+    by: Sequence[str],
+    over: str = "setting",
+) -> pd.DataFrame:
     """A frame of values by setting (or metric), and one more for each average: the mean of a group, where complete."""
     made = []
     for name, parts in averages.items():
@@ -143,18 +187,32 @@ def difference(table: pd.DataFrame, first: str, second: str) -> str:
     return f"{test.difference:+.2f} [{test.low:.2f}, {test.high:.2f}]"
 
 
-def failed_cells(context: Context, cells: Sequence[Cell], averages: Averages) -> dict[tuple[str, str], str]:
+def failed_cells(
+    context: Context, cells: Sequence[Cell], averages: Averages
+) -> dict[tuple[str, str], str]:
     """What cells say of which a run failed, by row and setting, and the averages over such a setting."""
     told = failures.of_cells(context, cells)
-    above = {(row, name): text for name, parts in averages.items() for (row, setting), text in told.items()
-             if setting in parts}
+    above = {
+        (row, name): text
+        for name, parts in averages.items()
+        for (row, setting), text in told.items()
+        if setting in parts
+    }
     return {**above, **told}
 
 
-def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str], notes: Sequence[str],
-            metrics: Sequence[str] | Mapping[str, Sequence[str]], best: Best = lambda _: None,
-            averages: Averages | Callable[[str], Averages] | None = None, settings: Sequence[str] = (),
-            means: Mapping[str, Sequence[str]] | None = None, parts_too: bool = True) -> Output:
+def compare(
+    context: Context,
+    parts: Sequence[Part],
+    baselines: Mapping[str, str],
+    notes: Sequence[str],
+    metrics: Sequence[str] | Mapping[str, Sequence[str]],
+    best: Best = lambda _: None,
+    averages: Averages | Callable[[str], Averages] | None = None,
+    settings: Sequence[str] = (),
+    means: Mapping[str, Sequence[str]] | None = None,
+    parts_too: bool = True,
+) -> Output:
     """A comparison table over one or more data sets; each part is (data set, cells, the paper's numbers).
 
     With more than one part, settings carry the data set's name. metrics: of all, or by data set. best: on twins, the
@@ -168,7 +226,10 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
     failed: dict[tuple[str, str, str], str] = {}
     for dataset, cells, paper in parts:
         prefix = f"{shown(context, dataset)} " if many else ""
-        evaluated |= {(prefix + setting).strip(): n for setting, n in nature.utterances(context, cells).items()}
+        evaluated |= {
+            (prefix + setting).strip(): n
+            for setting, n in nature.utterances(context, cells).items()
+        }
         rates += [prefix + sentence for sentence in nature.realised(context, cells)]
         frame = context.results(cells)
         asked = metrics[dataset] if isinstance(metrics, Mapping) else metrics
@@ -176,16 +237,24 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
         if paper is not None and wanted != tuple(asked):
             paper = under(wanted, paper)
         groups = (averages(dataset) if callable(averages) else averages) or {}
-        frame = with_averages(frame[frame["metric"].isin(wanted)], groups,
-                              ("row", "seed", "fold", "selection", "metric"))
-        frame = with_averages(frame, means or {}, ("row", "setting", "seed", "fold", "selection"), "metric")
+        frame = with_averages(
+            frame[frame["metric"].isin(wanted)],
+            groups,
+            ("row", "seed", "fold", "selection", "metric"),
+        )
+        frame = with_averages(
+            frame, means or {}, ("row", "setting", "seed", "fold", "selection"), "metric"
+        )
         frame = frame[frame["setting"].isin(settings)] if settings else frame
         hidden = [] if parts_too else [name for names in (means or {}).values() for name in names]
         frame = frame[~frame["metric"].isin(hidden)]
         names = list(frame["metric"].unique()) or [name for name in wanted if name not in hidden]
-        failed |= {(row, (prefix + setting).strip(), name): text for (row, setting), text in
-                   failed_cells(context, cells, groups).items() if not settings or setting in settings
-                   for name in names}
+        failed |= {
+            (row, (prefix + setting).strip(), name): text
+            for (row, setting), text in failed_cells(context, cells, groups).items()
+            if not settings or setting in settings
+            for name in names
+        }
         results.append(frame.assign(setting=(prefix + frame["setting"]).str.strip()))
         if paper is not None:
             known.append(paper.assign(setting=(prefix + paper["setting"]).str.strip()))
@@ -195,9 +264,19 @@ def compare(context: Context, parts: Sequence[Part], baselines: Mapping[str, str
             bounds.append(bound.assign(setting=prefix + bound["setting"]))
     everything = pd.concat(results, ignore_index=True)
     paper_cells = pd.concat(known) if known else None
-    numbers = tables.compare(everything, paper_cells, collection=context.collection,
-                             baselines=baselines, best=pd.concat(bounds) if bounds else None, failed=failed)
+    numbers = tables.compare(
+        everything,
+        paper_cells,
+        collection=context.collection,
+        baselines=baselines,
+        best=pd.concat(bounds) if bounds else None,
+        failed=failed,
+    )
     numbers["setting"] = nature.with_utterances(numbers["setting"], evaluated)
-    return Output(table=tables.layout(numbers), numbers=numbers, rows_built=tables.rows_built(numbers),
-                  notes=(*tables.remarks(numbers, paper_cells), *rates, *notes),
-                  run_ids=tuple(everything["run_id"].unique()))
+    return Output(
+        table=tables.layout(numbers),
+        numbers=numbers,
+        rows_built=tables.rows_built(numbers),
+        notes=(*tables.remarks(numbers, paper_cells), *rates, *notes),
+        run_ids=tuple(everything["run_id"].unique()),
+    )

@@ -21,7 +21,9 @@ def conditions(modalities: Sequence[str], trimodal: Sequence[str]) -> list[str]:
     if tuple(modalities) == TRIMODAL:
         return [*trimodal, ALL]
     sizes = range(1, len(modalities))
-    return ["+".join(names) for size in sizes for names in itertools.combinations(modalities, size)] + [ALL]
+    return [
+        "+".join(names) for size in sizes for names in itertools.combinations(modalities, size)
+    ] + [ALL]
 
 
 def law(condition: str) -> Law:

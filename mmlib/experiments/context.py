@@ -29,7 +29,18 @@ from mmlib.runs.spec import Options, RunSpec
 from mmlib.runs.store import Record, Store
 
 MOST_SEEDS = 1000
-RESULTS = ["row", "setting", "seed", "fold", "selection", "metric", "value", "stale", "run_id", "data"]
+RESULTS = [
+    "row",
+    "setting",
+    "seed",
+    "fold",
+    "selection",
+    "metric",
+    "value",
+    "stale",
+    "run_id",
+    "data",
+]
 
 
 class Choice(NamedTuple):
@@ -126,17 +137,28 @@ class Paper:
         chosen = profile_of(profile)
         backbones = self._chosen(backbone)
         if not 0 <= seeds <= MOST_SEEDS:
-            raise InputError("--seeds", str(seeds)[:40], f"1 to {MOST_SEEDS}, or 0 for the profile's", "Correct it.")
-        twins = {role: f"twin:{role}@{chosen.size}" for role in self.embedded or self.roles.values()}
+            raise InputError(
+                "--seeds",
+                str(seeds)[:40],
+                f"1 to {MOST_SEEDS}, or 0 for the profile's",
+                "Correct it.",
+            )
+        twins = {
+            role: f"twin:{role}@{chosen.size}" for role in self.embedded or self.roles.values()
+        }
         filled = self._filled(dict(data or {}) or twins)
         if label:
             check_collection("--label", label)
-        context = Context(self, chosen, filled, store or Store(paths.runs()), backbones, label, seeds)
+        context = Context(
+            self, chosen, filled, store or Store(paths.runs()), backbones, label, seeds
+        )
         check_collection("the results' folder", context.collection)
         bundles = {name: context.bundle(name) for name in context.datasets}
         takes.check(self.called, self.roles, bundles, self.accepts)
         if label == TWINS and not all(is_twin(d) for d in filled.values()):
-            raise InputError("--label", label, "another name", "Only embedded data may be called twins.")
+            raise InputError(
+                "--label", label, "another name", "Only embedded data may be called twins."
+            )
         for part in sorted(context.folder.glob("records-*.jsonl.gz")):
             import_records(context.store, part)
         return self.prepare(context)
@@ -236,7 +258,9 @@ class Context:
 
     def is_papers(self, dataset: str) -> bool:
         """Whether a bundle has the counts and dims of the data that this paper used."""
-        return not is_twin(self.reference(dataset)) and agrees(self.bundle(dataset), self.roles[dataset], self.paper)
+        return not is_twin(self.reference(dataset)) and agrees(
+            self.bundle(dataset), self.roles[dataset], self.paper
+        )
 
     def seeds(self, dataset: str, grid: bool = False, backbone: str = "") -> range:
         """Seeds of a table's cell, or of a grid's."""
@@ -251,19 +275,46 @@ class Context:
         fold = self.bundle(dataset).fold
         return [None] if fold is None else list(range(int(fold.max()) + 1))
 
-    def specs(self, dataset: str, method: str, variant: str, train: Law, tests: Iterable[tuple[str, Law]], *,
-              options: Options = (), keep: tuple[str, ...] = (), grid: bool = False,
-              backbone: str = "", network: Options = (), modalities: tuple[str, ...] = (),
-              **training: Any) -> list[RunSpec]:
+    def specs(
+        self,
+        dataset: str,
+        method: str,
+        variant: str,
+        train: Law,
+        tests: Iterable[tuple[str, Law]],
+        *,
+        options: Options = (),
+        keep: tuple[str, ...] = (),
+        grid: bool = False,
+        backbone: str = "",
+        network: Options = (),
+        modalities: tuple[str, ...] = (),
+        **training: Any,
+    ) -> list[RunSpec]:
         """One spec per seed and fold, at this profile's size and schedule."""
         chosen = backbone or self.backbone
-        sizes = tuple(sorted({**dict(self.profile.network.get(chosen, ())), **dict(network)}.items()))
+        sizes = tuple(
+            sorted({**dict(self.profile.network.get(chosen, ())), **dict(network)}.items())
+        )
         schedule = dataclasses.replace(self.profile.training_for(dataset, chosen), **training)
         return [
-            RunSpec(self.reference(dataset), seed, method, variant, tuple(sorted(options)), chosen, sizes,
-                    modalities=modalities, fold=fold, train_mask=train, eval_masks=tuple(tests), training=schedule,
-                    keep=keep)
-            for seed in self.seeds(dataset, grid, chosen) for fold in self.folds(dataset)
+            RunSpec(
+                self.reference(dataset),
+                seed,
+                method,
+                variant,
+                tuple(sorted(options)),
+                chosen,
+                sizes,
+                modalities=modalities,
+                fold=fold,
+                train_mask=train,
+                eval_masks=tuple(tests),
+                training=schedule,
+                keep=keep,
+            )
+            for seed in self.seeds(dataset, grid, chosen)
+            for fold in self.folds(dataset)
         ]
 
     def found(self, spec: RunSpec) -> tuple[Record | None, bool]:
@@ -299,8 +350,21 @@ class Context:
             if record is None:
                 continue
             for selection in SELECTIONS:
-                for metric, value in record["selected"][selection]["metrics"].get(cell.mask, {}).items():
-                    lines.append({"row": cell.row, "setting": cell.setting, "seed": cell.spec.seed,
-                                  "fold": cell.spec.fold, "selection": selection, "metric": metric, "value": value,
-                                  "stale": stale, "run_id": record.id, "data": cell.spec.data})
+                for metric, value in (
+                    record["selected"][selection]["metrics"].get(cell.mask, {}).items()
+                ):
+                    lines.append(
+                        {
+                            "row": cell.row,
+                            "setting": cell.setting,
+                            "seed": cell.spec.seed,
+                            "fold": cell.spec.fold,
+                            "selection": selection,
+                            "metric": metric,
+                            "value": value,
+                            "stale": stale,
+                            "run_id": record.id,
+                            "data": cell.spec.data,
+                        }
+                    )
         return pd.DataFrame(lines, columns=RESULTS)

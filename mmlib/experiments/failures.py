@@ -63,7 +63,9 @@ def lacking(context: Context, cells: Iterable[Cell]) -> str:
     return next(iter(of_cells(context, cells).values()), NOT_BUILT)
 
 
-def of_runs(context: Context, cells: Sequence[Cell], needed: Iterable[RunSpec]) -> tuple[FailedRun, ...]:
+def of_runs(
+    context: Context, cells: Sequence[Cell], needed: Iterable[RunSpec]
+) -> tuple[FailedRun, ...]:
     """The failed of some runs, each once, under the rows and settings of the cells that it serves."""
     failures = {spec: failure for spec in needed if (failure := of_run(context, spec)) is not None}
     return tuple(
@@ -76,8 +78,15 @@ def _named(store: Store, spec: RunSpec, failure: Failure, cells: Sequence[Cell])
     rows = list(dict.fromkeys(cell.row for cell in cells))
     settings = list(dict.fromkeys(cell.setting for cell in cells if cell.setting))
     own = f"{spec.method} ({spec.variant}) on {spec.backbone}, trained on {spec.train_mask}"
-    return FailedRun(failure.id, _few(rows) or own, _few(settings), spec.seed, spec.fold, what(failure.kind),
-                     advice(store, failure))
+    return FailedRun(
+        failure.id,
+        _few(rows) or own,
+        _few(settings),
+        spec.seed,
+        spec.fold,
+        what(failure.kind),
+        advice(store, failure),
+    )
 
 
 def _few(names: Sequence[str], most: int = 3) -> str:
@@ -100,7 +109,11 @@ def notes(failed: Sequence[FailedRun]) -> tuple[str, ...]:
         more = f"; and {len(mine) - NAMED} more" if len(mine) > NAMED else ""
         advised = " ".join(dict.fromkeys(run.advice for run in mine[:NAMED]))
         told.append(f"{len(mine)} run{'s' * (len(mine) > 1)} {said}: {listed}{more}. {advised}")
-    return (*told, "Means are over the runs that are done; each cell has their number.") if told else ()
+    return (
+        (*told, "Means are over the runs that are done; each cell has their number.")
+        if told
+        else ()
+    )
 
 
 @dataclass(frozen=True)
@@ -111,7 +124,9 @@ class _Seen:
     artifacts: list[str]
 
 
-def failure_lines(asked: Iterable[tuple[Context, Artifact]], errors: Sequence[tuple[str, str]]) -> list[str]:
+def failure_lines(
+    asked: Iterable[tuple[Context, Artifact]], errors: Sequence[tuple[str, str]]
+) -> list[str]:
     """What the console says after a sweep: one line for each failed run, and once each advice.
 
     Args:
@@ -124,7 +139,9 @@ def failure_lines(asked: Iterable[tuple[Context, Artifact]], errors: Sequence[tu
     for context, artifact in asked:
         cells = artifact.cells(context)
         for run in of_runs(context, cells, with_parents(cell.spec for cell in cells)):
-            seen.setdefault(run.run_id, _Seen(run, [])).artifacts.append(f"{context.paper} {artifact.id}")
+            seen.setdefault(run.run_id, _Seen(run, [])).artifacts.append(
+                f"{context.paper} {artifact.id}"
+            )
     lines = [_line(run_id, text, seen) for run_id, text in errors]
     return [*lines, *dict.fromkeys(one.run.advice for one in seen.values())]
 

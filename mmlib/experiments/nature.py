@@ -11,7 +11,13 @@ from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.experiments.context import Cell, Context
 
-RANDOM = ("random", "shared", "imbalanced", "mix", "patterns")  # laws that give an utterance something back
+RANDOM = (
+    "random",
+    "shared",
+    "imbalanced",
+    "mix",
+    "patterns",
+)  # laws that give an utterance something back
 
 
 def lacking(bundle: Bundle) -> dict[str, int]:
@@ -50,7 +56,9 @@ def utterances(context: Context, cells: Iterable[Cell]) -> dict[str, str]:
 
 def with_utterances(settings: pd.Series, counts: Mapping[str, str]) -> pd.Series:
     """Names of settings with the number of utterances behind those that leave some out."""
-    return settings.map(lambda setting: f"{setting} {counts[setting]}" if setting in counts else setting)
+    return settings.map(
+        lambda setting: f"{setting} {counts[setting]}" if setting in counts else setting
+    )
 
 
 def realised(context: Context, cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -66,7 +74,8 @@ def realised(context: Context, cells: Sequence[Cell]) -> tuple[str, ...]:
                 by_modality.setdefault(row["modality"], []).append(row["realised"])
     return tuple(
         f"{setting}: realised missing rates, nature's included: "
-        + ", ".join(f"{modality} {100 * np.mean(values):.0f} %" for modality, values in of.items()) + "."
+        + ", ".join(f"{modality} {100 * np.mean(values):.0f} %" for modality, values in of.items())
+        + "."
         for setting, of in rates.items()
     )
 

@@ -60,23 +60,64 @@ def _widths(encoder: int, graph: int, layers: int = 16) -> dict[str, Options]:
 
 PROFILES: dict[str, Profile] = {
     "smoke": Profile(
-        "smoke", "smoke", 2, 1, 2, 2, {"default": dataclasses.replace(_SMALL, epochs=2)},
-        _widths(16, 8, 2), (0.4,), (1.4, 1.8), (0.0, 0.5), 1,
-        "Smoke run: 2 epochs, 2 seeds, width 16, on the smallest twins; it shows only that everything runs."),
+        "smoke",
+        "smoke",
+        2,
+        1,
+        2,
+        2,
+        {"default": dataclasses.replace(_SMALL, epochs=2)},
+        _widths(16, 8, 2),
+        (0.4,),
+        (1.4, 1.8),
+        (0.0, 0.5),
+        1,
+        "Smoke run: 2 epochs, 2 seeds, width 16, on the smallest twins; it shows only that everything runs.",
+    ),
     "quick": Profile(
-        "quick", "quick", 3, 2, 2, 2, {"default": _SMALL}, _widths(32, 16, 4), *_GRID,
+        "quick",
+        "quick",
+        3,
+        2,
+        2,
+        2,
+        {"default": _SMALL},
+        _widths(32, 16, 4),
+        *_GRID,
         reduced="Reduced (quick): width 32, 4 layers in MM-DFN, 6 epochs, batches of 8 dialogues, learning rate "
-                "0.01, 3 seeds (2 in grids and of all backbones but the main one), a 3 x 3 grid."),
+        "0.01, 3 seeds (2 in grids and of all backbones but the main one), a 3 x 3 grid.",
+    ),
     "laptop": Profile(
-        "laptop", "quick", 10, 5, 10, 5, {"default": _LAPTOP}, _widths(64, 32), *_GRID, (0.0, 0.5),
-        recipes={"gcnet": {"lr": 3e-3}},  # of 0.001, 0.003 and 0.01 the plain network's best on validation
+        "laptop",
+        "quick",
+        10,
+        5,
+        10,
+        5,
+        {"default": _LAPTOP},
+        _widths(64, 32),
+        *_GRID,
+        (0.0, 0.5),
+        recipes={
+            "gcnet": {"lr": 3e-3}
+        },  # of 0.001, 0.003 and 0.01 the plain network's best on validation
         reduced="Reduced (laptop): width 64, 25 epochs, batches of 4 dialogues, learning rate 0.001 (GCNet 0.003); of "
-                "the shared rates 0 and 0.5; 10 seeds, 5 of all backbones but the main one."),
+        "the shared rates 0 and 0.5; 10 seeds, 5 of all backbones but the main one.",
+    ),
     "paper": Profile(
-        "paper", "full", 10, 5, 10, 10, {
-            "iemocap": Training(epochs=80, batch=16, lr=3e-4), "mosei": Training(epochs=25, batch=32, lr=1e-3),
-            "default": Training(epochs=80, batch=16, lr=3e-4)},
-        recipes={"gcnet": {"lr": 1e-3, "weight_decay": 1e-5}, "mmdfn": {"weight_decay": 1e-4}}),
+        "paper",
+        "full",
+        10,
+        5,
+        10,
+        10,
+        {
+            "iemocap": Training(epochs=80, batch=16, lr=3e-4),
+            "mosei": Training(epochs=25, batch=32, lr=1e-3),
+            "default": Training(epochs=80, batch=16, lr=3e-4),
+        },
+        recipes={"gcnet": {"lr": 1e-3, "weight_decay": 1e-5}, "mmdfn": {"weight_decay": 1e-4}},
+    ),
 }
 
 

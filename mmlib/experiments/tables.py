@@ -85,7 +85,9 @@ class Table:
 
     def cells(self, context: Context) -> list[Cell]:
         """The places of the table's runs, data set by data set."""
-        return [cell for dataset in self.datasets(context) for cell in self.cells_of(context, dataset)]
+        return [
+            cell for dataset in self.datasets(context) for cell in self.cells_of(context, dataset)
+        ]
 
     def cells_of(self, context: Context, dataset: str) -> list[Cell]:
         """The places of the runs of one data set."""
@@ -122,7 +124,9 @@ class Table:
     def baselines(self, context: Context) -> dict[str, str]:
         """Row to the row that it is compared with."""
         chosen = [row for dataset in self.datasets(context) for row in self.rows(context, dataset)]
-        against = {row.name: row.against or self.baseline for row in chosen if row.name != self.baseline}
+        against = {
+            row.name: row.against or self.baseline for row in chosen if row.name != self.baseline
+        }
         return {name: other for name, other in against.items() if other}
 
 

@@ -9,7 +9,12 @@ from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
 
 # How messages call what one utterance has of a modality, by its number of axes.
-FORMS = {1: "vectors (d,)", 2: "frames (t, d)", 3: "images (c, h, w)", 4: "clips of images (k, c, h, w)"}
+FORMS = {
+    1: "vectors (d,)",
+    2: "frames (t, d)",
+    3: "images (c, h, w)",
+    4: "clips of images (k, c, h, w)",
+}
 VECTORS, SEQUENCES, PICTURES = frozenset({1}), frozenset({2}), frozenset({3, 4})
 
 
@@ -35,7 +40,9 @@ class Takes:
         axes = {len(shape) for shape in bundle.shapes.values()}
         count = len(bundle.modalities)
         enough = 2 <= count and (self.most is None or count <= self.most)
-        return enough and bundle.task.kind in self.tasks and any(axes <= form for form in self.forms)
+        return (
+            enough and bundle.task.kind in self.tasks and any(axes <= form for form in self.forms)
+        )
 
     def __str__(self) -> str:
         count = "two modalities" if self.most == 2 else "two or more modalities"
@@ -44,7 +51,9 @@ class Takes:
         return f"{count}, all {' or all '.join(forms)}{tasks}"
 
 
-def check(called: str, roles: Mapping[str, str], bundles: Mapping[str, Bundle], takes: Mapping[str, Takes]) -> None:
+def check(
+    called: str, roles: Mapping[str, str], bundles: Mapping[str, Bundle], takes: Mapping[str, Takes]
+) -> None:
     """Hold a paper's data to what it takes.
 
     called: the paper's name for readers. roles, bundles, takes: by data set name. A data set that ``takes`` does not
@@ -56,8 +65,12 @@ def check(called: str, roles: Mapping[str, str], bundles: Mapping[str, Bundle], 
     for dataset, bundle in bundles.items():
         wanted = takes.get(dataset, takes[""])
         if not wanted.fits(bundle):
-            raise DataRefused(f"{called}, role {roles[dataset]}, bundle {bundle.name}", described(bundle),
-                              str(wanted), "Give this role other data, or run the papers that take these: --paper.")
+            raise DataRefused(
+                f"{called}, role {roles[dataset]}, bundle {bundle.name}",
+                described(bundle),
+                str(wanted),
+                "Give this role other data, or run the papers that take these: --paper.",
+            )
 
 
 def described(bundle: Bundle) -> str:

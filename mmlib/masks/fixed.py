@@ -19,7 +19,9 @@ def complete() -> Law:
 def subset(modalities: Sequence[str]) -> Law:
     """Only these modalities are observed; utterances that by nature have none of them are left out (``Mask.kept``)."""
     if not modalities:
-        raise InputError("mask law subset", "no modality", "at least one", "Name what stays observed.")
+        raise InputError(
+            "mask law subset", "no modality", "at least one", "Name what stays observed."
+        )
     return Law("subset", modalities=tuple(sorted(modalities)))
 
 

@@ -37,7 +37,9 @@ def existing_frames(bundle: Bundle, modality: str, rows: np.ndarray) -> np.ndarr
     """(n, t) bool: the frames that utterances have; the rest is padding."""
     steps = bundle.features[modality].shape[1]
     lengths = bundle.lengths.get(modality)
-    return np.arange(steps) < (lengths[rows, None] if lengths is not None else np.full((len(rows), 1), steps))
+    return np.arange(steps) < (
+        lengths[rows, None] if lengths is not None else np.full((len(rows), 1), steps)
+    )
 
 
 def largest_remainder(n: int, shares: Sequence[float]) -> list[int]:
@@ -87,7 +89,9 @@ def _mixed(law: Law, drawing: Drawing) -> Mask:
     kept = {}
     for modality, generator in zip(drawing.bundle.modalities, drawing.per_modality, strict=True):
         exists = existing_frames(drawing.bundle, modality, drawing.rows)
-        kept[modality] = np.where(drops[:, None], _kept(drawing, modality, MIX_FRAME_RATE, generator), exists)
+        kept[modality] = np.where(
+            drops[:, None], _kept(drawing, modality, MIX_FRAME_RATE, generator), exists
+        )
     return Mask(utterance, kept)
 
 
@@ -105,4 +109,6 @@ def _of_mix(law: Law, modalities: Sequence[str]) -> dict[str, float]:
 
 FRAMES = Kind(5, _at_one_rate, _of_frames, needs_frames=True, rates_of_frames=True, most=1.0)
 MIX = Kind(6, _mixed, _of_mix, needs_frames=True, most=1.0)
-RANDOM_FRAMES = Kind(8, _at_random_rates, _of_random_frames, needs_frames=True, rates_of_frames=True)
+RANDOM_FRAMES = Kind(
+    8, _at_random_rates, _of_random_frames, needs_frames=True, rates_of_frames=True
+)

@@ -69,7 +69,8 @@ def pattern_distribution(rates: Sequence[float]) -> dict[tuple[int, ...], float]
     """p_IMR(e) of BALM Eq. 3 (Eq. 1 where the rates are equal): normalised without all-missing."""
     nothing = math.prod(rates)
     return {
-        pattern: math.prod(1 - r if e else r for e, r in zip(pattern, rates, strict=True)) / (1 - nothing)
+        pattern: math.prod(1 - r if e else r for e, r in zip(pattern, rates, strict=True))
+        / (1 - nothing)
         for pattern in itertools.product((0, 1), repeat=len(rates))
         if any(pattern)
     }

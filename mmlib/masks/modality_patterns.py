@@ -56,9 +56,15 @@ def _by_dialogue(law: Law, drawing: Drawing) -> Mask:
 def _weights(shares: np.ndarray | None, count: int) -> np.ndarray:
     """The combinations' shares, equal where none are given."""
     weights = np.full(count, 1 / count) if shares is None else np.asarray(shares, dtype=np.float64)
-    proper = weights.shape == (count,) and (weights >= 0).all() and math.isclose(weights.sum(), 1, abs_tol=1e-6)
+    proper = (
+        weights.shape == (count,)
+        and (weights >= 0).all()
+        and math.isclose(weights.sum(), 1, abs_tol=1e-6)
+    )
     if not proper:
-        raise InputError("mask law patterns", f"shares {weights}", f"{count} that sum to 1", "Correct them.")
+        raise InputError(
+            "mask law patterns", f"shares {weights}", f"{count} that sum to 1", "Correct them."
+        )
     return weights
 
 

@@ -53,8 +53,15 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def build_method(name: str, variant: str, options: Iterable[tuple[str, Any]], backbone: Backbone,
-                 task: Task, dims: dict[str, int], class_counts: Sequence[int] = ()) -> plain.Plain:
+def build_method(
+    name: str,
+    variant: str,
+    options: Iterable[tuple[str, Any]],
+    backbone: Backbone,
+    task: Task,
+    dims: dict[str, int],
+    class_counts: Sequence[int] = (),
+) -> plain.Plain:
     """A method over a backbone: a named variant, with options that replace its fields.
 
     class_counts: training utterances per class, for losses that weigh classes.
@@ -67,6 +74,8 @@ def build_method(name: str, variant: str, options: Iterable[tuple[str, Any]], ba
     kind, variants = METHODS[name]
     if variant not in variants:
         raise unknown_name(f"{name} variant", variant, variants)
-    chosen = configure(kind.Config, name, {**dataclasses.asdict(variants[variant]), **dict(options)}.items())
+    chosen = configure(
+        kind.Config, name, {**dataclasses.asdict(variants[variant]), **dict(options)}.items()
+    )
     method: plain.Plain = kind(backbone, task, chosen, dims, class_counts)
     return method

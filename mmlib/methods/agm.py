@@ -42,9 +42,13 @@ class AgmConfig(PlainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.alpha < math.inf:
-            raise InputError("alpha", str(self.alpha), "0 or more", "Published values are 1 and 1.5.")
+            raise InputError(
+                "alpha", str(self.alpha), "0 or more", "Published values are 1 and 1.5."
+            )
         if not 0 <= self.until <= 1:
-            raise InputError("until", str(self.until), "a share in [0, 1]", "Give the share of the epochs.")
+            raise InputError(
+                "until", str(self.until), "a share in [0, 1]", "Give the share of the epochs."
+            )
 
 
 VARIANTS: dict[str, AgmConfig] = {"paper": AgmConfig(), "inverted": AgmConfig(inverted=True)}
@@ -86,8 +90,10 @@ class Agm(Plain):
         """A = f(x^a, 0) and V = f(0, x^v), each (n, C), in evaluation mode, which updates no batch statistics."""
         training = self.backbone.training
         self.backbone.eval()
-        logits = [self.backbone(batch, {**batch.features, other: blank(batch.features[other])}).logits
-                  for other in reversed(self.modalities)]
+        logits = [
+            self.backbone(batch, {**batch.features, other: blank(batch.features[other])}).logits
+            for other in reversed(self.modalities)
+        ]
         self.backbone.train(training)
         return logits
 

@@ -76,12 +76,23 @@ class BalmConfig(PlainConfig):
                 raise unknown_name(f"balm {name}", getattr(self, name), known)
         for name in ("tau", "rho"):
             if not getattr(self, name) >= 0:
-                raise InputError(f"balm {name}", str(getattr(self, name)), "0 or more", "The paper uses 0.1 to 1.8.")
+                raise InputError(
+                    f"balm {name}",
+                    str(getattr(self, name)),
+                    "0 or more",
+                    "The paper uses 0.1 to 1.8.",
+                )
 
 
 PAPER = BalmConfig()
-RELEASED = BalmConfig(gate="double", discrepancy="multi-uni", spatial="weights", reduction="mean",
-                      pairing="shifted", noise=True)
+RELEASED = BalmConfig(
+    gate="double",
+    discrepancy="multi-uni",
+    spatial="weights",
+    reduction="mean",
+    pairing="shifted",
+    noise=True,
+)
 VARIANTS: dict[str, BalmConfig] = {
     "paper": PAPER,
     "released": RELEASED,
@@ -118,7 +129,7 @@ class FeatureCalibration(nn.Module):
             member = torch.ones_like(member)
         counts = member @ batch.observed.to(member.dtype)  # (B, M)
         sums = [member @ batch.features[m] for m in self.modalities]
-        return torch.cat([s / (EPSILON + counts[:, i:i + 1]) for i, s in enumerate(sums)], dim=1)
+        return torch.cat([s / (EPSILON + counts[:, i : i + 1]) for i, s in enumerate(sums)], dim=1)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Calibrated features x_hat, modality to (n, d_m); what is missing stays zero."""
@@ -127,7 +138,9 @@ class FeatureCalibration(nn.Module):
         for modality in self.modalities:
             activation = torch.sigmoid(self.calibrate[modality](context))  # Eq. 9
             gate = 1 + activation if self.gate == "one-plus" else 2 * activation
-            calibrated[modality] = gate.index_select(0, batch.layout.dialogue) * batch.features[modality]  # Eq. 10
+            calibrated[modality] = (
+                gate.index_select(0, batch.layout.dialogue) * batch.features[modality]
+            )  # Eq. 10
         return calibrated
 
 
@@ -183,17 +196,30 @@ class Balm(Plain):
     share: Tensor
     stale: Tensor
 
-    def __init__(self, backbone: Backbone, task: Task, config: BalmConfig, dims: dict[str, int],
-                 class_counts: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: Task,
+        config: BalmConfig,
+        dims: dict[str, int],
+        class_counts: Sequence[int] = (),
+    ) -> None:
         super().__init__(backbone, task, config, dims, class_counts)
         if len(dims) < 2 and config.distribution:
-            raise InputError("balm", "one modality", "two or more", "Eq. 21 would freeze it: take the variant 'fcm'.")
+            raise InputError(
+                "balm",
+                "one modality",
+                "two or more",
+                "Eq. 21 would freeze it: take the variant 'fcm'.",
+            )
         last = backbone.prediction
         self.fcm = FeatureCalibration(dims, config.gate, config.descriptor) if config.fcm else None
-        self.heads = nn.ModuleDict({
-            m: UnimodalHead(backbone.embedding_dim, last.in_features, last.out_features)
-            for m in self.modalities
-        })
+        self.heads = nn.ModuleDict(
+            {
+                m: UnimodalHead(backbone.embedding_dim, last.in_features, last.out_features)
+                for m in self.modalities
+            }
+        )
         count = len(self.modalities)
         self.register_buffer("previous", torch.zeros(count), persistent=False)
         self.register_buffer("step", torch.zeros(()), persistent=False)
@@ -221,7 +247,11 @@ class Balm(Plain):
             return loss
         cosines = self._gradient_cosines(fused, heads, batch.labels)
         if self.keep_series:
-            self._series = {"kl": distance, "cosine": cosines.detach(), "mu": self.config.rho * self.share}
+            self._series = {
+                "kl": distance,
+                "cosine": cosines.detach(),
+                "mu": self.config.rho * self.share,
+            }
         return loss + self._spatial_loss(cosines) if self.config.spatial in IN_LOSS else loss
 
     def after_backward(self) -> None:
@@ -229,9 +259,12 @@ class Balm(Plain):
         if self.config.spatial == "weights":
             self._add_stale_gradient()
         if self.keep_series:
-            self._series["gradient_norm"] = torch.stack([
-                torch.stack([g.norm() for g in self.backbone.encoder_gradients(m)]).norm() for m in self.modalities
-            ])
+            self._series["gradient_norm"] = torch.stack(
+                [
+                    torch.stack([g.norm() for g in self.backbone.encoder_gradients(m)]).norm()
+                    for m in self.modalities
+                ]
+            )
         if not self.config.distribution:
             return
         mu = self.config.rho * self.share
@@ -253,10 +286,12 @@ class Balm(Plain):
 
     def _distance(self, logits: Tensor, heads: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
         multi = log_distribution(self.task, logits)
-        return torch.stack([
-            divergence(self.config.discrepancy, log_distribution(self.task, heads[m][1]), multi)
-            for m in self.modalities
-        ])
+        return torch.stack(
+            [
+                divergence(self.config.discrepancy, log_distribution(self.task, heads[m][1]), multi)
+                for m in self.modalities
+            ]
+        )
 
     def _coefficients(self, distance: Tensor) -> Tensor:
         """Eqs 20-21: progress since the last training step, D itself at the first one."""
@@ -269,15 +304,25 @@ class Balm(Plain):
         share = coefficients(progress)
         return share.clamp(0, 2) if self.config.coefficients == "guarded" else share
 
-    def _gradient_cosines(self, fused: Fused, heads: Mapping[str, tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
+    def _gradient_cosines(
+        self, fused: Fused, heads: Mapping[str, tuple[Tensor, Tensor]], labels: Tensor
+    ) -> Tensor:
         """Eq. 25 for every modality, (M,); the heads' gradients are constants (A12)."""
-        with torch.set_grad_enabled(self.config.spatial in ("gradients", "aligned") and torch.is_grad_enabled()):
-            main = prediction_gradient(fused.hidden, self.task_loss.residual(fused.logits, labels)).flatten()
+        with torch.set_grad_enabled(
+            self.config.spatial in ("gradients", "aligned") and torch.is_grad_enabled()
+        ):
+            main = prediction_gradient(
+                fused.hidden, self.task_loss.residual(fused.logits, labels)
+            ).flatten()
             with torch.no_grad():
-                own = torch.stack([
-                    prediction_gradient(hidden, self.task_loss.residual(logits, labels)).flatten()
-                    for hidden, logits in (heads[m] for m in self.modalities)
-                ])
+                own = torch.stack(
+                    [
+                        prediction_gradient(
+                            hidden, self.task_loss.residual(logits, labels)
+                        ).flatten()
+                        for hidden, logits in (heads[m] for m in self.modalities)
+                    ]
+                )
             return F.cosine_similarity(own, main[None], dim=1)
 
     def _spatial_loss(self, cosines: Tensor) -> Tensor:
@@ -286,7 +331,9 @@ class Balm(Plain):
         terms = (cosines * weight).abs()
         if self.config.spatial == "aligned":
             terms = weight.abs() - weight * cosines
-        return self.config.tau * (terms.sum() if self.config.reduction == "sum-rho" else terms.mean())
+        return self.config.tau * (
+            terms.sum() if self.config.reduction == "sum-rho" else terms.mean()
+        )
 
     def _loss_weights(self) -> Tensor:
         weight = self.share.roll(1) if self.config.pairing == "shifted" else self.share
@@ -300,7 +347,9 @@ class Balm(Plain):
         last.weight.grad.add_(self.stale, alpha=self.config.tau)
         slopes, weight = [], self._loss_weights()
         for index, modality in enumerate(self.modalities):
-            cosine, slope = cosine_slope(last.weight, self.heads[modality].get_parameter("prediction.weight"))
+            cosine, slope = cosine_slope(
+                last.weight, self.heads[modality].get_parameter("prediction.weight")
+            )
             slopes.append(torch.sign(cosine * weight[index]) * weight[index] * slope)
         total = torch.stack(slopes)
         self.stale = total.sum(dim=0) if self.config.reduction == "sum-rho" else total.mean(dim=0)

@@ -38,18 +38,36 @@ def repeated(batch: Batch, subsets: Tensor) -> Batch:
     observed = subsets[:, None] & batch.observed  # (S, n, M)
     for index, (m, x) in enumerate(sorted(batch.features.items())):
         seen = observed[:, :, index].reshape(count, len(batch), *[1] * (x.ndim - 1))
-        features[m] = torch.where(seen, x, torch.zeros((), dtype=x.dtype, device=x.device)).flatten(0, 1)
+        features[m] = torch.where(seen, x, torch.zeros((), dtype=x.dtype, device=x.device)).flatten(
+            0, 1
+        )
     step = torch.arange(count, device=subsets.device)[:, None]
-    places = Layout(count * layout.dialogues, layout.steps, (layout.dialogue + step * layout.dialogues).flatten(),
-                    (layout.slot + step * layout.dialogues * layout.steps).flatten(),
-                    (layout.turn + step * len(batch)).flatten())
-    return replace(batch, features=features, observed=observed.flatten(0, 1), layout=places, complete=None,
-                   labels=batch.labels.repeat(count, *[1] * (batch.labels.ndim - 1)),
-                   speaker=batch.speaker.repeat(count))
+    places = Layout(
+        count * layout.dialogues,
+        layout.steps,
+        (layout.dialogue + step * layout.dialogues).flatten(),
+        (layout.slot + step * layout.dialogues * layout.steps).flatten(),
+        (layout.turn + step * len(batch)).flatten(),
+    )
+    return replace(
+        batch,
+        features=features,
+        observed=observed.flatten(0, 1),
+        layout=places,
+        complete=None,
+        labels=batch.labels.repeat(count, *[1] * (batch.labels.ndim - 1)),
+        speaker=batch.speaker.repeat(count),
+    )
 
 
-def decided(reference: Backbone, batch: Batch, plan: Plan, task: Task, rule: str = "sign",
-            empty: str = "zeros") -> Tensor:
+def decided(
+    reference: Backbone,
+    batch: Batch,
+    plan: Plan,
+    task: Task,
+    rule: str = "sign",
+    empty: str = "zeros",
+) -> Tensor:
     """(S, n, K): the decisions under each subset of a plan.
 
     rule: as ``shapley.decisions``. empty: what is decided of nothing; that of zeros, or no decision at all, which

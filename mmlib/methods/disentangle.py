@@ -55,23 +55,38 @@ class Parts(nn.Module):
     divided: without it there are no parts and T_m reads z_m (the paper's "w/o MSD").
     """
 
-    def __init__(self, modalities: Sequence[str], width: int, outputs: int, *, gaussian: bool, shared_generator: bool,
-                 divided: bool) -> None:
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        width: int,
+        outputs: int,
+        *,
+        gaussian: bool,
+        shared_generator: bool,
+        divided: bool,
+    ) -> None:
         super().__init__()
         self.modalities, self.divided, self.shared = tuple(modalities), divided, shared_generator
         self.norms = nn.ModuleDict({m: nn.LayerNorm(width) for m in modalities})
         self.common = nn.ModuleDict({m: Mlp(width, width) for m in modalities if divided})
         self.specific = nn.ModuleDict({m: Mlp(width, width) for m in modalities if divided})
-        self.heads = nn.ModuleDict({m: nn.Linear(width, 2 * outputs if gaussian else outputs) for m in modalities})
+        self.heads = nn.ModuleDict(
+            {m: nn.Linear(width, 2 * outputs if gaussian else outputs) for m in modalities}
+        )
         inputs = 2 * width if shared_generator else 2 * len(modalities) * width
-        self.generators = nn.ModuleDict({m: Mlp(inputs, width)
-                                         for m in (("all",) if shared_generator else modalities)})
+        self.generators = nn.ModuleDict(
+            {m: Mlp(inputs, width) for m in (("all",) if shared_generator else modalities)}
+        )
 
     def forward(self, z: Mapping[str, Tensor]) -> Components:
         """Eq. 1 and the predictors; z[m] is (n, d)."""
         raw = {m: self.specific[m](z[m]) if self.divided else z[m] for m in self.modalities}
         specific = {m: self.norms[m](x) for m, x in raw.items()}
-        common = {m: self.norms[m](self.common[m](z[m])) for m in self.modalities} if self.divided else specific
+        common = (
+            {m: self.norms[m](self.common[m](z[m])) for m in self.modalities}
+            if self.divided
+            else specific
+        )
         return Components(common, specific, {m: self.heads[m](x) for m, x in specific.items()}, raw)
 
     def pullback(self, modality: str, z: Tensor, raw: Tensor, upstream: Tensor) -> Tensor:
@@ -100,7 +115,12 @@ class Parts(nn.Module):
                 available = torch.cat([common[_helper(m, self.modalities)], specific[m]], dim=1)
             else:
                 others = [o for o in self.modalities if o != m]
-                parts_there = [common[m], *(common[o] for o in others), specific[m], *(specific[o] for o in others)]
+                parts_there = [
+                    common[m],
+                    *(common[o] for o in others),
+                    specific[m],
+                    *(specific[o] for o in others),
+                ]
                 available = torch.cat(parts_there, dim=1)
             if noise and self.training:
                 available = available + noise * torch.randn_like(available)
@@ -114,13 +134,19 @@ def _norm_pullback(norm: nn.LayerNorm, x: Tensor, upstream: Tensor) -> Tensor:
     centred = x - x.mean(dim=1, keepdim=True)
     scale = (centred.square().mean(dim=1, keepdim=True) + norm.eps).rsqrt()
     unit = centred * scale
-    return scale * (back - back.mean(dim=1, keepdim=True) - unit * (back * unit).mean(dim=1, keepdim=True))
+    return scale * (
+        back - back.mean(dim=1, keepdim=True) - unit * (back * unit).mean(dim=1, keepdim=True)
+    )
 
 
 def _helper(modality: str, modalities: Sequence[str]) -> str:
     """The other modality that helps as released: text; audio for text (E16)."""
     wanted = "audio" if modality == "text" else "text"
-    return wanted if wanted in modalities else next(m for m in modalities if m != modality or len(modalities) == 1)
+    return (
+        wanted
+        if wanted in modalities
+        else next(m for m in modalities if m != modality or len(modalities) == 1)
+    )
 
 
 def alignment(common: Tensor, observed: Tensor, temperature: float) -> Tensor:
@@ -134,7 +160,9 @@ def alignment(common: Tensor, observed: Tensor, temperature: float) -> Tensor:
     logits = F.normalize(common, dim=2) @ F.normalize(mean, dim=1).t() / temperature
     logits = logits.masked_fill(~observed.any(dim=1), torch.finfo(logits.dtype).min)
     own = logits.diagonal(dim1=1, dim2=2) - logits.logsumexp(dim=2)
-    return -mean_where(own.flatten(), (observed & (observed.sum(1, keepdim=True) > 1)).t().flatten())
+    return -mean_where(
+        own.flatten(), (observed & (observed.sum(1, keepdim=True) > 1)).t().flatten()
+    )
 
 
 def overlap(specific: Tensor, observed: Tensor, signed: bool = False) -> Tensor:
@@ -147,10 +175,13 @@ def overlap(specific: Tensor, observed: Tensor, signed: bool = False) -> Tensor:
     return mean_where(means, both.any(dim=1))
 
 
-def predictors_loss(task: Task, logits: Mapping[str, Tensor], labels: Tensor, observed: Tensor,
-                    gaussian: bool) -> Tensor:
+def predictors_loss(
+    task: Task, logits: Mapping[str, Tensor], labels: Tensor, observed: Tensor, gaussian: bool
+) -> Tensor:
     """L_uni, Eq. 4: each modality's mean over the utterances that have it, then the mean over modalities."""
-    each = torch.stack([likelihood(x, labels) if gaussian else each_loss(task, x, labels) for x in logits.values()])
+    each = torch.stack(
+        [likelihood(x, labels) if gaussian else each_loss(task, x, labels) for x in logits.values()]
+    )
     return mean_where(each, observed.t()).mean()
 
 

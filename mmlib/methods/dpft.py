@@ -25,7 +25,9 @@ def decoupling(private: Tensor, common: Tensor) -> Tensor:
     return 0.5 * ((p.exp() * (p - middle)).sum(dim=-1) + (q.exp() * (q - middle)).sum(dim=-1))
 
 
-def adjusted(shares: np.ndarray, change: np.ndarray, size: float, signed: bool = False) -> np.ndarray:
+def adjusted(
+    shares: np.ndarray, change: np.ndarray, size: float, signed: bool = False
+) -> np.ndarray:
     """Shares after one step of Eq. 10, before ``bounded``; change (K,) is Delta s (Eq. 9), size is lambda.
 
     Combinations are ranked by the size of their change, ascending: little change counts as hard to learn (F11, as the
@@ -62,8 +64,9 @@ def kept(keep: np.ndarray, patterns: np.ndarray) -> np.ndarray:
     return np.asarray(raw / raw.sum())
 
 
-def first_release(keep: np.ndarray, change: np.ndarray, patterns: np.ndarray, step: float, low: float,
-                  high: float) -> np.ndarray:
+def first_release(
+    keep: np.ndarray, change: np.ndarray, patterns: np.ndarray, step: float, low: float, high: float
+) -> np.ndarray:
     """The first release's rule on the modalities' keep probabilities (M,) (G5): no decrease, no sigmoid.
 
     change (K,): |s_t - s_0|. From the least to the greatest change, the combination of rank i moves every modality by

@@ -62,16 +62,27 @@ class DreamConfig(ReferenceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in (("empty", EMPTY), ("rule", shapley.RULES), ("target", TARGETS), ("fusion", FUSIONS),
-                            ("enhancement", ENHANCEMENTS)):
+        for name, known in (
+            ("empty", EMPTY),
+            ("rule", shapley.RULES),
+            ("target", TARGETS),
+            ("fusion", FUSIONS),
+            ("enhancement", ENHANCEMENTS),
+        ):
             if getattr(self, name) not in known:
                 raise unknown_name(f"dream {name}", getattr(self, name), known)
         for name, least in (("threshold", 0), ("weight", 0), ("permutations", 2)):
             if not least <= getattr(self, name) < math.inf:
-                raise InputError(f"dream {name}", str(getattr(self, name)), f"{least} or more", "Correct it.")
+                raise InputError(
+                    f"dream {name}", str(getattr(self, name)), f"{least} or more", "Correct it."
+                )
         if len(self.reference_options) % 2:
-            raise InputError("dream reference_options", str(self.reference_options), "name, value, name, value",
-                             "Give every option a value.")
+            raise InputError(
+                "dream reference_options",
+                str(self.reference_options),
+                "name, value, name, value",
+                "Give every option a value.",
+            )
 
 
 VARIANTS: dict[str, DreamConfig] = {
@@ -111,12 +122,22 @@ class Dream(Reference):
     joined: Tensor
     weights: Tensor
 
-    def __init__(self, backbone: Backbone, task: Task, config: DreamConfig, dims: dict[str, int],
-                 class_counts: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: Task,
+        config: DreamConfig,
+        dims: dict[str, int],
+        class_counts: Sequence[int] = (),
+    ) -> None:
         super().__init__(backbone, task, config, dims, class_counts)
         if not isinstance(backbone, DreamNet):
-            raise InputError("dream", f"the backbone {type(backbone).__name__}", "its own network",
-                             "Use the backbone dream.")
+            raise InputError(
+                "dream",
+                f"the backbone {type(backbone).__name__}",
+                "its own network",
+                "Use the backbone dream.",
+            )
         backbone.alone = False
         options = zip(config.reference_options[::2], config.reference_options[1::2], strict=True)
         self.reference = build_backbone(config.reference, dims, task.outputs, 1, options)
@@ -138,7 +159,9 @@ class Dream(Reference):
         assert isinstance(self.backbone, DreamNet)
         return self.backbone
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """A parent's backbone becomes P, and this network stays as it is; a run's own weights come back whole.
 
         Raises:
@@ -147,11 +170,19 @@ class Dream(Reference):
         if any(name.startswith("reference.") for name in state_dict):
             self.given = True
             return super().load_state_dict(state_dict, strict, assign)
-        parent_weights = {k.removeprefix("backbone."): v for k, v in state_dict.items() if k.startswith("backbone.")}
+        parent_weights = {
+            k.removeprefix("backbone."): v
+            for k, v in state_dict.items()
+            if k.startswith("backbone.")
+        }
         own_shapes = {k: v.shape for k, v in self.reference.state_dict().items()}
         if own_shapes != {k: v.shape for k, v in parent_weights.items()}:
-            raise InputError("dream, parent", "weights of another network", f"those of a {self.config.reference} on "
-                             "the same modalities", "Set reference and reference_options as the parent's backbone.")
+            raise InputError(
+                "dream, parent",
+                "weights of another network",
+                f"those of a {self.config.reference} on the same modalities",
+                "Set reference and reference_options as the parent's backbone.",
+            )
         self.given = True
         return self.reference.load_state_dict(parent_weights, assign=assign)
 
@@ -168,8 +199,12 @@ class Dream(Reference):
             InputError: P has no trained weights.
         """
         if not self.given:
-            raise InputError("dream", "a pre-trained network without weights", "a run with a parent that trained it",
-                             f"Give the run a parent: method reference on backbone {self.config.reference}.")
+            raise InputError(
+                "dream",
+                "a pre-trained network without weights",
+                "a run with a parent that trained it",
+                f"Give the run a parent: method reference on backbone {self.config.reference}.",
+            )
         c = self.config
         return decided(self.reference, batch, self.plan, self.task, c.rule, c.empty)
 
@@ -190,8 +225,11 @@ class Dream(Reference):
         c = self.config
         decisions = self.decided(batch)
         pss = shapley.pss(self.plan, decisions, c.together)
-        targets = {"zero_pss": pss <= c.threshold, "all": torch.ones_like(pss, dtype=torch.bool),
-                   "none": None}[c.enhancement]
+        targets = {
+            "zero_pss": pss <= c.threshold,
+            "all": torch.ones_like(pss, dtype=torch.bool),
+            "none": None,
+        }[c.enhancement]
         fused, raw = self.net.run(batch, batch.features, pss, targets, c.fusion)
         return Told(fused, raw, pss, decisions)
 
@@ -205,7 +243,9 @@ class Dream(Reference):
         loss = self.fused_loss(batch, outcome.fused)
         if not self.config.weight:
             return loss
-        values = shapley.pas(self.plan, outcome.decided, shapley.truths(self.task, batch.labels, self.config.rule))
+        values = shapley.pas(
+            self.plan, outcome.decided, shapley.truths(self.task, batch.labels, self.config.rule)
+        )
         return loss + self.config.weight * distillation(outcome.raw, values, self.config.target)
 
     def start_epoch(self, peek: Peek) -> dict[str, Tensor]:
@@ -219,11 +259,17 @@ class Dream(Reference):
         batches, self.remembers = peek.train(), True
         index = RowIndex(batches)
         if not self.memory.knows(index):
-            self.memory.index, self.memory.train = index, torch.cat([self.look(b) for b in batches], dim=1)
+            self.memory.index, self.memory.train = (
+                index,
+                torch.cat([self.look(b) for b in batches], dim=1),
+            )
         truth = shapley.truths(self.task, torch.cat([b.labels for b in batches]), self.config.rule)
         pss = shapley.pss(self.plan, self.memory.train, self.config.together)
-        return {"pss": pss.mean(dim=0), "pas": shapley.pas(self.plan, self.memory.train, truth).mean(dim=0),
-                "without_pss": (pss == 0).float().mean(dim=0)}
+        return {
+            "pss": pss.mean(dim=0),
+            "pas": shapley.pas(self.plan, self.memory.train, truth).mean(dim=0),
+            "without_pss": (pss == 0).float().mean(dim=0),
+        }
 
     def end_training(self, peek: Peek) -> dict[str, Tensor]:
         """Forget what is remembered of the data."""

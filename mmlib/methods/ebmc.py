@@ -60,7 +60,9 @@ class Ebmc(Enhance):
         self.teacher = Teacher(self.backbone, self.parts)
         self.taught = False
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """A first stage's weights become the student's and the teacher's."""
         weights = dict(state_dict)
         if not any(name.startswith("teacher.") for name in weights):
@@ -81,8 +83,12 @@ class Ebmc(Enhance):
             InputError: without a first stage's weights, whose predictors teach.
         """
         if not self.taught:
-            raise InputError("ebmc", "no first stage", "a run of the method enhance to start from",
-                             "Give that run as the parent, or load its weights.")
+            raise InputError(
+                "ebmc",
+                "no first stage",
+                "a run of the method enhance to start from",
+                "Give that run as the parent, or load its weights.",
+            )
         c, fused = self.config, self(batch)
         parts = self.parts(fused.z)
         total = self.fused_loss(batch, fused) + self.enhancing(batch, fused, parts)
@@ -90,8 +96,12 @@ class Ebmc(Enhance):
             return total
         with torch.no_grad():
             taught = self.teacher(batch)
-        if c.emc != "none" or self.keep_series:  # energies are recorded also where nothing balances them
-            total = total + (c.gamma if c.emc != "none" else 0.0) * self.emc(batch, fused, parts, taught)
+        if (
+            c.emc != "none" or self.keep_series
+        ):  # energies are recorded also where nothing balances them
+            total = total + (c.gamma if c.emc != "none" else 0.0) * self.emc(
+                batch, fused, parts, taught
+            )
         return total if c.imtd == "none" else total + c.eta * self.imtd(batch, fused, taught)
 
     def still_right(self, batch: Batch, fused: Fused, made: Mapping[str, Tensor]) -> Tensor:
@@ -106,7 +116,11 @@ class Ebmc(Enhance):
     def emc(self, batch: Batch, fused: Fused, parts: Components, taught: Taught) -> Tensor:
         """L_EMC, Eq. 12, with its energies noted for the record."""
         c, seen, z = self.config, batch.observed, self.stacked(fused.z)
-        weights, released, own = (c.norm, c.loss, c.uncertainty), c.emc == "released", self.own_heads(c.emc)
+        weights, released, own = (
+            (c.norm, c.loss, c.uncertainty),
+            c.emc == "released",
+            self.own_heads(c.emc),
+        )
         predicted = self.stacked(self.backbone.alone(fused.z) if own else self.means(parts.logits))
         teachers = taught.own if own else taught.parts
         if released:
@@ -119,8 +133,13 @@ class Ebmc(Enhance):
         gap = energy.gap(terms.sum(dim=0), seen.any(dim=0))
         if not c.delta:
             return gap
-        steep = (ebmc_released.steepness(batch, z, c.norm) if released else
-                 energy.steepness(z, self.pulled(batch, fused, parts, predicted), seen, c.norm, c.loss))
+        steep = (
+            ebmc_released.steepness(batch, z, c.norm)
+            if released
+            else energy.steepness(
+                z, self.pulled(batch, fused, parts, predicted), seen, c.norm, c.loss
+            )
+        )
         return gap + c.delta * steep
 
     def pulled(self, batch: Batch, fused: Fused, parts: Components, predicted: Tensor) -> Tensor:
@@ -134,7 +153,9 @@ class Ebmc(Enhance):
                 gradients.append(upstream @ head.weight)
                 continue
             if self.gaussian:
-                upstream = torch.cat([upstream, torch.zeros_like(upstream)], dim=1)  # l_m reads the mean alone
+                upstream = torch.cat(
+                    [upstream, torch.zeros_like(upstream)], dim=1
+                )  # l_m reads the mean alone
             gradients.append(self.parts.pullback(m, fused.z[m], parts.raw[m], upstream))
         return torch.stack(gradients)
 
@@ -143,13 +164,21 @@ class Ebmc(Enhance):
         c, task = self.config, self.task
         teachers = taught.own if self.own_heads(c.imtd) else taught.parts
         if c.imtd == "released":
-            return ebmc_released.distillation(batch, task, fused.logits, teachers, c.trust_temperature)
+            return ebmc_released.distillation(
+                batch, task, fused.logits, teachers, c.trust_temperature
+            )
         use_entropy = c.entropy and not self.gaussian  # a density's may be below 0
         uncertainty = energy.entropy if use_entropy else energy.spread
         sigma = torch.stack([uncertainty(task, t, self.gaussian) for t in teachers])
         weights = energy.trust(sigma, batch.observed, c.squared)
-        return energy.distillation(task, fused.logits, teachers[:, :, :task.outputs], weights, c.trust_temperature,
-                                   c.printed_kl)
+        return energy.distillation(
+            task,
+            fused.logits,
+            teachers[:, :, : task.outputs],
+            weights,
+            c.trust_temperature,
+            c.printed_kl,
+        )
 
     def series(self) -> dict[str, Tensor]:
         """The terms of the energies of the last step, each (M,)."""

@@ -23,13 +23,17 @@ def dialogue_mean(batch: Batch, values: Tensor) -> Tensor:
     return members @ values / members.sum(dim=1, keepdim=True)
 
 
-def msd(batch: Batch, common: Tensor, specific: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def msd(
+    batch: Batch, common: Tensor, specific: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     """L_inv (E11) and L_dis (E12) of the parts, (M, n, d), zeros for what a batch lacks."""
     seen = batch.observed.t()[:, :, None]
     specific = dialogue_mean(batch, specific * seen)
     everything = batch.observed.new_ones(specific.shape[1], len(specific))
-    return (alignment(dialogue_mean(batch, common * seen), temperature),
-            disentangle.overlap(specific, everything))
+    return (
+        alignment(dialogue_mean(batch, common * seen), temperature),
+        disentangle.overlap(specific, everything),
+    )
 
 
 def alignment(means: Tensor, temperature: float) -> Tensor:
@@ -53,8 +57,14 @@ def predictors_loss(batch: Batch, task: Task, logits: Tensor) -> Tensor:
     return torch.stack([task_loss(task, x, truth) for x in dialogue_mean(batch, logits)]).mean()
 
 
-def energies(batch: Batch, task: Task, z: Tensor, predicted: Tensor, teachers: Tensor,
-             weights: tuple[float, float, float]) -> Tensor:
+def energies(
+    batch: Batch,
+    task: Task,
+    z: Tensor,
+    predicted: Tensor,
+    teachers: Tensor,
+    weights: tuple[float, float, float],
+) -> Tensor:
     """Eq. 8's terms as released, (3, M), already weighed; z (M, n, d), predicted and teachers (M, n, C).
 
     For scores l_m is against the mean label (E14), for emotions against the mean class index, cut to an integer
@@ -68,7 +78,10 @@ def energies(batch: Batch, task: Task, z: Tensor, predicted: Tensor, teachers: T
         uncertain = teachers[:, :, 0].var(dim=1, correction=min(1, teachers.shape[1] - 1))
     else:
         uncertain = torch.stack([energy.entropy(task, t).mean() for t in teachers])
-    return torch.stack([z.square().mean(dim=(1, 2)), losses, uncertain]) * z.new_tensor(weights)[:, None]
+    return (
+        torch.stack([z.square().mean(dim=(1, 2)), losses, uncertain])
+        * z.new_tensor(weights)[:, None]
+    )
 
 
 def steepness(batch: Batch, z: Tensor, norm: float) -> Tensor:
@@ -83,7 +96,9 @@ def uncertainty(task: Task, teachers: Tensor) -> Tensor:
     return torch.stack([energy.entropy(task, t) for t in teachers])
 
 
-def distillation(batch: Batch, task: Task, student: Tensor, teachers: Tensor, temperature: float) -> Tensor:
+def distillation(
+    batch: Batch, task: Task, student: Tensor, teachers: Tensor, temperature: float
+) -> Tensor:
     """L_IMTD as released (E20): sigma squared in Eq. 14, and once more divided by M (ledger 8).
 
     student (n, C), teachers (M, n, C); every modality teaches, also where it is missing.

@@ -17,8 +17,13 @@ from mmlib.nn.sums import mean_where
 STABLE = 0.1  # epsilon of rho (C10)
 
 
-def energies(z: Tensor, losses: Tensor, uncertain: Tensor, observed: Tensor,
-             weights: tuple[float, float, float]) -> Tensor:
+def energies(
+    z: Tensor,
+    losses: Tensor,
+    uncertain: Tensor,
+    observed: Tensor,
+    weights: tuple[float, float, float],
+) -> Tensor:
     """The three terms of Eq. 8, (3, M), already weighed: mean square of z (C5), task loss, uncertainty (Eq. 9).
 
     z (M, n, d); losses and uncertain (M, n); E(m) is the sum over the first axis.
@@ -72,8 +77,14 @@ def trust(sigma: Tensor, observed: Tensor, squared: bool = False) -> Tensor:
     return scores.softmax(dim=0) * observed.t()  # c rho over their sum, however small they are
 
 
-def distillation(task: Task, student: Tensor, teachers: Tensor, weights: Tensor, temperature: float,
-                 printed: bool = False) -> Tensor:
+def distillation(
+    task: Task,
+    student: Tensor,
+    teachers: Tensor,
+    weights: Tensor,
+    temperature: float,
+    printed: bool = False,
+) -> Tensor:
     """L_IMTD, Eq. 16, a mean over utterances; student (n, C), teachers (M, n, C), weights (M, n).
 
     KL(teacher || student) times the squared temperature (C11), or as printed the other way round and without it.
@@ -83,7 +94,9 @@ def distillation(task: Task, student: Tensor, teachers: Tensor, weights: Tensor,
         each = (student[None, :, 0] - teachers[:, :, 0]).square()
     else:
         ours = _by_question(task, student / temperature).log_softmax(dim=-1)
-        theirs = torch.stack([_by_question(task, t / temperature).log_softmax(dim=-1) for t in teachers])
+        theirs = torch.stack(
+            [_by_question(task, t / temperature).log_softmax(dim=-1) for t in teachers]
+        )
         p, q = (ours.expand_as(theirs), theirs) if printed else (theirs, ours.expand_as(theirs))
         each = (p.exp() * (p - q)).sum(dim=-1).flatten(2).mean(dim=2)
         each = each if printed else each * temperature**2

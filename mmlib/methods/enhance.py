@@ -69,22 +69,52 @@ class EbmcConfig(PlainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.focal or self.class_weights != "none":
-            raise InputError("ebmc focal, class_weights", f"{self.focal:g}, {self.class_weights}", "0 and none",
-                             "Leave them out: not all of EBMC's losses could follow.")
+            raise InputError(
+                "ebmc focal, class_weights",
+                f"{self.focal:g}, {self.class_weights}",
+                "0 and none",
+                "Leave them out: not all of EBMC's losses could follow.",
+            )
         for name in ("msd", "cce", "emc", "imtd"):
             if getattr(self, name) not in WAYS:
                 raise unknown_name(f"ebmc {name}", getattr(self, name), WAYS)
-        for name in ("zeta", "beta", "gamma", "eta", "lambda1", "lambda2", "norm", "loss", "uncertainty", "delta",
-                     "noise"):
+        for name in (
+            "zeta",
+            "beta",
+            "gamma",
+            "eta",
+            "lambda1",
+            "lambda2",
+            "norm",
+            "loss",
+            "uncertainty",
+            "delta",
+            "noise",
+        ):
             if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"ebmc {name}", str(getattr(self, name)), "0 or more", "Correct it.")
+                raise InputError(
+                    f"ebmc {name}", str(getattr(self, name)), "0 or more", "Correct it."
+                )
         if not (0 < self.temperature < math.inf and 0 < self.trust_temperature < math.inf):
-            raise InputError("ebmc temperature", f"{self.temperature}, {self.trust_temperature}", "above 0",
-                             "Raise it.")
+            raise InputError(
+                "ebmc temperature",
+                f"{self.temperature}, {self.trust_temperature}",
+                "above 0",
+                "Raise it.",
+            )
 
 
-RELEASED = EbmcConfig(msd="released", cce="released", emc="released", imtd="released", lambda1=1.0, noise=0.0,
-                      gaussian=False, teacher_drops=True, continues=True)
+RELEASED = EbmcConfig(
+    msd="released",
+    cce="released",
+    emc="released",
+    imtd="released",
+    lambda1=1.0,
+    noise=0.0,
+    gaussian=False,
+    teacher_drops=True,
+    continues=True,
+)
 VARIANTS: dict[str, EbmcConfig] = {
     "paper": EbmcConfig(),
     "no_msd": EbmcConfig(msd="none"),
@@ -92,7 +122,9 @@ VARIANTS: dict[str, EbmcConfig] = {
     "signed": EbmcConfig(signed=True),
     "released_msd": EbmcConfig(msd="released", gaussian=False),
     "released_cce": EbmcConfig(cce="released", noise=0.0),
-    "released": dataclasses.replace(RELEASED, lambda2=1.0, continues=False),  # E15: lambda2 falls in the second stage
+    "released": dataclasses.replace(
+        RELEASED, lambda2=1.0, continues=False
+    ),  # E15: lambda2 falls in the second stage
 }
 
 
@@ -108,23 +140,41 @@ class Enhance(Plain):
         super().__init__(*arguments, **more)
         if not isinstance(self.backbone, MoMKE) or self.backbone.config.routing not in self.ROUTING:
             routing = getattr(getattr(self.backbone, "config", None), "routing", "none")
-            raise InputError("ebmc", f"the backbone {type(self.backbone).__name__}, routing {routing}",
-                             f"momke with routing {' or '.join(self.ROUTING)}", "Give it in backbone_options.")
+            raise InputError(
+                "ebmc",
+                f"the backbone {type(self.backbone).__name__}, routing {routing}",
+                f"momke with routing {' or '.join(self.ROUTING)}",
+                "Give it in backbone_options.",
+            )
         c = self.config
         if self.task.kind == "binaries" and "released" in (c.msd, c.emc, c.imtd):
-            raise InputError("ebmc", "a released component on yes-or-no questions", "classes or a score",
-                             "The released code has no such task: take the variant paper.")
+            raise InputError(
+                "ebmc",
+                "a released component on yes-or-no questions",
+                "classes or a score",
+                "The released code has no such task: take the variant paper.",
+            )
         self.continues = c.continues
         self.gaussian = c.gaussian and self.task.kind == "score" and c.msd != "released"
-        self.parts = Parts(self.modalities, self.backbone.embedding_dim, self.task.outputs, gaussian=self.gaussian,
-                           shared_generator=c.cce == "released", divided=c.msd != "none")
+        self.parts = Parts(
+            self.modalities,
+            self.backbone.embedding_dim,
+            self.task.outputs,
+            gaussian=self.gaussian,
+            shared_generator=c.cce == "released",
+            divided=c.msd != "none",
+        )
         self.energy_terms: dict[str, Tensor] = {}
 
     def loss(self, batch: Batch) -> Tensor:
         """Scalar loss of the first stage: the task losses of the modalities' own heads, and both components."""
         fused = self(batch)
-        own = torch.stack([each_loss(self.task, x, batch.labels) for x in self.backbone.unimodal(fused).values()])
-        return mean_where(own, batch.observed.t()).sum() + self.enhancing(batch, fused, self.parts(fused.z))
+        own = torch.stack(
+            [each_loss(self.task, x, batch.labels) for x in self.backbone.unimodal(fused).values()]
+        )
+        return mean_where(own, batch.observed.t()).sum() + self.enhancing(
+            batch, fused, self.parts(fused.z)
+        )
 
     def enhancing(self, batch: Batch, fused: Fused, parts: Components) -> Tensor:
         """zeta L_MSD + beta L_CCE."""
@@ -140,18 +190,27 @@ class Enhance(Plain):
             inv, dis = ebmc_released.msd(batch, common, specific, c.temperature)
             uni = ebmc_released.predictors_loss(batch, self.task, self.stacked(parts.logits))
             return inv + c.lambda1 * dis + c.lambda2 * uni
-        uni = disentangle.predictors_loss(self.task, parts.logits, batch.labels, seen, self.gaussian)
+        uni = disentangle.predictors_loss(
+            self.task, parts.logits, batch.labels, seen, self.gaussian
+        )
         if c.msd == "none":
             return c.lambda2 * uni
-        inv, dis = disentangle.alignment(common, seen, c.temperature), disentangle.overlap(specific, seen, c.signed)
+        inv, dis = (
+            disentangle.alignment(common, seen, c.temperature),
+            disentangle.overlap(specific, seen, c.signed),
+        )
         return inv + c.lambda1 * dis + c.lambda2 * uni
 
     def cce(self, batch: Batch, fused: Fused, parts: Components) -> Tensor:
         """L_CCE, Eq. 7 with its gamma at 1 (C3); as released, the distance of predictions in place of a loss (E16)."""
         made = self.parts.generate(parts, batch.observed, self.config.noise)
-        rebuilt = disentangle.reconstruction(self.stacked(fused.z), self.stacked(made), batch.observed)
+        rebuilt = disentangle.reconstruction(
+            self.stacked(fused.z), self.stacked(made), batch.observed
+        )
         if self.config.cce == "released":
-            gaps = self.stacked(self.backbone.alone(fused.z)) - self.stacked(self.backbone.alone(made))
+            gaps = self.stacked(self.backbone.alone(fused.z)) - self.stacked(
+                self.backbone.alone(made)
+            )
             return rebuilt + mean_where(gaps.abs().mean(dim=2), batch.observed.t()).mean()
         return rebuilt + self.still_right(batch, fused, made)
 
@@ -161,7 +220,9 @@ class Enhance(Plain):
             logits = self.backbone.alone(made)
         else:
             logits = {m: self.parts.heads[m](x) for m, x in made.items()}
-        return disentangle.predictors_loss(self.task, logits, batch.labels, batch.observed, self.gaussian)
+        return disentangle.predictors_loss(
+            self.task, logits, batch.labels, batch.observed, self.gaussian
+        )
 
     def own_heads(self, way: str = "paper") -> bool:
         """Whether a component follows the first stage's own heads in place of MSD's predictors T_m.
@@ -172,7 +233,7 @@ class Enhance(Plain):
 
     def means(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions without their variances, modality to (n, C)."""
-        return {m: x[:, :self.task.outputs] for m, x in logits.items()}
+        return {m: x[:, : self.task.outputs] for m, x in logits.items()}
 
     def stacked(self, values: Mapping[str, Tensor]) -> Tensor:
         """(M, n, d), modalities in alphabetical order."""
@@ -180,7 +241,11 @@ class Enhance(Plain):
 
     def views(self, fused: Fused) -> dict[str, Tensor]:
         """Each modality's own prediction."""
-        return self.backbone.alone(fused.z) if self.own_heads() else self.means(self.parts(fused.z).logits)
+        return (
+            self.backbone.alone(fused.z)
+            if self.own_heads()
+            else self.means(self.parts(fused.z).logits)
+        )
 
     def clipped(self) -> Iterable[nn.Parameter]:
         """All that trains."""

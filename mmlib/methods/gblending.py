@@ -46,10 +46,19 @@ class GBlendingConfig(PlainConfig):
         super().__post_init__()
         for name in ("held_out", "floor"):
             if not 0 < getattr(self, name) < 1:
-                raise InputError(f"gblending {name}", str(getattr(self, name)), "a share in (0, 1)", "Correct it.")
+                raise InputError(
+                    f"gblending {name}",
+                    str(getattr(self, name)),
+                    "a share in (0, 1)",
+                    "Correct it.",
+                )
         if not 0 < self.super_epoch <= 1:
-            raise InputError("gblending super_epoch", str(self.super_epoch), "a share above 0, at most 1",
-                             "Give a part of the training.")
+            raise InputError(
+                "gblending super_epoch",
+                str(self.super_epoch),
+                "a share above 0, at most 1",
+                "Give a part of the training.",
+            )
 
 
 PAPER = GBlendingConfig()
@@ -67,16 +76,26 @@ class GBlending(Plain):
     config: GBlendingConfig
     weights: Tensor
 
-    def __init__(self, backbone: Backbone, task: Task, config: GBlendingConfig, dims: dict[str, int],
-                 class_counts: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: Task,
+        config: GBlendingConfig,
+        dims: dict[str, int],
+        class_counts: Sequence[int] = (),
+    ) -> None:
         super().__init__(backbone, task, config, dims, class_counts)
         self.held_out = config.held_out
-        self.heads = nn.ModuleDict({m: nn.Linear(backbone.embedding_dim, task.outputs) for m in self.modalities})
+        self.heads = nn.ModuleDict(
+            {m: nn.Linear(backbone.embedding_dim, task.outputs) for m in self.modalities}
+        )
         for head in self.heads.values():
             nn.init.xavier_normal_(head.get_parameter("weight"))
             nn.init.zeros_(head.get_parameter("bias"))
         self.sources = len(self.modalities) + 1
-        self.register_buffer("weights", torch.full((self.sources,), 1 / self.sources), persistent=False)
+        self.register_buffer(
+            "weights", torch.full((self.sources,), 1 / self.sources), persistent=False
+        )
         self.only: int | None = None  # in a copy, the source that it is trained on
 
     def loss(self, batch: Batch) -> Tensor:
@@ -104,14 +123,25 @@ class GBlending(Plain):
         Returns:
             Then, weights, gain (G) and overfitting (Delta O), each (M + 1,).
         """
-        span = max(1, round(self.config.super_epoch * peek.epochs)) if self.config.online else peek.epochs
+        span = (
+            max(1, round(self.config.super_epoch * peek.epochs))
+            if self.config.online
+            else peek.epochs
+        )
         if peek.epoch % span:
             return {}
         before = self.mean_losses(peek)
-        after = torch.stack([self.practised(peek, source, min(span, peek.epochs - peek.epoch))[:, source]
-                             for source in range(self.sources)], dim=1)
+        after = torch.stack(
+            [
+                self.practised(peek, source, min(span, peek.epochs - peek.epoch))[:, source]
+                for source in range(self.sources)
+            ],
+            dim=1,
+        )
         gain, overfitting = progress(before, after)
-        self.weights = blend(gain, overfitting, self.config.floor * before[1].mean(), self.config.absolute)
+        self.weights = blend(
+            gain, overfitting, self.config.floor * before[1].mean(), self.config.absolute
+        )
         return {"weights": self.weights, "gain": gain, "overfitting": overfitting}
 
     def practised(self, peek: Peek, source: int, epochs: int) -> Tensor:
@@ -131,9 +161,15 @@ class GBlending(Plain):
         for batches in (peek.train(), peek.held_out()):
             clips = sum(len(batch) for batch in batches)
             if not clips:
-                raise InputError("gblending", "no training clip on one side of the division", "one at least",
-                                 "Raise held_out or give more data.")
-            parts = [torch.stack(self.source_losses(batch)) * (len(batch) / clips) for batch in batches]
+                raise InputError(
+                    "gblending",
+                    "no training clip on one side of the division",
+                    "one at least",
+                    "Raise held_out or give more data.",
+                )
+            parts = [
+                torch.stack(self.source_losses(batch)) * (len(batch) / clips) for batch in batches
+            ]
             means.append(torch.stack(parts).sum(dim=0))
         return torch.stack(means)
 
@@ -146,11 +182,15 @@ def progress(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
     return before[1] - after[1], (after[1] - after[0]) - (before[1] - before[0])
 
 
-def blend(gain: Tensor, overfitting: Tensor, least: Tensor | float, absolute: bool = False) -> Tensor:
+def blend(
+    gain: Tensor, overfitting: Tensor, least: Tensor | float, absolute: bool = False
+) -> Tensor:
     """w_k = G_k / Delta O_k^2 over their sum, (K,); equal where no source gains.
 
     A loss that rises counts as no gain, unless ``absolute``; abs(Delta O_k) counts as ``least`` or more.
     """
-    raw = (gain.abs() if absolute else gain.clamp(min=0)) / overfitting.abs().clamp(min=least).square()
+    raw = (gain.abs() if absolute else gain.clamp(min=0)) / overfitting.abs().clamp(
+        min=least
+    ).square()
     total = raw.sum()
     return torch.where(total > 0, raw / total, torch.full_like(raw, 1 / len(raw)))

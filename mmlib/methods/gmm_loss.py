@@ -23,7 +23,9 @@ from mmlib.methods.plain import Peek, Plain, PlainConfig, two_modalities_of_clas
 from mmlib.nn.backbone import Fused
 from mmlib.nn.batch import Batch
 
-VARIANCE_FLOOR = 1e-4  # H18 has 1e-3, under which no density at 0 could exceed 12.6; Fig 3 has more than 20
+VARIANCE_FLOOR = (
+    1e-4  # H18 has 1e-3, under which no density at 0 could exceed 12.6; Fig 3 has more than 20
+)
 TIE, COLLAPSED = 0.02, 0.05  # H1
 
 
@@ -52,9 +54,20 @@ class GmmLossConfig(PlainConfig):
         if self.gap not in ("signed", "absolute"):
             raise unknown_name("gap", self.gap, ("signed", "absolute"))
         if self.focal or self.class_weights != "none":
-            raise InputError("gmm_loss", f"focal {self.focal}, class_weights {self.class_weights}", "neither",
-                             "Leave them out: Eq. 10 weighs samples by their posterior alone.")
-        for name, least in (("warmup", 0), ("round_epochs", 1), ("alpha", 0), ("beta", 0), ("gamma", 0), ("decay", 0)):
+            raise InputError(
+                "gmm_loss",
+                f"focal {self.focal}, class_weights {self.class_weights}",
+                "neither",
+                "Leave them out: Eq. 10 weighs samples by their posterior alone.",
+            )
+        for name, least in (
+            ("warmup", 0),
+            ("round_epochs", 1),
+            ("alpha", 0),
+            ("beta", 0),
+            ("gamma", 0),
+            ("decay", 0),
+        ):
             if not least <= getattr(self, name) < math.inf:
                 raise InputError(name, str(getattr(self, name)), f"{least} or more", "Correct it.")
 
@@ -96,7 +109,9 @@ class GmmLoss(Plain):
         fused = self(batch)
         alone = self.unimodal(fused)
         if self.mixture is None:
-            return self.fused_loss(batch, fused) + sum(self.task_loss(alone[m], batch.labels) for m in self.modalities)
+            return self.fused_loss(batch, fused) + sum(
+                self.task_loss(alone[m], batch.labels) for m in self.modalities
+            )
         gap = modality_gap(alone, self.modalities, batch.labels, self.config.gap)
         return self.adaptive_loss(fused, batch.labels, gap, self.mixture)
 
@@ -108,15 +123,21 @@ class GmmLoss(Plain):
         gap_terms = gap.square() * self.config.beta + imbalanced * from_balanced * self.config.gamma
         losses = self.scale * gap_terms
         if self.config.alpha:
-            losses = losses + self.config.alpha * balanced * F.cross_entropy(fused.logits, labels, reduction="none")
+            losses = losses + self.config.alpha * balanced * F.cross_entropy(
+                fused.logits, labels, reduction="none"
+            )
         return losses.mean()
 
     def unimodal(self, fused: Fused) -> dict[str, Tensor]:
         """l^a and l^v (Eq. 3)."""
         alone = self.backbone.unimodal(fused)
         if not alone:
-            raise InputError("gmm_loss", f"the backbone {type(self.backbone).__name__}",
-                             "one whose logits split by modality", "Use concat.")
+            raise InputError(
+                "gmm_loss",
+                f"the backbone {type(self.backbone).__name__}",
+                "one whose logits split by modality",
+                "Use concat.",
+            )
         return alone
 
     def start_epoch(self, peek: Peek) -> dict[str, Tensor]:
@@ -139,16 +160,26 @@ class GmmLoss(Plain):
     def fit_mixture(self, peek: Peek) -> dict[str, Tensor]:
         """Gaps of all training clips in evaluation mode (Eq. 6, H5), and the mixture fitted to them."""
         self.eval()
-        gaps = torch.cat([modality_gap(self.unimodal(self(b)), self.modalities, b.labels, self.config.gap)
-                          for b in peek.train()])
+        gaps = torch.cat(
+            [
+                modality_gap(self.unimodal(self(b)), self.modalities, b.labels, self.config.gap)
+                for b in peek.train()
+            ]
+        )
         if not gaps.isfinite().all():
-            raise FloatingPointError(f"training diverged: modality gaps are not finite before epoch {peek.epoch}")
+            raise FloatingPointError(
+                f"training diverged: modality gaps are not finite before epoch {peek.epoch}"
+            )
         fitted = fit_mixture(gaps.double().cpu().numpy())
-        self.mixture = Mixture(*(torch.tensor(v, dtype=gaps.dtype, device=gaps.device) for v in fitted))
+        self.mixture = Mixture(
+            *(torch.tensor(v, dtype=gaps.dtype, device=gaps.device) for v in fitted)
+        )
         return {"gap": gaps, **self.mixture._asdict()}
 
 
-def modality_gap(alone: dict[str, Tensor], modalities: tuple[str, ...], labels: Tensor, kind: str) -> Tensor:
+def modality_gap(
+    alone: dict[str, Tensor], modalities: tuple[str, ...], labels: Tensor, kind: str
+) -> Tensor:
     """g_i = s^a_{i, y_i} - s^v_{i, y_i}, (n,) (Eq. 6): how much surer the first modality is of the true class."""
     first, second = (alone[m].softmax(dim=1).gather(1, labels[:, None])[:, 0] for m in modalities)
     return (first - second).abs() if kind == "absolute" else first - second
@@ -162,17 +193,27 @@ def fit_mixture(gaps: np.ndarray, components: int = 2) -> tuple[np.ndarray, np.n
     means are near 0, everything is balanced, in one Gaussian.
     """
     variance = max(gaps.var(), VARIANCE_FLOOR)
-    one_gaussian = np.eye(components)[0], np.full(components, gaps.mean()), np.full(components, variance)
+    one_gaussian = (
+        np.eye(components)[0],
+        np.full(components, gaps.mean()),
+        np.full(components, variance),
+    )
     if np.ptp(gaps) == 0:
         return one_gaussian
     values, centres = gaps[:, None], np.linspace(0, max(gaps.max(), TIE), components)[:, None]
     groups = KMeans(components, init=centres, n_init=1).fit_predict(values)
     parts = [gaps[groups == k] if (groups == k).any() else centres[k] for k in range(components)]
     model = GaussianMixture(
-        components, covariance_type="spherical", reg_covar=VARIANCE_FLOOR, random_state=0, tol=1e-7, max_iter=2000,
+        components,
+        covariance_type="spherical",
+        reg_covar=VARIANCE_FLOOR,
+        random_state=0,
+        tol=1e-7,
+        max_iter=2000,
         weights_init=np.array([len(p) for p in parts]) / sum(len(p) for p in parts),
         means_init=np.array([[p.mean()] for p in parts]),
-        precisions_init=np.array([1 / (p.var() + VARIANCE_FLOOR) for p in parts])).fit(values)
+        precisions_init=np.array([1 / (p.var() + VARIANCE_FLOOR) for p in parts]),
+    ).fit(values)
     shares, means, variances = model.weights_, model.means_[:, 0], model.covariances_
     if components == 2 and np.abs(means).max() < COLLAPSED:
         return one_gaussian

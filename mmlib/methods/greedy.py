@@ -41,15 +41,27 @@ class GreedyConfig(PlainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.epsilon >= 0:
-            raise InputError("greedy epsilon", str(self.epsilon), "0 or more", "The released configuration has 0.01.")
+            raise InputError(
+                "greedy epsilon",
+                str(self.epsilon),
+                "0 or more",
+                "The released configuration has 0.01.",
+            )
         if self.steps < 1:
-            raise InputError("greedy steps", str(self.steps), "1 or more", "The released configuration has 5.")
+            raise InputError(
+                "greedy steps", str(self.steps), "1 or more", "The released configuration has 5."
+            )
         if not 0 <= self.start <= 1:
-            raise InputError("greedy start", str(self.start), "a share in [0, 1]", "Give a part of the training.")
+            raise InputError(
+                "greedy start", str(self.start), "a share in [0, 1]", "Give a part of the training."
+            )
 
 
 PAPER = GreedyConfig()
-VARIANTS: dict[str, GreedyConfig] = {"paper": PAPER, "never": dataclasses.replace(PAPER, epsilon=math.inf)}
+VARIANTS: dict[str, GreedyConfig] = {
+    "paper": PAPER,
+    "never": dataclasses.replace(PAPER, epsilon=math.inf),
+}
 
 
 class Greedy(Plain):
@@ -66,14 +78,28 @@ class Greedy(Plain):
     left: Tensor
     lagging: Tensor
 
-    def __init__(self, backbone: Backbone, task: Task, config: GreedyConfig, dims: dict[str, int],
-                 class_counts: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: Task,
+        config: GreedyConfig,
+        dims: dict[str, int],
+        class_counts: Sequence[int] = (),
+    ) -> None:
         super().__init__(backbone, task, config, dims, class_counts)
         if not isinstance(backbone, MMTM) or len(self.modalities) != 2:
-            raise InputError("greedy", f"the backbone {type(backbone).__name__} with {len(self.modalities)} modalities",
-                             "mmtm with two", "Choose the backbone mmtm.")
-        for name, start in (("own", torch.zeros(2)), ("others", torch.zeros(2)), ("left", torch.zeros(())),
-                            ("lagging", torch.zeros(2, dtype=torch.bool))):
+            raise InputError(
+                "greedy",
+                f"the backbone {type(backbone).__name__} with {len(self.modalities)} modalities",
+                "mmtm with two",
+                "Choose the backbone mmtm.",
+            )
+        for name, start in (
+            ("own", torch.zeros(2)),
+            ("others", torch.zeros(2)),
+            ("left", torch.zeros(())),
+            ("lagging", torch.zeros(2, dtype=torch.bool)),
+        ):
             self.register_buffer(name, start, persistent=False)
         self.started = False
         self._series: dict[str, Tensor] = {}
@@ -100,9 +126,15 @@ class Greedy(Plain):
         apart = conditional[0] - conditional[1]  # d
         if self.keep_series:
             self._series = {"speed": conditional, "constant": self.gated.constant.to(own)}
-        begins = ~rebalancing & (apart.abs() > self.config.epsilon) if self.started else torch.zeros_like(rebalancing)
+        begins = (
+            ~rebalancing & (apart.abs() > self.config.epsilon)
+            if self.started
+            else torch.zeros_like(rebalancing)
+        )
         self.lagging = torch.where(begins, torch.stack([apart > 0, apart <= 0]), self.lagging)
-        self.left = torch.where(begins, torch.full_like(self.left, self.config.steps), (self.left - 1).clamp(min=0))
+        self.left = torch.where(
+            begins, torch.full_like(self.left, self.config.steps), (self.left - 1).clamp(min=0)
+        )
         self.gated.constant = self.lagging & (self.left > 0)
 
     @property
@@ -131,5 +163,8 @@ class Greedy(Plain):
 def speed(parameters: Iterable[nn.Parameter]) -> Tensor:
     """mu = squared norm of the gradient over squared norm of the parameters, as one group; a scalar."""
     pairs = [(p.grad, p.detach()) for p in parameters if p.grad is not None]
-    gradient, own = (torch.stack(torch._foreach_norm(tensors)).square().sum() for tensors in zip(*pairs, strict=True))
+    gradient, own = (
+        torch.stack(torch._foreach_norm(tensors)).square().sum()
+        for tensors in zip(*pairs, strict=True)
+    )
     return gradient / own

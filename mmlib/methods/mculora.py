@@ -66,18 +66,33 @@ class McuLoraConfig(PlainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in (("ort", ("printed", "read")), ("mix", ("weighted", "sum")), ("rule", RULES),
-                            ("measure", SPLITS)):
+        for name, known in (
+            ("ort", ("printed", "read")),
+            ("mix", ("weighted", "sum")),
+            ("rule", RULES),
+            ("measure", SPLITS),
+        ):
             if getattr(self, name) not in known:
                 raise unknown_name(f"mculora {name}", getattr(self, name), known)
         for name, least in (("rank", 1), ("scale", 0), ("beta", 0), ("size", 0), ("step", 0)):
             if not least <= getattr(self, name) < math.inf:
-                raise InputError(f"mculora {name}", str(getattr(self, name)), f"{least} or more", "Correct it.")
+                raise InputError(
+                    f"mculora {name}", str(getattr(self, name)), f"{least} or more", "Correct it."
+                )
         if not 0 <= self.low <= 1 <= self.high < math.inf:
-            raise InputError("mculora low, high", f"{self.low}, {self.high}", "low of 0 to 1, high of 1 or more",
-                             "Equal shares must lie between them.")
+            raise InputError(
+                "mculora low, high",
+                f"{self.low}, {self.high}",
+                "low of 0 to 1, high of 1 or more",
+                "Equal shares must lie between them.",
+            )
         if not 0 < self.least <= self.most < 1:
-            raise InputError("mculora least, most", f"{self.least}, {self.most}", "0 to 1, in order", "Swap them.")
+            raise InputError(
+                "mculora least, most",
+                f"{self.least}, {self.most}",
+                "0 to 1, in order",
+                "Swap them.",
+            )
 
 
 VARIANTS: dict[str, McuLoraConfig] = {
@@ -91,10 +106,16 @@ VARIANTS: dict[str, McuLoraConfig] = {
     "valid": McuLoraConfig(measure="valid"),
     "first_release": McuLoraConfig(rule="first_release"),
     "unfrozen": McuLoraConfig(freeze=False),
-    "leaking_test_inputs": McuLoraConfig(measure="test"),  # Eq. 9 as printed: measured on the test set (F9)
+    "leaking_test_inputs": McuLoraConfig(
+        measure="test"
+    ),  # Eq. 9 as printed: measured on the test set (F9)
     "leaking_first_release": McuLoraConfig(rule="first_release", measure="test"),  # G5
-    "leaking_test_accuracy": McuLoraConfig(rule="test_accuracy"),  # G1: the test labels steer training
-    "leaking_released": McuLoraConfig(rule="test_accuracy", freeze=False, beta=0.0, mix="sum"),  # G1, G4, G9, G10
+    "leaking_test_accuracy": McuLoraConfig(
+        rule="test_accuracy"
+    ),  # G1: the test labels steer training
+    "leaking_released": McuLoraConfig(
+        rule="test_accuracy", freeze=False, beta=0.0, mix="sum"
+    ),  # G1, G4, G9, G10
 }
 
 
@@ -123,8 +144,12 @@ class McuLora(Plain):
     def __init__(self, *arguments: object, **more: object) -> None:
         super().__init__(*arguments, **more)  # type: ignore[arg-type]
         if not isinstance(self.backbone, Staged):
-            raise InputError("mculora", f"the backbone {type(self.backbone).__name__}",
-                             "one in stages, between which adapters can be put", "Use crossmodal.")
+            raise InputError(
+                "mculora",
+                f"the backbone {type(self.backbone).__name__}",
+                "one in stages, between which adapters can be put",
+                "Use crossmodal.",
+            )
         c = self.config
         patterns = combinations(len(self.modalities))
         self.leaks = c.rule == "test_accuracy" or c.rule != "fixed" and c.measure == "test"
@@ -139,12 +164,22 @@ class McuLora(Plain):
     def _add_adapters(self, count: int) -> None:
         c, width = self.config, self.backbone.embedding_dim
         joined, outputs = len(self.modalities) * width, self.task.outputs
-        self.shared = nn.ModuleDict({m: Adapters(1, width, width, c.rank, c.scale, c.adapter_dropout)
-                                     for m in self.modalities})
-        self.private = nn.ModuleDict({m: Adapters(count, width, width, c.rank, c.scale, c.adapter_dropout)
-                                      for m in self.modalities})
+        self.shared = nn.ModuleDict(
+            {
+                m: Adapters(1, width, width, c.rank, c.scale, c.adapter_dropout)
+                for m in self.modalities
+            }
+        )
+        self.private = nn.ModuleDict(
+            {
+                m: Adapters(count, width, width, c.rank, c.scale, c.adapter_dropout)
+                for m in self.modalities
+            }
+        )
         self.common_head = nn.Linear(joined, outputs)
-        self.heads = nn.Linear(joined, count * outputs)  # F^i of every combination, one after the other
+        self.heads = nn.Linear(
+            joined, count * outputs
+        )  # F^i of every combination, one after the other
         self.weigh = nn.Sequential(nn.Linear(joined, width), nn.ReLU(), nn.Linear(width, 1))  # F5
 
     @property
@@ -163,12 +198,16 @@ class McuLora(Plain):
         chosen = self.chosen(batch.observed)
         given = {m: self.net.outputs[m](encoded[m]) for m in self.modalities}
         common = {m: given[m] + self.shared[m](encoded[m]) for m in self.modalities}
-        private = {m: self.private[m](encoded[m], chosen) * batch.observed[:, i, None]
-                   for i, m in enumerate(self.modalities)}
+        private = {
+            m: self.private[m](encoded[m], chosen) * batch.observed[:, i, None]
+            for i, m in enumerate(self.modalities)
+        }
         z, hidden = self.net.fuse(batch, common)
         own = self.net.fuse(batch, private)[1]
         heads = self.heads(own).unflatten(1, (len(self.patterns), -1))
-        logits = self.mixed(self.common_head(hidden), (heads * chosen[:, :, None]).sum(dim=1), private)
+        logits = self.mixed(
+            self.common_head(hidden), (heads * chosen[:, :, None]).sum(dim=1), private
+        )
         return Parts(given, common, private, Fused(z, hidden, logits))
 
     def mixed(self, common: Tensor, own: Tensor, private: dict[str, Tensor]) -> Tensor:
@@ -190,7 +229,11 @@ class McuLora(Plain):
             return super().loss(batch)
         parts = self.parts(batch)
         loss = self.fused_loss(batch, parts.fused)
-        return loss + self.config.beta * self.orthogonality(parts, batch.observed) if self.config.beta else loss
+        return (
+            loss + self.config.beta * self.orthogonality(parts, batch.observed)
+            if self.config.beta
+            else loss
+        )
 
     def orthogonality(self, parts: Parts, observed: Tensor) -> Tensor:
         """L_ort (Eq. 3), summed over the modalities at hand (F3), mean over utterances."""
@@ -198,7 +241,11 @@ class McuLora(Plain):
         for index, m in enumerate(self.modalities):
             to_private = cosine(parts.common[m], parts.private[m])
             to_given = cosine(parts.common[m], parts.given[m])
-            term = to_private.square() + (1 - to_given) if self.config.ort == "read" else to_private - to_given
+            term = (
+                to_private.square() + (1 - to_given)
+                if self.config.ort == "read"
+                else to_private - to_given
+            )
             terms.append(term * observed[:, index])
         return torch.stack(terms).sum(dim=0).mean()
 
@@ -226,9 +273,15 @@ class McuLora(Plain):
         cosines = self.probed(peek)
         if self.config.rule == "fixed":
             return cosines
-        measured = self.accuracies(peek) if self.config.rule == "test_accuracy" else self.separation(peek)
+        measured = (
+            self.accuracies(peek) if self.config.rule == "test_accuracy" else self.separation(peek)
+        )
         self.change_shares(measured)
-        return {"shares": torch.from_numpy(self.chances), "measured": torch.from_numpy(measured), **cosines}
+        return {
+            "shares": torch.from_numpy(self.chances),
+            "measured": torch.from_numpy(measured),
+            **cosines,
+        }
 
     def change_shares(self, measured: np.ndarray) -> None:
         """One step of the rule, from its statistic (K,); s_0 = 0 (Eq. 9), but the first release's is the first one."""
@@ -237,7 +290,9 @@ class McuLora(Plain):
             if self.before is None:
                 self.before = measured
                 return
-            self.keep = dpft.first_release(self.keep, measured - self.before, patterns, c.step, c.least, c.most)
+            self.keep = dpft.first_release(
+                self.keep, measured - self.before, patterns, c.step, c.least, c.most
+            )
             self.chances = dpft.kept(self.keep, patterns)
             return
         before = np.zeros_like(measured) if self.before is None else self.before
@@ -264,11 +319,16 @@ class McuLora(Plain):
                 counts += batch.observed.sum(dim=0)
             else:
                 full = super().forward(batch).hidden
-                parts = [super(McuLora, self).forward(hide(batch, pattern)).hidden for pattern in self.patterns]
+                parts = [
+                    super(McuLora, self).forward(hide(batch, pattern)).hidden
+                    for pattern in self.patterns
+                ]
                 total += torch.stack([dpft.decoupling(part, full).sum() for part in parts])[:, None]
                 counts += len(batch)
         inside = self.patterns.double()
-        means: np.ndarray = ((total / counts.clamp(min=1) * inside).sum(dim=1) / inside.sum(dim=1)).cpu().numpy()
+        means: np.ndarray = (
+            ((total / counts.clamp(min=1) * inside).sum(dim=1) / inside.sum(dim=1)).cpu().numpy()
+        )
         return means
 
     def apart(self, batch: Batch) -> Tensor:
@@ -289,7 +349,9 @@ class McuLora(Plain):
         accuracies = []
         for pattern in self.patterns:
             batches = peek.whole("test")
-            outputs = torch.cat([self(hide(batch, pattern)).logits for batch in batches]).cpu().numpy()
+            outputs = (
+                torch.cat([self(hide(batch, pattern)).logits for batch in batches]).cpu().numpy()
+            )
             truth = torch.cat([batch.labels for batch in batches]).cpu().numpy()
             accuracies.append(curve_metrics(self.task, outputs, truth)["accuracy"] / 100)
         return np.array(accuracies)
@@ -303,10 +365,18 @@ class McuLora(Plain):
         if not self.config.probe:
             return {}
         batch = peek.whole("train")[0]
-        gradients = torch.stack([self.gradient(hide(batch, p)) for p in self.patterns])  # (K, M, d d)
+        gradients = torch.stack(
+            [self.gradient(hide(batch, p)) for p in self.patterns]
+        )  # (K, M, d d)
         both = (self.patterns[:, None] & self.patterns).to(gradients.dtype)
-        dots, norms = torch.einsum("imd,jmd->ijm", gradients, gradients), gradients.square().sum(dim=2)
-        first, second = (torch.einsum("im,ijm->ij", norms, both), torch.einsum("jm,ijm->ij", norms, both))
+        dots, norms = (
+            torch.einsum("imd,jmd->ijm", gradients, gradients),
+            gradients.square().sum(dim=2),
+        )
+        first, second = (
+            torch.einsum("im,ijm->ij", norms, both),
+            torch.einsum("jm,ijm->ij", norms, both),
+        )
         cosines = (dots * both).sum(dim=2) / (first * second).sqrt()
         conflicts = {f"conflict.{i}": row for i, row in enumerate(cosines)}
         return {**conflicts, "angles": self.angles(batch)} if self.config.mcla else conflicts
@@ -322,8 +392,12 @@ class McuLora(Plain):
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         for weight, was in zip(weights, trains, strict=True):
             weight.requires_grad_(was)
-        return torch.stack([torch.zeros_like(w).flatten() if g is None else g.flatten()
-                            for w, g in zip(weights, gradients, strict=True)])
+        return torch.stack(
+            [
+                torch.zeros_like(w).flatten() if g is None else g.flatten()
+                for w, g in zip(weights, gradients, strict=True)
+            ]
+        )
 
     @torch.no_grad()
     def angles(self, batch: Batch) -> Tensor:

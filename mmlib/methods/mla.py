@@ -47,7 +47,10 @@ class MlaConfig(PlainConfig):
                 raise unknown_name(f"mla {name}", getattr(self, name), known)
 
 
-VARIANTS: dict[str, MlaConfig] = {"paper": MlaConfig(), "released": MlaConfig(projection="none", fusion="batch")}
+VARIANTS: dict[str, MlaConfig] = {
+    "paper": MlaConfig(),
+    "released": MlaConfig(projection="none", fusion="batch"),
+}
 
 
 class Mla(Plain):
@@ -62,8 +65,12 @@ class Mla(Plain):
         if self.task.kind != "classes":
             raise InputError("mla", f"task {self.task.kind}", "classes", "Choose a classification.")
         if type(self.backbone).unimodal is Backbone.unimodal:
-            raise InputError("mla", f"the backbone {type(self.backbone).__name__}",
-                             "one whose embeddings come from one modality each", "Use concat.")
+            raise InputError(
+                "mla",
+                f"the backbone {type(self.backbone).__name__}",
+                "one whose embeddings come from one modality each",
+                "Use concat.",
+            )
         self.head = nn.Linear(self.backbone.embedding_dim, self.task.outputs)
         nn.init.xavier_normal_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -77,7 +84,9 @@ class Mla(Plain):
         """The backbone's view with the fused logits of the shared head."""
         fused: Fused = self.backbone(batch, batch.features)
         alone = self.views(fused)
-        return fused._replace(logits=fuse(torch.stack([alone[m] for m in self.modalities]), self.config.fusion))
+        return fused._replace(
+            logits=fuse(torch.stack([alone[m] for m in self.modalities]), self.config.fusion)
+        )
 
     def views(self, fused: Fused) -> dict[str, Tensor]:
         """o^m = H z^m + b, modality to (n, C)."""
@@ -108,7 +117,12 @@ class Mla(Plain):
     def after_backward(self) -> None:
         """Gradient of H <- gradient P^T with the next P, but in the very first step of training."""
         gradient = self.head.weight.grad
-        if self.begun and self.config.projection != "none" and gradient is not None and self.feature is not None:
+        if (
+            self.begun
+            and self.config.projection != "none"
+            and gradient is not None
+            and self.feature is not None
+        ):
             outer = self.config.projection == "outer"
             self.projector = next_projector(self.projector, self.feature, self.strength, outer)
             gradient.copy_(gradient @ self.projector.T)

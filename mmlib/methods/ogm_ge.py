@@ -39,9 +39,13 @@ class OgmGeConfig(PlainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.alpha < math.inf:
-            raise InputError("alpha", str(self.alpha), "0 or more", "Published values are 0.1 to 2.6.")
+            raise InputError(
+                "alpha", str(self.alpha), "0 or more", "Published values are 0.1 to 2.6."
+            )
         if not 0 <= self.until <= 1:
-            raise InputError("until", str(self.until), "a share in [0, 1]", "Give the share of the epochs.")
+            raise InputError(
+                "until", str(self.until), "a share in [0, 1]", "Give the share of the epochs."
+            )
 
 
 VARIANTS: dict[str, OgmGeConfig] = {"paper": OgmGeConfig(), "no_noise": OgmGeConfig(noise=False)}
@@ -57,8 +61,12 @@ class OgmGe(Plain):
         super().__init__(*arguments, **more)  # type: ignore[arg-type]
         two_modalities_of_classes(self)
         if type(self.backbone).unimodal is Backbone.unimodal:
-            raise InputError(type(self).__name__, f"the backbone {type(self.backbone).__name__}",
-                             "one whose logits split by modality", "Use concat.")
+            raise InputError(
+                type(self).__name__,
+                f"the backbone {type(self.backbone).__name__}",
+                "one whose logits split by modality",
+                "Use concat.",
+            )
         self.acts = True
         self._series: dict[str, Tensor] = {}
 
@@ -96,7 +104,9 @@ class OgmGe(Plain):
 
 def scores(alone: Mapping[str, Tensor], modalities: Sequence[str], labels: Tensor) -> Tensor:
     """s^m = sum over the batch of softmax(l^m_i)_{y_i}, (M,); alone: modality to (n, C)."""
-    return torch.stack([alone[m].softmax(dim=1).gather(1, labels[:, None]).sum() for m in modalities])
+    return torch.stack(
+        [alone[m].softmax(dim=1).gather(1, labels[:, None]).sum() for m in modalities]
+    )
 
 
 def ratios(score: Tensor) -> Tensor:
@@ -111,7 +121,11 @@ def coefficients(ratio: Tensor, alpha: float) -> Tensor:
 
 def modulate(gradients: list[Tensor], k: Tensor, noise: bool) -> None:
     """In place: k gradient, with GE plus N(0, deviation^2), the deviation being that of the gradient before scaling."""
-    deviations = [g.std() + EPSILON if g.numel() > 1 else g.new_zeros(()) for g in gradients] if noise else []
+    deviations = (
+        [g.std() + EPSILON if g.numel() > 1 else g.new_zeros(()) for g in gradients]
+        if noise
+        else []
+    )
     torch._foreach_mul_(gradients, k)
     for gradient, deviation in zip(gradients, deviations, strict=False):
         gradient.add_(torch.randn_like(gradient) * deviation)

@@ -44,7 +44,9 @@ class OpmOgmConfig(OgmGeConfig):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(name, str(getattr(self, name)), "a share in [0, 1]", "Correct it.")
         if not 0 <= self.lambda_ < math.inf:
-            raise InputError("lambda_", str(self.lambda_), "0 or more", "The released code uses 0.5.")
+            raise InputError(
+                "lambda_", str(self.lambda_), "0 or more", "The released code uses 0.5."
+            )
 
 
 VARIANTS: dict[str, OpmOgmConfig] = {
@@ -94,4 +96,4 @@ def drop(z: Mapping[str, Tensor], q: Tensor, p_exe: float) -> dict[str, Tensor]:
     kept = torch.rand(len(z[names[0]]), len(names), device=q.device) >= q  # (n, 2)
     executed = torch.rand((), device=q.device) < p_exe
     factors = torch.where(executed, kept / (1 - q.mean()), 1.0)
-    return {m: z[m] * factors[:, i:i + 1] for i, m in enumerate(names)}
+    return {m: z[m] * factors[:, i : i + 1] for i, m in enumerate(names)}

@@ -80,8 +80,14 @@ class Plain(nn.Module):
     Config: type = PlainConfig
     config: Any
 
-    def __init__(self, backbone: Backbone, task: Task, config: Any, dims: dict[str, int],
-                 class_counts: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: Task,
+        config: Any,
+        dims: dict[str, int],
+        class_counts: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.task = task
@@ -144,8 +150,12 @@ class Plain(nn.Module):
 def two_modalities_of_classes(method: Plain) -> None:
     """Raise InputError for a method of two modalities that was given another number, or another task than classes."""
     if len(method.modalities) != 2 or method.task.kind != "classes":
-        raise InputError(type(method).__name__, f"{len(method.modalities)} modalities, task {method.task.kind}",
-                         "two modalities and classes", "Choose two of the modalities of a classification.")
+        raise InputError(
+            type(method).__name__,
+            f"{len(method.modalities)} modalities, task {method.task.kind}",
+            "two modalities and classes",
+            "Choose two of the modalities of a classification.",
+        )
 
 
 def _task_loss(task: Task, config: object, class_counts: Sequence[int]) -> TaskLoss:
@@ -154,7 +164,11 @@ def _task_loss(task: Task, config: object, class_counts: Sequence[int]) -> TaskL
     if config.class_weights == "none" or task.kind != "classes":
         return TaskLoss(task, config.focal)
     if len(class_counts) != task.outputs or min(class_counts) < 1:
-        raise InputError("class_weights", f"the counts {tuple(class_counts)}", f"{task.outputs} counts above 0",
-                         "Give build_method the training utterances per class.")
+        raise InputError(
+            "class_weights",
+            f"the counts {tuple(class_counts)}",
+            f"{task.outputs} counts above 0",
+            "Give build_method the training utterances per class.",
+        )
     counts = torch.tensor(class_counts, dtype=torch.float32)
     return TaskLoss(task, config.focal, counts.sum() / counts, config.class_weights == "normalised")

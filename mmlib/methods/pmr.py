@@ -48,11 +48,20 @@ class PmrConfig(PlainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, most in (("alpha", float("inf")), ("mu", float("inf")), ("eps", 1.0), ("per_until", 1.0)):
+        for name, most in (
+            ("alpha", float("inf")),
+            ("mu", float("inf")),
+            ("eps", 1.0),
+            ("per_until", 1.0),
+        ):
             if not 0 <= getattr(self, name) <= most or getattr(self, name) == float("inf"):
-                raise InputError(f"pmr {name}", str(getattr(self, name)), f"0 to {most}", "Correct it.")
+                raise InputError(
+                    f"pmr {name}", str(getattr(self, name)), f"0 to {most}", "Correct it."
+                )
         if not 0 < self.subset <= 1:
-            raise InputError("pmr subset", str(self.subset), "a share above 0, at most 1", "The paper uses 0.1.")
+            raise InputError(
+                "pmr subset", str(self.subset), "a share above 0, at most 1", "The paper uses 0.1."
+            )
 
 
 PAPER = PmrConfig()
@@ -70,12 +79,20 @@ class Pmr(Plain):
     config: PmrConfig
     prototypes: Tensor
 
-    def __init__(self, backbone: Backbone, task: Task, config: PmrConfig, dims: dict[str, int],
-                 class_counts: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: Task,
+        config: PmrConfig,
+        dims: dict[str, int],
+        class_counts: Sequence[int] = (),
+    ) -> None:
         super().__init__(backbone, task, config, dims, class_counts)
         two_modalities_of_classes(self)
         # All alike: until the first are taken no modality lags, and the loss is that of ``plain``.
-        self.register_buffer("prototypes", torch.zeros(2, task.outputs, backbone.embedding_dim), persistent=False)
+        self.register_buffer(
+            "prototypes", torch.zeros(2, task.outputs, backbone.embedding_dim), persistent=False
+        )
         self.regularised = False
         self._rows: np.ndarray | None = None
         self._series: dict[str, Tensor] = {}
@@ -88,7 +105,10 @@ class Pmr(Plain):
         away = -own_class(near, batch.labels).mean(dim=1)  # L_PCE, (2,)
         loss = self.fused_loss(batch, fused) + self.config.alpha * (weight * away).sum()
         if self.keep_series:
-            self._series = {"own_class": own_class(near.detach(), batch.labels).exp().mean(dim=1), "weight": weight}
+            self._series = {
+                "own_class": own_class(near.detach(), batch.labels).exp().mean(dim=1),
+                "weight": weight,
+            }
         if not self.regularised:
             return loss
         entropy = -(near.exp() * near).sum(dim=2).mean(dim=1)
@@ -96,7 +116,9 @@ class Pmr(Plain):
 
     def near(self, z: Mapping[str, Tensor]) -> Tensor:
         """Log p^m_i over classes, (2, n, C); embeddings carry gradient, prototypes do not."""
-        return torch.stack([log_nearness(z[m], self.prototypes[k]) for k, m in enumerate(self.modalities)])
+        return torch.stack(
+            [log_nearness(z[m], self.prototypes[k]) for k, m in enumerate(self.modalities)]
+        )
 
     @torch.no_grad()
     def start_epoch(self, peek: Peek) -> dict[str, Tensor]:
@@ -115,10 +137,12 @@ class Pmr(Plain):
                 parts.append(some(batch, rows))
         labels = torch.cat([part.labels for part in parts])
         embeddings = [self(part).z for part in parts]
-        prototypes = torch.stack([
-            class_means(torch.cat([z[m] for z in embeddings]), labels, self.task.outputs)
-            for m in self.modalities
-        ])
+        prototypes = torch.stack(
+            [
+                class_means(torch.cat([z[m] for z in embeddings]), labels, self.task.outputs)
+                for m in self.modalities
+            ]
+        )
         keep = self.config.eps if peek.epoch else 0.0
         self.prototypes = keep * self.prototypes + (1 - keep) * prototypes
         return {}
@@ -161,14 +185,23 @@ def choose(labels: np.ndarray, classes: int, share: float) -> np.ndarray:
     order = np.random.default_rng(0).permutation(len(labels))
     rows = [order[labels[order] == k] for k in range(classes)]
     if empty := [k for k in range(classes) if not len(rows[k])]:
-        raise InputError("pmr", f"no training clip of the classes {empty}", "one at least", "Split the data otherwise.")
-    return np.sort(np.concatenate([r[:max(1, round(share * len(r)))] for r in rows]))
+        raise InputError(
+            "pmr",
+            f"no training clip of the classes {empty}",
+            "one at least",
+            "Split the data otherwise.",
+        )
+    return np.sort(np.concatenate([r[: max(1, round(share * len(r)))] for r in rows]))
 
 
 def some(batch: Batch, rows: np.ndarray) -> Batch:
     """Some clips of a batch, each as a dialogue of its own."""
     device = batch.labels.device
     index = torch.from_numpy(rows).to(device)
-    return Batch({m: x.index_select(0, index) for m, x in batch.features.items()},
-                 batch.observed.index_select(0, index), batch.labels.index_select(0, index),
-                 batch.speaker.index_select(0, index), make_layout([1] * len(rows), device))
+    return Batch(
+        {m: x.index_select(0, index) for m, x in batch.features.items()},
+        batch.observed.index_select(0, index),
+        batch.labels.index_select(0, index),
+        batch.speaker.index_select(0, index),
+        make_layout([1] * len(rows), device),
+    )

@@ -22,7 +22,10 @@ class ReferenceConfig(PlainConfig):
     absolute: bool = True
 
 
-VARIANTS: dict[str, ReferenceConfig] = {"paper": ReferenceConfig(), "squared": ReferenceConfig(absolute=False)}
+VARIANTS: dict[str, ReferenceConfig] = {
+    "paper": ReferenceConfig(),
+    "squared": ReferenceConfig(absolute=False),
+}
 
 
 class Reference(Plain):

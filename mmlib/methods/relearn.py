@@ -40,9 +40,13 @@ class RelearnConfig(PlainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not all(0 <= share < 1 for share in self.at):
-            raise InputError("relearn at", str(self.at), "shares in [0, 1)", "Give parts of the training.")
+            raise InputError(
+                "relearn at", str(self.at), "shares in [0, 1)", "Give parts of the training."
+            )
         if not 0 <= self.strength < math.inf:
-            raise InputError("relearn strength", str(self.strength), "0 or more", "The released script uses 3.")
+            raise InputError(
+                "relearn strength", str(self.strength), "0 or more", "The released script uses 3."
+            )
 
 
 VARIANTS: dict[str, RelearnConfig] = {"paper": RelearnConfig()}
@@ -54,8 +58,14 @@ class Relearn(Plain):
     Config = RelearnConfig
     config: RelearnConfig
 
-    def __init__(self, backbone: Backbone, task: Task, config: RelearnConfig, dims: dict[str, int],
-                 class_counts: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: Task,
+        config: RelearnConfig,
+        dims: dict[str, int],
+        class_counts: Sequence[int] = (),
+    ) -> None:
         super().__init__(backbone, task, config, dims, class_counts)
         if task.kind != "classes":
             raise InputError("relearn", f"task {task.kind}", "classes", "Purity asks for classes.")
@@ -69,14 +79,18 @@ class Relearn(Plain):
             Then, purity: (M, 2) of training and validation, and delta: (M,).
         """
         if peek.epoch == 0:  # after the weights of a parent run came in, if there is one
-            self._initial = {m: [p.clone() for p in self.backbone.encoders[m].parameters()] for m in self.modalities}
+            self._initial = {
+                m: [p.clone() for p in self.backbone.encoders[m].parameters()]
+                for m in self.modalities
+            }
         if peek.epoch - 1 not in moments(self.config.at, peek.epochs):
             return {}
         purity = torch.stack([self.purities(peek.train()), self.purities(peek.valid())], dim=1)
         delta = torch.tanh(self.config.strength * (purity[:, 0] - purity[:, 1]).abs())
         for weight, modality in zip(delta, self.modalities, strict=True):
-            for now, initial in zip(self.backbone.encoders[modality].parameters(), self._initial[modality],
-                                    strict=True):
+            for now, initial in zip(
+                self.backbone.encoders[modality].parameters(), self._initial[modality], strict=True
+            ):
                 now.lerp_(initial, weight.to(now))  # theta <- (1 - delta) theta + delta theta_init
         return {"purity": purity, "delta": delta}
 
@@ -85,8 +99,16 @@ class Relearn(Plain):
         self.eval()
         labels = torch.cat([batch.labels for batch in batches]).cpu().numpy()
         embeddings = [self(batch).z for batch in batches]
-        return torch.tensor([purity(torch.cat([z[m] for z in embeddings]).double().cpu().numpy(), labels,
-                                    self.task.outputs) for m in self.modalities])
+        return torch.tensor(
+            [
+                purity(
+                    torch.cat([z[m] for z in embeddings]).double().cpu().numpy(),
+                    labels,
+                    self.task.outputs,
+                )
+                for m in self.modalities
+            ]
+        )
 
 
 def moments(at: Sequence[float], epochs: int) -> set[int]:
@@ -101,5 +123,7 @@ def purity(z: np.ndarray, labels: np.ndarray, classes: int) -> float:
     """
     scaled = minmax_scale(z, feature_range=(-1, 1))
     clusters = KMeans(min(classes, len(z)), n_init=1, random_state=0).fit_predict(scaled)
-    counts = np.bincount(clusters * classes + labels, minlength=classes**2).reshape(classes, classes)
+    counts = np.bincount(clusters * classes + labels, minlength=classes**2).reshape(
+        classes, classes
+    )
     return float(counts.max(axis=1).sum() / len(labels))

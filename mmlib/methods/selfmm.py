@@ -48,7 +48,9 @@ class SelfMM(Plain):
     def __init__(self, *arguments: object, **more: object) -> None:
         super().__init__(*arguments, **more)  # type: ignore[arg-type]
         if self.task.kind != "score":
-            raise InputError("selfmm", f"a task of {self.task.kind}", "scores", "Take another method.")
+            raise InputError(
+                "selfmm", f"a task of {self.task.kind}", "scores", "Take another method."
+            )
         self.index: RowIndex | None = None
         self.epoch = 0
         self.truth = self.labels = torch.zeros(0)
@@ -72,28 +74,46 @@ class SelfMM(Plain):
         """
         rows = self.index.find(batch) if self.index is not None else None
         if rows is None:
-            raise InputError("selfmm", "utterances that it keeps no labels of", "those of the epoch",
-                             "Train it by fit.")
+            raise InputError(
+                "selfmm",
+                "utterances that it keeps no labels of",
+                "those of the epoch",
+                "Train it by fit.",
+            )
         fused = self(batch)
         alone = self.backbone.unimodal(fused)
         own = self.labels[:, rows]
         loss = (fused.logits[:, 0] - batch.labels).abs().mean()
         for label, m in zip(own, self.modalities, strict=True):
-            loss = loss + (torch.tanh((label - batch.labels).abs()) * (alone[m][:, 0] - label).abs()).mean()
+            loss = (
+                loss
+                + (torch.tanh((label - batch.labels).abs()) * (alone[m][:, 0] - label).abs()).mean()
+            )
         yield loss
         current = {"": fused.hidden.detach(), **{m: fused.z[m].detach() for m in self.modalities}}
         if self.epoch > 0:
             self.labels[:, rows] = self.moved(own, batch.labels, current)
         for name, values in current.items():
-            stored = self.features.setdefault(name, values.new_zeros(len(self.truth), values.shape[1]))
+            stored = self.features.setdefault(
+                name, values.new_zeros(len(self.truth), values.shape[1])
+            )
             stored[rows] = values
 
     def moved(self, own: Tensor, truth: Tensor, current: dict[str, Tensor]) -> Tensor:
         """(M, n): labels part of the way to their new values, in epoch n by 2 / (n + 1)."""
         number = self.epoch + 1
         fused = self.leaning(current[""], self.features[""], self.truth)
-        made = torch.stack([made_label(truth, self.leaning(current[m], self.features[m], self.labels[i]), fused,
-                                       self.config.bound) for i, m in enumerate(self.modalities)])
+        made = torch.stack(
+            [
+                made_label(
+                    truth,
+                    self.leaning(current[m], self.features[m], self.labels[i]),
+                    fused,
+                    self.config.bound,
+                )
+                for i, m in enumerate(self.modalities)
+            ]
+        )
         return (number - 1) / (number + 1) * own + 2 / (number + 1) * made
 
     def leaning(self, features: Tensor, stored: Tensor, labels: Tensor) -> Tensor:

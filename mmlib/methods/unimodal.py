@@ -22,8 +22,14 @@ class Unimodal(Plain):
         """Scalar loss of a batch."""
         alone = self.backbone.unimodal(self(batch))
         if not alone:
-            raise InputError("unimodal", f"the backbone {type(self.backbone).__name__}",
-                             "one with a prediction for each modality", "Use momke with routing own, or concat.")
-        losses = [masked_task_loss(self.task, alone[m], batch.labels, batch.observed[:, index])
-                  for index, m in enumerate(self.modalities)]
+            raise InputError(
+                "unimodal",
+                f"the backbone {type(self.backbone).__name__}",
+                "one with a prediction for each modality",
+                "Use momke with routing own, or concat.",
+            )
+        losses = [
+            masked_task_loss(self.task, alone[m], batch.labels, batch.observed[:, index])
+            for index, m in enumerate(self.modalities)
+        ]
         return sum(losses[1:], losses[0])

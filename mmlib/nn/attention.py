@@ -18,7 +18,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, heads: int) 
     q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
     any_seen = seen.any(dim=1, keepdim=True)
-    hidden = ~(seen | ~any_seen)[:, None, None]  # a row that sees nothing hides nothing, and stays finite
+    hidden = ~(seen | ~any_seen)[
+        :, None, None
+    ]  # a row that sees nothing hides nothing, and stays finite
     weights = scores.masked_fill(hidden, -math.inf).softmax(dim=-1)
     return (weights @ v).transpose(1, 2).flatten(2) * any_seen[:, :, None]
 

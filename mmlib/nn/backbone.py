@@ -94,6 +94,8 @@ class Staged(Backbone):
         """x^m: modality to (n, d_emb), from the modality's own utterances alone."""
         raise NotImplementedError
 
-    def fuse(self, batch: Batch, representations: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    def fuse(
+        self, batch: Batch, representations: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Representations, modality to (n, d_emb) -> z^m, and what the prediction reads, (n, M d_emb)."""
         raise NotImplementedError

@@ -92,10 +92,19 @@ class Resident:
         device = self.labels.device
         rows = torch.from_numpy(np.repeat(self.starts[chosen], sizes) + places(sizes)).to(device)
         layout = make_layout(sizes, device)
-        complete = {m: x.index_select(0, rows) for m, x in self.complete.items()} if self.complete else None
-        return Batch({m: x.index_select(0, rows) for m, x in self.features.items()},
-                     self.observed.index_select(0, rows), self.labels.index_select(0, rows),
-                     self.speaker.index_select(0, rows), layout, complete)
+        complete = (
+            {m: x.index_select(0, rows) for m, x in self.complete.items()}
+            if self.complete
+            else None
+        )
+        return Batch(
+            {m: x.index_select(0, rows) for m, x in self.features.items()},
+            self.observed.index_select(0, rows),
+            self.labels.index_select(0, rows),
+            self.speaker.index_select(0, rows),
+            layout,
+            complete,
+        )
 
     @property
     def dialogues(self) -> int:
@@ -109,7 +118,9 @@ def hide(batch: Batch, kept: Tensor) -> Batch:
     features = {}
     for index, (modality, values) in enumerate(sorted(batch.features.items())):
         seen = observed[:, index].reshape(-1, *[1] * (values.ndim - 1))
-        features[modality] = torch.where(seen, values, torch.zeros((), dtype=values.dtype, device=values.device))
+        features[modality] = torch.where(
+            seen, values, torch.zeros((), dtype=values.dtype, device=values.device)
+        )
     return replace(batch, features=features, observed=observed)
 
 
@@ -125,11 +136,16 @@ def make_layout(lengths: Sequence[int] | np.ndarray, device: torch.device | str 
     dialogue = np.repeat(np.arange(len(sizes)), sizes)
     time = places(sizes)
     turn = np.arange(len(time)) + sizes[dialogue] - 1 - 2 * time
-    on_device = [torch.from_numpy(a).to(device, non_blocking=True) for a in (dialogue, dialogue * steps + time, turn)]
+    on_device = [
+        torch.from_numpy(a).to(device, non_blocking=True)
+        for a in (dialogue, dialogue * steps + time, turn)
+    ]
     return Layout(len(sizes), steps, *on_device)
 
 
-def to_device(bundle: Bundle, split: str, mask: Mask, device: torch.device | str, complete: bool = False) -> Resident:
+def to_device(
+    bundle: Bundle, split: str, mask: Mask, device: torch.device | str, complete: bool = False
+) -> Resident:
     """Put one split on the device with what the mask hides set to zero (never multiplied: NaN stay out).
 
     Features may be (n, d) or (n, t, d); a frame mask hides frames as well. Utterances that play no part under the
@@ -144,10 +160,17 @@ def to_device(bundle: Bundle, split: str, mask: Mask, device: torch.device | str
         seen = seen.reshape(-1, *[1] * (values.ndim - 1))
         if modality in mask.frames:
             seen = seen & torch.from_numpy(mask.of(mask.frames[modality])).to(device)[..., None]
-        features[modality] = torch.where(seen, values, torch.zeros((), dtype=values.dtype, device=device))
+        features[modality] = torch.where(
+            seen, values, torch.zeros((), dtype=values.dtype, device=device)
+        )
         whole[modality] = values
     breaks = np.flatnonzero(np.diff(bundle.dialogue[rows])) + 1
     starts = np.concatenate([[0], breaks, [len(rows)]])
-    return Resident(features, torch.from_numpy(observed).to(device),
-                    torch.from_numpy(bundle.labels[rows]).to(device),
-                    torch.from_numpy(bundle.speaker[rows]).to(device), starts, whole if complete else None)
+    return Resident(
+        features,
+        torch.from_numpy(observed).to(device),
+        torch.from_numpy(bundle.labels[rows]).to(device),
+        torch.from_numpy(bundle.speaker[rows]).to(device),
+        starts,
+        whole if complete else None,
+    )

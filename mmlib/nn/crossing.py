@@ -18,7 +18,10 @@ class Crossing(nn.Module):
     def __init__(self, width: int, heads: int, groups: int = 1) -> None:
         super().__init__()
         self.heads, self.groups = heads, groups
-        self.query, self.told = nn.Linear(width, groups * width), nn.Linear(width, 2 * groups * width)
+        self.query, self.told = (
+            nn.Linear(width, groups * width),
+            nn.Linear(width, 2 * groups * width),
+        )
         self.out = nn.Linear(groups * width, width)
 
     def forward(self, queries: Tensor, context: Tensor, seen: Tensor) -> Tensor:
@@ -32,9 +35,15 @@ class Crossing(nn.Module):
         hidden = ~seen & any_seen  # a row that sees nothing hides nothing, and stays finite
         bias = torch.zeros_like(seen, dtype=queries.dtype).masked_fill_(hidden, -math.inf)
         bias = bias.flatten(0, 1).repeat_interleave(self.heads, dim=0)[:, None]
-        scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=1 / math.sqrt(query.shape[2]))
-        attended = torch.bmm(scores.softmax(dim=2), value).unflatten(0, (-1, self.groups, self.heads))
-        joined: Tensor = self.out((attended * any_seen[:, :, None, None]).permute(0, 3, 1, 2, 4).flatten(2))
+        scores = torch.baddbmm(
+            bias, query, key.transpose(1, 2), alpha=1 / math.sqrt(query.shape[2])
+        )
+        attended = torch.bmm(scores.softmax(dim=2), value).unflatten(
+            0, (-1, self.groups, self.heads)
+        )
+        joined: Tensor = self.out(
+            (attended * any_seen[:, :, None, None]).permute(0, 3, 1, 2, 4).flatten(2)
+        )
         return joined
 
     def _apart(self, values: Tensor) -> Tensor:

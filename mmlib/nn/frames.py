@@ -16,8 +16,12 @@ def as_frames(values: Tensor) -> Tensor:
         InputError: pictures, or anything else of another rank.
     """
     if values.ndim not in (2, 3):
-        raise InputError("features", f"{values.ndim - 1} axes an utterance", "vectors (n, d) or frames (n, t, d)",
-                         "Choose another backbone.")
+        raise InputError(
+            "features",
+            f"{values.ndim - 1} axes an utterance",
+            "vectors (n, d) or frames (n, t, d)",
+            "Choose another backbone.",
+        )
     return values[:, None] if values.ndim == 2 else values
 
 
@@ -40,6 +44,8 @@ class FrameConv(nn.Module):
         if self.kernel > 1:
             side = self.kernel // 2
             padded = F.pad(values, (0, 0, side, side))
-            values = torch.cat([padded[:, i:i + values.shape[1]] for i in range(self.kernel)], dim=2)
+            values = torch.cat(
+                [padded[:, i : i + values.shape[1]] for i in range(self.kernel)], dim=2
+            )
         convolved: Tensor = self.linear(values)
         return convolved

@@ -40,11 +40,15 @@ def graph_edges(nodes: Tensor, layout: Layout) -> Edges:
     exists = layout.exists.repeat_interleave(count, dim=0)  # (B M, T)
     within = _angular(grid @ grid.transpose(1, 2)) * (exists[:, :, None] & exists[:, None, :])
     across = _angular(unit @ unit.transpose(1, 2)) * (1 - torch.eye(count, device=nodes.device))
-    degree_within = layout.unpad(within.sum(dim=2).unflatten(0, (-1, count)).transpose(1, 2))  # (n, M)
+    degree_within = layout.unpad(
+        within.sum(dim=2).unflatten(0, (-1, count)).transpose(1, 2)
+    )  # (n, M)
     scale = (degree_within + across.sum(dim=2)).rsqrt()
     padded_scale = layout.pad(scale).transpose(1, 2).flatten(0, 1)  # (B M, T)
-    return Edges(within * padded_scale[:, :, None] * padded_scale[:, None, :],
-                 across * scale[:, :, None] * scale[:, None, :])
+    return Edges(
+        within * padded_scale[:, :, None] * padded_scale[:, None, :],
+        across * scale[:, :, None] * scale[:, None, :],
+    )
 
 
 def _angular(cosine: Tensor) -> Tensor:
@@ -56,7 +60,9 @@ def propagate(edges: Edges, states: Tensor, layout: Layout) -> Tensor:
     count = states.shape[1]
     grid = layout.pad(states).transpose(1, 2).flatten(0, 1)  # (B M, T, g)
     within = (edges.within @ grid).unflatten(0, (-1, count)).transpose(1, 2)  # (B, T, M, g)
-    across = (edges.across[..., None] * states[:, None]).sum(dim=2)  # as a product, but fast for few modalities
+    across = (edges.across[..., None] * states[:, None]).sum(
+        dim=2
+    )  # as a product, but fast for few modalities
     return layout.unpad(within) + across
 
 
@@ -71,8 +77,16 @@ class GCNII(nn.Module):
     added to what it makes.
     """
 
-    def __init__(self, inputs: int, width: int, layers: int, dropout: float, alpha: float, lam: float,
-                 gated: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        layers: int,
+        dropout: float,
+        alpha: float,
+        lam: float,
+        gated: bool = False,
+    ) -> None:
         super().__init__()
         self.dropout, self.alpha, self.lam = dropout, alpha, lam
         self.enter = nn.Linear(inputs, width)

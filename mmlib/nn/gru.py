@@ -22,7 +22,9 @@ from mmlib.nn.recurrent import DialogueRNN
 class DialogueGRU(DialogueRNN):
     """``DialogueRNN`` of GRUs: (n, inputs) -> (n, 2 hidden)."""
 
-    def __init__(self, inputs: int, hidden: int, layers: int, dropout: float, packed: bool = True) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, layers: int, dropout: float, packed: bool = True
+    ) -> None:
         super().__init__(inputs, hidden, layers, dropout, packed, "gru")
 
     def forward(self, flat: Tensor, layout: Layout, filler: Tensor | None = None) -> Tensor:
@@ -37,11 +39,18 @@ class DialogueGRU(DialogueRNN):
 
     def _layer(self, depth: int, flat: Tensor, layout: Layout) -> Tensor:
         pair = self.ahead[depth], self.back[depth]
-        weight_in, weight, bias_in, bias = (list[Tensor](layer.get_parameter(f"{name}_l0") for layer in pair)
-                                            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        weight_in, weight, bias_in, bias = (
+            list[Tensor](layer.get_parameter(f"{name}_l0") for layer in pair)
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
         turned = flat.index_select(0, layout.turn)
-        given = [torch.addmm(b, x, w.T) for x, w, b in zip((flat, turned), weight_in, bias_in, strict=True)]  # (n, 3 h)
-        grid = layout.pad(torch.stack(given, dim=1)).permute(1, 2, 0, 3).contiguous()  # (T, 2, B, 3 h)
+        given = [
+            torch.addmm(b, x, w.T)
+            for x, w, b in zip((flat, turned), weight_in, bias_in, strict=True)
+        ]  # (n, 3 h)
+        grid = (
+            layout.pad(torch.stack(given, dim=1)).permute(1, 2, 0, 3).contiguous()
+        )  # (T, 2, B, 3 h)
         made = Recurrence.apply(grid, torch.stack(weight), torch.stack(bias))  # (T, 2, B, h)
         first, second = layout.unpad(made.permute(2, 0, 1, 3)).unbind(1)
         return torch.cat([first, second.index_select(0, layout.turn)], dim=1)
@@ -62,12 +71,19 @@ class Recurrence(torch.autograd.Function):
         candidates = given.new_empty(steps, directions, rows, width)  # W_n h + b_n
         turned_weight, row_bias = weight.transpose(1, 2).contiguous(), bias[:, None]
         for state, after, given_both, given_new, reset, keep, both, new, candidate in _steps(
-            states[:-1], states[1:], given[..., :2 * width], given[..., 2 * width:], gates[..., :width],
-            gates[..., width:2 * width], gates[..., :2 * width], gates[..., 2 * width:], candidates,
+            states[:-1],
+            states[1:],
+            given[..., : 2 * width],
+            given[..., 2 * width :],
+            gates[..., :width],
+            gates[..., width : 2 * width],
+            gates[..., : 2 * width],
+            gates[..., 2 * width :],
+            candidates,
         ):
             hidden = torch.baddbmm(row_bias, state, turned_weight)
-            torch.sigmoid(torch.add(given_both, hidden[:, :, :2 * width], out=both), out=both)
-            candidate.copy_(hidden[:, :, 2 * width:])
+            torch.sigmoid(torch.add(given_both, hidden[:, :, : 2 * width], out=both), out=both)
+            candidate.copy_(hidden[:, :, 2 * width :])
             torch.tanh(torch.addcmul(given_new, reset, candidate, out=new), out=new)
             torch.lerp(new, state, keep, out=after)
         ctx.save_for_backward(states, gates, candidates, weight)
@@ -79,14 +95,15 @@ class Recurrence(torch.autograd.Function):
         states, gates, candidates, weight = ctx.saved_tensors
         slopes, into_new = _slopes(gradients[0], states, gates, candidates, weight)
         width = into_new.shape[3]
-        for_given = torch.cat([slopes[:, :, :, :2 * width], into_new], dim=3)
+        for_given = torch.cat([slopes[:, :, :, : 2 * width], into_new], dim=3)
         by_direction = slopes.transpose(0, 1).flatten(1, 2)  # (D, T B, 3 h)
         for_weight = by_direction.transpose(1, 2) @ states[:-1].transpose(0, 1).flatten(1, 2)
         return for_given, for_weight, by_direction.sum(dim=1)
 
 
-def _slopes(gradient: Tensor, states: Tensor, gates: Tensor, candidates: Tensor,
-            weight: Tensor) -> tuple[Tensor, Tensor]:
+def _slopes(
+    gradient: Tensor, states: Tensor, gates: Tensor, candidates: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
     """Backward through time: gradients (T, D, B, 3 h) before r, z and of W_n h + b_n, and (T, D, B, h) before n.
 
     gradient: of the states. candidates: W_n h + b_n. The others are as in ``Recurrence``.
@@ -99,11 +116,22 @@ def _slopes(gradient: Tensor, states: Tensor, gates: Tensor, candidates: Tensor,
     slopes = torch.empty_like(gates)
     into_new = torch.empty_like(candidates)
     parts = (
-        gradient, dh_to_n, dn_to_r, dh_to_z, reset, keep, into_new,
-        slopes[..., :width], slopes[..., width:2 * width], slopes[..., 2 * width:], slopes,
+        gradient,
+        dh_to_n,
+        dn_to_r,
+        dh_to_z,
+        reset,
+        keep,
+        into_new,
+        slopes[..., :width],
+        slopes[..., width : 2 * width],
+        slopes[..., 2 * width :],
+        slopes,
     )
     ahead = torch.zeros_like(states[0])  # dh from the steps after
-    for upstream, to_n, to_r, to_z, r, z, d_n, d_r, d_z, d_candidate, d_all in reversed(list(_steps(*parts))):
+    for upstream, to_n, to_r, to_z, r, z, d_n, d_r, d_z, d_candidate, d_all in reversed(
+        list(_steps(*parts))
+    ):
         slope = upstream + ahead
         torch.mul(slope, to_n, out=d_n)
         torch.mul(d_n, to_r, out=d_r)

@@ -16,9 +16,19 @@ class Adapters(nn.Module):
     down: (count, rank, inputs), A. up: (count, outputs, rank), B. rate: of dropout on x.
     """
 
-    def __init__(self, count: int, inputs: int, outputs: int, rank: int, scale: float = 1.0, rate: float = 0.0) -> None:
+    def __init__(
+        self,
+        count: int,
+        inputs: int,
+        outputs: int,
+        rank: int,
+        scale: float = 1.0,
+        rate: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.down = nn.Parameter(torch.empty(count, rank, inputs).uniform_(-1, 1) / math.sqrt(inputs))
+        self.down = nn.Parameter(
+            torch.empty(count, rank, inputs).uniform_(-1, 1) / math.sqrt(inputs)
+        )
         self.up = nn.Parameter(torch.zeros(count, outputs, rank))
         self.scale, self.rate = scale, rate
 

@@ -70,7 +70,13 @@ class TaskLoss(nn.Module):
 
     weights: Tensor | None
 
-    def __init__(self, task: Task, focal: float = 0.0, weights: Tensor | None = None, normalised: bool = False) -> None:
+    def __init__(
+        self,
+        task: Task,
+        focal: float = 0.0,
+        weights: Tensor | None = None,
+        normalised: bool = False,
+    ) -> None:
         super().__init__()
         self.task, self.focal, self.normalised = task, focal, normalised
         self.plain = task.kind != "classes" or (focal == 0 and weights is None)
@@ -80,7 +86,9 @@ class TaskLoss(nn.Module):
         """Scalar loss of a batch; logits (n, C)."""
         if self.plain:
             return task_loss(self.task, logits, labels)
-        return (self._shares(logits, labels) * F.cross_entropy(logits, labels, reduction="none")).mean()
+        return (
+            self._shares(logits, labels) * F.cross_entropy(logits, labels, reduction="none")
+        ).mean()
 
     def residual(self, logits: Tensor, labels: Tensor) -> Tensor:
         """d(n * loss)/d logits, (n, C), without graph through the factors."""

@@ -22,8 +22,15 @@ class DialogueRNN(nn.Module):
     a dialogue's output depends on its batch, as in the released code.
     """
 
-    def __init__(self, inputs: int, hidden: int, layers: int, dropout: float, packed: bool = True,
-                 kind: str = "lstm") -> None:
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        packed: bool = True,
+        kind: str = "lstm",
+    ) -> None:
         super().__init__()
         self.packed, self.dropout = packed, dropout
         widths = [inputs, *[2 * hidden] * (layers - 1)]

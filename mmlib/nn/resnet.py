@@ -17,7 +17,9 @@ class BatchNorm(nn.BatchNorm2d):
         """(b, c, h, w) -> (b, c, h, w)."""
         alone = input.shape[0] * input.shape[2] * input.shape[3] == 1
         if self.training and alone:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
         return super().forward(input)
 
 
@@ -31,8 +33,11 @@ class Block(nn.Module):
         self.second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.second_norm = BatchNorm(width)
         same = stride == 1 and inputs == width
-        self.shortcut: nn.Module = nn.Identity() if same else nn.Sequential(
-            nn.Conv2d(inputs, width, 1, stride, bias=False), BatchNorm(width))
+        self.shortcut: nn.Module = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), BatchNorm(width))
+        )
 
     def forward(self, values: Tensor) -> Tensor:
         """(b, inputs, h, w) -> (b, width, h / stride, w / stride)."""
@@ -50,10 +55,16 @@ class ResNet18(nn.Module):
         super().__init__()
         self.width = 8 * width
         widths = [width, 2 * width, 4 * width, 8 * width]
-        entry = nn.Sequential(nn.Conv2d(channels, width, 7, 2, 3, bias=False), BatchNorm(width), nn.ReLU(),
-                              nn.MaxPool2d(3, 2, 1))
-        groups = [nn.Sequential(Block(before, after, 1 if depth == 0 else 2), Block(after, after, 1))
-                  for depth, (before, after) in enumerate(zip([width, *widths], widths, strict=False))]
+        entry = nn.Sequential(
+            nn.Conv2d(channels, width, 7, 2, 3, bias=False),
+            BatchNorm(width),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
+        )
+        groups = [
+            nn.Sequential(Block(before, after, 1 if depth == 0 else 2), Block(after, after, 1))
+            for depth, (before, after) in enumerate(zip([width, *widths], widths, strict=False))
+        ]
         self.stages = nn.ModuleList([entry, *groups])
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -22,7 +22,9 @@ def checksums(batch: Batch) -> Tensor:
     chance of about 2^-64.
     """
     total = torch.zeros(len(batch), dtype=torch.int64, device=batch.labels.device)
-    for number, values in enumerate((batch.labels, *(x for _, x in sorted(batch.features.items())))):
+    for number, values in enumerate(
+        (batch.labels, *(x for _, x in sorted(batch.features.items())))
+    ):
         bits = _bits(values.flatten(1) if values.ndim > 1 else values[:, None])
         spread = bits * SPREAD
         mixed = (spread ^ (spread >> 32)) * _factors(bits.shape[1], number, str(bits.device))
@@ -41,7 +43,7 @@ def _bits(values: Tensor) -> Tensor:
 @lru_cache(maxsize=32)
 def _factors(count: int, number: int, device: str) -> Tensor:
     generator = torch.Generator().manual_seed(1000 + number)
-    drawn = torch.randint(-2**63, 2**63 - 1, (count,), generator=generator, dtype=torch.int64)
+    drawn = torch.randint(-(2**63), 2**63 - 1, (count,), generator=generator, dtype=torch.int64)
     return (drawn | 1).to(device)
 
 

@@ -43,12 +43,22 @@ def exact_plan(count: int, most: int = EXACT) -> Plan:
         InputError: no modality, or more than ``most``.
     """
     if not 1 <= count <= most:
-        raise InputError("exact Shapley values", f"{count} modalities", f"1 to {most}", "Sample permutations instead.")
+        raise InputError(
+            "exact Shapley values",
+            f"{count} modalities",
+            f"1 to {most}",
+            "Sample permutations instead.",
+        )
     subsets = np.array(list(itertools.product((False, True), repeat=count)))
     places = 2 ** np.arange(count - 1, -1, -1)
     without = np.stack([np.flatnonzero(~subsets[:, i]) for i in range(count)])
     size = subsets.sum(axis=1)[without]
-    share = np.array([math.factorial(s) * math.factorial(count - s - 1) / math.factorial(count) for s in range(count)])
+    share = np.array(
+        [
+            math.factorial(s) * math.factorial(count - s - 1) / math.factorial(count)
+            for s in range(count)
+        ]
+    )
     return _plan(subsets, without, without + places[:, None], share[size])
 
 
@@ -61,9 +71,15 @@ def sampled_plan(count: int, permutations: int, seed: int = 0) -> Plan:
         InputError: no modality, more than 62, or fewer than two orders, which have no spread.
     """
     if not 1 <= count <= 62 or permutations < 2:
-        raise InputError("sampled Shapley values", f"{count} modalities, {permutations} orders",
-                         "1 to 62 modalities, 2 or more orders", "Correct it.")
-    orders = np.random.default_rng(seed).permuted(np.tile(np.arange(count), (permutations, 1)), axis=1)
+        raise InputError(
+            "sampled Shapley values",
+            f"{count} modalities, {permutations} orders",
+            "1 to 62 modalities, 2 or more orders",
+            "Correct it.",
+        )
+    orders = np.random.default_rng(seed).permuted(
+        np.tile(np.arange(count), (permutations, 1)), axis=1
+    )
     codes = np.cumsum(2 ** (count - 1 - orders.astype(np.int64)), axis=1)
     codes = np.concatenate([np.zeros((permutations, 1), np.int64), codes], axis=1)
     distinct, number = np.unique(codes, return_inverse=True)
@@ -71,8 +87,12 @@ def sampled_plan(count: int, permutations: int, seed: int = 0) -> Plan:
     place = np.argsort(orders, axis=1)  # when each modality came in
     row = np.arange(permutations)[:, None]
     subsets = (distinct[:, None] >> np.arange(count - 1, -1, -1)) & 1 == 1
-    return _plan(subsets, number[row, place].T, number[row, place + 1].T, np.full((count, permutations),
-                                                                                  1 / permutations))
+    return _plan(
+        subsets,
+        number[row, place].T,
+        number[row, place + 1].T,
+        np.full((count, permutations), 1 / permutations),
+    )
 
 
 def make_plan(count: int, permutations: int) -> Plan:
@@ -80,11 +100,15 @@ def make_plan(count: int, permutations: int) -> Plan:
     return exact_plan(count) if count <= EXACT else sampled_plan(count, permutations)
 
 
-def _plan(subsets: np.ndarray, without: np.ndarray, joined: np.ndarray, weights: np.ndarray) -> Plan:
+def _plan(
+    subsets: np.ndarray, without: np.ndarray, joined: np.ndarray, weights: np.ndarray
+) -> Plan:
     def tensor_of(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array))
 
-    return Plan(tensor_of(subsets), tensor_of(without), tensor_of(joined), torch.from_numpy(weights).float())
+    return Plan(
+        tensor_of(subsets), tensor_of(without), tensor_of(joined), torch.from_numpy(weights).float()
+    )
 
 
 def average(plan: Plan, marginals: Tensor) -> Tensor:

@@ -57,7 +57,11 @@ def papers_for(data: Mapping[str, str], backbone: str, wanted: Sequence[str] = (
 def data_for(paper: Paper, data: Mapping[str, str], asked: Iterable[Paper]) -> dict[str, str]:
     """The data of one paper's roles, where several papers are asked; a role that none has stays, to be refused."""
     others = {role for other in asked if other is not paper for role in other.roles.values()}
-    return {role: bundle for role, bundle in data.items() if role in paper.roles.values() or role not in others}
+    return {
+        role: bundle
+        for role, bundle in data.items()
+        if role in paper.roles.values() or role not in others
+    }
 
 
 def parse_data(pairs: Iterable[str]) -> dict[str, str]:
@@ -70,7 +74,9 @@ def parse_data(pairs: Iterable[str]) -> dict[str, str]:
     for pair in pairs:
         role, equals, bundle = pair.partition("=")
         if not equals or not role or not bundle:
-            raise InputError("--data", repr(pair), "ROLE=BUNDLE", "For example --data mosei=mosi-unseen.")
+            raise InputError(
+                "--data", repr(pair), "ROLE=BUNDLE", "For example --data mosei=mosi-unseen."
+            )
         if role in bundles:
             raise InputError("--data", f"the role {role} twice", "each role once", "Leave one out.")
         bundles[role] = bundle

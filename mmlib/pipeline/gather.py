@@ -21,8 +21,26 @@ from mmlib.report.artifact import Entry, csv_bytes, natural_order, read_manifest
 
 CLAIMS = "claims"
 FIRST = ("paper", "collection", "made of")
-COLUMNS = (*FIRST, "no", "claim", "where", "data", "backbone", "test (above 0 supports)", "unit", "seeds", "measured",
-           "verdict", "difference", "low", "high", "could have shown", "detail", "profile", "fingerprint")
+COLUMNS = (
+    *FIRST,
+    "no",
+    "claim",
+    "where",
+    "data",
+    "backbone",
+    "test (above 0 supports)",
+    "unit",
+    "seeds",
+    "measured",
+    "verdict",
+    "difference",
+    "low",
+    "high",
+    "could have shown",
+    "detail",
+    "profile",
+    "fingerprint",
+)
 
 
 def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
@@ -41,18 +59,27 @@ def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
             files.write(figures / collection / paper / "replication.md", text.encode("utf-8"))
 
 
-def claims(entries: Iterable[Entry], root: Path, papers_in_order: Sequence[str] = ()) -> pd.DataFrame:
+def claims(
+    entries: Iterable[Entry], root: Path, papers_in_order: Sequence[str] = ()
+) -> pd.DataFrame:
     """The claims of every paper and collection that the manifest lists with their numbers, in its order, as text.
 
     Numbers stay as they stand in their files.
     """
     listed = [e for e in entries if e["id"] == CLAIMS and e["status"] == "regenerated"]
     frames = []
-    for entry in sorted(listed, key=lambda e: natural_order((e["collection"], e["paper"], e["id"]), papers_in_order)):
+    for entry in sorted(
+        listed, key=lambda e: natural_order((e["collection"], e["paper"], e["id"]), papers_in_order)
+    ):
         numbers = replication.numbers(entry, root, str)
         made = "twins" if replication.is_twins([entry]) else "real data"
-        known = {"paper": entry["paper"], "collection": entry["collection"], "made of": made,
-                 "profile": entry["profile"], "fingerprint": entry["fingerprint"]}
+        known = {
+            "paper": entry["paper"],
+            "collection": entry["collection"],
+            "made of": made,
+            "profile": entry["profile"],
+            "fingerprint": entry["fingerprint"],
+        }
         if numbers is not None:
             frames.append(numbers.assign(**known).reindex(columns=COLUMNS, fill_value=""))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
@@ -61,4 +88,8 @@ def claims(entries: Iterable[Entry], root: Path, papers_in_order: Sequence[str] 
 def reported(entries: Iterable[Entry], declared: Mapping[str, Paper]) -> Sequence[tuple[str, str]]:
     """The papers and collections that get a report: those with printed numbers to hold ours against."""
     listed = dict.fromkeys((str(e["paper"]), str(e["collection"])) for e in entries)
-    return [(paper, collection) for paper, collection in listed if paper in declared and paper in papers()]
+    return [
+        (paper, collection)
+        for paper, collection in listed
+        if paper in declared and paper in papers()
+    ]

@@ -27,7 +27,9 @@ def all_specs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[RunSpe
     return list(dict.fromkeys(specs))
 
 
-def run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None, executor: str = "local") -> int:
+def run(
+    contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None, executor: str = "local"
+) -> int:
     """Runs, then notebooks (or, where artifacts are named, those alone), then the summary; 1 where anything failed."""
     start = time.perf_counter()
     code = sweep_all(contexts, wanted, jobs, executor=executor)
@@ -37,17 +39,27 @@ def run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None, ex
     return code
 
 
-def sweep_all(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None,
-              max_minutes: float | None = None, executor: str = "local") -> int:
+def sweep_all(
+    contexts: Sequence[Context],
+    wanted: Sequence[str],
+    jobs: int | None,
+    max_minutes: float | None = None,
+    executor: str = "local",
+) -> int:
     """All runs that the store lacks, here or on a Dask scheduler; 1 where some failed or were left."""
     specs = all_specs(contexts, wanted)
     if not specs:
         return 0
     store = contexts[0].store
     with executor_of(executor, specs, store, jobs) as where:
-        result = sweep(specs, store, executor=where, jobs=jobs, max_minutes=max_minutes, title="runs")
-    print(f"runs: {result.wanted} wanted, {result.reused} reused, {result.done} done, {result.failed} failed, "
-          f"{result.left} left, {result.seconds:.0f} s", flush=True)
+        result = sweep(
+            specs, store, executor=where, jobs=jobs, max_minutes=max_minutes, title="runs"
+        )
+    print(
+        f"runs: {result.wanted} wanted, {result.reused} reused, {result.done} done, {result.failed} failed, "
+        f"{result.left} left, {result.seconds:.0f} s",
+        flush=True,
+    )
     if result.warnings:
         print(counted(result.warnings), flush=True)
     for line in failures.failure_lines(regenerate.pairs(contexts, wanted), result.errors):
@@ -65,14 +77,18 @@ def dry_run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None
     specs = all_specs(contexts, wanted)
     count = jobs or os.cpu_count() or 1
     lacking, seconds = estimate(specs, contexts[0].store, jobs=count)
-    print(f"{len(specs)} runs, {lacking} still to do, about {seconds / 60:.1f} minutes with {count} at a time")
+    print(
+        f"{len(specs)} runs, {lacking} still to do, about {seconds / 60:.1f} minutes with {count} at a time"
+    )
     return 0
 
 
 def list_artifacts(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
     """Print every artifact: paper, id, kind, runs that it needs, caption."""
     for context in contexts:
-        for artifact in regenerate.wanted_of(context, wanted) if wanted else context.declared.artifacts:
+        for artifact in (
+            regenerate.wanted_of(context, wanted) if wanted else context.declared.artifacts
+        ):
             why = regenerate.lacks(context, artifact)
             count = "needs data" if why else f"{len(regenerate.runs_of(context, artifact))} runs"
             caption = f"{artifact.caption}{' On request: --artifact ' + artifact.id if artifact.on_request else ''}"
@@ -99,7 +115,9 @@ def not_drawn(contexts: Sequence[Context], wanted: Sequence[str]) -> list[Troubl
         for artifact in regenerate.wanted_of(context, wanted):
             key = (context.collection, context.paper, artifact.id)
             if entries.get(key, {}).get("status") == NOT_DRAWN:
-                lost.append(Trouble(*key, " ".join(entries[key]["notes"]), troubles.details_of(*key)))
+                lost.append(
+                    Trouble(*key, " ".join(entries[key]["notes"]), troubles.details_of(*key))
+                )
     return lost
 
 
@@ -112,10 +130,16 @@ def summary(contexts: Sequence[Context]) -> None:
             entry = entries.get((context.collection, context.paper, artifact.id))
             if entry is None:
                 continue
-            rows = f"{entry['rows_built']}/{entry['rows_in_paper']}" if entry["rows_in_paper"] else "ours"
+            rows = (
+                f"{entry['rows_built']}/{entry['rows_in_paper']}"
+                if entry["rows_in_paper"]
+                else "ours"
+            )
             best = sorted(entry["files"], key=lambda f: (not f.endswith((".md", ".png")), f))
-            print(f"{context.collection:14} {context.paper:6} {artifact.id:24} {entry['status']:18} {rows:>7}  "
-                  f"{best[0] if best else '-'}")
+            print(
+                f"{context.collection:14} {context.paper:6} {artifact.id:24} {entry['status']:18} {rows:>7}  "
+                f"{best[0] if best else '-'}"
+            )
 
 
 def _entries() -> dict[tuple[str, str, str], Entry]:

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 KERNEL = "python3"  # the name that the committed notebooks carry, so that they open anywhere
-ARGV = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=40")
+ARGV = (
+    sys.executable,
+    "-m",
+    "ipykernel_launcher",
+    "-f",
+    "{connection_file}",
+    "--IPKernelApp.log_level=40",
+)
 # What decides settings of IPython, Jupyter and matplotlib, and is not ours.
 LEFT_OUT = ("PYTHONSTARTUP", "MPLBACKEND", "JUPYTER_CONFIG_PATH", "JUPYTER_NO_CONFIG")
 
@@ -64,5 +71,11 @@ def _settings(folder: Path) -> dict[str, str]:
     matplotlibrc = folder / "matplotlibrc"
     matplotlibrc.touch()
     jupyter = str(folder / "jupyter")
-    return {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_CONFIG_DIR": jupyter, "JUPYTER_DATA_DIR": jupyter,
-            "JUPYTER_PATH": jupyter, "JUPYTER_RUNTIME_DIR": jupyter, "MATPLOTLIBRC": str(matplotlibrc)}
+    return {
+        "IPYTHONDIR": str(folder / "ipython"),
+        "JUPYTER_CONFIG_DIR": jupyter,
+        "JUPYTER_DATA_DIR": jupyter,
+        "JUPYTER_PATH": jupyter,
+        "JUPYTER_RUNTIME_DIR": jupyter,
+        "MATPLOTLIBRC": str(matplotlibrc),
+    }

@@ -72,11 +72,20 @@ def execute(context: Context) -> Trouble | None:
     print(f"{name} on {context.collection} ...", flush=True)
     try:
         with jupyter.own_settings() as folder:
-            papermill.execute_notebook(paths.notebooks() / name, out, _parameters(context), kernel_name=jupyter.KERNEL,
-                                       progress_bar=False, cwd=paths.notebooks(), log_output=False,
-                                       kernel_manager_class=jupyter.kernel_manager(folder))
+            papermill.execute_notebook(
+                paths.notebooks() / name,
+                out,
+                _parameters(context),
+                kernel_name=jupyter.KERNEL,
+                progress_bar=False,
+                cwd=paths.notebooks(),
+                log_output=False,
+                kernel_manager_class=jupyter.kernel_manager(folder),
+            )
     except papermill.PapermillExecutionError as error:
-        reason = f"failed in cell {error.exec_count}: {error.ename}: {' '.join(error.evalue.split())}"
+        reason = (
+            f"failed in cell {error.exec_count}: {error.ename}: {' '.join(error.evalue.split())}"
+        )
         trouble = Trouble(context.collection, context.paper, name, reason, out)
     except Exception as error:  # whatever ends a notebook is to end no other
         if isinstance(error, OSError) and error.errno in NO_DISK:  # but every one needs the disk
@@ -90,7 +99,11 @@ def execute(context: Context) -> Trouble | None:
 
 def _without_notebook(trouble: Trouble, draw: Callable[[], Any]) -> Trouble:
     """Say that a notebook failed, and draw its tables and figures without it."""
-    print(f"notebook failed: {trouble}\nIts tables and figures are drawn without it.", file=sys.stderr, flush=True)
+    print(
+        f"notebook failed: {trouble}\nIts tables and figures are drawn without it.",
+        file=sys.stderr,
+        flush=True,
+    )
     try:
         draw()
     except InputError:  # the disk's or the store's, which concerns every paper
@@ -103,8 +116,13 @@ def _without_notebook(trouble: Trouble, draw: Callable[[], Any]) -> Trouble:
 def _parameters(context: Context) -> dict[str, Any]:
     """What a notebook is given: its context's own choices, as its first code cell names them."""
     given = {role: data for role, data in context.data.items() if not data.startswith("twin:")}
-    return {"profile": context.profile.name, "data": ",".join(f"{r}={d}" for r, d in given.items()),
-            "backbone": ",".join(context.backbones), "label": context.label, "seeds": context.seed_count}
+    return {
+        "profile": context.profile.name,
+        "data": ",".join(f"{r}={d}" for r, d in given.items()),
+        "backbone": ",".join(context.backbones),
+        "label": context.label,
+        "seeds": context.seed_count,
+    }
 
 
 def update_notebooks() -> int:
@@ -134,9 +152,13 @@ def update_notebook(path: Path) -> None:
 
     notebook = nbformat.read(path, as_version=4)
     with jupyter.own_settings() as folder:
-        NotebookClient(notebook, timeout=None, kernel_name=jupyter.KERNEL,
-                       kernel_manager_class=jupyter.kernel_manager(folder),
-                       resources={"metadata": {"path": str(paths.notebooks())}}).execute()
+        NotebookClient(
+            notebook,
+            timeout=None,
+            kernel_name=jupyter.KERNEL,
+            kernel_manager_class=jupyter.kernel_manager(folder),
+            resources={"metadata": {"path": str(paths.notebooks())}},
+        ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     notebook.metadata["mmlib"] = {"cells": cells_hash(notebook)}

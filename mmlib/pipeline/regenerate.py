@@ -77,7 +77,9 @@ def lacks(context: Context, artifact: Artifact) -> str:
         real = [d for d in context.data.values() if not is_twin(d)]
         return "Known of twins only." if real else lacks_sign(context, artifact)
     if need and need not in context.datasets:
-        return f"No data for the role {context.roles[need]}: give --data {context.roles[need]}=BUNDLE."
+        return (
+            f"No data for the role {context.roles[need]}: give --data {context.roles[need]}=BUNDLE."
+        )
     return lacks_sign(context, artifact)
 
 
@@ -213,7 +215,9 @@ def finish(context: Context) -> None:
     write_records(contents.values(), paths.figures(), context.collection, context.paper)
     if any(not is_twin(d) for d in context.data.values()):
         main = ("predictions.valid.same", "predictions.valid.random", *context.declared.carried)
-        ids = sorted(i for i, content in contents.items() if not LARGE & set(content["spec"]["keep"]))
+        ids = sorted(
+            i for i, content in contents.items() if not LARGE & set(content["spec"]["keep"])
+        )
         for part, start in enumerate(range(0, len(ids), PART), start=1):
             path = context.folder / f"records-{part:02}.jsonl.gz"
             export_records(context.store, path, ids=ids[start : start + PART], arrays=main)
@@ -236,7 +240,9 @@ def draw_all(contexts: Sequence[Context], wanted: Sequence[str]) -> list[Trouble
         except InputError:  # the disk's or the store's, which concerns every paper
             raise
         except Exception as error:
-            failed.append(troubles.note(context.collection, context.paper, "records and reports", error))
+            failed.append(
+                troubles.note(context.collection, context.paper, "records and reports", error)
+            )
     return failed
 
 
@@ -245,4 +251,12 @@ def _made(context: Context, needed: Sequence[RunSpec], seconds: float) -> Made:
     reduced = f"Data: {', '.join(names)}. {context.profile.reduced}".strip() if needed else ""
     fingerprints = sorted({context.bundle_fingerprint(d) for d in context.data.values()})
     seeds = tuple(sorted({s.seed for s in needed}))
-    return Made(context.collection, context.profile.name, "valid", seeds, seconds, "+".join(fingerprints), reduced)
+    return Made(
+        context.collection,
+        context.profile.name,
+        "valid",
+        seeds,
+        seconds,
+        "+".join(fingerprints),
+        reduced,
+    )

@@ -82,19 +82,35 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
     reasons = lacking(entries, len(made), len(own), sum(line["rows lacking"] for line in lines))
     found = numbers(claims, root) if claims else None
     text = TEMPLATE.format(
-        title=paper.title, collection=main["collection"], extent="Partial" if reasons else "Full",
-        because=": " + "; ".join(reasons) if reasons else "", data=_bullets(_data(paper.artifacts, main, entries)),
-        profile=main["profile"], selection=main["selection"], seeds=_count(len(_seeds(entries)), "seed"),
-        built=len(made), has=len(own),
-        unmade="".join(f"; {said}: {', '.join(names)}" for said, names in (
-            ("not made on these data", unmade), ("not made since their runs failed", lost)) if names),
+        title=paper.title,
+        collection=main["collection"],
+        extent="Partial" if reasons else "Full",
+        because=": " + "; ".join(reasons) if reasons else "",
+        data=_bullets(_data(paper.artifacts, main, entries)),
+        profile=main["profile"],
+        selection=main["selection"],
+        seeds=_count(len(_seeds(entries)), "seed"),
+        built=len(made),
+        has=len(own),
+        unmade="".join(
+            f"; {said}: {', '.join(names)}"
+            for said, names in (
+                ("not made on these data", unmade),
+                ("not made since their runs failed", lost),
+            )
+            if names
+        ),
         failed=failed_runs(entries),
         artifacts=_artifact_table(lines),
-        beyond=_beyond(paper.artifacts, by_id), verdicts=verdicts(found), quoted=strongest(found),
-        arithmetic=sums(entries[0]["paper"]), slips=slips(entries[0]["paper"]),
+        beyond=_beyond(paper.artifacts, by_id),
+        verdicts=verdicts(found),
+        quoted=strongest(found),
+        arithmetic=sums(entries[0]["paper"]),
+        slips=slips(entries[0]["paper"]),
         obstacles=to_markdown(pd.DataFrame(paper.obstacles), "", own=True).strip(),
         guesses=f"\nGuesses: {paper.guesses}\n" if paper.guesses else "",
-        deviations=_bullets(_deviations(paper, main, entries)))
+        deviations=_bullets(_deviations(paper, main, entries)),
+    )
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
@@ -138,9 +154,14 @@ def failed_runs(entries: Sequence[Entry]) -> str:
             lacks.setdefault(run["run_id"], []).append(entry["title"])
     if not runs:
         return ""
-    lines = [f"{run['what']}: {', '.join(filter(None, (run['row'], run['setting'])))}, seed {run['seed']}, "
-             f"run `{run_id}` ({', '.join(lacks[run_id])}). {run['advice']}" for run_id, run in sorted(runs.items())]
-    return f"{_count(len(runs), 'run')} failed; what is shown is over the others.\n\n{_bullets(lines)}"
+    lines = [
+        f"{run['what']}: {', '.join(filter(None, (run['row'], run['setting'])))}, seed {run['seed']}, "
+        f"run `{run_id}` ({', '.join(lacks[run_id])}). {run['advice']}"
+        for run_id, run in sorted(runs.items())
+    ]
+    return (
+        f"{_count(len(runs), 'run')} failed; what is shown is over the others.\n\n{_bullets(lines)}"
+    )
 
 
 def is_twins(entries: Iterable[Entry]) -> bool:
@@ -149,19 +170,33 @@ def is_twins(entries: Iterable[Entry]) -> bool:
     return any(e["collection"] == TWINS for e in found) or _noted(found, SYNTHETIC)
 
 
-def artifact_lines(made: Sequence[Artifact], by_id: dict[str, Entry], root: Path) -> list[dict[str, Any]]:
+def artifact_lines(
+    made: Sequence[Artifact], by_id: dict[str, Entry], root: Path
+) -> list[dict[str, Any]]:
     """One line for each artifact that was made: rows, runs, paired verdicts, rows that are lacking."""
     lines = []
     for artifact in made:
         entry = by_id[artifact.id]
         frame = numbers(entry, root)
-        built, of, names = entry["rows_built"] or 0, entry["rows_in_paper"] or 0, _rows_lacking(frame)
+        built, of, names = (
+            entry["rows_built"] or 0,
+            entry["rows_in_paper"] or 0,
+            _rows_lacking(frame),
+        )
         left = max(0, of - built - _rows_lost(frame))
         failed = {} if frame is None or "failed" not in frame else {"failed": _rows_failed(frame)}
-        lines.append({
-            "artifact": artifact.title, "what": artifact.caption, "rows": f"{built} of {of}" if of else "",
-            "runs": entry["runs"], NOT_BUILT: ", ".join(names) or (_count(left, "row") if left else ""),
-            "against the plain network": _paired(frame), "rows lacking": left, **failed})
+        lines.append(
+            {
+                "artifact": artifact.title,
+                "what": artifact.caption,
+                "rows": f"{built} of {of}" if of else "",
+                "runs": entry["runs"],
+                NOT_BUILT: ", ".join(names) or (_count(left, "row") if left else ""),
+                "against the plain network": _paired(frame),
+                "rows lacking": left,
+                **failed,
+            }
+        )
     return lines
 
 
@@ -177,7 +212,10 @@ def _artifact_table(lines: Sequence[dict[str, Any]]) -> str:
 def _rows_failed(frame: pd.DataFrame) -> str:
     """Rows with a cell some of whose runs failed, and how."""
     told = frame[frame["failed"].fillna("") != ""]
-    return ", ".join(f"{row}: {said}" for row, said in dict.fromkeys(zip(told["row"], told["failed"], strict=True)))
+    return ", ".join(
+        f"{row}: {said}"
+        for row, said in dict.fromkeys(zip(told["row"], told["failed"], strict=True))
+    )
 
 
 def _rows_lacking(frame: pd.DataFrame | None) -> list[str]:
@@ -193,7 +231,9 @@ def _rows_lost(frame: pd.DataFrame | None) -> int:
     """How many of the paper's rows have a cell all of whose runs failed."""
     if frame is None or not {"failed", "in_paper"} <= set(frame):
         return 0
-    lost = frame[frame["in_paper"].astype(bool) & (frame["n"] == 0) & (frame["failed"].fillna("") != "")]
+    lost = frame[
+        frame["in_paper"].astype(bool) & (frame["n"] == 0) & (frame["failed"].fillna("") != "")
+    ]
     return int(lost["row"].nunique())
 
 
@@ -231,19 +271,27 @@ def strongest(found: pd.DataFrame | None) -> str:
         mine = found[found["verdict"] == verdict]
         distance = 1 if verdict == VERDICTS["equivalent"] else mine["difference"].abs()
         force = (distance / (mine["high"] - mine["low"])).replace(math.inf, 0.0)
-        lines = [f"claim {line['no']}: \"{line['claim']}\" ({line['where']}), {line['data']}, {line['backbone']}; "
-                 f"{line['test (above 0 supports)']}: {line['measured']} {line['unit']}, {line['seeds']} seeds"
-                 for line in mine.loc[force.sort_values(ascending=False, kind="stable").index[:STRONGEST]
-                                      ].to_dict("records")]
+        lines = [
+            f'claim {line["no"]}: "{line["claim"]}" ({line["where"]}), {line["data"]}, {line["backbone"]}; '
+            f"{line['test (above 0 supports)']}: {line['measured']} {line['unit']}, {line['seeds']} seeds"
+            for line in mine.loc[
+                force.sort_values(ascending=False, kind="stable").index[:STRONGEST]
+            ].to_dict("records")
+        ]
         more = f", the strongest {len(lines)} of {len(mine)}" if len(lines) < len(mine) else ""
         parts += [f"**{verdict.capitalize()}**{more}:\n\n{_bullets(lines)}"] if lines else []
     return "\n\n".join(parts)
 
 
-KINDS = {"F1 beside accuracy": "F1 scores that are possible beside their accuracy", "average": "averages that add up",
-         "difference": "differences that add up", "gain": "gains in the text that are those of the tables",
-         "percentage": "accuracies that are a count of one run", "repeat": "cells printed twice that agree",
-         "sum": "sums that add up"}
+KINDS = {
+    "F1 beside accuracy": "F1 scores that are possible beside their accuracy",
+    "average": "averages that add up",
+    "difference": "differences that add up",
+    "gain": "gains in the text that are those of the tables",
+    "percentage": "accuracies that are a count of one run",
+    "repeat": "cells printed twice that agree",
+    "sum": "sums that add up",
+}
 
 
 def sums(paper: str) -> str:
@@ -277,8 +325,10 @@ def _spreads(frame: pd.DataFrame) -> str:
     for (table, rule), group in spread.groupby(["table", "rule"], sort=False):
         n = int(str(rule).removesuffix(arithmetic.SPREAD).split()[-1])
         ones = int((group["verdict"] == arithmetic.WORDS["percentage"][0]).sum())
-        said += (f" Of {_count(len(group), 'accuracy')} of {table} with a spread {ones} are a count of one run all the "
-                 f"same; chance would give {len(group) * n / 100 / 100:.0f}.")
+        said += (
+            f" Of {_count(len(group), 'accuracy')} of {table} with a spread {ones} are a count of one run all the "
+            f"same; chance would give {len(group) * n / 100 / 100:.0f}."
+        )
     return said
 
 
@@ -289,22 +339,43 @@ def slips(paper: str) -> str:
     if bad.empty:
         return "Nothing that was checked contradicts itself."
     cell = [", ".join(filter(None, line)) for line in bad[list(arithmetic.KEYS)].to_numpy()]
-    shown = pd.DataFrame({"table": bad["table"], "cell": cell, "kind": bad["kind"], "rule": bad["rule"],
-                          "printed": bad["printed"], "recomputed": bad["recomputed"]})
+    shown = pd.DataFrame(
+        {
+            "table": bad["table"],
+            "cell": cell,
+            "kind": bad["kind"],
+            "rule": bad["rule"],
+            "printed": bad["printed"],
+            "recomputed": bad["recomputed"],
+        }
+    )
     return to_markdown(shown, "").strip()
 
 
 def _data(artifacts: Iterable[Artifact], main: Entry, entries: Sequence[Entry]) -> list[str]:
     """Which data, by name and fingerprint; of recorded bundles source and licence."""
     prints = main["fingerprint"].split("+")
-    lines = [f"{_caption(artifacts, main)[0]}; fingerprint{'s' * (len(prints) > 1)} "
-             f"{', '.join(f'`{p}`' for p in prints)}."]
+    lines = [
+        f"{_caption(artifacts, main)[0]}; fingerprint{'s' * (len(prints) > 1)} "
+        f"{', '.join(f'`{p}`' for p in prints)}."
+    ]
     if is_twins(entries):
-        lines.append("These are synthetic twins of the paper's data sets, whose best possible answer is known. No "
-                     "number here is a result on the paper's data.")
-    known = {b["fingerprint"]: (name, b) for name, b in load_manifest()["bundle"].items() if "fingerprint" in b}
-    return [*lines, *(f"`{name}`: {escape_markdown(b['source'])}. Licence: {escape_markdown(b['licence'])}."
-                      for name, b in (known[p] for p in prints if p in known))]
+        lines.append(
+            "These are synthetic twins of the paper's data sets, whose best possible answer is known. No "
+            "number here is a result on the paper's data."
+        )
+    known = {
+        b["fingerprint"]: (name, b)
+        for name, b in load_manifest()["bundle"].items()
+        if "fingerprint" in b
+    }
+    return [
+        *lines,
+        *(
+            f"`{name}`: {escape_markdown(b['source'])}. Licence: {escape_markdown(b['licence'])}."
+            for name, b in (known[p] for p in prints if p in known)
+        ),
+    ]
 
 
 def _caption(artifacts: Iterable[Artifact], entry: Entry) -> tuple[str, str]:
@@ -316,16 +387,27 @@ def _caption(artifacts: Iterable[Artifact], entry: Entry) -> tuple[str, str]:
 
 def _beyond(artifacts: Iterable[Artifact], by_id: dict[str, Entry]) -> str:
     """What was made beyond the paper."""
-    extra = [f"{a.title} (`{a.id}`)" for a in artifacts if a.source.startswith("ours") and a.id != "claims"
-             and by_id.get(a.id, {}).get("status") == "regenerated"]
+    extra = [
+        f"{a.title} (`{a.id}`)"
+        for a in artifacts
+        if a.source.startswith("ours")
+        and a.id != "claims"
+        and by_id.get(a.id, {}).get("status") == "regenerated"
+    ]
     return f"Beyond the paper: {', '.join(extra)}." if extra else ""
 
 
 def _deviations(paper: Paper, main: Entry, entries: Sequence[Entry]) -> list[str]:
     notes = [n for n in main["notes"] if STANDS_IN in n or SYNTHETIC in n]
-    split = [n for n in main["notes"] if any(n.startswith(f"{x.split(' ')[0]}:") for x in notes) and n not in notes]
+    split = [
+        n
+        for n in main["notes"]
+        if any(n.startswith(f"{x.split(' ')[0]}:") for x in notes) and n not in notes
+    ]
     reduced = _caption(paper.artifacts, main)[1]
-    needs = [f"{e['title']}: {' '.join(e['notes'])}" for e in entries if e["status"] == "needs data"]
+    needs = [
+        f"{e['title']}: {' '.join(e['notes'])}" for e in entries if e["status"] == "needs data"
+    ]
     left = [f"Left out: {paper.left_out}"] if paper.left_out else []
     return [*notes, *split, *([reduced] if reduced else []), *left, *needs]
 

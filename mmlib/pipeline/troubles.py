@@ -46,7 +46,9 @@ def reason_of(error: BaseException) -> str:
 
 def note(collection: str, paper: str, what: str, error: BaseException) -> Trouble:
     """Write an error's traceback to its file; a disk that takes no file loses the traceback, not the reason."""
-    trouble = Trouble(collection, paper, what, reason_of(error), details_of(collection, paper, what))
+    trouble = Trouble(
+        collection, paper, what, reason_of(error), details_of(collection, paper, what)
+    )
     text = "".join(traceback.format_exception(error))
     try:
         trouble.details.parent.mkdir(parents=True, exist_ok=True)

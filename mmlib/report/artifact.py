@@ -105,7 +105,12 @@ class Artifact:
         advice = "Name it as the paper does, such as 'table1' or 'fig8-tsne'."
         check_name("artifact id", self.id, advice)
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
-            raise InputError("artifact id", repr(self.id), "lower case letters, digits and single hyphens", advice)
+            raise InputError(
+                "artifact id",
+                repr(self.id),
+                "lower case letters, digits and single hyphens",
+                advice,
+            )
         if self.kind not in ("table", "figure"):
             raise unknown_name(f"artifact {self.id}, kind", self.kind, ("table", "figure"))
 
@@ -127,7 +132,18 @@ def declare(paper: str, called: str) -> Callable[..., Artifact]:
         source: str = "",
         **other: Any,
     ) -> Artifact:
-        return Artifact(id, paper, kind, title, caption, cells, draw, rows, source or f"{called} {title}", **other)
+        return Artifact(
+            id,
+            paper,
+            kind,
+            title,
+            caption,
+            cells,
+            draw,
+            rows,
+            source or f"{called} {title}",
+            **other,
+        )
 
     return artifact
 
@@ -154,9 +170,13 @@ def render(artifact: Artifact, output: Output, made: Made) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     if output.table is not None:
         contents[".csv"] = csv_bytes(tables.flat(output.table))
-        contents[".md"] = tables.to_markdown(output.table, f"{artifact.title}. {caption}", output.notes).encode()
+        contents[".md"] = tables.to_markdown(
+            output.table, f"{artifact.title}. {caption}", output.notes
+        ).encode()
         label = f"{artifact.paper}-{artifact.id}"
-        contents[".tex"] = tables.to_latex(output.table, f"{artifact.title}. {caption}", label).encode()
+        contents[".tex"] = tables.to_latex(
+            output.table, f"{artifact.title}. {caption}", label
+        ).encode()
     if output.figure is not None:
         contents[".png"] = figure_bytes(output.figure, "png", artifact.id)
         contents[".svg"] = figure_bytes(output.figure, "svg", artifact.id)
@@ -165,8 +185,13 @@ def render(artifact: Artifact, output: Output, made: Made) -> dict[str, bytes]:
     return contents
 
 
-def write(artifact: Artifact, output: Output, figures: Path, made: Made,
-          rendered: Mapping[str, bytes] | None = None) -> Entry:
+def write(
+    artifact: Artifact,
+    output: Output,
+    figures: Path,
+    made: Made,
+    rendered: Mapping[str, bytes] | None = None,
+) -> Entry:
     """Write an artifact's files and return its manifest entry, whose paths are relative to the root.
 
     A table gives ``.csv``, ``.md``, ``.tex`` (and ``-numbers.csv`` where there are numbers), a figure ``.png``,
@@ -184,8 +209,13 @@ def write(artifact: Artifact, output: Output, figures: Path, made: Made,
         entry["failed"] = [dataclasses.asdict(run) for run in output.failed]
     names = sorted(f"{artifact.id}{ending}" for ending in contents)
     at = Path(figures.name) / made.collection / artifact.paper
-    return entry | {"rows_built": output.rows_built, "files": [(at / name).as_posix() for name in names],
-                    "seeds": sorted(made.seeds), "seconds": round(made.seconds, 1), **_run_ids(output.run_ids)}
+    return entry | {
+        "rows_built": output.rows_built,
+        "files": [(at / name).as_posix() for name in names],
+        "seeds": sorted(made.seeds),
+        "seconds": round(made.seconds, 1),
+        **_run_ids(output.run_ids),
+    }
 
 
 def missing(artifact: Artifact, made: Made, status: str, notes: Sequence[str] = ()) -> Entry:
@@ -193,15 +223,30 @@ def missing(artifact: Artifact, made: Made, status: str, notes: Sequence[str] = 
     if status not in STATUSES:
         raise unknown_name("artifact status", status, STATUSES)
     return {
-        "id": artifact.id, "paper": artifact.paper, "collection": made.collection, "kind": artifact.kind,
-        "title": artifact.title, "caption": f"{artifact.caption} {made.reduced}".strip(), "source": artifact.source,
-        "status": status, "rows_built": 0, "rows_in_paper": artifact.rows_in_paper, "files": [],
-        **_run_ids(()), "seeds": [], "seconds": 0.0, "profile": made.profile, "selection": made.selection,
-        "fingerprint": made.fingerprint, "notes": list(notes),
+        "id": artifact.id,
+        "paper": artifact.paper,
+        "collection": made.collection,
+        "kind": artifact.kind,
+        "title": artifact.title,
+        "caption": f"{artifact.caption} {made.reduced}".strip(),
+        "source": artifact.source,
+        "status": status,
+        "rows_built": 0,
+        "rows_in_paper": artifact.rows_in_paper,
+        "files": [],
+        **_run_ids(()),
+        "seeds": [],
+        "seconds": 0.0,
+        "profile": made.profile,
+        "selection": made.selection,
+        "fingerprint": made.fingerprint,
+        "notes": list(notes),
     }
 
 
-def write_records(records: Iterable[Mapping[str, Any]], figures: Path, collection: str, paper: str) -> Path:
+def write_records(
+    records: Iterable[Mapping[str, Any]], figures: Path, collection: str, paper: str
+) -> Path:
     """Write ``records.csv`` of a paper in a collection, one tidy row per run and metric."""
     path = figures / collection / paper / "records.csv"
     files.write(path, csv_bytes(tables.records_frame(records)))
@@ -225,19 +270,29 @@ def read_manifest(path: Path) -> list[Entry]:
             check_form(f"entry {number}", entry, _FORM, {})
         return [_inside(path, entry) for entry in entries]
     except ValueError as error:
-        raise InputError(str(path), f"no list of artifacts ({error})", "a manifest that the notebooks wrote",
-                         "Delete the file and run the notebooks again; finished runs are reused.") from None
+        raise InputError(
+            str(path),
+            f"no list of artifacts ({error})",
+            "a manifest that the notebooks wrote",
+            "Delete the file and run the notebooks again; finished runs are reused.",
+        ) from None
 
 
-def update_manifest(path: Path, entries: Iterable[Entry], papers: Sequence[str] = ()) -> list[Entry]:
+def update_manifest(
+    path: Path, entries: Iterable[Entry], papers: Sequence[str] = ()
+) -> list[Entry]:
     """Merge entries into the manifest: one per collection, paper and id, the later one winning.
 
     papers: their order; others follow by name.
     Two processes may do so at once: each holds a lock beside the file while it reads, merges and renames.
     """
     with files.locked(path):
-        merged = {_key(entry): entry for entry in read_manifest(path)} | {_key(entry): entry for entry in entries}
-        ordered = [merged[key] for key in sorted(merged, key=lambda key: natural_order(key, papers))]
+        merged = {_key(entry): entry for entry in read_manifest(path)} | {
+            _key(entry): entry for entry in entries
+        }
+        ordered = [
+            merged[key] for key in sorted(merged, key=lambda key: natural_order(key, papers))
+        ]
         files.write(path, (json.dumps(ordered, indent=1, ensure_ascii=False) + "\n").encode())
     return ordered
 
@@ -246,7 +301,9 @@ def natural_order(key: tuple[str, str, str], papers: Sequence[str] = ()) -> tupl
     """Sort key of (collection, paper, id): papers in the given order, ``fig9`` before ``fig10``."""
     collection, paper, name = key
     place = papers.index(paper) if paper in papers else len(papers)
-    parts = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.findall(r"\d+|\D+", name))
+    parts = tuple(
+        (0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.findall(r"\d+|\D+", name)
+    )
     return collection, place, paper, parts
 
 
@@ -263,7 +320,9 @@ def plain_settings() -> Iterator[None]:
         yield
 
 
-def figure_bytes(figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib", dpi: int = DPI) -> bytes:
+def figure_bytes(
+    figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib", dpi: int = DPI
+) -> bytes:
     """A figure as PNG or SVG without dates or random ids: equal figures give equal bytes.
 
     The layout is settled at the first call, since constrained layout moves a little with every drawing. A PNG has
@@ -275,24 +334,47 @@ def figure_bytes(figure: Figure, kind: Literal["png", "svg"], salt: str = "mmlib
         if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
-        figure.savefig(target, format=kind, dpi=dpi, metadata={"Software": None} if kind == "png" else {"Date": None})
+        figure.savefig(
+            target,
+            format=kind,
+            dpi=dpi,
+            metadata={"Software": None} if kind == "png" else {"Date": None},
+        )
     return _fewer_colours(target) if kind == "png" else target.getvalue()
 
 
 def _fewer_colours(picture: io.BytesIO) -> bytes:
     target = io.BytesIO()
-    few = Image.open(picture).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few = (
+        Image.open(picture)
+        .convert("RGB")
+        .quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    )
     few.save(target, "PNG", optimize=True)
     return target.getvalue()
 
 
 _KEY = ("collection", "paper", "id")
 _FORM: dict[str, forms.Form] = {
-    "id": forms.text, "paper": forms.text, "collection": forms.text, "kind": forms.text, "title": forms.text,
-    "caption": forms.text, "source": forms.text, "status": forms.text, "rows_built": forms.optional(forms.whole),
-    "rows_in_paper": forms.optional(forms.whole), "files": forms.listed(forms.text), "runs": forms.whole,
-    "run_ids": forms.listed(forms.text), "run_ids_hash": forms.text, "seeds": forms.listed(forms.whole),
-    "seconds": forms.number, "profile": forms.text, "selection": forms.text, "fingerprint": forms.text,
+    "id": forms.text,
+    "paper": forms.text,
+    "collection": forms.text,
+    "kind": forms.text,
+    "title": forms.text,
+    "caption": forms.text,
+    "source": forms.text,
+    "status": forms.text,
+    "rows_built": forms.optional(forms.whole),
+    "rows_in_paper": forms.optional(forms.whole),
+    "files": forms.listed(forms.text),
+    "runs": forms.whole,
+    "run_ids": forms.listed(forms.text),
+    "run_ids_hash": forms.text,
+    "seeds": forms.listed(forms.whole),
+    "seconds": forms.number,
+    "profile": forms.text,
+    "selection": forms.text,
+    "fingerprint": forms.text,
     "notes": forms.listed(forms.text),
 }
 
@@ -314,8 +396,12 @@ def _inside(manifest: Path, entry: Entry) -> Entry:
     for file in entry.get("files", []):
         parts = PurePosixPath(str(file)).parts
         if len(parts) != 4 or parts[1:3] != (entry["collection"], entry["paper"]):
-            raise InputError(f"{manifest}, files of {entry['id']}", f"{str(file)!r:.80}",
-                             f"files in {here}/{entry['collection']}/{entry['paper']}", advice)
+            raise InputError(
+                f"{manifest}, files of {entry['id']}",
+                f"{str(file)!r:.80}",
+                f"files in {here}/{entry['collection']}/{entry['paper']}",
+                advice,
+            )
         check_name(f"{manifest}, files of {entry['id']}", parts[3], advice)
         kept.append("/".join((here, *parts[1:])))
     return entry | ({"files": kept} if "files" in entry else {})
@@ -324,5 +410,8 @@ def _inside(manifest: Path, entry: Entry) -> Entry:
 def _run_ids(ids: Sequence[str]) -> Entry:
     unique = sorted(set(ids))
     digest = hashlib.sha256("\n".join(unique).encode()).hexdigest()[:16]
-    return {"runs": len(unique), "run_ids": unique if len(unique) <= MOST_RUN_IDS else [],
-            "run_ids_hash": digest if unique else ""}
+    return {
+        "runs": len(unique),
+        "run_ids": unique if len(unique) <= MOST_RUN_IDS else [],
+        "run_ids_hash": digest if unique else "",
+    }

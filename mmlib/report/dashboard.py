@@ -23,7 +23,10 @@ from mmlib.files import write
 from mmlib.report.artifact import STATUSES, Entry, natural_order, read_manifest
 
 FILTERS = ("paper", "collection", "status", "kind", "selection")
-GATHERED = {"claims.csv": "every paper's claims", "arithmetic.csv": "the papers' own sums"}  # beside the page
+GATHERED = {
+    "claims.csv": "every paper's claims",
+    "arithmetic.csv": "the papers' own sums",
+}  # beside the page
 PREVIEW_ROWS, PREVIEW_COLUMNS = 8, 12
 PREVIEWED = ("paper", "ours", "of the best possible")
 LOOKS = dict(zip(STATUSES, ("done", "open", "data", "data", "data"), strict=True))
@@ -64,7 +67,9 @@ def write_dashboard(
     entries = read_manifest(manifest_path)
     root, here = manifest_path.resolve().parent.parent, out.resolve().parent
     folder = resources.files("mmlib.report") / "page"
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     page = environment.from_string((folder / "dashboard.html").read_text(encoding="utf-8")).render(
         style=(folder / "dashboard.css").read_text(encoding="utf-8"),
         script=(folder / "dashboard.js").read_text(encoding="utf-8"),
@@ -95,7 +100,9 @@ def _is_made(entry: Entry) -> bool:
     return entry.get("status") == "regenerated"
 
 
-def _filters(entries: Sequence[Entry], papers: Mapping[str, str]) -> list[tuple[str, list[tuple[str, str]]]]:
+def _filters(
+    entries: Sequence[Entry], papers: Mapping[str, str]
+) -> list[tuple[str, list[tuple[str, str]]]]:
     """By filter, its values and what they are called."""
     return [
         (key, [(value, papers.get(value, value)) for value in _values(entries, key, list(papers))])
@@ -111,7 +118,9 @@ def _sections(
     for paper in _values(entries, "paper", list(papers)):
         mine = sorted((e for e in entries if e["paper"] == paper), key=_place)
         notebooks = sorted((root / "notebooks").glob(f"*_{paper}.ipynb"))
-        reports = [(name, here / name / paper / "replication.md") for name in _values(mine, "collection")]
+        reports = [
+            (name, here / name / paper / "replication.md") for name in _values(mine, "collection")
+        ]
         sections.append(
             {
                 "name": papers.get(paper, paper),
@@ -141,7 +150,11 @@ def _card(entry: Entry, root: Path, here: Path) -> dict[str, Any]:
     table = next((f for f in files if f.suffix == ".csv" and f.stem == entry["id"]), None)
     preview = _preview(table) if table and not picture else None
     runs_failed = entry.get("failed") or []
-    instead = "empty table" if table else ", ".join(dict.fromkeys(run["what"] for run in runs_failed)) or status
+    instead = (
+        "empty table"
+        if table
+        else ", ".join(dict.fromkeys(run["what"] for run in runs_failed)) or status
+    )
     return {
         "data": [(key, str(entry.get(key, ""))) for key in FILTERS],
         "words": " ".join(words).lower(),
@@ -186,7 +199,11 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     seeds = ", ".join(str(seed) for seed in entry.get("seeds") or [])
     names = ("source", "profile", "selection", "runs")
     facts = [(name, entry.get(name)) for name in names]
-    facts += [("seeds", seeds), ("seconds", entry.get("seconds")), ("data", entry.get("fingerprint"))]
+    facts += [
+        ("seeds", seeds),
+        ("seconds", entry.get("seconds")),
+        ("data", entry.get("fingerprint")),
+    ]
     return [(name, str(value)) for name, value in facts if value]
 
 
@@ -198,7 +215,9 @@ def _preview(path: Path) -> Preview | None:
     if not lines:
         return None
     heads = [head.split(" | ") for head in lines[0]]
-    shown = [i for i, head in enumerate(heads) if len(head) < 3 or head[-1] in PREVIEWED][:PREVIEW_COLUMNS]
+    shown = [i for i, head in enumerate(heads) if len(head) < 3 or head[-1] in PREVIEWED][
+        :PREVIEW_COLUMNS
+    ]
     left = {"row": rows_left, "column": len(heads) - len(shown)}
     more = [f"{n} more {what}{'s' * (n > 1)}" for what, n in left.items() if n]
     cells = [[line[i] for i in shown] for line in lines[1:]]
@@ -209,7 +228,9 @@ def _heads(heads: Sequence[Sequence[str]]) -> tuple[list[tuple[str, int]], list[
     """Groups of columns, where they are grouped by setting and metric, and the columns' heads."""
     if all(len(head) < 3 for head in heads):
         return [], [" | ".join(head) for head in heads]
-    groups = itertools.groupby(heads, key=lambda head: ", ".join(part for part in head[:-1] if part))
+    groups = itertools.groupby(
+        heads, key=lambda head: ", ".join(part for part in head[:-1] if part)
+    )
     return [(words, len(list(members))) for words, members in groups], [head[-1] for head in heads]
 
 

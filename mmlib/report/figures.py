@@ -33,18 +33,43 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
 MODALITIES = {"audio": "#0072B2", "text": "#D55E00", "vision": "#009E73", "fused": "#000000"}
-VERDICTS = {"better": "#009E73", "worse": "#D55E00", "equivalent": "#0072B2", "undecided": "#666666"}
+VERDICTS = {
+    "better": "#009E73",
+    "worse": "#D55E00",
+    "equivalent": "#0072B2",
+    "undecided": "#666666",
+}
 MODALITY_MARKERS = {"audio": "o", "text": "s", "vision": "^", "fused": "D"}
 MODALITY_STYLES = {"audio": "-", "text": "--", "vision": "-.", "fused": ":"}
 _RC: Any = {
-    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "legend.fontsize": 7,
-    "xtick.labelsize": 7, "ytick.labelsize": 7, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.axisbelow": True,
-    "axes.grid": True, "grid.color": "#dddddd", "grid.linewidth": 0.5, "lines.linewidth": 1.4,
-    "lines.markersize": 4, "patch.linewidth": 0.6, "hatch.linewidth": 0.5, "legend.frameon": False,
-    "figure.constrained_layout.use": True, "figure.constrained_layout.w_pad": 0.1,
-    "figure.facecolor": "white", "savefig.facecolor": "white",
-    "image.cmap": "cividis", "axes.prop_cycle": cycler(color=PALETTE), "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "patch.linewidth": 0.6,
+    "hatch.linewidth": 0.5,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.1,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "image.cmap": "cividis",
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "svg.fonttype": "path",
 }
 
 
@@ -56,8 +81,14 @@ def style() -> Iterator[None]:
         yield
 
 
-def panel_grid(n: int, columns: int | None = None, width: float | None = None, height: float = 2.1,
-               sharex: bool = False, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def panel_grid(
+    n: int,
+    columns: int | None = None,
+    width: float | None = None,
+    height: float = 2.1,
+    sharex: bool = False,
+    sharey: bool = False,
+) -> tuple[Figure, list[Axes]]:
     """A figure with n panels, in rows of up to three; width and height (of a row) in inches.
 
     One panel takes a single column, more take the double one.
@@ -78,14 +109,27 @@ def panel_grid(n: int, columns: int | None = None, width: float | None = None, h
 def look(name: str, place: int = 0) -> dict[str, Any]:
     """Colour, marker and line style of a series: a modality's own, else those of its place among the series."""
     if name in MODALITIES:
-        return {"color": MODALITIES[name], "marker": MODALITY_MARKERS[name], "linestyle": MODALITY_STYLES[name]}
+        return {
+            "color": MODALITIES[name],
+            "marker": MODALITY_MARKERS[name],
+            "linestyle": MODALITY_STYLES[name],
+        }
     turn = place % len(PALETTE)
     return {"color": PALETTE[turn], "marker": MARKERS[turn], "linestyle": STYLES[turn]}
 
 
-def lines(ax: Axes, x: Sequence[float] | np.ndarray, series: Mapping[str, np.ndarray], *, xlabel: str = "",
-          ylabel: str = "", title: str = "", legend: bool = True, markers: bool | None = None,
-          looks: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+def lines(
+    ax: Axes,
+    x: Sequence[float] | np.ndarray,
+    series: Mapping[str, np.ndarray],
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    legend: bool = True,
+    markers: bool | None = None,
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Curves of the mean over seeds, each seed drawn lightly behind.
 
     series: name to (seeds, len(x)) or (len(x),); nan where there is no value. markers: by default where there
@@ -96,8 +140,12 @@ def lines(ax: Axes, x: Sequence[float] | np.ndarray, series: Mapping[str, np.nda
         for place, (name, values) in enumerate(series.items()):
             curves = np.atleast_2d(np.asarray(values, dtype=float))  # (seeds, points)
             if curves.shape[1] != len(x):
-                raise InputError(f"curve {name}", f"{curves.shape[1]} points", f"{len(x)} points, one per x",
-                                 "Give one value per x.")
+                raise InputError(
+                    f"curve {name}",
+                    f"{curves.shape[1]} points",
+                    f"{len(x)} points, one per x",
+                    "Give one value per x.",
+                )
             form = {"markerfacecolor": "white", **(looks or {}).get(name, look(name, place))}
             if len(curves) > 1:
                 ax.plot(x, curves.T, color=form["color"], alpha=0.25, linewidth=0.7)
@@ -110,19 +158,40 @@ def lines(ax: Axes, x: Sequence[float] | np.ndarray, series: Mapping[str, np.nda
             _legend(ax, list(series), title)
 
 
-def bars_with_points(ax: Axes, values: Mapping[str, Sequence[float]], *, ylabel: str = "", title: str = "",
-                     base: float | None = None) -> None:
+def bars_with_points(
+    ax: Axes,
+    values: Mapping[str, Sequence[float]],
+    *,
+    ylabel: str = "",
+    title: str = "",
+    base: float | None = None,
+) -> None:
     """One bar per method at the mean, with every run as a point and the 95 % interval where there are two or more.
 
     base: where the axis starts; by default 0, so that lengths can be compared.
     """
-    grouped_bars(ax, list(values), {"": [values[name] for name in values]}, ylabel=ylabel, title=title, base=base)
+    grouped_bars(
+        ax,
+        list(values),
+        {"": [values[name] for name in values]},
+        ylabel=ylabel,
+        title=title,
+        base=base,
+    )
     for place, bar in enumerate(ax.patches):
         bar.set_facecolor(look(list(values)[place], place)["color"])
 
 
-def grouped_bars(ax: Axes, groups: Sequence[str], series: Mapping[str, Sequence[Sequence[float]]], *,
-                 ylabel: str = "", title: str = "", base: float | None = None, legend: bool = True) -> None:
+def grouped_bars(
+    ax: Axes,
+    groups: Sequence[str],
+    series: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    ylabel: str = "",
+    title: str = "",
+    base: float | None = None,
+    legend: bool = True,
+) -> None:
     """Bars side by side: for each group one bar per series; series name to one list of runs per group (may be empty).
 
     Means, 95 % intervals and single runs are drawn as in ``bars_with_points``.
@@ -133,8 +202,16 @@ def grouped_bars(ax: Axes, groups: Sequence[str], series: Mapping[str, Sequence[
             at = np.arange(len(groups)) + (place - (len(series) - 1) / 2) * width
             found = [summarise(list(runs)) if len(runs) else None for runs in per_group]
             form = look(name, place)
-            ax.bar(at, [f.mean if f else math.nan for f in found], width * 0.92, label=name or None, alpha=0.75,
-                   color=form["color"], edgecolor="black", hatch=HATCHES[place % len(HATCHES)])
+            ax.bar(
+                at,
+                [f.mean if f else math.nan for f in found],
+                width * 0.92,
+                label=name or None,
+                alpha=0.75,
+                color=form["color"],
+                edgecolor="black",
+                hatch=HATCHES[place % len(HATCHES)],
+            )
             for x, f in zip(at, found, strict=True):
                 if f:
                     _runs(ax, x, f.values, f.low, f.high, width)
@@ -147,26 +224,55 @@ def grouped_bars(ax: Axes, groups: Sequence[str], series: Mapping[str, Sequence[
             _legend(ax, list(series), title)
 
 
-def heatmap(ax: Axes, values: np.ndarray | pd.DataFrame, rows: Sequence[str] | None = None,
-            columns: Sequence[str] | None = None, *, label: str = "", xlabel: str = "", ylabel: str = "",
-            title: str = "", decimals: int = 1, limits: tuple[float, float] | None = None) -> None:
+def heatmap(
+    ax: Axes,
+    values: np.ndarray | pd.DataFrame,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    label: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    decimals: int = 1,
+    limits: tuple[float, float] | None = None,
+) -> None:
     """An annotated grid: values (rows, columns), nan left blank; ``label`` names the colour bar with its unit."""
     if isinstance(values, pd.DataFrame):
-        rows, columns = rows or [str(r) for r in values.index], columns or [str(c) for c in values.columns]
+        rows, columns = (
+            rows or [str(r) for r in values.index],
+            columns or [str(c) for c in values.columns],
+        )
     grid = np.asarray(values, dtype=float)
     low, high = limits or (float(np.nanmin(grid)), float(np.nanmax(grid)))
     import seaborn  # slow to import, and only heat maps need it
 
     with style():
-        seaborn.heatmap(grid, vmin=low, vmax=high, cmap="cividis", annot=True, fmt=f".{decimals}f",
-                        annot_kws={"fontsize": 7}, cbar_kws={"label": label}, ax=ax,
-                        xticklabels=columns or "auto", yticklabels=rows or "auto")
+        seaborn.heatmap(
+            grid,
+            vmin=low,
+            vmax=high,
+            cmap="cividis",
+            annot=True,
+            fmt=f".{decimals}f",
+            annot_kws={"fontsize": 7},
+            cbar_kws={"label": label},
+            ax=ax,
+            xticklabels=columns or "auto",
+            yticklabels=rows or "auto",
+        )
         finish(ax, xlabel, ylabel, title, None)
         ax.tick_params(length=0, rotation=0)
 
 
-def forest(ax: Axes, comparisons: Mapping[str, Comparison], *, margin: float = MARGIN, xlabel: str = "difference",
-           title: str = "") -> None:
+def forest(
+    ax: Axes,
+    comparisons: Mapping[str, Comparison],
+    *,
+    margin: float = MARGIN,
+    xlabel: str = "difference",
+    title: str = "",
+) -> None:
     """Differences with their 95 % (thin) and 90 % (thick) intervals, one line each, with the verdict at the right.
 
     The band is the margin within which differences do not matter. The axis shows what most intervals span: one of
@@ -178,14 +284,43 @@ def forest(ax: Axes, comparisons: Mapping[str, Comparison], *, margin: float = M
         for y, found in enumerate(comparisons.values()):
             color = VERDICTS[found.verdict]
             if math.isfinite(found.low):
-                ax.plot([found.low, found.high], [y, y], color=color, linewidth=1.1, solid_capstyle="butt")
-                ax.plot([found.low90, found.high90], [y, y], color=color, linewidth=3.0, solid_capstyle="butt")
-            ax.plot(found.difference, y, "o", color=color, markeredgecolor="white", markersize=5, zorder=4)
-            ax.annotate(found.verdict, (1.01, y), xycoords=("axes fraction", "data"), color=color, fontsize=7,
-                        va="center", annotation_clip=False)
+                ax.plot(
+                    [found.low, found.high],
+                    [y, y],
+                    color=color,
+                    linewidth=1.1,
+                    solid_capstyle="butt",
+                )
+                ax.plot(
+                    [found.low90, found.high90],
+                    [y, y],
+                    color=color,
+                    linewidth=3.0,
+                    solid_capstyle="butt",
+                )
+            ax.plot(
+                found.difference,
+                y,
+                "o",
+                color=color,
+                markeredgecolor="white",
+                markersize=5,
+                zorder=4,
+            )
+            ax.annotate(
+                found.verdict,
+                (1.01, y),
+                xycoords=("axes fraction", "data"),
+                color=color,
+                fontsize=7,
+                va="center",
+                annotation_clip=False,
+            )
         ax.set_yticks(range(len(comparisons)), list(comparisons))
         ax.set_ylim(len(comparisons) - 0.4, -0.6)
-        whole, most = (_reach(list(comparisons.values()), margin, all_of_it) for all_of_it in (True, False))
+        whole, most = (
+            _reach(list(comparisons.values()), margin, all_of_it) for all_of_it in (True, False)
+        )
         if most < whole:
             ax.set_xlim(-most, most)
         finish(ax, xlabel, "", title, "x")
@@ -197,22 +332,48 @@ def _reach(comparisons: Sequence[Comparison], margin: float, everything: bool) -
     ends = [max(abs(c.low), abs(c.high)) for c in comparisons if math.isfinite(c.low)]
     if everything:
         return max(ends, default=0.0)
-    return max([8 * float(np.median(halves)) if halves else 0.0, 4 * margin,
-                *(1.5 * abs(c.difference) for c in comparisons)], default=0.0)
+    return max(
+        [
+            8 * float(np.median(halves)) if halves else 0.0,
+            4 * margin,
+            *(1.5 * abs(c.difference) for c in comparisons),
+        ],
+        default=0.0,
+    )
 
 
-def histogram(ax: Axes, values: Mapping[str, Sequence[float] | np.ndarray], *, bins: int = 30, xlabel: str = "",
-              ylabel: str = "count", title: str = "", mark: float | None = None) -> None:
+def histogram(
+    ax: Axes,
+    values: Mapping[str, Sequence[float] | np.ndarray],
+    *,
+    bins: int = 30,
+    xlabel: str = "",
+    ylabel: str = "count",
+    title: str = "",
+    mark: float | None = None,
+) -> None:
     """Outlined histograms on common bins; ``mark`` draws a vertical line, such as a nominal rate."""
     everything = np.concatenate([np.asarray(v, dtype=float).ravel() for v in values.values()])
     edges = [float(edge) for edge in np.histogram_bin_edges(everything, bins=bins)]
     with style():
         for place, (name, numbers) in enumerate(values.items()):
             form = look(name, place)
-            ax.hist(np.asarray(numbers, dtype=float).ravel(), edges, histtype="stepfilled", alpha=0.2,
-                    color=form["color"])
-            ax.hist(np.asarray(numbers, dtype=float).ravel(), edges, histtype="step", label=name, linewidth=1.3,
-                    color=form["color"], linestyle=form["linestyle"])
+            ax.hist(
+                np.asarray(numbers, dtype=float).ravel(),
+                edges,
+                histtype="stepfilled",
+                alpha=0.2,
+                color=form["color"],
+            )
+            ax.hist(
+                np.asarray(numbers, dtype=float).ravel(),
+                edges,
+                histtype="step",
+                label=name,
+                linewidth=1.3,
+                color=form["color"],
+                linestyle=form["linestyle"],
+            )
         if mark is not None:
             ax.axvline(mark, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
         finish(ax, xlabel, ylabel, title, "y")
@@ -224,7 +385,13 @@ def shared_legend(figure: Figure, ax: Axes, columns: int = 6) -> None:
     """One legend above all panels, from the series of one of them (draw the panels with ``legend=False``)."""
     handles, names = ax.get_legend_handles_labels()
     with style():
-        figure.legend(handles, names, loc="outside upper center", ncols=min(columns, len(names)), handlelength=2.8)
+        figure.legend(
+            handles,
+            names,
+            loc="outside upper center",
+            ncols=min(columns, len(names)),
+            handlelength=2.8,
+        )
 
 
 def show(output: Output, caption: str = "") -> None:
@@ -234,14 +401,21 @@ def show(output: Output, caption: str = "") -> None:
         text = tables.for_reading(output.table, caption, output.notes)
     elif caption or output.notes:
         head = [f"**{escape_markdown(caption, code=True)}**"] if caption else []
-        text = "\n\n".join([*head, *(f"- {escape_markdown(note, code=True)}" for note in output.notes)])
+        text = "\n\n".join(
+            [*head, *(f"- {escape_markdown(note, code=True)}" for note in output.notes)]
+        )
     display, image, markdown = _notebook()
     if display is None:
         print(text)
         return
     if output.figure is not None:
-        display(image(data=figure_bytes(output.figure, "png", dpi=SCREEN_DPI), format="png",
-                      width=round(96 * output.figure.get_figwidth() * 1.3)))
+        display(
+            image(
+                data=figure_bytes(output.figure, "png", dpi=SCREEN_DPI),
+                format="png",
+                width=round(96 * output.figure.get_figwidth() * 1.3),
+            )
+        )
     if text:
         display(markdown(text))
 
@@ -264,20 +438,38 @@ def _mean(curves: np.ndarray) -> np.ndarray:
     return mean
 
 
-def _runs(ax: Axes, x: float, values: Sequence[float], low: float, high: float, width: float) -> None:
+def _runs(
+    ax: Axes, x: float, values: Sequence[float], low: float, high: float, width: float
+) -> None:
     if math.isfinite(low):
         ax.plot([x, x], [low, high], color="black", linewidth=1.0, zorder=3)
     spread = np.linspace(-0.22, 0.22, len(values)) * width if len(values) > 1 else np.zeros(1)
-    ax.plot(x + spread, values, "o", color="white", markeredgecolor="black", markersize=2.6, markeredgewidth=0.6,
-            zorder=4)
+    ax.plot(
+        x + spread,
+        values,
+        "o",
+        color="white",
+        markeredgecolor="black",
+        markersize=2.6,
+        markeredgewidth=0.6,
+        zorder=4,
+    )
 
 
 def _legend(ax: Axes, names: Sequence[str], title: str) -> None:
     """A legend between title and axes, where it covers no data."""
     longest = max(len(name) for name in names) * 0.053 + 0.42  # inches at 7 points
     columns = max(1, min(len(names), int(_width(ax) / longest)))
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.1, borderpad=0.2,
-              handlelength=2.6, columnspacing=1.0, labelspacing=0.3)
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=columns,
+        borderaxespad=0.1,
+        borderpad=0.2,
+        handlelength=2.6,
+        columnspacing=1.0,
+        labelspacing=0.3,
+    )
     ax.set_title(title, pad=5 + 10 * math.ceil(len(names) / columns))
 
 

@@ -18,11 +18,38 @@ WIDE = 16  # columns of an overview
 NOT_BUILT = "not built yet"
 UNITS = {"MAE": ", in the labels' unit", "correlation": ""}  # of metrics that are no percentages
 _LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "≈": r"$\approx$", "−": "$-$", "→": r"$\to$",
-    "–": "--", "—": "---", "…": r"\ldots{}", "τ": r"$\tau$", "ρ": r"$\rho$", "η": r"$\eta$", "β": r"$\beta$",
-    "γ": r"$\gamma$", "ζ": r"$\zeta$", "Δ": r"$\Delta$", "λ": r"$\lambda$", "α": r"$\alpha$",
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "[": "{[}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "≈": r"$\approx$",
+    "−": "$-$",
+    "→": r"$\to$",
+    "–": "--",
+    "—": "---",
+    "…": r"\ldots{}",
+    "τ": r"$\tau$",
+    "ρ": r"$\rho$",
+    "η": r"$\eta$",
+    "β": r"$\beta$",
+    "γ": r"$\gamma$",
+    "ζ": r"$\zeta$",
+    "Δ": r"$\Delta$",
+    "λ": r"$\lambda$",
+    "α": r"$\alpha$",
 }
 _MARKS = "<&`*~[]()!$\\_#>+-.:"
 _CODE = re.compile(r"((?<!`)`[A-Za-z0-9 ._/=:,@+-]+`(?!`))")
@@ -32,7 +59,9 @@ _MEANS = re.compile(
     r"|[`$\\]|[*](?=\S)|(?<=\S)[*]|~(?=~)|(?<=~)~"
     r"|!(?=\[)|\](?=[(\[:])"  # a picture, a link
 )
-_EDGE = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")  # inside a word Markdown leaves it alone, as it does a single one
+_EDGE = re.compile(
+    r"(?<![^\W_])_+|_+(?![^\W_])"
+)  # inside a word Markdown leaves it alone, as it does a single one
 _BLOCK = re.compile(r"^(?:[#>*+-]|\d+[.)])(?=\s|$)|^>")  # a heading, a quotation, a list
 _SIGNED = re.compile(r"(?<![\w.])-(?=\d)")
 
@@ -74,11 +103,15 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     if not is_comparison(frame):
         return frame
     result = frame.copy()
-    result.columns = pd.Index([" | ".join(str(part) for part in column) for column in frame.columns])
+    result.columns = pd.Index(
+        [" | ".join(str(part) for part in column) for column in frame.columns]
+    )
     return result.reset_index(names="method")
 
 
-def to_markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str] = (), own: bool = False) -> str:
+def to_markdown(
+    frame: pd.DataFrame, caption: str, notes: Sequence[str] = (), own: bool = False
+) -> str:
     """The table as Markdown: caption, table (or overview and details), notes as a list.
 
     own: the table's cells are Markdown of ours, such as formulas; elsewhere whatever is in a cell is shown as it is.
@@ -110,14 +143,24 @@ def for_reading(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
     parts = [f"**{_words(caption)}**"] if caption else []
     columns = [tuple(str(part) for part in column) for column in frame.columns]
     for name in dict.fromkeys(column[1] for column in columns):
-        lines = [{"setting": _cell(setting), **_cells_of(frame, setting, name)}
-                 for setting in dict.fromkeys(column[0] for column in columns if column[1] == name)]
+        lines = [
+            {"setting": _cell(setting), **_cells_of(frame, setting, name)}
+            for setting in dict.fromkeys(column[0] for column in columns if column[1] == name)
+        ]
         shown = pd.DataFrame(lines).fillna(NOTHING)
         if len(lines) < len(shown.columns) - 1 > ACROSS:
-            shown = shown.set_index("setting").T.rename_axis("method").rename_axis(None, axis=1).reset_index()
+            shown = (
+                shown.set_index("setting")
+                .T.rename_axis("method")
+                .rename_axis(None, axis=1)
+                .reset_index()
+            )
         parts += [f"*{_cell(name)}{UNITS.get(name, ' (%)')}*", _markdown(shown, _cell_text)]
-    built = {method for setting, name in dict.fromkeys(column[:2] for column in columns)
-             for method in _cells_of(frame, setting, name)}
+    built = {
+        method
+        for setting, name in dict.fromkeys(column[:2] for column in columns)
+        for method in _cells_of(frame, setting, name)
+    }
     lacking = [str(method) for method in frame.index if _cell(method) not in built]
     more = [f"{NOT_BUILT.capitalize()}: {', '.join(lacking)}."] if lacking else []
     parts.append("\n".join(f"- {_words(note)}" for note in (*more, *notes)))
@@ -149,8 +192,12 @@ def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
         return _float(frame, caption, label)
     if len(_blocks(frame)) == 1:
         return _float(details(frame), caption, label)
-    return "\n".join([_float(overview(frame), caption, label),
-                      _float(details(frame), f"{caption} Details.", f"{label}-details")])
+    return "\n".join(
+        [
+            _float(overview(frame), caption, label),
+            _float(details(frame), f"{caption} Details.", f"{label}-details"),
+        ]
+    )
 
 
 def escape_latex(text: object) -> str:
@@ -189,8 +236,10 @@ def _escaped(text: str) -> str:
 
 
 def _entity(match: re.Match[str]) -> str:
-    return "".join(f"<span>&#{ord(c)};</span>" if c in "$\\" else f"&#{ord(c)};" if c in _MARKS else c
-                   for c in match.group())
+    return "".join(
+        f"<span>&#{ord(c)};</span>" if c in "$\\" else f"&#{ord(c)};" if c in _MARKS else c
+        for c in match.group()
+    )
 
 
 def _cell(value: object) -> str:
@@ -212,20 +261,43 @@ def _markdown(frame: pd.DataFrame, cell: Callable[[object], str] = _cell) -> str
     lines = [[cell(c) for c in frame.columns], *([cell(value) for value in row] for row in rows)]
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(frame.columns))]
     lines.insert(1, ["-" * width for width in widths])
-    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
 
 
 def _float(frame: pd.DataFrame, caption: str, label: str) -> str:
     head = " & ".join(escape_latex(c) for c in frame.columns)
-    body = [" & ".join(escape_latex(v) for v in line) + r" \\" for line in frame.itertuples(index=False)]
+    body = [
+        " & ".join(escape_latex(v) for v in line) + r" \\" for line in frame.itertuples(index=False)
+    ]
     columns = "l" * len(frame.columns)
-    tabular = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head + r" \\", r"\midrule", *body, r"\bottomrule",
-               r"\end{tabular}"]
-    longest = sum(max([len(str(c)), *(len(_cell_text(v)) for v in frame[c])]) for c in frame.columns)
+    tabular = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        head + r" \\",
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    longest = sum(
+        max([len(str(c)), *(len(_cell_text(v)) for v in frame[c])]) for c in frame.columns
+    )
     if longest > 90:
         tabular = [r"\resizebox{\textwidth}{!}{%", *tabular[:-1], tabular[-1] + "%", "}"]
-    return "\n".join([r"\begin{table*}[t]", r"\centering", rf"\caption{{{escape_latex(caption)}}}",
-                      rf"\label{{tab:{re.sub('[^A-Za-z0-9:-]', '-', label)}}}", *tabular, r"\end{table*}", ""])
+    return "\n".join(
+        [
+            r"\begin{table*}[t]",
+            r"\centering",
+            rf"\caption{{{escape_latex(caption)}}}",
+            rf"\label{{tab:{re.sub('[^A-Za-z0-9:-]', '-', label)}}}",
+            *tabular,
+            r"\end{table*}",
+            "",
+        ]
+    )
 
 
 def _cell_text(value: object) -> str:

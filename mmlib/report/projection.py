@@ -21,11 +21,15 @@ TOO_FEW = f"t-SNE needs {FEWEST} test utterances or more"
 def project(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """Rows (n, d) in two dimensions by t-SNE, with the silhouette of the labels before it; n is ``FEWEST`` or more."""
     perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
-    with threadpool_limits(1):  # the same picture on any machine, and no waiting where others compute
+    with threadpool_limits(
+        1
+    ):  # the same picture on any machine, and no waiting where others compute
         places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
     several = 1 < len(np.unique(labels)) < len(labels)
     score = silhouette_score(values, labels) if several else np.nan
-    return pd.DataFrame({"x": places[:, 0], "y": places[:, 1], "label": labels, "silhouette": score})
+    return pd.DataFrame(
+        {"x": places[:, 0], "y": places[:, 1], "label": labels, "silhouette": score}
+    )
 
 
 def scatter(axis: Axes, frame: pd.DataFrame, title: str, words: Sequence[str]) -> None:
@@ -36,13 +40,23 @@ def scatter(axis: Axes, frame: pd.DataFrame, title: str, words: Sequence[str]) -
     with figures.style():
         for place, label in enumerate(words):
             group, form = frame[frame["label"] == label], figures.look(label, place)
-            axis.scatter(group["x"], group["y"], s=7, color=form["color"], marker=form["marker"],
-                         label=str(label).replace("$", r"\$"), linewidths=0, alpha=0.8)
+            axis.scatter(
+                group["x"],
+                group["y"],
+                s=7,
+                color=form["color"],
+                marker=form["marker"],
+                label=str(label).replace("$", r"\$"),
+                linewidths=0,
+                alpha=0.8,
+            )
         axis.set_title(f"{title} ({frame['silhouette'].iloc[0]:+.2f})")
         axis.set(xticks=[], yticks=[])
 
 
-def panel(axis: Axes, values: np.ndarray, labels: np.ndarray, title: str, words: Sequence[str]) -> pd.DataFrame | None:
+def panel(
+    axis: Axes, values: np.ndarray, labels: np.ndarray, title: str, words: Sequence[str]
+) -> pd.DataFrame | None:
     """Draw rows (n, d) as ``scatter`` does, and return what ``project`` gives.
 
     Of fewer than ``FEWEST`` rows the panel is empty and says so; returns None then.

@@ -83,7 +83,9 @@ def summarise(values: Values, level: float = 0.95) -> Summary:
     return Summary(mean, sd, n, mean - half, mean + half, tuple(float(v) for v in array))
 
 
-def paired(a: Values, b: Values, margin: float = MARGIN, level: float = 0.95, comparisons: int = 1) -> Comparison:
+def paired(
+    a: Values, b: Values, margin: float = MARGIN, level: float = 0.95, comparisons: int = 1
+) -> Comparison:
     """Compare two methods, paired by seed: larger is better (negate errors such as MAE).
 
     a, b: values in the same order of seeds, or two Series whose index is the seed; of these, the seeds that both
@@ -101,24 +103,34 @@ def paired(a: Values, b: Values, margin: float = MARGIN, level: float = 0.95, co
         InputError: values that do not pair, are not finite or are none; a margin or count out of range.
     """
     if margin < 0 or comparisons < 1:
-        raise InputError("comparison", f"margin {margin}, {comparisons} comparisons", "a margin of 0 or more, "
-                         "1 comparison or more", "Correct the call.")
+        raise InputError(
+            "comparison",
+            f"margin {margin}, {comparisons} comparisons",
+            "a margin of 0 or more, 1 comparison or more",
+            "Correct the call.",
+        )
     differences = _differences(a, b)
     alpha = (1 - _level(level)) / comparisons
     wide, narrow = summarise(differences, 1 - alpha), summarise(differences, 1 - 2 * alpha)
     n, sd = wide.n, wide.sd
     detectable = _detectable(n, alpha) * sd if n > 1 else math.nan
     verdict = _verdict(differences, wide, narrow, margin)
-    return Comparison(wide.mean, wide.low, wide.high, narrow.low, narrow.high, n, sd, verdict, detectable)
+    return Comparison(
+        wide.mean, wide.low, wide.high, narrow.low, narrow.high, n, sd, verdict, detectable
+    )
 
 
-def prediction_interval(values: Values, of_mean: int = 1, level: float = 0.95) -> tuple[float, float]:
+def prediction_interval(
+    values: Values, of_mean: int = 1, level: float = 0.95
+) -> tuple[float, float]:
     """Where one further run, or the mean of ``of_mean`` further runs, would fall; nan with one value.
 
     mean +- t sd sqrt(1/n + 1/of_mean), the runs taken as normal with the same mean and sd.
     """
     if of_mean < 1:
-        raise InputError("prediction interval", f"a mean of {of_mean} runs", "1 or more", "Correct of_mean.")
+        raise InputError(
+            "prediction interval", f"a mean of {of_mean} runs", "1 or more", "Correct of_mean."
+        )
     here = summarise(values, level)
     half = _quantile(level, here.n) * here.sd * math.sqrt(1 / here.n + 1 / of_mean)
     return here.mean - half, here.mean + half
@@ -132,8 +144,14 @@ def inside(published: float, values: Values, of_mean: int = 1, level: float = 0.
     return low <= published <= high
 
 
-def cluster_bootstrap(a_correct: Values, b_correct: Values, clusters: Sequence[object] | np.ndarray, draws: int = 2000,
-                      seed: int = 0, level: float = 0.95) -> Interval:
+def cluster_bootstrap(
+    a_correct: Values,
+    b_correct: Values,
+    clusters: Sequence[object] | np.ndarray,
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
     """Difference of two mean scores over test examples, with an interval that resamples whole dialogues.
 
     a_correct, b_correct: (n,) per-example scores of two methods, such as 0 and 1, or means over seeds.
@@ -144,8 +162,12 @@ def cluster_bootstrap(a_correct: Values, b_correct: Values, clusters: Sequence[o
     """
     a, b = _finite("bootstrap", a_correct), _finite("bootstrap", b_correct)
     if not len(a) == len(b) == len(clusters):
-        raise InputError("bootstrap", f"{len(a)}, {len(b)} scores and {len(clusters)} clusters", "equal lengths",
-                         "Give one score of each method and one cluster per example.")
+        raise InputError(
+            "bootstrap",
+            f"{len(a)}, {len(b)} scores and {len(clusters)} clusters",
+            "equal lengths",
+            "Give one score of each method and one cluster per example.",
+        )
     codes, names = pd.factorize(np.asarray(clusters), sort=True)
     count = len(names)
     total, size = np.bincount(codes, a - b), np.bincount(codes)
@@ -153,7 +175,9 @@ def cluster_bootstrap(a_correct: Values, b_correct: Values, clusters: Sequence[o
     if count < 2:
         return Interval(difference, math.nan, math.nan, len(a), count)
     generator = np.random.default_rng(seed)
-    picks = generator.multinomial(count, np.full(count, 1 / count), size=draws).astype(float)  # (draws, G)
+    picks = generator.multinomial(count, np.full(count, 1 / count), size=draws).astype(
+        float
+    )  # (draws, G)
     means = (picks @ total) / (picks @ size)
     tail = float(stats.norm.cdf(-_quantile(_level(level), count) * math.sqrt(count / (count - 1))))
     low, high = np.quantile(means, (tail, 1 - tail))
@@ -202,13 +226,19 @@ def _verdict(differences: np.ndarray, wide: Summary, narrow: Summary, margin: fl
 def _differences(a: Values, b: Values) -> np.ndarray:
     if isinstance(a, pd.Series) and isinstance(b, pd.Series):
         if not (a.index.is_unique and b.index.is_unique):
-            raise InputError("comparison", "a seed twice", "each seed once", "Average folds before comparing.")
+            raise InputError(
+                "comparison", "a seed twice", "each seed once", "Average folds before comparing."
+            )
         shared = a.index.intersection(b.index).sort_values()
         a, b = a.loc[shared], b.loc[shared]
     first, second = _finite("comparison", a), _finite("comparison", b)
     if len(first) != len(second):
-        raise InputError("comparison", f"{len(first)} and {len(second)} values", "pairs, one per seed",
-                         "Compare runs with the same seeds.")
+        raise InputError(
+            "comparison",
+            f"{len(first)} and {len(second)} values",
+            "pairs, one per seed",
+            "Compare runs with the same seeds.",
+        )
     differences: np.ndarray = np.round(first - second, 10)  # equal runs differ by rounding alone
     return differences
 
@@ -216,21 +246,31 @@ def _differences(a: Values, b: Values) -> np.ndarray:
 def _finite(where: str, values: Values) -> np.ndarray:
     array = np.asarray(values, dtype=float).reshape(-1)
     if not len(array) or not np.isfinite(array).all():
-        raise InputError(where, "no values" if not len(array) else f"{int((~np.isfinite(array)).sum())} values "
-                         "that are not finite", "one finite value or more", "Leave failed runs out.")
+        raise InputError(
+            where,
+            "no values"
+            if not len(array)
+            else f"{int((~np.isfinite(array)).sum())} values that are not finite",
+            "one finite value or more",
+            "Leave failed runs out.",
+        )
     return array
 
 
 def _level(level: float) -> float:
     if not 0 < level < 1:
-        raise InputError("interval", f"level {level}", "a level in (0, 1), such as 0.95", "Correct the level.")
+        raise InputError(
+            "interval", f"level {level}", "a level in (0, 1), such as 0.95", "Correct the level."
+        )
     return level
 
 
 def _sd(array: np.ndarray) -> float:
     if len(array) < 2:
         return math.nan
-    return 0.0 if np.ptp(array) == 0 else float(array.std(ddof=1))  # std of equal values may be 1e-17
+    return (
+        0.0 if np.ptp(array) == 0 else float(array.std(ddof=1))
+    )  # std of equal values may be 1e-17
 
 
 @cache

@@ -16,15 +16,67 @@ import pandas as pd
 from mmlib.errors import InputError, unknown_name
 from mmlib.masks import law_from_json
 from mmlib.report import stats
-from mmlib.report.markup import NOT_BUILT, NOTHING, flat, for_reading, overview, to_latex, to_markdown
+from mmlib.report.markup import (
+    NOT_BUILT,
+    NOTHING,
+    flat,
+    for_reading,
+    overview,
+    to_latex,
+    to_markdown,
+)
 
-__all__ = ["METRICS", "NOT_BUILT", "Metric", "compare", "flat", "for_reading", "layout", "mean_sd", "metric",
-           "overview", "records_frame", "remarks", "rows_built", "shows_published", "to_latex", "to_markdown"]
+__all__ = [
+    "METRICS",
+    "NOT_BUILT",
+    "Metric",
+    "compare",
+    "flat",
+    "for_reading",
+    "layout",
+    "mean_sd",
+    "metric",
+    "overview",
+    "records_frame",
+    "remarks",
+    "rows_built",
+    "shows_published",
+    "to_latex",
+    "to_markdown",
+]
 TWINS = "twins"
 SELECTIONS = ("valid", "test", "last")
-RESULT_COLUMNS = ("run_id", "row", "setting", "seed", "fold", "selection", "metric", "value", "stale")
-RECORD_COLUMNS = ("data", "method", "variant", "options", "backbone", "backbone_options", "modalities", "train_mask",
-                  "valid_mask", "fold", "seed", "selection", "epoch", "mask", "metric", "value", "stale", "run_id")
+RESULT_COLUMNS = (
+    "run_id",
+    "row",
+    "setting",
+    "seed",
+    "fold",
+    "selection",
+    "metric",
+    "value",
+    "stale",
+)
+RECORD_COLUMNS = (
+    "data",
+    "method",
+    "variant",
+    "options",
+    "backbone",
+    "backbone_options",
+    "modalities",
+    "train_mask",
+    "valid_mask",
+    "fold",
+    "seed",
+    "selection",
+    "epoch",
+    "mask",
+    "metric",
+    "value",
+    "stale",
+    "run_id",
+)
 Long = dict[tuple[str, str, str, str], pd.Series]
 
 
@@ -66,10 +118,18 @@ def shows_published(collection: str, data: Iterable[str] = ()) -> bool:
     return collection != TWINS and not any(str(reference).startswith("twin:") for reference in data)
 
 
-def compare(results: pd.DataFrame, published: pd.DataFrame | None = None, *, collection: str,
-            rows: Sequence[str] | None = None, baselines: Mapping[str, str] | None = None, selection: str = "valid",
-            best: pd.DataFrame | None = None, comparisons: int | None = None,
-            failed: Mapping[tuple[str, str, str], str] | None = None) -> pd.DataFrame:
+def compare(
+    results: pd.DataFrame,
+    published: pd.DataFrame | None = None,
+    *,
+    collection: str,
+    rows: Sequence[str] | None = None,
+    baselines: Mapping[str, str] | None = None,
+    selection: str = "valid",
+    best: pd.DataFrame | None = None,
+    comparisons: int | None = None,
+    failed: Mapping[tuple[str, str, str], str] | None = None,
+) -> pd.DataFrame:
     """The numbers of a table, one line per (row, setting, metric).
 
     results: columns ``RESULT_COLUMNS``, and ``data`` where known. Where a cell has fresh and stale values, the
@@ -91,7 +151,11 @@ def compare(results: pd.DataFrame, published: pd.DataFrame | None = None, *, col
     known = _published(published)
     order = _order(cells, known, rows, failed or {})
     pairs = [(row, (baselines or {}).get(row), setting, name) for row, setting, name in order]
-    made = [p for p in pairs if (p[0], *p[2:], selection) in cells and (p[1], *p[2:], selection) in cells]
+    made = [
+        p
+        for p in pairs
+        if (p[0], *p[2:], selection) in cells and (p[1], *p[2:], selection) in cells
+    ]
     with_paper = shows_published(collection, results["data"].unique() if "data" in results else ())
     lines = []
     for row, plain, setting, name in pairs:
@@ -115,17 +179,30 @@ def layout(numbers: pd.DataFrame) -> pd.DataFrame:
     simultaneous interval), ``verdict``, ``test - valid`` (what selection on test adds), ``paper in our prediction``
     and ``of the best possible``; columns that would be empty throughout are left out.
     """
-    whats = {"paper": _paper_text, "ours": _ours_text, "95 % interval": _interval_text,
-             "against plain": _difference_text, "verdict": _verdict_text, "test - valid": _gap_text,
-             "paper in our prediction": _prediction_text, "of the best possible": _best_text}
+    whats = {
+        "paper": _paper_text,
+        "ours": _ours_text,
+        "95 % interval": _interval_text,
+        "against plain": _difference_text,
+        "verdict": _verdict_text,
+        "test - valid": _gap_text,
+        "paper in our prediction": _prediction_text,
+        "of the best possible": _best_text,
+    }
     lines = [{str(k): v for k, v in line.items()} for line in numbers.to_dict("records")]
     text = {what: [function(line) for line in lines] for what, function in whats.items()}
-    kept = [what for what, cells in text.items() if what == "ours" or any(c != NOTHING for c in cells)]
+    kept = [
+        what for what, cells in text.items() if what == "ours" or any(c != NOTHING for c in cells)
+    ]
     columns: dict[tuple[str, str, str], dict[str, str]] = {}
-    for i, (row, setting, name) in enumerate(zip(numbers["row"], numbers["setting"], numbers["metric"], strict=True)):
+    for i, (row, setting, name) in enumerate(
+        zip(numbers["row"], numbers["setting"], numbers["metric"], strict=True)
+    ):
         for what in kept:
             columns.setdefault((setting, metric(name).label, what), {})[row] = text[what][i]
-    frame = pd.DataFrame(columns, index=pd.Index(list(dict.fromkeys(numbers["row"])), name="method")).fillna(NOTHING)
+    frame = pd.DataFrame(
+        columns, index=pd.Index(list(dict.fromkeys(numbers["row"])), name="method")
+    ).fillna(NOTHING)
     frame.columns.names = ["setting", "metric", "what"]
     return frame
 
@@ -142,16 +219,27 @@ def remarks(numbers: pd.DataFrame, published: pd.DataFrame | None = None) -> tup
     made = numbers[numbers["verdict"] != ""]
     if len(made):
         most = int(made["comparisons"].max())
-        notes.append(f"Differences are paired by seed; their 95 % intervals hold together for {most} comparisons."
-                     if most > 1 else "Differences are paired by seed, with 95 % intervals.")
+        notes.append(
+            f"Differences are paired by seed; their 95 % intervals hold together for {most} comparisons."
+            if most > 1
+            else "Differences are paired by seed, with 95 % intervals."
+        )
     undone = numbers["in_paper"] & (numbers["n"] == 0)
-    lacking = int((undone & (numbers["failed"] == "")).sum()) if "failed" in numbers else int(undone.sum())
+    lacking = (
+        int((undone & (numbers["failed"] == "")).sum())
+        if "failed" in numbers
+        else int(undone.sum())
+    )
     if lacking:
-        notes.append(f"{lacking} of the paper's {int(numbers['in_paper'].sum())} cells are {NOT_BUILT}.")
+        notes.append(
+            f"{lacking} of the paper's {int(numbers['in_paper'].sum())} cells are {NOT_BUILT}."
+        )
     if numbers["stale"].any():
         notes.append("Cells marked 'stale' were run with an older version of the code.")
     if published is not None and "paper" in numbers and "note" in published:
-        for note, group in published[published["note"].fillna("") != ""].groupby("note", sort=False):
+        for note, group in published[published["note"].fillna("") != ""].groupby(
+            "note", sort=False
+        ):
             notes.append(f"Paper: {note} ({', '.join(dict.fromkeys(group['row']))}).")
     return tuple(notes)
 
@@ -166,18 +254,33 @@ def records_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     for record in records:
         spec = record["spec"]
         common = {
-            "data": spec["data"], "method": spec["method"], "variant": spec["variant"],
-            "options": _pairs_text(spec.get("options")), "backbone": spec["backbone"],
+            "data": spec["data"],
+            "method": spec["method"],
+            "variant": spec["variant"],
+            "options": _pairs_text(spec.get("options")),
+            "backbone": spec["backbone"],
             "backbone_options": _pairs_text(spec.get("backbone_options")),
-            "modalities": "+".join(spec.get("modalities") or ()), "train_mask": str(law_from_json(spec["train_mask"])),
+            "modalities": "+".join(spec.get("modalities") or ()),
+            "train_mask": str(law_from_json(spec["train_mask"])),
             "valid_mask": str(law_from_json(spec.get("valid_mask") or spec["train_mask"])),
-            "fold": spec.get("fold"), "seed": spec["seed"], "stale": bool(record.get("stale", False)),
+            "fold": spec.get("fold"),
+            "seed": spec["seed"],
+            "stale": bool(record.get("stale", False)),
             "run_id": record["id"],
         }
         for selection, chosen in (record.get("selected") or {}).items():
             for mask, values in chosen["metrics"].items():
-                lines += [common | {"selection": selection, "epoch": chosen["epoch"][mask],
-                                    "mask": mask, "metric": name, "value": value} for name, value in values.items()]
+                lines += [
+                    common
+                    | {
+                        "selection": selection,
+                        "epoch": chosen["epoch"][mask],
+                        "mask": mask,
+                        "metric": name,
+                        "value": value,
+                    }
+                    for name, value in values.items()
+                ]
     frame = pd.DataFrame(lines, columns=list(RECORD_COLUMNS))
     frame["fold"], frame["epoch"] = frame["fold"].astype("Int64"), frame["epoch"].astype("Int64")
     return frame.sort_values(list(RECORD_COLUMNS), ignore_index=True)
@@ -187,7 +290,12 @@ def _cells(results: pd.DataFrame) -> Long:
     """(row, setting, metric, selection) -> values by seed; the Series' attrs say whether any is stale."""
     lacking = [c for c in RESULT_COLUMNS if c not in results]
     if lacking:
-        raise InputError("results", f"no column {', '.join(lacking)}", ", ".join(RESULT_COLUMNS), "Add the columns.")
+        raise InputError(
+            "results",
+            f"no column {', '.join(lacking)}",
+            ", ".join(RESULT_COLUMNS),
+            "Add the columns.",
+        )
     cell = ["row", "setting", "metric", "selection"]
     found: Long = {}
     fresh = results.assign(stale=results["stale"].astype(bool))
@@ -197,8 +305,12 @@ def _cells(results: pd.DataFrame) -> Long:
         key = (row, setting, name, selection)
         values = group.set_index("seed")["value"].astype(float).sort_index()
         if not values.index.is_unique:
-            raise InputError(f"results of {', '.join(key)}", "a seed twice", "one value per seed",
-                             "Give different runs different rows or settings.")
+            raise InputError(
+                f"results of {', '.join(key)}",
+                "a seed twice",
+                "one value per seed",
+                "Give different runs different rows or settings.",
+            )
         values.attrs["stale"] = bool(group["stale"].any())
         found[key] = values
     return found
@@ -208,31 +320,64 @@ def _published(published: pd.DataFrame | None) -> dict[tuple[str, str, str], dic
     if published is None:
         return {}
     lines = published.to_dict("records")
-    return {(str(p["row"]), str(p["setting"]), str(p["metric"])): {str(k): v for k, v in p.items()} for p in lines}
+    return {
+        (str(p["row"]), str(p["setting"]), str(p["metric"])): {str(k): v for k, v in p.items()}
+        for p in lines
+    }
 
 
-def _order(cells: Long, known: Mapping[tuple[str, str, str], object], rows: Sequence[str] | None,
-           failed: Mapping[tuple[str, str, str], str]) -> list[tuple[str, str, str]]:
+def _order(
+    cells: Long,
+    known: Mapping[tuple[str, str, str], object],
+    rows: Sequence[str] | None,
+    failed: Mapping[tuple[str, str, str], str],
+) -> list[tuple[str, str, str]]:
     keys = [*known, *(key[:3] for key in cells), *failed]
     names, settings, metrics = (list(dict.fromkeys(key[i] for key in keys)) for i in range(3))
     exist = {key[1:] for key in keys}
-    columns = [(setting, name) for setting in settings for name in metrics if (setting, name) in exist]
+    columns = [
+        (setting, name) for setting in settings for name in metrics if (setting, name) in exist
+    ]
     return [(row, setting, name) for row in (rows or names) for setting, name in columns]
 
 
-def _line(cells: Long, key: tuple[str, str, str], plain: str | None, selection: str, family: int) -> dict[str, Any]:
+def _line(
+    cells: Long, key: tuple[str, str, str], plain: str | None, selection: str, family: int
+) -> dict[str, Any]:
     row, setting, name = key
     values = cells.get((*key, selection))
-    line: dict[str, Any] = {"row": row, "setting": setting, "metric": name, "selection": selection, "n": 0,
-                            "mean": math.nan, "sd": math.nan, "low": math.nan, "high": math.nan, "stale": False,
-                            "plain": plain or "", "difference": math.nan, "difference_low": math.nan,
-                            "difference_high": math.nan, "verdict": "", "detectable": math.nan, "comparisons": family,
-                            "gap": math.nan, "values": values}
+    line: dict[str, Any] = {
+        "row": row,
+        "setting": setting,
+        "metric": name,
+        "selection": selection,
+        "n": 0,
+        "mean": math.nan,
+        "sd": math.nan,
+        "low": math.nan,
+        "high": math.nan,
+        "stale": False,
+        "plain": plain or "",
+        "difference": math.nan,
+        "difference_low": math.nan,
+        "difference_high": math.nan,
+        "verdict": "",
+        "detectable": math.nan,
+        "comparisons": family,
+        "gap": math.nan,
+        "values": values,
+    }
     if values is None:
         return line
     found = stats.summarise(values)
-    line |= {"n": found.n, "mean": found.mean, "sd": found.sd, "low": found.low, "high": found.high,
-             "stale": values.attrs["stale"]}
+    line |= {
+        "n": found.n,
+        "mean": found.mean,
+        "sd": found.sd,
+        "low": found.low,
+        "high": found.high,
+        "stale": values.attrs["stale"],
+    }
     theirs = cells.get((plain, setting, name, selection)) if plain else None
     if theirs is not None and len(values.index.intersection(theirs.index)):
         line |= _difference(values, theirs, metric(name), family)
@@ -247,13 +392,23 @@ def _difference(ours: pd.Series, theirs: pd.Series, shown: Metric, family: int) 
     sign = -1 if shown.lower_is_better else 1
     found = stats.paired(sign * ours, sign * theirs, shown.margin, comparisons=family)
     low, high = sorted((sign * found.low, sign * found.high))
-    return {"difference": sign * found.difference, "difference_low": low, "difference_high": high,
-            "verdict": found.verdict, "detectable": found.detectable}
+    return {
+        "difference": sign * found.difference,
+        "difference_low": low,
+        "difference_high": high,
+        "verdict": found.verdict,
+        "detectable": found.detectable,
+    }
 
 
 def _against_paper(paper: Mapping[str, Any] | None, values: pd.Series | None) -> dict[str, Any]:
-    line: dict[str, Any] = {"paper": math.nan, "paper_sd": math.nan, "prediction_low": math.nan,
-                            "prediction_high": math.nan, "inside": None}
+    line: dict[str, Any] = {
+        "paper": math.nan,
+        "paper_sd": math.nan,
+        "prediction_low": math.nan,
+        "prediction_high": math.nan,
+        "inside": None,
+    }
     if paper is None or pd.isna(paper["value"]):
         return line
     line |= {"paper": float(paper["value"]), "paper_sd": _number(paper.get("sd"))}
@@ -265,16 +420,24 @@ def _against_paper(paper: Mapping[str, Any] | None, values: pd.Series | None) ->
     return line
 
 
-def _against_best(best: pd.DataFrame | None, row: str, setting: str, name: str, mean: float) -> dict[str, Any]:
+def _against_best(
+    best: pd.DataFrame | None, row: str, setting: str, name: str, mean: float
+) -> dict[str, Any]:
     if best is None:
         return {}
     mine = best[(best["setting"] == setting) & (best["metric"] == name)]
     if "row" in best:
         mine = mine[mine["row"] == row]
     value = float(mine["value"].iloc[0]) if len(mine) else math.nan
-    approximate = bool(mine["approximate"].iloc[0]) if len(mine) and "approximate" in best else False
+    approximate = (
+        bool(mine["approximate"].iloc[0]) if len(mine) and "approximate" in best else False
+    )
     over, under = (value, mean) if metric(name).lower_is_better else (mean, value)
-    return {"best": value, "share": 100 * over / under if under else math.nan, "approximate": approximate}
+    return {
+        "best": value,
+        "share": 100 * over / under if under else math.nan,
+        "approximate": approximate,
+    }
 
 
 def _number(value: object) -> float:
@@ -295,7 +458,11 @@ def _span(low: float, high: float, decimals: int) -> str:
 
 
 def _paper_text(line: Mapping[str, Any]) -> str:
-    value, sd, d = line.get("paper", math.nan), line.get("paper_sd", math.nan), metric(line["metric"]).decimals
+    value, sd, d = (
+        line.get("paper", math.nan),
+        line.get("paper_sd", math.nan),
+        metric(line["metric"]).decimals,
+    )
     if math.isnan(value):
         return NOTHING
     return f"{value:.{d}f}" if math.isnan(sd) else f"{value:.{d}f} ± {sd:.{d}f}"
@@ -329,7 +496,11 @@ def _verdict_text(line: Mapping[str, Any]) -> str:
 
 
 def _gap_text(line: Mapping[str, Any]) -> str:
-    return NOTHING if math.isnan(line["gap"]) else f"{line['gap']:+.{metric(line['metric']).decimals}f}"
+    return (
+        NOTHING
+        if math.isnan(line["gap"])
+        else f"{line['gap']:+.{metric(line['metric']).decimals}f}"
+    )
 
 
 def _prediction_text(line: Mapping[str, Any]) -> str:

@@ -38,8 +38,14 @@ class Group:
     adopted: int
 
 
-def adopt(store: Store, witnesses: int = 1, *, fingerprint: Callable[[str], str] = lambda r: open_bundle(r).fingerprint,
-          run: Execute = execute, say: Callable[[str], object] = print) -> list[Group]:
+def adopt(
+    store: Store,
+    witnesses: int = 1,
+    *,
+    fingerprint: Callable[[str], str] = lambda r: open_bundle(r).fingerprint,
+    run: Execute = execute,
+    say: Callable[[str], object] = print,
+) -> list[Group]:
     """Adopt what can be adopted, parents before children; runs of data that is not here are left stale.
 
     Args:
@@ -55,19 +61,33 @@ def adopt(store: Store, witnesses: int = 1, *, fingerprint: Callable[[str], str]
         for name, records in sorted(stale_groups(store, fingerprint, generation).items()):
             found.append(_adopt_group(store, name, records, witnesses, run))
             group = found[-1]
-            say(f"{name}: {group.stale} stale, {min(witnesses, group.stale)} run again, "
-                + (f"the same bytes, {group.adopted} adopted" if group.equal else "NOT the same: left stale"))
+            say(
+                f"{name}: {group.stale} stale, {min(witnesses, group.stale)} run again, "
+                + (
+                    f"the same bytes, {group.adopted} adopted"
+                    if group.equal
+                    else "NOT the same: left stale"
+                )
+            )
     return found
 
 
-def _adopt_group(store: Store, name: str, records: list[Record], witnesses: int, run: Execute) -> Group:
+def _adopt_group(
+    store: Store, name: str, records: list[Record], witnesses: int, run: Execute
+) -> Group:
     places = np.unique(np.linspace(0, len(records) - 1, witnesses).round().astype(int))
     fresh = [run(records[place].spec, _start(store, records[place])) for place in places]
-    equal = all(same(records[place], store, outcome) for place, outcome in zip(places, fresh, strict=True))
+    equal = all(
+        same(records[place], store, outcome) for place, outcome in zip(places, fresh, strict=True)
+    )
     for outcome in fresh:
         store.put(outcome)
     keys = [str(outcome.record["key"]) for outcome in fresh]
-    copied = sum(copy_under(store, record, fresh[0].record["numerics"], keys) for record in records) if equal else 0
+    copied = (
+        sum(copy_under(store, record, fresh[0].record["numerics"], keys) for record in records)
+        if equal
+        else 0
+    )
     return Group(name, len(records), equal, copied)
 
 
@@ -97,10 +117,14 @@ def _same_start(store: Store, record: Record) -> bool:
 
 
 def _equal(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
-    return first.keys() == second.keys() and pack(dict(sorted(first.items()))) == pack(dict(sorted(second.items())))
+    return first.keys() == second.keys() and pack(dict(sorted(first.items()))) == pack(
+        dict(sorted(second.items()))
+    )
 
 
-def stale_groups(store: Store, fingerprint: Callable[[str], str], generation: int = 0) -> dict[str, list[Record]]:
+def stale_groups(
+    store: Store, fingerprint: Callable[[str], str], generation: int = 0
+) -> dict[str, list[Record]]:
     """Stale runs whose present version is not in the store, by what selects code and by their own version.
 
     generation: how many runs theirs start from, one after the other; 0 for those that start from none.
@@ -114,7 +138,11 @@ def stale_groups(store: Store, fingerprint: Callable[[str], str], generation: in
             known = fingerprint(spec.data) == record["fingerprint"]
         except InputError:
             continue
-        if known and not store.has(f"{record['key']}-{spec.numerics}") and _same_start(store, record):
+        if (
+            known
+            and not store.has(f"{record['key']}-{spec.numerics}")
+            and _same_start(store, record)
+        ):
             groups[f"{group_name(spec)} ({record['numerics']})"].append(record)
     return {name: sorted(records, key=lambda r: r.id) for name, records in groups.items()}
 
@@ -123,10 +151,20 @@ def group_name(spec: RunSpec) -> str:
     """All of a spec that selects code, its parent's too; seeds, folds, rates and sizes do not."""
     pairs = [*spec.options, *spec.backbone_options]
     law = spec.train_mask
-    parts = [spec.data, spec.method, spec.variant, spec.backbone, *(f"{k}={v}" for k, v in pairs),
-             spec.training.optimizer, law.kind, law.layout, f"{len(spec.eval_masks)} tests",
-             *(f"keep {k}" for k in spec.keep), *spec.modalities,
-             *(["after", group_name(spec.parent)] if spec.parent else [])]
+    parts = [
+        spec.data,
+        spec.method,
+        spec.variant,
+        spec.backbone,
+        *(f"{k}={v}" for k, v in pairs),
+        spec.training.optimizer,
+        law.kind,
+        law.layout,
+        f"{len(spec.eval_masks)} tests",
+        *(f"keep {k}" for k in spec.keep),
+        *spec.modalities,
+        *(["after", group_name(spec.parent)] if spec.parent else []),
+    ]
     return " ".join(str(part) for part in parts if part != "")
 
 
@@ -156,7 +194,11 @@ def copy_under(store: Store, record: Record, numerics: str, witnesses: list[str]
     run_id = f"{record['key']}-{numerics}"
     if store.has(run_id):
         return False
-    content: dict[str, Any] = {**record.content, "id": run_id, "numerics": numerics,
-                               "adopted": {"from": record["numerics"], "witnesses": witnesses}}
+    content: dict[str, Any] = {
+        **record.content,
+        "id": run_id,
+        "numerics": numerics,
+        "adopted": {"from": record["numerics"], "witnesses": witnesses},
+    }
     store.put(Outcome(content, store.arrays(record.id), store.sidecar(record.id)))
     return True

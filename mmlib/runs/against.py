@@ -26,7 +26,7 @@ from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record, Store
 
 # Run by each version with its own package: a spec in, the version of its code and, if asked, a hash of its outcome out.
-ANSWERS = '''
+ANSWERS = """
 import hashlib, json, sys, warnings
 import numpy as np
 from mmlib.runs.execute import execute
@@ -49,7 +49,7 @@ for line in sys.stdin:
     for name, array in sorted(made.arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     print(json.dumps([spec.numerics, digest.hexdigest()]), flush=True)
-'''
+"""
 
 
 class Version:
@@ -57,10 +57,18 @@ class Version:
 
     def __init__(self, checkout: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-        environment.setdefault("MMLIB_HOME", str(Path(__file__).resolve().parents[2]))  # whose bundles both read
+        environment.setdefault(
+            "MMLIB_HOME", str(Path(__file__).resolve().parents[2])
+        )  # whose bundles both read
         self.checkout = checkout
-        self.process = subprocess.Popen([sys.executable, "-c", ANSWERS], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, env=environment, cwd=checkout)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", ANSWERS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=checkout,
+        )
 
     def ask(self, spec: RunSpec, runs: bool) -> None:
         """Send a spec, to be run or only to be told the version of the code that would."""
@@ -77,8 +85,12 @@ class Version:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise InputError(str(self.checkout), "code that failed on a stored run", "a checkout of this repository",
-                             "Look at the traceback above.")
+            raise InputError(
+                str(self.checkout),
+                "code that failed on a stored run",
+                "a checkout of this repository",
+                "Look at the traceback above.",
+            )
         numerics, digest = json.loads(line)
         return numerics, digest
 
@@ -88,9 +100,14 @@ class Version:
         self.process.communicate()  # which closes its pipes as well
 
 
-def adopt_against(store: Store, checkout: Path, witnesses: int = 1, *,
-                  fingerprint: Callable[[str], str] = lambda r: open_bundle(r).fingerprint,
-                  say: Callable[[str], object] = print) -> list[Group]:
+def adopt_against(
+    store: Store,
+    checkout: Path,
+    witnesses: int = 1,
+    *,
+    fingerprint: Callable[[str], str] = lambda r: open_bundle(r).fingerprint,
+    say: Callable[[str], object] = print,
+) -> list[Group]:
     """Adopt the stale runs that the code in a checkout made, where it and the present code agree on witnesses.
 
     Args:
@@ -103,8 +120,12 @@ def adopt_against(store: Store, checkout: Path, witnesses: int = 1, *,
     if witnesses < 1:
         raise InputError("witnesses", str(witnesses), "1 or more", "Raise it.")
     if not (checkout / "mmlib" / "runs").is_dir():
-        raise InputError("--against", str(checkout), "the root folder of a checkout of this repository",
-                         "Make one with git worktree add.")
+        raise InputError(
+            "--against",
+            str(checkout),
+            "the root folder of a checkout of this repository",
+            "Make one with git worktree add.",
+        )
     made: list[Group] = []
     with ExitStack() as stack:
         versions = [Version(root) for root in (checkout, Path(__file__).resolve().parents[2])]
@@ -112,10 +133,20 @@ def adopt_against(store: Store, checkout: Path, witnesses: int = 1, *,
             stack.callback(version.close)
         for name, records in sorted(_stale(store, fingerprint).items()):
             agree = _agree(records, versions, witnesses)
-            copied = sum(copy_under(store, record, record.spec.numerics, []) for record in records) if agree else 0
+            copied = (
+                sum(copy_under(store, record, record.spec.numerics, []) for record in records)
+                if agree
+                else 0
+            )
             made.append(Group(name, len(records), agree, copied))
-            say(f"{name}: {len(records)} stale, " + (f"both versions agree, {copied} adopted" if agree
-                                                     else "NOT the same, or made by other code: left stale"))
+            say(
+                f"{name}: {len(records)} stale, "
+                + (
+                    f"both versions agree, {copied} adopted"
+                    if agree
+                    else "NOT the same, or made by other code: left stale"
+                )
+            )
     return made
 
 

@@ -30,12 +30,18 @@ class Checked:
 
     def lines(self) -> list[str]:
         """What ``mmlib store check`` prints."""
-        told = [f"sound: {self.sound}, of which {self.unsummed} had no sums until now and {self.stale} are stale",
-                f"damaged: {len(self.damaged)}", *(f"  {name}: {why}" for name, why in self.damaged.items()),
-                f"failed: {len(self.failed)}", *(f"  {failure.id}: {_reason(failure)}" for failure in self.failed),
-                f"left over: {self.leftovers} files of no finished or failed run, which do no harm"]
+        told = [
+            f"sound: {self.sound}, of which {self.unsummed} had no sums until now and {self.stale} are stale",
+            f"damaged: {len(self.damaged)}",
+            *(f"  {name}: {why}" for name, why in self.damaged.items()),
+            f"failed: {len(self.failed)}",
+            *(f"  {failure.id}: {_reason(failure)}" for failure in self.failed),
+            f"left over: {self.leftovers} files of no finished or failed run, which do no harm",
+        ]
         if self.damaged:
-            told.append("A damaged run counts as not done: the next sweep that needs it makes it again.")
+            told.append(
+                "A damaged run counts as not done: the next sweep that needs it makes it again."
+            )
         return told
 
 
@@ -89,4 +95,10 @@ def _is_stale(content: Mapping[str, Any]) -> bool:
 
 def _reason(failure: Failure) -> str:
     lines = failure.error.strip().splitlines()
-    return f"{failure.kind}: {lines[-1]}" if failure.kind and lines else lines[-1] if lines else "no reason is known"
+    return (
+        f"{failure.kind}: {lines[-1]}"
+        if failure.kind and lines
+        else lines[-1]
+        if lines
+        else "no reason is known"
+    )

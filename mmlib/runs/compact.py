@@ -26,8 +26,13 @@ FORMAT = 1
 RECORD_FORM = {"id": text, "status": text, "spec": table, "curves": table}
 
 
-def export_records(store: Store, path: Path, *, ids: Sequence[str] | None = None,
-                   arrays: Sequence[str] = ("predictions.",)) -> int:
+def export_records(
+    store: Store,
+    path: Path,
+    *,
+    ids: Sequence[str] | None = None,
+    arrays: Sequence[str] = ("predictions.",),
+) -> int:
     """Write ``records.jsonl.gz``, small enough to be committed; how many records it holds.
 
     Curves are those of the main test mask, with four digits; arrays are float16, and an array that equals an
@@ -46,7 +51,9 @@ def export_records(store: Store, path: Path, *, ids: Sequence[str] | None = None
     for run_id in sorted(set(ids)) if ids is not None else store.ids():
         record = store.get(run_id)
         if record is None:
-            raise InputError(f"run {run_id}", "no finished run", "one that is done", "Run it before the export.")
+            raise InputError(
+                f"run {run_id}", "no finished run", "one that is done", "Run it before the export."
+            )
         text, predictions = to_lines(record, store.arrays(run_id), tuple(arrays))
         texts.append(canonical(text))
         packed.append(canonical(predictions))
@@ -71,10 +78,23 @@ def import_records(store: Store, path: Path) -> int:
         parsed = [_from_lines(*pair) for pair in zip(lines[:half], lines[half:], strict=True)]
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError,
-            zlib.error) as error:
-        raise InputError(str(path), f"{type(error).__name__}: {error}", "a file that export_records wrote",
-                         "Copy it again, or leave it out.") from error
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+        zlib.error,
+    ) as error:
+        raise InputError(
+            str(path),
+            f"{type(error).__name__}: {error}",
+            "a file that export_records wrote",
+            "Copy it again, or leave it out.",
+        ) from error
     for record, _ in parsed:
         store.path(record["id"])  # refuses an id that is none before anything is written
     count = 0
@@ -97,7 +117,9 @@ def _lines(path: Path) -> tuple[int, list[Any]]:
             if head["format"] != FORMAT:
                 raise ValueError(f"format {head['format']}")
         elif number <= head["runs"]:
-            check_form(f"line {number + 1}", content, {"record": table, "left_out": listed(text)}, {})
+            check_form(
+                f"line {number + 1}", content, {"record": table, "left_out": listed(text)}, {}
+            )
             check_form(f"line {number + 1}, record", content["record"], RECORD_FORM, {})
             lines.append(content)
         else:
@@ -108,8 +130,9 @@ def _lines(path: Path) -> tuple[int, list[Any]]:
     return head["runs"], lines
 
 
-def to_lines(record: Record, arrays: Mapping[str, np.ndarray],
-             prefixes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+def to_lines(
+    record: Record, arrays: Mapping[str, np.ndarray], prefixes: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """A run's two lines: its record, with curves rounded, and its packed arrays of those names."""
     content = {k: v for k, v in record.content.items() if k != "imported"}
     content["curves"] = _main_curves(content)
@@ -117,23 +140,37 @@ def to_lines(record: Record, arrays: Mapping[str, np.ndarray],
     seen: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     for name in sorted(n for n in arrays if n.startswith(prefixes)):
         array = arrays[name]
-        if array.dtype == np.float32 and np.abs(array[np.isfinite(array)]).max(initial=0) < np.finfo(np.float16).max:
+        if (
+            array.dtype == np.float32
+            and np.abs(array[np.isfinite(array)]).max(initial=0) < np.finfo(np.float16).max
+        ):
             array = array.astype(np.float16)
         data = array.tobytes()
         first = seen.setdefault((str(array.dtype), array.shape, data), name)
-        carried[name] = first if first != name else {
-            "dtype": str(array.dtype), "shape": list(array.shape), "data": base64.b64encode(data).decode()}
+        carried[name] = (
+            first
+            if first != name
+            else {
+                "dtype": str(array.dtype),
+                "shape": list(array.shape),
+                "data": base64.b64encode(data).decode(),
+            }
+        )
     left_out = sorted({*record.left_out, *(n for n in arrays if n not in carried)})
     return {"record": content, "left_out": left_out}, carried
 
 
-def _from_lines(line: Mapping[str, Any], carried: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _from_lines(
+    line: Mapping[str, Any], carried: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     arrays: dict[str, np.ndarray] = {}
     for name, packed in sorted(carried.items()):
         if isinstance(packed, str):
             arrays[name] = arrays[packed]
             continue
-        array = np.frombuffer(base64.b64decode(packed["data"]), dtype=packed["dtype"]).reshape(packed["shape"])
+        array = np.frombuffer(base64.b64decode(packed["data"]), dtype=packed["dtype"]).reshape(
+            packed["shape"]
+        )
         arrays[name] = array.astype(np.float32) if array.dtype == np.float16 else array
     record = {**line["record"], "imported": {"left_out": list(line["left_out"])}}
     if record["status"] != "done" or not isinstance(record["id"], str):

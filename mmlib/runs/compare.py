@@ -29,13 +29,29 @@ def compare(a: Store, b: Store) -> pd.DataFrame:
     for run_id in sorted(ours | theirs):
         if run_id not in ours or run_id not in theirs:
             found = "only a" if run_id in ours else "only b"
-            rows.append({"id": run_id, "found": found, "same_bytes": None, "largest_difference": math.nan, "at": ""})
+            rows.append(
+                {
+                    "id": run_id,
+                    "found": found,
+                    "same_bytes": None,
+                    "largest_difference": math.nan,
+                    "at": "",
+                }
+            )
             continue
         contents = [dict(store.read(run_id).content or {}) for store in (a, b)]
         same = canonical(contents[0]) == canonical(contents[1])
         same = same and a.path(run_id, ARRAYS).read_bytes() == b.path(run_id, ARRAYS).read_bytes()
         size, place = _largest_difference(*map(_numbers, contents))
-        rows.append({"id": run_id, "found": "both", "same_bytes": same, "largest_difference": size, "at": place})
+        rows.append(
+            {
+                "id": run_id,
+                "found": "both",
+                "same_bytes": same,
+                "largest_difference": size,
+                "at": place,
+            }
+        )
     return pd.DataFrame(rows, columns=["id", "found", "same_bytes", "largest_difference", "at"])
 
 
@@ -43,8 +59,18 @@ def _numbers(value: Any, place: str = "") -> dict[str, float]:
     """Every number of nested containers by its place."""
     if isinstance(value, int | float):
         return {place: float(value)}
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return {k: v for name, part in items for k, v in _numbers(part, f"{place}.{name}".lstrip(".")).items()}
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    return {
+        k: v
+        for name, part in items
+        for k, v in _numbers(part, f"{place}.{name}".lstrip(".")).items()
+    }
 
 
 def _largest_difference(a: Mapping[str, float], b: Mapping[str, float]) -> tuple[float, str]:

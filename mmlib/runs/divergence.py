@@ -53,7 +53,12 @@ def check_finite(fitted: Fitted) -> None:
     for name, at in fitted.picked.items():
         for selection, outputs in at.items():
             epoch = fitted.best_epoch if selection == "valid" else last
-            _refuse(f"outputs on {name} are not finite", outputs[None], ~np.isfinite(outputs[None]), epoch)
+            _refuse(
+                f"outputs on {name} are not finite",
+                outputs[None],
+                ~np.isfinite(outputs[None]),
+                epoch,
+            )
 
 
 def check_size(fitted: Fitted, task: Task, valid_labels: np.ndarray, chosen: int) -> None:
@@ -79,12 +84,18 @@ def check_size(fitted: Fitted, task: Task, valid_labels: np.ndarray, chosen: int
         width = task.range[1] - task.range[0]
         error = float(np.abs(fitted.valid[chosen][:, 0].astype(np.float64) - valid_labels).mean())
         if error > WIDTHS * width:
-            raise Diverged(f"the mean absolute error on validation is above {WIDTHS:g} times the width of the labels' "
-                           f"range, {width:g}", chosen, error)
+            raise Diverged(
+                f"the mean absolute error on validation is above {WIDTHS:g} times the width of the labels' "
+                f"range, {width:g}",
+                chosen,
+                error,
+            )
 
 
 def _limit(what: str, values: np.ndarray, epoch: int) -> None:
-    _refuse(f"{what} is above {LIMIT:g} in magnitude", values[None], np.abs(values[None]) > LIMIT, epoch)
+    _refuse(
+        f"{what} is above {LIMIT:g} in magnitude", values[None], np.abs(values[None]) > LIMIT, epoch
+    )
 
 
 def _refuse(what: str, values: np.ndarray, bad: np.ndarray, first: int = 0) -> None:

@@ -50,8 +50,12 @@ def prepare(spec: RunSpec) -> Bundle:
         bundle = bundle.with_fold(spec.fold)
     for split in ("valid", "test"):
         if bundle.task.kind == "score" and not bundle.labels[bundle.rows(split)].any():
-            raise InputError(f"bundle {bundle.name}, {split}", "scores of 0 alone", "some above or below 0",
-                             "The main metrics ask for the sign of scores that are not 0: split the data otherwise.")
+            raise InputError(
+                f"bundle {bundle.name}, {split}",
+                "scores of 0 alone",
+                "some above or below 0",
+                "The main metrics ask for the sign of scores that are not 0: split the data otherwise.",
+            )
     return bundle
 
 
@@ -63,11 +67,21 @@ def restrict(mask: Mask, bundle: Bundle, modalities: tuple[str, ...]) -> Mask:
     if not modalities:
         return mask
     columns = [bundle.modalities.index(m) for m in sorted(modalities)]
-    return Mask(mask.utterance[:, columns], {m: f for m, f in mask.frames.items() if m in modalities}, mask.kept)
+    return Mask(
+        mask.utterance[:, columns],
+        {m: f for m, f in mask.frames.items() if m in modalities},
+        mask.kept,
+    )
 
 
-def mask_of(spec: RunSpec, law: Law, whole: Bundle, split: str, epoch: int = 0,
-            shares: np.ndarray | None = None) -> Mask:
+def mask_of(
+    spec: RunSpec,
+    law: Law,
+    whole: Bundle,
+    split: str,
+    epoch: int = 0,
+    shares: np.ndarray | None = None,
+) -> Mask:
     """A run's mask, over its own modalities; combinations are of these alone, all else is drawn over the whole."""
     if law.kind == "patterns" and spec.modalities:
         return draw(law, whole.only(spec.modalities), split, spec.seed, epoch, shares)
@@ -84,9 +98,13 @@ def _rates(spec: RunSpec, law: Law, whole: Bundle, split: str) -> list[dict[str,
 def build(spec: RunSpec, bundle: Bundle) -> Plain:
     """The method of a run, freshly initialised from its seed; equal seeds give equal backbones."""
     torch.manual_seed(spec.seed)
-    backbone = build_backbone(spec.backbone, bundle.dims, bundle.task.outputs, bundle.speakers, spec.backbone_options)
+    backbone = build_backbone(
+        spec.backbone, bundle.dims, bundle.task.outputs, bundle.speakers, spec.backbone_options
+    )
     counts = train_counts(bundle) if bundle.task.kind == "classes" else []
-    return build_method(spec.method, spec.variant, spec.options, backbone, bundle.task, bundle.dims, counts)
+    return build_method(
+        spec.method, spec.variant, spec.options, backbone, bundle.task, bundle.dims, counts
+    )
 
 
 def train_counts(bundle: Bundle) -> list[int]:
@@ -102,11 +120,18 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     whole = prepare(spec)
     law, modalities = spec.train_mask, spec.modalities
     bundle = whole.only(modalities) if modalities else whole
-    laws = [("valid", spec.valid_mask or law, "valid"), *((name, tested, "test") for name, tested in spec.eval_masks)]
+    laws = [
+        ("valid", spec.valid_mask or law, "valid"),
+        *((name, tested, "test") for name, tested in spec.eval_masks),
+    ]
     valid_mask, *tests = [mask_of(spec, drawn, whole, split) for _, drawn, split in laws]
     test_masks = {name: mask for (name, _), mask in zip(spec.eval_masks, tests, strict=True)}
-    rates = [{"mask": name, **row} for name, drawn, split in laws for row in _rates(spec, drawn, whole, split)
-             if row["modality"] in bundle.modalities]
+    rates = [
+        {"mask": name, **row}
+        for name, drawn, split in laws
+        for row in _rates(spec, drawn, whole, split)
+        if row["modality"] in bundle.modalities
+    ]
     method = build(spec, bundle)
     memory_before = _start_from(parent_arrays or {}, method, spec)
     device = pick_device()
@@ -115,31 +140,56 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
         return mask_of(spec, law, whole, "train", epoch, shares)
 
     followed = {spec.eval_masks[0][0]} if "picked" in spec.keep else set(test_masks)
-    fitted = fit(method, bundle, train_mask, valid_mask, {n: m for n, m in test_masks.items() if n in followed},
-                 spec.training, spec.seed, resampled=law.resampled,
-                 keep_series="series" in spec.keep, device=device,
-                 keep_weights="weights" in spec.keep or "embeddings" in spec.keep,
-                 memory_before=memory_before,
-                 unfollowed={n: m for n, m in test_masks.items() if n not in followed})
+    fitted = fit(
+        method,
+        bundle,
+        train_mask,
+        valid_mask,
+        {n: m for n, m in test_masks.items() if n in followed},
+        spec.training,
+        spec.seed,
+        resampled=law.resampled,
+        keep_series="series" in spec.keep,
+        device=device,
+        keep_weights="weights" in spec.keep or "embeddings" in spec.keep,
+        memory_before=memory_before,
+        unfollowed={n: m for n, m in test_masks.items() if n not in followed},
+    )
     drawn = {"valid": valid_mask, **test_masks}
     record, arrays = _results(spec, bundle, fitted, drawn)
     arrays |= _kept_of_method(spec, method, fitted, bundle, test_masks[spec.eval_masks[0][0]])
     fingerprint = open_bundle(spec.data).fingerprint
-    masks = {"valid": valid_mask.fingerprint, **{f"test.{n}": m.fingerprint for n, m in test_masks.items()}}
+    masks = {
+        "valid": valid_mask.fingerprint,
+        **{f"test.{n}": m.fingerprint for n, m in test_masks.items()},
+    }
     record |= _parts(drawn)
-    record |= {"id": spec.run_id(fingerprint), "key": spec.key(fingerprint), "masks": masks, "rates": rates,
-               "numerics": spec.numerics, "fingerprint": fingerprint,
-               "bundle": bundle.name, "status": "done", "spec": spec.to_json(),
-               "parameters": sum(p.numel() for p in method.parameters()),
-               "backbone_parameters": sum(p.numel() for p in method.backbone.parameters())}
+    record |= {
+        "id": spec.run_id(fingerprint),
+        "key": spec.key(fingerprint),
+        "masks": masks,
+        "rates": rates,
+        "numerics": spec.numerics,
+        "fingerprint": fingerprint,
+        "bundle": bundle.name,
+        "status": "done",
+        "spec": spec.to_json(),
+        "parameters": sum(p.numel() for p in method.parameters()),
+        "backbone_parameters": sum(p.numel() for p in method.backbone.parameters()),
+    }
     return Outcome(record, arrays, _sidecar(time.perf_counter() - start, device))
 
 
-def _kept_of_method(spec: RunSpec, method: Plain, fitted: Fitted, bundle: Bundle, mask: Mask) -> dict[str, np.ndarray]:
+def _kept_of_method(
+    spec: RunSpec, method: Plain, fitted: Fitted, bundle: Bundle, mask: Mask
+) -> dict[str, np.ndarray]:
     """The last weights and the embeddings under the main mask, where a run keeps them."""
     arrays: dict[str, np.ndarray] = {}
     if "last" in spec.keep:
-        arrays |= {f"weights.{key}": value.cpu().clone().numpy() for key, value in method.state_dict().items()}
+        arrays |= {
+            f"weights.{key}": value.cpu().clone().numpy()
+            for key, value in method.state_dict().items()
+        }
         arrays |= {f"memory.{key}": value.numpy() for key, value in fitted.memory.items()}
     if "embeddings" in spec.keep:
         method.load_state_dict(fitted.weights)
@@ -149,7 +199,9 @@ def _kept_of_method(spec: RunSpec, method: Plain, fitted: Fitted, bundle: Bundle
 
 
 @torch.no_grad()
-def embeddings(method: Plain, bundle: Bundle, mask: Mask, device: torch.device) -> dict[str, np.ndarray]:
+def embeddings(
+    method: Plain, bundle: Bundle, mask: Mask, device: torch.device
+) -> dict[str, np.ndarray]:
     """What a method makes of the test utterances, rows in the order of ``bundle.rows("test")``.
 
     ``embeddings.input.<m>`` (n, d_m): what the backbone gets, calibrated where the method calibrates (BALM Eq. 10);
@@ -161,26 +213,33 @@ def embeddings(method: Plain, bundle: Bundle, mask: Mask, device: torch.device) 
         calibrate = getattr(method, "fcm", None)
         inputs = calibrate(batch) if calibrate is not None else batch.features
         fused = method.backbone(batch, inputs)
-        made = {f"input.{m}": x for m, x in inputs.items()} | {f"z.{m}": z for m, z in fused.z.items()}
+        made = {f"input.{m}": x for m, x in inputs.items()} | {
+            f"z.{m}": z for m, z in fused.z.items()
+        }
         for name, values in (made | {"hidden": fused.hidden}).items():
             parts.setdefault(f"embeddings.{name}", []).append(values)
     return {name: torch.cat(values).cpu().numpy() for name, values in parts.items()}
 
 
-def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted,
-             masks: Mapping[str, Mask]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _results(
+    spec: RunSpec, bundle: Bundle, fitted: Fitted, masks: Mapping[str, Mask]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The record's results, and arrays; masks: by name, those of test and that of validation as ``valid``."""
     check_finite(fitted)
     task = bundle.task
-    truth = {name: bundle.labels[mask.of(bundle.rows("valid" if name == "valid" else "test"))]
-             for name, mask in masks.items()}
+    truth = {
+        name: bundle.labels[mask.of(bundle.rows("valid" if name == "valid" else "test"))]
+        for name, mask in masks.items()
+    }
     valid = _curves(task, fitted.valid, truth["valid"])
     tests = {name: _curves(task, outputs, truth[name]) for name, outputs in fitted.tests.items()}
     last = len(fitted.loss) - 1
     chosen = int(np.argmax(to_maximise(valid)))
     check_size(fitted, task, truth["valid"], chosen)
-    epochs = {name: {"valid": chosen, "test": int(np.argmax(to_maximise(curve))), "last": last}
-              for name, curve in tests.items()}
+    epochs = {
+        name: {"valid": chosen, "test": int(np.argmax(to_maximise(curve))), "last": last}
+        for name, curve in tests.items()
+    }
     selected: dict[str, Any] = {s: {"epoch": {}, "metrics": {}} for s in SELECTIONS}
     arrays: dict[str, np.ndarray] = {}
     for name, outputs in fitted.tests.items():
@@ -197,25 +256,43 @@ def _results(spec: RunSpec, bundle: Bundle, fitted: Fitted,
     arrays |= {f"series.{key}": value for key, value in fitted.series.items()}
     if "weights" in spec.keep:
         arrays |= {f"weights.{key}": value.numpy() for key, value in fitted.weights.items()}
-    curves: dict[str, Any] = {"loss": [float(v) for v in fitted.loss], "valid": valid, "test": tests}
+    curves: dict[str, Any] = {
+        "loss": [float(v) for v in fitted.loss],
+        "valid": valid,
+        "test": tests,
+    }
     if fitted.series:
-        curves["series"] = {key: _epoch_means(steps, len(fitted.loss)) for key, steps in fitted.series.items()}
+        curves["series"] = {
+            key: _epoch_means(steps, len(fitted.loss)) for key, steps in fitted.series.items()
+        }
     if fitted.views:
-        curves["views"] = {name: _curves(task, outputs, truth[name.rpartition(".")[0]])
-                           for name, outputs in fitted.views.items()}
+        curves["views"] = {
+            name: _curves(task, outputs, truth[name.rpartition(".")[0]])
+            for name, outputs in fitted.views.items()
+        }
     if fitted.recorded:
         if "found" in spec.keep:
             arrays |= {f"found.{name}": values for name, values in fitted.recorded.items()}
-        small = {name: v.reshape(len(v), -1).tolist() for name, v in fitted.recorded.items() if v[0].size <= FEW}
+        small = {
+            name: v.reshape(len(v), -1).tolist()
+            for name, v in fitted.recorded.items()
+            if v[0].size <= FEW
+        }
         curves["found"] = {"epochs": list(fitted.recorded_at), **small}
     return {"selected": selected, "curves": curves}, arrays
 
 
-def _start_from(arrays: Mapping[str, np.ndarray], method: Plain, spec: RunSpec) -> dict[str, torch.Tensor]:
+def _start_from(
+    arrays: Mapping[str, np.ndarray], method: Plain, spec: RunSpec
+) -> dict[str, torch.Tensor]:
     """Give a method its parent's weights; returns the optimizer's state, where the method goes on from it."""
     if spec.parent is not None and method.continues and "last" not in spec.parent.keep:
-        raise InputError("run, parent", "a parent that keeps no optimizer state", "'last' in its keep",
-                         f"Add it: {spec.method}, {spec.variant} goes on from that state.")
+        raise InputError(
+            "run, parent",
+            "a parent that keeps no optimizer state",
+            "'last' in its keep",
+            f"Add it: {spec.method}, {spec.variant} goes on from that state.",
+        )
     before = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if before:
         method.load_state_dict(_under("weights.", before), strict=False)
@@ -223,7 +300,11 @@ def _start_from(arrays: Mapping[str, np.ndarray], method: Plain, spec: RunSpec) 
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _epoch_means(steps: np.ndarray, epochs: int) -> list[list[float]]:
@@ -239,9 +320,15 @@ def _curves(task: Any, outputs: np.ndarray, truth: np.ndarray) -> dict[str, list
 
 def _sidecar(seconds: float, device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"seconds": seconds, "device": device.type, "device_name": name, "torch": torch.__version__.split("+")[0],
-            "python": platform.python_version(), "cores": os.cpu_count(),
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {
+        "seconds": seconds,
+        "device": device.type,
+        "device_name": name,
+        "torch": torch.__version__.split("+")[0],
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 def _parts(masks: Mapping[str, Mask]) -> dict[str, dict[str, int]]:

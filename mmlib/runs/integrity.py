@@ -95,10 +95,14 @@ def judge(run_id: str, record: bytes, sidecar: bytes | None, arrays_sum: str | N
     if damage:
         return Reading(damage=damage)
     unsummed = not any(name in (sums or {}) for name in SUMS) and ARRAYS_SUM not in content
-    return Reading({name: value for name, value in content.items() if name != ARRAYS_SUM}, unsummed=unsummed)
+    return Reading(
+        {name: value for name, value in content.items() if name != ARRAYS_SUM}, unsummed=unsummed
+    )
 
 
-def _differs(content: Mapping[str, Any], record: bytes, sums: Mapping[str, Any] | None, arrays_sum: str) -> str:
+def _differs(
+    content: Mapping[str, Any], record: bytes, sums: Mapping[str, Any] | None, arrays_sum: str
+) -> str:
     """What does not have its recorded sum; empty where all has, or where there are no sums at all."""
     if sums is None:
         return "its sidecar, which has the record's sum, is not JSON"

@@ -40,7 +40,13 @@ from mmlib.runs.workers import Task
 
 PREFIX = "dask:"
 TRIES = 3
-CONNECT_SECONDS, WORKER_SECONDS, ANSWER_SECONDS, FETCH_SECONDS, ALONE_SECONDS = 5.0, 10.0, 120.0, 60.0, 120.0
+CONNECT_SECONDS, WORKER_SECONDS, ANSWER_SECONDS, FETCH_SECONDS, ALONE_SECONDS = (
+    5.0,
+    10.0,
+    120.0,
+    60.0,
+    120.0,
+)
 LOOK_SECONDS = 0.5  # between two looks at which workers there are
 QUEUED = 8  # runs on hand for workers that join
 LOADED = "as loaded"
@@ -60,11 +66,16 @@ def address_of(name: str) -> str | None:
     return name.removeprefix(PREFIX)
 
 
-def executor_of(name: str, specs: Iterable[RunSpec], store: Store,
-                jobs: int | None = None) -> AbstractContextManager[Executor | None]:
+def executor_of(
+    name: str, specs: Iterable[RunSpec], store: Store, jobs: int | None = None
+) -> AbstractContextManager[Executor | None]:
     """The executor of ``--executor NAME``, to be closed after use; None is ``sweep``'s own."""
     address = address_of(name)
-    return contextlib.nullcontext() if address is None else DaskExecutor(address, specs, store, jobs=jobs)
+    return (
+        contextlib.nullcontext()
+        if address is None
+        else DaskExecutor(address, specs, store, jobs=jobs)
+    )
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,9 @@ class Question:
     probe: str
 
 
-def question_about(specs: Iterable[RunSpec], fingerprint: Callable[[str], str], probe: Path) -> Question:
+def question_about(
+    specs: Iterable[RunSpec], fingerprint: Callable[[str], str], probe: Path
+) -> Question:
     """What decides the numbers of these specs and of their parents."""
     every: dict[RunSpec, None] = {}
     for spec in specs:
@@ -89,15 +102,20 @@ def question_about(specs: Iterable[RunSpec], fingerprint: Callable[[str], str], 
         while step is not None and step not in every:
             every[step], step = None, step.parent
     code = {(s.method, s.backbone, s.families) for s in every}
-    return Question(tuple(sorted(code)), tuple(sorted({s.data for s in every})),
-                    fingerprint, str(probe))
+    return Question(
+        tuple(sorted(code)), tuple(sorted({s.data for s in every})), fingerprint, str(probe)
+    )
 
 
 def answer(question: Question) -> tuple[dict[str, str], bool]:
     """What decides numbers in this process, by name; and whether it can write to the store's folder."""
     keep_freed_memory()
-    found = {"python": ".".join(platform.python_version_tuple()[:2]), "torch": metadata.version("torch").split("+")[0],
-             "mmlib": mmlib.__version__, "files of mmlib": _files()}
+    found = {
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "torch": metadata.version("torch").split("+")[0],
+        "mmlib": mmlib.__version__,
+        "files of mmlib": _files(),
+    }
     for method, backbone, families in question.code:
         name = f"code of {method} on {backbone} with {', '.join(families)}"
         found[name] = numerics_version(method, backbone, families)
@@ -142,8 +160,9 @@ def _shared(probe: Path) -> bool:
     return False
 
 
-def work_apart(function: Callable[[Task], tuple[str, str]], task: Task,
-               parent: Mapping[str, bytes]) -> tuple[str, str, dict[str, bytes]]:
+def work_apart(
+    function: Callable[[Task], tuple[str, str]], task: Task, parent: Mapping[str, bytes]
+) -> tuple[str, str, dict[str, bytes]]:
     """A run on a worker without the store, in a store of its own: (status, error, the run's files)."""
     with TemporaryDirectory() as folder:
         store = Store(Path(folder))
@@ -174,8 +193,15 @@ class DaskExecutor(Executor):
         InputError: no scheduler or no worker there, or a worker that differs.
     """
 
-    def __init__(self, address: str, specs: Iterable[RunSpec], store: Store, *, jobs: int | None = None,
-                 fingerprint: Callable[[str], str] = data_fingerprint) -> None:
+    def __init__(
+        self,
+        address: str,
+        specs: Iterable[RunSpec],
+        store: Store,
+        *,
+        jobs: int | None = None,
+        fingerprint: Callable[[str], str] = data_fingerprint,
+    ) -> None:
         self.address, self.store, self.jobs = address, store, jobs or sys.maxsize
         self.client = _connect(address)
         self.probe = store.folder.resolve() / f".dask.{secrets.token_hex(8)}{TEMPORARY}"
@@ -225,19 +251,31 @@ class DaskExecutor(Executor):
         try:
             self.client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError as error:
-            raise InputError(f"Dask scheduler {self.address}", "no worker", "at least one",
-                             "Start workers, and this again when the first has joined.") from error
+            raise InputError(
+                f"Dask scheduler {self.address}",
+                "no worker",
+                "at least one",
+                "Start workers, and this again when the first has joined.",
+            ) from error
         problems, until = self._look(), time.monotonic() + ANSWER_SECONDS
         while any(asked is not None for asked in self._asked.values()) and time.monotonic() < until:
             time.sleep(0.05)
             problems += self._look()
         if problems:
-            more = f" {len(problems) - 1} more differ: all are to be alike." if len(problems) > 1 else ""
+            more = (
+                f" {len(problems) - 1} more differ: all are to be alike."
+                if len(problems) > 1
+                else ""
+            )
             first = problems[0]
             raise InputError(first.where, first.found, first.expected, first.do + more)
         if not self._ready:
-            raise InputError(f"Dask scheduler {self.address}", f"no answer in {ANSWER_SECONDS:.0f} s from "
-                             + ", ".join(self._asked), "a free worker", "Wait until their other work has ended.")
+            raise InputError(
+                f"Dask scheduler {self.address}",
+                f"no answer in {ANSWER_SECONDS:.0f} s from " + ", ".join(self._asked),
+                "a free worker",
+                "Wait until their other work has ended.",
+            )
 
     def _serve(self) -> None:
         looked = 0.0
@@ -264,7 +302,9 @@ class DaskExecutor(Executor):
             if address in self._busy:
                 self._lost(address)
         for address in [a for a in workers if a not in self._asked]:
-            self._asked[address] = self.client.submit(answer, self.question, workers=[address], pure=False)
+            self._asked[address] = self.client.submit(
+                answer, self.question, workers=[address], pure=False
+            )
         for address, asked in self._asked.items():
             if asked is not None and asked.done():
                 self._asked[address] = None
@@ -273,24 +313,39 @@ class DaskExecutor(Executor):
         if workers:
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > ALONE_SECONDS:
-            raise InputError(f"Dask scheduler {self.address}", "no worker left", "at least one", "Start workers, and "
-                             "this again: what finished is kept.")
+            raise InputError(
+                f"Dask scheduler {self.address}",
+                "no worker left",
+                "at least one",
+                "Start workers, and this again: what finished is kept.",
+            )
         return problems
 
     def _compare(self, address: str, asked: Any, threads: int) -> InputError | None:
         if threads != 1:
-            return InputError(f"Dask worker {address}", f"{threads} threads", "1, since runs in one process would mix "
-                              "their random numbers", "Start it with --nthreads 1, and more workers instead.")
+            return InputError(
+                f"Dask worker {address}",
+                f"{threads} threads",
+                "1, since runs in one process would mix their random numbers",
+                "Start it with --nthreads 1, and more workers instead.",
+            )
         try:
             found, shared = asked.result(timeout=FETCH_SECONDS)
         except Exception as error:
-            return InputError(f"Dask worker {address}", f"{type(error).__name__}: {error}", "mmlib as it is here",
-                              "Install it there, or stop that worker.")
+            return InputError(
+                f"Dask worker {address}",
+                f"{type(error).__name__}: {error}",
+                "mmlib as it is here",
+                "Install it there, or stop that worker.",
+            )
         differing = [name for name in self.here if found.get(name) != self.here[name]]
         if differing:
-            return InputError(f"Dask worker {address}", "; ".join(f"{n}: {found.get(n)}" for n in differing),
-                              "; ".join(f"{n}: {self.here[n]}" for n in differing),
-                              "Make it as it is here and start it again, or stop it.")
+            return InputError(
+                f"Dask worker {address}",
+                "; ".join(f"{n}: {found.get(n)}" for n in differing),
+                "; ".join(f"{n}: {self.here[n]}" for n in differing),
+                "Make it as it is here and start it again, or stop it.",
+            )
         self._ready[address] = shared
         return None
 
@@ -308,7 +363,10 @@ class DaskExecutor(Executor):
             self._busy[address] = job
             job.sent = self._submit(address, job)
             job.sent.add_done_callback(
-                lambda sent, address=address: self._inbox.put(functools.partial(self._ended, address, sent)))
+                lambda sent, address=address: self._inbox.put(
+                    functools.partial(self._ended, address, sent)
+                )
+            )
 
     def _submit(self, address: str, job: _Job) -> Any:
         import dask
@@ -351,15 +409,22 @@ class DaskExecutor(Executor):
         if len(job.lost) < TRIES:
             self._waiting.appendleft(job)
         else:
-            job.future.set_exception(RuntimeError(
-                f"its worker was lost {TRIES} times ({', '.join(job.lost)}): killed, out of memory perhaps, or crashed "
-                "in native code"))
+            job.future.set_exception(
+                RuntimeError(
+                    f"its worker was lost {TRIES} times ({', '.join(job.lost)}): killed, out of memory "
+                    "perhaps, or crashed in native code"
+                )
+            )
 
     def _give_up(self, error: Exception) -> None:
         """End all that is outstanding, since the scheduler does not answer or has no workers."""
         if not isinstance(error, InputError):
-            error = InputError(f"Dask scheduler {self.address}", f"{type(error).__name__}: {error}", "an answer",
-                               "Start it and its workers, and this again: what finished is kept.")
+            error = InputError(
+                f"Dask scheduler {self.address}",
+                f"{type(error).__name__}: {error}",
+                "an answer",
+                "Start it and its workers, and this again: what finished is kept.",
+            )
         for job in [*self._busy.values(), *self._waiting]:
             if job.future.running() or job.future.set_running_or_notify_cancel():
                 job.future.set_exception(error)
@@ -371,16 +436,23 @@ def _connect(address: str) -> Any:
     try:
         from distributed import Client
     except ImportError as error:
-        raise InputError("--executor", f"{PREFIX}{address} ({error})", "the package distributed",
-                         "Install it: pip install 'mmlib[cluster]'.") from error
+        raise InputError(
+            "--executor",
+            f"{PREFIX}{address} ({error})",
+            "the package distributed",
+            "Install it: pip install 'mmlib[cluster]'.",
+        ) from error
     try:
         with ThreadPoolExecutor(1) as aside:  # a notebook's own thread has a loop that runs
             aside.submit(asyncio.run, _knock(address)).result()
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        raise InputError("--executor", f"no Dask scheduler at {address} ({str(error) or type(error).__name__})",
-                         f"the address of one that runs, as in {PREFIX}tcp://HOST:8786",
-                         "Start it with `dask scheduler`, or correct the address.") from error
+        raise InputError(
+            "--executor",
+            f"no Dask scheduler at {address} ({str(error) or type(error).__name__})",
+            f"the address of one that runs, as in {PREFIX}tcp://HOST:8786",
+            "Start it with `dask scheduler`, or correct the address.",
+        ) from error
 
 
 async def _knock(address: str) -> None:
@@ -393,5 +465,7 @@ async def _knock(address: str) -> None:
     from distributed.security import Security
 
     options = Security().get_connection_args("client")
-    comm = await asyncio.wait_for(connect(address, timeout=CONNECT_SECONDS, **options), 2 * CONNECT_SECONDS)
+    comm = await asyncio.wait_for(
+        connect(address, timeout=CONNECT_SECONDS, **options), 2 * CONNECT_SECONDS
+    )
     await comm.close()

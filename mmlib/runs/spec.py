@@ -39,10 +39,17 @@ class Training:
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
-        for name, value, least in (("epochs", self.epochs, 1), ("batch", self.batch, 1), ("lr", self.lr, 0.0),
-                                   ("weight_decay", self.weight_decay, 0.0), ("clip", self.clip, 0.0)):
+        for name, value, least in (
+            ("epochs", self.epochs, 1),
+            ("batch", self.batch, 1),
+            ("lr", self.lr, 0.0),
+            ("weight_decay", self.weight_decay, 0.0),
+            ("clip", self.clip, 0.0),
+        ):
             if not least <= value < float("inf"):
-                raise InputError(f"training {name}", str(value), f"a number of {least} or more", "Correct it.")
+                raise InputError(
+                    f"training {name}", str(value), f"a number of {least} or more", "Correct it."
+                )
 
 
 @dataclass(frozen=True)
@@ -84,15 +91,21 @@ class RunSpec:
             if name not in KEEP:
                 raise unknown_name("keep", name, KEEP)
         if self.parent is not None and not {"weights", "last"} & set(self.parent.keep):
-            raise InputError("run, parent", "a parent that keeps no weights", "'weights' (of the best epoch) or 'last' "
-                             "in its keep", "Add one: the child starts from them.")
+            raise InputError(
+                "run, parent",
+                "a parent that keeps no weights",
+                "'weights' (of the best epoch) or 'last' in its keep",
+                "Add one: the child starts from them.",
+            )
         if {"weights", "last"} <= set(self.keep):
             raise InputError("run, keep", "weights and last", "one of them", "Choose the epoch.")
         if not self.eval_masks:
             raise InputError("run", "no test mask", "at least one", "Give eval_masks.")
         names = [name for name, _ in self.eval_masks]
         if len(set(names)) < len(names):
-            raise InputError("run, eval_masks", f"the names {', '.join(names)}", "each name once", "Rename one.")
+            raise InputError(
+                "run, eval_masks", f"the names {', '.join(names)}", "each name once", "Rename one."
+            )
 
     def key(self, fingerprint: str) -> str:
         """Hash of everything that decides the numbers but the code: spec and data, not the data's name."""
@@ -151,7 +164,9 @@ def spec_from_json(data: Mapping[str, Any]) -> RunSpec:
 
 
 @cache
-def numerics_version(method: str, backbone: str, families: tuple[str, ...] = ("masks.fixed",)) -> str:
+def numerics_version(
+    method: str, backbone: str, families: tuple[str, ...] = ("masks.fixed",)
+) -> str:
     """Hash of the code that decides a run's numbers: 8 hexadecimal digits.
 
     The modules are fit, the method, the backbone, how masks are drawn, the families of mask laws that the run names,
@@ -162,11 +177,15 @@ def numerics_version(method: str, backbone: str, families: tuple[str, ...] = ("m
     """
     digest = hashlib.sha256()
     for name in sorted(numerics_modules(method, backbone, families)):
-        digest.update(f"{name} {code_without_words(_module(name).read_text(encoding='utf-8'))}".encode())
+        digest.update(
+            f"{name} {code_without_words(_module(name).read_text(encoding='utf-8'))}".encode()
+        )
     return digest.hexdigest()[:8]
 
 
-def numerics_modules(method: str, backbone: str, families: Iterable[str] = ("masks.fixed",)) -> set[str]:
+def numerics_modules(
+    method: str, backbone: str, families: Iterable[str] = ("masks.fixed",)
+) -> set[str]:
     """The modules, under mmlib, whose code the numerics version hashes."""
     return _imported({"fit", f"methods.{method}", f"backbones.{backbone}", "masks.draw", *families})
 
@@ -199,7 +218,9 @@ def _is_for_readers(line: ast.stmt) -> bool:
 def _skeleton(node: Any) -> str:
     """A syntax tree as text; fields that are empty are left out, since Python versions differ in those."""
     if isinstance(node, ast.AST):
-        fields = [f"{k}={_skeleton(v)}" for k, v in ast.iter_fields(node) if v is not None and v != []]
+        fields = [
+            f"{k}={_skeleton(v)}" for k, v in ast.iter_fields(node) if v is not None and v != []
+        ]
         return f"{type(node).__name__}({', '.join(fields)})"
     return "[" + ", ".join(map(_skeleton, node)) + "]" if isinstance(node, list) else repr(node)
 
@@ -214,7 +235,11 @@ def _imported(names: set[str]) -> set[str]:
             continue
         found.add(name)
         for node in ast.walk(ast.parse(_module(name).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mmlib."):
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node.module
+                and node.module.startswith("mmlib.")
+            ):
                 module = node.module.removeprefix("mmlib.")
                 candidates = {module, *(f"{module}.{alias.name}" for alias in node.names)}
                 left |= {c for c in candidates if c.split(".")[0] in DECIDING} - found
@@ -244,7 +269,9 @@ def _law_as_stored(law: dict[str, Any]) -> dict[str, Any]:
 
 def _without_data(content: dict[str, Any]) -> dict[str, Any]:
     parent = content["parent"] and _without_data(content["parent"])
-    return {key: _plain(value) for key, value in content.items() if key != "data"} | {"parent": parent}
+    return {key: _plain(value) for key, value in content.items() if key != "data"} | {
+        "parent": parent
+    }
 
 
 def _plain(value: Any) -> Any:

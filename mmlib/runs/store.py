@@ -152,7 +152,9 @@ class Store:
         Predictions that a compact file left out do not count: no run needs another's.
         """
         record = self.get(run_id)
-        return record is not None and all(name.startswith("predictions.") for name in record.left_out)
+        return record is not None and all(
+            name.startswith("predictions.") for name in record.left_out
+        )
 
     def arrays(self, run_id: str) -> dict[str, np.ndarray]:
         """The arrays of a run by name; ``predictions.<selection>.<mask>`` is (n_test, outputs) float32.
@@ -167,7 +169,9 @@ class Store:
         try:
             return dict(load_file(self.path(run_id, ARRAYS)))
         except (OSError, SafetensorError) as error:
-            raise InputError(f"run {run_id}", f"no arrays ({error})", "a finished run", "Run it again.") from error
+            raise InputError(
+                f"run {run_id}", f"no arrays ({error})", "a finished run", "Run it again."
+            ) from error
 
     def sidecar(self, run_id: str) -> dict[str, Any]:
         """Seconds, memory and machine of a run; empty where they are not known or damaged."""
@@ -192,14 +196,21 @@ class Store:
 
     def versions(self, key: str) -> list[str]:
         """Sorted ids of the finished runs of a key, whatever version of the code made them."""
-        names = sorted(p.name.removesuffix(RECORD) for p in (self.folder / key[:2]).glob(f"{key}-*{RECORD}")
-                       if _is_record(p))
+        names = sorted(
+            p.name.removesuffix(RECORD)
+            for p in (self.folder / key[:2]).glob(f"{key}-*{RECORD}")
+            if _is_record(p)
+        )
         return [name for name in names if self.has(name)]
 
     def records(self) -> Iterator[Record]:
         """Every finished run, by sorted id."""
         names = sorted(p.name for p in self.folder.glob(f"??/*{RECORD}") if _is_record(p))
-        found = (self.get(name.removesuffix(RECORD)) for name in names if _ID.fullmatch(name.removesuffix(RECORD)))
+        found = (
+            self.get(name.removesuffix(RECORD))
+            for name in names
+            if _ID.fullmatch(name.removesuffix(RECORD))
+        )
         return (record for record in found if record is not None)
 
     def ids(self) -> list[str]:
@@ -214,7 +225,12 @@ class Store:
         """
         self.keep(outcome.record, outcome.arrays, outcome.sidecar)
 
-    def keep(self, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], sidecar: Mapping[str, Any]) -> None:
+    def keep(
+        self,
+        content: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        sidecar: Mapping[str, Any],
+    ) -> None:
         """``put`` of a record's content, its arrays and its sidecar.
 
         Raises:
@@ -225,10 +241,15 @@ class Store:
         told = sealed({**sidecar, RECORD_SUM: digest(record)})
         self.take(str(content["id"]), {ARRAYS: packed, SIDECAR: told, RECORD: record})
 
-    def fail(self, run_id: str, spec: RunSpec | Mapping[str, Any], error: str, kind: str = "") -> None:
+    def fail(
+        self, run_id: str, spec: RunSpec | Mapping[str, Any], error: str, kind: str = ""
+    ) -> None:
         """Keep a run's error; an earlier one of the same run is replaced."""
         content = spec.to_json() if isinstance(spec, RunSpec) else dict(spec)
-        write(self.path(run_id, FAILED), sealed({"id": run_id, "spec": content, "error": error, "kind": kind}))
+        write(
+            self.path(run_id, FAILED),
+            sealed({"id": run_id, "spec": content, "error": error, "kind": kind}),
+        )
 
     def failure(self, run_id: str) -> Failure | None:
         """Why a run that is not done failed; None where it is done, or was never tried."""
@@ -305,7 +326,12 @@ class Store:
     def path(self, run_id: str, suffix: str = RECORD) -> Path:
         """Where a file of a run stands."""
         if not _ID.fullmatch(run_id):
-            raise InputError("run id", repr(run_id), "key-numerics in hexadecimal digits", "Copy it from a record.")
+            raise InputError(
+                "run id",
+                repr(run_id),
+                "key-numerics in hexadecimal digits",
+                "Copy it from a record.",
+            )
         return self.folder / run_id[:2] / f"{run_id}{suffix}"
 
 
@@ -330,13 +356,18 @@ def _bytes(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StoreError(str(path), f"{type(error).__name__}: {error}", "a file that can be read",
-                         "Check its permissions.") from error
+        raise StoreError(
+            str(path),
+            f"{type(error).__name__}: {error}",
+            "a file that can be read",
+            "Check its permissions.",
+        ) from error
 
 
 @lru_cache(maxsize=2048)  # tables and figures ask for the same runs again and again
-def _read(record: Path, arrays: Path, sidecar: Path, run_id: str,
-          stamps: tuple[object, ...]) -> tuple[Reading, Record | None]:
+def _read(
+    record: Path, arrays: Path, sidecar: Path, run_id: str, stamps: tuple[object, ...]
+) -> tuple[Reading, Record | None]:
     data = _bytes(record)
     if data is None:
         return Reading(), None

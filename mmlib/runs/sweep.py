@@ -19,7 +19,15 @@ import time
 import traceback
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from concurrent.futures import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    wait,
+)
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -60,7 +68,9 @@ class SweepReport:
         """
         if self.errors:
             run_id, text = self.errors[0]
-            raise RuntimeError(f"{self.failed} of {self.wanted} runs failed. The first, {run_id}:\n{text}")
+            raise RuntimeError(
+                f"{self.failed} of {self.wanted} runs failed. The first, {run_id}:\n{text}"
+            )
 
 
 def data_fingerprint(reference: str) -> str:
@@ -70,10 +80,18 @@ def data_fingerprint(reference: str) -> str:
     return open_bundle(reference).fingerprint
 
 
-def sweep(specs: Sequence[RunSpec], store: Store, *, executor: Executor | None = None, jobs: int | None = None,
-          max_minutes: float | None = None, execute: Execute | None = None,
-          fingerprint: Callable[[str], str] = data_fingerprint, progress: bool = True,
-          title: str = "sweep") -> SweepReport:
+def sweep(
+    specs: Sequence[RunSpec],
+    store: Store,
+    *,
+    executor: Executor | None = None,
+    jobs: int | None = None,
+    max_minutes: float | None = None,
+    execute: Execute | None = None,
+    fingerprint: Callable[[str], str] = data_fingerprint,
+    progress: bool = True,
+    title: str = "sweep",
+) -> SweepReport:
     """Run what the store lacks of these specs, parents before children, each once.
 
     Args:
@@ -93,20 +111,36 @@ def sweep(specs: Sequence[RunSpec], store: Store, *, executor: Executor | None =
     started = time.monotonic()
     deadline = time.time() + 60 * max_minutes if max_minutes is not None else float("inf")
     tasks, reused = _plan(specs, store, fingerprint, execute, deadline)
-    board = _Board(store, {t.run_id: t for t in tasks}, reused, _Progress(title, len(tasks) + reused, reused, progress))
+    board = _Board(
+        store,
+        {t.run_id: t for t in tasks},
+        reused,
+        _Progress(title, len(tasks) + reused, reused, progress),
+    )
     try:
         if tasks:
             with contextlib.closing(Pool(executor, jobs, len(tasks))) as pool:
                 _drive(board, pool, deadline)
     except KeyboardInterrupt:
         board.progress.close()
-        print(f"{title}: stopped with {board.reused + board.done} of {len(tasks) + reused} runs done and kept. "
-              "Start it again to go on.", flush=True)
+        print(
+            f"{title}: stopped with {board.reused + board.done} of {len(tasks) + reused} runs done and kept. "
+            "Start it again to go on.",
+            flush=True,
+        )
         raise
     finally:
         board.progress.close()
-    return SweepReport(len(tasks) + reused, board.reused, board.done, len(board.errors), board.left,
-                       time.monotonic() - started, tuple(board.errors.items()), _warnings(store, board.fresh))
+    return SweepReport(
+        len(tasks) + reused,
+        board.reused,
+        board.done,
+        len(board.errors),
+        board.left,
+        time.monotonic() - started,
+        tuple(board.errors.items()),
+        _warnings(store, board.fresh),
+    )
 
 
 def _warnings(store: Store, fresh: Sequence[str]) -> dict[str, int]:
@@ -115,8 +149,13 @@ def _warnings(store: Store, fresh: Sequence[str]) -> dict[str, int]:
     return together(part for part in told if isinstance(part, dict))
 
 
-def estimate(specs: Sequence[RunSpec], store: Store, *, jobs: int | None = None,
-             fingerprint: Callable[[str], str] = data_fingerprint) -> tuple[int, float]:
+def estimate(
+    specs: Sequence[RunSpec],
+    store: Store,
+    *,
+    jobs: int | None = None,
+    fingerprint: Callable[[str], str] = data_fingerprint,
+) -> tuple[int, float]:
     """How many runs a sweep would make, and about how many seconds that takes with ``jobs`` at a time.
 
     The time of a run is that of the median epoch of the store's runs with the same method, backbone
@@ -162,8 +201,11 @@ class _Progress:
             self.shown = 20 * self.count // self.total
             passed = time.monotonic() - self.started
             left = passed / (self.count - self.first) * (self.total - self.count)
-            print(f"{self.title}: {self.count}/{self.total} runs, {failed} failed, {_clock(passed)} passed, "
-                  f"about {_clock(left)} left", flush=True)
+            print(
+                f"{self.title}: {self.count}/{self.total} runs, {failed} failed, {_clock(passed)} passed, "
+                f"about {_clock(left)} left",
+                flush=True,
+            )
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -202,7 +244,9 @@ class _Board:
         if status == "done":
             self.done += 1
             self.fresh.append(task.run_id)
-        if status == "reused":  # another sweep works on the same list: leave its order, or we do each run twice
+        if (
+            status == "reused"
+        ):  # another sweep works on the same list: leave its order, or we do each run twice
             self.reused += 1
             random.shuffle(self.ready)
         if status == "failed":
@@ -211,7 +255,11 @@ class _Board:
         for child in self.children.pop(task.run_id, []):
             if status == "failed":
                 parent = self.store.failure(task.run_id)
-                self.fail(child, f"its parent {task.run_id} failed:\n{error}", parent.kind if parent else "")
+                self.fail(
+                    child,
+                    f"its parent {task.run_id} failed:\n{error}",
+                    parent.kind if parent else "",
+                )
             else:
                 self.ready.append(child)
 
@@ -254,8 +302,11 @@ def _drive(board: _Board, pool: Pool, deadline: float) -> None:
                 return
             suspects = [task for task, future in ended if not board.settle(task, future)]
             if suspects:
-                suspects += [task for task, future in _ended(running, deadline, ALL_COMPLETED)
-                             if not board.settle(task, future)]
+                suspects += [
+                    task
+                    for task, future in _ended(running, deadline, ALL_COMPLETED)
+                    if not board.settle(task, future)
+                ]
                 _retry(board, pool, suspects, deadline)
     finally:
         for future in running:
@@ -265,8 +316,10 @@ def _drive(board: _Board, pool: Pool, deadline: float) -> None:
 def _retry(board: _Board, pool: Pool, suspects: Sequence[Task], deadline: float) -> None:
     """Run again, one at a time, the runs that were in flight when a worker was killed."""
     if not pool.own:
-        raise RuntimeError("the executor that was given has lost a worker and takes no more runs. "
-                           "What finished is kept: start the sweep again with a new executor.")
+        raise RuntimeError(
+            "the executor that was given has lost a worker and takes no more runs. "
+            "What finished is kept: start the sweep again with a new executor."
+        )
     alone = False
     for task in suspects:
         if time.time() >= deadline:
@@ -281,26 +334,40 @@ def _retry(board: _Board, pool: Pool, suspects: Sequence[Task], deadline: float)
             return
         alone = board.settle(task, future)
         if not alone and not board.written(task):
-            board.fail(task, "its worker process ended without a word, and again when the run was alone: "
-                             "killed, out of memory perhaps, or crashed in native code", "killed")
+            board.fail(
+                task,
+                "its worker process ended without a word, and again when the run was alone: "
+                "killed, out of memory perhaps, or crashed in native code",
+                "killed",
+            )
     if board.ready:
         pool.renew(pool.jobs)
 
 
-def _ended(running: dict[Future[tuple[str, str]], Task], deadline: float,
-           until: str = FIRST_COMPLETED) -> list[tuple[Task, Future[tuple[str, str]]]]:
+def _ended(
+    running: dict[Future[tuple[str, str]], Task], deadline: float, until: str = FIRST_COMPLETED
+) -> list[tuple[Task, Future[tuple[str, str]]]]:
     """Wait, until the deadline and its grace at the most, and take the ended ones out."""
     seconds = max(0.0, deadline + GRACE_SECONDS - time.time())
     ended = wait(running, None if math.isinf(seconds) else seconds, until).done
     return [(running.pop(future), future) for future in list(running) if future in ended]
 
 
-def _plan(specs: Sequence[RunSpec], store: Store, fingerprint: Callable[[str], str], execute: Execute | None,
-          deadline: float) -> tuple[list[Task], int]:
+def _plan(
+    specs: Sequence[RunSpec],
+    store: Store,
+    fingerprint: Callable[[str], str],
+    execute: Execute | None,
+    deadline: float,
+) -> tuple[list[Task], int]:
     """The runs to make, parents before children, and how many of those asked for are done."""
     tasks: dict[str, Task] = {}
     reused: set[str] = set()
-    printed, whole, folder = functools.cache(fingerprint), functools.cache(store.whole), str(store.folder.resolve())
+    printed, whole, folder = (
+        functools.cache(fingerprint),
+        functools.cache(store.whole),
+        str(store.folder.resolve()),
+    )
 
     def visit(spec: RunSpec, asked: bool) -> str:
         run_id = spec.run_id(printed(spec.data))
@@ -320,12 +387,18 @@ def _check(jobs: int | None, max_minutes: float | None, execute: Execute | None)
     if jobs is not None and jobs < 1:
         raise InputError("jobs", str(jobs), "1 or more", "Leave it out for one per core.")
     if max_minutes is not None and not max_minutes > 0:
-        raise InputError("max minutes", str(max_minutes), "more than 0", "Leave it out for no limit.")
+        raise InputError(
+            "max minutes", str(max_minutes), "more than 0", "Leave it out for no limit."
+        )
     try:
         pickle.dumps(execute)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise InputError("execute", f"{execute!r} ({error})", "a function of a module",
-                         "Move it to the top level of a module.") from error
+        raise InputError(
+            "execute",
+            f"{execute!r} ({error})",
+            "a function of a module",
+            "Move it to the top level of a module.",
+        ) from error
     return jobs or os.cpu_count() or 1
 
 
@@ -334,9 +407,15 @@ def _kind(spec: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _headless() -> bool:
-    return os.environ.get("MMLIB_HEADLESS") == "1" or not ("ipykernel" in sys.modules or sys.stderr.isatty())
+    return os.environ.get("MMLIB_HEADLESS") == "1" or not (
+        "ipykernel" in sys.modules or sys.stderr.isatty()
+    )
 
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    return (
+        f"{minutes}:{rest:02d}"
+        if minutes < 60
+        else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    )

@@ -33,5 +33,7 @@ def counted(counts: Mapping[str, int], most: int = 3) -> str:
     """One sentence: how many warnings, and the most frequent kinds."""
     total = sum(counts.values())
     named: Sequence[str] = [f"{number} x {kind}" for kind, number in counts.items()]
-    more = [f"{total - sum(list(counts.values())[:most])} of other kinds"] if len(named) > most else []
+    more = (
+        [f"{total - sum(list(counts.values())[:most])} of other kinds"] if len(named) > most else []
+    )
     return f"{total} warning{'s' * (total != 1)}: " + "; ".join([*named[:most], *more])

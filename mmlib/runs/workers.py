@@ -57,14 +57,21 @@ def work(task: Task) -> tuple[str, str]:
     if store.whole(task.run_id):
         return "reused", ""
     try:
-        execute, parent = task.execute or _default(), store.arrays(task.parent) if task.parent else None
-        with warnings.catch_warnings(record=True) as caught:  # which would break through the progress
+        execute, parent = (
+            task.execute or _default(),
+            store.arrays(task.parent) if task.parent else None,
+        )
+        with warnings.catch_warnings(
+            record=True
+        ) as caught:  # which would break through the progress
             outcome = execute(spec_from_json(task.spec), parent)
         if caught:
             outcome = replace(outcome, sidecar={**outcome.sidecar, WARNINGS: kinds(caught)})
         if outcome.record["id"] != task.run_id:
-            raise RuntimeError(f"the run's id is {outcome.record['id']}, not {task.run_id}: code or data have "
-                               "changed since the sweep began. Start it again.")
+            raise RuntimeError(
+                f"the run's id is {outcome.record['id']}, not {task.run_id}: code or data have "
+                "changed since the sweep began. Start it again."
+            )
         if store.whole(task.run_id):
             return "reused", ""
         store.put(outcome)
@@ -138,20 +145,26 @@ class Pool:
         try:
             probe.result()
         except BrokenExecutor as error:
-            raise RuntimeError("worker processes end as soon as they start. In a script, call sweep under "
-                               '`if __name__ == "__main__":`; anywhere, jobs=1 does without workers.') from error
+            raise RuntimeError(
+                "worker processes end as soon as they start. In a script, call sweep under "
+                '`if __name__ == "__main__":`; anywhere, jobs=1 does without workers.'
+            ) from error
 
     def close(self) -> None:
         """End our workers at once, whatever they do. Runs in flight are lost; the store stays in order."""
         if isinstance(self.executor, ProcessPoolExecutor) and self.own:
-            for process in list((self.executor._processes or {}).values()):  # public only from Python 3.14 on
+            for process in list(
+                (self.executor._processes or {}).values()
+            ):  # public only from Python 3.14 on
                 process.kill()
             self.executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _new_pool(jobs: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_watch_parent, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_watch_parent, initargs=(os.getpid(),)
+    )
 
 
 def _watch_parent(parent: int) -> None:

@@ -14,14 +14,21 @@ from mmlib.nn.resnet import BatchNorm, ResNet18
 
 def batch(features: dict[str, Tensor]) -> Batch:
     n = len(next(iter(features.values())))
-    return Batch(features, torch.ones(n, len(features), dtype=torch.bool), torch.zeros(n, dtype=torch.long),
-                 torch.zeros(n, dtype=torch.long), make_layout([1] * n))
+    return Batch(
+        features,
+        torch.ones(n, len(features), dtype=torch.bool),
+        torch.zeros(n, dtype=torch.long),
+        torch.zeros(n, dtype=torch.long),
+        make_layout([1] * n),
+    )
 
 
 def pictures(n: int = 4, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {"audio": torch.randn(n, 1, 32, 32, generator=generator),
-            "vision": torch.randint(0, 256, (n, 2, 3, 32, 32), generator=generator, dtype=torch.uint8)}
+    return {
+        "audio": torch.randn(n, 1, 32, 32, generator=generator),
+        "vision": torch.randint(0, 256, (n, 2, 3, 32, 32), generator=generator, dtype=torch.uint8),
+    }
 
 
 def network(**options: object) -> Concat:
@@ -55,7 +62,7 @@ def test_frames_are_averaged_and_their_order_does_not_matter() -> None:
     whole = net(batch(features), features)
     turned = {**features, "vision": features["vision"].flip(1)}
     torch.testing.assert_close(net(batch(turned), turned).logits, whole.logits)
-    single = [net.encoders["vision"](features["vision"][:, k:k + 1]) for k in range(2)]
+    single = [net.encoders["vision"](features["vision"][:, k : k + 1]) for k in range(2)]
     torch.testing.assert_close((single[0] + single[1]) / 2, whole.z["vision"])
 
 

@@ -37,12 +37,16 @@ SIZES: dict[str, Any] = {"hidden": 8, "depth": 2, "heads": 2, "dropout": 0.5}
 
 def network(bundle: Bundle, seed: int = 0, **options: Any) -> Crossmodal:
     torch.manual_seed(seed)
-    found = build_backbone("crossmodal", bundle.dims, bundle.task.outputs, 1, {**SIZES, **options}.items())
+    found = build_backbone(
+        "crossmodal", bundle.dims, bundle.task.outputs, 1, {**SIZES, **options}.items()
+    )
     assert isinstance(found, Crossmodal)
     return found.eval()
 
 
-def by_loop(model: Crossmodal, batch: Batch) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+def by_loop(
+    model: Crossmodal, batch: Batch
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """z, the prediction's input and the logits, dialogue by dialogue."""
     w, names, c = weights_of(model), sorted(batch.features), model.config
     z = {m: np.zeros((len(batch), c.hidden)) for m in names}
@@ -71,12 +75,18 @@ def outputs(model: Crossmodal, batch: Batch) -> list[torch.Tensor]:
 
 def compare(model: Crossmodal, batch: Batch, tolerance: float) -> None:
     z, hidden, logits = by_loop(model, batch)
-    for found, expected in zip(outputs(model, batch), [*(z[m] for m in sorted(z)), hidden, logits], strict=True):
+    for found, expected in zip(
+        outputs(model, batch), [*(z[m] for m in sorted(z)), hidden, logits], strict=True
+    ):
         np.testing.assert_allclose(array(found), expected, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("options", [{}, {"heads": 1}, {"heads": 8, "depth": 1}, {"hidden": 12, "heads": 3}], ids=str)
-def test_equals_the_loop_over_dialogues_in_single_and_double_precision(toy: Toy, options: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"heads": 1}, {"heads": 8, "depth": 1}, {"hidden": 12, "heads": 3}], ids=str
+)
+def test_equals_the_loop_over_dialogues_in_single_and_double_precision(
+    toy: Toy, options: dict[str, int]
+) -> None:
     bundle = toy(UNEVEN)
     model, batch = network(bundle, **options), whole(bundle)
     compare(model, batch, 1e-5)
@@ -85,8 +95,9 @@ def test_equals_the_loop_over_dialogues_in_single_and_double_precision(toy: Toy,
 
 @pytest.mark.parametrize("dims", [TWO, FOUR], ids=len)
 @pytest.mark.parametrize("law", [masks.complete(), masks.shared(0.8), masks.patterns()], ids=str)
-def test_equals_the_loop_with_other_modalities_and_under_other_laws(toy: Toy, dims: dict[str, int],
-                                                                    law: masks.Law) -> None:
+def test_equals_the_loop_with_other_modalities_and_under_other_laws(
+    toy: Toy, dims: dict[str, int], law: masks.Law
+) -> None:
     bundle = toy(UNEVEN, dims)
     compare(network(bundle).double(), double(whole(bundle, law=law)), 1e-12)
 
@@ -101,40 +112,68 @@ def test_shapes_and_widths_are_those_of_the_ledger(toy: Toy) -> None:
     bundle = toy(UNEVEN)
     batch, model = whole(bundle), network(bundle)
     fused = model(batch, batch.features)
-    assert {m: tuple(x.shape) for m, x in fused.z.items()} == {m: (22, 8) for m in bundle.modalities}
-    assert fused.hidden.shape == (22, 24) and fused.logits.shape == (22, 3) and model.embedding_dim == 8
+    assert {m: tuple(x.shape) for m, x in fused.z.items()} == {
+        m: (22, 8) for m in bundle.modalities
+    }
+    assert (
+        fused.hidden.shape == (22, 24)
+        and fused.logits.shape == (22, 3)
+        and model.embedding_dim == 8
+    )
     published = TransformerConfig()
-    assert (published.hidden, published.depth, published.heads, published.dropout) == (256, 4, 2, 0.5)
+    assert (published.hidden, published.depth, published.heads, published.dropout) == (
+        256,
+        4,
+        2,
+        0.5,
+    )
     big = Crossmodal({"audio": 512, "text": 1024, "vision": 1024}, 1, 1, published)
     square = 256 * 256 + 256
     each = 4 * 5 * square + square + 3 * square  # blocks, W^m, cross-attention
-    assert sum(p.numel() for p in big.parameters()) == 2560 * 256 + 3 * (256 + each) + (768 * 768 + 768) + 769
+    assert (
+        sum(p.numel() for p in big.parameters())
+        == 2560 * 256 + 3 * (256 + each) + (768 * 768 + 768) + 769
+    )
 
 
-def test_the_three_stages_make_the_whole_and_the_first_looks_at_one_modality_alone(toy: Toy) -> None:
+def test_the_three_stages_make_the_whole_and_the_first_looks_at_one_modality_alone(
+    toy: Toy,
+) -> None:
     bundle = toy(UNEVEN)
     batch, model = double(whole(bundle)), network(bundle).double()
     encoded = model.represent(batch, batch.features)
     z, hidden = model.fuse(batch, {m: model.outputs[m](encoded[m]) for m in bundle.modalities})
-    for found, again in zip(outputs(model, batch), [*(z[m] for m in sorted(z)), hidden, model.prediction(hidden)],
-                            strict=True):
+    for found, again in zip(
+        outputs(model, batch),
+        [*(z[m] for m in sorted(z)), hidden, model.prediction(hidden)],
+        strict=True,
+    ):
         assert torch.equal(found, again)
     changed = dict(batch.features, vision=torch.randn_like(batch.features["vision"]))
     observed = batch.observed.clone()
     observed[:, 2] = ~observed[:, 2]
     other = model.represent(dataclasses.replace(batch, observed=observed), changed)
-    assert [torch.equal(encoded[m], other[m]) for m in ("audio", "text", "vision")] == [True, True, False]
+    assert [torch.equal(encoded[m], other[m]) for m in ("audio", "text", "vision")] == [
+        True,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("huge", [1.0, 1e4])
 def test_features_of_what_is_missing_change_nothing(toy: Toy, huge: float) -> None:
     bundle = toy(UNEVEN)
     batch, model = whole(bundle), network(bundle)
-    features = {m: torch.where(batch.observed[:, i, None], x, huge * torch.randn_like(x))
-                for i, (m, x) in enumerate(batch.features.items())}
+    features = {
+        m: torch.where(batch.observed[:, i, None], x, huge * torch.randn_like(x))
+        for i, (m, x) in enumerate(batch.features.items())
+    }
     assert (~batch.observed).any(dim=0).all()
-    for before, after in zip(outputs(model, batch), outputs(model, dataclasses.replace(batch, features=features)),
-                             strict=True):
+    for before, after in zip(
+        outputs(model, batch),
+        outputs(model, dataclasses.replace(batch, features=features)),
+        strict=True,
+    ):
         assert torch.equal(before, after)
 
 
@@ -145,7 +184,10 @@ def test_features_of_one_dialogue_reach_all_of_it_and_no_other(toy: Toy) -> None
         for m in bundle.modalities:
             features = {k: x.clone() for k, x in batch.features.items()}
             features[m][rows[-1]] += 3
-            before, after = outputs(model, batch), outputs(model, dataclasses.replace(batch, features=features))
+            before, after = (
+                outputs(model, batch),
+                outputs(model, dataclasses.replace(batch, features=features)),
+            )
             for x, y in zip(before, after, strict=True):
                 assert [u for u in range(len(batch)) if not torch.equal(x[u], y[u])] == rows
 
@@ -166,8 +208,11 @@ def test_permuting_the_utterances_of_a_dialogue_permutes_the_outputs(toy: Toy) -
     batch, model = double(whole(bundle)), network(bundle).double()
     r = np.random.default_rng(0)
     order = torch.from_numpy(np.concatenate([r.permutation(rows) for rows in spans(batch)]))
-    moved = dataclasses.replace(batch, features={m: x[order] for m, x in batch.features.items()},
-                                observed=batch.observed[order])
+    moved = dataclasses.replace(
+        batch,
+        features={m: x[order] for m, x in batch.features.items()},
+        observed=batch.observed[order],
+    )
     assert not torch.equal(order, torch.arange(len(batch)))
     for x, y in zip(outputs(model, batch), outputs(model, moved), strict=True):
         torch.testing.assert_close(x[order], y, atol=1e-13, rtol=0)
@@ -180,7 +225,10 @@ def test_a_missing_modality_has_a_zero_embedding_and_every_gradient_stays_finite
     batch = resident.batch(np.arange(resident.dialogues))
     fused = model(batch, batch.features)
     for index, m in enumerate(bundle.modalities):
-        assert not fused.z[m][~batch.observed[:, index]].any() and fused.z[m][batch.observed[:, index]].any()
+        assert (
+            not fused.z[m][~batch.observed[:, index]].any()
+            and fused.z[m][batch.observed[:, index]].any()
+        )
     fused.logits.square().sum().backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
@@ -188,7 +236,9 @@ def test_a_missing_modality_has_a_zero_embedding_and_every_gradient_stays_finite
 def test_nothing_at_hand_gives_the_prediction_of_zeros(toy: Toy) -> None:
     bundle = toy(UNEVEN)
     batch, model = whole(bundle), network(bundle)
-    fused = model(dataclasses.replace(batch, observed=torch.zeros_like(batch.observed)), batch.features)
+    fused = model(
+        dataclasses.replace(batch, observed=torch.zeros_like(batch.observed)), batch.features
+    )
     expected = linear(tail(np.zeros((1, 24)), weights_of(model)), weights_of(model), "prediction")
     np.testing.assert_allclose(array(fused.logits), np.tile(expected, (len(batch), 1)), atol=1e-6)
 
@@ -206,7 +256,11 @@ def test_dropout_falls_on_what_enters_a_modality(toy: Toy, name: str) -> None:
     """p_m = dropout(Linear x_m) (BASELINES_MM section 3): with blocks that add nothing, that is what comes out."""
     bundle = toy(UNEVEN, {"audio": 400, "text": 300})
     torch.manual_seed(0)
-    options = [("hidden", 60), ("dropout", 0.25), *([("routing", "own")] if name == "momke" else [])]
+    options = [
+        ("hidden", 60),
+        ("dropout", 0.25),
+        *([("routing", "own")] if name == "momke" else []),
+    ]
     model = build_backbone(name, bundle.dims, 3, 1, options)
     batch = whole(bundle, law=masks.complete())
     for m in bundle.modalities:
@@ -225,8 +279,18 @@ def test_dropout_falls_on_what_enters_a_modality(toy: Toy, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["crossmodal", "momke"])
-@pytest.mark.parametrize(("option", "value"), [("hidden", 0), ("depth", 0), ("heads", 0), ("heads", 3),
-                                               ("dropout", 1.0), ("dropout", -0.1), ("depht", 2)])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("hidden", 0),
+        ("depth", 0),
+        ("heads", 0),
+        ("heads", 3),
+        ("dropout", 1.0),
+        ("dropout", -0.1),
+        ("depht", 2),
+    ],
+)
 def test_sizes_out_of_range_are_errors_that_name_them(name: str, option: str, value: float) -> None:
     with pytest.raises(InputError, match=option if option != "heads" or value == 0 else "hidden"):
         build_backbone(name, {"audio": 2, "text": 3}, 3, 1, [("hidden", 8), (option, value)])

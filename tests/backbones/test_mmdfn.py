@@ -36,7 +36,12 @@ def network(bundle: Bundle, seed: int = 0, **options: Any) -> MMDFN:
     return MMDFN(bundle.dims, bundle.task.outputs, bundle.speakers, config)
 
 
-def whole(bundle: Bundle, split: str = "train", law: masks.Law = LAW, dialogues: Sequence[int] | None = None) -> Batch:
+def whole(
+    bundle: Bundle,
+    split: str = "train",
+    law: masks.Law = LAW,
+    dialogues: Sequence[int] | None = None,
+) -> Batch:
     resident = to_device(bundle, split, masks.draw(law, bundle, split, 0), "cpu")
     return resident.batch(np.arange(resident.dialogues) if dialogues is None else dialogues)
 
@@ -76,14 +81,16 @@ def gru(x: np.ndarray, w: Arrays) -> np.ndarray:
     return x
 
 
-def over(groups: list[list[int]], x: np.ndarray, w: Arrays, steps: int, filler: np.ndarray | None) -> np.ndarray:
+def over(
+    groups: list[list[int]], x: np.ndarray, w: Arrays, steps: int, filler: np.ndarray | None
+) -> np.ndarray:
     """A BiGRU over each group's rows, ``filler`` appended up to ``steps`` rows where it is given."""
     result = np.full_like(x, np.nan)
     for rows in groups:
         own = x[rows]
         if filler is not None:
             own = np.vstack([own, np.tile(filler, (steps - len(rows), 1))])
-        result[rows] = gru(own, w)[:len(rows)]
+        result[rows] = gru(own, w)[: len(rows)]
     return result
 
 
@@ -94,16 +101,34 @@ def dense(model: MMDFN, batch: Batch) -> tuple[dict[str, np.ndarray], np.ndarray
     weights, z, steps = dict(config.speaker_weights), {}, batch.layout.steps
     for m in names:
         bias = w[f"encoders.{m}.linear.bias"]
-        entered = z[m] = batch.features[m].double().numpy() @ w[f"encoders.{m}.linear.weight"].T + bias
+        entered = z[m] = (
+            batch.features[m].double().numpy() @ w[f"encoders.{m}.linear.weight"].T + bias
+        )
         if m in config.recurrent:
-            z[m] = over(spans(batch, False), entered, under(w, f"encoders.{m}.gru."), steps,
-                        None if config.packed else bias)
-        z[m] = z[m] + weights.get(m, 1.0) * over(spans(batch, True), entered, under(w, "parties."), steps,
-                                                 None if config.packed else 0 * bias)
+            z[m] = over(
+                spans(batch, False),
+                entered,
+                under(w, f"encoders.{m}.gru."),
+                steps,
+                None if config.packed else bias,
+            )
+        z[m] = z[m] + weights.get(m, 1.0) * over(
+            spans(batch, True),
+            entered,
+            under(w, "parties."),
+            steps,
+            None if config.packed else 0 * bias,
+        )
     x = np.vstack([z[m] for m in names])  # (M n, h), modality-major
-    row, modality, home = np.arange(len(x)) % n, np.arange(len(x)) // n, batch.layout.dialogue.numpy()
-    linked = (modality[:, None] == modality) & (home[row][:, None] == home[row]) | (row[:, None] == row)
-    norms = np.sqrt((x ** 2).sum(axis=1))
+    row, modality, home = (
+        np.arange(len(x)) % n,
+        np.arange(len(x)) // n,
+        batch.layout.dialogue.numpy(),
+    )
+    linked = (modality[:, None] == modality) & (home[row][:, None] == home[row]) | (
+        row[:, None] == row
+    )
+    norms = np.sqrt((x**2).sum(axis=1))
     adjacency = linked * (1 - np.arccos(0.99999 * (x @ x.T) / np.outer(norms, norms)) / math.pi)
     smooth = adjacency / np.sqrt(np.outer(adjacency.sum(axis=1), adjacency.sum(axis=1)))
     first = np.maximum(x @ w["graph.enter.weight"].T + w["graph.enter.bias"], 0)
@@ -116,10 +141,17 @@ def dense(model: MMDFN, batch: Batch) -> tuple[dict[str, np.ndarray], np.ndarray
             c = expit(forget) * c + expit(enter) * np.tanh(new)
             state = h = expit(leave) * np.tanh(c)
         theta, message = math.log(0.5 / depth + 1), smooth @ state
-        made = np.maximum(theta * np.hstack([message, first]) @ w[f"graph.weights.{depth - 1}"]
-                          + (1 - theta) * (0.8 * message + 0.2 * first), 0)
+        made = np.maximum(
+            theta * np.hstack([message, first]) @ w[f"graph.weights.{depth - 1}"]
+            + (1 - theta) * (0.8 * message + 0.2 * first),
+            0,
+        )
         state = made + state if config.gated else made
-    parts = [part for k in range(len(names)) for part in (x[k * n:(k + 1) * n], state[k * n:(k + 1) * n])]
+    parts = [
+        part
+        for k in range(len(names))
+        for part in (x[k * n : (k + 1) * n], state[k * n : (k + 1) * n])
+    ]
     hidden = np.maximum(np.hstack(parts), 0)
     return z, hidden, hidden @ w["prediction.weight"].T + w["prediction.bias"]
 
@@ -127,25 +159,47 @@ def dense(model: MMDFN, batch: Batch) -> tuple[dict[str, np.ndarray], np.ndarray
 def compare(model: MMDFN, batch: Batch, tolerance: float) -> None:
     z, hidden, logits = dense(model, batch)
     fused = model(batch, batch.features)
-    for found, expected in [*((fused.z[m], z[m]) for m in z), (fused.hidden, hidden), (fused.logits, logits)]:
-        np.testing.assert_allclose(found.detach().double().numpy(), expected, atol=tolerance, rtol=0)
+    for found, expected in [
+        *((fused.z[m], z[m]) for m in z),
+        (fused.hidden, hidden),
+        (fused.logits, logits),
+    ]:
+        np.testing.assert_allclose(
+            found.detach().double().numpy(), expected, atol=tolerance, rtol=0
+        )
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"gated": True}, {"layers": 16}, {"recurrent": ()}, {"recurrent": ("audio", "vision")}, {"packed": False},
-    {"speaker_weights": EVERYWHERE}, {"speaker_weights": NOWHERE}, {"gated": True, "packed": False, "layers": 5},
-], ids=str)
-def test_equals_the_dense_graph_in_single_and_double_precision(toy: Toy, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gated": True},
+        {"layers": 16},
+        {"recurrent": ()},
+        {"recurrent": ("audio", "vision")},
+        {"packed": False},
+        {"speaker_weights": EVERYWHERE},
+        {"speaker_weights": NOWHERE},
+        {"gated": True, "packed": False, "layers": 5},
+    ],
+    ids=str,
+)
+def test_equals_the_dense_graph_in_single_and_double_precision(
+    toy: Toy, options: dict[str, Any]
+) -> None:
     bundle = toy(LENGTHS)
     model, batch = network(bundle, **options), whole(bundle)
     compare(model, batch, 3e-6)
     compare(model.double(), double(batch), 1e-12)
 
 
-@pytest.mark.parametrize("dims", [{"audio": 6, "text": 5}, FOUR, {"gaze": 3, "touch": 4, "weather": 2}], ids=len)
+@pytest.mark.parametrize(
+    "dims", [{"audio": 6, "text": 5}, FOUR, {"gaze": 3, "touch": 4, "weather": 2}], ids=len
+)
 @pytest.mark.parametrize("speakers", [1, 2, 5])
-def test_equals_the_dense_graph_with_other_modalities_and_speakers(toy: Toy, dims: dict[str, int],
-                                                                   speakers: int) -> None:
+def test_equals_the_dense_graph_with_other_modalities_and_speakers(
+    toy: Toy, dims: dict[str, int], speakers: int
+) -> None:
     bundle = toy(LENGTHS, dims, speakers=speakers)
     assert bundle.speakers == speakers
     compare(network(bundle).double(), double(whole(bundle)), 1e-12)
@@ -157,51 +211,77 @@ def test_equals_the_dense_graph_for_one_dialogue_of_one_utterance(toy: Toy) -> N
 
 
 @pytest.mark.parametrize("speakers", [1, 2, 5])
-def test_speaker_context_and_its_gradients_equal_a_loop_over_dialogues_and_speakers(toy: Toy, speakers: int) -> None:
+def test_speaker_context_and_its_gradients_equal_a_loop_over_dialogues_and_speakers(
+    toy: Toy, speakers: int
+) -> None:
     bundle = toy(UNEVEN, speakers=speakers)
     model, batch = network(bundle, speaker_weights=EVERYWHERE).double(), double(whole(bundle))
     groups = spans(batch, True)
     if speakers > 1:  # some speakers are absent from some dialogues, some dialogues have several
         assert batch.layout.dialogues < len(groups) < batch.layout.dialogues * speakers
     r = np.random.default_rng(0)
-    found, expected, parameters = torch.zeros(()), torch.zeros(()), dict(model.encoders.named_parameters())
+    found, expected, parameters = (
+        torch.zeros(()),
+        torch.zeros(()),
+        dict(model.encoders.named_parameters()),
+    )
     parameters |= dict(model.parties.named_parameters())
     fused = model(batch, batch.features)
     for m, weight in EVERYWHERE:
         entered, encoded = model.encoders[m](batch.features[m], batch.layout)
         context = torch.zeros_like(entered)
         for rows in groups:
-            context = context.index_add(0, torch.tensor(rows), model.parties(entered[rows], make_layout([len(rows)])))
+            context = context.index_add(
+                0, torch.tensor(rows), model.parties(entered[rows], make_layout([len(rows)]))
+            )
         slow = encoded + weight * context
         torch.testing.assert_close(fused.z[m], slow, atol=1e-12, rtol=0)
         mix = torch.from_numpy(r.normal(size=slow.shape))
         found, expected = found + (fused.z[m] * mix).sum(), expected + (slow * mix).sum()
-    ours, theirs = (torch.autograd.grad(total, list(parameters.values())) for total in (found, expected))
+    ours, theirs = (
+        torch.autograd.grad(total, list(parameters.values())) for total in (found, expected)
+    )
     for name, own, other in zip(parameters, ours, theirs, strict=True):
         assert own.abs().max() > 0
         torch.testing.assert_close(own, other, atol=1e-10, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize("lengths, speakers, copies", [((3, 5, 1, 4), 2, 1), ((2, 2, 9), 5, 3), ((1,), 1, 2),
-                                                       ((1, 1, 1), 4, 2), ((6, 2), 1, 2), ((40, 3), 3, 2)])
-def test_speaker_layout_puts_every_speakers_utterances_in_a_row_of_their_own(lengths: Sequence[int], speakers: int,
-                                                                             copies: int) -> None:
+@pytest.mark.parametrize(
+    "lengths, speakers, copies",
+    [
+        ((3, 5, 1, 4), 2, 1),
+        ((2, 2, 9), 5, 3),
+        ((1,), 1, 2),
+        ((1, 1, 1), 4, 2),
+        ((6, 2), 1, 2),
+        ((40, 3), 3, 2),
+    ],
+)
+def test_speaker_layout_puts_every_speakers_utterances_in_a_row_of_their_own(
+    lengths: Sequence[int], speakers: int, copies: int
+) -> None:
     layout = make_layout(lengths)
     n = sum(lengths)
     speaker = torch.from_numpy(np.random.default_rng(n).integers(0, speakers, n))
     groups, order, back = speaker_layout(layout, speaker, speakers, copies)
-    assert groups.steps == layout.steps and groups.dialogues == copies * min(len(lengths) * speakers, n)
+    assert groups.steps == layout.steps and groups.dialogues == copies * min(
+        len(lengths) * speakers, n
+    )
     assert torch.equal(order[back], torch.arange(n)) and torch.equal(back[order], torch.arange(n))
-    utterance = (torch.arange(n) + n * torch.arange(copies)[:, None])[:, order].flatten()  # copy by copy
+    utterance = (torch.arange(n) + n * torch.arange(copies)[:, None])[
+        :, order
+    ].flatten()  # copy by copy
     grid = groups.pad(utterance + 1)
     rows = [[int(u) - 1 for u in row if u] for row in grid]
     wanted: dict[tuple[int, int, int], list[int]] = {}
     for copy in range(copies):
         for u in range(n):
-            wanted.setdefault((copy, int(layout.dialogue[u]), int(speaker[u])), []).append(u + copy * n)
+            wanted.setdefault((copy, int(layout.dialogue[u]), int(speaker[u])), []).append(
+                u + copy * n
+            )
     assert sorted(row for row in rows if row) == sorted(wanted.values())
     for row, padded in zip(rows, grid.tolist(), strict=True):
-        assert padded[len(row):] == [0] * (layout.steps - len(row))
+        assert padded[len(row) :] == [0] * (layout.steps - len(row))
     assert torch.equal(groups.unpad(grid), utterance + 1)
     mirror = groups.pad(utterance[groups.turn] + 1)
     assert [[int(u) - 1 for u in row if u] for row in mirror] == [row[::-1] for row in rows]
@@ -215,10 +295,15 @@ def test_speaker_layout_never_asks_the_device_for_a_value() -> None:
         speaker[0].item()
     groups, order, back = speaker_layout(layout, speaker, 2, 3)
     assert (groups.dialogues, groups.steps) == (24, 5)
-    assert groups.slot.shape == groups.turn.shape == groups.dialogue.shape == (39,) and order.shape == back.shape
+    assert (
+        groups.slot.shape == groups.turn.shape == groups.dialogue.shape == (39,)
+        and order.shape == back.shape
+    )
 
 
-def test_context_comes_from_the_speakers_own_utterances_in_the_dialogue_and_from_no_other(toy: Toy) -> None:
+def test_context_comes_from_the_speakers_own_utterances_in_the_dialogue_and_from_no_other(
+    toy: Toy,
+) -> None:
     bundle = toy((8, 4, 6, 4))
     batch, model = whole(bundle), network(bundle, recurrent=())
     for row in range(len(batch)):
@@ -229,34 +314,54 @@ def test_context_comes_from_the_speakers_own_utterances_in_the_dialogue_and_from
         assert moved == next(rows for rows in spans(batch, True) if row in rows)
 
 
-def test_z_is_taken_after_three_times_the_context_on_audio_once_on_text_and_none_on_vision(toy: Toy) -> None:
+def test_z_is_taken_after_three_times_the_context_on_audio_once_on_text_and_none_on_vision(
+    toy: Toy,
+) -> None:
     bundle = toy(LENGTHS)
     assert dict(MMDFNConfig().speaker_weights) == {"audio": 3.0, "text": 1.0, "vision": 0.0}
     batch, calls = whole(bundle), []
     model, bare = network(bundle), network(bundle, speaker_weights=NOWHERE)
     model.parties.register_forward_hook(lambda module, given, made: calls.append(made))
     fused = model(batch, batch.features)
-    context, = calls  # one recurrent call for all modalities, vision not among them
-    places = [u for rows in sorted(spans(batch, True), key=lambda rows: (
-        int(batch.layout.dialogue[rows[0]]), int(batch.speaker[rows[0]]))) for u in rows]
+    (context,) = calls  # one recurrent call for all modalities, vision not among them
+    places = [
+        u
+        for rows in sorted(
+            spans(batch, True),
+            key=lambda rows: (int(batch.layout.dialogue[rows[0]]), int(batch.speaker[rows[0]])),
+        )
+        for u in rows
+    ]
     assert len(context) == 2 * len(batch)
-    audio, text = context[:len(batch)], context[len(batch):]
+    audio, text = context[: len(batch)], context[len(batch) :]
     plain = bare(batch, batch.features).z
-    torch.testing.assert_close(fused.z["audio"][places] - plain["audio"][places], 3 * audio, atol=1e-6, rtol=0)
-    torch.testing.assert_close(fused.z["text"][places] - plain["text"][places], text, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        fused.z["audio"][places] - plain["audio"][places], 3 * audio, atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(
+        fused.z["text"][places] - plain["text"][places], text, atol=1e-6, rtol=0
+    )
     assert torch.equal(fused.z["vision"], plain["vision"])
     stacked = torch.cat([fused.z[m] for m in bundle.modalities], dim=1).relu()
-    own = torch.cat([fused.hidden[:, k * 14:k * 14 + 8] for k in range(3)], dim=1)  # the nodes, before the graph
+    own = torch.cat(
+        [fused.hidden[:, k * 14 : k * 14 + 8] for k in range(3)], dim=1
+    )  # the nodes, before the graph
     assert torch.equal(own, stacked)
 
 
-def test_the_speaker_network_touches_a_modality_of_weight_zero_in_neither_direction(toy: Toy) -> None:
+def test_the_speaker_network_touches_a_modality_of_weight_zero_in_neither_direction(
+    toy: Toy,
+) -> None:
     bundle = toy(LENGTHS)
     model, batch = network(bundle), whole(bundle)
     fused = model(batch, batch.features)
     for modality, reached in (("audio", True), ("text", True), ("vision", False)):
-        slopes = torch.autograd.grad(fused.z[modality].sum(), list(model.parties.parameters()), retain_graph=True,
-                                     allow_unused=True)
+        slopes = torch.autograd.grad(
+            fused.z[modality].sum(),
+            list(model.parties.parameters()),
+            retain_graph=True,
+            allow_unused=True,
+        )
         assert [slope is not None for slope in slopes] == [reached] * len(slopes)
     for parameter in model.parties.parameters():
         nn.init.constant_(parameter, float("nan"))
@@ -292,7 +397,9 @@ def test_padding_changes_nothing_when_packed_and_something_when_not(toy: Toy, ga
     wide = longer(batch, 7)
     for packed in (True, False):
         model = network(bundle, gated=gated, packed=packed)
-        change = (model(wide, wide.features).logits - model(batch, batch.features).logits).abs().max()
+        change = (
+            (model(wide, wide.features).logits - model(batch, batch.features).logits).abs().max()
+        )
         assert (change < 1e-6) if packed else (change > 1e-4)
 
 
@@ -313,7 +420,9 @@ def test_a_dialogue_alone_equals_the_same_dialogue_beside_longer_ones(toy: Toy) 
     assert sorted(changes) == [1, 3, 6, 12] and max(changes.values()) < 1e-5
 
 
-def test_without_packing_shorter_dialogues_depend_on_their_batch_and_the_longest_does_not(toy: Toy) -> None:
+def test_without_packing_shorter_dialogues_depend_on_their_batch_and_the_longest_does_not(
+    toy: Toy,
+) -> None:
     bundle = toy(UNEVEN)
     changes = alone_against_batch(network(bundle, packed=False), bundle)
     assert min(changes[length] for length in (1, 3, 6)) > 1e-4 and changes[12] < 1e-5
@@ -329,7 +438,9 @@ def test_without_packing_the_speaker_network_alone_depends_on_the_batch(toy: Toy
 def test_nan_in_missing_features_never_reaches_the_output(toy: Toy, packed: bool) -> None:
     bundle = toy(LENGTHS, lacking=0.4)
     assert np.isnan(bundle.features["audio"]).any()
-    loud = dataclasses.replace(bundle, features={m: np.nan_to_num(x, nan=1e9) for m, x in bundle.features.items()})
+    loud = dataclasses.replace(
+        bundle, features={m: np.nan_to_num(x, nan=1e9) for m, x in bundle.features.items()}
+    )
     model = network(bundle, packed=packed)
     quiet, noisy = whole(bundle), whole(loud)
     logits = model(quiet, quiet.features).logits
@@ -352,17 +463,30 @@ def test_sizes_are_those_of_the_ledger() -> None:
     model = MMDFN({"audio": 1582, "text": 1024, "vision": 342}, 6, 2, MMDFNConfig())
     shapes = {k: tuple(p.shape) for k, p in model.named_parameters()}
     assert shapes["prediction.weight"] == (6, 900) and model.embedding_dim == 200
-    assert [shapes[f"graph.weights.{k}"] for k in range(16)] == [(200, 100)] * 16 and "graph.weights.16" not in shapes
-    assert shapes["graph.enter.weight"] == (100, 200) and (model.graph.alpha, model.graph.lam) == (0.2, 0.5)
-    cells = 2 * 2 * (300 * 200 + 300 * 100 + 2 * 300)  # two layers, two directions, 100 wide, inputs 200
+    assert [shapes[f"graph.weights.{k}"] for k in range(16)] == [
+        (200, 100)
+    ] * 16 and "graph.weights.16" not in shapes
+    assert shapes["graph.enter.weight"] == (100, 200) and (model.graph.alpha, model.graph.lam) == (
+        0.2,
+        0.5,
+    )
+    cells = (
+        2 * 2 * (300 * 200 + 300 * 100 + 2 * 300)
+    )  # two layers, two directions, 100 wide, inputs 200
     for modality, inputs, more in (("audio", 1582, 0), ("vision", 342, 0), ("text", 1024, cells)):
-        assert sum(p.numel() for p in model.encoders[modality].parameters()) == inputs * 200 + 200 + more
+        assert (
+            sum(p.numel() for p in model.encoders[modality].parameters())
+            == inputs * 200 + 200 + more
+        )
     assert sum(p.numel() for p in model.parties.parameters()) == cells
 
 
 def test_no_lstm_cell_stands_idle_where_the_gate_is_off() -> None:
     plain, gated = (MMDFN(FOUR, 3, 2, MMDFNConfig(gated=on)) for on in (False, True))
-    cells = [[k for k, part in model.named_modules() if isinstance(part, nn.LSTMCell)] for model in (plain, gated)]
+    cells = [
+        [k for k, part in model.named_modules() if isinstance(part, nn.LSTMCell)]
+        for model in (plain, gated)
+    ]
     assert cells == [[], ["graph.gate"]]  # D15: the released code keeps it, unused
 
 
@@ -371,14 +495,20 @@ def test_dropout_acts_in_training_and_not_in_evaluation(toy: Toy) -> None:
     model, batch = network(bundle, dropout=0.5), whole(bundle)
     assert not torch.equal(model(batch, batch.features).logits, model(batch, batch.features).logits)
     model.eval()
-    assert torch.equal(model(batch, batch.features).logits, network(bundle)(batch, batch.features).logits)
+    assert torch.equal(
+        model(batch, batch.features).logits, network(bundle)(batch, batch.features).logits
+    )
 
 
-@pytest.mark.parametrize("dims", [{"audio": 6, "text": 5}, {"audio": 6, "text": 5, "vision": 4}, FOUR], ids=len)
+@pytest.mark.parametrize(
+    "dims", [{"audio": 6, "text": 5}, {"audio": 6, "text": 5, "vision": 4}, FOUR], ids=len
+)
 @pytest.mark.parametrize("gated", [True, False])
 def test_balm_trains_it(toy: Toy, dims: dict[str, int], gated: bool) -> None:
     bundle = toy(LENGTHS, dims)
-    method = build_method("balm", "paper", (), network(bundle, gated=gated), bundle.task, bundle.dims)
+    method = build_method(
+        "balm", "paper", (), network(bundle, gated=gated), bundle.task, bundle.dims
+    )
     batch, steps = whole(bundle), torch.optim.SGD(method.parameters(), lr=0.05)
     losses = []
     for _ in range(30):
@@ -393,7 +523,9 @@ def test_balm_trains_it(toy: Toy, dims: dict[str, int], gated: bool) -> None:
     assert np.mean(losses[-5:]) < 0.8 * losses[0]
 
 
-def test_gradients_that_balm_scales_are_those_of_linear_and_gru_and_not_of_the_speaker_network(toy: Toy) -> None:
+def test_gradients_that_balm_scales_are_those_of_linear_and_gru_and_not_of_the_speaker_network(
+    toy: Toy,
+) -> None:
     bundle = toy(LENGTHS)
     model, batch = network(bundle), whole(bundle)
     model(batch, batch.features).logits.square().sum().backward()  # type: ignore[no-untyped-call]
@@ -401,16 +533,31 @@ def test_gradients_that_balm_scales_are_those_of_linear_and_gru_and_not_of_the_s
     found = {m: {names[id(g)] for g in model.encoder_gradients(m)} for m in bundle.modalities}
     for modality in ("audio", "vision"):
         assert found[modality] == {f"encoders.{modality}.linear.{k}" for k in ("weight", "bias")}
-    cells = {f"encoders.text.gru.{way}.{layer}.{kind}_{part}_l0" for way in ("ahead", "back") for layer in (0, 1)
-             for kind in ("weight", "bias") for part in ("ih", "hh")}
+    cells = {
+        f"encoders.text.gru.{way}.{layer}.{kind}_{part}_l0"
+        for way in ("ahead", "back")
+        for layer in (0, 1)
+        for kind in ("weight", "bias")
+        for part in ("ih", "hh")
+    }
     assert found["text"] == {"encoders.text.linear.weight", "encoders.text.linear.bias"} | cells
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parties.parameters())
 
 
-@pytest.mark.parametrize("bad", [
-    {"hidden": 7}, {"hidden": 0}, {"graph": 0}, {"layers": 0}, {"dropout": 1.0}, {"dropout": -0.1},
-    {"speaker_weights": (("audio", 1.0), ("audio", 2.0))}, {"speaker_weights": (("audio", float("nan")),)},
-], ids=str)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"hidden": 7},
+        {"hidden": 0},
+        {"graph": 0},
+        {"layers": 0},
+        {"dropout": 1.0},
+        {"dropout": -0.1},
+        {"speaker_weights": (("audio", 1.0), ("audio", 2.0))},
+        {"speaker_weights": (("audio", float("nan")),)},
+    ],
+    ids=str,
+)
 def test_a_configuration_that_makes_no_sense_raises(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         MMDFNConfig(**bad)

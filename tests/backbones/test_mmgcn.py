@@ -31,7 +31,12 @@ def network(dims: Mapping[str, int], speakers: int = 2, seed: int = 0, **options
     return MMGCN(dims, 3, speakers, config)
 
 
-def whole(bundle: Bundle, split: str = "train", law: masks.Law = LAW, dialogues: Sequence[int] | None = None) -> Batch:
+def whole(
+    bundle: Bundle,
+    split: str = "train",
+    law: masks.Law = LAW,
+    dialogues: Sequence[int] | None = None,
+) -> Batch:
     resident = to_device(bundle, split, masks.draw(law, bundle, split, 0), "cpu")
     return resident.batch(np.arange(resident.dialogues) if dialogues is None else dialogues)
 
@@ -47,7 +52,7 @@ def lstm_pass(x: Tensor, w: Weights, backwards: bool) -> Tensor:
     outputs: list[Tensor] = [h] * len(x)
     for t in reversed(range(len(x))) if backwards else range(len(x)):
         gates = w["weight_ih_l0"] @ x[t] + w["bias_ih_l0"] + w["weight_hh_l0"] @ h + w["bias_hh_l0"]
-        enter, forget, new, leave = (gates[k * width:(k + 1) * width] for k in range(4))
+        enter, forget, new, leave = (gates[k * width : (k + 1) * width] for k in range(4))
         c = torch.sigmoid(forget) * c + torch.sigmoid(enter) * torch.tanh(new)
         h = torch.sigmoid(leave) * torch.tanh(c)
         outputs[t] = h
@@ -56,7 +61,10 @@ def lstm_pass(x: Tensor, w: Weights, backwards: bool) -> Tensor:
 
 def lstm(x: Tensor, w: Weights) -> Tensor:
     for k in range(2):
-        ahead, back = lstm_pass(x, under(w, f"ahead.{k}."), False), lstm_pass(x, under(w, f"back.{k}."), True)
+        ahead, back = (
+            lstm_pass(x, under(w, f"ahead.{k}."), False),
+            lstm_pass(x, under(w, f"back.{k}."), True),
+        )
         x = torch.cat([ahead, back], dim=1)
     return x
 
@@ -73,7 +81,7 @@ def encode(batch: Batch, x: Tensor, w: Weights, recurrent: bool, padded: bool) -
     """phi^m; ``padded``: every dialogue is filled with zero features up to the longest one first."""
     rows, longest, start = [], max(dialogue_lengths(batch)), 0
     for length in dialogue_lengths(batch):
-        own = x[start:start + length]
+        own = x[start : start + length]
         if padded:
             own = torch.cat([own, own.new_zeros(longest - length, own.shape[1])])
         z = own @ w["linear.weight"].T + w["linear.bias"]
@@ -85,10 +93,20 @@ def encode(batch: Batch, x: Tensor, w: Weights, recurrent: bool, padded: bool) -
 def dense(model: MMGCN, batch: Batch, w: Weights) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Ledger 6.1, table by table: z, the prediction layer's input and the logits, all float64."""
     config, names, n = model.config, sorted(batch.features), len(batch)
-    z = {m: encode(batch, batch.features[m].double(), under(w, f"encoders.{m}."), m in config.recurrent,
-                   padded=not config.packed) for m in names}
+    z = {
+        m: encode(
+            batch,
+            batch.features[m].double(),
+            under(w, f"encoders.{m}."),
+            m in config.recurrent,
+            padded=not config.packed,
+        )
+        for m in names
+    }
     speaker = w["speaker.weight"][batch.speaker]
-    x = torch.cat([z[m] + speaker if config.speaker in ("all", m) else z[m] for m in names])  # (M n, h), modality-major
+    x = torch.cat(
+        [z[m] + speaker if config.speaker in ("all", m) else z[m] for m in names]
+    )  # (M n, h), modality-major
     linked = torch.zeros(len(x), len(x), dtype=torch.float64)
     home = batch.layout.dialogue.tolist()
     for p in range(len(x)):
@@ -105,9 +123,14 @@ def dense(model: MMGCN, batch: Batch, w: Weights) -> tuple[dict[str, Tensor], Te
     for depth in range(1, config.layers + 1):
         theta, message = math.log(0.5 / depth + 1), smooth @ state
         straight = 0.9 * message + 0.1 * first
-        state = torch.relu(theta * torch.cat([message, first], dim=1) @ w[f"graph.weights.{depth - 1}"]
-                           + (1 - theta) * straight)
-    parts = [torch.cat([x[k * n:(k + 1) * n], state[k * n:(k + 1) * n]], dim=1) for k in range(len(names))]
+        state = torch.relu(
+            theta * torch.cat([message, first], dim=1) @ w[f"graph.weights.{depth - 1}"]
+            + (1 - theta) * straight
+        )
+    parts = [
+        torch.cat([x[k * n : (k + 1) * n], state[k * n : (k + 1) * n]], dim=1)
+        for k in range(len(names))
+    ]
     hidden = torch.relu(torch.cat(parts, dim=1))
     return z, hidden, hidden @ w["prediction.weight"].T + w["prediction.bias"]
 
@@ -121,17 +144,35 @@ def compare(model: MMGCN, batch: Batch, probability: float, gradient: float) -> 
     torch.testing.assert_close(ours.double(), reference, atol=probability, rtol=0)
     torch.testing.assert_close(fused.hidden.double(), hidden, atol=10 * probability, rtol=0)
     for modality in z:
-        torch.testing.assert_close(fused.z[modality].double(), z[modality], atol=probability, rtol=0)
+        torch.testing.assert_close(
+            fused.z[modality].double(), z[modality], atol=probability, rtol=0
+        )
     rows = torch.arange(len(batch))
-    expected, found = (torch.autograd.grad(-values[rows, batch.labels].mean(), list(parameters), materialize_grads=True)
-                       for values, parameters in ((reference, weights.values()), (ours, model.parameters())))
+    expected, found = (
+        torch.autograd.grad(
+            -values[rows, batch.labels].mean(), list(parameters), materialize_grads=True
+        )
+        for values, parameters in ((reference, weights.values()), (ours, model.parameters()))
+    )
     for name, theirs, own in zip(weights, expected, found, strict=True):
         torch.testing.assert_close(own.double(), theirs, atol=gradient, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize("options", [{}, {"speaker": "text"}, {"speaker": "none"}, {"recurrent": ()}, {"layers": 5},
-                                     {"recurrent": ("audio", "vision")}], ids=str)
-def test_equals_the_dense_graph_in_single_and_double_precision(toy: Toy, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"speaker": "text"},
+        {"speaker": "none"},
+        {"recurrent": ()},
+        {"layers": 5},
+        {"recurrent": ("audio", "vision")},
+    ],
+    ids=str,
+)
+def test_equals_the_dense_graph_in_single_and_double_precision(
+    toy: Toy, options: dict[str, Any]
+) -> None:
     bundle = toy(LENGTHS)
     model, batch = network(bundle.dims, **options), whole(bundle)
     compare(model, batch, probability=5e-7, gradient=1e-6)
@@ -139,7 +180,9 @@ def test_equals_the_dense_graph_in_single_and_double_precision(toy: Toy, options
 
 
 @pytest.mark.parametrize("dims", [{"audio": 6, "text": 5}, FOUR], ids=len)
-def test_equals_the_dense_graph_with_two_and_four_modalities(toy: Toy, dims: dict[str, int]) -> None:
+def test_equals_the_dense_graph_with_two_and_four_modalities(
+    toy: Toy, dims: dict[str, int]
+) -> None:
     bundle = toy(LENGTHS, dims)
     compare(network(dims).double(), double(whole(bundle)), probability=1e-12, gradient=1e-10)
 
@@ -150,9 +193,18 @@ def test_equals_the_dense_graph_for_one_dialogue_of_one_utterance_by_one_speaker
     compare(model.double(), double(whole(bundle, dialogues=[0])), probability=1e-12, gradient=1e-10)
 
 
-def test_unpacked_encoder_equals_a_bilstm_over_dialogues_filled_with_zero_features(toy: Toy) -> None:
-    bundle = toy(LENGTHS)  # ledger 6.1: (T, B, d_m) goes through the linear layer, then the BiLSTM, unpacked
-    compare(network(bundle.dims, packed=False).double(), double(whole(bundle)), probability=1e-12, gradient=1e-10)
+def test_unpacked_encoder_equals_a_bilstm_over_dialogues_filled_with_zero_features(
+    toy: Toy,
+) -> None:
+    bundle = toy(
+        LENGTHS
+    )  # ledger 6.1: (T, B, d_m) goes through the linear layer, then the BiLSTM, unpacked
+    compare(
+        network(bundle.dims, packed=False).double(),
+        double(whole(bundle)),
+        probability=1e-12,
+        gradient=1e-10,
+    )
 
 
 def test_permuting_the_dialogues_of_a_batch_permutes_the_outputs(toy: Toy) -> None:
@@ -183,7 +235,9 @@ def test_a_dialogue_alone_equals_the_same_dialogue_beside_longer_ones(toy: Toy) 
     assert sorted(changes) == [1, 3, 6, 12] and max(changes.values()) < 1e-5
 
 
-def test_without_packing_shorter_dialogues_depend_on_their_batch_and_the_longest_does_not(toy: Toy) -> None:
+def test_without_packing_shorter_dialogues_depend_on_their_batch_and_the_longest_does_not(
+    toy: Toy,
+) -> None:
     bundle = toy((3, 5, 12, 4, 6, 1, 1, 4))
     changes = alone_against_batch(network(bundle.dims, packed=False), bundle)
     assert min(changes[length] for length in (1, 3, 6)) > 1e-4 and changes[12] < 1e-5
@@ -193,7 +247,9 @@ def test_without_packing_shorter_dialogues_depend_on_their_batch_and_the_longest
 def test_nan_in_missing_features_never_reaches_the_output(toy: Toy, packed: bool) -> None:
     bundle = toy(LENGTHS, lacking=0.4)
     assert np.isnan(bundle.features["audio"]).any()
-    loud = dataclasses.replace(bundle, features={m: np.nan_to_num(x, nan=1e9) for m, x in bundle.features.items()})
+    loud = dataclasses.replace(
+        bundle, features={m: np.nan_to_num(x, nan=1e9) for m, x in bundle.features.items()}
+    )
     model = network(bundle.dims, packed=packed)
     quiet, noisy = whole(bundle), whole(loud)
     logits = model(quiet, quiet.features).logits
@@ -213,8 +269,12 @@ def test_features_that_a_mask_hides_change_nothing(toy: Toy, law: masks.Law) -> 
     assert torch.equal(model(one, one.features).logits, model(two, two.features).logits)
 
 
-@pytest.mark.parametrize("speaker, moved", [("all", {"audio", "text", "vision"}), ("text", {"text"}), ("none", set())])
-def test_speakers_reach_the_modalities_that_the_switch_names_never_z(toy: Toy, speaker: str, moved: set[str]) -> None:
+@pytest.mark.parametrize(
+    "speaker, moved", [("all", {"audio", "text", "vision"}), ("text", {"text"}), ("none", set())]
+)
+def test_speakers_reach_the_modalities_that_the_switch_names_never_z(
+    toy: Toy, speaker: str, moved: set[str]
+) -> None:
     bundle = toy(LENGTHS)
     model, batch = network(bundle.dims, speaker=speaker), whole(bundle)
     before = model(batch, batch.features)
@@ -232,11 +292,18 @@ def test_sizes_are_those_of_the_ledger() -> None:
     model = MMGCN({"audio": 1582, "text": 1024, "vision": 342}, 6, 2, MMGCNConfig())
     shapes = {k: tuple(p.shape) for k, p in model.named_parameters()}
     assert shapes["prediction.weight"] == (6, 900) and shapes["speaker.weight"] == (2, 200)
-    assert [shapes[f"graph.weights.{k}"] for k in range(4)] == [(200, 100)] * 4 and "graph.weights.4" not in shapes
+    assert [shapes[f"graph.weights.{k}"] for k in range(4)] == [
+        (200, 100)
+    ] * 4 and "graph.weights.4" not in shapes
     assert shapes["graph.enter.weight"] == (100, 200) and model.embedding_dim == 200
-    cells = 2 * 2 * (400 * 200 + 400 * 100 + 2 * 400)  # two layers, two directions, 100 wide, inputs 200
+    cells = (
+        2 * 2 * (400 * 200 + 400 * 100 + 2 * 400)
+    )  # two layers, two directions, 100 wide, inputs 200
     for modality, inputs, more in (("audio", 1582, 0), ("vision", 342, 0), ("text", 1024, cells)):
-        assert sum(p.numel() for p in model.encoders[modality].parameters()) == inputs * 200 + 200 + more
+        assert (
+            sum(p.numel() for p in model.encoders[modality].parameters())
+            == inputs * 200 + 200 + more
+        )
 
 
 def test_dropout_acts_in_training_and_not_in_evaluation(toy: Toy) -> None:
@@ -248,9 +315,19 @@ def test_dropout_acts_in_training_and_not_in_evaluation(toy: Toy) -> None:
     assert torch.equal(model(batch, batch.features).logits, plain(batch, batch.features).logits)
 
 
-@pytest.mark.parametrize("bad", [{"speaker": "some"}, {"hidden": 7}, {"hidden": 0}, {"layers": 0}, {"dropout": 1.0},
-                                 {"dropout": -0.1}, {"graph": 0}], ids=str)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"speaker": "some"},
+        {"hidden": 7},
+        {"hidden": 0},
+        {"layers": 0},
+        {"dropout": 1.0},
+        {"dropout": -0.1},
+        {"graph": 0},
+    ],
+    ids=str,
+)
 def test_a_configuration_that_makes_no_sense_raises(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         MMGCNConfig(**bad)
-

@@ -35,12 +35,18 @@ from mmlib.nn.batch import Batch
 from mmlib.nn.objectives import masked_task_loss, task_loss
 
 SIZES: dict[str, Any] = {"hidden": 8, "depth": 2, "heads": 2, "dropout": 0.5}
-LETTERS, SCORE, PAIRS = Task("classes", ("a", "b", "c")), Task("score", range=(-3.0, 3.0)), Task("binaries", ("j", "f"))
+LETTERS, SCORE, PAIRS = (
+    Task("classes", ("a", "b", "c")),
+    Task("score", range=(-3.0, 3.0)),
+    Task("binaries", ("j", "f")),
+)
 
 
 def network(bundle: Bundle, seed: int = 0, **options: Any) -> MoMKE:
     torch.manual_seed(seed)
-    found = build_backbone("momke", bundle.dims, bundle.task.outputs, 1, {**SIZES, **options}.items())
+    found = build_backbone(
+        "momke", bundle.dims, bundle.task.outputs, 1, {**SIZES, **options}.items()
+    )
     assert isinstance(found, MoMKE)
     return found.eval()
 
@@ -53,7 +59,9 @@ def by_loop(model: MoMKE, batch: Batch) -> tuple[dict[str, np.ndarray], np.ndarr
         for index, m in enumerate(names):
             observed = batch.observed[rows, index].numpy()
             entered = linear(array(batch.features[m][rows]), w, f"encoders.{m}.enter")
-            scores = linear(gelu(linear(entered, w, f"routers.{m}.first")), w, f"routers.{m}.second")
+            scores = linear(
+                gelu(linear(entered, w, f"routers.{m}.first")), w, f"routers.{m}.second"
+            )
             shares = softmax(scores, axis=1) if c.routing == "softmax" else scores
             if c.routing == "own":
                 shares = np.tile([float(k == m) for k in names], (len(rows), 1))
@@ -72,12 +80,16 @@ def outputs(model: MoMKE, batch: Batch) -> list[torch.Tensor]:
 
 def compare(model: MoMKE, batch: Batch, tolerance: float) -> None:
     z, hidden, logits = by_loop(model, batch)
-    for found, expected in zip(outputs(model, batch), [*(z[m] for m in sorted(z)), hidden, logits], strict=True):
+    for found, expected in zip(
+        outputs(model, batch), [*(z[m] for m in sorted(z)), hidden, logits], strict=True
+    ):
         np.testing.assert_allclose(array(found), expected, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("routing", ROUTINGS)
-def test_equals_the_loop_over_modalities_and_experts_in_single_and_double_precision(toy: Toy, routing: str) -> None:
+def test_equals_the_loop_over_modalities_and_experts_in_single_and_double_precision(
+    toy: Toy, routing: str
+) -> None:
     bundle = toy(UNEVEN)
     model, batch = network(bundle, routing=routing), whole(bundle)
     compare(model, batch, 1e-5)
@@ -86,7 +98,9 @@ def test_equals_the_loop_over_modalities_and_experts_in_single_and_double_precis
 
 @pytest.mark.parametrize("routing", ROUTINGS)
 @pytest.mark.parametrize("dims", [TWO, FOUR], ids=len)
-def test_equals_the_loop_with_two_and_with_four_modalities(toy: Toy, dims: dict[str, int], routing: str) -> None:
+def test_equals_the_loop_with_two_and_with_four_modalities(
+    toy: Toy, dims: dict[str, int], routing: str
+) -> None:
     bundle = toy(UNEVEN, dims, lacking=0.2)
     model = network(bundle, routing=routing, depth=1, heads=4).double()
     compare(model, double(whole(bundle, law=masks.patterns())), 1e-12)
@@ -94,37 +108,57 @@ def test_equals_the_loop_with_two_and_with_four_modalities(toy: Toy, dims: dict[
 
 @pytest.mark.parametrize(("outputs", "count"), [(1, 5_395_469), (4, 5_400_089)])
 @pytest.mark.parametrize("routing", ROUTINGS)
-def test_the_parameters_are_as_many_as_the_released_codes(outputs: int, count: int, routing: str) -> None:
-    model = MoMKE({"audio": 512, "text": 1024, "vision": 1024}, outputs, 2, MoMKEConfig(routing=routing))
+def test_the_parameters_are_as_many_as_the_released_codes(
+    outputs: int, count: int, routing: str
+) -> None:
+    model = MoMKE(
+        {"audio": 512, "text": 1024, "vision": 1024}, outputs, 2, MoMKEConfig(routing=routing)
+    )
     assert sum(p.numel() for p in model.parameters()) == count
 
 
 @pytest.mark.parametrize("routing", ROUTINGS)
-def test_law_i_with_audio_alone_the_outputs_do_not_depend_on_text_and_vision(toy: Toy, routing: str) -> None:
+def test_law_i_with_audio_alone_the_outputs_do_not_depend_on_text_and_vision(
+    toy: Toy, routing: str
+) -> None:
     bundle = toy(UNEVEN)
     batch, model = whole(bundle, law=masks.subset(["audio"])), network(bundle, routing=routing)
-    changed = {m: x if m == "audio" else 1e3 * torch.randn_like(x) for m, x in batch.features.items()}
-    for before, after in zip(outputs(model, batch), outputs(model, dataclasses.replace(batch, features=changed)),
-                             strict=True):
+    changed = {
+        m: x if m == "audio" else 1e3 * torch.randn_like(x) for m, x in batch.features.items()
+    }
+    for before, after in zip(
+        outputs(model, batch),
+        outputs(model, dataclasses.replace(batch, features=changed)),
+        strict=True,
+    ):
         assert torch.equal(before, after)
     louder = dict(batch.features, audio=batch.features["audio"] + 1)
-    assert not torch.equal(outputs(model, dataclasses.replace(batch, features=louder))[-1], outputs(model, batch)[-1])
+    assert not torch.equal(
+        outputs(model, dataclasses.replace(batch, features=louder))[-1], outputs(model, batch)[-1]
+    )
 
 
 @pytest.mark.parametrize("routing", ROUTINGS)
-def test_law_ii_permuting_the_utterances_of_a_dialogue_permutes_the_outputs(toy: Toy, routing: str) -> None:
+def test_law_ii_permuting_the_utterances_of_a_dialogue_permutes_the_outputs(
+    toy: Toy, routing: str
+) -> None:
     bundle = toy(UNEVEN)
     batch, model = double(whole(bundle)), network(bundle, routing=routing).double()
     r = np.random.default_rng(0)
     order = torch.from_numpy(np.concatenate([r.permutation(rows) for rows in spans(batch)]))
-    moved = dataclasses.replace(batch, features={m: x[order] for m, x in batch.features.items()},
-                                observed=batch.observed[order])
+    moved = dataclasses.replace(
+        batch,
+        features={m: x[order] for m, x in batch.features.items()},
+        observed=batch.observed[order],
+    )
     assert not torch.equal(order, torch.arange(len(batch)))
     for x, y in zip(outputs(model, batch), outputs(model, moved), strict=True):
         torch.testing.assert_close(x[order], y, atol=1e-13, rtol=0)
 
 
-def test_tokens_of_a_modality_attend_to_their_own_dialogues_and_to_no_other_modality(toy: Toy) -> None:
+def test_tokens_of_a_modality_attend_to_their_own_dialogues_and_to_no_other_modality(
+    toy: Toy,
+) -> None:
     bundle = toy(UNEVEN)
     batch, model = whole(bundle, law=masks.complete()), network(bundle)
     rows = spans(batch)[1]
@@ -132,8 +166,12 @@ def test_tokens_of_a_modality_attend_to_their_own_dialogues_and_to_no_other_moda
     features["text"][rows[0]] += 3
     before = model(batch, batch.features)
     after = model(dataclasses.replace(batch, features=features), features)
-    assert torch.equal(before.z["audio"], after.z["audio"]) and torch.equal(before.z["vision"], after.z["vision"])
-    assert [u for u in range(len(batch)) if not torch.equal(before.z["text"][u], after.z["text"][u])] == rows
+    assert torch.equal(before.z["audio"], after.z["audio"]) and torch.equal(
+        before.z["vision"], after.z["vision"]
+    )
+    assert [
+        u for u in range(len(batch)) if not torch.equal(before.z["text"][u], after.z["text"][u])
+    ] == rows
 
 
 def test_own_asks_the_own_expert_alone_and_its_weights_load_into_the_second_stage(toy: Toy) -> None:
@@ -146,9 +184,15 @@ def test_own_asks_the_own_expert_alone_and_its_weights_load_into_the_second_stag
         p.data += 1
         assert not torch.equal(second.encoder("vision").expert.get_parameter(name), p)
     after = {m: array(x) for m, x in first(batch, batch.features).z.items()}
-    assert [np.array_equal(before[m], after[m]) for m in ("audio", "text", "vision")] == [True, True, False]
+    assert [np.array_equal(before[m], after[m]) for m in ("audio", "text", "vision")] == [
+        True,
+        True,
+        False,
+    ]
     compare(second, batch, 1e-5)
-    for m in bundle.modalities:  # a router that is sure of the own expert makes the first stage of the second
+    for m in (
+        bundle.modalities
+    ):  # a router that is sure of the own expert makes the first stage of the second
         own = bundle.modalities.index(m)
         second.routers[m].second.weight.data.zero_()
         second.routers[m].second.bias.data = torch.where(torch.arange(3) == own, 100.0, 0.0)
@@ -186,12 +230,16 @@ def each_loss(task: Task, logits: np.ndarray, labels: np.ndarray) -> list[float]
         return [(logits[u, 0] - labels[u]) ** 2 for u in range(len(labels))]
     if task.kind == "binaries":
         pairs = log_softmax(logits.reshape(len(labels), -1, 2), axis=2)
-        return [-np.mean([pairs[u, k, y] for k, y in enumerate(labels[u])]) for u in range(len(labels))]
+        return [
+            -np.mean([pairs[u, k, y] for k, y in enumerate(labels[u])]) for u in range(len(labels))
+        ]
     return [-log_softmax(logits[u])[labels[u]] for u in range(len(labels))]
 
 
 @pytest.mark.parametrize("task", [LETTERS, SCORE, PAIRS], ids=lambda task: task.kind)
-def test_the_loss_is_the_sum_over_modalities_of_the_mean_loss_where_they_are_observed(toy: Toy, task: Task) -> None:
+def test_the_loss_is_the_sum_over_modalities_of_the_mean_loss_where_they_are_observed(
+    toy: Toy, task: Task
+) -> None:
     bundle = toy(UNEVEN, task=task, lacking=0.2)
     backbone = network(bundle, routing="own").double()
     batch = double(whole(bundle))
@@ -208,15 +256,23 @@ def test_the_loss_is_the_sum_over_modalities_of_the_mean_loss_where_they_are_obs
 
 
 @pytest.mark.parametrize("task", [LETTERS, SCORE, PAIRS], ids=lambda task: task.kind)
-def test_the_masked_loss_is_the_task_loss_of_those_that_count_and_zero_where_none_does(task: Task) -> None:
+def test_the_masked_loss_is_the_task_loss_of_those_that_count_and_zero_where_none_does(
+    task: Task,
+) -> None:
     torch.manual_seed(0)
     logits = torch.randn(9, task.outputs, dtype=torch.float64, requires_grad=True)
-    labels = {"classes": torch.arange(9) % 3, "score": torch.randn(9, dtype=torch.float64),
-              "binaries": torch.randint(2, (9, 2))}[task.kind]
+    labels = {
+        "classes": torch.arange(9) % 3,
+        "score": torch.randn(9, dtype=torch.float64),
+        "binaries": torch.randint(2, (9, 2)),
+    }[task.kind]
     counts = torch.tensor([True, False, True] * 3)
-    found, expected = masked_task_loss(task, logits, labels, counts), task_loss(task, logits[counts], labels[counts])
+    found, expected = (
+        masked_task_loss(task, logits, labels, counts),
+        task_loss(task, logits[counts], labels[counts]),
+    )
     torch.testing.assert_close(found, expected, atol=1e-14, rtol=0)
-    gradient, = torch.autograd.grad(found, [logits])
+    (gradient,) = torch.autograd.grad(found, [logits])
     assert not gradient[~counts].any() and gradient[counts].any()
     nothing = masked_task_loss(task, logits, labels, torch.zeros(9, dtype=torch.bool))
     assert nothing.item() == 0 and not torch.autograd.grad(nothing, [logits])[0].any()
@@ -225,7 +281,9 @@ def test_the_masked_loss_is_the_task_loss_of_those_that_count_and_zero_where_non
 def test_an_utterance_without_a_modality_counts_nothing_in_that_modalitys_loss(toy: Toy) -> None:
     bundle = toy(UNEVEN)
     batch = whole(bundle, law=masks.shared(0.5))
-    method = build_method("unimodal", "paper", (), network(bundle, routing="own"), bundle.task, bundle.dims)
+    method = build_method(
+        "unimodal", "paper", (), network(bundle, routing="own"), bundle.task, bundle.dims
+    )
     lacks = ~batch.observed[:, 1]
     labels = torch.where(lacks, (batch.labels + 1) % 3, batch.labels)
     for m, same in (("text", True), ("audio", False)):
@@ -233,16 +291,22 @@ def test_an_utterance_without_a_modality_counts_nothing_in_that_modalitys_loss(t
         for truth in (batch.labels, labels):
             method.zero_grad()
             method.loss(dataclasses.replace(batch, labels=truth)).backward()  # type: ignore[no-untyped-call]
-            grads.append({k: p.grad.clone() for k, p in method.named_parameters() if p.grad is not None})
+            grads.append(
+                {k: p.grad.clone() for k, p in method.named_parameters() if p.grad is not None}
+            )
         mine = [k for k in grads[0] if f".{m}." in k]
         assert lacks.any() and any("expert" in k for k in mine) and any("heads" in k for k in mine)
         assert all(torch.equal(grads[0][k], grads[1][k]) == same for k in mine if "weight" in k)
 
 
-def test_the_first_stage_trains_encoders_and_heads_and_needs_a_prediction_for_each_modality(toy: Toy) -> None:
+def test_the_first_stage_trains_encoders_and_heads_and_needs_a_prediction_for_each_modality(
+    toy: Toy,
+) -> None:
     bundle = toy(UNEVEN)
     batch = whole(bundle)
-    method = build_method("unimodal", "paper", (), network(bundle, routing="own"), bundle.task, bundle.dims)
+    method = build_method(
+        "unimodal", "paper", (), network(bundle, routing="own"), bundle.task, bundle.dims
+    )
     method.loss(batch).backward()  # type: ignore[no-untyped-call]
     trained = {k.split(".")[1] for k, p in method.named_parameters() if p.grad is not None}
     assert trained == {"encoders", "heads"}
@@ -260,7 +324,18 @@ def test_on_concat_the_first_stage_is_the_loss_of_its_split_prediction(toy: Toy)
     backbone = build_backbone("concat", bundle.dims, 3, 1, [("encoder", "mlp"), ("hidden", 7)])
     method = build_method("unimodal", "paper", (), backbone, bundle.task, bundle.dims)
     alone = method.views(method(batch))
-    expected = sum(np.mean([loss for loss, seen in zip(each_loss(LETTERS, array(alone[m]), batch.labels.numpy()),
-                                                       batch.observed[:, i].tolist(), strict=True) if seen])
-                   for i, m in enumerate(bundle.modalities))
+    expected = sum(
+        np.mean(
+            [
+                loss
+                for loss, seen in zip(
+                    each_loss(LETTERS, array(alone[m]), batch.labels.numpy()),
+                    batch.observed[:, i].tolist(),
+                    strict=True,
+                )
+                if seen
+            ]
+        )
+        for i, m in enumerate(bundle.modalities)
+    )
     assert method.loss(batch).item() == pytest.approx(expected, rel=1e-5)

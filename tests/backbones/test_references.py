@@ -33,8 +33,13 @@ def made(name: str, outputs: int = 2, **options: Any) -> Backbone:
 def batch_of(n: int = 6, steps: int = 4) -> Batch:
     shape = (n, steps) if steps else (n,)
     features = {m: torch.randn(*shape, d, dtype=torch.float64) for m, d in THREE.items()}
-    return Batch(features, torch.ones(n, 3, dtype=torch.bool), torch.zeros(n), torch.zeros(n, dtype=torch.long),
-                 make_layout([1] * n))
+    return Batch(
+        features,
+        torch.ones(n, 3, dtype=torch.bool),
+        torch.zeros(n),
+        torch.zeros(n, dtype=torch.long),
+        make_layout([1] * n),
+    )
 
 
 def array(values: Tensor) -> np.ndarray:
@@ -45,7 +50,9 @@ def linear(layer: Any, x: np.ndarray) -> np.ndarray:
     return np.asarray(x @ array(layer.weight).T + array(layer.bias))
 
 
-@pytest.mark.parametrize("dims, outputs, printed", [(MOSI, 1, 77_762), (MOSEI, 1, 93_890), (MOSEI, 8, 95_472)])
+@pytest.mark.parametrize(
+    "dims, outputs, printed", [(MOSI, 1, 77_762), (MOSEI, 1, 93_890), (MOSEI, 8, 95_472)]
+)
 def test_p_has_the_parameters_of_table_3(dims: dict[str, int], outputs: int, printed: int) -> None:
     assert count(build_backbone("corrkd", dims, outputs, 1)) == printed
 
@@ -62,14 +69,20 @@ def test_p_by_hand() -> None:
             taps = np.split(array(encoder.conv.linear.weight), 3, axis=1)
             frames = []
             for t in range(4):
-                u = np.maximum(sum(tap @ x[t + k] for k, tap in enumerate(taps)) + array(encoder.conv.linear.bias), 0)
+                u = np.maximum(
+                    sum(tap @ x[t + k] for k, tap in enumerate(taps))
+                    + array(encoder.conv.linear.bias),
+                    0,
+                )
                 s = u + linear(encoder.linear, u)
                 s = (s - s.mean()) / np.sqrt(s.var() + encoder.norm.eps)
                 frames.append(s * array(encoder.norm.weight) + array(encoder.norm.bias))
             h.append(np.mean(frames, axis=0))
         narrow = np.maximum(linear(found.narrow, sum(h)), 0)
         expected = linear(net.prediction, np.concatenate(h)) + linear(found.second, narrow)
-        np.testing.assert_allclose(array(net(batch, batch.features).logits[row]), expected, atol=1e-12)
+        np.testing.assert_allclose(
+            array(net(batch, batch.features).logits[row]), expected, atol=1e-12
+        )
 
 
 def test_the_perceptron_by_hand() -> None:
@@ -78,15 +91,19 @@ def test_the_perceptron_by_hand() -> None:
     means = [array(batch.features[m].mean(dim=1)) for m in sorted(THREE)]
     first = np.concatenate([array(net.encoders[m].weight) for m in sorted(THREE)], axis=1)
     hidden = np.maximum(np.concatenate(means, axis=1) @ first.T + array(found.bias), 0)
-    np.testing.assert_allclose(array(net(batch, batch.features).logits), linear(net.prediction, hidden), atol=1e-12)
+    np.testing.assert_allclose(
+        array(net(batch, batch.features).logits), linear(net.prediction, hidden), atol=1e-12
+    )
     assert count(net) == sum(THREE.values()) * 7 + 7 + 7 * 2 + 2
 
 
 def test_self_mm_by_hand_with_the_ledgers_heads() -> None:
     net, batch = made("selfmm", 1, fusion=8, text=5, audio=4, vision=6), batch_of(steps=0)
     found: Any = net
-    entered = {"text": array(batch.features["text"]),
-               **{m: linear(net.encoders[m], array(batch.features[m])) for m in ("audio", "vision")}}
+    entered = {
+        "text": array(batch.features["text"]),
+        **{m: linear(net.encoders[m], array(batch.features[m])) for m in ("audio", "vision")},
+    }
 
     def head(layer: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         feature = np.maximum(linear(layer.first, x), 0)
@@ -110,14 +127,18 @@ def test_self_mms_heads_have_the_parameters_that_its_code_has_on_mosi() -> None:
 
 
 @pytest.mark.parametrize("name", ["corrkd", "mlp", "selfmm"])
-def test_they_tell_nothing_by_what_is_said_to_be_missing_and_no_sample_by_another(name: str) -> None:
+def test_they_tell_nothing_by_what_is_said_to_be_missing_and_no_sample_by_another(
+    name: str,
+) -> None:
     net, batch = made(name), batch_of()
     batch.features["audio"][2:4] = 0
     marked = Batch(**{**vars(batch), "observed": batch.observed.clone()})
     marked.observed[2:4, 0] = False
     assert torch.equal(net(batch, batch.features).logits, net(marked, marked.features).logits)
     features = {m: x.clone().requires_grad_() for m, x in batch.features.items()}
-    gradients = torch.autograd.grad(net(batch, features).logits[1].square().sum(), list(features.values()))
+    gradients = torch.autograd.grad(
+        net(batch, features).logits[1].square().sum(), list(features.values())
+    )
     for gradient in gradients:
         assert (gradient[[0, 2, 3, 4, 5]] == 0).all() and (gradient[1] != 0).any()
 
@@ -126,12 +147,24 @@ def test_they_tell_nothing_by_what_is_said_to_be_missing_and_no_sample_by_anothe
 def test_vectors_are_one_frame(name: str) -> None:
     net, batch = made(name), batch_of(steps=0)
     frames = {m: x[:, None] for m, x in batch.features.items()}
-    torch.testing.assert_close(net(batch, frames).logits, net(batch, batch.features).logits, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        net(batch, frames).logits, net(batch, batch.features).logits, rtol=0, atol=1e-12
+    )
 
 
-@pytest.mark.parametrize("name, options", [
-    ("corrkd", {"hidden": 0}), ("corrkd", {"narrow": 0}), ("corrkd", {"kernel": 4}), ("mlp", {"hidden": 0}),
-    ("selfmm", {"fusion": 0}), ("selfmm", {"dropout": 1}), ("mlp", {"width": 3})], ids=str)
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("corrkd", {"hidden": 0}),
+        ("corrkd", {"narrow": 0}),
+        ("corrkd", {"kernel": 4}),
+        ("mlp", {"hidden": 0}),
+        ("selfmm", {"fusion": 0}),
+        ("selfmm", {"dropout": 1}),
+        ("mlp", {"width": 3}),
+    ],
+    ids=str,
+)
 def test_options_that_make_no_sense_raise(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         build_backbone(name, THREE, 2, 1, options.items())

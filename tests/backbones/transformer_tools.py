@@ -26,9 +26,15 @@ def array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().double().numpy()
 
 
-def whole(bundle: Bundle, split: str = "train", law: masks.Law | None = None,
-          dialogues: Sequence[int] | None = None) -> Batch:
-    resident = to_device(bundle, split, masks.draw(law or masks.shared(0.4), bundle, split, 0), "cpu")
+def whole(
+    bundle: Bundle,
+    split: str = "train",
+    law: masks.Law | None = None,
+    dialogues: Sequence[int] | None = None,
+) -> Batch:
+    resident = to_device(
+        bundle, split, masks.draw(law or masks.shared(0.4), bundle, split, 0), "cpu"
+    )
     return resident.batch(np.arange(resident.dialogues) if dialogues is None else dialogues)
 
 
@@ -43,7 +49,10 @@ def weights_of(model: nn.Module) -> dict[str, np.ndarray]:
 def spans(batch: Batch) -> list[list[int]]:
     """Rows of each dialogue."""
     numbers = batch.layout.dialogue.tolist()
-    return [[row for row, number in enumerate(numbers) if number == dialogue] for dialogue in sorted(set(numbers))]
+    return [
+        [row for row, number in enumerate(numbers) if number == dialogue]
+        for dialogue in sorted(set(numbers))
+    ]
 
 
 def linear(x: np.ndarray, w: Arrays, name: str) -> np.ndarray:
@@ -56,17 +65,23 @@ def gelu(x: np.ndarray) -> np.ndarray:
 
 def attention(asks: np.ndarray, told: np.ndarray, w: Arrays, name: str, heads: int) -> np.ndarray:
     """Of each row of ``asks`` (q, d) to the rows of ``told`` (k, d), all of which are there; zeros without any."""
-    query, key, value = (linear(x, w, f"{name}.{part}") for x, part in ((asks, "query"), (told, "key"),
-                                                                       (told, "value")))
+    query, key, value = (
+        linear(x, w, f"{name}.{part}")
+        for x, part in ((asks, "query"), (told, "key"), (told, "value"))
+    )
     found, size = np.zeros_like(query), query.shape[1] // heads
     for place in range(len(asks) if len(told) else 0):
         for head in range(heads):
             own = slice(head * size, (head + 1) * size)
-            found[place, own] = softmax(key[:, own] @ query[place, own] / math.sqrt(size)) @ value[:, own]
+            found[place, own] = (
+                softmax(key[:, own] @ query[place, own] / math.sqrt(size)) @ value[:, own]
+            )
     return found
 
 
-def expert(x: np.ndarray, observed: np.ndarray, w: Arrays, name: str, depth: int, heads: int) -> np.ndarray:
+def expert(
+    x: np.ndarray, observed: np.ndarray, w: Arrays, name: str, depth: int, heads: int
+) -> np.ndarray:
     """The blocks (BASELINES_MM section 3) over one dialogue's utterances (T, d), attending to the observed ones."""
     for block in range(depth):
         here = f"{name}.blocks.{block}"

@@ -24,11 +24,25 @@ def peak():
 """
 
 
-def in_child(body: str, *arguments: str, imports: str = "", cpu: int = 60, memory: int = 10**9,
-             timeout: int = 240) -> Any:
+def in_child(
+    body: str,
+    *arguments: str,
+    imports: str = "",
+    cpu: int = 60,
+    memory: int = 10**9,
+    timeout: int = 240,
+) -> Any:
     """What the body prints last, as JSON. It may take ``cpu`` seconds and ``memory`` bytes beyond its imports."""
-    code = PRELUDE.format(imports=textwrap.dedent(imports), cpu=cpu, memory=memory) + textwrap.dedent(body)
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=timeout,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, cwd=ROOT)
+    code = PRELUDE.format(
+        imports=textwrap.dedent(imports), cpu=cpu, memory=memory
+    ) + textwrap.dedent(body)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+    )
     assert done.returncode == 0, (done.returncode, done.stderr[-3000:])
     return json.loads(done.stdout.splitlines()[-1])

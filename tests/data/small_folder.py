@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 
-def write_folder(folder: Path, rows: list[dict[str, Any]] | None = None, **arrays: np.ndarray | None) -> Path:
+def write_folder(
+    folder: Path, rows: list[dict[str, Any]] | None = None, **arrays: np.ndarray | None
+) -> Path:
     """Write a folder of 24 utterances in 12 dialogues with audio (24, 4) and text (24, 3).
 
     rows replaces the table; an array replaces or adds ``<name>.npy``, and None leaves it out.
@@ -21,7 +23,10 @@ def write_folder(folder: Path, rows: list[dict[str, Any]] | None = None, **array
         writer.writeheader()
         writer.writerows(table)
     generator = np.random.default_rng(3)
-    files = {"audio": generator.normal(size=(24, 4)), "text": generator.normal(size=(24, 3))} | arrays
+    files = {
+        "audio": generator.normal(size=(24, 4)),
+        "text": generator.normal(size=(24, 3)),
+    } | arrays
     for name, array in files.items():
         if array is not None:
             np.save(folder / f"{name}.npy", array)
@@ -31,7 +36,14 @@ def write_folder(folder: Path, rows: list[dict[str, Any]] | None = None, **array
 def good_rows() -> list[dict[str, Any]]:
     """Dialogues d00 to d11 of two utterances: eight train, two valid, two test; labels no and yes."""
     return [
-        {"id": f"d{d:02d}_{p}", "split": "train" if d < 8 else "valid" if d < 10 else "test",
-         "label": ("no", "yes")[p], "dialogue": f"d{d:02d}", "position": p, "speaker": f"s{p}"}
-        for d in range(12) for p in range(2)
+        {
+            "id": f"d{d:02d}_{p}",
+            "split": "train" if d < 8 else "valid" if d < 10 else "test",
+            "label": ("no", "yes")[p],
+            "dialogue": f"d{d:02d}",
+            "position": p,
+            "speaker": f"s{p}",
+        }
+        for d in range(12)
+        for p in range(2)
     ]

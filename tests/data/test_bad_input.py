@@ -38,10 +38,12 @@ class Hostile:
 
 def changed(change: Callable[[Rows], object]) -> Callable[[Path], list[str]]:
     """A folder whose table is changed in place by ``change``."""
+
     def write(tmp: Path) -> list[str]:
         rows = good_rows()
         change(rows)
         return ["folder", str(write_folder(tmp / "in", rows))]
+
     return write
 
 
@@ -63,25 +65,36 @@ def arrays(**files: np.ndarray | None) -> Callable[[Path], list[str]]:
 
 def extra(name: str, text: str) -> Callable[[Path], list[str]]:
     """A good folder with one more file."""
+
     def write(tmp: Path) -> list[str]:
         folder = write_folder(tmp / "in")
         (folder / name).write_text(text)
         return ["folder", str(folder)]
+
     return write
 
 
 def options(*pairs: str) -> Callable[[Path], list[str]]:
     """A good folder without a valid split, imported with options."""
+
     def write(tmp: Path) -> list[str]:
         rows = [r | {"split": r["split"].replace("valid", "train")} for r in good_rows()]
-        return ["folder", str(write_folder(tmp / "in", rows)), *[a for pair in pairs for a in ("--option", pair)]]
+        return [
+            "folder",
+            str(write_folder(tmp / "in", rows)),
+            *[a for pair in pairs for a in ("--option", pair)],
+        ]
+
     return write
 
 
 def pickled(format: str, content: Any, *arguments: str) -> Callable[[Path], list[str]]:
     def write(tmp: Path) -> list[str]:
-        (tmp / "file.pkl").write_bytes(content if isinstance(content, bytes) else pickle.dumps(content))
+        (tmp / "file.pkl").write_bytes(
+            content if isinstance(content, bytes) else pickle.dumps(content)
+        )
         return [format, str(tmp / "file.pkl"), *arguments]
+
     return write
 
 
@@ -112,9 +125,17 @@ def out_is_a_file(tmp: Path) -> list[str]:
 def mmmo(change: str) -> Callable[[Path], list[str]]:
     def write(tmp: Path) -> list[str]:
         for split, count in {"train": 4, "valid": 2, "test": 2}.items():
-            for stem, shape in {"y": (count,), "audio": (count, 20, 4), "video": (count, 20, 3)}.items():
+            for stem, shape in {
+                "y": (count,),
+                "audio": (count, 20, 4),
+                "video": (count, 20, 3),
+            }.items():
                 with h5py.File(tmp / f"{stem}_{split}.h5", "w") as file:
-                    wide = (count, 20, 5) if change == "dims" and stem + split == "audiotest" else shape
+                    wide = (
+                        (count, 20, 5)
+                        if change == "dims" and stem + split == "audiotest"
+                        else shape
+                    )
                     high = change == "scores" and stem == "y"
                     key = "d2" if change == "key" and stem + split == "videovalid" else "d1"
                     file[key] = np.full(wide, 7.0 if high else 2.0)
@@ -124,6 +145,7 @@ def mmmo(change: str) -> Callable[[Path], list[str]]:
             path = tmp / "y_train.h5"
             path.write_bytes(path.read_bytes()[:50])
         return ["mmmo", str(tmp)]
+
     return write
 
 
@@ -131,8 +153,15 @@ def gcnet(change: str) -> Callable[[Path], list[str]]:
     def write(tmp: Path) -> list[str]:
         videos = ["v1", "v2", "v3"]
         scores = {v: [k - 1.0] for k, v in enumerate(videos)}
-        index: list[Any] = [{v: [f"{v}_0"] for v in videos}, scores, {v: [""] for v in videos},
-                            {v: ["words"] for v in videos}, {"v1"}, {"v2"}, {"v3"}]
+        index: list[Any] = [
+            {v: [f"{v}_0"] for v in videos},
+            scores,
+            {v: [""] for v in videos},
+            {v: ["words"] for v in videos},
+            {"v1"},
+            {"v2"},
+            {"v3"},
+        ]
         index[5] |= {"v1"} if change == "split" else set()
         index[1]["v2"] = [1.0, 2.0] if change == "counts" else index[1]["v2"]
         (tmp / "X_features_raw_2way.pkl").write_bytes(pickle.dumps(index))
@@ -144,7 +173,17 @@ def gcnet(change: str) -> Callable[[Path], list[str]]:
         if change == "file":
             (tmp / "features" / "v" / "v2_0.npy").unlink()
         name = "tt" if change == "name" else "t"
-        return ["gcnet", str(tmp), "--option", "audio=a", "--option", f"text={name}", "--option", "vision=v"]
+        return [
+            "gcnet",
+            str(tmp),
+            "--option",
+            "audio=a",
+            "--option",
+            f"text={name}",
+            "--option",
+            "vision=v",
+        ]
+
     return write
 
 
@@ -152,9 +191,17 @@ def erc(change: str) -> Callable[[Path], list[str]]:
     names = [f"d{k}" for k in range(6)]
     rows = {n: np.ones((2, 3)) for n in names}
     labels = {n: [0, 9 if change == "label" else 1] for n in names}
-    parts: list[Any] = [{n: [f"{n}_0", f"{n}_1"] for n in names}, {n: ["M", "F"] for n in names}, labels, rows,
-                        {**rows, "d3": np.ones((3, 3))} if change == "rows" else rows, rows,
-                        {}, set(names[:4]), set(names[4:])]
+    parts: list[Any] = [
+        {n: [f"{n}_0", f"{n}_1"] for n in names},
+        {n: ["M", "F"] for n in names},
+        labels,
+        rows,
+        {**rows, "d3": np.ones((3, 3))} if change == "rows" else rows,
+        rows,
+        {},
+        set(names[:4]),
+        set(names[4:]),
+    ]
     if change == "numbers":
         parts[1] = dict.fromkeys(names, 3)
     if change == "order":
@@ -163,11 +210,15 @@ def erc(change: str) -> Callable[[Path], list[str]]:
         parts[8] = {"d1", "d5"}
     if change == "length":
         parts = parts[:7]
-    return pickled("erc-pickle", tuple(parts), *(["--option", "fields=txt:3"] if change == "field" else []))
+    return pickled(
+        "erc-pickle", tuple(parts), *(["--option", "fields=txt:3"] if change == "field" else [])
+    )
 
 
 def score_of_five(tmp: Path, span: str = "[-3, 3]") -> list[str]:
-    folder = write_folder(tmp / "in", [r | {"label": 5 if i == 7 else 1} for i, r in enumerate(good_rows())])
+    folder = write_folder(
+        tmp / "in", [r | {"label": 5 if i == 7 else 1} for i, r in enumerate(good_rows())]
+    )
     (folder / "bundle.toml").write_text(f'task = "score"\nrange = {span}')
     return ["folder", str(folder)]
 
@@ -203,43 +254,99 @@ FRAMES = np.ones((24, 5, 2))
 NOT_A_PICKLE = b"\x80\x04\x95garbage"
 
 IMPORTS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
-    "missing folder": (lambda tmp: ["folder", str(tmp / "absent")], ("utterances.csv", "no such file", "Check")),
+    "missing folder": (
+        lambda tmp: ["folder", str(tmp / "absent")],
+        ("utterances.csv", "no such file", "Check"),
+    ),
     "missing table": (no_table, ("utterances.csv", "no such file")),
-    "two folders where one is read": (lambda tmp: ["folder", str(tmp), str(tmp)], ("2 of them", "Give that one path")),
+    "two folders where one is read": (
+        lambda tmp: ["folder", str(tmp), str(tmp)],
+        ("2 of them", "Give that one path"),
+    ),
     "unknown format": (lambda tmp: ["foldr", str(tmp)], ("'foldr'", "Did you mean 'folder'?")),
     "unknown option": (options("vald=0.2"), ("'vald'", "Did you mean 'valid'?")),
-    "option of a format without any": (lambda tmp: ["mmmo", str(tmp), "--option", "split=x"], ("no options", "Leave")),
+    "option of a format without any": (
+        lambda tmp: ["mmmo", str(tmp), "--option", "split=x"],
+        ("no options", "Leave"),
+    ),
     "option without a value": (options("valid"), ("'valid'", "KEY=VALUE")),
     "share of valid above one": (options("valid=1.5"), ("1.5", "between 0 and 1")),
     "share of valid that is no number": (options("valid=many"), ("'many'", "a number")),
-    "bad bundle name": (lambda tmp: [*options()(tmp), "--name", "a/b"], ("'a/b'", "letters, digits")),
+    "bad bundle name": (
+        lambda tmp: [*options()(tmp), "--name", "a/b"],
+        ("'a/b'", "letters, digits"),
+    ),
     "out folder with other files": (other_files_in_out, ("other files", "Choose another --out")),
     "out folder that is a file": (out_is_a_file, ("a file", "Choose another --out")),
     "column missing": (without("label"), ("'label'", "Add or rename")),
     "column misspelt": (renamed("dialogue", "dialog"), ("'dialog'", "Did you mean 'dialogue'?")),
-    "split misspelt": (every("split", lambda i, r: r["split"] + "ing" if i == 0 else r["split"]),
-                       ("'training'", "Did you mean 'train'?")),
-    "no test split": (every("split", lambda i, r: "train" if i < 20 else "valid"), ("empty test split", "Mark some")),
-    "one dialogue to make valid from": (every("split", lambda i, r: "train" if i < 2 else "test"),
-                                        ("1 dialogue", "two")),
+    "split misspelt": (
+        every("split", lambda i, r: r["split"] + "ing" if i == 0 else r["split"]),
+        ("'training'", "Did you mean 'train'?"),
+    ),
+    "no test split": (
+        every("split", lambda i, r: "train" if i < 20 else "valid"),
+        ("empty test split", "Mark some"),
+    ),
+    "one dialogue to make valid from": (
+        every("split", lambda i, r: "train" if i < 2 else "test"),
+        ("1 dialogue", "two"),
+    ),
     "the same id twice": (changed(repeat_id), ("'d00_0' twice", "unique ids")),
-    "an utterance in two splits": (changed(twice_in_splits), ("'d00_0'", "test and train", "Remove one")),
-    "a dialogue across splits": (every("split", lambda i, r: {1: "test", 20: "valid"}.get(i, "train")),
-                                 ("in two splits", "whole dialogues")),
-    "two folds": (every("fold", lambda i, r: i // 2 % 2), ("2 folds", "three or more", "leave the fold out")),
-    "a dialogue in two folds": (every("fold", lambda i, r: i % 3), ("in two folds", "whole dialogues")),
-    "a class in one fold alone": (changed(one_class_by_fold), ("fold 2", "no 'no' in train", "Move some")),
+    "an utterance in two splits": (
+        changed(twice_in_splits),
+        ("'d00_0'", "test and train", "Remove one"),
+    ),
+    "a dialogue across splits": (
+        every("split", lambda i, r: {1: "test", 20: "valid"}.get(i, "train")),
+        ("in two splits", "whole dialogues"),
+    ),
+    "two folds": (
+        every("fold", lambda i, r: i // 2 % 2),
+        ("2 folds", "three or more", "leave the fold out"),
+    ),
+    "a dialogue in two folds": (
+        every("fold", lambda i, r: i % 3),
+        ("in two folds", "whole dialogues"),
+    ),
+    "a class in one fold alone": (
+        changed(one_class_by_fold),
+        ("fold 2", "no 'no' in train", "Move some"),
+    ),
     "a class absent from train": (last_label("maybe"), ("no 'maybe' in train", "Move some")),
-    "a class that the settings lack": (extra("bundle.toml", 'classes = ["no", "yes?"]'),
-                                       ("'yes'", "Did you mean 'yes?'")),
-    "a score that is no number": (extra("bundle.toml", 'task = "score"'), ("'no'", "row 1", "a number")),
+    "a class that the settings lack": (
+        extra("bundle.toml", 'classes = ["no", "yes?"]'),
+        ("'yes'", "Did you mean 'yes?'"),
+    ),
+    "a score that is no number": (
+        extra("bundle.toml", 'task = "score"'),
+        ("'no'", "row 1", "a number"),
+    ),
     "a score out of its range": (score_of_five, ("'5' in row 8", "23 of 24", "-3 to 3")),
-    "a range that is none": (lambda tmp: score_of_five(tmp, "[3]"), ("[3]", "two numbers", "range = [-3, 3]")),
-    "class names that are no list": (extra("bundle.toml", 'classes = "no"'), ("'no'", "list of different names")),
-    "a position that is no whole number": (every("position", lambda i, r: 0.5), ("0.5", "whole numbers")),
-    "settings misspelt": (extra("bundle.toml", 'license = "CC0"'), ("'license'", "Did you mean 'licence'?")),
-    "settings that are no TOML": (extra("bundle.toml", "task: score"), ("TOML", "Correct the file")),
-    "unknown task": (extra("bundle.toml", 'task = "class"'), ("'class'", "Did you mean 'classes'?")),
+    "a range that is none": (
+        lambda tmp: score_of_five(tmp, "[3]"),
+        ("[3]", "two numbers", "range = [-3, 3]"),
+    ),
+    "class names that are no list": (
+        extra("bundle.toml", 'classes = "no"'),
+        ("'no'", "list of different names"),
+    ),
+    "a position that is no whole number": (
+        every("position", lambda i, r: 0.5),
+        ("0.5", "whole numbers"),
+    ),
+    "settings misspelt": (
+        extra("bundle.toml", 'license = "CC0"'),
+        ("'license'", "Did you mean 'licence'?"),
+    ),
+    "settings that are no TOML": (
+        extra("bundle.toml", "task: score"),
+        ("TOML", "Correct the file"),
+    ),
+    "unknown task": (
+        extra("bundle.toml", 'task = "class"'),
+        ("'class'", "Did you mean 'classes'?"),
+    ),
     "wrong number of rows": (arrays(audio=np.ones((23, 4))), ("(23, 4)", "24 rows", "same order")),
     "features without dims": (arrays(audio=np.ones(24)), ("(24,)", "(n, d) or (n, t, d)")),
     "features of no width": (arrays(audio=np.ones((24, 0))), ("(24, 0)", "d of 1 or more")),
@@ -247,33 +354,68 @@ IMPORTS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
     "complex features": (arrays(audio=np.ones((24, 2)) * 1j), ("complex128", "real numbers")),
     "ragged object array": (arrays(audio=OBJECTS), ("object array (a pickle)", "pad them")),
     "one modality": (arrays(audio=None), ("1 modality", "two or more")),
-    "NaN in features": (arrays(audio=holes(np.nan)),
-                        ("audio", "3 utterances", "'train': 2", "'valid': 1", "'test': 0")),
+    "NaN in features": (
+        arrays(audio=holes(np.nan)),
+        ("audio", "3 utterances", "'train': 2", "'valid': 1", "'test': 0"),
+    ),
     "infinite features": (arrays(text=holes(np.inf)), ("text", "infinite", "finite numbers")),
     "features beyond float32": (arrays(audio=holes(1e300)), ("infinite", "3 utterances")),
     "truncated array": (truncated_npy, ("audio.npy", "no readable .npy", "copy the file again")),
-    "lengths out of range": (arrays(audio=FRAMES, audio_lengths=np.full(24, 9)), ("9 to 9", "1 to 5")),
+    "lengths out of range": (
+        arrays(audio=FRAMES, audio_lengths=np.full(24, 9)),
+        ("9 to 9", "1 to 5"),
+    ),
     "lengths of zero": (arrays(audio=FRAMES, audio_lengths=np.arange(24)), ("0 to 23", "1 to 5")),
-    "lengths that are no integers": (arrays(audio=FRAMES, audio_lengths=np.full(24, 2.5)), ("float64", "integers")),
-    "lengths of no modality": (arrays(voice_lengths=np.full(24, 2)), ("voice_lengths.npy", "voice.npy")),
-    "observed that is no flag": (arrays(audio_observed=np.full(24, 2)), ("audio_observed", "true or false")),
-    "nothing observed": (arrays(audio_observed=np.arange(24) > 0, text_observed=np.arange(24) > 0),
-                         ("'d00_0' with no modality observed", "Remove the utterance")),
-    "hostile pickle": (lambda tmp: pickled("erc-pickle", Hostile(tmp / "marker"))(tmp),
-                       ("mkdir", "nothing of it was run")),
-    "truncated pickle": (pickled("erc-pickle", NOT_A_PICKLE), ("truncated or damaged", "Download or copy")),
+    "lengths that are no integers": (
+        arrays(audio=FRAMES, audio_lengths=np.full(24, 2.5)),
+        ("float64", "integers"),
+    ),
+    "lengths of no modality": (
+        arrays(voice_lengths=np.full(24, 2)),
+        ("voice_lengths.npy", "voice.npy"),
+    ),
+    "observed that is no flag": (
+        arrays(audio_observed=np.full(24, 2)),
+        ("audio_observed", "true or false"),
+    ),
+    "nothing observed": (
+        arrays(audio_observed=np.arange(24) > 0, text_observed=np.arange(24) > 0),
+        ("'d00_0' with no modality observed", "Remove the utterance"),
+    ),
+    "hostile pickle": (
+        lambda tmp: pickled("erc-pickle", Hostile(tmp / "marker"))(tmp),
+        ("mkdir", "nothing of it was run"),
+    ),
+    "truncated pickle": (
+        pickled("erc-pickle", NOT_A_PICKLE),
+        ("truncated or damaged", "Download or copy"),
+    ),
     "missing pickle": (lambda tmp: ["erc-pickle", str(tmp / "absent.pkl")], ("no such file",)),
-    "pickle of another layout": (pickled("erc-pickle", {"a": 1}), ("a dict", "tuple of dictionaries")),
+    "pickle of another layout": (
+        pickled("erc-pickle", {"a": 1}),
+        ("a dict", "tuple of dictionaries"),
+    ),
     "dialogue pickle of seven parts": (erc("length"), ("7 parts", "fields=")),
     "dialogue pickle in another order": (erc("order"), ("labels is a set", "labels as a dict")),
     "dialogue pickle with unequal rows": (erc("rows"), ("(3, 3)", "'d3'", "one row per label")),
-    "dialogue pickle of numbers where lists belong": (erc("numbers"), ("cannot take", "data/README.md")),
+    "dialogue pickle of numbers where lists belong": (
+        erc("numbers"),
+        ("cannot take", "data/README.md"),
+    ),
     "dialogue pickle with a label out of range": (erc("label"), ("0 to 9", "0 to 5")),
-    "dialogue pickle with a dialogue in two splits": (erc("split"), ("'d1' in train and test", "Remove it")),
+    "dialogue pickle with a dialogue in two splits": (
+        erc("split"),
+        ("'d1' in train and test", "Remove it"),
+    ),
     "dialogue pickle with an unknown field": (erc("field"), ("'txt'", "Did you mean 'text'?")),
-    "unknown split of MOSI": (lambda tmp: ["bclstm-mosi", str(tmp), "--option", "split=leak"],
-                              ("'leak'", "Did you mean 'leaky'?")),
-    "MOSI without the pickle": (lambda tmp: ["bclstm-mosi", str(tmp)], ("1 folders and 0 files", "Give both")),
+    "unknown split of MOSI": (
+        lambda tmp: ["bclstm-mosi", str(tmp), "--option", "split=leak"],
+        ("'leak'", "Did you mean 'leaky'?"),
+    ),
+    "MOSI without the pickle": (
+        lambda tmp: ["bclstm-mosi", str(tmp)],
+        ("1 folders and 0 files", "Give both"),
+    ),
     "gcnet with an unknown feature folder": (gcnet("name"), ("'tt'", "Did you mean 't'?")),
     "gcnet without a file": (gcnet("file"), ("1 of 3", "'v2_0'")),
     "gcnet with unequal dims": (gcnet("dims"), ("2 and 3 dims", "one extractor")),
@@ -283,12 +425,17 @@ IMPORTS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
     "h5 truncated": (mmmo("truncated"), ("y_train.h5", "HDF5")),
     "h5 of other dims": (mmmo("dims"), ("audio_test.h5", "(2, 20, 5)", "(2, 20, 4)")),
     "h5 with scores out of range": (mmmo("scores"), ("from 7 to 7", "1 to 5")),
-    "crema-d without its files": (lambda tmp: ["crema-d-votes", str(tmp)], ("split_train.csv", "no such file")),
+    "crema-d without its files": (
+        lambda tmp: ["crema-d-votes", str(tmp)],
+        ("split_train.csv", "no such file"),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", IMPORTS)
-def test_import_refuses(name: str, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_refuses(
+    name: str, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
     case, words = IMPORTS[name]
     arguments = case(tmp_path)
     out = tmp_path / "out"
@@ -306,8 +453,12 @@ def test_import_refuses(name: str, tmp_path: Path, cli: Cli, capsys: pytest.Capt
 
 
 def test_the_unchanged_folder_imports(tmp_path: Path, cli: Cli) -> None:
-    for name, arguments in {"a": options()(tmp_path / "a"), "b": mmmo("")(_made(tmp_path / "b")),
-                            "c": gcnet("")(_made(tmp_path / "c")), "d": erc("")(_made(tmp_path / "d"))}.items():
+    for name, arguments in {
+        "a": options()(tmp_path / "a"),
+        "b": mmmo("")(_made(tmp_path / "b")),
+        "c": gcnet("")(_made(tmp_path / "c")),
+        "d": erc("")(_made(tmp_path / "d")),
+    }.items():
         assert cli(["data", "import", *arguments, "--out", str(tmp_path / f"out-{name}")]) == 0
 
 
@@ -319,9 +470,15 @@ def _made(folder: Path) -> Path:
 COMMANDS = {
     "check of an unknown bundle": (["check", "twin-of-nothing"], ("'twin-of-nothing'", "expected")),
     "check of an unknown twin": (["check", "twin:mosii@tiny"], ("'mosii'", "Did you mean")),
-    "check with an unknown role": (["check", "twin:mosi@tiny", "--role", "moosi"], ("'moosi'", "Did you mean 'mosi'?")),
+    "check with an unknown role": (
+        ["check", "twin:mosi@tiny", "--role", "moosi"],
+        ("'moosi'", "Did you mean 'mosi'?"),
+    ),
     "twin of an unknown role": (["twin", "iemocap7"], ("'iemocap7'", "Did you mean 'iemocap")),
-    "twin of an unknown size": (["twin", "mosi", "--size", "smokey"], ("'smokey'", "Did you mean 'smoke'?")),
+    "twin of an unknown size": (
+        ["twin", "mosi", "--size", "smokey"],
+        ("'smokey'", "Did you mean 'smoke'?"),
+    ),
     "unknown command": (["imports"], ("imports",)),
     "import without a path": (["import", "folder"], ("PATH",)),
     "unknown flag": (["import", "folder", "x", "--nam", "y"], ("--nam",)),
@@ -329,8 +486,13 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_data_command_refuses(name: str, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str],
-                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_command_refuses(
+    name: str,
+    tmp_path: Path,
+    cli: Cli,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("MMLIB_HOME", str(tmp_path))
     arguments, words = COMMANDS[name]
     assert cli(["data", *arguments]) == 2
@@ -343,9 +505,14 @@ def bundle(**changes: Any) -> Bundle:
     """A small good bundle, fields replaced before it is checked."""
     generator = np.random.default_rng(0)
     fields: dict[str, Any] = {
-        "name": "small", "task": Task("classes", ("no", "yes")),
-        "features": {"audio": generator.normal(size=(12, 3)), "text": generator.normal(size=(12, 2))},
-        "labels": np.arange(12) % 2, "split": ["train"] * 6 + ["valid"] * 3 + ["test"] * 3,
+        "name": "small",
+        "task": Task("classes", ("no", "yes")),
+        "features": {
+            "audio": generator.normal(size=(12, 3)),
+            "text": generator.normal(size=(12, 2)),
+        },
+        "labels": np.arange(12) % 2,
+        "split": ["train"] * 6 + ["valid"] * 3 + ["test"] * 3,
         "ids": [f"u{i:02d}" for i in range(12)],
     }
     return make_bundle(**(fields | changes))
@@ -361,6 +528,7 @@ def load_damaged(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path]
         path = saved(tmp) / name
         path.write_bytes(change(path.read_bytes()))
         return load_bundle(tmp / "b")
+
     return run
 
 
@@ -379,40 +547,90 @@ def flipped(data: bytes) -> bytes:
 SCORE = Task("score", range=(-3.0, 3.0))
 CALLS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "no bundle there": (lambda tmp: load_bundle(tmp), ("no bundle.json", "mmlib data import")),
-    "bundle.json is no JSON": (load_damaged("bundle.json", lambda b: b[:-20]), ("damaged bundle", "Import the data")),
+    "bundle.json is no JSON": (
+        load_damaged("bundle.json", lambda b: b[:-20]),
+        ("damaged bundle", "Import the data"),
+    ),
     "bundle.json lacks a key": (load_damaged("bundle.json", fewer), ("damaged", "ids")),
-    "bundle of another format": (load_damaged("bundle.json", head(format=99)), ("format 99", "format 1")),
-    "safetensors truncated": (load_damaged("bundle.safetensors", lambda b: b[:-9]), ("damaged", "Import")),
+    "bundle of another format": (
+        load_damaged("bundle.json", head(format=99)),
+        ("format 99", "format 1"),
+    ),
+    "safetensors truncated": (
+        load_damaged("bundle.safetensors", lambda b: b[:-9]),
+        ("damaged", "Import"),
+    ),
     "safetensors empty": (load_damaged("bundle.safetensors", lambda b: b""), ("damaged", "Import")),
-    "safetensors missing": (lambda tmp: ((saved(tmp) / "bundle.safetensors").unlink(), load_bundle(tmp / "b")),
-                            ("damaged",)),
-    "a byte of the arrays changed": (load_damaged("bundle.safetensors", flipped), ("fingerprint", "have changed")),
-    "scores out of range": (lambda tmp: bundle(task=SCORE, labels=np.linspace(-3, 4, 12)), ("-3.0 to 4.0", "to 3.0")),
-    "scores that are NaN": (lambda tmp: bundle(task=SCORE, labels=np.full(12, np.nan)), ("nan", "Correct the labels")),
-    "class numbers out of range": (lambda tmp: bundle(labels=np.arange(12) % 3), ("0 to 2", "0 to 1")),
-    "negative class numbers": (lambda tmp: bundle(labels=np.arange(12) % 2 - 1), ("-1 to 0", "0 to 1")),
+    "safetensors missing": (
+        lambda tmp: ((saved(tmp) / "bundle.safetensors").unlink(), load_bundle(tmp / "b")),
+        ("damaged",),
+    ),
+    "a byte of the arrays changed": (
+        load_damaged("bundle.safetensors", flipped),
+        ("fingerprint", "have changed"),
+    ),
+    "scores out of range": (
+        lambda tmp: bundle(task=SCORE, labels=np.linspace(-3, 4, 12)),
+        ("-3.0 to 4.0", "to 3.0"),
+    ),
+    "scores that are NaN": (
+        lambda tmp: bundle(task=SCORE, labels=np.full(12, np.nan)),
+        ("nan", "Correct the labels"),
+    ),
+    "class numbers out of range": (
+        lambda tmp: bundle(labels=np.arange(12) % 3),
+        ("0 to 2", "0 to 1"),
+    ),
+    "negative class numbers": (
+        lambda tmp: bundle(labels=np.arange(12) % 2 - 1),
+        ("-1 to 0", "0 to 1"),
+    ),
     "unequal rows": (lambda tmp: bundle(labels=np.arange(11) % 2), ("11 rows", "12 rows")),
-    "unknown split name": (lambda tmp: bundle(split=["train"] * 11 + ["tests"]), ("'tests'", "'test'")),
+    "unknown split name": (
+        lambda tmp: bundle(split=["train"] * 11 + ["tests"]),
+        ("'tests'", "'test'"),
+    ),
     "score without a range": (lambda tmp: Task("score"), ("without a range", "Give the range")),
     "unknown task kind": (lambda tmp: Task("scores", range=(0, 1)), ("'scores'", "'score'")),  # type: ignore[arg-type]
     "unknown modality": (lambda tmp: bundle().only(["audoi"]), ("'audoi'", "'audio'")),
-    "unknown split asked for": (lambda tmp: bundle().rows("validation"), ("'validation'", "'valid'")),
+    "unknown split asked for": (
+        lambda tmp: bundle().rows("validation"),
+        ("'validation'", "'valid'"),
+    ),
     "fold of a bundle without folds": (lambda tmp: bundle().with_fold(0), ("no folds", "fold")),
     "fold out of range": (lambda tmp: bundle(fold=np.arange(12) % 3).with_fold(3), ("3", "0 to 2")),
     "missing rate of one": (lambda tmp: masks.shared(1.0), ("1.0", "[0, 1)")),
-    "negative missing rate": (lambda tmp: masks.imbalanced({"audio": -0.1, "text": 0.5}), ("-0.1", "[0, 1)")),
+    "negative missing rate": (
+        lambda tmp: masks.imbalanced({"audio": -0.1, "text": 0.5}),
+        ("-0.1", "[0, 1)"),
+    ),
     "missing rate that is NaN": (lambda tmp: masks.frames(float("nan")), ("nan", "[0, 1")),
     "nothing stays observed": (lambda tmp: masks.subset([]), ("no modality", "at least one")),
     "unknown mask law": (lambda tmp: masks.Law("imbalance"), ("'imbalance'", "'imbalanced'")),
-    "unknown mask layout": (lambda tmp: masks.imbalanced({"audio": 0.1}, "release"),  # type: ignore[arg-type]
-                            ("'release'", "'released'")),
+    "unknown mask layout": (
+        lambda tmp: masks.imbalanced({"audio": 0.1}, "release"),  # type: ignore[arg-type]
+        ("'release'", "'released'"),
+    ),
     "mask law of a modality that is not there": (
-        lambda tmp: masks.draw(masks.subset(["vision"]), bundle(), "train", 0), ("'vision'", "audio, text")),
+        lambda tmp: masks.draw(masks.subset(["vision"]), bundle(), "train", 0),
+        ("'vision'", "audio, text"),
+    ),
     "mask law without a rate for each": (
-        lambda tmp: masks.draw(masks.imbalanced({"audio": 0.5}), bundle(), "train", 0), ("1 modalities", "Name every")),
-    "frame law without frames": (lambda tmp: masks.draw(masks.frames(0.5), bundle(), "train", 0), ("without frames",)),
-    "unknown keep of a run": (lambda tmp: RunSpec("b", 0, keep=("weight",)), ("'weight'", "'weights'")),
-    "run without a test mask": (lambda tmp: RunSpec("b", 0, eval_masks=()), ("no test mask", "eval_masks")),
+        lambda tmp: masks.draw(masks.imbalanced({"audio": 0.5}), bundle(), "train", 0),
+        ("1 modalities", "Name every"),
+    ),
+    "frame law without frames": (
+        lambda tmp: masks.draw(masks.frames(0.5), bundle(), "train", 0),
+        ("without frames",),
+    ),
+    "unknown keep of a run": (
+        lambda tmp: RunSpec("b", 0, keep=("weight",)),
+        ("'weight'", "'weights'"),
+    ),
+    "run without a test mask": (
+        lambda tmp: RunSpec("b", 0, eval_masks=()),
+        ("no test mask", "eval_masks"),
+    ),
     "unknown optimizer": (lambda tmp: Training(optimizer="adamw"), ("'adamw'", "'adam'")),
     "no epochs": (lambda tmp: Training(epochs=0), ("epochs", "1 or more")),
     "unknown role of a check": (lambda tmp: check(bundle(), "crema"), ("'crema'", "'crema-d'")),

@@ -14,7 +14,15 @@ from sklearn.linear_model import LogisticRegression
 from mmlib import paths
 from mmlib.data.av_twins import make_av_twin
 from mmlib.data.bundle import Bundle, Task, make_bundle
-from mmlib.data.check import PROBE, check, clustered_error, compare_files, load_manifest, probe, sha256
+from mmlib.data.check import (
+    PROBE,
+    check,
+    clustered_error,
+    compare_files,
+    load_manifest,
+    probe,
+    sha256,
+)
 from mmlib.data.readers import read_bundle
 from mmlib.data.twins import make_twin
 from mmlib.errors import InputError
@@ -22,7 +30,9 @@ from mmlib.errors import InputError
 Cli = Callable[[Sequence[str]], int]
 
 
-def drawn(leak: float = 0.0, signal: float = 0.5, frames: bool = False, task: str = "classes") -> Bundle:
+def drawn(
+    leak: float = 0.0, signal: float = 0.5, frames: bool = False, task: str = "classes"
+) -> Bundle:
     """80 dialogues of 10; text knows the label by ``signal`` everywhere, and by ``leak`` in train alone."""
     generator = np.random.default_rng(7)
     n, dialogue = 800, np.repeat(np.arange(80), 10)
@@ -37,10 +47,21 @@ def drawn(leak: float = 0.0, signal: float = 0.5, frames: bool = False, task: st
         late[:, 0] = text
         text, lengths = late, {"text": np.ones(n, dtype=int)}
     scores = sign * generator.uniform(0.1, 3, n) * (np.arange(n) % 20 > 0)
-    kinds = {"classes": (Task("classes", ("no", "yes")), label), "score": (Task("score", range=(-3, 3)), scores),
-             "binaries": (Task("binaries", ("a", "b")), np.stack([label, 1 - label], axis=1))}
-    return make_bundle("drawn", kinds[task][0], {"audio": generator.normal(size=(n, 4)), "text": text}, kinds[task][1],
-                       split, [f"u{i:03d}" for i in range(n)], dialogue=dialogue, lengths=lengths)
+    kinds = {
+        "classes": (Task("classes", ("no", "yes")), label),
+        "score": (Task("score", range=(-3, 3)), scores),
+        "binaries": (Task("binaries", ("a", "b")), np.stack([label, 1 - label], axis=1)),
+    }
+    return make_bundle(
+        "drawn",
+        kinds[task][0],
+        {"audio": generator.normal(size=(n, 4)), "text": text},
+        kinds[task][1],
+        split,
+        [f"u{i:03d}" for i in range(n)],
+        dialogue=dialogue,
+        lengths=lengths,
+    )
 
 
 def test_features_that_saw_the_labels_of_train_are_warned_of() -> None:
@@ -58,9 +79,15 @@ def test_honest_features_are_not_warned_of(signal: float) -> None:
 def test_a_gap_within_sampling_error_is_not_warned_of() -> None:
     bundle = drawn(leak=2.5)
     few = np.isin(bundle.dialogue, [0, 1, 2, 50, 60])
-    small = make_bundle("small", bundle.task, {m: f[few] for m, f in bundle.features.items()}, bundle.labels[few],
-                        bundle.split[few], [i for i, k in zip(bundle.ids, few, strict=True) if k],
-                        dialogue=bundle.dialogue[few])
+    small = make_bundle(
+        "small",
+        bundle.task,
+        {m: f[few] for m, f in bundle.features.items()},
+        bundle.labels[few],
+        bundle.split[few],
+        [i for i, k in zip(bundle.ids, few, strict=True) if k],
+        dialogue=bundle.dialogue[few],
+    )
     wide = dataclasses.replace(small, labels=np.arange(50) % 2)
     assert not probe(wide)["leak"].any()
 
@@ -78,7 +105,11 @@ def test_held_out_accuracy_is_that_of_a_logistic_regression_on_train() -> None:
     x = bundle.features["text"].astype(np.float64)
     train = bundle.split == 0
     x = (x - x[train].mean(axis=0)) / x[train].std(axis=0)
-    expected = LogisticRegression().fit(x[train], bundle.labels[train]).score(x[~train], bundle.labels[~train])
+    expected = (
+        LogisticRegression()
+        .fit(x[train], bundle.labels[train])
+        .score(x[~train], bundle.labels[~train])
+    )
     found = probe(bundle).set_index("inputs")
     assert list(probe(bundle).columns) == PROBE
     assert found.loc["text", "held_out"] == pytest.approx(expected, abs=2 / 300)
@@ -91,10 +122,14 @@ def test_dialogues_stay_whole_in_cross_validation() -> None:
     generator = np.random.default_rng(0)
     label = generator.permutation(np.repeat([0, 1], 20))[dialogue]
     bundle = make_bundle(
-        "named", Task("classes", ("no", "yes")),
+        "named",
+        Task("classes", ("no", "yes")),
         {"audio": np.eye(40)[dialogue], "text": generator.normal(size=(400, 2))},
-        label, np.where(dialogue < 25, 0, np.where(dialogue < 30, 1, 2)), [f"u{i:03d}" for i in range(400)],
-        dialogue=dialogue)
+        label,
+        np.where(dialogue < 25, 0, np.where(dialogue < 30, 1, 2)),
+        [f"u{i:03d}" for i in range(400)],
+        dialogue=dialogue,
+    )
     assert probe(bundle).set_index("inputs").loc["audio", "cv"] < 0.7
 
 
@@ -106,7 +141,9 @@ def test_frames_are_averaged_over_their_lengths_alone() -> None:
 def test_scores_and_binaries_are_probed_by_sign_and_by_column() -> None:
     assert probe(drawn(signal=3.0, task="score")).loc[1, "held_out"] > 0.95
     both = probe(drawn(signal=1.0, task="binaries"))
-    assert both.loc[1, "held_out"] == pytest.approx(probe(drawn(signal=1.0)).loc[1, "held_out"], abs=0.01)
+    assert both.loc[1, "held_out"] == pytest.approx(
+        probe(drawn(signal=1.0)).loc[1, "held_out"], abs=0.01
+    )
 
 
 def test_clustered_error_agrees_with_resampling_of_dialogues() -> None:
@@ -139,12 +176,29 @@ def test_a_role_of_another_task_is_a_warning() -> None:
 
 def test_manifest_has_every_role_and_the_counts_of_balm_table_5() -> None:
     roles = load_manifest()["role"]
-    assert sorted(roles) == sorted(["iemocap6", "iemocap4", "iemocap4-frames", "mosi", "mosi-frames", "mosei",
-                                    "mosei-frames", "crema-d", "ave"])
+    assert sorted(roles) == sorted(
+        [
+            "iemocap6",
+            "iemocap4",
+            "iemocap4-frames",
+            "mosi",
+            "mosi-frames",
+            "mosei",
+            "mosei-frames",
+            "crema-d",
+            "ave",
+        ]
+    )
     balm = {r: e["paper"][0] for r, e in roles.items() if e["paper"][0]["name"] == "BALM"}
     assert balm["iemocap6"]["dialogues"] == {"train+valid": 120, "test": 31}
     assert balm["mosei"]["utterances"] == {"train": 16326, "valid": 1871, "test": 4659}
-    assert {p["ledger"] for e in roles.values() for p in e["paper"]} == {"1.1", "2.1", "3.1", "4.1", "5.1"}
+    assert {p["ledger"] for e in roles.values() for p in e["paper"]} == {
+        "1.1",
+        "2.1",
+        "3.1",
+        "4.1",
+        "5.1",
+    }
 
 
 def test_sha256_names_files_relative_to_their_folder(tmp_path: Path) -> None:
@@ -152,7 +206,9 @@ def test_sha256_names_files_relative_to_their_folder(tmp_path: Path) -> None:
     (tmp_path / "in" / "deep" / "b").write_bytes(b"two")
     (tmp_path / "a").write_bytes(b"one")
     assert sha256([tmp_path / "in", tmp_path / "a"]) == {
-        "deep/b": hashlib.sha256(b"two").hexdigest(), "a": hashlib.sha256(b"one").hexdigest()}
+        "deep/b": hashlib.sha256(b"two").hexdigest(),
+        "a": hashlib.sha256(b"one").hexdigest(),
+    }
     with pytest.raises(InputError, match="no such file"):
         sha256([tmp_path / "absent"])
 
@@ -162,7 +218,9 @@ def test_twins_pass_the_check(role: str) -> None:
     assert check(make_twin(role, "quick").bundle, role).ok
 
 
-def test_a_small_twin_with_some_of_its_roles_classes_is_no_warning_and_other_data_with_them_are() -> None:
+def test_a_small_twin_with_some_of_its_roles_classes_is_no_warning_and_other_data_with_them_are() -> (
+    None
+):
     bundle = make_av_twin("ave", "tiny").bundle
     assert len(bundle.task.names) == 8
     for role in ("ave", None):
@@ -210,7 +268,9 @@ def test_real_source_files_have_the_recorded_checksums() -> None:
     folder = paths.real_data() / "crema-d-votes"
     if not folder.exists():
         pytest.skip(f"no real data at {folder}")
-    assert compare_files("crema-d-votes", [folder]) == ["source files: 3 of 3 have the recorded sha256"]
+    assert compare_files("crema-d-votes", [folder]) == [
+        "source files: 3 of 3 have the recorded sha256"
+    ]
 
 
 def test_source_files_that_differ_are_named(tmp_path: Path) -> None:
@@ -220,7 +280,9 @@ def test_source_files_that_differ_are_named(tmp_path: Path) -> None:
     assert compare_files("unheard-of", [tmp_path]) == []
 
 
-def test_check_command_returns_1_on_a_warning(tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_command_returns_1_on_a_warning(
+    tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
     from mmlib.data.bundle import save_bundle
 
     save_bundle(drawn(leak=2.5), tmp_path / "leaky")

@@ -19,8 +19,20 @@ from mmlib.errors import InputError
 Cli = Callable[[Sequence[str]], int]
 EMOTIONS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 WORDS = dict(zip(EMOTIONS, ("anger", "Disgust", "fear", "HAPPY", "neutral", "sad"), strict=True))
-COLOURS = dict(zip(EMOTIONS, ((240, 20, 20), (20, 200, 20), (20, 20, 240), (200, 200, 20), (20, 200, 200),
-                              (128, 128, 128)), strict=True))
+COLOURS = dict(
+    zip(
+        EMOTIONS,
+        (
+            (240, 20, 20),
+            (20, 200, 20),
+            (20, 20, 240),
+            (200, 200, 20),
+            (20, 200, 200),
+            (128, 128, 128),
+        ),
+        strict=True,
+    )
+)
 TRAIN = [f"{actor}_IEO_{emotion}_XX" for actor in (1001, 1002, 1005, 1091) for emotion in EMOTIONS]
 TEST = [f"1005_TIE_{emotion}_{level}" for emotion in EMOTIONS for level in ("HI", "X")]
 OPTIONS = {"size": "16", "jobs": "1"}
@@ -30,10 +42,18 @@ def write(folder: Path, labels: str = "word") -> Path:
     """Clips of one colour per emotion; labels: word, code, or none beside the stems."""
     for name in TRAIN + TEST:
         emotion = name.split("_")[2]
-        write_wav(folder / "AudioWAV" / f"{name}.wav", sine(300 * (1 + EMOTIONS.index(emotion)), 0.4, 16000), 16000)
+        write_wav(
+            folder / "AudioWAV" / f"{name}.wav",
+            sine(300 * (1 + EMOTIONS.index(emotion)), 0.4, 16000),
+            16000,
+        )
         write_video(folder / "VideoFlash" / f"{name}.flv", [COLOURS[emotion]] * 3, size=(32, 24))
     for split, names in {"train": TRAIN, "test": TEST}.items():
-        beside = {"word": lambda e: "," + WORDS[e], "code": lambda e: "," + e, "none": lambda e: ""}[labels]
+        beside = {
+            "word": lambda e: "," + WORDS[e],
+            "code": lambda e: "," + e,
+            "none": lambda e: "",
+        }[labels]
         text = "\n".join(name + beside(name.split("_")[2]) for name in names[::-1])
         (folder / f"{split}.csv").write_text(text + "\n", encoding="utf-8-sig")
     return folder
@@ -68,7 +88,9 @@ def names_of(bundle: Bundle, split: str) -> set[str]:
 def test_shapes_labels_and_speakers(folder: Path, cache: Path) -> None:
     bundle = read_bundle("crema-d", [folder], {**OPTIONS, "cache": str(cache), "frames": "2"})
     assert bundle.shapes == {"audio": (1, 257, 188), "vision": (2, 3, 16, 16)}
-    assert bundle.features["audio"].dtype == np.float32 and bundle.features["vision"].dtype == np.uint8
+    assert (
+        bundle.features["audio"].dtype == np.float32 and bundle.features["vision"].dtype == np.uint8
+    )
     assert bundle.ids == tuple(sorted(TRAIN + TEST)) and bundle.task.names == EMOTIONS
     actors = {"1001": 0, "1002": 1, "1005": 2, "1091": 3}
     for row, name in enumerate(bundle.ids):
@@ -81,11 +103,16 @@ def test_shapes_labels_and_speakers(folder: Path, cache: Path) -> None:
     assert bundle.notes["left_out"] == {"count": 0, "first": {}}
 
 
-def test_validation_is_drawn_as_the_votes_reader_draws_it(folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_validation_is_drawn_as_the_votes_reader_draws_it(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
     bundle = read_bundle("crema-d", [folder], {**OPTIONS, "cache": str(cache)})
     columns = {**dict.fromkeys(crema_d_votes.VOTES, 1), **dict.fromkeys(crema_d_votes.MEANS, 1.0)}
-    table = [{"": view * 100000 + k, "fileName": name, **columns}
-             for view in (1, 2) for k, name in enumerate(TRAIN + TEST)]
+    table = [
+        {"": view * 100000 + k, "fileName": name, **columns}
+        for view in (1, 2)
+        for k, name in enumerate(TRAIN + TEST)
+    ]
     pd.DataFrame(table).to_csv(tmp_path / "tabulatedVotes.csv", index=False)
     for split in ("train", "test"):
         (tmp_path / f"split_{split}.csv").write_bytes((folder / f"{split}.csv").read_bytes())
@@ -94,17 +121,26 @@ def test_validation_is_drawn_as_the_votes_reader_draws_it(folder: Path, cache: P
     assert names_of(bundle, "test") == set(TEST) and len(names_of(bundle, "valid")) == 2
 
 
-def test_a_large_train_list_holds_out_a_tenth_of_each_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_large_train_list_holds_out_a_tenth_of_each_class(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     seen: dict[str, list[str]] = {}
-    monkeypatch.setattr(crema_d, "clip_bundle", lambda name, task, clips, recipe, labels, split, **rest:
-                        seen.update(ids=[clip.id for clip in clips], split=split))
+    monkeypatch.setattr(
+        crema_d,
+        "clip_bundle",
+        lambda name, task, clips, recipe, labels, split, **rest: seen.update(
+            ids=[clip.id for clip in clips], split=split
+        ),
+    )
     for name in ("AudioWAV", "VideoFlash"):
         (tmp_path / name).mkdir()
     train = [f"{1000 + actor}_IEO_{emotion}_XX" for actor in range(91) for emotion in EMOTIONS]
     for split, names in {"train": train, "test": ["1001_TIE_SAD_X"]}.items():
         (tmp_path / f"{split}.csv").write_text("\n".join(names))
     crema_d.read([tmp_path])
-    held = [name for name, split in zip(seen["ids"], seen["split"], strict=True) if split == "valid"]
+    held = [
+        name for name, split in zip(seen["ids"], seen["split"], strict=True) if split == "valid"
+    ]
     assert Counter(name.split("_")[2] for name in held) == dict.fromkeys(EMOTIONS, 9)
     first = list(seen["split"])
     (tmp_path / "train.csv").write_text("\n".join(train[::-1]))
@@ -113,7 +149,9 @@ def test_a_large_train_list_holds_out_a_tenth_of_each_class(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("labels", ["code", "none"])
-def test_the_label_column_may_be_codes_or_absent(folder: Path, cache: Path, tmp_path: Path, labels: str) -> None:
+def test_the_label_column_may_be_codes_or_absent(
+    folder: Path, cache: Path, tmp_path: Path, labels: str
+) -> None:
     expected = read_bundle("crema-d", [folder], {**OPTIONS, "cache": str(cache)})
     other = copy_of(folder, tmp_path)
     for split, names in {"train": TRAIN, "test": TEST}.items():
@@ -124,10 +162,15 @@ def test_the_label_column_may_be_codes_or_absent(folder: Path, cache: Path, tmp_
 
 
 def test_clips_that_cannot_be_used_are_left_out_and_move_no_other(
-        folder: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = read_bundle("crema-d", [folder], {**OPTIONS, "cache": str(cache)})
     other = copy_of(folder, tmp_path)
-    gone = {"1001_IEO_ANG_XX": "silent", "1002_IEO_SAD_XX": "no file VideoFlash/", "1005_TIE_DIS_HI": "is empty"}
+    gone = {
+        "1001_IEO_ANG_XX": "silent",
+        "1002_IEO_SAD_XX": "no file VideoFlash/",
+        "1005_TIE_DIS_HI": "is empty",
+    }
     (other / "AudioWAV" / "1001_IEO_ANG_XX.wav").unlink()
     write_wav(other / "AudioWAV" / "1001_IEO_ANG_XX.wav", np.zeros(16000), 16000)
     (other / "VideoFlash" / "1002_IEO_SAD_XX.flv").unlink()
@@ -136,13 +179,17 @@ def test_clips_that_cannot_be_used_are_left_out_and_move_no_other(
     capsys.readouterr()
     bundle = read_bundle("crema-d", [other], {**OPTIONS, "cache": str(cache)})
     printed = capsys.readouterr().out
-    assert set(whole.ids) - set(bundle.ids) == set(gone) and "33 clips decoded, 3 left out" in printed
+    assert (
+        set(whole.ids) - set(bundle.ids) == set(gone) and "33 clips decoded, 3 left out" in printed
+    )
     assert bundle.notes["left_out"]["count"] == 3
     for name, reason in gone.items():
         assert reason in bundle.notes["left_out"]["first"][name]
         assert f"left out {name}: {bundle.notes['left_out']['first'][name]}" in printed
     rows = [whole.ids.index(name) for name in bundle.ids]
-    assert (bundle.split == whole.split[rows]).all() and (bundle.speaker == whole.speaker[rows]).all()
+    assert (bundle.split == whole.split[rows]).all() and (
+        bundle.speaker == whole.speaker[rows]
+    ).all()
     assert all((bundle.features[m] == whole.features[m][rows]).all() for m in bundle.modalities)
 
 
@@ -155,11 +202,24 @@ def test_the_notes_name_ten_clips_at_most(folder: Path, cache: Path, tmp_path: P
 
 
 def test_import_writes_a_bundle_and_its_cache_beside_it(
-        folder: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str]) -> None:
+    folder: Path,
+    tmp_path: Path,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("MMLIB_HOME", str(tmp_path))
     before = sorted(folder.rglob("*"))
-    command = ["data", "import", "crema-d", str(folder), "--option", "size=16", "--option", "jobs=2"]
+    command = [
+        "data",
+        "import",
+        "crema-d",
+        str(folder),
+        "--option",
+        "size=16",
+        "--option",
+        "jobs=2",
+    ]
     assert cli(command) == 0
     bundle = load_bundle(paths.bundles() / "crema-d")
     assert len(bundle) == 36 and bundle.fingerprint in capsys.readouterr().out
@@ -175,6 +235,7 @@ def without(name: str) -> Callable[[Path], None]:
             (folder / name).unlink()
         else:
             (folder / name).rename(folder / "elsewhere")
+
     return change
 
 
@@ -182,6 +243,7 @@ def row(text: str, name: str = "test.csv") -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         with (folder / name).open("a") as file:
             file.write(text + "\n")
+
     return change
 
 
@@ -190,6 +252,7 @@ def emptied(pattern: str) -> Callable[[Path], None]:
         for path in (folder / "AudioWAV").glob(pattern):
             path.unlink()
             path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
     return change
 
 
@@ -208,23 +271,48 @@ REFUSED: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "no test list": (without("test.csv"), ("test.csv", "no such file")),
     "a list of nothing": (only_blank, ("train.csv", "no readable table")),
     "a list that is no text": (binary, ("test.csv",)),
-    "a row that is no clip": (row("sub/../1001_x"), ("test.csv", "'sub/../1001_x' in row 13", "1001_IEO_NEU_XX")),
+    "a row that is no clip": (
+        row("sub/../1001_x"),
+        ("test.csv", "'sub/../1001_x' in row 13", "1001_IEO_NEU_XX"),
+    ),
     "an unknown emotion": (row("1001_IEO_SUR_XX"), ("test.csv", "'SUR'", "ANG, DIS")),
-    "a label that is another": (row("1001_IEO_SAD_HI,happy"), ("1001_IEO_SAD_HI", "'happy'", "SAD")),
+    "a label that is another": (
+        row("1001_IEO_SAD_HI,happy"),
+        ("1001_IEO_SAD_HI", "'happy'", "SAD"),
+    ),
     "a clip in two lists": (row(TRAIN[3]), (TRAIN[3], "train and test", "Remove")),
-    "a split without clips": (emptied("1005_TIE_*"), ("split test", "none of its 12 clips", "git lfs pull")),
-    "a class without clips": (emptied("*_FEA_*"), ("class FEA", "none of its 6 clips", "Get the files again")),
+    "a split without clips": (
+        emptied("1005_TIE_*"),
+        ("split test", "none of its 12 clips", "git lfs pull"),
+    ),
+    "a class without clips": (
+        emptied("*_FEA_*"),
+        ("class FEA", "none of its 6 clips", "Get the files again"),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_bad_folders_are_refused_with_nothing_written(
-        name: str, folder: Path, cache: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    name: str,
+    folder: Path,
+    cache: Path,
+    tmp_path: Path,
+    cli: Cli,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     other = copy_of(folder, tmp_path)
     change, words = REFUSED[name]
     change(other)
-    options = [part for key, value in {**OPTIONS, "cache": cache}.items() for part in ("--option", f"{key}={value}")]
-    assert cli(["data", "import", "crema-d", str(other), "--out", str(tmp_path / "out"), *options]) == 2
+    options = [
+        part
+        for key, value in {**OPTIONS, "cache": cache}.items()
+        for part in ("--option", f"{key}={value}")
+    ]
+    assert (
+        cli(["data", "import", "crema-d", str(other), "--out", str(tmp_path / "out"), *options])
+        == 2
+    )
     error = capsys.readouterr().err
     assert all(word in error for word in words), error
     assert "Traceback" not in error and not (tmp_path / "out").exists()

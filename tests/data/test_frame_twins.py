@@ -40,11 +40,15 @@ def everything(twin: Twin, split: str = "test") -> np.ndarray:
     return np.ones((len(twin.bundle.rows(split)), 3), dtype=bool)
 
 
-def dropped(twin: Twin, rate: float, split: str = "test", seed: int = 0) -> Mapping[str, np.ndarray]:
+def dropped(
+    twin: Twin, rate: float, split: str = "test", seed: int = 0
+) -> Mapping[str, np.ndarray]:
     return masks.draw(masks.frames(rate), twin.bundle, split, seed).frames
 
 
-def pooled(twin: Twin, split: str, arrays: Mapping[str, np.ndarray], frames: Mapping[str, np.ndarray]) -> np.ndarray:
+def pooled(
+    twin: Twin, split: str, arrays: Mapping[str, np.ndarray], frames: Mapping[str, np.ndarray]
+) -> np.ndarray:
     """Each modality's sum over its observed frames, and how many those are."""
     rows = twin.bundle.rows(split)
     parts = [np.where(frames[m][..., None], arrays[m][rows], 0).sum(axis=1) for m in MODALITIES]
@@ -56,16 +60,33 @@ def stacked_log_density(twin: Twin, row: int, seen: np.ndarray) -> np.ndarray:
     law = FRAME_ROLES[str(twin.bundle.notes["twin"])]
     longest = twin.bundle.features["text"].shape[1]
     per_frame = np.sqrt(np.mean([np.ceil(longest / 2), longest]))
-    where = [(t, m, a) for t, m, a in itertools.product(range(longest), range(3), range(len(law.axes[0])))
-             if seen[t, m] and t < twin.bundle.lengths["text"][row]]
+    where = [
+        (t, m, a)
+        for t, m, a in itertools.product(range(longest), range(3), range(len(law.axes[0])))
+        if seen[t, m] and t < twin.bundle.lengths["text"][row]
+    ]
     if not where:
         return np.zeros(len(law.prior))
     point = [twin.latents[MODALITIES[m]][row, t, a] for t, m, a in where]
-    noise = np.array([[float((m, t, a) == (n, u, b)) if m == n else
-                       ((t, a) == (u, b)) * np.sqrt(law.share[m] * law.share[n])
-                       for u, n, b in where] for t, m, a in where])
-    return np.array([multivariate_normal([law.snr[m] / per_frame * law.axes[s][a] for _, m, a in where], noise)
-                     .logpdf(point) for s in range(len(law.prior))])
+    noise = np.array(
+        [
+            [
+                float((m, t, a) == (n, u, b))
+                if m == n
+                else ((t, a) == (u, b)) * np.sqrt(law.share[m] * law.share[n])
+                for u, n, b in where
+            ]
+            for t, m, a in where
+        ]
+    )
+    return np.array(
+        [
+            multivariate_normal(
+                [law.snr[m] / per_frame * law.axes[s][a] for _, m, a in where], noise
+            ).logpdf(point)
+            for s in range(len(law.prior))
+        ]
+    )
 
 
 def enumerated(twin: Twin, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
@@ -73,12 +94,16 @@ def enumerated(twin: Twin, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
     law = FRAME_ROLES[str(twin.bundle.notes["twin"])]
     density = np.array([stacked_log_density(twin, r, s) for r, s in zip(rows, seen, strict=True)])
     sequences = np.array(list(itertools.product(range(len(law.prior)), repeat=len(rows))))
-    joint = density[np.arange(len(rows)), sequences].sum(axis=1) + np.log(np.array(law.prior)[sequences[:, 0]])
+    joint = density[np.arange(len(rows)), sequences].sum(axis=1) + np.log(
+        np.array(law.prior)[sequences[:, 0]]
+    )
     for u in range(1, len(rows)):
         fresh = (1 - law.stay) * np.array(law.prior)[sequences[:, u]]
         joint += np.log(law.stay * (sequences[:, u] == sequences[:, u - 1]) + fresh)
     weight = np.exp(joint - logsumexp(joint))
-    return np.array([np.bincount(sequences[:, u], weight, minlength=len(law.prior)) for u in range(len(rows))])
+    return np.array(
+        [np.bincount(sequences[:, u], weight, minlength=len(law.prior)) for u in range(len(rows))]
+    )
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.4, 0.9])
@@ -90,9 +115,13 @@ def test_posterior_equals_the_sum_over_all_state_sequences(role: str, rate: floa
     frames = {m: generator.random((15, 4)) >= rate for m in MODALITIES}
     rows = twin.bundle.rows("test")
     seen = np.stack([frames[m] for m in MODALITIES], axis=-1) & observed[:, None]
-    wanted = [enumerated(twin, d, seen[np.searchsorted(rows, d)]) for d in twin.bundle.dialogues("test")]
+    wanted = [
+        enumerated(twin, d, seen[np.searchsorted(rows, d)]) for d in twin.bundle.dialogues("test")
+    ]
     assert np.array_equal(rows, np.concatenate(twin.bundle.dialogues("test")))
-    np.testing.assert_allclose(twin.bayes("test", observed, frames=frames), np.concatenate(wanted), atol=1e-9)
+    np.testing.assert_allclose(
+        twin.bayes("test", observed, frames=frames), np.concatenate(wanted), atol=1e-9
+    )
 
 
 def test_likelihood_is_the_integral_over_the_common_noise() -> None:
@@ -107,8 +136,11 @@ def test_likelihood_is_the_integral_over_the_common_noise() -> None:
     for n, t, s in itertools.product(range(5), range(6), range(4)):
         density = norm.pdf(grid)
         for m in np.flatnonzero(seen[n, t]):
-            density = density * norm.pdf(latents[n, t, m, 0], means[m, s, 0] + np.sqrt(share[m]) * grid,
-                                         np.sqrt(1 - share[m]))
+            density = density * norm.pdf(
+                latents[n, t, m, 0],
+                means[m, s, 0] + np.sqrt(share[m]) * grid,
+                np.sqrt(1 - share[m]),
+            )
         log_like[n, s] += np.log(np.trapezoid(density, grid))
     found = frame_log_likelihood(latents, seen, means, covariance)
     np.testing.assert_allclose(found - found[:, :1], log_like - log_like[:, :1], atol=1e-8)
@@ -126,7 +158,9 @@ def test_states_come_up_as_often_as_the_posterior_says(role: str, rate: float) -
         return float(abs(values.sum()) / np.sqrt((sums**2).sum()))
 
     truth = np.eye(mass.shape[1])[twin.states[rows]]
-    for state, (low, high) in itertools.product(range(mass.shape[1]), ((0, 0.2), (0.2, 0.5), (0.5, 1.01))):
+    for state, (low, high) in itertools.product(
+        range(mass.shape[1]), ((0, 0.2), (0.2, 0.5), (0.5, 1.01))
+    ):
         among = (mass[:, state] >= low) & (mass[:, state] < high)
         if among.sum() > 200:
             assert surprise(np.where(among, truth[:, state] - mass[:, state], 0)) < 4, (state, low)
@@ -151,18 +185,29 @@ def best_guess(twin: Twin, frames: Mapping[str, np.ndarray]) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("rate", [0.0, 0.6])
 @pytest.mark.parametrize("role", FRAME_ROLES)
-def test_a_well_specified_model_comes_near_the_best_and_none_exceeds_it(role: str, rate: float) -> None:
+def test_a_well_specified_model_comes_near_the_best_and_none_exceeds_it(
+    role: str, rate: float
+) -> None:
     """Sums of latents and lengths are sufficient where no frame is dropped, and nearly so where some are."""
     twin = study(role)
     frames = {s: dropped(twin, rate, s) for s in ("train", "test")}
     (learn, use), (truth, counted) = targets(twin, "train"), targets(twin, "test")
     best = best_guess(twin, frames["test"]) == truth
-    models = {"latents": (LogisticRegression(C=0.3, max_iter=500), twin.latents),
-              "features": (MLPClassifier((32,), alpha=1.0, max_iter=25, random_state=0), twin.bundle.features)}
+    models = {
+        "latents": (LogisticRegression(C=0.3, max_iter=500), twin.latents),
+        "features": (
+            MLPClassifier((32,), alpha=1.0, max_iter=25, random_state=0),
+            twin.bundle.features,
+        ),
+    }
     gain = {}
     for name, (model, arrays) in models.items():
         x = {s: pooled(twin, s, arrays, frames[s]) for s in ("train", "test")}
-        guess = make_pipeline(StandardScaler(), model).fit(x["train"][use], learn[use]).predict(x["test"])
+        guess = (
+            make_pipeline(StandardScaler(), model)
+            .fit(x["train"][use], learn[use])
+            .predict(x["test"])
+        )
         gain[name] = ((guess == truth).astype(float) - best)[counted]
     error = {name: g.std() / np.sqrt(len(g)) for name, g in gain.items()}
     assert all(g.mean() < 3 * error[name] for name, g in gain.items()), gain
@@ -173,8 +218,10 @@ def test_a_well_specified_model_comes_near_the_best_and_none_exceeds_it(role: st
 @pytest.mark.parametrize("role", FRAME_ROLES)
 def test_the_more_frames_are_dropped_the_less_can_be_known(role: str) -> None:
     twin = study(role)
-    expected = [twin.best("test", everything(twin), "accuracy", frames=dropped(twin, rate))[0]
-                for rate in (0.0, 0.3, 0.5, 0.7, 0.9)]
+    expected = [
+        twin.best("test", everything(twin), "accuracy", frames=dropped(twin, rate))[0]
+        for rate in (0.0, 0.3, 0.5, 0.7, 0.9)
+    ]
     assert all(a > b + 1.5 for a, b in itertools.pairwise(expected)), expected
     nothing = twin.bayes("test", ~everything(twin))
     assert np.allclose(nothing, twin.role.prior)
@@ -184,7 +231,9 @@ def test_the_more_frames_are_dropped_the_less_can_be_known(role: str) -> None:
 def test_best_accuracies_have_the_order_of_the_papers(role: str) -> None:
     table = best_possible(study(role), metrics=("accuracy",)).set_index("subset")["expected"]
     assert table["ALV"] > table["L"] > table["A"] > table["V"] + 1
-    low, high = {"iemocap4-frames": (88, 91), "mosi-frames": (82, 85), "mosei-frames": (86, 89)}[role]
+    low, high = {"iemocap4-frames": (88, 91), "mosi-frames": (82, 85), "mosei-frames": (86, 89)}[
+        role
+    ]
     assert low < table["ALV"] < high
 
 
@@ -192,7 +241,10 @@ def test_best_accuracies_have_the_order_of_the_papers(role: str) -> None:
 def test_an_utterance_knows_as_much_as_one_of_the_vector_twin(role: str) -> None:
     """The frames' ratio is such that an utterance of average length carries the evidence of the role's own ratio."""
     expected = {}
-    for name, twin in (("frames", study(role)), ("vector", make_twin(role.removesuffix("-frames"), "study"))):
+    for name, twin in (
+        ("frames", study(role)),
+        ("vector", make_twin(role.removesuffix("-frames"), "study")),
+    ):
         mass = twin.bayes("test", everything(twin), context=False)
         expected[name] = 100 * mass.max(axis=1).mean()
     assert abs(expected["frames"] - expected["vector"]) < 1.5, expected
@@ -202,7 +254,9 @@ def test_a_modality_without_frames_is_a_missing_modality() -> None:
     twin = make_twin("mosi-frames", "quick")
     none = {"text": np.zeros((245, 12), dtype=bool)}
     hidden = everything(twin) & [True, False, True]
-    assert np.array_equal(twin.bayes("test", everything(twin), frames=none), twin.bayes("test", hidden))
+    assert np.array_equal(
+        twin.bayes("test", everything(twin), frames=none), twin.bayes("test", hidden)
+    )
     assert not np.allclose(twin.bayes("test", hidden), twin.bayes("test", everything(twin)))
 
 
@@ -216,8 +270,12 @@ def test_what_is_dropped_or_beyond_the_length_does_not_matter() -> None:
     other = dataclasses.replace(twin, latents=changed)
     kept = twin.bayes("test", everything(twin), frames=frames)
     assert np.array_equal(other.bayes("test", everything(twin), frames=frames), kept)
-    assert not np.allclose(other.bayes("test", everything(twin)), twin.bayes("test", everything(twin)))
-    loose = {m: f | (np.arange(10) >= twin.bundle.lengths[m][rows, None]) for m, f in frames.items()}
+    assert not np.allclose(
+        other.bayes("test", everything(twin)), twin.bayes("test", everything(twin))
+    )
+    loose = {
+        m: f | (np.arange(10) >= twin.bundle.lengths[m][rows, None]) for m, f in frames.items()
+    }
     assert any((loose[m] != f).any() for m, f in frames.items())
     assert np.array_equal(twin.bayes("test", everything(twin), frames=loose), kept)
 
@@ -232,7 +290,10 @@ def test_features_are_the_lifted_latents_and_zero_beyond_the_length(role: str) -
     exists = np.arange(longest) < lengths["text"][:, None]
     for modality, lift in twin.lifts.items():
         features, latent = twin.bundle.features[modality], twin.latents[modality]
-        assert features.shape[:2] == latent.shape[:2] == (700, longest) and features.dtype == np.float32
+        assert (
+            features.shape[:2] == latent.shape[:2] == (700, longest)
+            and features.dtype == np.float32
+        )
         assert not features[~exists].any() and features[exists].all()
         assert np.abs(lift.inverse(features[..., lift.columns]) - latent)[exists].max() < 1e-4
         straight = latent[exists] @ np.linalg.lstsq(latent[exists], features[exists], rcond=None)[0]
@@ -252,17 +313,21 @@ def test_lengths_and_nuisance_carry_no_information_and_the_lifted_coordinates_do
 
 
 @pytest.mark.parametrize("role", FRAME_ROLES)
-def test_frames_are_independent_given_the_state_and_share_noise_within_a_frame_alone(role: str) -> None:
+def test_frames_are_independent_given_the_state_and_share_noise_within_a_frame_alone(
+    role: str,
+) -> None:
     twin = study(role)
     longest = twin.bundle.shapes["text"][0]
     away = {}
     for modality, values in twin.latents.items():
-        centre = np.stack([values[twin.states == s].mean(axis=(0, 1)) for s in range(len(twin.role.prior))])
+        centre = np.stack(
+            [values[twin.states == s].mean(axis=(0, 1)) for s in range(len(twin.role.prior))]
+        )
         away[modality] = values - centre[twin.states][:, None]
     for i, m in enumerate(MODALITIES):
         assert np.abs(away[m].var() - 1) < 0.02
         assert abs((away[m][:, 1:] * away[m][:, :-1]).mean()) < 0.02
-        for j, other in enumerate(MODALITIES[i + 1:], start=i + 1):
+        for j, other in enumerate(MODALITIES[i + 1 :], start=i + 1):
             wanted = np.sqrt(FRAME_ROLES[role].share[i] * FRAME_ROLES[role].share[j])
             assert abs((away[m] * away[other]).mean() - wanted) < 0.02
             assert abs((away[m] * np.roll(away[other], longest // 2, axis=1)).mean()) < 0.02
@@ -276,11 +341,15 @@ def test_best_values_are_those_of_the_metrics_module(role: str) -> None:
         guess = twin.decisions("test", everything(twin), metric, frames=frames)
         expected, realised = twin.best("test", everything(twin), metric, frames=frames)
         if task.kind == "score":
-            assert realised == pytest.approx(metrics.all_metrics(task, guess[:, None], labels)[metric], abs=1e-6)
+            assert realised == pytest.approx(
+                metrics.all_metrics(task, guess[:, None], labels)[metric], abs=1e-6
+            )
         else:
             every = guess if guess.ndim == 2 else np.tile(guess[:, None], 4)
             logits = np.stack([1 - every, every], axis=2).reshape(len(every), 8)
-            assert realised == pytest.approx(metrics.all_metrics(task, logits, labels)[metric], abs=1e-6)
+            assert realised == pytest.approx(
+                metrics.all_metrics(task, logits, labels)[metric], abs=1e-6
+            )
         assert expected == pytest.approx(realised, abs=0.05 if metric == "mae" else 2)
 
 
@@ -291,12 +360,23 @@ def test_yes_or_no_is_decided_for_the_metric() -> None:
     assert np.array_equal(twin.decisions("test", seen, "accuracy"), mass > 0.5)
     for k, name in enumerate(("neutral", "happy", "sad", "angry")):
         own, plain = twin.decisions("test", seen, f"f1_{name}"), mass[:, k] > 0.5
-        assert metrics.weighted_f1(labels[:, k], own) >= metrics.weighted_f1(labels[:, k], plain) - 0.3
+        assert (
+            metrics.weighted_f1(labels[:, k], own) >= metrics.weighted_f1(labels[:, k], plain) - 0.3
+        )
     happy = twin.decisions("test", seen, "f1_happy")
-    assert metrics.weighted_f1(labels[:, 1], happy) > metrics.weighted_f1(labels[:, 1], mass[:, 1] > 0.5)
+    assert metrics.weighted_f1(labels[:, 1], happy) > metrics.weighted_f1(
+        labels[:, 1], mass[:, 1] > 0.5
+    )
     table = best_possible(make_twin("iemocap4-frames", "tiny"))
-    assert set(table["metric"]) == {"accuracy", "macro_recall", "weighted_f1", "f1_neutral", "f1_happy", "f1_sad",
-                                    "f1_angry"}
+    assert set(table["metric"]) == {
+        "accuracy",
+        "macro_recall",
+        "weighted_f1",
+        "f1_neutral",
+        "f1_happy",
+        "f1_sad",
+        "f1_angry",
+    }
     assert set(table[table["exact"]]["metric"]) == {"accuracy"}
 
 
@@ -310,19 +390,28 @@ def test_best_values_at_quick_are_near_those_of_much_data(role: str) -> None:
 @pytest.mark.parametrize("size", ["tiny", "quick"])
 @pytest.mark.parametrize("role", FRAME_ROLES)
 def test_the_seed_decides_every_byte(role: str, size: str) -> None:
-    first, again, other = make_twin(role, size, 3), make_twin(role, size, 3), make_twin(role, size, 4)
+    first, again, other = (
+        make_twin(role, size, 3),
+        make_twin(role, size, 3),
+        make_twin(role, size, 4),
+    )
     assert first.bundle.fingerprint == again.bundle.fingerprint != other.bundle.fingerprint
     for modality in MODALITIES:
         assert first.latents[modality].tobytes() == again.latents[modality].tobytes()
     assert first.bundle.features["text"].tobytes() != other.bundle.features["text"].tobytes()
 
 
-@pytest.mark.parametrize(("role", "states", "audio", "vision"), [
-    ("iemocap4-frames", 2155615, -660.301, 9970.940),
-    ("mosi-frames", 2985888, 276.979, -6436.776),
-    ("mosei-frames", 3005740, 244.355, 3755.016),
-])
-def test_a_twin_is_the_one_that_results_were_made_on(role: str, states: int, audio: float, vision: float) -> None:
+@pytest.mark.parametrize(
+    ("role", "states", "audio", "vision"),
+    [
+        ("iemocap4-frames", 2155615, -660.301, 9970.940),
+        ("mosi-frames", 2985888, 276.979, -6436.776),
+        ("mosei-frames", 3005740, 244.355, 3755.016),
+    ],
+)
+def test_a_twin_is_the_one_that_results_were_made_on(
+    role: str, states: int, audio: float, vision: float
+) -> None:
     twin = make_twin(role)
     lengths = twin.bundle.lengths["audio"]
     assert int((twin.states * np.arange(700)).sum() + (lengths * np.arange(700)).sum()) == states
@@ -337,7 +426,11 @@ def test_full_size_is_that_of_the_papers_data(role: str) -> None:
     law, full = FRAME_ROLES[role], FRAME_ROLES[role].shapes["full"]
     assert dict(zip(SPLITS, full.utterances, strict=True)) == dream["utterances"]
     assert dict(zip(MODALITIES, full.dims, strict=True)) == dream["dims"]
-    assert law.task.kind == manifest["task"] and len(law.task.names) == manifest["classes"] and manifest["frames"]
+    assert (
+        law.task.kind == manifest["task"]
+        and len(law.task.names) == manifest["classes"]
+        and manifest["frames"]
+    )
     assert set(law.shapes) == set(SIZES) and len(law.axes[0]) == AXES[role]
 
 
@@ -346,11 +439,17 @@ def test_full_size_is_that_of_the_papers_data(role: str) -> None:
 def test_bundles_are_sound_and_hold_frames(role: str, size: str) -> None:
     bundle = open_bundle(f"twin:{role}@{size}")
     check_bundle(bundle)
-    assert bundle is open_twin(f"twin:{role}@{size}").bundle and not is_av_twin(f"twin:{role}@{size}")
-    assert all(array.ndim == 3 for array in bundle.features.values()) and set(bundle.lengths) == set(MODALITIES)
+    assert bundle is open_twin(f"twin:{role}@{size}").bundle and not is_av_twin(
+        f"twin:{role}@{size}"
+    )
+    assert all(array.ndim == 3 for array in bundle.features.values()) and set(
+        bundle.lengths
+    ) == set(MODALITIES)
     assert "Synthetic" in bundle.source and bundle.notes["twin"] == role
     if bundle.task.kind == "binaries":
-        assert (bundle.labels.sum(axis=1) == 1).all() and len(bundle.dialogues("test")) == len(bundle.rows("test"))
+        assert (bundle.labels.sum(axis=1) == 1).all() and len(bundle.dialogues("test")) == len(
+            bundle.rows("test")
+        )
 
 
 def test_a_bundle_of_frames_is_saved_with_its_lengths_and_checked(tmp_path: Path, cli: Cli) -> None:
@@ -361,8 +460,14 @@ def test_a_bundle_of_frames_is_saved_with_its_lengths_and_checked(tmp_path: Path
     assert np.array_equal(loaded.lengths["vision"], bundle.lengths["vision"])
     report = check(bundle, "mosi-frames")
     assert report.ok and "a score by frames" in str(report)
-    assert cli(["data", "twin", "iemocap4-frames", "--size", "tiny", "--out", str(tmp_path / "out")]) == 0
-    assert load_bundle(tmp_path / "out").fingerprint == open_bundle("twin:iemocap4-frames@tiny").fingerprint
+    assert (
+        cli(["data", "twin", "iemocap4-frames", "--size", "tiny", "--out", str(tmp_path / "out")])
+        == 0
+    )
+    assert (
+        load_bundle(tmp_path / "out").fingerprint
+        == open_bundle("twin:iemocap4-frames@tiny").fingerprint
+    )
 
 
 def test_unknown_names_and_frames_of_another_shape_are_refused() -> None:

@@ -34,15 +34,18 @@ def npy(shape: str, descr: str = "'<f8'", data: bytes = b"") -> bytes:
 
 def in_folder(name: str, content: bytes) -> Case:
     """A good folder, one of whose files has this content."""
+
     def write(tmp: Path) -> list[str]:
         folder = write_folder(tmp / "in")
         (folder / name).write_bytes(content)
         return ["folder", str(folder)]
+
     return write
 
 
 def linked(name: str, target: str) -> Case:
     """A good folder, one of whose files is a link to a device, or a named pipe."""
+
     def write(tmp: Path) -> list[str]:
         folder = write_folder(tmp / "in")
         (folder / name).unlink(missing_ok=True)
@@ -51,6 +54,7 @@ def linked(name: str, target: str) -> Case:
         else:
             (folder / name).symlink_to(target)
         return ["folder", str(folder)]
+
     return write
 
 
@@ -58,18 +62,25 @@ def pipe(format: str) -> Case:
     def write(tmp: Path) -> list[str]:
         os.mkfifo(tmp / "file.pkl")
         return [format, str(tmp / "file.pkl")]
+
     return write
 
 
 def hdf5(change: Callable[[Path], object]) -> Case:
     """MMMO's nine files, after a change of ``audio_train.h5``."""
+
     def write(tmp: Path) -> list[str]:
         for split, count in {"train": 4, "valid": 2, "test": 2}.items():
-            for stem, shape in {"y": (count,), "audio": (count, 20, 4), "video": (count, 20, 3)}.items():
+            for stem, shape in {
+                "y": (count,),
+                "audio": (count, 20, 4),
+                "video": (count, 20, 3),
+            }.items():
                 with h5py.File(tmp / f"{stem}_{split}.h5", "w") as file:
                     file["d1"] = np.full(shape, 2.0)
         change(tmp / "audio_train.h5")
         return ["mmmo", str(tmp)]
+
     return write
 
 
@@ -77,6 +88,7 @@ def rewritten(fill: Callable[[h5py.File], object]) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         with h5py.File(path, "w") as file:
             fill(file)
+
     return change
 
 
@@ -110,7 +122,9 @@ def flipped(path: Path) -> None:
 
 
 IMPORTS: dict[str, Case] = {
-    "npy of a huge shape": in_folder("audio.npy", npy("(24, 10**9)".replace("10**9", "1000000000"))),
+    "npy of a huge shape": in_folder(
+        "audio.npy", npy("(24, 10**9)".replace("10**9", "1000000000"))
+    ),
     "npy of a shape beyond any machine": in_folder("audio.npy", npy(f"({2**62}, {2**62})")),
     "npy of long empty axes": in_folder("audio.npy", npy("(1000000000000, 0)")),
     "npy of a negative axis": in_folder("audio.npy", npy("(24, -1)")),
@@ -126,20 +140,27 @@ IMPORTS: dict[str, Case] = {
     "TOML that is no text": in_folder("bundle.toml", bytes(range(128, 256))),
     "a table of ten million columns": in_folder("utterances.csv", b"a," * 10**7 + b"b\n"),
     "a table of 50,000 columns": in_folder("utterances.csv", b"a," * 50_000 + b"b\n"),
-    "a table with one very long row": in_folder("utterances.csv", b"id,split,label\n" + b"1," * 10**7 + b"\n"),
+    "a table with one very long row": in_folder(
+        "utterances.csv", b"id,split,label\n" + b"1," * 10**7 + b"\n"
+    ),
     "the table is endless": linked("utterances.csv", "/dev/zero"),
     "the table is a pipe": linked("utterances.csv", "pipe"),
     "an array is endless": linked("audio.npy", "/dev/zero"),
     "an array is a pipe": linked("audio.npy", "pipe"),
     "the settings are endless": linked("bundle.toml", "/dev/zero"),
     "the settings are a pipe": linked("bundle.toml", "pipe"),
-    "a pickle is a pipe": pipe("mmsa"), "an index is a pipe": pipe("erc-pickle"),
-    "HDF5 with an external link": hdf5(rewritten(external)), "HDF5 with virtual numbers": hdf5(rewritten(virtual)),
+    "a pickle is a pipe": pipe("mmsa"),
+    "an index is a pipe": pipe("erc-pickle"),
+    "HDF5 with an external link": hdf5(rewritten(external)),
+    "HDF5 with virtual numbers": hdf5(rewritten(virtual)),
     "HDF5 with numbers in another file": hdf5(rewritten(elsewhere)),
     "HDF5 of a huge shape without data": hdf5(rewritten(unallocated)),
-    "HDF5 without numbers": hdf5(rewritten(lambda file: file.create_dataset("d1", data=h5py.Empty("f8")))),
+    "HDF5 without numbers": hdf5(
+        rewritten(lambda file: file.create_dataset("d1", data=h5py.Empty("f8")))
+    ),
     "HDF5 of text": hdf5(rewritten(lambda file: file.create_dataset("d1", data=["a"] * 4))),
-    "HDF5 cut short": hdf5(cut), "HDF5 with changed bytes": hdf5(flipped),
+    "HDF5 cut short": hdf5(cut),
+    "HDF5 with changed bytes": hdf5(flipped),
     "HDF5 that is text": hdf5(lambda path: path.write_text("numbers")),
     "HDF5 that is a pipe": hdf5(lambda path: (path.unlink(), os.mkfifo(path))),
 }
@@ -160,8 +181,15 @@ def test_import_refuses_within_bounds(name: str, tmp_path: Path) -> None:
     assert caught.value.found and caught.value.do and len(str(caught.value)) < 3000
 
 
-HEAVY = ("npy of a huge shape", "npy of a long string type", "TOML of many dotted keys", "the table is endless",
-         "a table of ten million columns", "a table with one very long row", "HDF5 of a huge shape without data")
+HEAVY = (
+    "npy of a huge shape",
+    "npy of a long string type",
+    "TOML of many dotted keys",
+    "the table is endless",
+    "a table of ten million columns",
+    "a table with one very long row",
+    "HDF5 of a huge shape without data",
+)
 IMPORT_ALL = """
 import contextlib, io
 from pathlib import Path
@@ -195,14 +223,24 @@ def whole_bundle(tmp: Path) -> Path:
     return tmp / "b"
 
 
-HEADS = {"name": 5, "task": [], "ids": "abc", "source": None, "licence": 1, "notes": [], "fingerprint": 0,
-         "format": "1"}
+HEADS = {
+    "name": 5,
+    "task": [],
+    "ids": "abc",
+    "source": None,
+    "licence": 1,
+    "notes": [],
+    "fingerprint": 0,
+    "format": "1",
+}
 TASKS = {"kind": "odd", "names": [1, 2], "range": [1]}
 
 
 @pytest.mark.parametrize("key", [*HEADS, *TASKS])
 @pytest.mark.parametrize("lacking", [True, False])
-def test_a_bundle_head_with_a_field_of_another_kind_is_refused(key: str, lacking: bool, tmp_path: Path) -> None:
+def test_a_bundle_head_with_a_field_of_another_kind_is_refused(
+    key: str, lacking: bool, tmp_path: Path
+) -> None:
     path = whole_bundle(tmp_path) / "bundle.json"
     head = json.loads(path.read_text())
     part, values = (head, HEADS) if key in HEADS else (head["task"], TASKS)
@@ -215,14 +253,28 @@ def test_a_bundle_head_with_a_field_of_another_kind_is_refused(key: str, lacking
 
 
 BUNDLES: dict[str, tuple[str, bytes]] = {
-    "deep JSON": ("bundle.json", b"[" * 10**6), "a list": ("bundle.json", b"[]"), "a number": ("bundle.json", b"1"),
-    "no text": ("bundle.json", b"\xff\xfe\x00"), "nothing": ("bundle.json", b""),
+    "deep JSON": ("bundle.json", b"[" * 10**6),
+    "a list": ("bundle.json", b"[]"),
+    "a number": ("bundle.json", b"1"),
+    "no text": ("bundle.json", b"\xff\xfe\x00"),
+    "nothing": ("bundle.json", b""),
     "a header of 2^63 bytes": ("bundle.safetensors", struct.pack("<Q", 2**63) + b"{}"),
-    "a tensor beyond the end": ("bundle.safetensors", struct.pack("<Q", 64) + json.dumps(
-        {"labels": {"dtype": "I64", "shape": [9], "data_offsets": [0, 72]}}).encode().ljust(64)),
+    "a tensor beyond the end": (
+        "bundle.safetensors",
+        struct.pack("<Q", 64)
+        + json.dumps({"labels": {"dtype": "I64", "shape": [9], "data_offsets": [0, 72]}})
+        .encode()
+        .ljust(64),
+    ),
     "no tensors": ("bundle.safetensors", struct.pack("<Q", 8) + b"{}      "),
-    "tensors of another type": ("bundle.safetensors", struct.pack("<Q", 64) + json.dumps(
-        {"labels": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode().ljust(64) + b"\0\0"),
+    "tensors of another type": (
+        "bundle.safetensors",
+        struct.pack("<Q", 64)
+        + json.dumps({"labels": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}})
+        .encode()
+        .ljust(64)
+        + b"\0\0",
+    ),
 }
 
 
@@ -244,13 +296,41 @@ def test_a_bundle_with_a_pipe_in_it_is_refused(file: str, tmp_path: Path) -> Non
         load_bundle(folder)
 
 
-ENTRY = {"id": "table1", "paper": "balm", "collection": "mine", "kind": "table", "title": "T", "caption": "C",
-         "source": "S", "status": "regenerated", "rows_built": 1, "rows_in_paper": None,
-         "files": ["figures/mine/balm/a.csv"], "runs": 1, "run_ids": [], "run_ids_hash": "",
-         "seeds": [0], "seconds": 0.5, "profile": "quick",
-         "selection": "valid", "fingerprint": "0", "notes": []}
-OTHER = {"rows_built": "1", "rows_in_paper": [], "files": ["../../etc/passwd"], "runs": None, "run_ids": "a",
-         "seeds": ["a"], "seconds": "nan", "notes": {}, "collection": "../x", "paper": "a/b", "id": ""}
+ENTRY = {
+    "id": "table1",
+    "paper": "balm",
+    "collection": "mine",
+    "kind": "table",
+    "title": "T",
+    "caption": "C",
+    "source": "S",
+    "status": "regenerated",
+    "rows_built": 1,
+    "rows_in_paper": None,
+    "files": ["figures/mine/balm/a.csv"],
+    "runs": 1,
+    "run_ids": [],
+    "run_ids_hash": "",
+    "seeds": [0],
+    "seconds": 0.5,
+    "profile": "quick",
+    "selection": "valid",
+    "fingerprint": "0",
+    "notes": [],
+}
+OTHER = {
+    "rows_built": "1",
+    "rows_in_paper": [],
+    "files": ["../../etc/passwd"],
+    "runs": None,
+    "run_ids": "a",
+    "seeds": ["a"],
+    "seconds": "nan",
+    "notes": {},
+    "collection": "../x",
+    "paper": "a/b",
+    "id": "",
+}
 
 
 def test_a_manifest_entry_with_every_field_is_read(tmp_path: Path) -> None:
@@ -261,9 +341,12 @@ def test_a_manifest_entry_with_every_field_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ENTRY)
 @pytest.mark.parametrize("lacking", [True, False])
-def test_a_manifest_entry_that_lacks_a_field_or_has_another_kind_is_refused(key: str, lacking: bool,
-                                                                            tmp_path: Path) -> None:
-    entry = {k: v for k, v in ENTRY.items() if k != key} | ({} if lacking else {key: OTHER.get(key, 7)})
+def test_a_manifest_entry_that_lacks_a_field_or_has_another_kind_is_refused(
+    key: str, lacking: bool, tmp_path: Path
+) -> None:
+    entry = {k: v for k, v in ENTRY.items() if k != key} | (
+        {} if lacking else {key: OTHER.get(key, 7)}
+    )
     (tmp_path / "manifest.json").write_text(json.dumps([entry]))
     with pytest.raises(InputError, match="run the notebooks again"):
         read_manifest(tmp_path / "manifest.json")
@@ -276,13 +359,22 @@ def test_a_manifest_of_another_form_is_refused(content: str, tmp_path: Path) -> 
         read_manifest(tmp_path / "manifest.json")
 
 
-@pytest.mark.parametrize("content", [
-    "role = 1", "bundle = []", "[role.x]\ntask = 3",
-    "[role.x]\ntask = 'score'\nclasses = 'a'\nframes = true\npaper = []",
-    "[role.x]\ntask = 'score'\nclasses = 0\nframes = true\npaper = [{ name = 'a' }]", "[bundle.x]\nroles = 'a'",
-    "[bundle.x]\nfingerprint = 3\nroles = []\nsource = ''\nlicence = ''", "a = " + "[" * 10**5])
-def test_a_data_manifest_of_another_form_is_refused(content: str, tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        "role = 1",
+        "bundle = []",
+        "[role.x]\ntask = 3",
+        "[role.x]\ntask = 'score'\nclasses = 'a'\nframes = true\npaper = []",
+        "[role.x]\ntask = 'score'\nclasses = 0\nframes = true\npaper = [{ name = 'a' }]",
+        "[bundle.x]\nroles = 'a'",
+        "[bundle.x]\nfingerprint = 3\nroles = []\nsource = ''\nlicence = ''",
+        "a = " + "[" * 10**5,
+    ],
+)
+def test_a_data_manifest_of_another_form_is_refused(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "manifest.toml").write_text(content)
     monkeypatch.setattr(manifest.paths, "root", lambda: tmp_path)
@@ -291,20 +383,31 @@ def test_a_data_manifest_of_another_form_is_refused(content: str, tmp_path: Path
 
 
 RECORDS: dict[str, bytes] = {
-    "no gzip": b"text", "nothing": b"", "an empty archive": gzip.compress(b""), "cut": gzip.compress(b"{}" * 99)[:20],
-    "no head": gzip.compress(b"[]\n"), "a head without runs": gzip.compress(b'{"format":1}\n'),
+    "no gzip": b"text",
+    "nothing": b"",
+    "an empty archive": gzip.compress(b""),
+    "cut": gzip.compress(b"{}" * 99)[:20],
+    "no head": gzip.compress(b"[]\n"),
+    "a head without runs": gzip.compress(b'{"format":1}\n'),
     "runs that are text": gzip.compress(b'{"format":1,"runs":"2"}\n'),
-    "a record without an id": gzip.compress(b'{"format":1,"runs":1}\n{"record":{},"left_out":[]}\n{}\n'),
-    "a record that is a list": gzip.compress(b'{"format":1,"runs":1}\n{"record":[],"left_out":[]}\n{}\n'),
+    "a record without an id": gzip.compress(
+        b'{"format":1,"runs":1}\n{"record":{},"left_out":[]}\n{}\n'
+    ),
+    "a record that is a list": gzip.compress(
+        b'{"format":1,"runs":1}\n{"record":[],"left_out":[]}\n{}\n'
+    ),
     "deep JSON": gzip.compress(b'{"format":1,"runs":1}\n' + b"[" * 10**6 + b"\n{}\n"),
     "arrays that lack data": gzip.compress(
         b'{"format":1,"runs":1}\n{"record":{"id":"aa-b","status":"done","spec":{},"curves":{}},"left_out":[]}\n'
-        b'{"predictions.a":{"dtype":"float16","shape":[1000000000000]}}\n'),
+        b'{"predictions.a":{"dtype":"float16","shape":[1000000000000]}}\n'
+    ),
 }
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_records_of_another_form_are_refused_and_nothing_is_written(name: str, tmp_path: Path) -> None:
+def test_records_of_another_form_are_refused_and_nothing_is_written(
+    name: str, tmp_path: Path
+) -> None:
     (tmp_path / "records.jsonl.gz").write_bytes(RECORDS[name])
     with pytest.raises(InputError, match="export_records"):
         import_records(Store(tmp_path / "runs"), tmp_path / "records.jsonl.gz")
@@ -330,8 +433,11 @@ def test_archives_that_unfold_without_end_are_refused(tmp_path: Path) -> None:
     """A line without end, lines without end, and a gigabyte of archives in one another's wake."""
     head = b'{"format":1,"runs":100000000}\n'
     line = b'{"record":{"id":"a","status":"done","spec":{},"curves":{}},"left_out":[]}\n'
-    bombs = {"line": gzip.compress(head + b" " * 6 * 10**7), "lines": gzip.compress(head + line * 5 * 10**5),
-             "members": gzip.compress(head) + gzip.compress(b"\n" * 2 * 10**7) * 50}
+    bombs = {
+        "line": gzip.compress(head + b" " * 6 * 10**7),
+        "lines": gzip.compress(head + line * 5 * 10**5),
+        "members": gzip.compress(head) + gzip.compress(b"\n" * 2 * 10**7) * 50,
+    }
     for name, content in bombs.items():
         (tmp_path / name).write_bytes(content)
     found = in_child(BOMB, str(tmp_path / "runs"), *(str(tmp_path / name) for name in bombs))
@@ -354,7 +460,9 @@ def test_hdf5_with_any_byte_changed_is_read_or_refused(tmp_path: Path) -> None:
     whole, draw = path.read_bytes(), np.random.default_rng(0)
     for _ in range(100):
         data = bytearray(whole)
-        for place in draw.integers(0, len(data) - 2560, size=4):  # the numbers themselves stand at the end
+        for place in draw.integers(
+            0, len(data) - 2560, size=4
+        ):  # the numbers themselves stand at the end
             data[place] = draw.integers(0, 256)
         path.write_bytes(bytes(data))
         try:

@@ -50,22 +50,37 @@ print(json.dumps({"slowest": slowest, "loaded": loaded, "peak": peak()}))
 
 def test_thousands_of_generated_pickles_end_within_bounds_and_run_nothing(tmp_path: Path) -> None:
     """2,400 of them, by four readers in turn, about 30 s; a batch's peak is that of all its pickles and imports."""
-    found = [in_child(READ, str(tmp_path), str(first), str(first + 800)) for first in range(0, COUNT, 800)]
+    found = [
+        in_child(READ, str(tmp_path), str(first), str(first + 800))
+        for first in range(0, COUNT, 800)
+    ]
     assert max(batch["slowest"] for batch in found) < 5
     assert max(batch["peak"] for batch in found) < 10**9
-    assert sum(batch["loaded"] for batch in found) > 50  # some are fit to be read, so the others did reach the machine
+    assert (
+        sum(batch["loaded"] for batch in found) > 50
+    )  # some are fit to be read, so the others did reach the machine
     assert not (tmp_path / "canary").exists()
 
 
 def nested_key(depth: int = 60) -> bytes:
     """A dictionary whose key holds the tuple before twice: 2 ** depth values to hash."""
-    return b"\x80\2)q\0" + b"".join(b"h" + bytes([i]) + b"2\x86q" + bytes([i + 1]) for i in range(depth)) + b"}h" + \
-        bytes([depth]) + b"Ns."
+    return (
+        b"\x80\2)q\0"
+        + b"".join(b"h" + bytes([i]) + b"2\x86q" + bytes([i + 1]) for i in range(depth))
+        + b"}h"
+        + bytes([depth])
+        + b"Ns."
+    )
 
 
 def nested_list(depth: int = 200) -> bytes:
-    return b"\x80\2]q\0" + b"".join(b"](h" + bytes([i]) + b"2eq" + bytes([i + 1]) for i in range(depth)) + b"h" + \
-        bytes([depth]) + b"."
+    return (
+        b"\x80\2]q\0"
+        + b"".join(b"](h" + bytes([i]) + b"2eq" + bytes([i + 1]) for i in range(depth))
+        + b"h"
+        + bytes([depth])
+        + b"."
+    )
 
 
 def repeated_array(count: int = 5000) -> bytes:
@@ -88,13 +103,19 @@ def long_axis() -> bytes:
 
 
 ONES = {
-    "a key nested through the memo": nested_key(40), "a list nested through the memo": nested_list(),
-    "arrays of one string": repeated_array(), "keys of one hash": colliding_keys(),
+    "a key nested through the memo": nested_key(40),
+    "a list nested through the memo": nested_list(),
+    "arrays of one string": repeated_array(),
+    "keys of one hash": colliding_keys(),
     "a very long empty array": long_axis(),
-    "a list in itself": b"\x80\2]q\0h\0a.", "levels without end": b"\x80\2" + b"]" * 10**5 + b"a" * (10**5 - 1) + b".",
+    "a list in itself": b"\x80\2]q\0h\0a.",
+    "levels without end": b"\x80\2" + b"]" * 10**5 + b"a" * (10**5 - 1) + b".",
     "announced bytes": b"\x80\4\x8e" + struct.pack("<Q", 2**45) + b"a.",
-    "sets of one list": b"\x80\2cbuiltins\nset\nq\0(" + b"J\x01\x02\x03\x00" * 20_000 + b"lq\1\x85q\2](" +
-                        b"h\0h\2R" * 5000 + b"e.",
+    "sets of one list": b"\x80\2cbuiltins\nset\nq\0("
+    + b"J\x01\x02\x03\x00" * 20_000
+    + b"lq\1\x85q\2]("
+    + b"h\0h\2R" * 5000
+    + b"e.",
 }
 ONE = """
 from pathlib import Path
@@ -123,8 +144,11 @@ def test_small_pickles_that_would_never_end_are_refused_at_once(name: str, tmp_p
 def test_arrays_that_share_nothing_are_read_however_many(protocol: int, tmp_path: Path) -> None:
     """Four times the constant of the budget, in bytes and in values, with what real files share."""
     silent = np.zeros(1024, dtype=np.float32)
-    content = {"ids": {f"v{i}": [f"v{i}_{j}" for j in range(20)] for i in range(200)},
-               "audio": {f"v{i}": [silent] * 20 for i in range(200)}, "scores": [[0.5, 1, None]] * 2000}
+    content = {
+        "ids": {f"v{i}": [f"v{i}_{j}" for j in range(20)] for i in range(200)},
+        "audio": {f"v{i}": [silent] * 20 for i in range(200)},
+        "scores": [[0.5, 1, None]] * 2000,
+    }
     path = tmp_path / "file.pkl"
     path.write_bytes(pickle.dumps(content, protocol))
     loaded = safe_load(path)

@@ -28,7 +28,13 @@ from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
 
 KILLS = 40
-STEPS = ("replace", "fsync", "unlink", "open", "mkdir")  # of ``os``: the moments at which files change
+STEPS = (
+    "replace",
+    "fsync",
+    "unlink",
+    "open",
+    "mkdir",
+)  # of ``os``: the moments at which files change
 
 
 def command(source: Path, out: Path) -> list[str]:
@@ -89,9 +95,12 @@ def seconds_of(call: Callable[[], int]) -> float:
 
 @pytest.mark.parametrize("replacing", [False, True], ids=["first", "replacing"])
 def test_an_import_killed_at_any_time_leaves_the_old_bundle_or_the_new_and_works_again(
-        replacing: bool, sources: list[tuple[Path, str]], tmp_path: Path) -> None:
+    replacing: bool, sources: list[tuple[Path, str]], tmp_path: Path
+) -> None:
     draw = random.Random(7)
-    longest = max(seconds_of(lambda: main(command(sources[0][0], tmp_path / "timed"))) for _ in range(3))
+    longest = max(
+        seconds_of(lambda: main(command(sources[0][0], tmp_path / "timed"))) for _ in range(3)
+    )
     seen: set[str | None] = set()
     old: str | None = None
     for number in range(KILLS):
@@ -113,7 +122,8 @@ def test_an_import_killed_at_any_time_leaves_the_old_bundle_or_the_new_and_works
 
 @pytest.mark.parametrize("replacing", [False, True], ids=["first", "replacing"])
 def test_a_kill_at_each_step_of_writing_leaves_the_old_bundle_or_the_new(
-        replacing: bool, sources: list[tuple[Path, str]], tmp_path: Path) -> None:
+    replacing: bool, sources: list[tuple[Path, str]], tmp_path: Path
+) -> None:
     states: list[bool] = []
     (first, old), (second, new) = sources
     while True:
@@ -141,6 +151,7 @@ def die_at(step: int, arguments: list[str]) -> int:
                 os.kill(os.getpid(), signal.SIGKILL)
             left[0] -= 1
             return call(*given, **named)
+
         return instead
 
     for name in STEPS:
@@ -149,7 +160,8 @@ def die_at(step: int, arguments: list[str]) -> int:
 
 
 def test_imports_of_one_name_at_once_all_succeed_and_leave_one_of_the_bundles(
-        sources: list[tuple[Path, str]], tmp_path: Path) -> None:
+    sources: list[tuple[Path, str]], tmp_path: Path
+) -> None:
     for number in range(6):
         out = tmp_path / f"out{number // 2}"  # there already in every second round
         chosen = [sources[i % 2][0] for i in range(3)]
@@ -159,7 +171,8 @@ def test_imports_of_one_name_at_once_all_succeed_and_leave_one_of_the_bundles(
 
 
 def test_a_bundle_that_is_replaced_again_and_again_opens_every_time(
-        sources: list[tuple[Path, str]], tmp_path: Path) -> None:
+    sources: list[tuple[Path, str]], tmp_path: Path
+) -> None:
     bundles = [load_bundle(folder.parent / "whole") for folder, _ in sources]
     keep_one(bundles[0], tmp_path)
 
@@ -180,7 +193,9 @@ def keep_one(bundle: Bundle, folder: Path) -> None:
     save_bundle(bundle, folder / "out")
 
 
-def test_who_has_the_old_bundle_open_keeps_its_numbers(sources: list[tuple[Path, str]], tmp_path: Path) -> None:
+def test_who_has_the_old_bundle_open_keeps_its_numbers(
+    sources: list[tuple[Path, str]], tmp_path: Path
+) -> None:
     (first, old), (second, new) = sources
     assert main(command(first, tmp_path / "out")) == 0
     bundle = load_bundle(tmp_path / "out")
@@ -191,7 +206,8 @@ def test_who_has_the_old_bundle_open_keeps_its_numbers(sources: list[tuple[Path,
 
 
 def test_a_bundle_without_the_name_of_its_arrays_opens_and_is_replaced(
-        sources: list[tuple[Path, str]], tmp_path: Path) -> None:
+    sources: list[tuple[Path, str]], tmp_path: Path
+) -> None:
     (first, old), (second, new) = sources
     assert main(command(first, tmp_path / "out")) == 0
     head = json.loads((tmp_path / "out/bundle.json").read_text())
@@ -202,7 +218,9 @@ def test_a_bundle_without_the_name_of_its_arrays_opens_and_is_replaced(
     assert opened(tmp_path / "out") == new and only_a_bundle(tmp_path / "out")
 
 
-def test_arrays_are_read_from_the_bundle_s_own_files_alone(sources: list[tuple[Path, str]], tmp_path: Path) -> None:
+def test_arrays_are_read_from_the_bundle_s_own_files_alone(
+    sources: list[tuple[Path, str]], tmp_path: Path
+) -> None:
     assert main(command(sources[0][0], tmp_path / "out")) == 0
     path = tmp_path / "out/bundle.json"
     os.link(tmp_path / "out/bundle.safetensors", tmp_path / "elsewhere.safetensors")
@@ -228,8 +246,12 @@ def largest_file(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("replacing", [False, True], ids=["first", "replacing"])
 @pytest.mark.parametrize("size", [0, 1000, 200_000], ids=str)
 def test_a_full_disk_is_told_and_leaves_what_was_there(
-        size: int, replacing: bool, sources: list[tuple[Path, str]], tmp_path: Path,
-        capsys: pytest.CaptureFixture[str]) -> None:
+    size: int,
+    replacing: bool,
+    sources: list[tuple[Path, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (first, old), (second, new) = sources
     out = tmp_path / "deep" / "out"
     if replacing:
@@ -247,12 +269,15 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(
 
 
 def test_a_head_that_cannot_be_written_leaves_the_old_bundle(
-        sources: list[tuple[Path, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[tuple[Path, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (first, old), (second, new) = sources
     assert main(command(first, tmp_path / "out")) == 0
     with monkeypatch.context() as patch:
+
         def full(path: Path, data: bytes) -> int:
             raise OSError(28, "No space left on device")
+
         patch.setattr(Path, "write_bytes", full)
         assert main(command(second, tmp_path / "out")) == 2
     assert opened(tmp_path / "out") == old
@@ -261,15 +286,26 @@ def test_a_head_that_cannot_be_written_leaves_the_old_bundle(
 
 
 @pytest.mark.parametrize("make", ["import", "twin"])
-@pytest.mark.parametrize("place", ["file", "below a file", "name too long", "dangling link", "read-only"])
+@pytest.mark.parametrize(
+    "place", ["file", "below a file", "name too long", "dangling link", "read-only"]
+)
 def test_a_place_that_cannot_be_a_folder_is_told_and_nothing_is_written(
-        place: str, make: str, sources: list[tuple[Path, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str]) -> None:
+    place: str,
+    make: str,
+    sources: list[tuple[Path, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    out = {"file": tmp_path / "thesis.tex", "below a file": tmp_path / "thesis.tex" / "out",
-           "name too long": tmp_path / ("x" * 300), "dangling link": tmp_path / "link",
-           "read-only": tmp_path / "out"}[place]
+    out = {
+        "file": tmp_path / "thesis.tex",
+        "below a file": tmp_path / "thesis.tex" / "out",
+        "name too long": tmp_path / ("x" * 300),
+        "dangling link": tmp_path / "link",
+        "read-only": tmp_path / "out",
+    }[place]
 
     def read_only(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -277,18 +313,30 @@ def test_a_place_that_cannot_be_a_folder_is_told_and_nothing_is_written(
     if place == "read-only":
         monkeypatch.setattr(os, "mkdir", read_only)
     before = sorted(tmp_path.rglob("*"))
-    arguments = command(sources[0][0], out) if make == "import" else ["data", "twin", "mosei", "--size", "tiny",
-                                                                      "--out", str(out)]
+    arguments = (
+        command(sources[0][0], out)
+        if make == "import"
+        else ["data", "twin", "mosei", "--size", "tiny", "--out", str(out)]
+    )
     assert main(arguments) == 2
     message = capsys.readouterr().err
     assert message.startswith("mmlib: ") and str(out) in message and "Traceback" not in message
-    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "thesis.tex").read_text() == "precious"
+    assert (
+        sorted(tmp_path.rglob("*")) == before
+        and (tmp_path / "thesis.tex").read_text() == "precious"
+    )
 
 
 def test_what_killed_imports_left_is_removed_and_other_files_stay(
-        sources: list[tuple[Path, str]], tmp_path: Path) -> None:
-    for name in ("bundle.safetensors.partial", "bundle.json.partial", ".bundle.json.lock", "bundle-2.safetensors",
-                 ".bundle-2.safetensors.17-0a0b0c0d.partial"):
+    sources: list[tuple[Path, str]], tmp_path: Path
+) -> None:
+    for name in (
+        "bundle.safetensors.partial",
+        "bundle.json.partial",
+        ".bundle.json.lock",
+        "bundle-2.safetensors",
+        ".bundle-2.safetensors.17-0a0b0c0d.partial",
+    ):
         (tmp_path / name).write_text("left")
     (tmp_path / ".bundle.safetensors.18-0a0b0c0d.d.partial").mkdir()
     (tmp_path / ".bundle.safetensors.18-0a0b0c0d.d.partial" / "arrays").write_text("left")
@@ -307,7 +355,8 @@ def test_a_reference_longer_than_a_path_is_an_unknown_bundle() -> None:
 
 
 def test_without_locks_leftovers_that_are_young_stay(
-        sources: list[tuple[Path, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[tuple[Path, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def none(*_: object) -> None:
         raise OSError(38, "Function not implemented")
 

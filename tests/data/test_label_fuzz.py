@@ -18,7 +18,25 @@ from mmlib.data.readers import read_bundle
 from mmlib.errors import InputError
 
 WORDS = ("happy", "sad", "neutral", "very angry", "ängstlich", "楽しい", "C4", "no-one", "1st")
-ODD = ("", " ", "nan", "NaN", "-", "–", "?", "n/a", "null", "inf", "1,5", "-0,25", "−1", "1.5.2", "two", "0x1F", "1_0")
+ODD = (
+    "",
+    " ",
+    "nan",
+    "NaN",
+    "-",
+    "–",
+    "?",
+    "n/a",
+    "null",
+    "inf",
+    "1,5",
+    "-0,25",
+    "−1",
+    "1.5.2",
+    "two",
+    "0x1F",
+    "1_0",
+)
 NUMBERS = ("{:.2f}", "{:+.2f}", " {:.2f}", "{:.2f} ", "{:.3e}", "{!r}")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -45,11 +63,24 @@ def classes(draw: st.DrawFn) -> Written:
     names = draw(st.lists(st.sampled_from(WORDS), min_size=2, max_size=5, unique=True))
     meant = [names[i % len(names)] for i in range(24)]
     first = meant[0]
-    odd = ("", "nan", "-", "?", "3", "-0.5", "1,5", first.upper() + " ", f" {first}", first.title() + "\u00a0")
+    odd = (
+        "",
+        "nan",
+        "-",
+        "?",
+        "3",
+        "-0.5",
+        "1,5",
+        first.upper() + " ",
+        f" {first}",
+        first.title() + "\u00a0",
+    )
     return with_slip(draw, list(meant), meant, odd)
 
 
-def with_slip(draw: st.DrawFn, cells: list[str], meant: list[float] | list[str], odd: tuple[str, ...]) -> Written:
+def with_slip(
+    draw: st.DrawFn, cells: list[str], meant: list[float] | list[str], odd: tuple[str, ...]
+) -> Written:
     slip = draw(st.none() | st.integers(0, 23))
     if slip is not None:
         cells[slip] = draw(st.sampled_from(odd))
@@ -59,17 +90,25 @@ def with_slip(draw: st.DrawFn, cells: list[str], meant: list[float] | list[str],
 def table(cells: list[str], separator: str, quoting: int, end: str, mark: bytes) -> bytes:
     target = io.StringIO()
     rows = [row | {"label": cell} for row, cell in zip(good_rows(), cells, strict=True)]
-    writer = csv.DictWriter(target, list(rows[0]), delimiter=separator, quoting=quoting, lineterminator=end)  # type: ignore[arg-type]
+    writer = csv.DictWriter(
+        target, list(rows[0]), delimiter=separator, quoting=quoting, lineterminator=end
+    )  # type: ignore[arg-type]
     writer.writeheader()
     writer.writerows(rows)
     return mark + target.getvalue().encode()
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(written=scores() | classes(), separator=st.sampled_from(",;\t"), end=st.sampled_from(["\n", "\r\n"]),
-       quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), mark=st.sampled_from([b"", BYTE_ORDER_MARK]))
-def test_labels_are_read_as_meant_or_refused_with_a_row(written: Written, separator: str, end: str, quoting: int,
-                                                        mark: bytes) -> None:
+@given(
+    written=scores() | classes(),
+    separator=st.sampled_from(",;\t"),
+    end=st.sampled_from(["\n", "\r\n"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    mark=st.sampled_from([b"", BYTE_ORDER_MARK]),
+)
+def test_labels_are_read_as_meant_or_refused_with_a_row(
+    written: Written, separator: str, end: str, quoting: int, mark: bytes
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = write_folder(Path(name))
         (folder / "utterances.csv").write_bytes(table(written.cells, separator, quoting, end, mark))

@@ -41,9 +41,16 @@ def write_wav(path: Path, samples: np.ndarray, rate: int, dtype: str = "int16") 
     return path
 
 
-def write_video(path: Path, pictures: Sequence[Any], fps: Fraction | int = 10, size: tuple[int, int] = (48, 32),
-                samples: np.ndarray | None = None, rate: int = 22050, codec: str | None = None,
-                fast: bool = False) -> Path:
+def write_video(
+    path: Path,
+    pictures: Sequence[Any],
+    fps: Fraction | int = 10,
+    size: tuple[int, int] = (48, 32),
+    samples: np.ndarray | None = None,
+    rate: int = 22050,
+    codec: str | None = None,
+    fast: bool = False,
+) -> Path:
     """pictures: a colour, or an (h, w, 3) array, per frame. samples: (n,) or (channels, n) in aac."""
     path.parent.mkdir(parents=True, exist_ok=True)
     codec = codec or {".mp4": "mpeg4", ".flv": "flv"}[path.suffix]
@@ -57,7 +64,11 @@ def write_video(path: Path, pictures: Sequence[Any], fps: Fraction | int = 10, s
             video.bit_rate = 2_000_000
         for picture in pictures:
             pixels = np.broadcast_to(np.asarray(picture, np.uint8), (size[1], size[0], 3))
-            container.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+            container.mux(
+                video.encode(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+                )
+            )
         if video is not None:
             container.mux(video.encode())
         if samples is not None:
@@ -71,7 +82,7 @@ def write_video(path: Path, pictures: Sequence[Any], fps: Fraction | int = 10, s
 
 def shorten(path: Path, share: float) -> Path:
     data = path.read_bytes()
-    path.write_bytes(data[:int(share * len(data))])
+    path.write_bytes(data[: int(share * len(data))])
     return path
 
 
@@ -84,7 +95,9 @@ def thirds(count: int) -> list[tuple[int, int, int]]:
     return [RED] * count + [GREEN] * count + [BLUE] * count
 
 
-def spectrum(path: Path, recipe: Recipe = CREMA, span: tuple[float, float] | None = None) -> np.ndarray:
+def spectrum(
+    path: Path, recipe: Recipe = CREMA, span: tuple[float, float] | None = None
+) -> np.ndarray:
     return media.spectrogram(*read_audio(path, span), recipe)
 
 
@@ -93,7 +106,9 @@ def spectrum(path: Path, recipe: Recipe = CREMA, span: tuple[float, float] | Non
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 12345])
 @pytest.mark.parametrize(("dtype", "channels"), [("int16", 1), ("float32", 2), ("int32", 1)])
-def test_a_sine_of_any_rate_and_format_peaks_in_its_bin(tmp_path: Path, rate: int, dtype: str, channels: int) -> None:
+def test_a_sine_of_any_rate_and_format_peaks_in_its_bin(
+    tmp_path: Path, rate: int, dtype: str, channels: int
+) -> None:
     tone = np.repeat(sine(1000, 3.2, rate)[:, None], channels, axis=1)
     found = spectrum(write_wav(tmp_path / "a.wav", tone, rate, dtype))
     assert found.shape == (257, 188) and found.dtype == np.float32
@@ -108,13 +123,15 @@ def test_the_spectrogram_is_the_windowed_fourier_sum_of_the_zero_padded_tiles() 
     basis = np.exp(-2j * np.pi * np.outer(np.arange(257), np.arange(512)) / 512)
     found = media.spectrogram(samples, 22050, CREMA)
     for column in (0, 1, 84, 85, 186, 187):
-        expected = np.log(np.abs(basis @ (window * padded[353 * column:353 * column + 512])) + 1e-7)
+        expected = np.log(
+            np.abs(basis @ (window * padded[353 * column : 353 * column + 512])) + 1e-7
+        )
         np.testing.assert_allclose(found[:, column], expected, atol=2e-4)
 
 
 def test_short_clips_repeat_and_long_ones_are_cut(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).uniform(-0.5, 0.5, 5 * 22050)
-    half, second = noise[:11025], noise[:22050 * 4]
+    half, second = noise[:11025], noise[: 22050 * 4]
     repeated = spectrum(write_wav(tmp_path / "half.wav", half, 22050))
     assert (repeated == spectrum(write_wav(tmp_path / "six.wav", np.tile(half, 6), 22050))).all()
     cut = spectrum(write_wav(tmp_path / "four.wav", second, 22050))
@@ -124,7 +141,9 @@ def test_short_clips_repeat_and_long_ones_are_cut(tmp_path: Path) -> None:
 
 def test_stereo_is_the_mean_of_its_channels(tmp_path: Path) -> None:
     left, right = sine(500, 3, 16000), sine(3000, 3, 16000, 0.3)
-    stereo = read_audio(write_wav(tmp_path / "s.wav", np.stack([left, right], axis=1), 16000, "float32"))
+    stereo = read_audio(
+        write_wav(tmp_path / "s.wav", np.stack([left, right], axis=1), 16000, "float32")
+    )
     mono = read_audio(write_wav(tmp_path / "m.wav", (left + right) / 2, 16000, "float32"))
     assert stereo[1] == mono[1] == 16000
     np.testing.assert_allclose(stereo[0], mono[0], atol=1e-7)
@@ -135,13 +154,17 @@ def test_full_scale_is_one_and_what_is_louder_is_clipped(tmp_path: Path) -> None
     samples, _ = read_audio(write_wav(tmp_path / "a.wav", sine(100, 1, 8000, 1.0), 8000))
     assert np.abs(samples).max() == pytest.approx(1, abs=1e-3)
     loud = np.where(sine(100, 3, 22050) > 0, 4.0, -4.0)
-    assert (spectrum(write_wav(tmp_path / "loud.wav", loud, 22050, "float32"))
-            == spectrum(write_wav(tmp_path / "one.wav", loud / 4, 22050, "float32"))).all()
+    assert (
+        spectrum(write_wav(tmp_path / "loud.wav", loud, 22050, "float32"))
+        == spectrum(write_wav(tmp_path / "one.wav", loud / 4, 22050, "float32"))
+    ).all()
 
 
 def test_sound_of_an_mp4_is_cut_to_the_span(tmp_path: Path) -> None:
     samples = np.concatenate([sine(1000, 2, 44100), sine(4000, 2, 44100)])
-    path = write_video(tmp_path / "a.mp4", [RED] * 40, samples=np.stack([samples, samples]), rate=44100)
+    path = write_video(
+        tmp_path / "a.mp4", [RED] * 40, samples=np.stack([samples, samples]), rate=44100
+    )
     for span, hertz in (((0, 2), 1000), ((2, 4), 4000), ((2.5, 9), 4000)):
         found = spectrum(path, Recipe(1, 1), span)
         assert set(found[:, 5:-5].argmax(axis=0)) == {round(hertz * 512 / 22050)}, span
@@ -157,13 +180,19 @@ def test_a_wav_written_to_a_pipe_is_read_whole(tmp_path: Path) -> None:
 # Pictures
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mpeg4"), ("a.mp4", "libx264"), ("a.flv", "flv")])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "mpeg4"), ("a.mp4", "libx264"), ("a.flv", "flv")]
+)
 @pytest.mark.parametrize("fps", [7, 10, Fraction(30000, 1001)])
-def test_frames_are_evenly_spaced_and_in_order(tmp_path: Path, name: str, codec: str, fps: Fraction | int) -> None:
+def test_frames_are_evenly_spaced_and_in_order(
+    tmp_path: Path, name: str, codec: str, fps: Fraction | int
+) -> None:
     path = write_video(tmp_path / name, thirds(9), fps, codec=codec)
     frames = read_frames(path, SMALL)
     assert frames.shape == (3, 3, 16, 16) and frames.dtype == np.uint8
-    assert all(near(frame, colour) for frame, colour in zip(frames, (RED, GREEN, BLUE), strict=True))
+    assert all(
+        near(frame, colour) for frame, colour in zip(frames, (RED, GREEN, BLUE), strict=True)
+    )
     assert near(read_frames(path, replace(SMALL, frames=1))[0], GREEN)
 
 
@@ -177,7 +206,11 @@ def test_the_frames_are_those_shown_at_the_middles_of_equal_parts() -> None:
 
 def test_frames_of_a_span_alone(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", thirds(10))
-    for span, colours in (((0, 1), (RED,) * 3), ((1, 2), (GREEN,) * 3), ((1, 9), (GREEN, BLUE, BLUE))):
+    for span, colours in (
+        ((0, 1), (RED,) * 3),
+        ((1, 2), (GREEN,) * 3),
+        ((1, 9), (GREEN, BLUE, BLUE)),
+    ):
         frames = read_frames(path, SMALL, span)
         assert all(near(frame, colour) for frame, colour in zip(frames, colours, strict=True)), span
 
@@ -190,14 +223,16 @@ def test_more_frames_than_the_clip_has_repeat(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("upright", [False, True])
 @pytest.mark.parametrize("scale", [1, 4])
-def test_the_shorter_side_is_scaled_and_the_centre_cropped(tmp_path: Path, upright: bool, scale: int) -> None:
+def test_the_shorter_side_is_scaled_and_the_centre_cropped(
+    tmp_path: Path, upright: bool, scale: int
+) -> None:
     stripes = np.repeat(np.repeat(np.array([[RED, GREEN, BLUE]]), 48, axis=0), 32, axis=1)
     picture = stripes.transpose(1, 0, 2) if upright else stripes
     path = write_video(tmp_path / "a.mp4", [picture] * 3, size=(picture.shape[1], picture.shape[0]))
     frame = read_frames(path, Recipe(1, 1, size=24 * scale))[0]
     along = frame.transpose(0, 2, 1) if upright else frame
-    assert near(along[:, :, :2 * scale], RED) and near(along[:, :, -2 * scale:], BLUE)
-    assert near(along[:, :, 6 * scale:18 * scale], GREEN)
+    assert near(along[:, :, : 2 * scale], RED) and near(along[:, :, -2 * scale :], BLUE)
+    assert near(along[:, :, 6 * scale : 18 * scale], GREEN)
 
 
 def test_odd_sizes_are_read(tmp_path: Path) -> None:
@@ -213,8 +248,13 @@ def damaged(tmp: Path, kind: str) -> Path:
     wav, mp4, flv = tmp / "x.wav", tmp / "x.mp4", tmp / "x.flv"
     noise = np.random.default_rng(2).uniform(-0.5, 0.5, 3 * 16000)
     pictures = list(np.random.default_rng(3).integers(0, 255, (30, 32, 48, 3)))
-    content = {"empty": b"", "garbage": b"no media" * 50, "pointer": b"version https://git-lfs.github.com/spec/v1\n",
-               "playlist": b"#EXTM3U\n#EXTINF:9,\nother.mp4\n#EXT-X-ENDLIST\n", "script": b"ffconcat version 1.0\n"}
+    content = {
+        "empty": b"",
+        "garbage": b"no media" * 50,
+        "pointer": b"version https://git-lfs.github.com/spec/v1\n",
+        "playlist": b"#EXTM3U\n#EXTINF:9,\nother.mp4\n#EXT-X-ENDLIST\n",
+        "script": b"ffconcat version 1.0\n",
+    }
     writers: dict[str, Callable[[], Path]] = {
         "header": lambda: write_wav(wav, noise[:0], 16000),
         "silent": lambda: write_wav(wav, 0 * noise, 16000),
@@ -224,7 +264,9 @@ def damaged(tmp: Path, kind: str) -> Path:
         "no pictures": lambda: write_video(mp4, [], samples=noise),
         "short flv": lambda: shorten(write_video(flv, pictures), 0.51),
         "short mp4": lambda: shorten(write_video(mp4, pictures, samples=noise), 0.6),
-        "short fast mp4": lambda: shorten(write_video(mp4, pictures, samples=noise, fast=True), 0.6),
+        "short fast mp4": lambda: shorten(
+            write_video(mp4, pictures, samples=noise, fast=True), 0.6
+        ),
         "head of mp4": lambda: shorten(write_video(mp4, pictures, samples=noise), 0.005),
     }
     if kind in content:
@@ -233,14 +275,34 @@ def damaged(tmp: Path, kind: str) -> Path:
     return writers[kind]() if kind in writers else tmp / "absent.mp4"
 
 
-BAD_SOUND = {"absent": "no file", "empty": "is empty", "garbage": "cannot be decoded", "pointer": "git lfs pull",
-             "playlist": "cannot be decoded", "script": "cannot be decoded", "header": "no samples",
-             "silent": "silent", "nan": "not finite", "short wav": "cut short", "no sound": "has no audio",
-             "short mp4": "cannot be decoded", "short fast mp4": "audio ends after",
-             "head of mp4": "cannot be decoded"}
-BAD_PICTURES = {"absent": "no file", "empty": "is empty", "garbage": "cannot be decoded", "pointer": "git lfs pull",
-                "no pictures": "has no video", "short flv": "cut short", "short mp4": "cannot be decoded",
-                "short fast mp4": "cut short", "head of mp4": "cannot be decoded", "silent": "has no video"}
+BAD_SOUND = {
+    "absent": "no file",
+    "empty": "is empty",
+    "garbage": "cannot be decoded",
+    "pointer": "git lfs pull",
+    "playlist": "cannot be decoded",
+    "script": "cannot be decoded",
+    "header": "no samples",
+    "silent": "silent",
+    "nan": "not finite",
+    "short wav": "cut short",
+    "no sound": "has no audio",
+    "short mp4": "cannot be decoded",
+    "short fast mp4": "audio ends after",
+    "head of mp4": "cannot be decoded",
+}
+BAD_PICTURES = {
+    "absent": "no file",
+    "empty": "is empty",
+    "garbage": "cannot be decoded",
+    "pointer": "git lfs pull",
+    "no pictures": "has no video",
+    "short flv": "cut short",
+    "short mp4": "cannot be decoded",
+    "short fast mp4": "cut short",
+    "head of mp4": "cannot be decoded",
+    "silent": "has no video",
+}
 
 
 @pytest.mark.parametrize("kind", BAD_SOUND)
@@ -265,14 +327,16 @@ def test_an_event_beyond_the_end_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.8, 0.97])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_flipped_and_missing_bytes_never_end_an_import(tmp_path: Path, share: float, seed: int) -> None:
+def test_flipped_and_missing_bytes_never_end_an_import(
+    tmp_path: Path, share: float, seed: int
+) -> None:
     generator = np.random.default_rng(seed)
     pictures = list(generator.integers(0, 255, (20, 32, 48, 3)))
     path = write_video(tmp_path / "a.mp4", pictures, samples=sine(440, 2, 22050), fast=bool(seed))
     data = np.frombuffer(path.read_bytes(), np.uint8).copy()
     at = generator.integers(0, len(data), max(1, int(0.01 * len(data))))
     data[at] = generator.integers(0, 256, len(at))
-    for content in (data.tobytes(), path.read_bytes()[:int(share * len(data))]):
+    for content in (data.tobytes(), path.read_bytes()[: int(share * len(data))]):
         path.write_bytes(content)
         try:
             audio, vision = decode_clip(Clip("a", path, path), SMALL)
@@ -297,8 +361,14 @@ class Deadly(type(Path())):  # type: ignore[misc]
 def clips_in(folder: Path, count: int = 6) -> list[Clip]:
     """Clips of different tones and colours."""
     generator = np.random.default_rng(4)
-    return [Clip(f"c{k}", write_wav(folder / f"c{k}.wav", sine(300 + 200 * k, 0.5, 16000), 16000),
-                 write_video(folder / f"c{k}.flv", [generator.integers(0, 255, 3)] * 5)) for k in range(count)]
+    return [
+        Clip(
+            f"c{k}",
+            write_wav(folder / f"c{k}.wav", sine(300 + 200 * k, 0.5, 16000), 16000),
+            write_video(folder / f"c{k}.flv", [generator.integers(0, 255, 3)] * 5),
+        )
+        for k in range(count)
+    ]
 
 
 def files(cache: Path) -> dict[str, bytes]:
@@ -312,7 +382,10 @@ def times(cache: Path) -> dict[str, int]:
 def test_parallel_equals_serial_byte_for_byte(tmp_path: Path) -> None:
     clips = clips_in(tmp_path / "in")
     (tmp_path / "in" / "c2.wav").write_bytes(b"")
-    reasons = [decode_all(clips, SMALL, tmp_path / name, jobs, "t") for name, jobs in (("one", 1), ("two", 2))]
+    reasons = [
+        decode_all(clips, SMALL, tmp_path / name, jobs, "t")
+        for name, jobs in (("one", 1), ("two", 2))
+    ]
     assert reasons[0] == reasons[1] == {"c2": "c2.wav is empty"}
     assert files(tmp_path / "one") == files(tmp_path / "two") and len(files(tmp_path / "one")) == 5
 
@@ -326,7 +399,9 @@ def test_the_cache_holds_what_is_decoded_in_the_order_that_is_asked(tmp_path: Pa
         assert (audio[row] == expected[0]).all() and (vision[row] == expected[1]).all()
 
 
-def test_what_is_in_the_cache_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_in_the_cache_is_not_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clips, cache, calls = clips_in(tmp_path / "in"), tmp_path / "cache", list[str]()
 
     def counted(clip: Clip, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
@@ -359,13 +434,15 @@ def test_a_clip_that_failed_is_tried_again(tmp_path: Path) -> None:
 
 def test_an_import_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     clips, cache = clips_in(tmp_path / "in", 20), tmp_path / "cache"
-    script = (f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import time\n"
-              "from pathlib import Path; from mmlib.data import clips; from test_media import SMALL, clips_in\n"
-              "one = clips.decode_clip\n"
-              "clips.decode_clip = lambda *a: (time.sleep(0.1), one(*a))[1]\n"
-              f"made = [clips.Clip(f'c{{k}}', Path({str(tmp_path / 'in')!r}) / f'c{{k}}.wav', "
-              f"Path({str(tmp_path / 'in')!r}) / f'c{{k}}.flv') for k in range(20)]\n"
-              f"clips.decode_all(made, SMALL, Path({str(cache)!r}), 1, 't')\n")
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import time\n"
+        "from pathlib import Path; from mmlib.data import clips; from test_media import SMALL, clips_in\n"
+        "one = clips.decode_clip\n"
+        "clips.decode_clip = lambda *a: (time.sleep(0.1), one(*a))[1]\n"
+        f"made = [clips.Clip(f'c{{k}}', Path({str(tmp_path / 'in')!r}) / f'c{{k}}.wav', "
+        f"Path({str(tmp_path / 'in')!r}) / f'c{{k}}.flv') for k in range(20)]\n"
+        f"clips.decode_all(made, SMALL, Path({str(cache)!r}), 1, 't')\n"
+    )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not cache.exists() or len(times(cache)) < 3):
@@ -387,8 +464,9 @@ def test_a_worker_that_dies_is_told_and_keeps_the_rest(tmp_path: Path) -> None:
     assert decode_all(clips, SMALL, cache, 1, "t") == {}
 
 
-def test_headless_progress_is_a_line_per_twentieth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                    capsys: pytest.CaptureFixture[str]) -> None:
+def test_headless_progress_is_a_line_per_twentieth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MMLIB_HEADLESS", "1")
     assert list(_shown(((str(k), "") for k in range(100)), 100, "t"))[-1] == ("99", "")
     printed = capsys.readouterr()
@@ -396,7 +474,9 @@ def test_headless_progress_is_a_line_per_twentieth(tmp_path: Path, monkeypatch: 
     assert len(printed.out.splitlines()) == 20 and not printed.err
 
 
-def test_a_cache_that_cannot_be_used_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_used_is_an_input_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clips, cache = clips_in(tmp_path / "in", 1), tmp_path / "cache"
     (tmp_path / "file").write_text("precious")
     with pytest.raises(InputError, match=r"cannot be written.*--option cache=DIR"):

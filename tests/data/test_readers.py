@@ -32,8 +32,13 @@ def row(bundle: Bundle, name: str) -> dict[str, Any]:
     """One utterance of a bundle, as plain values."""
     at = bundle.ids.index(name)
     return {m: bundle.features[m][at] for m in bundle.modalities} | {
-        "label": bundle.labels[at], "split": int(bundle.split[at]), "speaker": int(bundle.speaker[at]),
-        "dialogue": int(bundle.dialogue[at]), "position": int(bundle.position[at]), "observed": bundle.observed[at]}
+        "label": bundle.labels[at],
+        "split": int(bundle.split[at]),
+        "speaker": int(bundle.speaker[at]),
+        "dialogue": int(bundle.dialogue[at]),
+        "position": int(bundle.position[at]),
+        "observed": bundle.observed[at],
+    }
 
 
 def real(*parts: str) -> Path:
@@ -54,7 +59,12 @@ def test_held_out_by_class_takes_a_share_of_each_class() -> None:
     ids = [f"u{i:03d}" for i in range(70)]
     labels = ["a"] * 40 + ["b"] * 20 + ["c"] * 9 + ["d"]
     held = hold_out_by_class(ids, labels)
-    assert [sum(i in held for i, k in zip(ids, labels, strict=True) if k == c) for c in "abcd"] == [4, 2, 1, 0]
+    assert [sum(i in held for i, k in zip(ids, labels, strict=True) if k == c) for c in "abcd"] == [
+        4,
+        2,
+        1,
+        0,
+    ]
 
 
 def test_folder_keeps_rows_with_their_labels_in_any_order(tmp_path: Path) -> None:
@@ -67,7 +77,10 @@ def test_folder_keeps_rows_with_their_labels_in_any_order(tmp_path: Path) -> Non
         found = row(bundle, one["id"])
         assert found["audio"][0] == at
         assert bundle.task.names[found["label"]] == one["label"]
-        assert (found["split"], found["position"]) == (("train", "valid", "test").index(one["split"]), one["position"])
+        assert (found["split"], found["position"]) == (
+            ("train", "valid", "test").index(one["split"]),
+            one["position"],
+        )
 
 
 def test_folder_makes_valid_of_whole_dialogues_of_train(tmp_path: Path) -> None:
@@ -78,8 +91,10 @@ def test_folder_makes_valid_of_whole_dialogues_of_train(tmp_path: Path) -> None:
 
 
 def test_folder_without_dialogues_makes_valid_of_each_class(tmp_path: Path) -> None:
-    rows = [{"id": r["id"], "split": "test" if r["dialogue"] == "d11" else "train", "label": r["label"]}
-            for r in good_rows()]
+    rows = [
+        {"id": r["id"], "split": "test" if r["dialogue"] == "d11" else "train", "label": r["label"]}
+        for r in good_rows()
+    ]
     bundle = read_bundle("folder", [write_folder(tmp_path, rows)], {"valid": "0.2"})
     assert np.bincount(bundle.labels[bundle.rows("valid")]).tolist() == [2, 2]
 
@@ -88,8 +103,12 @@ def test_folder_takes_scores_frames_lengths_missing_rows_and_settings(tmp_path: 
     rows = [r | {"label": i / 4 - 2, "fold": i // 6} for i, r in enumerate(good_rows())]
     observed = np.arange(24) % 5 > 0
     video = np.where(observed[:, None, None], 1.0, np.nan) * np.ones((24, 3, 2))
-    folder = write_folder(tmp_path, rows, face=video, face_lengths=np.arange(24) % 3 + 1, face_observed=observed)
-    (folder / "bundle.toml").write_text('name = "mine"\ntask = "score"\nrange = [-3, 4]\nlicence = "CC0"\n')
+    folder = write_folder(
+        tmp_path, rows, face=video, face_lengths=np.arange(24) % 3 + 1, face_observed=observed
+    )
+    (folder / "bundle.toml").write_text(
+        'name = "mine"\ntask = "score"\nrange = [-3, 4]\nlicence = "CC0"\n'
+    )
     bundle = read_bundle("folder", [folder])
     assert (bundle.name, bundle.licence, bundle.task.range) == ("mine", "CC0", (-3.0, 4.0))
     assert bundle.modalities == ("audio", "face", "text")
@@ -112,12 +131,17 @@ def test_folder_takes_integer_labels_as_classes_where_told(tmp_path: Path) -> No
     assert bundle.labels.tolist() == [1, 0] * 12
 
 
-def gcnet_files(root: Path, labels: list[Any], videos: list[str], sets: list[set[str]], speakers: str) -> None:
+def gcnet_files(
+    root: Path, labels: list[Any], videos: list[str], sets: list[set[str]], speakers: str
+) -> None:
     """Two utterances a video; audio holds a vector, text frames, vision a folder of faces."""
-    index = [{v: [f"{v}_{i}" for i in range(2)] for v in videos},
-             {v: [labels[2 * k], labels[2 * k + 1]] for k, v in enumerate(videos)},
-             {v: list(speakers) if speakers else ["", ""] for v in videos},
-             {v: np.array(["some", "words"]) for v in videos}, *sets]
+    index = [
+        {v: [f"{v}_{i}" for i in range(2)] for v in videos},
+        {v: [labels[2 * k], labels[2 * k + 1]] for k, v in enumerate(videos)},
+        {v: list(speakers) if speakers else ["", ""] for v in videos},
+        {v: np.array(["some", "words"]) for v in videos},
+        *sets,
+    ]
     (root / "X_features_raw_2way.pkl").write_bytes(pickle.dumps(index))
     for name in ("a", "t", "v"):
         (root / "features" / name).mkdir(parents=True)
@@ -140,7 +164,11 @@ def test_gcnet_joins_the_index_with_one_file_per_utterance(tmp_path: Path) -> No
     np.testing.assert_array_equal(found["audio"], [3, 3, 3, 3])
     np.testing.assert_array_equal(found["text"], [3, 1, 1])  # the mean over time
     np.testing.assert_allclose(found["vision"], [14 / 3, 14 / 3])
-    assert row(bundle, "v1_1")["observed"].tolist() == [True, True, False]  # an empty folder of faces
+    assert row(bundle, "v1_1")["observed"].tolist() == [
+        True,
+        True,
+        False,
+    ]  # an empty folder of faces
     assert bundle.observed.sum() == 17 and bundle.speakers == 1
 
 
@@ -148,12 +176,25 @@ def test_gcnet_iemocap_takes_the_speakers_own_faces_and_sessions_as_folds(tmp_pa
     videos = [f"Ses0{s}F_impro0{k}" for s in range(1, 6) for k in (1, 2)]
     gcnet_files(tmp_path, [0, 1, 2, 3] * 5, videos, [set(videos[:8]), set(videos[8:])], "FM")
     (tmp_path / "X_features_raw_2way.pkl").rename(tmp_path / "X_features_raw_4way.pkl")
-    bundle = read_bundle("gcnet", [tmp_path], {"task": "iemocap4", "audio": "a", "text": "t", "vision": "v"})
+    bundle = read_bundle(
+        "gcnet", [tmp_path], {"task": "iemocap4", "audio": "a", "text": "t", "vision": "v"}
+    )
     assert row(bundle, "Ses03F_impro01_0")["vision"].tolist() == [2, 2]
     assert row(bundle, "Ses03F_impro01_1")["vision"].tolist() == [10, 10]
     assert bundle.speakers == 2
     assert bundle.fold is not None
-    assert [int(bundle.fold[bundle.ids.index(f"{v}_0")]) for v in videos] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert [int(bundle.fold[bundle.ids.index(f"{v}_0")]) for v in videos] == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+    ]
     assert len(bundle.dialogues("valid")) == 1 and len(bundle.dialogues("test")) == 2
     assert bundle.labels[bundle.ids.index("Ses01F_impro02_1")] == 3
 
@@ -163,16 +204,30 @@ def dialogues(texts: int) -> list[Any]:
     names = [f"Ses01_{d:02d}" for d in range(24)]
 
     def feature(width: int, add: float) -> dict[str, Any]:
-        return {n: [np.full(width, 10 * d + i + add) for i in range(3)] for d, n in enumerate(names)}
+        return {
+            n: [np.full(width, 10 * d + i + add) for i in range(3)] for d, n in enumerate(names)
+        }
 
     labels = {n: [(d + i) % 6 for i in range(3)] for d, n in enumerate(names)}
-    return [{n: [f"{n}_{i}" for i in range(3)] for n in names}, {n: ["M", "F", "M"] for n in names}, labels,
-            *[feature(5, 0.25 * t) for t in range(texts)], feature(4, 0), feature(2, 0),
-            {n: ["a"] * 3 for n in names}, set(names[:20]), set(names[20:])]
+    return [
+        {n: [f"{n}_{i}" for i in range(3)] for n in names},
+        {n: ["M", "F", "M"] for n in names},
+        labels,
+        *[feature(5, 0.25 * t) for t in range(texts)],
+        feature(4, 0),
+        feature(2, 0),
+        {n: ["a"] * 3 for n in names},
+        set(names[:20]),
+        set(names[20:]),
+    ]
 
 
-@pytest.mark.parametrize(("texts", "option", "add"), [(1, {}, 0), (4, {}, 0.375), (4, {"text": "2"}, 0.25)])
-def test_erc_pickle_reads_one_text_or_four(texts: int, option: dict[str, str], add: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("texts", "option", "add"), [(1, {}, 0), (4, {}, 0.375), (4, {"text": "2"}, 0.25)]
+)
+def test_erc_pickle_reads_one_text_or_four(
+    texts: int, option: dict[str, str], add: float, tmp_path: Path
+) -> None:
     path = tmp_path / "IEMOCAP_features.pkl"
     path.write_bytes(pickle.dumps(tuple(dialogues(texts)), protocol=2))
     bundle = read_bundle("erc-pickle", [path], option)
@@ -211,9 +266,15 @@ def test_erc_pickle_order_of_sets_plays_no_part(tmp_path: Path) -> None:
 
 def test_mmmo_maps_scores_and_keeps_row_order(tmp_path: Path) -> None:
     for split, count in {"train": 5, "valid": 2, "test": 3}.items():
-        for stem, shape in {"y": (count,), "audio": (count, 20, 4), "video": (count, 20, 3)}.items():
+        for stem, shape in {
+            "y": (count,),
+            "audio": (count, 20, 4),
+            "video": (count, 20, 3),
+        }.items():
             with h5py.File(tmp_path / f"{stem}_{split}.h5", "w") as file:
-                file["d1"] = np.arange(1, count + 1).reshape([count] + [1] * (len(shape) - 1)) * np.ones(shape)
+                file["d1"] = np.arange(1, count + 1).reshape(
+                    [count] + [1] * (len(shape) - 1)
+                ) * np.ones(shape)
     bundle = read_bundle("mmmo", [tmp_path])
     assert bundle.labels[bundle.rows("train")].tolist() == [-3, -1.5, 0, 1.5, 3]
     assert row(bundle, "test-0002")["vision"].shape == (20, 3)
@@ -221,10 +282,18 @@ def test_mmmo_maps_scores_and_keeps_row_order(tmp_path: Path) -> None:
 
 
 def test_crema_d_votes_are_shares_and_means_and_nobody_is_zero(tmp_path: Path) -> None:
-    names = [f"10{a:02d}_IEO_{e}_XX" for a in range(11) for e in ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")]
+    names = [
+        f"10{a:02d}_IEO_{e}_XX"
+        for a in range(11)
+        for e in ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
+    ]
     table = []
     for number, name in enumerate(names):
-        for view, votes in ((1, (1, 0, 3, 0, 0, 0)), (2, (0, 5, 0, 0, 0, 5)), (3, (9, 0, 0, 0, 0, 0))):
+        for view, votes in (
+            (1, (1, 0, 3, 0, 0, 0)),
+            (2, (0, 5, 0, 0, 0, 5)),
+            (3, (9, 0, 0, 0, 0, 0)),
+        ):
             means = {f"mean{e}RespNorm": -1.0 for e in ("Anger", "Disgust", "Happy", "Neutral")}
             means |= {"meanFearRespNorm": 50.0, "meanSadRespNorm": np.nan}
             counts = dict(zip("ADFHNS", votes, strict=True))
@@ -272,7 +341,9 @@ def test_real_mosi_unseen_has_five_folds_of_whole_videos() -> None:
     np.testing.assert_array_equal(bundle.split, bundle.with_fold(0).split)
 
 
-@pytest.mark.parametrize("name", ["mosi-bclstm", "mosi-unseen", "crema-d-votes", "mmmo", "mmmo-standardised"])
+@pytest.mark.parametrize(
+    "name", ["mosi-bclstm", "mosi-unseen", "crema-d-votes", "mmmo", "mmmo-standardised"]
+)
 def test_real_bundle_has_the_fingerprint_of_the_manifest(name: str) -> None:
     entry = tomllib.loads((paths.root() / "data" / "manifest.toml").read_text())["bundle"][name]
     if entry["reader"] == "bclstm-mosi":
@@ -285,16 +356,21 @@ def test_real_bundle_has_the_fingerprint_of_the_manifest(name: str) -> None:
     assert (bundle.source, bundle.licence) == (entry["source"], entry["licence"])
 
 
-def test_import_writes_a_bundle_that_loads_equal(tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_writes_a_bundle_that_loads_equal(
+    tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, out = write_folder(tmp_path / "in"), tmp_path / "out"
     assert cli(["data", "import", "folder", str(folder), "--out", str(out), "--name", "mine"]) == 0
     loaded = load_bundle(out)
-    assert loaded.name == "mine" and loaded.fingerprint == read_bundle("folder", [folder]).fingerprint
+    assert (
+        loaded.name == "mine" and loaded.fingerprint == read_bundle("folder", [folder]).fingerprint
+    )
     assert loaded.fingerprint in capsys.readouterr().out
 
 
 def test_import_writes_under_the_bundles_folder_by_default(
-        tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MMLIB_HOME", str(tmp_path / "home"))
     folder = write_folder(tmp_path / "in")
     assert cli(["data", "import", "folder", str(folder), "--name", "mine"]) == 0
@@ -306,8 +382,9 @@ def test_import_writes_under_the_bundles_folder_by_default(
     assert cli(["data", "list"]) == 0
     listed = capsys.readouterr().out
     assert all(word in listed for word in ("  mine", "  twin-mosi-tiny", *READERS))
-    assert [line.partition("@")[0] for line in listed.splitlines() if line.startswith("  twin:")] == [
-        f"  twin:{role}" for role in (*ROLES, *FRAME_ROLES, *AV_ROLES)]
+    assert [
+        line.partition("@")[0] for line in listed.splitlines() if line.startswith("  twin:")
+    ] == [f"  twin:{role}" for role in (*ROLES, *FRAME_ROLES, *AV_ROLES)]
     assert cli(["data", "check", "mine"]) in (0, 1)
 
 
@@ -316,4 +393,9 @@ def test_every_option_of_a_reader_is_a_parameter_of_it() -> None:
 
     for reader in READERS.values():
         parameters = list(inspect.signature(reader.read).parameters)[1:]
-        assert parameters and sorted(parameters) == sorted(reader.options) or not parameters and not reader.options
+        assert (
+            parameters
+            and sorted(parameters) == sorted(reader.options)
+            or not parameters
+            and not reader.options
+        )

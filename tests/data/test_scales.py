@@ -18,8 +18,9 @@ ROWS = np.random.default_rng(5).normal(3, 2, size=(24, 5, 2))
 
 
 @pytest.mark.parametrize("block", [1, 2**22])
-def test_the_scale_is_that_of_observed_training_frames(block: int, tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scale_is_that_of_observed_training_frames(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(scales, "BLOCK", block)
     lengths, observed = 1 + np.arange(24) % 5, np.arange(24) % 3 > 0
     frames = ROWS.copy()
@@ -28,34 +29,59 @@ def test_the_scale_is_that_of_observed_training_frames(block: int, tmp_path: Pat
     for row, length in enumerate(lengths):
         frames[row, length:] = 1e6
     folder = write_folder(tmp_path, audio=frames, audio_lengths=lengths, audio_observed=observed)
-    there = np.concatenate([ROWS[row, :lengths[row]].ravel() for row in range(16) if observed[row]])
+    there = np.concatenate(
+        [ROWS[row, : lengths[row]].ravel() for row in range(16) if observed[row]]
+    )
     found = scales.scale(read_bundle("folder", [folder]), "audio")
-    assert [found.mean, found.sd, found.largest] == pytest.approx([there.mean(), there.std(), np.abs(there).max()],
-                                                                  rel=1e-5)
+    assert [found.mean, found.sd, found.largest] == pytest.approx(
+        [there.mean(), there.std(), np.abs(there).max()], rel=1e-5
+    )
 
 
-@pytest.mark.parametrize(("change", "warned"), [
-    (lambda x: x, False), (lambda x: 1e-3 * x, True), (lambda x: 1e3 * x, True), (lambda x: x + 300, True),
-    (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 3, 2e4, 0.1 * x), True), (lambda x: 20 * x, False)])
+@pytest.mark.parametrize(
+    ("change", "warned"),
+    [
+        (lambda x: x, False),
+        (lambda x: 1e-3 * x, True),
+        (lambda x: 1e3 * x, True),
+        (lambda x: x + 300, True),
+        (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 3, 2e4, 0.1 * x), True),
+        (lambda x: 20 * x, False),
+    ],
+)
 def test_raw_scales_are_warned_of_at_import_and_check(
-        change: Callable[[np.ndarray], np.ndarray], warned: bool, tmp_path: Path, cli: Cli,
-        capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_folder(tmp_path / "in", audio=change(np.random.default_rng(6).normal(size=(24, 4))))
+    change: Callable[[np.ndarray], np.ndarray],
+    warned: bool,
+    tmp_path: Path,
+    cli: Cli,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = write_folder(
+        tmp_path / "in", audio=change(np.random.default_rng(6).normal(size=(24, 4)))
+    )
     assert cli(["data", "import", "folder", str(folder), "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert ("--standardise" in said) is warned and "audio: scale: mean " in said and "text: scale: mean " in said
+    assert (
+        ("--standardise" in said) is warned
+        and "audio: scale: mean " in said
+        and "text: scale: mean " in said
+    )
     bundle = read_bundle("folder", [folder])
     assert check(bundle).ok is not warned and ("--standardise" in str(check(bundle))) is warned
 
 
 @pytest.mark.parametrize(("count", "warned"), [(1, False), (2, True), (6, True)])
-def test_many_rows_of_zeros_are_warned_of_and_can_be_told_to_be_missing(count: int, warned: bool,
-                                                                        tmp_path: Path) -> None:
+def test_many_rows_of_zeros_are_warned_of_and_can_be_told_to_be_missing(
+    count: int, warned: bool, tmp_path: Path
+) -> None:
     audio = np.random.default_rng(7).normal(size=(24, 4))
-    audio[3:3 + count] = 0
+    audio[3 : 3 + count] = 0
     folder = write_folder(tmp_path, audio=audio)
     kept = read_bundle("folder", [folder])
     assert kept.observed.all() and any("zeros=missing" in text for text in findings(kept)) is warned
     told = read_bundle("folder", [folder], {"zeros": "missing"})
-    assert np.flatnonzero(~told.observed[:, 0]).tolist() == list(range(3, 3 + count)) and told.observed[:, 1].all()
+    assert (
+        np.flatnonzero(~told.observed[:, 0]).tolist() == list(range(3, 3 + count))
+        and told.observed[:, 1].all()
+    )
     assert not findings(told)

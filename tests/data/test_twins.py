@@ -53,7 +53,9 @@ def enumerated_posterior(twin: Twin, rows: np.ndarray, observed: np.ndarray) -> 
     noise = np.zeros((3 * axes, 3 * axes))
     for (i, a), (j, b) in itertools.product(itertools.product(range(3), range(axes)), repeat=2):
         if a == b:
-            noise[i * axes + a, j * axes + b] = 1.0 if i == j else np.sqrt(law.share[i] * law.share[j])
+            noise[i * axes + a, j * axes + b] = (
+                1.0 if i == j else np.sqrt(law.share[i] * law.share[j])
+            )
     density = np.zeros((len(rows), count))
     for u, row in enumerate(rows):
         seen = np.repeat(observed[u], axes)
@@ -61,7 +63,9 @@ def enumerated_posterior(twin: Twin, rows: np.ndarray, observed: np.ndarray) -> 
         for state in range(count):
             centre = np.concatenate([snr * np.array(law.axes[state]) for snr in law.snr])[seen]
             if seen.any():
-                density[u, state] = multivariate_normal(centre, noise[np.ix_(seen, seen)]).logpdf(stacked)
+                density[u, state] = multivariate_normal(centre, noise[np.ix_(seen, seen)]).logpdf(
+                    stacked
+                )
     sequences = np.array(list(itertools.product(range(count), repeat=len(rows))))
     log_joint = density[np.arange(len(rows)), sequences].sum(axis=1)
     last: dict[int, int] = {}
@@ -73,7 +77,9 @@ def enumerated_posterior(twin: Twin, rows: np.ndarray, observed: np.ndarray) -> 
         log_joint += np.log(prior)
         last[speaker] = u
     weight = np.exp(log_joint - logsumexp(log_joint))
-    return np.array([np.bincount(sequences[:, u], weight, minlength=count) for u in range(len(rows))])
+    return np.array(
+        [np.bincount(sequences[:, u], weight, minlength=count) for u in range(len(rows))]
+    )
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -83,15 +89,19 @@ def test_posterior_equals_the_sum_over_all_state_sequences(role: str) -> None:
     assert max(len(d) for d in dialogues) <= 5
     for observed in [*(keep(twin, s) for s in SUBSETS), random_mask(twin, 1), random_mask(twin, 2)]:
         parts = np.split(observed, np.cumsum([len(d) for d in dialogues])[:-1])
-        wanted = np.concatenate([enumerated_posterior(twin, *pair) for pair in zip(dialogues, parts, strict=True)])
+        wanted = np.concatenate(
+            [enumerated_posterior(twin, *pair) for pair in zip(dialogues, parts, strict=True)]
+        )
         assert np.abs(twin.bayes("test", observed) - wanted).max() < 1e-6
 
 
 def test_without_context_the_posterior_is_bayes_rule_per_utterance() -> None:
     twin = make_twin("iemocap6", "tiny")
     observed = random_mask(twin, 3)
-    alone = [enumerated_posterior(twin, np.array([r]), o[None]) for r, o in
-             zip(twin.bundle.rows("test"), observed, strict=True)]
+    alone = [
+        enumerated_posterior(twin, np.array([r]), o[None])
+        for r, o in zip(twin.bundle.rows("test"), observed, strict=True)
+    ]
     assert np.abs(twin.bayes("test", observed, context=False) - np.concatenate(alone)).max() < 1e-6
 
 
@@ -103,8 +113,9 @@ def test_an_utterance_with_nothing_observed_is_predicted_by_its_speakers_other_u
     one[0] = True
     moved = np.abs(twin.bayes("test", one) - twin.role.prior).max(axis=1) > 1e-9
     rows = twin.bundle.rows("test")
-    same = (twin.bundle.dialogue[rows] == twin.bundle.dialogue[rows[0]]) & \
-        (twin.bundle.speaker[rows] == twin.bundle.speaker[rows[0]])
+    same = (twin.bundle.dialogue[rows] == twin.bundle.dialogue[rows[0]]) & (
+        twin.bundle.speaker[rows] == twin.bundle.speaker[rows[0]]
+    )
     assert same.sum() > 1 and not same.all()
     assert np.array_equal(moved, same)
 
@@ -117,7 +128,9 @@ def targets(twin: Twin, split: str) -> tuple[np.ndarray, np.ndarray]:
     return np.sign(labels).astype(int), labels != 0
 
 
-def inputs(twin: Twin, split: str, arrays: dict[str, np.ndarray], observed: np.ndarray, neighbours: bool) -> np.ndarray:
+def inputs(
+    twin: Twin, split: str, arrays: dict[str, np.ndarray], observed: np.ndarray, neighbours: bool
+) -> np.ndarray:
     """Zero-filled modalities side by side with their mask; the dialogue's utterances before and after too."""
     rows = twin.bundle.rows(split)
     parts = [np.where(observed[:, [i]], arrays[m][rows], 0) for i, m in enumerate(MODALITIES)]
@@ -138,7 +151,9 @@ def inputs(twin: Twin, split: str, arrays: dict[str, np.ndarray], observed: np.n
 @pytest.mark.parametrize("role", ROLES)
 def test_no_trained_model_is_more_accurate_than_the_best_decision(role: str, masked: bool) -> None:
     twin = study(role)
-    observed = {s: random_mask(twin, 5, s) if masked else keep(twin, ALL, s) for s in ("train", "test")}
+    observed = {
+        s: random_mask(twin, 5, s) if masked else keep(twin, ALL, s) for s in ("train", "test")
+    }
     truth, counted = targets(twin, "test")
     assert counted.sum() > 5000
     best = twin.decisions("test", observed["test"], "accuracy") == truth
@@ -164,14 +179,18 @@ def test_no_trained_model_is_more_accurate_than_the_best_decision(role: str, mas
 @pytest.mark.parametrize("role", ["mosi", "mosei"])
 def test_no_trained_regressor_has_a_lower_absolute_error_than_the_median(role: str) -> None:
     twin = study(role)
-    x = {s: inputs(twin, s, dict(twin.latents), keep(twin, ALL, s), True) for s in ("train", "test")}
+    x = {
+        s: inputs(twin, s, dict(twin.latents), keep(twin, ALL, s), True) for s in ("train", "test")
+    }
     y = {s: twin.bundle.labels[twin.bundle.rows(s)] for s in ("train", "test")}
     trained = np.abs(Ridge(1.0).fit(x["train"], y["train"]).predict(x["test"]) - y["test"])
     best = np.abs(twin.decisions("test", keep(twin, ALL), "mae") - y["test"])
     assert best.mean() < trained.mean()
 
 
-def smoothed(log_like: np.ndarray, chains: list[np.ndarray], start: np.ndarray, move: np.ndarray) -> np.ndarray:
+def smoothed(
+    log_like: np.ndarray, chains: list[np.ndarray], start: np.ndarray, move: np.ndarray
+) -> np.ndarray:
     """Forward-backward in logarithms, one chain after the other."""
     result = np.empty_like(log_like)
     for chain in chains:
@@ -192,18 +211,24 @@ def chains_of(twin: Twin, split: str) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("subset", [ALL, ("audio",)], ids=["ALV", "A"])
 @pytest.mark.parametrize("role", ROLES)
-def test_a_well_specified_estimator_comes_within_a_point_of_the_best(role: str, subset: tuple[str, ...]) -> None:
+def test_a_well_specified_estimator_comes_within_a_point_of_the_best(
+    role: str, subset: tuple[str, ...]
+) -> None:
     twin = study(role)
     rows = {s: twin.bundle.rows(s) for s in ("train", "test")}
     x = {s: np.concatenate([twin.latents[m][r] for m in subset], axis=1) for s, r in rows.items()}
     states, count = twin.states[rows["train"]], len(twin.role.prior)
     estimator = LinearDiscriminantAnalysis().fit(x["train"], states)
     start = np.bincount(states, minlength=count) / len(states)
-    steps = np.concatenate([np.stack([states[c[:-1]], states[c[1:]]]) for c in chains_of(twin, "train")], axis=1)
+    steps = np.concatenate(
+        [np.stack([states[c[:-1]], states[c[1:]]]) for c in chains_of(twin, "train")], axis=1
+    )
     move = np.full((count, count), 0.5)
     np.add.at(move, (steps[0], steps[1]), 1)
     log_like = estimator.predict_log_proba(x["test"]) - np.log(start)
-    estimate = smoothed(log_like, chains_of(twin, "test"), start, move / move.sum(axis=1, keepdims=True))
+    estimate = smoothed(
+        log_like, chains_of(twin, "test"), start, move / move.sum(axis=1, keepdims=True)
+    )
     truth, counted = targets(twin, "test")
     for guess, context in [(estimate, True), (np.exp(log_like) * start, False)]:
         if twin.bundle.task.kind == "score":
@@ -221,7 +246,9 @@ def test_realised_equals_expected_within_sampling_error_under_masks(role: str) -
     mass = twin.bayes("test", observed)
     surprise = np.eye(mass.shape[1])[twin.states[rows]] - mass
     for state in range(mass.shape[1]):
-        assert abs(surprise[:, state].mean()) < 4 * clustered_error(surprise[:, state], twin.bundle.dialogue[rows])
+        assert abs(surprise[:, state].mean()) < 4 * clustered_error(
+            surprise[:, state], twin.bundle.dialogue[rows]
+        )
     sure = (twin.states[rows] == mass.argmax(axis=1)) - mass.max(axis=1)
     assert abs(sure.mean()) < 3 * clustered_error(sure, twin.bundle.dialogue[rows])
 
@@ -242,7 +269,9 @@ def test_realised_values_are_those_of_the_metrics_module(role: str) -> None:
 def test_each_metrics_decision_is_the_best_for_that_metric() -> None:
     twin = study("iemocap6")
     observed, truth = keep(twin, ("vision",)), twin.bundle.labels[twin.bundle.rows("test")]
-    decided = {m: twin.decisions("test", observed, m) for m in ("accuracy", "macro_recall", "weighted_f1")}
+    decided = {
+        m: twin.decisions("test", observed, m) for m in ("accuracy", "macro_recall", "weighted_f1")
+    }
     for name in decided:
         scores = {other: getattr(metrics, name)(truth, decided[other]) for other in decided}
         assert max(scores, key=scores.__getitem__) == name, scores
@@ -286,18 +315,66 @@ def test_what_a_missing_modality_holds_does_not_matter() -> None:
     assert not np.allclose(changed.bayes("test", ~observed), twin.bayes("test", ~observed))
 
 
-@pytest.mark.parametrize(("role", "lead", "ranges"), [
-    ("iemocap4", 7, {"A": (66, 70), "V": (53, 58), "L": (74, 78), "AV": (71, 75), "AL": (80, 84), "LV": (76, 80),
-                     "ALV": (82, 85)}),
-    ("iemocap6", 9, {"A": (50, 55), "V": (32, 37), "L": (61, 66), "AV": (52, 57), "AL": (64, 69), "LV": (62, 67),
-                     "ALV": (64, 70)}),
-    ("mosei", 9, {"A": (64, 68), "V": (63, 66), "L": (84, 88), "AV": (65, 69), "AL": (86, 89), "LV": (86, 89),
-                  "ALV": (86, 90)}),
-    ("mosi", 9, {"A": (60, 65), "V": (57, 62), "L": (80, 84), "AV": (60, 66), "AL": (81, 86), "LV": (81, 86),
-                 "ALV": (82, 87)}),
-])
+@pytest.mark.parametrize(
+    ("role", "lead", "ranges"),
+    [
+        (
+            "iemocap4",
+            7,
+            {
+                "A": (66, 70),
+                "V": (53, 58),
+                "L": (74, 78),
+                "AV": (71, 75),
+                "AL": (80, 84),
+                "LV": (76, 80),
+                "ALV": (82, 85),
+            },
+        ),
+        (
+            "iemocap6",
+            9,
+            {
+                "A": (50, 55),
+                "V": (32, 37),
+                "L": (61, 66),
+                "AV": (52, 57),
+                "AL": (64, 69),
+                "LV": (62, 67),
+                "ALV": (64, 70),
+            },
+        ),
+        (
+            "mosei",
+            9,
+            {
+                "A": (64, 68),
+                "V": (63, 66),
+                "L": (84, 88),
+                "AV": (65, 69),
+                "AL": (86, 89),
+                "LV": (86, 89),
+                "ALV": (86, 90),
+            },
+        ),
+        (
+            "mosi",
+            9,
+            {
+                "A": (60, 65),
+                "V": (57, 62),
+                "L": (80, 84),
+                "AV": (60, 66),
+                "AL": (81, 86),
+                "LV": (81, 86),
+                "ALV": (82, 87),
+            },
+        ),
+    ],
+)
 def test_best_accuracies_have_the_order_and_spacing_of_the_papers(
-        role: str, lead: int, ranges: dict[str, tuple[int, int]]) -> None:
+    role: str, lead: int, ranges: dict[str, tuple[int, int]]
+) -> None:
     table = best_possible(study(role), metrics=("accuracy",)).set_index("subset")["expected"]
     assert table["L"] > table["A"] + lead and table["A"] > table["V"] + 1
     assert list(table.index) == ["A", "L", "V", "AL", "AV", "LV", "ALV"]
@@ -308,7 +385,11 @@ def test_best_accuracies_have_the_order_and_spacing_of_the_papers(
 @pytest.mark.parametrize("size", SIZES[:4])
 def test_each_of_five_sessions_holds_whole_dialogues_and_every_class(size: str) -> None:
     bundle = make_twin("iemocap4", size).bundle
-    assert bundle.fold is not None and bundle.fold.dtype == np.int64 and set(bundle.fold) == set(range(5))
+    assert (
+        bundle.fold is not None
+        and bundle.fold.dtype == np.int64
+        and set(bundle.fold) == set(range(5))
+    )
     for split in SPLITS:
         assert all(len(set(bundle.fold[rows])) == 1 for rows in bundle.dialogues(split))
     dialogues = [len(set(bundle.dialogue[bundle.fold == k])) for k in range(5)]
@@ -324,11 +405,15 @@ def test_every_session_is_the_test_and_the_validation_of_one_fold(size: str) -> 
     twin = make_twin("iemocap4", size)
     folds = [twin.with_fold(k).bundle for k in range(5)]
     for split in ("valid", "test"):
-        assert sorted(np.concatenate([f.rows(split) for f in folds])) == list(range(len(twin.bundle)))
+        assert sorted(np.concatenate([f.rows(split) for f in folds])) == list(
+            range(len(twin.bundle))
+        )
     assert (session := twin.bundle.fold) is not None
     for number, fold in enumerate(folds):
         check_bundle(fold)
-        assert set(session[fold.rows("test")]) == {number} and set(session[fold.rows("valid")]) == {(number + 1) % 5}
+        assert set(session[fold.rows("test")]) == {number} and set(session[fold.rows("valid")]) == {
+            (number + 1) % 5
+        }
         assert fold.features is twin.bundle.features and fold.labels is twin.bundle.labels
 
 
@@ -337,13 +422,20 @@ def test_the_best_of_a_fold_is_that_of_its_sessions_dialogues(number: int) -> No
     whole = make_twin("iemocap4", "tiny")
     twin = whole.with_fold(number)
     session = np.flatnonzero(whole.bundle.fold == number)
-    dialogues = [session[whole.bundle.dialogue[session] == d] for d in sorted(set(whole.bundle.dialogue[session]))]
+    dialogues = [
+        session[whole.bundle.dialogue[session] == d]
+        for d in sorted(set(whole.bundle.dialogue[session]))
+    ]
     rows = np.concatenate(dialogues)
     seen = np.random.default_rng(number).random((len(rows), 3)) < 0.6
     parts = np.split(seen, np.cumsum([len(d) for d in dialogues])[:-1])
-    mass = np.concatenate([enumerated_posterior(whole, *pair) for pair in zip(dialogues, parts, strict=True)])
+    mass = np.concatenate(
+        [enumerated_posterior(whole, *pair) for pair in zip(dialogues, parts, strict=True)]
+    )
     right = mass.argmax(axis=1) == whole.states[rows]
-    assert twin.best("test", seen, "accuracy") == pytest.approx((100 * mass.max(axis=1).mean(), 100 * right.mean()))
+    assert twin.best("test", seen, "accuracy") == pytest.approx(
+        (100 * mass.max(axis=1).mean(), 100 * right.mean())
+    )
 
 
 def test_means_over_folds_are_near_the_best_accuracies_of_much_data() -> None:
@@ -358,11 +450,18 @@ def test_class_shares_are_those_of_iemocaps_four_classes() -> None:
     assert np.abs(np.bincount(labels) / len(labels) - (0.296, 0.196, 0.309, 0.199)).max() < 0.01
 
 
-@pytest.mark.parametrize(("role", "rows", "audio", "vision"), [
-    ("iemocap6", "103643ac4ca900b0", -141.144, 342.790), ("mosi", "7ec09d9b2b675c30", 64.534, -756.908),
-    ("mosei", "cd92bd08972fc0bd", 61.953, -2661.977), ("iemocap4", "f0864ff086368350", -14.462, 1447.417),
-])
-def test_a_twin_is_the_one_that_results_were_made_on(role: str, rows: str, audio: float, vision: float) -> None:
+@pytest.mark.parametrize(
+    ("role", "rows", "audio", "vision"),
+    [
+        ("iemocap6", "103643ac4ca900b0", -141.144, 342.790),
+        ("mosi", "7ec09d9b2b675c30", 64.534, -756.908),
+        ("mosei", "cd92bd08972fc0bd", 61.953, -2661.977),
+        ("iemocap4", "f0864ff086368350", -14.462, 1447.417),
+    ],
+)
+def test_a_twin_is_the_one_that_results_were_made_on(
+    role: str, rows: str, audio: float, vision: float
+) -> None:
     twin = make_twin(role)
     b = twin.bundle
     numbers = np.stack([b.split, b.dialogue, b.position, b.speaker, twin.states]).astype("<i8")
@@ -380,11 +479,17 @@ def test_share_of_positive_scores_is_that_of_the_data_sets() -> None:
 @pytest.mark.parametrize("size", SIZES[:3])
 @pytest.mark.parametrize("role", ROLES)
 def test_the_seed_decides_every_byte(role: str, size: str) -> None:
-    first, again, other = make_twin(role, size, 3), make_twin(role, size, 3), make_twin(role, size, 4)
+    first, again, other = (
+        make_twin(role, size, 3),
+        make_twin(role, size, 3),
+        make_twin(role, size, 4),
+    )
     assert first.bundle.fingerprint == again.bundle.fingerprint != other.bundle.fingerprint
     for modality in MODALITIES:
         assert first.latents[modality].tobytes() == again.latents[modality].tobytes()
-        assert first.bundle.features[modality].tobytes() == again.bundle.features[modality].tobytes()
+        assert (
+            first.bundle.features[modality].tobytes() == again.bundle.features[modality].tobytes()
+        )
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -430,15 +535,21 @@ def test_chains_move_at_each_own_utterance_and_start_anew_with_each_dialogue() -
     chance = float((np.array(twin.role.prior) ** 2).sum())
     for adjacent, same in kept.items():
         assert len(same) > 1000
-        assert abs(np.mean(same) - (twin.role.stay + (1 - twin.role.stay) * chance)) < 0.04, adjacent
+        assert abs(np.mean(same) - (twin.role.stay + (1 - twin.role.stay) * chance)) < 0.04, (
+            adjacent
+        )
     dialogues = twin.bundle.dialogues("test")
     across = [twin.states[a[-1]] == twin.states[b[0]] for a, b in itertools.pairwise(dialogues)]
     assert abs(np.mean(across) - chance) < 0.08
 
 
 def test_sizes_and_speakers_are_those_of_the_data_sets() -> None:
-    wanted = {"iemocap6": ((108, 12, 31), 7433, 2), "mosi": ((52, 10, 31), 2199, 1),
-              "mosei": ((2249, 300, 676), 22856, 1), "iemocap4": ((90, 30, 31), 5531, 2)}
+    wanted = {
+        "iemocap6": ((108, 12, 31), 7433, 2),
+        "mosi": ((52, 10, 31), 2199, 1),
+        "mosei": ((2249, 300, 676), 22856, 1),
+        "iemocap4": ((90, 30, 31), 5531, 2),
+    }
     assert set(wanted) == set(ROLES)
     for role, (dialogues, utterances, speakers) in wanted.items():
         full = ROLES[role].shapes["full"]

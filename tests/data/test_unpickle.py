@@ -112,7 +112,9 @@ def hostile(marker: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("name", hostile(Path("marker")))
-def test_hostile_pickle_is_refused_and_nothing_ran(name: str, protocol: int, tmp_path: Path) -> None:
+def test_hostile_pickle_is_refused_and_nothing_ran(
+    name: str, protocol: int, tmp_path: Path
+) -> None:
     marker = tmp_path / "marker"
     path = write(tmp_path, pickle.dumps(hostile(marker)[name], protocol))
     with pytest.raises(InputError, match="nothing of it was run"):
@@ -134,22 +136,35 @@ RAW = {
     "persistent id": (b"Pname\n.", "PERSID"),
     "binary persistent id": (b"\x80\x02K\x01Q.", "BINPERSID"),
     "NEWOBJ": (b"\x80\x02cnumpy\nndarray\n)\x81.", "NEWOBJ"),
-    "names from the memo of another value": (b"\x80\x04\x8c\x02os\x940\x8c\x06system\x940h\x00h\x01\x93.", "os.system"),
+    "names from the memo of another value": (
+        b"\x80\x04\x8c\x02os\x940\x8c\x06system\x940h\x00h\x01\x93.",
+        "os.system",
+    ),
     "names under names that were popped": (
-        b"\x80\x04\x8c\x02os\x8c\x06system\x8c\x05numpy\x8c\x05dtype00\x93.", "os.system"),
+        b"\x80\x04\x8c\x02os\x8c\x06system\x8c\x05numpy\x8c\x05dtype00\x93.",
+        "os.system",
+    ),
     "a name that is no string": (b"\x80\x04K\x01K\x02\x93.", "no string"),
     "a dotted name": (b"\x80\x04\x8c\x05numpy\x8c\x0dndarray.dumps\x93.", "ndarray.dumps"),
     "a giant memo index": (b"\x80\x02X\x01\x00\x00\x00ar\xff\xff\xff\x7f.", "memo index"),
-    "a giant bytearray": (b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.", "unusual bytearray"),
+    "a giant bytearray": (
+        b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.",
+        "unusual bytearray",
+    ),
     "an array of a giant shape": (
         b"\x80\x02cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nJ\xff\xff\xff\x7f\x85U\x01b\x87R.",
-        "unusual array"),
+        "unusual array",
+    ),
     "a call of ndarray": (b"\x80\x02cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.", "not callable"),
     "a structured dtype": (
-        b"\x80\x02cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nU\x05f8,f8\x85RU\x01a\x86R.", "dtype"),
+        b"\x80\x02cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nU\x05f8,f8\x85RU\x01a\x86R.",
+        "dtype",
+    ),
     "a function as a value": (b"\x80\x02cnumpy\ndtype\n.", "as a value"),
     "an array without data": (
-        b"\x80\x02cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R.", "without data"),
+        b"\x80\x02cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R.",
+        "without data",
+    ),
     "out-of-band buffer": (b"\x80\x05\x97.", "NEXT_BUFFER"),
 }
 
@@ -189,8 +204,11 @@ def test_hostile_object_in_a_torch_storage_does_not_run(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     for zipped in (True, False):
         buffer = io.BytesIO()
-        torch.save([torch.ones(2), Reduced(os.system, f"touch '{marker}'")], buffer,
-                   _use_new_zipfile_serialization=zipped)
+        torch.save(
+            [torch.ones(2), Reduced(os.system, f"touch '{marker}'")],
+            buffer,
+            _use_new_zipfile_serialization=zipped,
+        )
         with pytest.raises(InputError, match="torch tensors"):
             safe_load(write(tmp_path, buffer.getvalue()))
     assert not marker.exists()
@@ -214,14 +232,18 @@ def test_arrays_inside_every_container_are_arrays_and_stay_shared(tmp_path: Path
     array = np.arange(3)
     nested = np.empty(1, dtype=object)
     nested[0] = [array]
-    loaded = safe_load(write(tmp_path, pickle.dumps([{"k": (array,)}, nested, [array], OrderedDict(a=array)])))
+    loaded = safe_load(
+        write(tmp_path, pickle.dumps([{"k": (array,)}, nested, [array], OrderedDict(a=array)]))
+    )
     found = [loaded[0]["k"][0], loaded[1][0][0], loaded[2][0], loaded[3]["a"]]
     assert all(item is found[0] for item in found)
     np.testing.assert_array_equal(found[0], [0, 1, 2])
 
 
 def test_random_damage_never_raises_anything_else(tmp_path: Path) -> None:
-    content = bytearray(pickle.dumps([np.arange(20.0), {"a": ["b", np.array(["x", "y"], dtype=object)]}]))
+    content = bytearray(
+        pickle.dumps([np.arange(20.0), {"a": ["b", np.array(["x", "y"], dtype=object)]}])
+    )
     generator = np.random.default_rng(0)
     for _ in range(400):
         damaged = bytearray(content)
@@ -233,9 +255,14 @@ def test_random_damage_never_raises_anything_else(tmp_path: Path) -> None:
             assert error.do
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (b"", "empty file"), (b"not a pickle at all", "damaged"), (b"PK\x05\x06" + bytes(18), "zip archive"),
-])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty file"),
+        (b"not a pickle at all", "damaged"),
+        (b"PK\x05\x06" + bytes(18), "zip archive"),
+    ],
+)
 def test_what_is_no_pickle_is_named(content: bytes, words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
         safe_load(write(tmp_path, content))

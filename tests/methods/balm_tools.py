@@ -24,17 +24,27 @@ SCORE, PAIRS = Task("score", range=(-3.0, 3.0)), Task("binaries", ("joy", "fear"
 FOUR = {"audio": 6, "gaze": 3, "text": 5, "vision": 4}
 
 
-def make(bundle: Bundle, variant: str = "paper", method: str = "balm", dropout: float = 0.0, seed: int = 0,
-         **options: Any) -> Any:
+def make(
+    bundle: Bundle,
+    variant: str = "paper",
+    method: str = "balm",
+    dropout: float = 0.0,
+    seed: int = 0,
+    **options: Any,
+) -> Any:
     torch.manual_seed(seed)
     sizes = {"hidden": 8, "graph": 6, "layers": 2, "dropout": dropout}
-    backbone = build_backbone("mmgcn", bundle.dims, bundle.task.outputs, bundle.speakers, sizes.items())
+    backbone = build_backbone(
+        "mmgcn", bundle.dims, bundle.task.outputs, bundle.speakers, sizes.items()
+    )
     return build_method(method, variant, options.items(), backbone, bundle.task, bundle.dims)
 
 
 def batches(bundle: Bundle, law: masks.Law | None = None) -> Iterator[Batch]:
     """Pairs of training dialogues, without end."""
-    resident = to_device(bundle, "train", masks.draw(law or masks.shared(0.4), bundle, "train", 0), "cpu")
+    resident = to_device(
+        bundle, "train", masks.draw(law or masks.shared(0.4), bundle, "train", 0), "cpu"
+    )
     while True:
         for start in range(0, resident.dialogues - 1, 2):
             yield resident.batch([start, start + 1])
@@ -53,7 +63,9 @@ def probabilities(balm: Balm, batch: Batch) -> tuple[np.ndarray, dict[str, np.nd
     with torch.no_grad():
         fused = balm(batch)
         heads = {m: balm.heads[m](fused.z[m])[1].double().numpy() for m in balm.modalities}
-    return softmax(fused.logits.double().numpy(), axis=1), {m: softmax(x, axis=1) for m, x in heads.items()}
+    return softmax(fused.logits.double().numpy(), axis=1), {
+        m: softmax(x, axis=1) for m, x in heads.items()
+    }
 
 
 def unlike(a: dict[str, Tensor], b: dict[str, Tensor]) -> set[str]:
@@ -66,4 +78,9 @@ def array(tensor: Tensor) -> np.ndarray:
 
 def kl_by_scipy(balm: Balm, batch: Batch) -> np.ndarray:
     fused, heads = probabilities(balm, batch)
-    return np.array([np.mean([entropy(u, f) for u, f in zip(heads[m], fused, strict=True)]) for m in balm.modalities])
+    return np.array(
+        [
+            np.mean([entropy(u, f) for u, f in zip(heads[m], fused, strict=True)])
+            for m in balm.modalities
+        ]
+    )

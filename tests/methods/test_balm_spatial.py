@@ -18,11 +18,19 @@ from mmlib.nn.batch import Batch
 from mmlib.nn.objectives import logit_residual, task_loss
 from mmlib.runs.spec import Training
 
-LATE = {"audio": "vision", "text": "audio", "vision": "text"}  # D25: whose coefficient each cosine is given
+LATE = {
+    "audio": "vision",
+    "text": "audio",
+    "vision": "text",
+}  # D25: whose coefficient each cosine is given
 
 
-@pytest.mark.parametrize("task", [Task("classes", ("a", "b", "c")), SCORE, PAIRS], ids=lambda task: task.kind)
-def test_eq23_eq24_closed_form_gradient_of_the_last_layer_equals_autograds(toy: Toy, task: Task) -> None:
+@pytest.mark.parametrize(
+    "task", [Task("classes", ("a", "b", "c")), SCORE, PAIRS], ids=lambda task: task.kind
+)
+def test_eq23_eq24_closed_form_gradient_of_the_last_layer_equals_autograds(
+    toy: Toy, task: Task
+) -> None:
     bundle = toy(task=task)
     balm, batch = make(bundle, "probe"), next(batches(bundle))
     fused = balm(batch)
@@ -30,21 +38,31 @@ def test_eq23_eq24_closed_form_gradient_of_the_last_layer_equals_autograds(toy: 
     layers += [(balm.heads[m](fused.z[m])[0], balm.heads[m].prediction) for m in balm.modalities]
     for hidden, layer in layers:
         logits = layer(hidden.detach())
-        expected, = torch.autograd.grad(task_loss(task, logits, batch.labels), layer.weight)
-        found = prediction_gradient(hidden.detach(), logit_residual(task, logits.detach(), batch.labels))
+        (expected,) = torch.autograd.grad(task_loss(task, logits, batch.labels), layer.weight)
+        found = prediction_gradient(
+            hidden.detach(), logit_residual(task, logits.detach(), batch.labels)
+        )
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
-def layer_gradient(task: Task, logits: Tensor, labels: Tensor, layer: Any, graph: bool = False) -> Tensor:
+def layer_gradient(
+    task: Task, logits: Tensor, labels: Tensor, layer: Any, graph: bool = False
+) -> Tensor:
     loss = task_loss(task, logits, labels)
-    return torch.autograd.grad(loss, layer.weight, create_graph=graph, retain_graph=True)[0].flatten()
+    return torch.autograd.grad(loss, layer.weight, create_graph=graph, retain_graph=True)[
+        0
+    ].flatten()
 
 
 def spatial_by_autograd(balm: Balm, batch: Batch, graph: bool) -> tuple[Tensor, Tensor]:
     """Task loss and the cosines of Eq. 25, from autograd's own gradients of the losses."""
     fused, task = balm(batch), balm.task
-    own = torch.stack([layer_gradient(task, head(fused.z[m].detach())[1], batch.labels, head.prediction)
-                       for m, head in balm.heads.items()])
+    own = torch.stack(
+        [
+            layer_gradient(task, head(fused.z[m].detach())[1], batch.labels, head.prediction)
+            for m, head in balm.heads.items()
+        ]
+    )
     main = layer_gradient(task, fused.logits, batch.labels, balm.backbone.prediction, graph)
     cosines = (own * main).sum(dim=1) / (own.square().sum(dim=1) * main.square().sum()).sqrt()
     return task_loss(task, fused.logits, batch.labels), cosines
@@ -60,31 +78,60 @@ def test_eq25_cosines_in_the_series_equal_numpys_of_autograds_gradients(toy: Toy
         np.testing.assert_allclose(array(balm.series()["cosine"]), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"reduction": "mean"}, {"pairing": "shifted"}, {"spatial": "constant"},
-                                     {"spatial": "aligned"}, {"spatial": "aligned", "reduction": "mean"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"reduction": "mean"},
+        {"pairing": "shifted"},
+        {"spatial": "constant"},
+        {"spatial": "aligned"},
+        {"spatial": "aligned", "reduction": "mean"},
+    ],
+    ids=str,
+)
 def test_eq26_eq27_value_of_the_modulation_loss(toy: Toy, options: dict[str, Any]) -> None:
     bundle, tau = toy(), 0.7
-    balm, bare, batch = make(bundle, tau=tau, rho=1.2, **options), make(bundle, "fcm"), next(batches(bundle))
-    cosines, distance = array(spatial_by_autograd(balm, batch, graph=False)[1]), kl_by_scipy(balm, batch)
+    balm, bare, batch = (
+        make(bundle, tau=tau, rho=1.2, **options),
+        make(bundle, "fcm"),
+        next(batches(bundle)),
+    )
+    cosines, distance = (
+        array(spatial_by_autograd(balm, batch, graph=False)[1]),
+        kl_by_scipy(balm, batch),
+    )
     share = 1 - distance / distance.sum()
-    weight = share if options.get("reduction") == "mean" else 1.2 * share  # A14: the mean has no rho
+    weight = (
+        share if options.get("reduction") == "mean" else 1.2 * share
+    )  # A14: the mean has no rho
     if "pairing" in options:
         named = dict(zip(balm.modalities, weight, strict=True))
         weight = np.array([named[LATE[m]] for m in balm.modalities])
-    terms = abs(weight) - weight * cosines if options.get("spatial") == "aligned" else abs(cosines * weight)
+    terms = (
+        abs(weight) - weight * cosines
+        if options.get("spatial") == "aligned"
+        else abs(cosines * weight)
+    )
     expected = tau * (terms.mean() if options.get("reduction") == "mean" else terms.sum())
     assert (balm.loss(batch) - bare.loss(batch)).item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("task", [Task("classes", ("a", "b", "c")), SCORE, PAIRS], ids=lambda task: task.kind)
+@pytest.mark.parametrize(
+    "task", [Task("classes", ("a", "b", "c")), SCORE, PAIRS], ids=lambda task: task.kind
+)
 @pytest.mark.parametrize("spatial", ["gradients", "aligned"])
-def test_eq25_eq26_eq27_gradient_through_the_fused_head_equals_autograds(toy: Toy, task: Task, spatial: str) -> None:
+def test_eq25_eq26_eq27_gradient_through_the_fused_head_equals_autograds(
+    toy: Toy, task: Task, spatial: str
+) -> None:
     bundle = toy(task=task)
     balm, batch = make(bundle, spatial=spatial, distribution=False, tau=0.9), next(batches(bundle))
     found = gradients(balm, batch)
     task_part, cosines = spatial_by_autograd(balm, batch, graph=True)
     mu = 1.4 * balm.share
-    modulation = (cosines * mu).abs().sum() if spatial == "gradients" else (mu.abs() - mu * cosines).sum()
+    modulation = (
+        (cosines * mu).abs().sum() if spatial == "gradients" else (mu.abs() - mu * cosines).sum()
+    )
     kept = {k: p for k, p in balm.named_parameters() if not k.startswith("heads.")}
     expected = torch.autograd.grad(task_part + 0.9 * modulation, list(kept.values()))
     for name, gradient in zip(kept, expected, strict=True):
@@ -110,13 +157,21 @@ def test_eq25_eq26_eq27_gradient_of_the_cosine_by_hand(toy: Toy) -> None:
         own = array(found[f"heads.{m}.prediction.weight"])
         norm, length = np.linalg.norm(own), np.linalg.norm(main)
         cosine = (own * main).sum() / (norm * length)
-        slope += np.sign(cosine * mu) * mu * (own / (norm * length) - cosine * main / length**2)  # d L_mod / d main
+        slope += (
+            np.sign(cosine * mu) * mu * (own / (norm * length) - cosine * main / length**2)
+        )  # d L_mod / d main
     through = hidden @ slope.T / n  # d L_mod / d (P - Y)
     logits = p * (through - (p * through).sum(axis=1, keepdims=True)) * 0.5 + (p - truth) / n
-    np.testing.assert_allclose(array(found["backbone.prediction.weight"]), logits.T @ hidden, atol=1e-5)
-    np.testing.assert_allclose(array(found["backbone.prediction.bias"]), logits.sum(axis=0), atol=1e-5)
+    np.testing.assert_allclose(
+        array(found["backbone.prediction.weight"]), logits.T @ hidden, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        array(found["backbone.prediction.bias"]), logits.sum(axis=0), atol=1e-5
+    )
     assert inputs[0].grad is not None
-    np.testing.assert_allclose(array(inputs[0].grad), logits @ weight + 0.5 * (p - truth) @ slope / n, atol=1e-5)
+    np.testing.assert_allclose(
+        array(inputs[0].grad), logits @ weight + 0.5 * (p - truth) @ slope / n, atol=1e-5
+    )
 
 
 def test_eq27_read_as_a_number_the_modulation_loss_changes_no_training(toy: Toy) -> None:
@@ -133,7 +188,10 @@ def test_eq27_read_as_a_number_the_modulation_loss_changes_no_training(toy: Toy)
 
 def test_cosine_slope_is_autograds() -> None:
     torch.manual_seed(0)
-    weight, other = torch.randn(3, 7, dtype=torch.float64, requires_grad=True), torch.randn(3, 7, dtype=torch.float64)
+    weight, other = (
+        torch.randn(3, 7, dtype=torch.float64, requires_grad=True),
+        torch.randn(3, 7, dtype=torch.float64),
+    )
     cosine = torch.nn.functional.cosine_similarity(weight.flatten(), other.flatten(), dim=0)
     found, slope = cosine_slope(weight.detach(), other)
     assert found.item() == pytest.approx(cosine.item())
@@ -142,11 +200,18 @@ def test_cosine_slope_is_autograds() -> None:
 
 @pytest.mark.parametrize("pairing", ["matched", "shifted"])
 @pytest.mark.parametrize("reduction", ["mean", "sum-rho"])
-def test_weights_cosine_adds_the_last_steps_gradient_one_step_late(toy: Toy, pairing: str, reduction: str) -> None:
+def test_weights_cosine_adds_the_last_steps_gradient_one_step_late(
+    toy: Toy, pairing: str, reduction: str
+) -> None:
     bundle = toy()
-    balm = make(bundle, spatial="weights", distribution=False, tau=0.6, pairing=pairing, reduction=reduction)
+    balm = make(
+        bundle, spatial="weights", distribution=False, tau=0.6, pairing=pairing, reduction=reduction
+    )
     bare, source = make(bundle, "fcm"), batches(bundle)
-    optimizer, late = make_optimizer(balm, Training(lr=0.05)), torch.zeros_like(balm.backbone.prediction.weight)
+    optimizer, late = (
+        make_optimizer(balm, Training(lr=0.05)),
+        torch.zeros_like(balm.backbone.prediction.weight),
+    )
     for step in range(4):
         bare.load_state_dict(balm.state_dict())
         weight = balm.backbone.prediction.weight.detach().clone().requires_grad_()
@@ -159,7 +224,14 @@ def test_weights_cosine_adds_the_last_steps_gradient_one_step_late(toy: Toy, pai
         added = found["backbone.prediction.weight"] - plain["backbone.prediction.weight"]
         torch.testing.assert_close(added, 0.6 * late, atol=1e-6, rtol=1e-4)
         named = dict(zip(balm.modalities, balm.share, strict=True))
-        terms = [(named[m if pairing == "matched" else LATE[m]] * (weight * theirs[m]).sum()
-                  / weight.norm() / theirs[m].norm()).abs() for m in balm.modalities]
+        terms = [
+            (
+                named[m if pairing == "matched" else LATE[m]]
+                * (weight * theirs[m]).sum()
+                / weight.norm()
+                / theirs[m].norm()
+            ).abs()
+            for m in balm.modalities
+        ]
         total = sum(terms) / 3 if reduction == "mean" else 1.4 * sum(terms)
-        late, = torch.autograd.grad(total, weight)
+        (late,) = torch.autograd.grad(total, weight)

@@ -27,7 +27,9 @@ def sigmoid(x: float) -> float:
 
 
 @pytest.mark.parametrize("spread", [0.01, 1.0, 10.0, 300.0])
-def test_decoupling_is_the_squared_jensen_shannon_distance_of_softmaxed_features(spread: float) -> None:
+def test_decoupling_is_the_squared_jensen_shannon_distance_of_softmaxed_features(
+    spread: float,
+) -> None:
     r = np.random.default_rng(0)
     first, second = r.normal(size=(2, 4, 5, 16)) * spread
     found = dpft.decoupling(torch.from_numpy(first), torch.from_numpy(second)).numpy()
@@ -40,7 +42,9 @@ def test_decoupling_is_the_squared_jensen_shannon_distance_of_softmaxed_features
 def test_decoupling_is_symmetric_zero_for_equals_and_log_two_for_strangers() -> None:
     r = np.random.default_rng(1)
     first, second = torch.from_numpy(r.normal(size=(2, 30, 8)))
-    torch.testing.assert_close(dpft.decoupling(first, second), dpft.decoupling(second, first), atol=1e-15, rtol=0)
+    torch.testing.assert_close(
+        dpft.decoupling(first, second), dpft.decoupling(second, first), atol=1e-15, rtol=0
+    )
     assert dpft.decoupling(first, first + 5).abs().max() < 1e-14  # softmax knows no shift
     apart = dpft.decoupling(torch.tensor([[500.0, 0.0]]), torch.tensor([[0.0, 500.0]]))
     assert apart.item() == pytest.approx(math.log(2), rel=1e-6)
@@ -48,7 +52,10 @@ def test_decoupling_is_symmetric_zero_for_equals_and_log_two_for_strangers() -> 
 
 def test_decoupling_broadcasts_as_every_adapter_against_one_common_feature() -> None:
     r = np.random.default_rng(2)
-    private, common = torch.from_numpy(r.normal(size=(6, 7, 4))), torch.from_numpy(r.normal(size=(6, 4)))
+    private, common = (
+        torch.from_numpy(r.normal(size=(6, 7, 4))),
+        torch.from_numpy(r.normal(size=(6, 4))),
+    )
     found = dpft.decoupling(private, common[:, None]).numpy()
     for row, number in itertools.product(range(6), range(7)):
         expected = jensenshannon(softmax(private[row, number]), softmax(common[row])) ** 2
@@ -61,7 +68,9 @@ CHANGE = np.array([0.30, -0.05, 0.02, -0.60, 0.10, 0.00, -0.20])
 RAISED, LOWERED = {5, 2, 1}, {6, 0, 3}  # sizes 0, .02, .05 | .1 | .2, .3, .6
 
 
-def test_eq10_by_hand_the_three_least_changed_rise_the_middle_stays_the_three_most_changed_fall() -> None:
+def test_eq10_by_hand_the_three_least_changed_rise_the_middle_stays_the_three_most_changed_fall() -> (
+    None
+):
     found = dpft.adjusted(EQUAL, CHANGE, 0.1) - EQUAL
     for i in range(7):
         sign = 1 if i in RAISED else -1 if i in LOWERED else 0
@@ -100,9 +109,15 @@ def test_eq10_for_two_modalities_raises_one_and_lowers_one() -> None:
 def nearest(shares: np.ndarray, low: float, high: float) -> np.ndarray:
     """The projection as a quadratic program."""
     k = len(shares)
-    found = minimize(lambda q: ((q - shares) ** 2).sum(), np.full(k, 1 / k), jac=lambda q: 2 * (q - shares),
-                     method="SLSQP", bounds=[(low / k, high / k)] * k, options={"ftol": 1e-14, "maxiter": 500},
-                     constraints={"type": "eq", "fun": lambda q: q.sum() - 1, "jac": lambda q: np.ones(k)})
+    found = minimize(
+        lambda q: ((q - shares) ** 2).sum(),
+        np.full(k, 1 / k),
+        jac=lambda q: 2 * (q - shares),
+        method="SLSQP",
+        bounds=[(low / k, high / k)] * k,
+        options={"ftol": 1e-14, "maxiter": 500},
+        constraints={"type": "eq", "fun": lambda q: q.sum() - 1, "jac": lambda q: np.ones(k)},
+    )
     assert found.success
     return np.asarray(found.x)
 
@@ -115,8 +130,12 @@ def gain(shares: np.ndarray, found: np.ndarray, low: float, high: float) -> floa
     return float(-best.fun - way @ found)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.9, 1.1), (0.8, 1.2), (0.0, 7.0), (0.5, 1.01), (0.0, 100.0), (0.99, 3.0)])
-def test_bounded_shares_are_those_of_a_quadratic_program_and_keep_what_f13_promises(low: float, high: float) -> None:
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.9, 1.1), (0.8, 1.2), (0.0, 7.0), (0.5, 1.01), (0.0, 100.0), (0.99, 3.0)]
+)
+def test_bounded_shares_are_those_of_a_quadratic_program_and_keep_what_f13_promises(
+    low: float, high: float
+) -> None:
     r = np.random.default_rng(4)
     for spread in [0.001, 0.03, 0.5, 20.0] * 8:
         shares = EQUAL + r.normal(size=7) * spread
@@ -136,10 +155,14 @@ def test_shares_that_are_within_bounds_stay() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 7, 15, 31])
-@pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (1.0, 1.1), (0.9, 1.0), (1.0, 2.0), (0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(1.0, 1.0), (1.0, 1.1), (0.9, 1.0), (1.0, 2.0), (0.0, 1.0)]
+)
 def test_bounds_that_leave_no_room_give_equal_shares(count: int, low: float, high: float) -> None:
     shares = np.random.default_rng(5).dirichlet(np.ones(count))
-    np.testing.assert_allclose(dpft.bounded(shares, low, high), np.full(count, 1 / count), atol=1e-14)
+    np.testing.assert_allclose(
+        dpft.bounded(shares, low, high), np.full(count, 1 / count), atol=1e-14
+    )
 
 
 def test_steps_of_the_rule_never_leave_the_simplex_or_the_bounds_however_long_it_goes_on() -> None:
@@ -147,7 +170,9 @@ def test_steps_of_the_rule_never_leave_the_simplex_or_the_bounds_however_long_it
     for low, high, size in ((0.9, 1.1, 0.1), (0.8, 1.2, 1.0), (0.0, 7.0, 5.0)):
         shares = EQUAL
         for _ in range(100):
-            shares = dpft.bounded(dpft.adjusted(shares, r.normal(size=7) * 10.0 ** r.integers(-6, 2), size), low, high)
+            shares = dpft.bounded(
+                dpft.adjusted(shares, r.normal(size=7) * 10.0 ** r.integers(-6, 2), size), low, high
+            )
             assert shares.sum() == pytest.approx(1, abs=1e-12)
             assert low / 7 - 1e-15 <= shares.min() and shares.max() <= high / 7 + 1e-15
 
@@ -161,7 +186,9 @@ def test_the_combinations_are_seven_in_binary_order() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_kept_is_the_law_of_independent_modalities_without_the_empty_combination(count: int) -> None:
+def test_kept_is_the_law_of_independent_modalities_without_the_empty_combination(
+    count: int,
+) -> None:
     keep = np.random.default_rng(count).uniform(0.1, 0.9, count)
     weights = {}
     for held in itertools.product((0, 1), repeat=count):
@@ -176,7 +203,9 @@ def test_kept_is_the_law_of_independent_modalities_without_the_empty_combination
     np.testing.assert_allclose(marginal, keep / (1 - nothing))
 
 
-def released(keep: list[float], change: list[float], step: float, low: float, high: float) -> list[float]:
+def released(
+    keep: list[float], change: list[float], step: float, low: float, high: float
+) -> list[float]:
     """As in the public code at c0e14de: combination after combination, each clipped before the next moves."""
     keep = list(keep)
     scale = 1.0
@@ -193,7 +222,9 @@ def test_the_first_releases_rule_by_a_loop_away_from_the_bounds() -> None:
     for _ in range(100):
         keep, change = r.uniform(0.45, 0.55, 3), r.normal(size=7)
         found = dpft.first_release(keep, change, combinations(3), 0.003, 0.4, 0.6)
-        np.testing.assert_allclose(found, released(keep.tolist(), change.tolist(), 0.003, 0.4, 0.6), atol=1e-15)
+        np.testing.assert_allclose(
+            found, released(keep.tolist(), change.tolist(), 0.003, 0.4, 0.6), atol=1e-15
+        )
         assert not np.array_equal(found, keep)
 
 
@@ -212,7 +243,9 @@ def test_the_first_releases_rule_clips_after_each_combination_as_its_code_does()
         keep, change = r.choice([0.4, 0.401, 0.5, 0.599, 0.6], 3), r.normal(size=7)
         found = dpft.first_release(keep, change, combinations(3), 0.003, 0.4, 0.6)
         assert found.min() >= 0.4 and found.max() <= 0.6
-        np.testing.assert_allclose(found, released(keep.tolist(), change.tolist(), 0.003, 0.4, 0.6), atol=1e-15)
+        np.testing.assert_allclose(
+            found, released(keep.tolist(), change.tolist(), 0.003, 0.4, 0.6), atol=1e-15
+        )
 
 
 # G1: the released rule.
@@ -222,7 +255,7 @@ def g1(before: list[float], now: list[float]) -> list[float]:
     change = [b - a for a, b in zip(before, now, strict=True)]
     raw = []
     for i in range(len(change)):
-        score = sum(change[:i] + change[i + 1:]) / sum(change)
+        score = sum(change[:i] + change[i + 1 :]) / sum(change)
         raw.append(max(0.0, 0.8 * (1 + math.tan(min(score, 1.5) - 1))))
     return [p / sum(raw) for p in raw]
 
@@ -232,16 +265,26 @@ def test_the_released_rule_by_hand() -> None:
     scores = (1.0, 0.75, 0.5, 0.75)
     raw = [0.8 * (1 + math.tan(score - 1)) for score in scores]
     assert raw[0] == 0.8
-    np.testing.assert_allclose(dpft.from_test_accuracies(before, now), np.array(raw) / sum(raw), rtol=1e-12)
+    np.testing.assert_allclose(
+        dpft.from_test_accuracies(before, now), np.array(raw) / sum(raw), rtol=1e-12
+    )
 
 
 def test_the_released_rule_caps_scores_and_sets_negative_shares_to_zero() -> None:
-    before, now = np.full(3, 0.5), np.array([0.3, 0.8, 0.5])  # scores 3, -2, 1: the first is capped at 1.5
+    before, now = (
+        np.full(3, 0.5),
+        np.array([0.3, 0.8, 0.5]),
+    )  # scores 3, -2, 1: the first is capped at 1.5
     capped = 0.8 * (1 + math.tan(0.5))
     third, second = 0.8, 0.8 * (1 + math.tan(-3))  # tan repeats: a score of -2 gives a share again
-    np.testing.assert_allclose(dpft.from_test_accuracies(before, now),
-                               np.array([capped, second, third]) / (capped + second + third), rtol=1e-12)
-    found = dpft.from_test_accuracies(np.full(3, 0.5), np.array([0.5, 0.6, 0.5]))  # score 0: 1 - tan 1 < 0
+    np.testing.assert_allclose(
+        dpft.from_test_accuracies(before, now),
+        np.array([capped, second, third]) / (capped + second + third),
+        rtol=1e-12,
+    )
+    found = dpft.from_test_accuracies(
+        np.full(3, 0.5), np.array([0.5, 0.6, 0.5])
+    )  # score 0: 1 - tan 1 < 0
     np.testing.assert_allclose(found, [0.5, 0.0, 0.5], atol=1e-15)
 
 
@@ -257,7 +300,9 @@ def test_the_released_rule_by_a_loop_on_random_accuracies() -> None:
 def test_without_any_change_in_all_the_released_rule_gives_equal_shares() -> None:
     accuracy = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
     np.testing.assert_allclose(dpft.from_test_accuracies(accuracy, accuracy), EQUAL)
-    np.testing.assert_allclose(dpft.from_test_accuracies(np.array([0.25, 0.5]), np.array([0.5, 0.25])), [0.5, 0.5])
+    np.testing.assert_allclose(
+        dpft.from_test_accuracies(np.array([0.25, 0.5]), np.array([0.5, 0.25])), [0.5, 0.5]
+    )
 
 
 def test_accuracies_that_only_change_places_give_equal_shares_whatever_the_rounding() -> None:

@@ -47,29 +47,43 @@ def reference_weights(method: Dream, seed: int = 7) -> dict[str, Tensor]:
     return {f"backbone.{k}": torch.randn_like(v) for k, v in method.reference.state_dict().items()}
 
 
-def make(bundle: Bundle, variant: str = "paper", given: bool = True, double: bool = True, **options: Any) -> Dream:
+def make(
+    bundle: Bundle, variant: str = "paper", given: bool = True, double: bool = True, **options: Any
+) -> Dream:
     """In evaluation mode, over a small network; P has random weights, its logits in the middle, so decisions differ."""
     torch.manual_seed(0)
     net = build_backbone("dream", bundle.dims, bundle.task.outputs, bundle.speakers, NET.items())
-    chosen = options if VARIANTS[variant].reference != "corrkd" else {
-        "reference_options": ("hidden", 6, "narrow", 4), **options}
+    chosen = (
+        options
+        if VARIANTS[variant].reference != "corrkd"
+        else {"reference_options": ("hidden", 6, "narrow", 4), **options}
+    )
     found = build_method("dream", variant, chosen.items(), net, bundle.task, bundle.dims)
     assert isinstance(found, Dream)
     if given:
         found.load_state_dict(reference_weights(found))
         batch = batch_of(bundle, masks.complete(), double=False)
-        middle = contribution.predictions(found.reference, batch, found.subsets).flatten(0, 1).median(dim=0).values
+        middle = (
+            contribution.predictions(found.reference, batch, found.subsets)
+            .flatten(0, 1)
+            .median(dim=0)
+            .values
+        )
         found.reference.prediction.bias.data -= middle
     return found.double().eval() if double else found.eval()
 
 
-def batch_of(bundle: Bundle, law: masks.Law = LAW, double: bool = True, split: str = "train") -> Batch:
+def batch_of(
+    bundle: Bundle, law: masks.Law = LAW, double: bool = True, split: str = "train"
+) -> Batch:
     resident = to_device(bundle, split, masks.draw(law, bundle, split, 0), CPU)
     batch = resident.batch(np.arange(resident.dialogues))
     if not double:
         return batch
     labels = batch.labels.double() if batch.labels.is_floating_point() else batch.labels
-    return dataclasses.replace(batch, labels=labels, features={m: x.double() for m, x in batch.features.items()})
+    return dataclasses.replace(
+        batch, labels=labels, features={m: x.double() for m, x in batch.features.items()}
+    )
 
 
 def bundle_of(toy: Toy, kind: str = "classes", frames: int = 4, **more: Any) -> Bundle:
@@ -85,9 +99,18 @@ def peek(batches: list[Batch], epoch: int = 0) -> Peek:
 
 
 def trained(method: Dream, bundle: Bundle, law: masks.Law = LAW, **more: Any) -> Any:
-    return fit(method, bundle, lambda epoch, shares=None: masks.draw(law, bundle, "train", 0, epoch, shares),
-               masks.draw(law, bundle, "valid", 0), {"test": masks.draw(law, bundle, "test", 0)}, QUICK, 5,
-               resampled=law.resampled, device=CPU, **more)
+    return fit(
+        method,
+        bundle,
+        lambda epoch, shares=None: masks.draw(law, bundle, "train", 0, epoch, shares),
+        masks.draw(law, bundle, "valid", 0),
+        {"test": masks.draw(law, bundle, "test", 0)},
+        QUICK,
+        5,
+        resampled=law.resampled,
+        device=CPU,
+        **more,
+    )
 
 
 def bytes_of(module: nn.Module) -> dict[str, bytes]:
@@ -95,41 +118,75 @@ def bytes_of(module: nn.Module) -> dict[str, bytes]:
 
 
 MEANING: dict[str, dict[str, Any]] = {
-    "paper": {}, "no_enhancement": {"enhancement": "none"}, "enhance_all": {"enhancement": "all"},
-    "no_masked_fusion": {"fusion": "none"}, "no_distillation": {"weight": 0.0},
-    "undecided_empty": {"empty": "undecided"}, "seven_classes": {"rule": "seven"},
-    "any_emotion": {"together": True}, "clipped_pas": {"target": "clipped"},
-    "literal_fusion": {"fusion": "literal"}, "low_contribution": {"threshold": pytest.approx(1 / 6, abs=1e-5)},
-    "squared": {"absolute": False}, "mlp_reference": {"reference": "mlp"}, "selfmm_reference": {"reference": "selfmm"},
+    "paper": {},
+    "no_enhancement": {"enhancement": "none"},
+    "enhance_all": {"enhancement": "all"},
+    "no_masked_fusion": {"fusion": "none"},
+    "no_distillation": {"weight": 0.0},
+    "undecided_empty": {"empty": "undecided"},
+    "seven_classes": {"rule": "seven"},
+    "any_emotion": {"together": True},
+    "clipped_pas": {"target": "clipped"},
+    "literal_fusion": {"fusion": "literal"},
+    "low_contribution": {"threshold": pytest.approx(1 / 6, abs=1e-5)},
+    "squared": {"absolute": False},
+    "mlp_reference": {"reference": "mlp"},
+    "selfmm_reference": {"reference": "selfmm"},
 }
 
 
 def test_each_variant_departs_from_the_paper_in_one_reading() -> None:
     paper = dataclasses.asdict(VARIANTS["paper"])
-    found = {name: {k: v for k, v in dataclasses.asdict(config).items() if v != paper[k]}
-             for name, config in VARIANTS.items()}
+    found = {
+        name: {k: v for k, v in dataclasses.asdict(config).items() if v != paper[k]}
+        for name, config in VARIANTS.items()
+    }
     assert found == MEANING
-    assert paper["weight"] == 0.1 and paper["absolute"] and paper["reference"] == "corrkd" and paper["threshold"] == 0
+    assert (
+        paper["weight"] == 0.1
+        and paper["absolute"]
+        and paper["reference"] == "corrkd"
+        and paper["threshold"] == 0
+    )
 
 
 @pytest.mark.parametrize("kind", list(TASKS))
 @pytest.mark.parametrize("frames", [0, 4])
-def test_one_pass_predicts_what_a_pass_for_every_subset_does(toy: Toy, kind: str, frames: int) -> None:
+def test_one_pass_predicts_what_a_pass_for_every_subset_does(
+    toy: Toy, kind: str, frames: int
+) -> None:
     bundle = bundle_of(toy, kind, frames)
     method, batch = make(bundle), batch_of(bundle)
     found = contribution.predictions(method.reference, batch, method.plan.subsets)
-    apart = torch.stack([method.reference(some := hide(batch, kept), some.features).logits
-                         for kept in method.plan.subsets])
+    apart = torch.stack(
+        [
+            method.reference(some := hide(batch, kept), some.features).logits
+            for kept in method.plan.subsets
+        ]
+    )
     assert found.shape == (8, len(batch), bundle.task.outputs)
     torch.testing.assert_close(found, apart, rtol=0, atol=1e-6)
     single = make(bundle, double=False)
     torch.testing.assert_close(
-        contribution.predictions(single.reference, batch_of(bundle, double=False), method.plan.subsets).double(),
-        torch.stack([single.reference(some := hide(batch_of(bundle, double=False), kept), some.features).logits
-                     for kept in method.plan.subsets]).double(), rtol=0, atol=1e-5)
+        contribution.predictions(
+            single.reference, batch_of(bundle, double=False), method.plan.subsets
+        ).double(),
+        torch.stack(
+            [
+                single.reference(
+                    some := hide(batch_of(bundle, double=False), kept), some.features
+                ).logits
+                for kept in method.plan.subsets
+            ]
+        ).double(),
+        rtol=0,
+        atol=1e-5,
+    )
 
 
-def test_a_batch_too_large_for_one_pass_goes_in_several(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_too_large_for_one_pass_goes_in_several(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = bundle_of(toy)
     method, batch = make(bundle), batch_of(bundle)
     sizes: list[int] = []
@@ -143,20 +200,32 @@ def test_a_batch_too_large_for_one_pass_goes_in_several(toy: Toy, monkeypatch: p
 
 
 @pytest.mark.parametrize("backbone", ["momke", "mmgcn", "crossmodal"])
-def test_a_network_that_mixes_a_dialogues_utterances_predicts_the_same_in_one_pass(toy: Toy, backbone: str) -> None:
+def test_a_network_that_mixes_a_dialogues_utterances_predicts_the_same_in_one_pass(
+    toy: Toy, backbone: str
+) -> None:
     bundle = toy()
     torch.manual_seed(0)
-    options = [("hidden", 8), ("depth", 1)] if backbone != "mmgcn" else [("hidden", 8), ("graph", 6), ("layers", 2)]
+    options = (
+        [("hidden", 8), ("depth", 1)]
+        if backbone != "mmgcn"
+        else [("hidden", 8), ("graph", 6), ("layers", 2)]
+    )
     net = build_backbone(backbone, bundle.dims, 3, bundle.speakers, options).eval()
     batch, subsets = batch_of(bundle, double=False), shapley.exact_plan(3).subsets
     assert batch.layout.steps > 1
     with torch.no_grad():
-        apart = torch.stack([net(some := hide(batch, kept), some.features).logits for kept in subsets])
-    torch.testing.assert_close(contribution.predictions(net, batch, subsets), apart, rtol=0, atol=1e-5)
+        apart = torch.stack(
+            [net(some := hide(batch, kept), some.features).logits for kept in subsets]
+        )
+    torch.testing.assert_close(
+        contribution.predictions(net, batch, subsets), apart, rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", list(TASKS))
-@pytest.mark.parametrize("variant", ["paper", "mlp_reference", "selfmm_reference", "any_emotion", "seven_classes"])
+@pytest.mark.parametrize(
+    "variant", ["paper", "mlp_reference", "selfmm_reference", "any_emotion", "seven_classes"]
+)
 def test_a_zero_filled_modality_has_a_pss_of_exactly_0(toy: Toy, kind: str, variant: str) -> None:
     bundle = bundle_of(toy, kind)
     method, batch = make(bundle, variant), batch_of(bundle)
@@ -168,14 +237,20 @@ def test_a_zero_filled_modality_has_a_pss_of_exactly_0(toy: Toy, kind: str, vari
 def test_an_undecided_empty_set_leaves_no_modality_without_pss(toy: Toy) -> None:
     bundle = bundle_of(toy)
     pss = make(bundle, "undecided_empty").told(batch_of(bundle)).pss
-    assert (pss >= 1 / 3 - 1e-6).all() and (make(bundle).told(batch_of(bundle)).pss < 1 / 3 - 1e-6).any()
-    values = [shapley.pas(m.plan, m.told(batch_of(bundle)).decided, torch.zeros(len(pss), 1)) for m in
-              (make(bundle), make(bundle, "undecided_empty"))]
+    assert (pss >= 1 / 3 - 1e-6).all() and (
+        make(bundle).told(batch_of(bundle)).pss < 1 / 3 - 1e-6
+    ).any()
+    values = [
+        shapley.pas(m.plan, m.told(batch_of(bundle)).decided, torch.zeros(len(pss), 1))
+        for m in (make(bundle), make(bundle, "undecided_empty"))
+    ]
     assert torch.equal(*values)  # V of nothing is 0 either way
 
 
 @pytest.mark.parametrize("kind", list(TASKS))
-def test_pss_and_pas_by_enumerating_the_orders_of_the_networks_own_predictions(toy: Toy, kind: str) -> None:
+def test_pss_and_pas_by_enumerating_the_orders_of_the_networks_own_predictions(
+    toy: Toy, kind: str
+) -> None:
     bundle = bundle_of(toy, kind)
     method, batch = make(bundle), batch_of(bundle)
 
@@ -184,16 +259,22 @@ def test_pss_and_pas_by_enumerating_the_orders_of_the_networks_own_predictions(t
         logits = array(method.reference(shown, shown.features).logits)
         if kind == "score":
             return logits > 0
-        return logits.reshape(len(logits), -1, 2).argmax(2) if kind == "binaries" else logits.argmax(1)[:, None]
+        return (
+            logits.reshape(len(logits), -1, 2).argmax(2)
+            if kind == "binaries"
+            else logits.argmax(1)[:, None]
+        )
 
     labels = batch.labels.numpy()
     truth = labels if kind == "binaries" else (labels > 0 if kind == "score" else labels)[:, None]
     pss, pas = np.zeros((2, len(batch), 3))
     for order in itertools.permutations(range(3)):
         for place, i in enumerate(order):
-            before, after = decision(order[:place]), decision(order[:place + 1])
+            before, after = decision(order[:place]), decision(order[: place + 1])
             pss[:, i] += (before != after).mean(axis=1) / 6
-            pas[:, i] += ((place + 1) * (after == truth).mean(axis=1) - place * (before == truth).mean(axis=1)) / 6
+            pas[:, i] += (
+                (place + 1) * (after == truth).mean(axis=1) - place * (before == truth).mean(axis=1)
+            ) / 6
     told = method.told(batch)
     np.testing.assert_allclose(array(told.pss), pss, atol=1e-6)
     found = shapley.pas(method.plan, told.decided, shapley.truths(bundle.task, batch.labels))
@@ -203,12 +284,20 @@ def test_pss_and_pas_by_enumerating_the_orders_of_the_networks_own_predictions(t
 
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_what_is_enhanced_and_how_it_is_fused_follows_the_variant(toy: Toy, variant: str) -> None:
-    kind = {"seven_classes": "score", "selfmm_reference": "score", "squared": "score", "low_contribution": "binaries"}
+    kind = {
+        "seven_classes": "score",
+        "selfmm_reference": "score",
+        "squared": "score",
+        "low_contribution": "binaries",
+    }
     bundle = bundle_of(toy, kind.get(variant, "classes"))
     method, batch = make(bundle, variant), batch_of(bundle, masks.complete())
     told, c = method.told(batch), VARIANTS[variant]
-    targets = {"all": torch.ones_like(told.pss, dtype=torch.bool), "none": torch.zeros_like(told.pss, dtype=torch.bool),
-               "zero_pss": told.pss < (1e-9 if variant != "low_contribution" else 0.2)}[c.enhancement]
+    targets = {
+        "all": torch.ones_like(told.pss, dtype=torch.bool),
+        "none": torch.zeros_like(told.pss, dtype=torch.bool),
+        "zero_pss": told.pss < (1e-9 if variant != "low_contribution" else 0.2),
+    }[c.enhancement]
     fused, _ = method.net.run(batch, batch.features, told.pss, targets, c.fusion)
     assert torch.equal(fused.logits, told.fused.logits)
     if variant == "low_contribution":
@@ -219,8 +308,12 @@ def test_what_is_enhanced_and_how_it_is_fused_follows_the_variant(toy: Toy, vari
 def test_distillation_is_the_divergence_of_the_weights_from_pas(target: str) -> None:
     """Eq. 12 as B5 reads it, by scipy."""
     raw = torch.randn(30, 3, dtype=torch.float64, requires_grad=True)
-    values = torch.from_numpy(np.random.default_rng(0).choice([-1, -1 / 3, 0, 1 / 2, 1, 2], (30, 3)))
-    values[:4] = torch.tensor([[0.0, 0, 0], [-1, 0, -0.5], [3, 0, 0], [1, 1, 1]], dtype=torch.float64)
+    values = torch.from_numpy(
+        np.random.default_rng(0).choice([-1, -1 / 3, 0, 1 / 2, 1, 2], (30, 3))
+    )
+    values[:4] = torch.tensor(
+        [[0.0, 0, 0], [-1, 0, -0.5], [3, 0, 0], [1, 1, 1]], dtype=torch.float64
+    )
     each = []
     for w, v in zip(array(raw), array(values), strict=True):
         q = softmax(v) if target == "softmax" else np.maximum(v, 0)
@@ -253,8 +346,12 @@ def test_the_loss_is_equation_13_by_hand(toy: Toy, kind: str, weight: float) -> 
     else:
         pairs = logits.reshape(len(logits), -1, 2 if kind == "binaries" else 3)
         truth = labels.reshape(len(labels), -1)
-        task = -np.mean([np.log(softmax(pairs[i, k])[truth[i, k]])
-                         for i, k in itertools.product(range(len(pairs)), range(pairs.shape[1]))])
+        task = -np.mean(
+            [
+                np.log(softmax(pairs[i, k])[truth[i, k]])
+                for i, k in itertools.product(range(len(pairs)), range(pairs.shape[1]))
+            ]
+        )
     pas = array(shapley.pas(method.plan, told.decided, shapley.truths(bundle.task, batch.labels)))
     q, p = softmax(pas, axis=1), softmax(array(told.raw), axis=1)
     expected = task + weight * (q * np.log(q / p)).sum(axis=1).mean()
@@ -283,8 +380,10 @@ def test_no_gradient_reaches_p_and_training_leaves_its_bytes_alone(toy: Toy) -> 
 def test_a_modality_that_is_missing_may_hold_anything(toy: Toy) -> None:
     bundle = bundle_of(toy)
     method, batch = make(bundle), batch_of(bundle)
-    spoilt = {m: torch.where(batch.observed[:, i, None, None], x, float("nan"))
-              for i, (m, x) in enumerate(sorted(batch.features.items()))}
+    spoilt = {
+        m: torch.where(batch.observed[:, i, None, None], x, float("nan"))
+        for i, (m, x) in enumerate(sorted(batch.features.items()))
+    }
     other = dataclasses.replace(batch, features=spoilt)
     assert torch.equal(method.told(other).decided, method.told(batch).decided)
     assert torch.equal(method(other).logits, method(batch).logits)
@@ -295,7 +394,9 @@ def test_a_modality_that_is_missing_may_hold_anything(toy: Toy) -> None:
 def test_labels_have_no_part_in_a_prediction(toy: Toy, kind: str) -> None:
     bundle = bundle_of(toy, kind)
     method, batch = make(bundle), batch_of(bundle)
-    other = dataclasses.replace(batch, labels=1 - batch.labels if kind != "classes" else (batch.labels + 1) % 3)
+    other = dataclasses.replace(
+        batch, labels=1 - batch.labels if kind != "classes" else (batch.labels + 1) % 3
+    )
     assert torch.equal(method(batch).logits, method(other).logits)
     assert method.loss(batch) != method.loss(other)
 
@@ -322,8 +423,17 @@ def test_without_a_parent_it_says_so_before_anything_is_trained(toy: Toy, tmp_pa
     save_bundle(bundle, tmp_path / "toy")
     for cache in (True, False):
         with pytest.raises(InputError, match="parent"):
-            execute(RunSpec(str(tmp_path / "toy"), 0, method="dream", backbone="dream", training=QUICK,
-                            backbone_options=tuple(NET.items()), options=(("cache", cache),)))
+            execute(
+                RunSpec(
+                    str(tmp_path / "toy"),
+                    0,
+                    method="dream",
+                    backbone="dream",
+                    training=QUICK,
+                    backbone_options=tuple(NET.items()),
+                    options=(("cache", cache),),
+                )
+            )
 
 
 @pytest.mark.parametrize("change", ["shape", "missing", "further", "nothing"])
@@ -349,8 +459,11 @@ def test_a_parents_backbone_becomes_p_and_leaves_the_network_as_it_was(toy: Toy)
     given = {**reference_weights(method), "labels.of.selfmm": torch.zeros(3)}
     method.load_state_dict(given, strict=False)
     assert bytes_of(method.backbone) == before
-    assert bytes_of(method.reference) == {k.removeprefix("backbone."): v.numpy().tobytes()
-                                          for k, v in given.items() if k.startswith("backbone.")}
+    assert bytes_of(method.reference) == {
+        k.removeprefix("backbone."): v.numpy().tobytes()
+        for k, v in given.items()
+        if k.startswith("backbone.")
+    }
     other = make(bundle_of(toy), given=False, double=False)
     for p in other.parameters():
         p.data.zero_()
@@ -358,20 +471,28 @@ def test_a_parents_backbone_becomes_p_and_leaves_the_network_as_it_was(toy: Toy)
     assert bytes_of(other) == bytes_of(method) and other.given
 
 
-@pytest.mark.parametrize("law", [LAW, masks.shared(0.4, resampled=True), masks.frames(0.5)], ids=str)
+@pytest.mark.parametrize(
+    "law", [LAW, masks.shared(0.4, resampled=True), masks.frames(0.5)], ids=str
+)
 @pytest.mark.parametrize("kind", ["classes", "score"])
-def test_decisions_kept_train_the_same_network_as_decisions_made_anew(toy: Toy, law: masks.Law, kind: str) -> None:
+def test_decisions_kept_train_the_same_network_as_decisions_made_anew(
+    toy: Toy, law: masks.Law, kind: str
+) -> None:
     bundle = bundle_of(toy, kind)
     kept, anew = (make(bundle, double=False, cache=cache) for cache in (True, False))
     fits = [trained(method, bundle, law) for method in (kept, anew)]
     assert bytes_of(kept) == bytes_of(anew)
-    assert np.array_equal(fits[0].loss, fits[1].loss) and np.array_equal(fits[0].valid, fits[1].valid)
+    assert np.array_equal(fits[0].loss, fits[1].loss) and np.array_equal(
+        fits[0].valid, fits[1].valid
+    )
     assert np.array_equal(fits[0].tests["test"], fits[1].tests["test"])
     assert set(fits[0].recorded) == {"pss", "pas", "without_pss"} and not fits[1].recorded
 
 
 @pytest.mark.parametrize("resampled", [False, True])
-def test_p_is_asked_once_a_row_where_masks_stay_and_once_an_epoch_where_they_change(toy: Toy, resampled: bool) -> None:
+def test_p_is_asked_once_a_row_where_masks_stay_and_once_an_epoch_where_they_change(
+    toy: Toy, resampled: bool
+) -> None:
     bundle = bundle_of(toy)
     method, asked = make(bundle, double=False), [0]
 
@@ -395,7 +516,9 @@ def test_memory_is_of_the_rows_at_hand_and_ends_with_the_training(toy: Toy) -> N
     known = method.decided(some)
     assert method.memory.of_training(some) is not None and torch.equal(known, method.look(some))
     hidden = hide(some, torch.tensor([True, False, True]))
-    assert method.memory.of_training(hidden) is None and torch.equal(method.decided(hidden), method.look(hidden))
+    assert method.memory.of_training(hidden) is None and torch.equal(
+        method.decided(hidden), method.look(hidden)
+    )
     method.eval()
     first = method.decided(some)
     assert method.decided(some) is first  # by the batch itself
@@ -418,21 +541,42 @@ def test_what_is_found_before_an_epoch_is_the_mean_over_the_training_rows(toy: T
 
 @pytest.mark.parametrize("count", [1, 2, 4, 7])
 def test_any_number_of_modalities_beyond_six_by_sampled_orders(toy: Toy, count: int) -> None:
-    bundle = toy(dims={f"m{i}": 3 for i in range(max(count, 2))}, frames=2).only([f"m{i}" for i in range(count)])
+    bundle = toy(dims={f"m{i}": 3 for i in range(max(count, 2))}, frames=2).only(
+        [f"m{i}" for i in range(count)]
+    )
     method = make(bundle, permutations=8)
     law = LAW if count > 1 else masks.complete()
     batch = batch_of(bundle, law)
     told = method.told(batch)
     assert told.pss.shape == (len(batch), count) and told.fused.logits.isfinite().all()
     assert (told.pss[~batch.observed] == 0).all() and (told.pss > 0).any()
-    assert len(method.plan.subsets) == 2**count if count <= 6 else len(method.plan.subsets) <= 8 * 6 + 2
+    assert (
+        len(method.plan.subsets) == 2**count
+        if count <= 6
+        else len(method.plan.subsets) <= 8 * 6 + 2
+    )
     assert method.loss(batch).isfinite()
 
 
-@pytest.mark.parametrize("options", [
-    {"empty": "zero"}, {"rule": "signs"}, {"target": "soft"}, {"fusion": "soft"}, {"enhancement": "some"},
-    {"threshold": -0.1}, {"weight": -1.0}, {"weight": float("nan")}, {"permutations": 1}, {"reference": "corkd"},
-    {"reference_options": ("hidden",)}, {"reference_options": ("hiden", 3)}, {"lambda": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"empty": "zero"},
+        {"rule": "signs"},
+        {"target": "soft"},
+        {"fusion": "soft"},
+        {"enhancement": "some"},
+        {"threshold": -0.1},
+        {"weight": -1.0},
+        {"weight": float("nan")},
+        {"permutations": 1},
+        {"reference": "corkd"},
+        {"reference_options": ("hidden",)},
+        {"reference_options": ("hiden", 3)},
+        {"lambda": 1.0},
+    ],
+    ids=str,
+)
 def test_options_that_make_no_sense_raise(toy: Toy, options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         make(bundle_of(toy), **options)
@@ -447,8 +591,14 @@ def test_it_asks_for_its_own_network(toy: Toy) -> None:
 
 def test_the_version_of_a_run_covers_p_through_its_parent() -> None:
     parent = RunSpec("toys", 0, method="reference", backbone="corrkd", keep=("weights",))
-    child = RunSpec("toys", 0, method="dream", backbone="dream", parent=parent,
-                    options=(("reference_options", ("hidden", 8)),))
+    child = RunSpec(
+        "toys",
+        0,
+        method="dream",
+        backbone="dream",
+        parent=parent,
+        options=(("reference_options", ("hidden", 8)),),
+    )
     other = dataclasses.replace(child, parent=dataclasses.replace(parent, backbone="mlp"))
     assert child.numerics != other.numerics
     again = spec_from_json(child.to_json())
@@ -461,27 +611,55 @@ def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_on_cpu")
-@pytest.mark.parametrize("role, reference", [("iemocap4-frames", "corrkd"), ("iemocap4-frames", "mlp"),
-                                             ("mosi-frames", "corrkd"), ("mosi-frames", "selfmm"), ("mosi", "corrkd"),
-                                             ("mosi", "selfmm")])
+@pytest.mark.parametrize(
+    "role, reference",
+    [
+        ("iemocap4-frames", "corrkd"),
+        ("iemocap4-frames", "mlp"),
+        ("mosi-frames", "corrkd"),
+        ("mosi-frames", "selfmm"),
+        ("mosi", "corrkd"),
+        ("mosi", "selfmm"),
+    ],
+)
 def test_whole_runs_on_twins_with_p_as_their_parent(role: str, reference: str) -> None:
     law = masks.patterns(resampled=False)
     tests = (("all", masks.complete()), ("text", masks.subset(["text"])))
-    parent = RunSpec(f"twin:{role}@smoke", 1, method="selfmm" if reference == "selfmm" else "reference",
-                     backbone=reference, train_mask=law, eval_masks=tests, keep=("weights",),
-                     training=Training(epochs=4, batch=16 if role.startswith("i") else 3, lr=5e-3, weight_decay=0.0))
+    parent = RunSpec(
+        f"twin:{role}@smoke",
+        1,
+        method="selfmm" if reference == "selfmm" else "reference",
+        backbone=reference,
+        train_mask=law,
+        eval_masks=tests,
+        keep=("weights",),
+        training=Training(
+            epochs=4, batch=16 if role.startswith("i") else 3, lr=5e-3, weight_decay=0.0
+        ),
+    )
     first = execute(parent)
-    child = dataclasses.replace(parent, method="dream", backbone="dream", backbone_options=tuple(NET.items()),
-                                options=(("reference", reference),), parent=parent)
+    child = dataclasses.replace(
+        parent,
+        method="dream",
+        backbone="dream",
+        backbone_options=tuple(NET.items()),
+        options=(("reference", reference),),
+        parent=parent,
+    )
     found, again = (execute(child, first.arrays) for _ in range(2))
     assert all(found.arrays[k].tobytes() == again.arrays[k].tobytes() for k in found.arrays)
     for k in (k for k in first.arrays if k.startswith("weights.backbone.")):
         mine = k.replace("weights.backbone.", "weights.reference.")
         assert found.arrays[mine].tobytes() == first.arrays[k].tobytes()
-    assert found.record["parameters"] - found.record["backbone_parameters"] == first.record["backbone_parameters"]
+    assert (
+        found.record["parameters"] - found.record["backbone_parameters"]
+        == first.record["backbone_parameters"]
+    )
     assert set(found.record["selected"]["valid"]["metrics"]) == {"all", "text"}
     shares = np.array(found.record["curves"]["found"]["without_pss"])
-    assert shares.shape == (4, 3) and (shares == shares[0]).all() and (shares > 0.3).all()  # 3 of 7 lack a modality
+    assert (
+        shares.shape == (4, 3) and (shares == shares[0]).all() and (shares > 0.3).all()
+    )  # 3 of 7 lack a modality
 
 
 @pytest.mark.usefixtures("_on_cpu")
@@ -489,20 +667,38 @@ def test_test_labels_and_features_steer_no_weight(toy: Toy, tmp_path: Path) -> N
     bundle = bundle_of(toy, "score")
     test = bundle.split == 2
     spoilt = dataclasses.replace(
-        bundle, labels=np.where(test, -bundle.labels, bundle.labels).astype(np.float32),
-        features={m: np.where(test[:, None, None], 100 - 7 * x, x).astype(np.float32)
-                  for m, x in bundle.features.items()})
+        bundle,
+        labels=np.where(test, -bundle.labels, bundle.labels).astype(np.float32),
+        features={
+            m: np.where(test[:, None, None], 100 - 7 * x, x).astype(np.float32)
+            for m, x in bundle.features.items()
+        },
+    )
     results = []
     for name, each in (("clean", bundle), ("spoilt", spoilt)):
         save_bundle(each, tmp_path / name)
-        parent = RunSpec(str(tmp_path / name), 0, method="reference", backbone="corrkd", training=QUICK,
-                         train_mask=LAW, keep=("weights",))
-        child = dataclasses.replace(parent, method="dream", backbone="dream", backbone_options=tuple(NET.items()),
-                                    parent=parent)
+        parent = RunSpec(
+            str(tmp_path / name),
+            0,
+            method="reference",
+            backbone="corrkd",
+            training=QUICK,
+            train_mask=LAW,
+            keep=("weights",),
+        )
+        child = dataclasses.replace(
+            parent,
+            method="dream",
+            backbone="dream",
+            backbone_options=tuple(NET.items()),
+            parent=parent,
+        )
         results.append(execute(child, execute(parent).arrays))
     clean, other = results
     weights = [k for k in clean.arrays if k.startswith("weights.")]
-    assert len(weights) > 30 and all(clean.arrays[k].tobytes() == other.arrays[k].tobytes() for k in weights)
+    assert len(weights) > 30 and all(
+        clean.arrays[k].tobytes() == other.arrays[k].tobytes() for k in weights
+    )
     assert clean.record["curves"]["loss"] == other.record["curves"]["loss"]
 
 
@@ -515,11 +711,28 @@ def test_pss_finds_a_modality_that_says_nothing() -> None:
     net = build_backbone("corrkd", bundle.dims, 1, 1)
     parent = build_method("reference", "paper", (), net, bundle.task, bundle.dims)
     schedule = dataclasses.replace(QUICK, epochs=15, lr=2e-3)
-    full = {split: masks.draw(masks.complete(), bundle, split, 0) for split in ("train", "valid", "test")}
-    fit(parent, bundle, lambda epoch, shares=None: full["train"], full["valid"], {"test": full["test"]}, schedule, 0,
-        device=CPU)
-    method = build_method("dream", "paper", (), build_backbone("dream", bundle.dims, 1, 1, NET.items()), bundle.task,
-                          bundle.dims)
+    full = {
+        split: masks.draw(masks.complete(), bundle, split, 0)
+        for split in ("train", "valid", "test")
+    }
+    fit(
+        parent,
+        bundle,
+        lambda epoch, shares=None: full["train"],
+        full["valid"],
+        {"test": full["test"]},
+        schedule,
+        0,
+        device=CPU,
+    )
+    method = build_method(
+        "dream",
+        "paper",
+        (),
+        build_backbone("dream", bundle.dims, 1, 1, NET.items()),
+        bundle.task,
+        bundle.dims,
+    )
     assert isinstance(method, Dream)
     method.load_state_dict(parent.state_dict())
     pss = method.eval().told(batch_of(bundle, masks.complete(), double=False, split="test")).pss

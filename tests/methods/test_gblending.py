@@ -32,7 +32,9 @@ TRAINING = Training(epochs=4, batch=8, lr=0.05, weight_decay=1e-4, optimizer="mo
 def make(bundle: Bundle, variant: str = "paper", dropout: float = 0.0, **options: Any) -> Any:
     torch.manual_seed(0)
     sizes = {"encoder": "mlp", "hidden": 8, "dropout": dropout}
-    backbone = build_backbone("concat", bundle.dims, bundle.task.outputs, bundle.speakers, sizes.items())
+    backbone = build_backbone(
+        "concat", bundle.dims, bundle.task.outputs, bundle.speakers, sizes.items()
+    )
     return build_method("gblending", variant, options.items(), backbone, bundle.task, bundle.dims)
 
 
@@ -42,9 +44,20 @@ def bundle(toy: Toy) -> Bundle:
 
 
 def run(method: Plain, bundle: Bundle) -> Any:
-    drawn = {split: masks.draw(masks.complete(), bundle, split, 0) for split in ("train", "valid", "test")}
-    return fit(method, bundle, lambda _: drawn["train"], drawn["valid"], {"test": drawn["test"]}, TRAINING, 0,
-               device=torch.device("cpu"))
+    drawn = {
+        split: masks.draw(masks.complete(), bundle, split, 0)
+        for split in ("train", "valid", "test")
+    }
+    return fit(
+        method,
+        bundle,
+        lambda _: drawn["train"],
+        drawn["valid"],
+        {"test": drawn["test"]},
+        TRAINING,
+        0,
+        device=torch.device("cpu"),
+    )
 
 
 def losses(method: Any, batch: Batch) -> np.ndarray:
@@ -56,7 +69,9 @@ def losses(method: Any, batch: Batch) -> np.ndarray:
     for m in ("vision", "audio"):
         head = method.heads[m]
         logits.insert(0, array(fused.z[m]) @ array(head.weight).T + array(head.bias))
-    return np.array([-log_softmax(values, axis=1)[np.arange(len(y)), y].mean() for values in logits])
+    return np.array(
+        [-log_softmax(values, axis=1)[np.arange(len(y)), y].mean() for values in logits]
+    )
 
 
 def test_weights_are_gains_over_squared_overfitting_and_sum_to_1() -> None:
@@ -76,9 +91,16 @@ def test_weights_are_gains_over_squared_overfitting_and_sum_to_1() -> None:
 
 
 def test_laws_of_the_weights() -> None:
-    same, gain, overfitting = torch.full((3,), 0.3), torch.tensor([0.3, 0.5, 0.2]), torch.tensor([0.4, 0.1, -0.7])
+    same, gain, overfitting = (
+        torch.full((3,), 0.3),
+        torch.tensor([0.3, 0.5, 0.2]),
+        torch.tensor([0.4, 0.1, -0.7]),
+    )
     assert blend(same, same, 0.01).tolist() == pytest.approx([1 / 3] * 3)
-    once, twice = blend(gain, overfitting, 0.01), blend(gain, overfitting * torch.tensor([2, 1, 1]), 0.01)
+    once, twice = (
+        blend(gain, overfitting, 0.01),
+        blend(gain, overfitting * torch.tensor([2, 1, 1]), 0.01),
+    )
     assert (twice[0] / twice[1]).item() == pytest.approx((once[0] / once[1]).item() / 4)
     torch.testing.assert_close(blend(7 * gain, 7 * overfitting, 7 * 0.01), once)
     assert blend(-gain, overfitting, 0.01).tolist() == pytest.approx([1 / 3] * 3)
@@ -90,14 +112,22 @@ def test_laws_of_the_weights() -> None:
 def test_the_loss_is_the_weighted_sum_and_prediction_the_joint_heads(bundle: Bundle) -> None:
     method = make(bundle)
     method.weights = torch.tensor([0.2, 0.7, 0.1])
-    batch = to_device(bundle, "train", masks.draw(masks.complete(), bundle, "train", 0), "cpu").batch(range(20))
-    assert method.loss(batch).item() == pytest.approx(losses(method, batch) @ [0.2, 0.7, 0.1], rel=1e-5)
+    batch = to_device(
+        bundle, "train", masks.draw(masks.complete(), bundle, "train", 0), "cpu"
+    ).batch(range(20))
+    assert method.loss(batch).item() == pytest.approx(
+        losses(method, batch) @ [0.2, 0.7, 0.1], rel=1e-5
+    )
     assert torch.equal(method(batch).logits, method.backbone(batch, batch.features).logits)
     method.only = 1
-    assert set(gradients(method, batch)) == {k for k, _ in method.named_parameters() if "vision" in k}
+    assert set(gradients(method, batch)) == {
+        k for k, _ in method.named_parameters() if "vision" in k
+    }
 
 
-def test_the_estimate_by_hand_and_it_disturbs_neither_model_nor_random_state(bundle: Bundle) -> None:
+def test_the_estimate_by_hand_and_it_disturbs_neither_model_nor_random_state(
+    bundle: Bundle,
+) -> None:
     method = make(bundle, dropout=0.3, super_epoch=0.5, floor=0.04)
     resident = to_device(bundle, "train", masks.draw(masks.complete(), bundle, "train", 0), "cpu")
     kept, held = divide(resident.dialogues, 0.1, 0)
@@ -107,7 +137,9 @@ def test_the_estimate_by_hand_and_it_disturbs_neither_model_nor_random_state(bun
     def train(other: Plain, epochs: int) -> None:
         optimizer = make_optimizer(other, TRAINING)
         for epoch in range(epochs):
-            train_epoch(other, resident, optimizer, TRAINING, seed=0, epoch=epoch, steps=[], dialogues=kept)
+            train_epoch(
+                other, resident, optimizer, TRAINING, seed=0, epoch=epoch, steps=[], dialogues=kept
+            )
 
     start = np.array([losses(method, side) for side in sides])
     gain, overfitting = np.zeros(3), np.zeros(3)
@@ -125,8 +157,16 @@ def test_the_estimate_by_hand_and_it_disturbs_neither_model_nor_random_state(bun
     torch.manual_seed(11)
     following = torch.rand(3)
     torch.manual_seed(11)
-    found = method.start_epoch(Peek(0, 4, lambda: [resident.batch(kept[:30]), resident.batch(kept[30:])], list,
-                                    lambda: [resident.batch(held)], train))
+    found = method.start_epoch(
+        Peek(
+            0,
+            4,
+            lambda: [resident.batch(kept[:30]), resident.batch(kept[30:])],
+            list,
+            lambda: [resident.batch(held)],
+            train,
+        )
+    )
     assert torch.equal(torch.rand(3), following)
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
     np.testing.assert_allclose(found["gain"], gain, atol=1e-5)
@@ -134,18 +174,32 @@ def test_the_estimate_by_hand_and_it_disturbs_neither_model_nor_random_state(bun
     np.testing.assert_allclose(method.weights, raw / raw.sum(), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant, super_epoch, expected", [
-    ("paper", 0.4, {0: 2, 2: 2, 4: 1}), ("paper", 0.01, dict.fromkeys(range(5), 1)), ("offline", 0.4, {0: 5})])
+@pytest.mark.parametrize(
+    "variant, super_epoch, expected",
+    [
+        ("paper", 0.4, {0: 2, 2: 2, 4: 1}),
+        ("paper", 0.01, dict.fromkeys(range(5), 1)),
+        ("offline", 0.4, {0: 5}),
+    ],
+)
 def test_every_super_epoch_practises_for_its_length(
-        bundle: Bundle, variant: str, super_epoch: float, expected: dict[int, int]) -> None:
+    bundle: Bundle, variant: str, super_epoch: float, expected: dict[int, int]
+) -> None:
     method, asked = make(bundle, variant, super_epoch=super_epoch), []
-    batches = [to_device(bundle, "train", masks.draw(masks.complete(), bundle, "train", 0), "cpu").batch([0, 1])]
+    batches = [
+        to_device(bundle, "train", masks.draw(masks.complete(), bundle, "train", 0), "cpu").batch(
+            [0, 1]
+        )
+    ]
     for epoch in range(5):
+
         def note(other: Any, epochs: int, epoch: int = epoch) -> None:
             asked.append((epoch, other.only, epochs))
 
         method.start_epoch(Peek(epoch, 5, lambda: batches, list, lambda: batches, note))
-    assert asked == [(epoch, source, epochs) for epoch, epochs in expected.items() for source in range(3)]
+    assert asked == [
+        (epoch, source, epochs) for epoch, epochs in expected.items() for source in range(3)
+    ]
 
 
 class Watched(GBlending):

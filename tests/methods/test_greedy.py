@@ -32,14 +32,22 @@ TRAINING = Training(epochs=4, batch=8, lr=0.02, weight_decay=1e-4, optimizer="mo
 
 def make(bundle: Bundle, variant: str = "paper", backbone: str = "mmtm", **options: Any) -> Any:
     torch.manual_seed(0)
-    net = build_backbone(backbone, bundle.dims, bundle.task.outputs, bundle.speakers,
-                         [("encoder", "mlp"), ("hidden", 8)])
+    net = build_backbone(
+        backbone,
+        bundle.dims,
+        bundle.task.outputs,
+        bundle.speakers,
+        [("encoder", "mlp"), ("hidden", 8)],
+    )
     return build_method("greedy", variant, options.items(), net, bundle.task, bundle.dims).train()
 
 
 def batches(bundle: Bundle, count: int) -> list[Batch]:
     resident = to_device(bundle, "train", masks.draw(masks.complete(), bundle, "train", 0), "cpu")
-    return [resident.batch([(7 * step + i) % resident.dialogues for i in range(8)]) for step in range(count)]
+    return [
+        resident.batch([(7 * step + i) % resident.dialogues for i in range(8)])
+        for step in range(count)
+    ]
 
 
 def begin(method: Any, epoch: int = 50) -> None:
@@ -53,8 +61,10 @@ def bundle(toy: Toy) -> Bundle:
 
 def clips(n: int = 3) -> Batch:
     generator = torch.Generator().manual_seed(1)
-    features = {"audio": torch.randn(n, 1, 40, 48, generator=generator),
-                "vision": torch.randint(0, 256, (n, 2, 3, 64, 64), generator=generator, dtype=torch.uint8)}
+    features = {
+        "audio": torch.randn(n, 1, 40, 48, generator=generator),
+        "vision": torch.randint(0, 256, (n, 2, 3, 64, 64), generator=generator, dtype=torch.uint8),
+    }
     zeros = torch.zeros(n, dtype=torch.long)
     return Batch(features, torch.ones(n, 2, dtype=torch.bool), zeros, zeros, make_layout([1] * n))
 
@@ -74,17 +84,23 @@ def test_the_perceptrons_network_by_numpy(bundle: Bundle) -> None:
         for m in DIMS:
             linear = getattr(net.encoders[m], layer)
             values[m] = np.maximum(values[m] @ array(linear.weight).T + array(linear.bias), 0)
-        u = np.hstack([values[m] for m in DIMS]) @ array(fusion.squeeze.weight).T + array(fusion.squeeze.bias)
+        u = np.hstack([values[m] for m in DIMS]) @ array(fusion.squeeze.weight).T + array(
+            fusion.squeeze.bias
+        )
         assert u.shape == (8, 2 * 8 // 4)
         for m in DIMS:
-            gate = expit(np.maximum(u, 0) @ array(fusion.excite[m].weight).T + array(fusion.excite[m].bias))
+            gate = expit(
+                np.maximum(u, 0) @ array(fusion.excite[m].weight).T + array(fusion.excite[m].bias)
+            )
             values[m] = values[m] * gate
     fused = net(batch, batch.features)
     alone = {m: values[m] @ array(net.heads[m].weight).T + array(net.heads[m].bias) for m in DIMS}
     for m in DIMS:
         np.testing.assert_allclose(array(fused.z[m]), values[m], atol=1e-6)
         np.testing.assert_allclose(array(net.unimodal(fused)[m]), alone[m], atol=1e-6)
-    np.testing.assert_allclose(array(fused.logits), (alone["audio"] + alone["vision"]) / 2, atol=1e-6)
+    np.testing.assert_allclose(
+        array(fused.logits), (alone["audio"] + alone["vision"]) / 2, atol=1e-6
+    )
 
 
 def test_open_gates_leave_resnet_as_it_is_and_its_last_three_groups_are_gated() -> None:
@@ -108,23 +124,32 @@ def test_frames_share_a_gate_and_their_order_does_not_matter() -> None:
     single = {**batch.features, "vision": batch.features["vision"][:, 0]}
     double = {**single, "vision": single["vision"][:, None].expand(-1, 2, -1, -1, -1)}
     torch.testing.assert_close(net(batch, double).logits, net(batch, single).logits)
-    assert not torch.allclose(net(batch, single).z["audio"], before.z["audio"])  # audio's gates see the frames
+    assert not torch.allclose(
+        net(batch, single).z["audio"], before.z["audio"]
+    )  # audio's gates see the frames
 
 
-def test_running_means_are_those_of_each_modalitys_own_gates_over_training_steps(bundle: Bundle) -> None:
+def test_running_means_are_those_of_each_modalitys_own_gates_over_training_steps(
+    bundle: Bundle,
+) -> None:
     net, seen = make(bundle).backbone, []
     net.fusions[1].register_forward_hook(lambda fusion, inputs, gates: seen.append(gates))
     for batch in batches(bundle, 3):
         net.train()(batch, batch.features)
         net.eval()(batch, batch.features)
     for k, m in enumerate(DIMS):
-        np.testing.assert_allclose(array(net.fusions[1].means[k]), np.mean([array(g[m]).mean(axis=0)
-                                                                           for g in seen[::2]], axis=0), atol=1e-6)
+        np.testing.assert_allclose(
+            array(net.fusions[1].means[k]),
+            np.mean([array(g[m]).mean(axis=0) for g in seen[::2]], axis=0),
+            atol=1e-6,
+        )
     assert not torch.allclose(net.fusions[1].means[0], net.fusions[1].means[1])
 
 
 @pytest.mark.parametrize("lagging", [0, 1])
-def test_a_constant_gate_is_the_mean_and_knows_nothing_of_the_other_modality(bundle: Bundle, lagging: int) -> None:
+def test_a_constant_gate_is_the_mean_and_knows_nothing_of_the_other_modality(
+    bundle: Bundle, lagging: int
+) -> None:
     net, (first, batch) = make(bundle).backbone, batches(bundle, 2)
     net(first, first.features)
     means = [fusion.means.clone() for fusion in net.fusions]
@@ -139,7 +164,9 @@ def test_a_constant_gate_is_the_mean_and_knows_nothing_of_the_other_modality(bun
     assert not slope(alone, other).any() and slope(other, alone).any() and slope(alone, alone).any()
     encoder, value = net.encoders[alone], array(batch.features[alone])
     for layer, mean in zip((encoder.first, encoder.second), means, strict=True):
-        value = np.maximum(value @ array(layer.weight).T + array(layer.bias), 0) * array(mean[lagging])
+        value = np.maximum(value @ array(layer.weight).T + array(layer.bias), 0) * array(
+            mean[lagging]
+        )
     np.testing.assert_allclose(array(z[alone]), value, atol=1e-6)
     inputs = {m: x.clone().requires_grad_() for m, x in batch.features.items()}
     z = net.eval()(batch, inputs).z
@@ -151,13 +178,21 @@ def test_a_constant_gate_is_the_mean_and_knows_nothing_of_the_other_modality(bun
 
 def by_hand(method: Any, steps: list[Batch], epsilon: float, duration: int) -> list[list[bool]]:
     """Train, with every decision taken in Python from the gradients; which modality was constant in each step."""
-    optimizer, constant, sums, left, found = make_optimizer(method, TRAINING), [False, False], np.zeros((2, 2)), 0, []
+    optimizer, constant, sums, left, found = (
+        make_optimizer(method, TRAINING),
+        [False, False],
+        np.zeros((2, 2)),
+        0,
+        [],
+    )
     theta = {name: p.detach().clone() for name, p in method.named_parameters()}
     for batch in steps:
         assert method.gated.constant.tolist() == constant
         found.append(constant)
         train_step(method, batch, optimizer, 0.0)
-        groups: dict[tuple[int, int], list[str]] = {(k, part): [] for k in (0, 1) for part in (0, 1)}
+        groups: dict[tuple[int, int], list[str]] = {
+            (k, part): [] for k in (0, 1) for part in (0, 1)
+        }
         for name in theta:
             for k, m in enumerate(sorted(DIMS)):
                 if f"encoders.{m}." in name or f"heads.{m}." in name:
@@ -169,8 +204,9 @@ def by_hand(method: Any, steps: list[Batch], epsilon: float, duration: int) -> l
             left -= 1
         else:
             for (k, part), names in groups.items():
-                sums[k, part] += sum(float(gradients[name].double().square().sum()) for name in names) \
-                    / sum(float(theta[name].double().square().sum()) for name in names)
+                sums[k, part] += sum(
+                    float(gradients[name].double().square().sum()) for name in names
+                ) / sum(float(theta[name].double().square().sum()) for name in names)
             apart = np.subtract(*np.log10(sums[:, 1] / sums[:, 0]))
             if abs(apart) > epsilon:
                 left, lagging = duration, 0 if apart > 0 else 1
@@ -211,7 +247,9 @@ def test_identical_branches_learn_at_the_same_speed_and_are_never_rebalanced(toy
     for batch in batches(bundle, 10):
         train_step(method, batch, optimizer, 0.0)
         speeds = method.series()["speed"]
-        assert speeds[0].item() == pytest.approx(speeds[1].item(), abs=1e-4) and not net.constant.any()
+        assert (
+            speeds[0].item() == pytest.approx(speeds[1].item(), abs=1e-4) and not net.constant.any()
+        )
 
 
 def test_infinite_epsilon_is_the_plain_network_under_both_heads_losses(bundle: Bundle) -> None:
@@ -240,10 +278,24 @@ def test_nothing_is_rebalanced_in_the_first_share_of_the_epochs(bundle: Bundle) 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
 def test_it_trains(bundle: Bundle, variant: str) -> None:
-    drawn = {split: masks.draw(masks.complete(), bundle, split, 0) for split in ("train", "valid", "test")}
-    fitted = fit(make(bundle, variant), bundle, lambda _: drawn["train"], drawn["valid"], {"test": drawn["test"]},
-                 TRAINING, 0, keep_series=True, device=torch.device("cpu"))
-    assert fitted.loss[-1] < fitted.loss[0] and fitted.series["constant"].any() == (variant == "paper")
+    drawn = {
+        split: masks.draw(masks.complete(), bundle, split, 0)
+        for split in ("train", "valid", "test")
+    }
+    fitted = fit(
+        make(bundle, variant),
+        bundle,
+        lambda _: drawn["train"],
+        drawn["valid"],
+        {"test": drawn["test"]},
+        TRAINING,
+        0,
+        keep_series=True,
+        device=torch.device("cpu"),
+    )
+    assert fitted.loss[-1] < fitted.loss[0] and fitted.series["constant"].any() == (
+        variant == "paper"
+    )
     assert set(fitted.views) == {"valid.audio", "valid.vision", "test.audio", "test.vision"}
 
 

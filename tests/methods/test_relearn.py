@@ -29,7 +29,9 @@ DIMS = {"audio": 6, "vision": 5}
 def make(bundle: Bundle, **options: Any) -> Any:
     torch.manual_seed(0)
     sizes = {"encoder": "mlp", "hidden": 8}
-    backbone = build_backbone("concat", bundle.dims, bundle.task.outputs, bundle.speakers, sizes.items())
+    backbone = build_backbone(
+        "concat", bundle.dims, bundle.task.outputs, bundle.speakers, sizes.items()
+    )
     return build_method("relearn", "paper", options.items(), backbone, bundle.task, bundle.dims)
 
 
@@ -39,8 +41,10 @@ def peek(epoch: int, train: list[Batch], valid: list[Batch], epochs: int = 9) ->
 
 def splits(bundle: Bundle) -> tuple[list[Batch], list[Batch]]:
     drawn = [masks.draw(masks.complete(), bundle, split, 0) for split in ("train", "valid")]
-    return (evaluation_batches(to_device(bundle, "train", drawn[0], "cpu")),
-            evaluation_batches(to_device(bundle, "valid", drawn[1], "cpu")))
+    return (
+        evaluation_batches(to_device(bundle, "train", drawn[0], "cpu")),
+        evaluation_batches(to_device(bundle, "valid", drawn[1], "cpu")),
+    )
 
 
 def disturb(method: Any) -> dict[str, torch.Tensor]:
@@ -74,10 +78,16 @@ def test_purity_counts_the_majority_of_each_cluster_of_features_scaled_to_minus_
 
 def test_the_moments_are_the_released_ones_as_shares() -> None:
     at = RelearnConfig().at
-    assert moments(at, 90) == {20, 40, 60} and moments(at, 9) == {2, 4, 6} and moments(at, 100) == {22, 44, 66}
+    assert (
+        moments(at, 90) == {20, 40, 60}
+        and moments(at, 9) == {2, 4, 6}
+        and moments(at, 100) == {22, 44, 66}
+    )
 
 
-def test_encoders_move_towards_their_start_by_tanh_of_the_gap_and_nothing_else_moves(toy: Toy) -> None:
+def test_encoders_move_towards_their_start_by_tanh_of_the_gap_and_nothing_else_moves(
+    toy: Toy,
+) -> None:
     bundle = toy((1,) * 80, DIMS)
     train, valid = splits(bundle)
     method = make(bundle, strength=2.0)
@@ -90,17 +100,27 @@ def test_encoders_move_towards_their_start_by_tanh_of_the_gap_and_nothing_else_m
     expected = {}
     with torch.no_grad():
         for index, modality in enumerate(sorted(DIMS)):
-            p = [purity(torch.cat([method(b).z[modality] for b in batches]).double().numpy(),
-                        np.concatenate([b.labels for b in batches]), 3) for batches in (train, valid)]
+            p = [
+                purity(
+                    torch.cat([method(b).z[modality] for b in batches]).double().numpy(),
+                    np.concatenate([b.labels for b in batches]),
+                    3,
+                )
+                for batches in (train, valid)
+            ]
             expected[index] = (*p, np.tanh(2.0 * abs(p[0] - p[1])))
     found = method.start_epoch(peek(3, train, valid))
     for index, modality in enumerate(sorted(DIMS)):
-        np.testing.assert_allclose([*found["purity"][index], found["delta"][index]], expected[index], rtol=1e-5)
+        np.testing.assert_allclose(
+            [*found["purity"][index], found["delta"][index]], expected[index], rtol=1e-5
+        )
         delta = expected[index][2]
         assert 0 < delta < 1
         for name, value in method.state_dict().items():
             if f"encoders.{modality}" in name:
-                np.testing.assert_allclose(value, (1 - delta) * now[name] + delta * initial[name], atol=1e-6)
+                np.testing.assert_allclose(
+                    value, (1 - delta) * now[name] + delta * initial[name], atol=1e-6
+                )
     kept = [name for name in now if "encoders" not in name]
     assert kept and all(torch.equal(method.state_dict()[name], now[name]) for name in kept)
 
@@ -118,27 +138,52 @@ def test_without_a_gap_no_bit_changes(toy: Toy) -> None:
 def test_convolutions_are_drawn_back_and_running_statistics_stay() -> None:
     torch.manual_seed(0)
     backbone = build_backbone("concat", {"audio": 1, "vision": 3}, 2, 1, [("width", 2)])
-    method = build_method("relearn", "paper", [], backbone, Task("classes", ("x", "y")), {"audio": 1, "vision": 3})
+    method = build_method(
+        "relearn", "paper", [], backbone, Task("classes", ("x", "y")), {"audio": 1, "vision": 3}
+    )
 
     def batch(n: int) -> list[Batch]:
         features = {"audio": torch.randn(n, 1, 32, 32), "vision": torch.randn(n, 2, 3, 32, 32)}
         zeros = torch.zeros(n, dtype=torch.long)
-        return [Batch(features, torch.ones(n, 2, dtype=torch.bool), torch.arange(n) % 2, zeros, make_layout([1] * n))]
+        return [
+            Batch(
+                features,
+                torch.ones(n, 2, dtype=torch.bool),
+                torch.arange(n) % 2,
+                zeros,
+                make_layout([1] * n),
+            )
+        ]
 
     train, valid = batch(20), batch(7)
     method.start_epoch(peek(0, train, valid))
     now = disturb(method)
     assert (method.start_epoch(peek(3, train, valid))["delta"] > 0).all()
     same = {name for name, value in method.state_dict().items() if torch.equal(value, now[name])}
-    assert same == {name for name in now if "running" in name or "num_batches" in name or "prediction" in name}
+    assert same == {
+        name for name in now if "running" in name or "num_batches" in name or "prediction" in name
+    }
 
 
 def test_it_trains_and_notes_what_it_found(toy: Toy) -> None:
     bundle = toy((1,) * 80, DIMS)
-    drawn = {split: masks.draw(masks.complete(), bundle, split, 0) for split in ("train", "valid", "test")}
-    training = Training(epochs=9, batch=8, lr=0.02, weight_decay=1e-4, optimizer="momentum", clip=0.0)
-    fitted = fit(make(bundle), bundle, lambda _: drawn["train"], drawn["valid"], {"test": drawn["test"]}, training, 0,
-                 device=torch.device("cpu"))
+    drawn = {
+        split: masks.draw(masks.complete(), bundle, split, 0)
+        for split in ("train", "valid", "test")
+    }
+    training = Training(
+        epochs=9, batch=8, lr=0.02, weight_decay=1e-4, optimizer="momentum", clip=0.0
+    )
+    fitted = fit(
+        make(bundle),
+        bundle,
+        lambda _: drawn["train"],
+        drawn["valid"],
+        {"test": drawn["test"]},
+        training,
+        0,
+        device=torch.device("cpu"),
+    )
     assert fitted.recorded_at == (3, 5, 7) and fitted.loss[-1] < fitted.loss[0]
     assert fitted.recorded["purity"].shape == (3, 2, 2) and fitted.recorded["delta"].shape == (3, 2)
 

@@ -37,11 +37,15 @@ def make(bundle: Bundle) -> SelfMM:
 
 
 def resident_of(bundle: Bundle, law: masks.Law | None = None, epoch: int = 0) -> Resident:
-    return to_device(bundle, "train", masks.draw(law or masks.random_missing(), bundle, "train", 0, epoch), CPU)
+    return to_device(
+        bundle, "train", masks.draw(law or masks.random_missing(), bundle, "train", 0, epoch), CPU
+    )
 
 
 def begin(method: SelfMM, resident: Resident, epoch: int) -> None:
-    method.start_epoch(Peek(epoch, 9, lambda: evaluation_batches(resident), list, list, lambda *_: None))
+    method.start_epoch(
+        Peek(epoch, 9, lambda: evaluation_batches(resident), list, list, lambda *_: None)
+    )
 
 
 def array(values: Tensor) -> np.ndarray:
@@ -59,7 +63,11 @@ def test_in_the_first_epoch_single_modalities_learn_nothing(toy: Toy) -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     gradients = {n: p.grad for n, p in method.named_parameters()}
     assert all((g == 0).all() for n, g in gradients.items() if ".heads." in n and g is not None)
-    assert all(g is not None and (g != 0).any() for n, g in gradients.items() if ".fusion." in n and "weight" in n)
+    assert all(
+        g is not None and (g != 0).any()
+        for n, g in gradients.items()
+        if ".fusion." in n and "weight" in n
+    )
 
 
 def test_a_modality_that_leans_as_the_fusion_does_keeps_the_utterances_score() -> None:
@@ -83,7 +91,9 @@ def test_labels_and_losses_are_those_of_a_loop_over_rows(toy: Toy) -> None:
         begin(method, resident, epoch)
         for dialogues in ([0, 3], [5, 1, 2], [4, 7, 6]):
             batch = resident.batch(dialogues)
-            rows = np.concatenate([np.arange(resident.starts[d], resident.starts[d + 1]) for d in dialogues])
+            rows = np.concatenate(
+                [np.arange(resident.starts[d], resident.starts[d + 1]) for d in dialogues]
+            )
             fused = method(batch)
             alone = method.backbone.unimodal(fused)
             expected = np.abs(array(fused.logits)[:, 0] - truth[rows]).mean()
@@ -94,7 +104,9 @@ def test_labels_and_losses_are_those_of_a_loop_over_rows(toy: Toy) -> None:
             if epoch:
                 delta = {}
                 for m in names:
-                    up, down = (features[m][side].mean(axis=0) for side in (labels[m] > 0, labels[m] < 0))
+                    up, down = (
+                        features[m][side].mean(axis=0) for side in (labels[m] > 0, labels[m] < 0)
+                    )
                     near, far = (np.linalg.norm(found[m] - c, axis=1) for c in (up, down))
                     delta[m] = (far - near) / (near + 1e-8)
                 for m in method.modalities:
@@ -141,24 +153,45 @@ def test_utterances_that_it_has_not_seen_are_refused_and_so_are_classes(toy: Toy
     with pytest.raises(InputError, match="scores"):
         build_method("selfmm", "paper", (), net, Task("classes", ("a", "b", "c")), bundle.dims)
     with pytest.raises(InputError, match="bound"):
-        build_method("selfmm", "paper", [("bound", 0.0)], build_backbone("selfmm", bundle.dims, 1, 1), SCORE,
-                     bundle.dims)
+        build_method(
+            "selfmm",
+            "paper",
+            [("bound", 0.0)],
+            build_backbone("selfmm", bundle.dims, 1, 1),
+            SCORE,
+            bundle.dims,
+        )
 
 
 def test_a_training_lowers_the_error_and_shows_each_modalitys_own_score(toy: Toy) -> None:
     bundle = toy((3, 5, 1, 4) * 12, task=SCORE)
-    full = {split: masks.draw(masks.complete(), bundle, split, 0) for split in ("train", "valid", "test")}
-    fitted = fit(make(bundle), bundle, lambda epoch, shares=None: full["train"], full["valid"], {"test": full["test"]},
-                 Training(epochs=12, batch=4, lr=1e-2, weight_decay=0.0), 0, device=CPU)
+    full = {
+        split: masks.draw(masks.complete(), bundle, split, 0)
+        for split in ("train", "valid", "test")
+    }
+    fitted = fit(
+        make(bundle),
+        bundle,
+        lambda epoch, shares=None: full["train"],
+        full["valid"],
+        {"test": full["test"]},
+        Training(epochs=12, batch=4, lr=1e-2, weight_decay=0.0),
+        0,
+        device=CPU,
+    )
     truth = bundle.labels[bundle.rows("test")]
     errors = [np.abs(outputs[:, 0] - truth).mean() for outputs in fitted.tests["test"]]
     assert errors[-1] < 0.6 * np.abs(truth - np.median(truth)).mean()
-    assert set(fitted.views) == {f"{split}.{m}" for split in ("valid", "test") for m in ("audio", "text", "vision")}
+    assert set(fitted.views) == {
+        f"{split}.{m}" for split in ("valid", "test") for m in ("audio", "text", "vision")
+    }
 
 
 @pytest.mark.parametrize("variant", ["paper", "squared"])
 @pytest.mark.parametrize("kind", ["score", "classes"])
-def test_ps_loss_is_the_absolute_error_of_scores_and_else_the_plain_one(toy: Toy, kind: str, variant: str) -> None:
+def test_ps_loss_is_the_absolute_error_of_scores_and_else_the_plain_one(
+    toy: Toy, kind: str, variant: str
+) -> None:
     bundle = toy(task=SCORE) if kind == "score" else toy()
     made: list[Any] = []
     for method, name in (("reference", variant), ("plain", "paper")):

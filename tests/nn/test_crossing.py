@@ -32,7 +32,9 @@ def test_a_frame_convolution_is_torchs_with_zeros_around(kernel: int) -> None:
     torchs.bias.data = mine.linear.bias.data  # type: ignore[union-attr]
     for steps in (1, 2, 7):
         x = torch.randn(3, steps, 6)
-        torch.testing.assert_close(mine(x), torchs(x.transpose(1, 2)).transpose(1, 2), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            mine(x), torchs(x.transpose(1, 2)).transpose(1, 2), rtol=1e-5, atol=1e-6
+        )
     assert sum(p.numel() for p in mine.parameters()) == sum(p.numel() for p in torchs.parameters())
 
 
@@ -53,7 +55,9 @@ def test_vectors_are_sequences_of_one_frame_and_pictures_are_refused() -> None:
         as_frames(torch.randn(2, 3, 4, 4))
 
 
-def crossed_by_hand(layer: Crossing, asks: np.ndarray, told: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def crossed_by_hand(
+    layer: Crossing, asks: np.ndarray, told: np.ndarray, seen: np.ndarray
+) -> np.ndarray:
     """One sample: each group and head by itself, every query by itself."""
     width = asks.shape[1]
     size = width // layer.heads
@@ -74,21 +78,31 @@ def crossed_by_hand(layer: Crossing, asks: np.ndarray, told: np.ndarray, seen: n
 def test_crossing_is_every_head_of_every_group_by_hand(heads: int, groups: int) -> None:
     torch.manual_seed(0)
     layer = Crossing(6, heads, groups).double()
-    asks, told = torch.randn(5, 4, 6, dtype=torch.float64), torch.randn(5, 7, 6, dtype=torch.float64)
+    asks, told = (
+        torch.randn(5, 4, 6, dtype=torch.float64),
+        torch.randn(5, 7, 6, dtype=torch.float64),
+    )
     seen = torch.rand(5, groups, 7) < 0.5
     seen[0], seen[1, 0] = False, False
     found = layer(asks, told, seen)
     for n in range(5):
-        np.testing.assert_allclose(array(found[n]), crossed_by_hand(layer, array(asks[n]), array(told[n]),
-                                                                    seen[n].numpy()), atol=1e-12)
+        np.testing.assert_allclose(
+            array(found[n]),
+            crossed_by_hand(layer, array(asks[n]), array(told[n]), seen[n].numpy()),
+            atol=1e-12,
+        )
     torch.testing.assert_close(found[0], layer.out.bias.expand(4, 6))
 
 
 def test_a_key_that_is_not_seen_has_no_gradient_and_no_effect() -> None:
-    layer, asks, told = Crossing(4, 2, 2), torch.randn(1, 3, 4), torch.randn(1, 5, 4, requires_grad=True)
+    layer, asks, told = (
+        Crossing(4, 2, 2),
+        torch.randn(1, 3, 4),
+        torch.randn(1, 5, 4, requires_grad=True),
+    )
     seen = torch.tensor([[[True, True, False, False, False], [True, False, False, True, False]]])
     found = layer(asks, told, seen)
-    gradient, = torch.autograd.grad(found.square().sum(), told)
+    (gradient,) = torch.autograd.grad(found.square().sum(), told)
     assert (gradient[0, [2, 4]] == 0).all() and (gradient[0, [0, 1, 3]] != 0).any(dim=1).all()
 
 
@@ -96,30 +110,48 @@ def test_groups_see_apart_what_a_sum_of_attentions_would() -> None:
     """I_g + I_1 + I_2 of Eq. 9 as three layers with the same maps."""
     torch.manual_seed(1)
     layer = Crossing(6, 2, 3).double()
-    asks, told = torch.randn(2, 4, 6, dtype=torch.float64), torch.randn(2, 9, 6, dtype=torch.float64)
+    asks, told = (
+        torch.randn(2, 4, 6, dtype=torch.float64),
+        torch.randn(2, 9, 6, dtype=torch.float64),
+    )
     seen = torch.rand(2, 3, 9) < 0.7
     total = layer.out.bias
     for g in range(3):
         one = Crossing(6, 2, 1).double()
         mine = slice(6 * g, 6 * g + 6)
-        one.query.weight.data, one.query.bias.data = layer.query.weight[mine], layer.query.bias[mine]
+        one.query.weight.data, one.query.bias.data = (
+            layer.query.weight[mine],
+            layer.query.bias[mine],
+        )
         both = [*range(6 * g, 6 * g + 6), *range(18 + 6 * g, 24 + 6 * g)]
         one.told.weight.data, one.told.bias.data = layer.told.weight[both], layer.told.bias[both]
-        one.out.weight.data, one.out.bias.data = layer.out.weight[:, mine], torch.zeros(6, dtype=torch.float64)
-        total = total + one(asks, told, seen[:, g:g + 1])
+        one.out.weight.data, one.out.bias.data = (
+            layer.out.weight[:, mine],
+            torch.zeros(6, dtype=torch.float64),
+        )
+        total = total + one(asks, told, seen[:, g : g + 1])
     torch.testing.assert_close(layer(asks, told, seen), total)
 
 
 def some_batch(n: int = 12, dtype: torch.dtype = torch.float32) -> Batch:
     features = {"audio": torch.randn(n, 3, 5, dtype=dtype), "text": torch.randn(n, 4, dtype=dtype)}
-    return Batch(features, torch.ones(n, 2, dtype=torch.bool), torch.arange(n) % 3, torch.zeros(n, dtype=torch.long),
-                 make_layout([1] * n))
+    return Batch(
+        features,
+        torch.ones(n, 2, dtype=torch.bool),
+        torch.arange(n) % 3,
+        torch.zeros(n, dtype=torch.long),
+        make_layout([1] * n),
+    )
 
 
 def taken(batch: Batch, rows: list[int]) -> Batch:
-    return dataclasses.replace(batch, features={m: x[rows] for m, x in batch.features.items()},
-                               observed=batch.observed[rows], labels=batch.labels[rows],
-                               layout=make_layout([1] * len(rows)))
+    return dataclasses.replace(
+        batch,
+        features={m: x[rows] for m, x in batch.features.items()},
+        observed=batch.observed[rows],
+        labels=batch.labels[rows],
+        layout=make_layout([1] * len(rows)),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
@@ -159,7 +191,14 @@ def test_equal_rows_are_found_as_one_of_them_and_all_others_apart() -> None:
 def test_checksums_of_many_rows_of_small_whole_numbers_do_not_meet() -> None:
     """Such rows differ in few bits: the hardest case for a sum of products."""
     n = 20000
-    grid = torch.stack(torch.meshgrid(*[torch.arange(12.0)] * 4, indexing="ij"), dim=-1).reshape(-1, 4)[:n]
-    batch = Batch({"text": grid}, torch.ones(n, 1, dtype=torch.bool), torch.zeros(n, dtype=torch.long),
-                  torch.zeros(n, dtype=torch.long), make_layout([1] * n))
+    grid = torch.stack(torch.meshgrid(*[torch.arange(12.0)] * 4, indexing="ij"), dim=-1).reshape(
+        -1, 4
+    )[:n]
+    batch = Batch(
+        {"text": grid},
+        torch.ones(n, 1, dtype=torch.bool),
+        torch.zeros(n, dtype=torch.long),
+        torch.zeros(n, dtype=torch.long),
+        make_layout([1] * n),
+    )
     assert len(checksums(batch).unique()) == n == len(grid)

@@ -17,7 +17,9 @@ LENGTHS = (3, 5, 1, 4)
 N, MODALITIES, INPUTS, WIDTH = sum(LENGTHS), 3, 7, 6
 
 
-def gcnii(gated: bool, layers: int = 4, alpha: float = 0.2, dropout: float = 0.0, seed: int = 0) -> GCNII:
+def gcnii(
+    gated: bool, layers: int = 4, alpha: float = 0.2, dropout: float = 0.0, seed: int = 0
+) -> GCNII:
     torch.manual_seed(seed)
     return GCNII(INPUTS, WIDTH, layers, dropout, alpha, 0.5, gated).double()
 
@@ -47,7 +49,12 @@ def by_hand(model: GCNII, nodes: Tensor, layout: Layout) -> np.ndarray:
     state, h, c = first, np.zeros_like(first), np.zeros_like(first)
     for depth in range(1, len(model.weights) + 1):
         if "gate.weight_ih" in w:
-            gates = state @ w["gate.weight_ih"].T + w["gate.bias_ih"] + h @ w["gate.weight_hh"].T + w["gate.bias_hh"]
+            gates = (
+                state @ w["gate.weight_ih"].T
+                + w["gate.bias_ih"]
+                + h @ w["gate.weight_hh"].T
+                + w["gate.bias_hh"]
+            )
             enter, forget, new, leave = np.split(gates, 4, axis=1)
             c = expit(forget) * c + expit(enter) * np.tanh(new)
             h = expit(leave) * np.tanh(c)
@@ -55,21 +62,26 @@ def by_hand(model: GCNII, nodes: Tensor, layout: Layout) -> np.ndarray:
         theta = math.log(model.lam / depth + 1)
         message = adjacency @ state
         mixed = (1 - model.alpha) * message + model.alpha * first
-        made = np.maximum(theta * np.hstack([message, first]) @ w[f"weights.{depth - 1}"] + (1 - theta) * mixed, 0)
+        made = np.maximum(
+            theta * np.hstack([message, first]) @ w[f"weights.{depth - 1}"] + (1 - theta) * mixed, 0
+        )
         state = made + state if "gate.weight_ih" in w else made
     return state.reshape(N, MODALITIES, WIDTH)
 
 
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("layers, alpha", [(1, 0.2), (2, 0.2), (16, 0.2), (5, 0.7)])
-def test_layers_and_their_gate_equal_the_formulas_in_numpy(nodes: Tensor, layout: Layout, gated: bool, layers: int,
-                                                           alpha: float) -> None:
+def test_layers_and_their_gate_equal_the_formulas_in_numpy(
+    nodes: Tensor, layout: Layout, gated: bool, layers: int, alpha: float
+) -> None:
     model = gcnii(gated, layers, alpha)
     found = model(nodes, graph_edges(nodes, layout), layout).detach().numpy()
     np.testing.assert_allclose(found, by_hand(model, nodes, layout), atol=1e-12, rtol=0)
 
 
-def test_edges_stay_within_a_dialogue_and_modality_or_within_an_utterance(nodes: Tensor, layout: Layout) -> None:
+def test_edges_stay_within_a_dialogue_and_modality_or_within_an_utterance(
+    nodes: Tensor, layout: Layout
+) -> None:
     adjacency, home = dense(nodes, layout), layout.dialogue.numpy()
     row, modality = np.divmod(np.arange(N * MODALITIES), MODALITIES)
     same_modality = modality[:, None] == modality
@@ -79,14 +91,19 @@ def test_edges_stay_within_a_dialogue_and_modality_or_within_an_utterance(nodes:
 
 
 def test_the_gate_is_one_cell_for_all_layers_and_absent_where_it_is_off() -> None:
-    sizes = {(gated, layers): sum(p.numel() for p in gcnii(gated, layers).parameters())
-             for gated in (True, False) for layers in (2, 9)}
+    sizes = {
+        (gated, layers): sum(p.numel() for p in gcnii(gated, layers).parameters())
+        for gated in (True, False)
+        for layers in (2, 9)
+    }
     cell = 4 * WIDTH * (2 * WIDTH + 2)
     assert sizes[True, 2] - sizes[False, 2] == sizes[True, 9] - sizes[False, 9] == cell
     assert not any(isinstance(part, torch.nn.LSTMCell) for part in gcnii(False).modules())
 
 
-def test_the_gate_learns_and_its_gradient_is_that_of_finite_differences(nodes: Tensor, layout: Layout) -> None:
+def test_the_gate_learns_and_its_gradient_is_that_of_finite_differences(
+    nodes: Tensor, layout: Layout
+) -> None:
     model, edges = gcnii(True, layers=3), graph_edges(nodes, layout)
     assert model.gate is not None
     mix = torch.from_numpy(np.random.default_rng(1).normal(size=(N, MODALITIES, WIDTH)))
@@ -102,7 +119,9 @@ def test_the_gate_learns_and_its_gradient_is_that_of_finite_differences(nodes: T
         with torch.no_grad():
             parameter[place] += 1e-6
         slope = float(parameter.grad[place])
-        assert abs(slope) > 1e-4 and (values[0] - values[1]) / 2e-6 == pytest.approx(slope, rel=1e-5)
+        assert abs(slope) > 1e-4 and (values[0] - values[1]) / 2e-6 == pytest.approx(
+            slope, rel=1e-5
+        )
 
 
 def test_the_gates_memory_does_not_outlive_a_call(nodes: Tensor, layout: Layout) -> None:

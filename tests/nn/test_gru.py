@@ -14,8 +14,11 @@ LENGTHS = ([5, 1, 7], [4], [1, 1, 1], [30, 2])
 
 
 def outputs_and_gradients(layer: DialogueRNN, flat: Tensor, lengths: list[int]) -> list[Tensor]:
-    made = DialogueRNN.forward(layer, flat, make_layout(lengths)) if type(layer) is DialogueRNN else layer(
-        flat, make_layout(lengths))
+    made = (
+        DialogueRNN.forward(layer, flat, make_layout(lengths))
+        if type(layer) is DialogueRNN
+        else layer(flat, make_layout(lengths))
+    )
     weight = torch.linspace(-1, 2, made.numel(), dtype=made.dtype).view_as(made)
     gradients = torch.autograd.grad((made * weight).sum(), [flat, *layer.parameters()])
     return [made, *gradients]
@@ -23,14 +26,19 @@ def outputs_and_gradients(layer: DialogueRNN, flat: Tensor, lengths: list[int]) 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize("layers", [1, 2])
-def test_outputs_and_every_gradient_are_those_of_torchs_gru(lengths: list[int], layers: int) -> None:
+def test_outputs_and_every_gradient_are_those_of_torchs_gru(
+    lengths: list[int], layers: int
+) -> None:
     torch.manual_seed(0)
     ours = DialogueGRU(6, 4, layers, 0.0).double()
     theirs = DialogueRNN(6, 4, layers, 0.0, kind="gru").double()
     theirs.load_state_dict(ours.state_dict())
     flat = torch.randn(sum(lengths), 6, dtype=torch.float64, requires_grad=True)
-    for mine, other in zip(outputs_and_gradients(ours, flat, lengths), outputs_and_gradients(theirs, flat, lengths),
-                           strict=True):
+    for mine, other in zip(
+        outputs_and_gradients(ours, flat, lengths),
+        outputs_and_gradients(theirs, flat, lengths),
+        strict=True,
+    ):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-11)
 
 

@@ -38,12 +38,16 @@ CHOSEN = F.one_hot(NUMBERS, COUNT).float()
 def by_row(layer: Adapters, values: Tensor, numbers: list[int]) -> np.ndarray:
     """scale B_k (A_k x), row by row."""
     down, up = array(layer.down), array(layer.up)
-    return np.stack([layer.scale * (up[k] @ (down[k] @ x)) for k, x in zip(numbers, array(values), strict=True)])
+    return np.stack(
+        [layer.scale * (up[k] @ (down[k] @ x)) for k, x in zip(numbers, array(values), strict=True)]
+    )
 
 
 def test_each_row_takes_its_own_adapter_as_in_a_loop_over_rows(values: Tensor) -> None:
     layer = adapters()
-    np.testing.assert_allclose(array(layer(values, CHOSEN)), by_row(layer, values, NUMBERS.tolist()), atol=1e-13)
+    np.testing.assert_allclose(
+        array(layer(values, CHOSEN)), by_row(layer, values, NUMBERS.tolist()), atol=1e-13
+    )
 
 
 def test_every_gives_what_each_adapter_makes_of_each_row(values: Tensor) -> None:
@@ -51,13 +55,17 @@ def test_every_gives_what_each_adapter_makes_of_each_row(values: Tensor) -> None
     found = layer.every(values)
     assert found.shape == (11, COUNT, OUTPUTS)
     for number in range(COUNT):
-        np.testing.assert_allclose(array(found[:, number]), by_row(layer, values, [number] * 11), atol=1e-13)
+        np.testing.assert_allclose(
+            array(found[:, number]), by_row(layer, values, [number] * 11), atol=1e-13
+        )
 
 
 def test_without_a_choice_a_single_adapter_is_taken_and_several_add_up(values: Tensor) -> None:
     one, many = adapters(1), adapters()
     np.testing.assert_allclose(array(one(values)), by_row(one, values, [0] * 11), atol=1e-13)
-    np.testing.assert_allclose(array(many(values)), array(many.every(values)).sum(axis=1), atol=1e-12)
+    np.testing.assert_allclose(
+        array(many(values)), array(many.every(values)).sum(axis=1), atol=1e-12
+    )
 
 
 def test_a_merged_weight_does_what_the_map_and_the_adapter_do_side_by_side(values: Tensor) -> None:
@@ -84,11 +92,16 @@ def test_a_starts_as_a_linear_layers_weight_does() -> None:
         assert kstest(array(weight).ravel(), "uniform", args=(-1 / 16, 1 / 8)).pvalue > 1e-4
 
 
-def test_the_gradient_reaches_the_chosen_adapters_alone_and_is_that_of_the_loop(values: Tensor) -> None:
+def test_the_gradient_reaches_the_chosen_adapters_alone_and_is_that_of_the_loop(
+    values: Tensor,
+) -> None:
     layer = adapters()
     values.requires_grad_(True)
     mix = torch.linspace(-1, 2, 11 * OUTPUTS, dtype=torch.float64).view(11, OUTPUTS)
-    rows = [layer.scale * layer.up[k] @ (layer.down[k] @ x) for k, x in zip(NUMBERS.tolist(), values, strict=True)]
+    rows = [
+        layer.scale * layer.up[k] @ (layer.down[k] @ x)
+        for k, x in zip(NUMBERS.tolist(), values, strict=True)
+    ]
     wanted = [values, layer.down, layer.up]
     ours = torch.autograd.grad((layer(values, CHOSEN) * mix).sum(), wanted)
     theirs = torch.autograd.grad((torch.stack(rows) * mix).sum(), wanted)
@@ -105,7 +118,9 @@ def test_at_the_start_b_has_a_gradient_and_a_has_none(values: Tensor) -> None:
 
 
 @pytest.mark.parametrize(("count", "rank"), [(1, 4), (7, 4), (7, 1), (3, 8)])
-def test_there_are_rank_times_inputs_and_outputs_parameters_for_each_adapter(count: int, rank: int) -> None:
+def test_there_are_rank_times_inputs_and_outputs_parameters_for_each_adapter(
+    count: int, rank: int
+) -> None:
     layer = Adapters(count, 12, 9, rank)
     assert sum(p.numel() for p in layer.parameters()) == sum(rank * (12 + 9) for _ in range(count))
 

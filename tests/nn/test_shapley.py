@@ -22,7 +22,10 @@ Step = Callable[[frozenset[int], frozenset[int]], np.ndarray]
 
 def numbered(count: int) -> dict[frozenset[int], int]:
     """Subset to its number in an exact plan, which counts in binary, the first modality's place the highest."""
-    return {frozenset(i for i in range(count) if code >> (count - 1 - i) & 1): code for code in range(2**count)}
+    return {
+        frozenset(i for i in range(count) if code >> (count - 1 - i) & 1): code
+        for code in range(2**count)
+    }
 
 
 def over_orders(count: int, step: Step) -> np.ndarray:
@@ -46,7 +49,9 @@ def test_values_are_those_of_enumerating_all_orders(count: int) -> None:
     payoffs, at = torch.randn(2**count, n, dtype=torch.float64), numbered(count)
     value = {s: payoffs[k].numpy() for s, k in at.items()}
     expected = over_orders(count, lambda before, after: value[after] - value[before])
-    np.testing.assert_allclose(shapley.shapley(exact_plan(count), payoffs).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        shapley.shapley(exact_plan(count), payoffs).numpy(), expected, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
@@ -65,17 +70,23 @@ def test_pas_is_the_mean_gain_in_size_where_right_over_all_orders(count: int) ->
     truth = torch.from_numpy(np.random.default_rng(1).integers(0, 3, (40, 1)))
     value = {s: len(s) * (decided[k, :, 0] == truth[:, 0]).numpy() for s, k in at.items()}
     expected = over_orders(count, lambda before, after: value[after] - value[before])
-    np.testing.assert_allclose(shapley.pas(exact_plan(count), decided, truth).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        shapley.pas(exact_plan(count), decided, truth).numpy(), expected, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6])
 def test_efficiency_values_sum_to_what_all_gain_over_nothing(count: int) -> None:
     plan, payoffs = exact_plan(count), torch.randn(2**count, 30)
-    torch.testing.assert_close(shapley.shapley(plan, payoffs).sum(dim=1), payoffs[-1] - payoffs[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        shapley.shapley(plan, payoffs).sum(dim=1), payoffs[-1] - payoffs[0], rtol=0, atol=1e-5
+    )
     decided, truth = random_decisions(count), torch.zeros(40, 1, dtype=torch.long)
     right = (decided[-1] == truth)[:, 0]
     assert right.any() and not right.all()
-    torch.testing.assert_close(shapley.pas(plan, decided, truth).sum(dim=1), count * right.float(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        shapley.pas(plan, decided, truth).sum(dim=1), count * right.float(), rtol=0, atol=1e-5
+    )
 
 
 def test_symmetry_modalities_that_do_the_same_get_the_same() -> None:
@@ -89,7 +100,11 @@ def test_symmetry_modalities_that_do_the_same_get_the_same() -> None:
         other = at[swapped(subset)]
         payoffs[other], decided[other] = payoffs[code], decided[code]
     plan, truth = exact_plan(count), torch.ones(20, 1, dtype=torch.long)
-    for found in (shapley.shapley(plan, payoffs), shapley.pss(plan, decided), shapley.pas(plan, decided, truth)):
+    for found in (
+        shapley.shapley(plan, payoffs),
+        shapley.pss(plan, decided),
+        shapley.pas(plan, decided, truth),
+    ):
         torch.testing.assert_close(found[:, 0], found[:, 2])
         assert not torch.allclose(found[:, 0], found[:, 1])
 
@@ -113,9 +128,13 @@ def test_the_weights_of_three_modalities_are_the_ledgers() -> None:
     expected = {0: 1 / 3, 1: 1 / 6, 2: 1 / 3}
     for size, weight in zip(sizes.flatten().tolist(), plan.weights.flatten().tolist(), strict=True):
         assert weight == pytest.approx(expected[size])
-    assert torch.equal(plan.subsets[plan.joined] ^ plan.subsets[plan.without],
-                       torch.eye(3, dtype=torch.bool)[:, None].expand(3, 4, 3))
-    every = shapley.pss(plan, torch.from_numpy(np.array(list(itertools.product((0, 1), repeat=8))).T[:, :, None]))
+    assert torch.equal(
+        plan.subsets[plan.joined] ^ plan.subsets[plan.without],
+        torch.eye(3, dtype=torch.bool)[:, None].expand(3, 4, 3),
+    )
+    every = shapley.pss(
+        plan, torch.from_numpy(np.array(list(itertools.product((0, 1), repeat=8))).T[:, :, None])
+    )
     sixths = (6 * every).round()
     torch.testing.assert_close(6 * every, sixths, rtol=0, atol=1e-5)
     assert set(sixths.flatten().tolist()) == {0, 1, 2, 3, 4, 5, 6}
@@ -123,13 +142,19 @@ def test_the_weights_of_three_modalities_are_the_ledgers() -> None:
 
 def test_several_decisions_count_as_the_share_that_change_or_as_whether_any_does() -> None:
     plan, decided = exact_plan(3), random_decisions(3, 60, several=4)
-    apart = torch.stack([shapley.pss(plan, decided[:, :, k:k + 1]) for k in range(4)])
+    apart = torch.stack([shapley.pss(plan, decided[:, :, k : k + 1]) for k in range(4)])
     torch.testing.assert_close(shapley.pss(plan, decided), apart.mean(dim=0))
     at = numbered(3)
-    expected = over_orders(3, lambda b, a: (decided[at[a]] != decided[at[b]]).any(dim=1).double().numpy())
-    np.testing.assert_allclose(shapley.pss(plan, decided, together=True).numpy(), expected, atol=1e-6)
+    expected = over_orders(
+        3, lambda b, a: (decided[at[a]] != decided[at[b]]).any(dim=1).double().numpy()
+    )
+    np.testing.assert_allclose(
+        shapley.pss(plan, decided, together=True).numpy(), expected, atol=1e-6
+    )
     truth = torch.from_numpy(np.random.default_rng(2).integers(0, 3, (60, 4)))
-    each = torch.stack([shapley.pas(plan, decided[:, :, k:k + 1], truth[:, k:k + 1]) for k in range(4)])
+    each = torch.stack(
+        [shapley.pas(plan, decided[:, :, k : k + 1], truth[:, k : k + 1]) for k in range(4)]
+    )
     torch.testing.assert_close(shapley.pas(plan, decided, truth), each.mean(dim=0))
 
 
@@ -152,17 +177,27 @@ def test_sampling_nears_the_exact_value_and_its_standard_error_says_how_near() -
     assert np.abs(np.mean(wrong[400], axis=0)).max() < 4 * np.std(wrong[400]) / 200**0.5
 
 
-def test_a_sampled_plan_takes_one_step_of_each_modality_in_every_order_and_stays_efficient() -> None:
+def test_a_sampled_plan_takes_one_step_of_each_modality_in_every_order_and_stays_efficient() -> (
+    None
+):
     count, orders = 9, 20
     plan = sampled_plan(count, orders, 3)
     size = plan.subsets.sum(dim=1)
     assert plan.without.shape == plan.joined.shape == (count, orders)
     assert (size[plan.without].sort(dim=0).values == torch.arange(count)[:, None]).all()
     changed = plan.subsets[plan.joined] ^ plan.subsets[plan.without]
-    assert torch.equal(changed, torch.eye(count, dtype=torch.bool)[:, None].expand(count, orders, count))
-    assert not plan.subsets[0].any() and plan.subsets[-1].all() and len(plan.subsets.unique(dim=0)) == len(plan.subsets)
+    assert torch.equal(
+        changed, torch.eye(count, dtype=torch.bool)[:, None].expand(count, orders, count)
+    )
+    assert (
+        not plan.subsets[0].any()
+        and plan.subsets[-1].all()
+        and len(plan.subsets.unique(dim=0)) == len(plan.subsets)
+    )
     payoffs = torch.randn(len(plan.subsets), 7, dtype=torch.float64)
-    torch.testing.assert_close(shapley.shapley(plan, payoffs).sum(dim=1), payoffs[-1] - payoffs[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        shapley.shapley(plan, payoffs).sum(dim=1), payoffs[-1] - payoffs[0], atol=1e-5, rtol=0
+    )
 
 
 def test_the_standard_error_is_the_sample_deviation_over_the_root_of_the_orders() -> None:
@@ -174,7 +209,9 @@ def test_the_standard_error_is_the_sample_deviation_over_the_root_of_the_orders(
 def test_beyond_six_modalities_plans_are_sampled_and_always_the_same() -> None:
     assert len(shapley.make_plan(6, 10).subsets) == 64
     one, two = shapley.make_plan(7, 10), shapley.make_plan(7, 10)
-    assert len(one.subsets) <= 10 * 6 + 2 and all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert len(one.subsets) <= 10 * 6 + 2 and all(
+        torch.equal(a, b) for a, b in zip(one, two, strict=True)
+    )
     with pytest.raises(InputError):
         exact_plan(7)
     for count, orders in ((0, 5), (63, 5), (3, 1)):
@@ -186,7 +223,10 @@ def test_beyond_six_modalities_plans_are_sampled_and_always_the_same() -> None:
 
 def test_decisions_are_the_likeliest_class_each_emotions_own_and_a_scores_sign() -> None:
     logits = torch.randn(5, 4, 3)
-    assert torch.equal(shapley.decisions(CLASSES, logits)[2, 1], torch.tensor([int(np.argmax(logits[2, 1].numpy()))]))
+    assert torch.equal(
+        shapley.decisions(CLASSES, logits)[2, 1],
+        torch.tensor([int(np.argmax(logits[2, 1].numpy()))]),
+    )
     pairs = torch.randn(5, 4, 8)
     found = shapley.decisions(FOUR, pairs)
     for s, n, k in itertools.product(range(5), range(4), range(4)):

@@ -30,8 +30,11 @@ def tampered(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         cache.cache_clear()
 
 
-def plant(patch: pytest.MonkeyPatch, paper: str, table: str, cell: tuple[str, ...], change: float) -> None:
+def plant(
+    patch: pytest.MonkeyPatch, paper: str, table: str, cell: tuple[str, ...], change: float
+) -> None:
     """Change one printed number."""
+
     def changed(a: str, b: str) -> pd.DataFrame:
         frame = published(a, b)
         if (a, b) == (paper, table):
@@ -51,20 +54,51 @@ def wrong(paper: str) -> set[tuple[str, ...]]:
     return {tuple(line) for line in lines.to_numpy()}
 
 
-@pytest.mark.parametrize(("paper", "table", "cell", "change", "kinds"), [
-    ("balm", "table1", ("iemocap", "0.3/0.5/0.7", "GCNet+BALM", "", "delta_accuracy"), 0.01, {"difference"}),
-    ("balm", "table8", ("iemocap", "average", "GCNet", "A", "accuracy"), 0.02, {"average"}),
-    ("balm", "table4", ("iemocap", "0.1/0.1/0.9", "GCNet", "", "accuracy"), 0.01,
-     {"percentage", "difference"}),
-    ("dream", "table3", ("mosi", "", "total", "", "parameters"), 1.0, {"sum"}),
-    ("dream", "table1", ("iemocap", "audio", "MSPs", "", "f1_mean"), 0.02, {"gain"}),
-    ("gmm_loss", "table2", ("crema-d", "", "Ours (Adaptive Loss)", "", "accuracy"), 0.01, {"repeat", "percentage"}),
-    ("gmm_loss", "fig2", ("crema-d", "", "mixture", "balanced", "weight"), 0.001, {"sum"}),
-    ("ebmc", "table1", ("mosei", "", "EBMC", "", "weighted_f1"), 3.0, {"F1 beside accuracy", "gain", "repeat"}),
-    ("mculora", "table2", ("mosei", "average", "w/o DPFT", "", "accuracy"), 0.02, {"average"}),
-])
+@pytest.mark.parametrize(
+    ("paper", "table", "cell", "change", "kinds"),
+    [
+        (
+            "balm",
+            "table1",
+            ("iemocap", "0.3/0.5/0.7", "GCNet+BALM", "", "delta_accuracy"),
+            0.01,
+            {"difference"},
+        ),
+        ("balm", "table8", ("iemocap", "average", "GCNet", "A", "accuracy"), 0.02, {"average"}),
+        (
+            "balm",
+            "table4",
+            ("iemocap", "0.1/0.1/0.9", "GCNet", "", "accuracy"),
+            0.01,
+            {"percentage", "difference"},
+        ),
+        ("dream", "table3", ("mosi", "", "total", "", "parameters"), 1.0, {"sum"}),
+        ("dream", "table1", ("iemocap", "audio", "MSPs", "", "f1_mean"), 0.02, {"gain"}),
+        (
+            "gmm_loss",
+            "table2",
+            ("crema-d", "", "Ours (Adaptive Loss)", "", "accuracy"),
+            0.01,
+            {"repeat", "percentage"},
+        ),
+        ("gmm_loss", "fig2", ("crema-d", "", "mixture", "balanced", "weight"), 0.001, {"sum"}),
+        (
+            "ebmc",
+            "table1",
+            ("mosei", "", "EBMC", "", "weighted_f1"),
+            3.0,
+            {"F1 beside accuracy", "gain", "repeat"},
+        ),
+        ("mculora", "table2", ("mosei", "average", "w/o DPFT", "", "accuracy"), 0.02, {"average"}),
+    ],
+)
 def test_a_planted_slip_is_found_and_nothing_else(
-    tampered: pytest.MonkeyPatch, paper: str, table: str, cell: tuple[str, ...], change: float, kinds: set[str]
+    tampered: pytest.MonkeyPatch,
+    paper: str,
+    table: str,
+    cell: tuple[str, ...],
+    change: float,
+    kinds: set[str],
 ) -> None:
     before = wrong(paper)
     arithmetic._checks.cache_clear()
@@ -77,13 +111,22 @@ def test_a_planted_slip_is_found_and_nothing_else(
 
 @pytest.mark.parametrize("paper", papers())
 def test_no_printed_difference_average_or_total_goes_unchecked(paper: str) -> None:
-    checked = {(line["table"], *(line[k] for k in KEYS)) for line in checks(paper).to_dict("records")
-               if line["kind"] != "percentage"}
+    checked = {
+        (line["table"], *(line[k] for k in KEYS))
+        for line in checks(paper).to_dict("records")
+        if line["kind"] != "percentage"
+    }
     unchecked = set()
     for table in tables(paper):
         for line in published(paper, table).dropna(subset="value").to_dict("records"):
-            derived = line["metric"].startswith("delta") or "average" in (line["setting"], line["condition"])
-            if (derived or line["row"] == "total") and (table, *(line[k] for k in KEYS)) not in checked:
+            derived = line["metric"].startswith("delta") or "average" in (
+                line["setting"],
+                line["condition"],
+            )
+            if (derived or line["row"] == "total") and (
+                table,
+                *(line[k] for k in KEYS),
+            ) not in checked:
                 unchecked.add(table)
     # BALM's Table 3 repeats averages of Table 10, checked there; the terms of EBMC's Table 5 are curves, not printed.
     assert unchecked == {"balm": {"table3"}, "ebmc": {"table5"}}.get(paper, set())
@@ -92,15 +135,25 @@ def test_no_printed_difference_average_or_total_goes_unchecked(paper: str) -> No
 
 def test_a_gain_is_held_to_the_decimals_that_the_text_states() -> None:
     found = checks("balm").query("kind == 'gain'").set_index("printed")
-    assert found.loc[5.3, "recomputed"] == pytest.approx(5.35) and found.loc[5.3, "verdict"] == RIGHT
-    assert found.loc[7.0, "recomputed"] == pytest.approx(7.755) and found.loc[7.0, "verdict"] == WRONG
+    assert (
+        found.loc[5.3, "recomputed"] == pytest.approx(5.35) and found.loc[5.3, "verdict"] == RIGHT
+    )
+    assert (
+        found.loc[7.0, "recomputed"] == pytest.approx(7.755) and found.loc[7.0, "verdict"] == WRONG
+    )
 
 
 @pytest.mark.parametrize("n", [402, 744, 1623])
 def test_an_accuracy_is_of_one_run_where_some_count_rounds_to_it(n: int) -> None:
-    prints = {math.floor(Fraction(10000 * k, n) + Fraction(1, 2)) for k in range(n + 1)}  # in hundredths
+    prints = {
+        math.floor(Fraction(10000 * k, n) + Fraction(1, 2)) for k in range(n + 1)
+    }  # in hundredths
     found = {v for v in range(10001) if arithmetic.is_one_run(v / 100, n)}
-    halves = {v for v in found - prints if any(abs(Fraction(10000 * k, n) - v) == Fraction(1, 2) for k in range(n + 1))}
+    halves = {
+        v
+        for v in found - prints
+        if any(abs(Fraction(10000 * k, n) - v) == Fraction(1, 2) for k in range(n + 1))
+    }
     assert prints <= found and found - prints == halves
 
 
@@ -109,12 +162,14 @@ def test_the_largest_weighted_f1_is_the_best_of_all_ways_to_err() -> None:
     best: dict[int, float] = {}
     for missed, raised in itertools.product(range(8), range(5)):
         guess = truth.copy()
-        guess[:raised], guess[len(truth) - missed:] = 1, 0
+        guess[:raised], guess[len(truth) - missed :] = 1, 0
         f1 = 100 * f1_score(truth, guess, average="weighted", zero_division=0)
         best[missed + raised] = max(best.get(missed + raised, 0.0), f1)
     accuracy = 100 * (1 - np.arange(12) / 11)
     most = arithmetic.most_weighted_f1(accuracy[:6], 4, 7)
-    assert all(m >= best[e] - 1e-6 for e, m in enumerate(most))  # errors may also be shared in fractions
+    assert all(
+        m >= best[e] - 1e-6 for e, m in enumerate(most)
+    )  # errors may also be shared in fractions
     assert most[:2] == pytest.approx([best[0], best[1]], abs=0.6)
 
 

@@ -20,8 +20,23 @@ from mmlib.papers.balm import analyses, figures, rows, tables
 from mmlib.pipeline import regenerate
 from mmlib.runs.spec import Training
 
-SOME = ("table1", "table8", "table10", "fig2", "fig4", "fig5", "fig6", "fig10", "fig17", "table7", "claims", "forms",
-        "paper-or-released", "what-the-protocol-buys", "of-the-best-possible")
+SOME = (
+    "table1",
+    "table8",
+    "table10",
+    "fig2",
+    "fig4",
+    "fig5",
+    "fig6",
+    "fig10",
+    "fig17",
+    "table7",
+    "claims",
+    "forms",
+    "paper-or-released",
+    "what-the-protocol-buys",
+    "of-the-best-possible",
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +68,21 @@ def test_every_artifact_has_its_files_and_a_regenerated_entry(made: tuple[Contex
             assert (made[1].parent / file).stat().st_size > 0
 
 
-def test_a_cell_of_table_1_is_the_mean_over_seeds_of_the_stored_records(made: tuple[Context, Path]) -> None:
+def test_a_cell_of_table_1_is_the_mean_over_seeds_of_the_stored_records(
+    made: tuple[Context, Path],
+) -> None:
     context, figures = made
     numbers = pd.read_csv(figures / "twins" / "balm" / "table1-numbers.csv")
     law = masks.imbalanced({"audio": 0.3, "text": 0.5, "vision": 0.7})
     values = []
     for record in context.store.records():
         spec = record.spec
-        if spec.method == "plain" and spec.backbone == "mmgcn" and spec.train_mask == law and "iemocap6" in spec.data:
+        if (
+            spec.method == "plain"
+            and spec.backbone == "mmgcn"
+            and spec.train_mask == law
+            and "iemocap6" in spec.data
+        ):
             values.append(record["selected"]["valid"]["metrics"]["same"]["accuracy"])
     cell = numbers.query("row == 'MMGCN' and setting == '0.3/0.5/0.7' and metric == 'accuracy'")
     assert len(values) == 2
@@ -83,7 +105,9 @@ def test_the_setting_names_are_those_of_the_published_numbers() -> None:
     assert {rows.label(r) for r in rows.SEVERE} == set(published("balm", "table4")["setting"])
 
 
-def test_all_rows_of_a_table_share_masks_and_each_backbone_its_budget(made: tuple[Context, Path]) -> None:
+def test_all_rows_of_a_table_share_masks_and_each_backbone_its_budget(
+    made: tuple[Context, Path],
+) -> None:
     context, _ = made
     by_seed: dict[int, set[str]] = {}
     budgets: dict[str, set[tuple[object, ...]]] = {}
@@ -91,15 +115,22 @@ def test_all_rows_of_a_table_share_masks_and_each_backbone_its_budget(made: tupl
         record = context.record(cell.spec)
         assert record is not None
         by_seed.setdefault(cell.spec.seed, set()).add(json.dumps(record["masks"], sort_keys=True))
-        budgets.setdefault(cell.spec.backbone, set()).add((cell.spec.training, cell.spec.backbone_options))
+        budgets.setdefault(cell.spec.backbone, set()).add(
+            (cell.spec.training, cell.spec.backbone_options)
+        )
     assert {len(group) for group in by_seed.values()} == {1}
     assert len(set.union(*by_seed.values())) == 2  # seeds differ in masks
     assert set(budgets) == set(rows.BACKBONES) and {len(group) for group in budgets.values()} == {1}
 
 
-def test_one_modality_alone_is_as_often_missing_as_its_rate_says(made: tuple[Context, Path]) -> None:
+def test_one_modality_alone_is_as_often_missing_as_its_rate_says(
+    made: tuple[Context, Path],
+) -> None:
     context, _ = made
-    whole = {c.spec.seed: c.spec for c in rows.cells(context, "iemocap", rows.plain("mmgcn"), (0.7, 0.5, 0.3))}
+    whole = {
+        c.spec.seed: c.spec
+        for c in rows.cells(context, "iemocap", rows.plain("mmgcn"), (0.7, 0.5, 0.3))
+    }
     for cell in tables.TABLE8.cells(context):
         if cell.row != "MMGCN" or cell.setting != "0.7/0.5/0.3 V":
             continue
@@ -120,7 +151,9 @@ def test_grm_has_nothing_to_balance_in_one_modality_so_balm_is_fcm_alone_there()
 def test_runs_that_two_artifacts_need_are_one_run() -> None:
     context = balm.context("smoke")
     chosen = regenerate.artifacts(context)
-    separate = sum(len(regenerate.runs_of(context, a)) for a in chosen if not regenerate.lacks(context, a))
+    separate = sum(
+        len(regenerate.runs_of(context, a)) for a in chosen if not regenerate.lacks(context, a)
+    )
     assert len(regenerate.specs(context, chosen)) < 0.6 * separate
 
 
@@ -135,8 +168,17 @@ def test_factor_effects_are_the_coefficients_of_a_regression() -> None:
     cells = pd.DataFrame(rng.normal(60, 3, size=(5, 8)), columns=names)
     effects = analyses.factor_effects(cells)
     solved = np.linalg.solve(np.array(design, float), cells.to_numpy().T)  # (8, seeds)
-    for index, name in enumerate(("masks", "spatial loss", "gradient noise", "masks x spatial loss",
-                                  "masks x gradient noise", "spatial loss x gradient noise"), start=1):
+    for index, name in enumerate(
+        (
+            "masks",
+            "spatial loss",
+            "gradient noise",
+            "masks x spatial loss",
+            "masks x gradient noise",
+            "spatial loss x gradient noise",
+        ),
+        start=1,
+    ):
         assert effects[name].difference == pytest.approx(2 * solved[index].mean())
 
 
@@ -153,7 +195,9 @@ def test_the_eight_cells_differ_in_the_three_factors_alone() -> None:
         assert cell.spec.variant == "paper"
 
 
-def test_of_the_best_possible_divides_by_the_bayes_decision_on_the_same_utterances(made: tuple[Context, Path]) -> None:
+def test_of_the_best_possible_divides_by_the_bayes_decision_on_the_same_utterances(
+    made: tuple[Context, Path],
+) -> None:
     context, figures = made
     numbers = pd.read_csv(figures / "twins" / "balm" / "of-the-best-possible-numbers.csv")
     twin = open_twin(context.reference("iemocap"))
@@ -169,11 +213,15 @@ def test_selecting_on_test_never_lowers_the_selection_metric(made: tuple[Context
     for record in made[0].store.records():
         for mask, chosen in record["selected"]["test"]["metrics"].items():
             for other in ("valid", "last"):
-                assert chosen["weighted_f1"] >= record["selected"][other]["metrics"][mask]["weighted_f1"]
+                assert (
+                    chosen["weighted_f1"]
+                    >= record["selected"][other]["metrics"][mask]["weighted_f1"]
+                )
 
 
-def test_an_artifact_whose_data_are_absent_says_what_to_give(made: tuple[Context, Path], tmp_path: Path,
-                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_artifact_whose_data_are_absent_says_what_to_give(
+    made: tuple[Context, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     context = balm.context("smoke", {"mosei": "twin:mosi@smoke"}, label="other")
@@ -192,7 +240,8 @@ def test_real_data_may_not_be_labelled_twins(tmp_path: Path) -> None:
 
 
 def test_a_modality_that_fewer_than_three_test_utterances_have_is_an_empty_panel_that_says_so(
-        made: tuple[Context, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    made: tuple[Context, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cells = figures.tsne_cells(made[0])
     labels, observed = figures._labels(made[0], cells[0].spec)
     few, none = observed.copy(), np.zeros_like(observed)
@@ -207,12 +256,18 @@ def test_a_modality_that_fewer_than_three_test_utterances_have_is_an_empty_panel
 
 
 def test_the_paper_profile_has_the_papers_schedule() -> None:
-    context = balm.context("paper", {"iemocap6": "twin:iemocap6@smoke", "mosei": "twin:mosei@smoke"}, label="x")
+    context = balm.context(
+        "paper", {"iemocap6": "twin:iemocap6@smoke", "mosei": "twin:mosei@smoke"}, label="x"
+    )
     assert context.profile.training_for("iemocap") == Training(80, 16, 3e-4, 3e-5)
     assert context.profile.training_for("mosei") == Training(25, 32, 1e-3, 3e-5)
     assert context.profile.network == {}
-    assert context.profile.training_for("mosei", "gcnet") == Training(25, 32, 1e-3, 1e-5)  # ledger 6.2
-    assert context.profile.training_for("iemocap", "mmdfn") == Training(80, 16, 3e-4, 1e-4)  # ledger 1.1
+    assert context.profile.training_for("mosei", "gcnet") == Training(
+        25, 32, 1e-3, 1e-5
+    )  # ledger 6.2
+    assert context.profile.training_for("iemocap", "mmdfn") == Training(
+        80, 16, 3e-4, 1e-4
+    )  # ledger 1.1
     config = published("balm", "table6")
     for dataset in ("iemocap", "mosei"):
         mine = config[config["dataset"] == dataset]

@@ -13,7 +13,9 @@ from mmlib.papers.balm import claims, rows, tables
 from mmlib.report import projection, stats
 
 
-def test_the_half_time_of_a_geometric_decay_is_its_half_life_and_of_a_flat_curve_is_the_first_epoch() -> None:
+def test_the_half_time_of_a_geometric_decay_is_its_half_life_and_of_a_flat_curve_is_the_first_epoch() -> (
+    None
+):
     for half_life in (2, 5):
         assert claims.half_time(0.5 ** (np.arange(80) / half_life)) == half_life
     assert claims.half_time(np.ones(12)) == 0
@@ -23,8 +25,14 @@ def test_the_half_time_of_a_geometric_decay_is_its_half_life_and_of_a_flat_curve
 
 def test_correlations_are_of_the_rates_and_not_of_which_modality_it_is() -> None:
     """Two modalities far apart, each slower with a higher rate: rank correlation 1 within each."""
-    lines = [(rate, base + rate, place) for place, base in enumerate((0.0, 100.0)) for rate in (0.3, 0.5, 0.7)]
-    assert claims.correlations({0: lines, 1: [(x, -y, p) for x, y, p in lines]}) == pytest.approx([1, -1])
+    lines = [
+        (rate, base + rate, place)
+        for place, base in enumerate((0.0, 100.0))
+        for rate in (0.3, 0.5, 0.7)
+    ]
+    assert claims.correlations({0: lines, 1: [(x, -y, p) for x, y, p in lines]}) == pytest.approx(
+        [1, -1]
+    )
     unrelated = [(0.3, 1.0, 0), (0.5, 1.0, 1), (0.7, 1.0, 2)]
     assert claims.correlations({0: unrelated}) == pytest.approx([0])
 
@@ -35,24 +43,40 @@ def test_settings_are_averaged_within_a_seed_before_any_interval() -> None:
     assert claims._mean({}).size == 0
 
 
-@pytest.mark.parametrize("values,verdict", [([2.0, 2.1, 1.9, 2.0], "supported"),
-                                            ([-2.0, -2.1, -1.9, -2.0], "contradicted"),
-                                            ([0.01, -0.02, 0.0, 0.02], "no difference that matters"),
-                                            ([5.0, -5.0, 4.0, -4.0], "undecided")])
-def test_each_verdict_of_the_statistics_has_words_of_a_claim(values: list[float], verdict: str) -> None:
+@pytest.mark.parametrize(
+    "values,verdict",
+    [
+        ([2.0, 2.1, 1.9, 2.0], "supported"),
+        ([-2.0, -2.1, -1.9, -2.0], "contradicted"),
+        ([0.01, -0.02, 0.0, 0.02], "no difference that matters"),
+        ([5.0, -5.0, 4.0, -4.0], "undecided"),
+    ],
+)
+def test_each_verdict_of_the_statistics_has_words_of_a_claim(
+    values: list[float], verdict: str
+) -> None:
     assert VERDICTS[stats.paired(values, np.zeros(4)).verdict] == verdict
 
 
 def test_every_claim_that_the_issue_names_has_a_row_and_unmade_runs_say_so(
-        tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MMLIB_RUNS", f"{tmp_path}/runs")
     monkeypatch.setenv("MMLIB_FIGURES", f"{tmp_path}/figures")
     context = balm.context("smoke")
     output = claims.claims(context, claims.claim_cells(context))
     assert output.table is not None
     text = " ".join(output.table["claim"])
-    for words in ("improves each backbone", "FCM reduces", "raises the cosine", "than MSE", "over-balanced",
-                  "converge more slowly", "equilibrium", "inversely"):
+    for words in (
+        "improves each backbone",
+        "FCM reduces",
+        "raises the cosine",
+        "than MSE",
+        "over-balanced",
+        "converge more slowly",
+        "equilibrium",
+        "inversely",
+    ):
         assert words in text
     assert set(output.table["verdict"]) == {"not built yet"}
     backbones = output.table[output.table["claim"].str.contains("improves")]["backbone"]
@@ -69,35 +93,66 @@ def test_a_claim_holds_where_it_was_planted(monkeypatch: pytest.MonkeyPatch) -> 
         for cell in cells:
             lead = 0.0 if "+" not in cell.row else 2.0 if cell.row == "MMGCN+BALM" else -2.0
             for selection in ("valid", "test", "last"):
-                lines.append({"row": cell.row, "setting": cell.setting, "seed": cell.spec.seed, "fold": None,
-                              "selection": selection, "metric": "weighted_f1", "stale": False, "run_id": "x",
-                              "data": "twin:", "value": 50 + lead + 0.001 * rng.normal()})
+                lines.append(
+                    {
+                        "row": cell.row,
+                        "setting": cell.setting,
+                        "seed": cell.spec.seed,
+                        "fold": None,
+                        "selection": selection,
+                        "metric": "weighted_f1",
+                        "stale": False,
+                        "run_id": "x",
+                        "data": "twin:",
+                        "value": 50 + lead + 0.001 * rng.normal(),
+                    }
+                )
         return pd.DataFrame(lines)
 
     monkeypatch.setattr(type(context), "results", lambda self, cells: results(cells))
-    found = {(c.backbone, c.data): c.values for c in claims._results(context) if "improves" in c.text}
+    found = {
+        (c.backbone, c.data): c.values for c in claims._results(context) if "improves" in c.text
+    }
     for (backbone, _), values in found.items():
         assert values == pytest.approx([2 if backbone == "MMGCN" else -2] * 2, abs=0.01)
 
 
 def test_tsne_keeps_two_far_clusters_apart_and_gives_the_same_places_twice() -> None:
     rng = np.random.default_rng(1)
-    values = np.concatenate([rng.normal(size=(20, 5)), rng.normal(size=(20, 5)) + 30]).astype(np.float32)
+    values = np.concatenate([rng.normal(size=(20, 5)), rng.normal(size=(20, 5)) + 30]).astype(
+        np.float32
+    )
     labels = np.repeat(["a", "b"], 20)
     first, again = projection.project(values, labels), projection.project(values, labels)
     pd.testing.assert_frame_equal(first, again)
     centres = first.groupby("label")[["x", "y"]].mean().to_numpy()
     spread = first.groupby("label")[["x", "y"]].std().to_numpy().max()
-    assert np.linalg.norm(centres[0] - centres[1]) > 3 * spread and first["silhouette"].iloc[0] > 0.8
+    assert (
+        np.linalg.norm(centres[0] - centres[1]) > 3 * spread and first["silhouette"].iloc[0] > 0.8
+    )
 
 
 def test_the_combinations_table_has_a_line_per_setting_and_method() -> None:
-    numbers = pd.DataFrame([
-        {"row": row, "setting": f"{rates} {group}", "n": n, "mean": 50.04, "sd": 1.26, "verdict": verdict}
-        for rates in ("0.3/0.5/0.7", "0.5/0.3/0.7") for row, verdict in (("GCNet", ""), ("GCNet+BALM", "worse"))
-        for group, n in (("A", 2), ("AL", 0))])
+    numbers = pd.DataFrame(
+        [
+            {
+                "row": row,
+                "setting": f"{rates} {group}",
+                "n": n,
+                "mean": 50.04,
+                "sd": 1.26,
+                "verdict": verdict,
+            }
+            for rates in ("0.3/0.5/0.7", "0.5/0.3/0.7")
+            for row, verdict in (("GCNet", ""), ("GCNet+BALM", "worse"))
+            for group, n in (("A", 2), ("AL", 0))
+        ]
+    )
     table = tables.combination_layout(numbers)
-    assert list(table["method"]) == ["GCNet", "GCNet+BALM"] * 2 and list(table.columns[2:]) == ["A", "AL"]
+    assert list(table["method"]) == ["GCNet", "GCNet+BALM"] * 2 and list(table.columns[2:]) == [
+        "A",
+        "AL",
+    ]
     assert table.loc[0, "A"] == "50.0 ± 1.3 (2)" and table.loc[3, "A"] == "50.0 ± 1.3 (2), worse"
     assert set(table["AL"]) == {"not built yet"}
 
@@ -110,13 +165,18 @@ def test_a_rate_shared_by_all_is_the_imbalanced_law_with_equal_rates_and_zero_is
         if cell.setting == "0.0":
             assert law.kind == "complete"
         else:
-            assert law.kind == "imbalanced" and {rate for _, rate in law.rates} == {float(cell.setting)}
+            assert law.kind == "imbalanced" and {rate for _, rate in law.rates} == {
+                float(cell.setting)
+            }
     names = {cell.row for cell in cells}
     assert names == {"MMGCN", "MMGCN+BALM", "GCNet", "GCNet+BALM", "MMDFN", "MMDFN+BALM"}
 
 
 def test_mm_dfns_own_loss_is_used_for_classes_alone() -> None:
     context = balm.context("smoke")
-    for dataset, expected in (("iemocap", {"focal": 0.5, "class_weights": "unnormalised"}), ("mosei", {})):
+    for dataset, expected in (
+        ("iemocap", {"focal": 0.5, "class_weights": "unnormalised"}),
+        ("mosei", {}),
+    ):
         (cell, *_) = rows.cells(context, dataset, rows.plain("mmdfn"), rows.FOCUS)
         assert {k: v for k, v in cell.spec.options if k in ("focal", "class_weights")} == expected

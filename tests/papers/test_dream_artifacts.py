@@ -64,24 +64,47 @@ class Made:
     def of(self, name: str) -> list[Record]:
         """The runs that an artifact's cells need."""
         artifact = next(a for a in dream.ARTIFACTS if a.id == name)
-        prints = {d: self.context.bundle_fingerprint(self.context.reference(d)) for d in self.context.datasets}
+        prints = {
+            d: self.context.bundle_fingerprint(self.context.reference(d))
+            for d in self.context.datasets
+        }
         by = {self.context.reference(d): value for d, value in prints.items()}
-        return [self.records[s.run_id(by[s.data])] for s in regenerate.runs_of(self.context, artifact)]
+        return [
+            self.records[s.run_id(by[s.data])] for s in regenerate.runs_of(self.context, artifact)
+        ]
 
     def stored(self, data: str, row: str, law: Law, tests: int) -> list[Record]:
         """A row's runs under a training law, by seed, as the specs say what a row is."""
-        def fits(spec: RunSpec) -> bool:
-            kind = {OURS: ("dream", "dream"), PLAIN: ("reference", "dream"), P: ("reference", "corrkd")}[row]
-            usual = spec.training.epochs == 2 and (spec.parent is None or (
-                spec.parent.backbone, spec.parent.train_mask, spec.parent.training.epochs) == ("corrkd", law, 2))
-            size = dict(spec.backbone_options).keys() <= {"hidden", "repeats"}
-            return (spec.method, spec.backbone) == kind and spec.variant == "paper" and usual and size
 
-        found = [r for r in self.records.values() if r.spec.data == data and r.spec.train_mask == law
-                 and len(r.spec.eval_masks) == tests and fits(r.spec)]
+        def fits(spec: RunSpec) -> bool:
+            kind = {
+                OURS: ("dream", "dream"),
+                PLAIN: ("reference", "dream"),
+                P: ("reference", "corrkd"),
+            }[row]
+            usual = spec.training.epochs == 2 and (
+                spec.parent is None
+                or (spec.parent.backbone, spec.parent.train_mask, spec.parent.training.epochs)
+                == ("corrkd", law, 2)
+            )
+            size = dict(spec.backbone_options).keys() <= {"hidden", "repeats"}
+            return (
+                (spec.method, spec.backbone) == kind and spec.variant == "paper" and usual and size
+            )
+
+        found = [
+            r
+            for r in self.records.values()
+            if r.spec.data == data
+            and r.spec.train_mask == law
+            and len(r.spec.eval_masks) == tests
+            and fits(r.spec)
+        ]
         return sorted(found, key=lambda r: (r.spec.seed, r.spec.fold or 0))
 
-    def f1(self, record: Record, condition: str, zeros: bool = False, selection: str = "valid") -> float:
+    def f1(
+        self, record: Record, condition: str, zeros: bool = False, selection: str = "valid"
+    ) -> float:
         """Weighted F1 of signs, or the mean over yes-or-no questions of theirs, from predictions."""
         bundle = open_bundle(record.spec.data)
         bundle = bundle if record.spec.fold is None else bundle.with_fold(record.spec.fold)
@@ -89,7 +112,9 @@ class Made:
         output = self.context.store.arrays(record.id)[f"predictions.{selection}.{condition}"]
         if bundle.task.kind == "binaries":
             guess = output[:, 1::2] > output[:, 0::2]
-            return float(np.mean([weighted(truth[:, k], guess[:, k]) for k in range(truth.shape[1])]))
+            return float(
+                np.mean([weighted(truth[:, k], guess[:, k]) for k in range(truth.shape[1])])
+            )
         if zeros:
             return weighted(truth >= 0, output[:, 0] >= 0)
         return weighted(truth[truth != 0] > 0, output[truth != 0, 0] > 0)
@@ -100,7 +125,12 @@ def weighted(truth: np.ndarray, guess: np.ndarray) -> float:
     total = 0.0
     for answer in (0, 1):
         hits = np.sum((truth == answer) & (guess == answer))
-        total += np.mean(truth == answer) * 200 * hits / max(1, np.sum(truth == answer) + np.sum(guess == answer))
+        total += (
+            np.mean(truth == answer)
+            * 200
+            * hits
+            / max(1, np.sum(truth == answer) + np.sum(guess == answer))
+        )
     return float(total)
 
 
@@ -119,7 +149,10 @@ def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Two twins of frames, of scores and of emotions."""
-    return make(tmp_path_factory.mktemp("dream"), {dream.PAPER.roles[d]: reference for d, reference in TWINS.items()})
+    return make(
+        tmp_path_factory.mktemp("dream"),
+        {dream.PAPER.roles[d]: reference for d, reference in TWINS.items()},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +164,24 @@ def vectors(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make(folder, {"mosi-frames": str(folder / "mine")}, seeds=1)
 
 
-def test_every_artifact_has_the_files_of_its_kind_and_says_how_much_of_the_paper_it_is(made: Made) -> None:
-    endings, found = {"table": {".csv", ".md", ".tex"}, "figure": {".png", ".svg", ".csv"}}, made.entries()
+def test_every_artifact_has_the_files_of_its_kind_and_says_how_much_of_the_paper_it_is(
+    made: Made,
+) -> None:
+    endings, found = (
+        {"table": {".csv", ".md", ".tex"}, "figure": {".png", ".svg", ".csv"}},
+        made.entries(),
+    )
     assert set(found) == {a.id for a in dream.ARTIFACTS}
     for name, entry in found.items():
-        sizes = {Path(f).name.removeprefix(name): (made.folder.parent / f).stat().st_size for f in entry["files"]}
-        assert entry["status"] == "regenerated" and endings[entry["kind"]] <= set(sizes) and all(sizes.values()), name
+        sizes = {
+            Path(f).name.removeprefix(name): (made.folder.parent / f).stat().st_size
+            for f in entry["files"]
+        }
+        assert (
+            entry["status"] == "regenerated"
+            and endings[entry["kind"]] <= set(sizes)
+            and all(sizes.values())
+        ), name
     for name in ("table1", "table2", "table3"):
         rows = set(published("dream", name)["row"])
         built = {"table1": 1, "table2": 2, "table3": 3}[name]
@@ -146,18 +191,29 @@ def test_every_artifact_has_the_files_of_its_kind_and_says_how_much_of_the_paper
     assert set(made.records) == {r.id for name in found for r in made.of(name)}
 
 
-@pytest.mark.parametrize(("name", "law", "seeds"), [("table1", shared(0.5, resampled=True), [0, 1]),
-                                                    ("complete-training", complete(), [0])])
-def test_rows_share_p_data_masks_and_the_second_stages_budget(made: Made, name: str, law: Law,
-                                                              seeds: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "law", "seeds"),
+    [("table1", shared(0.5, resampled=True), [0, 1]), ("complete-training", complete(), [0])],
+)
+def test_rows_share_p_data_masks_and_the_second_stages_budget(
+    made: Made, name: str, law: Law, seeds: list[int]
+) -> None:
     everything = made.of(name)
-    assert len(everything) == 2 * len(seeds) * 3 and {r.spec.train_mask for r in everything} == {law}
+    assert len(everything) == 2 * len(seeds) * 3 and {r.spec.train_mask for r in everything} == {
+        law
+    }
     for data in TWINS.values():
         by = {row: made.stored(data, row, law, 7) for row in MAIN}
         assert all([r.spec.seed for r in found] == seeds for found in by.values())
-        assert {r.id for found in by.values() for r in found} == {r.id for r in everything if r.spec.data == data}
+        assert {r.id for found in by.values() for r in found} == {
+            r.id for r in everything if r.spec.data == data
+        }
         for ours_, plain, p in zip(*by.values(), strict=True):
-            assert ours_.spec.parent == p.spec and plain.spec.parent is None and p.spec.keep == ("weights",)
+            assert (
+                ours_.spec.parent == p.spec
+                and plain.spec.parent is None
+                and p.spec.keep == ("weights",)
+            )
             assert ours_.spec.training == plain.spec.training
             assert ours_.spec.backbone_options == plain.spec.backbone_options
             assert len({json.dumps(r["masks"], sort_keys=True) for r in (ours_, plain, p)}) == 1
@@ -168,15 +224,22 @@ def test_rows_share_p_data_masks_and_the_second_stages_budget(made: Made, name: 
                 assert mask.utterance[0].tolist() == [m in condition.split("+") for m in ONE]
 
 
-@pytest.mark.parametrize(("name", "law"), [("table1", shared(0.5, resampled=True)), ("complete-training", complete())])
-def test_table_1_is_that_of_the_predictions_and_its_average_is_over_six_conditions(made: Made, name: str,
-                                                                                  law: Law) -> None:
+@pytest.mark.parametrize(
+    ("name", "law"), [("table1", shared(0.5, resampled=True)), ("complete-training", complete())]
+)
+def test_table_1_is_that_of_the_predictions_and_its_average_is_over_six_conditions(
+    made: Made, name: str, law: Law
+) -> None:
     frame = made.table(f"{name}-numbers").query("n > 0").set_index(["row", "setting", "metric"])
     assert len(frame) == 3 * 8 * (2 + 1)
     for (dataset, data), row in itertools.product(TWINS.items(), MAIN):
         found = made.stored(data, row, law, 7)
-        for metric in ("f1_mean",) if dataset == "iemocap" else ("weighted_f1", "weighted_f1_with_zero"):
-            values = {c: [made.f1(r, c, metric.endswith("zero")) for r in found] for c in (*SIX, ALL)}
+        for metric in (
+            ("f1_mean",) if dataset == "iemocap" else ("weighted_f1", "weighted_f1_with_zero")
+        ):
+            values = {
+                c: [made.f1(r, c, metric.endswith("zero")) for r in found] for c in (*SIX, ALL)
+            }
             values["average"] = list(np.mean([values[c] for c in SIX], axis=0))
             for condition, each in values.items():
                 line = frame.loc[(row, f"{SHOWN[dataset]} {condition}", metric)]
@@ -190,15 +253,23 @@ def test_the_best_possible_is_of_an_utterance_alone_and_of_the_emotions_mean(mad
         names = [f"f1_{e}" for e in EMOTIONS] if dataset == "iemocap" else ["weighted_f1"]
         expected = {}
         for condition in (*SIX, ALL):
-            seen = np.tile([c in condition.split("+") or condition == ALL for c in ONE], (len(twin.bundle.rows("test")),
-                                                                                         1))
-            expected[condition] = np.mean([twin.best("test", seen, n, context=False)[1] for n in names])
+            seen = np.tile(
+                [c in condition.split("+") or condition == ALL for c in ONE],
+                (len(twin.bundle.rows("test")), 1),
+            )
+            expected[condition] = np.mean(
+                [twin.best("test", seen, n, context=False)[1] for n in names]
+            )
         expected["average"] = np.mean([expected[c] for c in SIX])
         for condition, value in expected.items():
-            assert frame.loc[(f"{SHOWN[dataset]} {condition}", metric), "best"] == pytest.approx(value)
+            assert frame.loc[(f"{SHOWN[dataset]} {condition}", metric), "best"] == pytest.approx(
+                value
+            )
 
 
-def test_printed_rows_are_listed_under_our_names_and_no_value_stands_beside_twins(made: Made) -> None:
+def test_printed_rows_are_listed_under_our_names_and_no_value_stands_beside_twins(
+    made: Made,
+) -> None:
     frame, printed = made.table("table1-numbers"), published("dream", "table1")
     assert "paper" not in frame
     mine = frame[frame["in_paper"]]
@@ -213,11 +284,14 @@ def test_printed_rows_are_listed_under_our_names_and_no_value_stands_beside_twin
 def test_fig_3_drops_the_same_share_of_frames_in_training_and_test(made: Made) -> None:
     frame = made.table("fig3")
     for (dataset, data), row in itertools.product(TWINS.items(), MAIN):
-        mine = frame[(frame["dataset"] == dataset) & (frame["row"] == row)].set_index("level")["value"]
-        whole, = made.stored(data, row, complete(), 7)
-        some, = made.stored(data, row, frames(0.6), 1)
+        mine = frame[(frame["dataset"] == dataset) & (frame["row"] == row)].set_index("level")[
+            "value"
+        ]
+        (whole,) = made.stored(data, row, complete(), 7)
+        (some,) = made.stored(data, row, frames(0.6), 1)
         assert some.spec.eval_masks == (("60 %", frames(0.6)),) and dict(mine) == pytest.approx(
-            {0.0: made.f1(whole, ALL), 0.6: made.f1(some, "60 %")})
+            {0.0: made.f1(whole, ALL), 0.6: made.f1(some, "60 %")}
+        )
         bundle = open_bundle(data)
         lost = [draw(frames(0.6), bundle, split, 0).fingerprint for split in ("valid", "test")]
         assert [some["masks"]["valid"], some["masks"]["test.60 %"]] == lost
@@ -229,60 +303,115 @@ def test_fig_3_drops_the_same_share_of_frames_in_training_and_test(made: Made) -
 
 def test_fig_4_changes_the_second_stage_alone_under_the_mix_of_a4(made: Made) -> None:
     found = [r for r in made.of("fig4") if r.spec.parent]
-    assert {r.spec.variant for r in found} == {"paper", "enhance_all", "no_masked_fusion"} and len(found) == 3
-    assert len({r.spec.parent for r in found}) == 1 and {r.spec.data for r in found} == {TWINS["iemocap"]}
+    assert {r.spec.variant for r in found} == {"paper", "enhance_all", "no_masked_fusion"} and len(
+        found
+    ) == 3
+    assert len({r.spec.parent for r in found}) == 1 and {r.spec.data for r in found} == {
+        TWINS["iemocap"]
+    }
     frame = made.table("fig4").dropna(subset="run_id").set_index("row")["value"]
-    names = {"paper": OURS, "enhance_all": "w/o dynamic enhancement", "no_masked_fusion": "w/o MMFM"}
+    names = {
+        "paper": OURS,
+        "enhance_all": "w/o dynamic enhancement",
+        "no_masked_fusion": "w/o MMFM",
+    }
     assert dict(frame) == pytest.approx({names[r.spec.variant]: made.f1(r, "60 %") for r in found})
     spec = found[0].spec
-    assert spec.train_mask == mix(0.6) == spec.eval_masks[0][1] and spec.parent and spec.parent.train_mask == mix(0.6)
+    assert (
+        spec.train_mask == mix(0.6) == spec.eval_masks[0][1]
+        and spec.parent
+        and spec.parent.train_mask == mix(0.6)
+    )
 
 
 def test_fig_5_changes_p_alone_and_shows_each_by_itself(made: Made) -> None:
     frame = made.table("fig5").dropna(subset="run_id")
-    kinds = {"CorrKD": ("reference", "corrkd"), "under-trained CorrKD": ("reference", "corrkd"),
-             "Self-MM": ("selfmm", "selfmm"), "MLP": ("reference", "mlp")}
+    kinds = {
+        "CorrKD": ("reference", "corrkd"),
+        "under-trained CorrKD": ("reference", "corrkd"),
+        "Self-MM": ("selfmm", "selfmm"),
+        "MLP": ("reference", "mlp"),
+    }
     for dataset, (name, (method, backbone)) in itertools.product(TWINS, kinds.items()):
-        method = "reference" if dataset == "iemocap" else method  # Self-MM's own training is of scores
+        method = (
+            "reference" if dataset == "iemocap" else method
+        )  # Self-MM's own training is of scores
         epochs = 1 if "under" in name else 2
         mine = frame[(frame["dataset"] == dataset) & (frame["row"] == name)]
-        guided, p = (made.records[mine[mine["panel"].str.endswith(end)]["run_id"].item()] for end in ("this P", "self"))
+        guided, p = (
+            made.records[mine[mine["panel"].str.endswith(end)]["run_id"].item()]
+            for end in ("this P", "self")
+        )
         assert guided.spec.parent == p.spec and guided.spec.method == "dream"
-        assert (p.spec.method, p.spec.backbone, p.spec.training.epochs) == (method, backbone, epochs)
+        assert (p.spec.method, p.spec.backbone, p.spec.training.epochs) == (
+            method,
+            backbone,
+            epochs,
+        )
         assert dict(guided.spec.options).get("reference", "corrkd") == backbone
-        assert sorted(mine["value"]) == pytest.approx(sorted([made.f1(guided, "60 %"), made.f1(p, "60 %")]))
+        assert sorted(mine["value"]) == pytest.approx(
+            sorted([made.f1(guided, "60 %"), made.f1(p, "60 %")])
+        )
     assert len(frame) == 2 * 2 * 4
 
 
-def test_under_trained_is_a_tenth_of_the_epochs_and_profiles_are_what_they_say(monkeypatch: pytest.MonkeyPatch,
-                                                                              tmp_path: Path) -> None:
+def test_under_trained_is_a_tenth_of_the_epochs_and_profiles_are_what_they_say(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path))
     told = {}
     for profile in ("quick", "laptop", "paper"):
-        context = dream.context(profile, {dream.PAPER.roles[d]: reference for d, reference in TWINS.items()})
-        poor, = (row for row in rows_of.reference_rows(context, "iemocap") if row.name == "under-trained CorrKD")
+        context = dream.context(
+            profile, {dream.PAPER.roles[d]: reference for d, reference in TWINS.items()}
+        )
+        (poor,) = (
+            row
+            for row in rows_of.reference_rows(context, "iemocap")
+            if row.name == "under-trained CorrKD"
+        )
         spec = specs(context, "iemocap", poor, rows_of.departing(context, "iemocap"))[0]
         assert spec.parent is not None
-        told[profile] = (spec.parent.training.epochs, spec.training.epochs, spec.training.lr,
-                         dict(spec.backbone_options)["hidden"], len(rows_of.levels(context)))
+        told[profile] = (
+            spec.parent.training.epochs,
+            spec.training.epochs,
+            spec.training.lr,
+            dict(spec.backbone_options)["hidden"],
+            len(rows_of.levels(context)),
+        )
         assert ("Reduced" in context.profile.reduced) == (profile != "paper")
-    assert told["paper"] == (3, 30, 2e-4, 200, 10) and told["laptop"][:2] == (2, 20) and told["quick"][0] == 1
+    assert (
+        told["paper"] == (3, 30, 2e-4, 200, 10)
+        and told["laptop"][:2] == (2, 20)
+        and told["quick"][0] == 1
+    )
     context = dream.context("paper", {"mosi-frames": TWINS["mosi"]})
-    other = specs(context, "mosi", rows_of.main_rows(context, "mosi")[0], rows_of.whole(context, "mosi"))[0]
+    other = specs(
+        context, "mosi", rows_of.main_rows(context, "mosi")[0], rows_of.whole(context, "mosi")
+    )[0]
     assert (other.method, other.train_mask) == ("dream", complete())
     assert (other.training.lr, other.training.batch, other.training.weight_decay) == (
-        1e-4, round(32 * 40 / len(open_bundle(TWINS["mosi"]))), 0.0)  # dialogues that hold 32 utterances or so
+        1e-4,
+        round(32 * 40 / len(open_bundle(TWINS["mosi"]))),
+        0.0,
+    )  # dialogues that hold 32 utterances or so
 
 
 def test_departures_differ_from_dream_in_one_switch(made: Made) -> None:
     frame = made.table("departures-numbers").query("n > 0")
     found = [r for r in made.of("departures") if r.spec.parent]
     emotions = [r for r in found if r.spec.data == TWINS["iemocap"]]
-    base = next(r.spec for r in emotions if r.spec == made.stored(TWINS["iemocap"], OURS, mix(0.6), 1)[0].spec)
+    base = next(
+        r.spec
+        for r in emotions
+        if r.spec == made.stored(TWINS["iemocap"], OURS, mix(0.6), 1)[0].spec
+    )
     for record in emotions:
         assert base.parent is not None and record.spec.parent is not None
-        changed = [(base.variant != record.spec.variant), (base.backbone_options != record.spec.backbone_options),
-                   (base.parent != record.spec.parent)]
+        changed = [
+            (base.variant != record.spec.variant),
+            (base.backbone_options != record.spec.backbone_options),
+            (base.parent != record.spec.parent),
+        ]
         assert sum(changed) == (record.spec != base)
         if changed[2]:
             assert record.spec.parent == dataclasses.replace(base.parent, train_mask=complete())
@@ -296,20 +425,34 @@ def test_departures_differ_from_dream_in_one_switch(made: Made) -> None:
 
 def passes(made: Made, spec: RunSpec, law: Law) -> tuple[np.ndarray, np.ndarray]:
     """P's decisions by eight passes of its own, subset to (n, K), and what is observed (n, 3)."""
-    bundle, record = open_bundle(spec.data), made.stored(spec.data, P, spec.train_mask, len(spec.eval_masks))
+    bundle, record = (
+        open_bundle(spec.data),
+        made.stored(spec.data, P, spec.train_mask, len(spec.eval_masks)),
+    )
     p = next(r for r in record if r.spec == spec.parent)
     net = build_backbone("corrkd", bundle.dims, bundle.task.outputs, 1).eval()
-    net.load_state_dict({k.removeprefix("weights.backbone."): torch.from_numpy(v) for k, v in
-                         made.context.store.arrays(p.id).items() if k.startswith("weights.backbone.")})
+    net.load_state_dict(
+        {
+            k.removeprefix("weights.backbone."): torch.from_numpy(v)
+            for k, v in made.context.store.arrays(p.id).items()
+            if k.startswith("weights.backbone.")
+        }
+    )
     rows, mask = bundle.rows("test"), draw(law, bundle, "test", spec.seed)
     found = []
     for some in itertools.product((False, True), repeat=3):
-        kept = {m: torch.from_numpy(bundle.features[m][rows] * (mask.utterance[:, i] & some[i])[:, None, None])
-                for i, m in enumerate(ONE)}
+        kept = {
+            m: torch.from_numpy(
+                bundle.features[m][rows] * (mask.utterance[:, i] & some[i])[:, None, None]
+            )
+            for i, m in enumerate(ONE)
+        }
         batch: Any = dataclasses.make_dataclass("Any", ["layout"])(make_layout([1] * len(rows)))
         with torch.no_grad():
             logits = net(batch, kept).logits.numpy()
-        found.append(logits > 0 if bundle.task.kind == "score" else logits[:, 1::2] > logits[:, 0::2])
+        found.append(
+            logits > 0 if bundle.task.kind == "score" else logits[:, 1::2] > logits[:, 0::2]
+        )
     return np.stack(found), mask.utterance
 
 
@@ -335,15 +478,25 @@ def test_pss_and_pas_are_those_of_eight_passes_and_all_orders(made: Made, datase
     truth = labels[:, None] > 0 if dataset == "mosi" else labels == 1
     assert facts is not None and np.array_equal(facts.observed, observed)
     sizes = [bin(i).count("1") for i in range(8)]
-    np.testing.assert_allclose(facts.pss, by_orders(
-        lambda a, b: (decisions[a] != decisions[b]).mean(axis=1)), atol=1e-6)
-    np.testing.assert_allclose(facts.pas, by_orders(lambda a, b: np.mean(
-        sizes[b] * (decisions[b] == truth) - sizes[a] * (decisions[a] == truth), axis=1)), atol=1e-5)
+    np.testing.assert_allclose(
+        facts.pss, by_orders(lambda a, b: (decisions[a] != decisions[b]).mean(axis=1)), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        facts.pas,
+        by_orders(
+            lambda a, b: np.mean(
+                sizes[b] * (decisions[b] == truth) - sizes[a] * (decisions[a] == truth), axis=1
+            )
+        ),
+        atol=1e-5,
+    )
     assert not facts.pss[~observed].any()
 
 
 @pytest.mark.parametrize("dataset", list(TWINS))
-def test_what_is_useless_and_what_a_modality_is_worth_follow_from_the_posterior(made: Made, dataset: str) -> None:
+def test_what_is_useless_and_what_a_modality_is_worth_follow_from_the_posterior(
+    made: Made, dataset: str
+) -> None:
     law, twin = shared(0.5, resampled=True), open_twin(TWINS[dataset])
     spec = made.stored(TWINS[dataset], OURS, law, 7)[0].spec
     facts = known(made.context, spec, law)
@@ -364,9 +517,13 @@ def test_what_is_useless_and_what_a_modality_is_worth_follow_from_the_posterior(
         same = ((whole > 0.5) == (answers(less) > 0.5)).all(axis=1)
         assert np.array_equal(facts.useless[:, m], same & facts.observed[:, m])
     truth = labels[:, None] > 0 if dataset == "mosi" else labels == 1
-    gain = np.where(truth, whole, 1 - whole) - np.where(truth, (empty := answers(facts.observed & False)), 1 - empty)
+    gain = np.where(truth, whole, 1 - whole) - np.where(
+        truth, (empty := answers(facts.observed & False)), 1 - empty
+    )
     kept = labels != 0 if dataset == "mosi" else np.ones(len(labels), bool)
-    np.testing.assert_allclose(facts.value.sum(axis=1)[kept], 100 * gain.mean(axis=1)[kept], atol=1e-4)
+    np.testing.assert_allclose(
+        facts.value.sum(axis=1)[kept], 100 * gain.mean(axis=1)[kept], atol=1e-4
+    )
     assert np.isnan(facts.value[~kept]).all() and not facts.value[kept][~facts.observed[kept]].any()
     assert (facts.best_pss[~facts.observed] == 0).all() and 0 < facts.useless.mean() < 1
 
@@ -375,13 +532,17 @@ def test_the_detector_counts_hits_among_flags_and_among_targets(made: Made) -> N
     frame = made.table("detector-numbers")
     assert len(frame) == 2 * 4 * (2 + 1)  # data, targets, seeds of either P
     law = shared(0.5, resampled=True)
-    for (dataset, data), (trained, trained_law) in itertools.product(TWINS.items(), {
-            "incomplete data": law, "complete data": complete()}.items()):
+    for (dataset, data), (trained, trained_law) in itertools.product(
+        TWINS.items(), {"incomplete data": law, "complete data": complete()}.items()
+    ):
         for record in made.stored(data, OURS, trained_law, 7):
             facts = known(made.context, record.spec, law)
             assert facts is not None
-            mine = frame[(frame["data"] == SHOWN[dataset]) & (frame["P"] == trained)
-                         & (frame["seed"] == record.spec.seed)].set_index("target")
+            mine = frame[
+                (frame["data"] == SHOWN[dataset])
+                & (frame["P"] == trained)
+                & (frame["seed"] == record.spec.seed)
+            ].set_index("target")
             flags = [(n, m) for n, m in np.argwhere(facts.pss == 0)]
             lost = {(n, m) for n, m in np.argwhere(~facts.observed)}
             idle = {(n, m) for n, m in np.argwhere(facts.useless)}
@@ -391,11 +552,16 @@ def test_the_detector_counts_hits_among_flags_and_among_targets(made: Made) -> N
             assert mine.loc["missing", "precision"] == pytest.approx(100 * len(lost) / len(flags))
             assert mine.loc["useless if there", "recall"] == pytest.approx(100 * hits / len(idle))
             assert mine.loc["missing or useless", "base rate"] == pytest.approx(
-                100 * len(lost | idle) / facts.pss.size)
+                100 * len(lost | idle) / facts.pss.size
+            )
             if there:
-                assert mine.loc["useless if there", "precision"] == pytest.approx(100 * hits / len(there))
+                assert mine.loc["useless if there", "precision"] == pytest.approx(
+                    100 * hits / len(there)
+                )
     assert analyses.scores(np.array([True, False]), np.array([False, False]))["recall"] == 0
-    assert math.isnan(analyses.scores(np.array([True, False]), np.array([False, False]))["precision"])
+    assert math.isnan(
+        analyses.scores(np.array([True, False]), np.array([False, False]))["precision"]
+    )
 
 
 def test_correlations_are_spearmans(made: Made) -> None:
@@ -403,14 +569,22 @@ def test_correlations_are_spearmans(made: Made) -> None:
     facts = known(made.context, spec, complete())
     assert facts is not None
     told = analyses.correlations(facts)
-    pairs = {"PSS and value": (facts.pss, facts.value), "PSS and its size": (facts.pss, np.abs(facts.value)),
-             "PAS and value": (facts.pas, facts.value), "PSS and PAS": (facts.pss, facts.pas)}
+    pairs = {
+        "PSS and value": (facts.pss, facts.value),
+        "PSS and its size": (facts.pss, np.abs(facts.value)),
+        "PAS and value": (facts.pas, facts.value),
+        "PSS and PAS": (facts.pss, facts.pas),
+    }
     for name, (a, b) in pairs.items():
         assert told[name] == pytest.approx(stats.spearmanr(a.ravel(), b.ravel()).statistic)
         each = [stats.spearmanr(a[:, m], b[:, m]).statistic for m in range(3)]
         assert told[f"{name}, within"] == pytest.approx(np.mean(each), nan_ok=True)
     frame = made.table("values-numbers")
-    line = frame[(frame["data"] == SHOWN["iemocap"]) & (frame["P"] == "incomplete data") & (frame["seed"] == 0)]
+    line = frame[
+        (frame["data"] == SHOWN["iemocap"])
+        & (frame["P"] == "incomplete data")
+        & (frame["seed"] == 0)
+    ]
     assert line["PAS and value"].item() == pytest.approx(told["PAS and value"])
 
 
@@ -419,7 +593,9 @@ def test_sampled_contributions_approach_the_exact_ones_at_the_rate_they_tell() -
     by = near.groupby("orders")[["error", "told", "subsets"]].mean()
     assert (by["subsets"] <= 16).all() and by["subsets"].is_monotonic_increasing
     rate = np.polyfit(np.log(by.index[2:]), np.log(by["error"].iloc[2:]), 1)[0]
-    assert rate == pytest.approx(-0.5, abs=0.1)  # an error falls with the root of the number of orders
+    assert rate == pytest.approx(
+        -0.5, abs=0.1
+    )  # an error falls with the root of the number of orders
     np.testing.assert_allclose(by["error"].iloc[2:], by["told"].iloc[2:], rtol=0.3)
     _, decisions, pss = sampling.exact(3)
     expected = by_orders(lambda a, b: (decisions[a] != decisions[b]).numpy().mean(axis=1))
@@ -428,20 +604,27 @@ def test_sampled_contributions_approach_the_exact_ones_at_the_rate_they_tell() -
 
 
 def test_table_3_counts_the_papers_networks_and_meets_what_the_ledger_derives(made: Made) -> None:
-    printed: Frame = published("dream", "table3").pivot(index="row", columns="dataset", values="value")
+    printed: Frame = published("dream", "table3").pivot(
+        index="row", columns="dataset", values="value"
+    )
     frame = made.table("table3").set_index("component")
     for dataset in cost.DIMS:
         mine = cost.sizes(dataset)
         assert mine["pre-trained"] == printed.loc["pre-trained", dataset] and mine["total"] == sum(
-            (mine["pre-trained"], mine["DREAM"]))
+            (mine["pre-trained"], mine["DREAM"])
+        )
         assert [frame.loc["total", f"{dataset} {who}"] for who in ("paper", "ours")] == [
-            f"{printed.loc['total', dataset]:,.0f}", f"{mine['total']:,}"]
+            f"{printed.loc['total', dataset]:,.0f}",
+            f"{mine['total']:,}",
+        ]
     for second, first, expected in (("mosei", "mosi", 84 * 200), ("iemocap", "mosei", 7 * 201)):
         assert cost.sizes(second)["DREAM"] - cost.sizes(first)["DREAM"] == expected
         assert frame.loc[f"DREAM: {second} minus {first}", f"{second} paper"] == f"{expected:,}"
 
 
-def test_table_2_measures_the_whole_above_its_parts_and_shows_no_printed_time_beside_twins(made: Made) -> None:
+def test_table_2_measures_the_whole_above_its_parts_and_shows_no_printed_time_beside_twins(
+    made: Made,
+) -> None:
     frame = made.table("table2-numbers")
     assert set(frame["source"]) == {"here"} and (frame[["train (s)", "test (s)"]] > 0).all().all()
     for _, group in frame.groupby("data"):
@@ -452,23 +635,38 @@ def test_table_2_measures_the_whole_above_its_parts_and_shows_no_printed_time_be
 
 def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
     frame = made.table("claims-numbers").rename(columns={"test (above 0 supports)": "test"})
-    assert list(frame["no"]) == list(range(1, len(frame) + 1)) and not frame.duplicated(["claim", "data", "test"]).any()
+    assert (
+        list(frame["no"]) == list(range(1, len(frame) + 1))
+        and not frame.duplicated(["claim", "data", "test"]).any()
+    )
     law = shared(0.5, resampled=True)
     for dataset, data in TWINS.items():
-        found = {row: np.array([[made.f1(r, c) for c in (*SIX, ALL)] for r in made.stored(data, row, law, 7)])
-                 for row in MAIN}
+        found = {
+            row: np.array(
+                [[made.f1(r, c) for c in (*SIX, ALL)] for r in made.stored(data, row, law, 7)]
+            )
+            for row in MAIN
+        }
         mine = frame[frame["data"] == SHOWN[dataset]].set_index(["claim", "test"])
         for other in (PLAIN, P):
             each, minus = found[OURS] - found[other], f"DREAM minus {other}"
             gap = each.mean(axis=0)
             for place, condition in enumerate(SIX):
-                line = mine.loc[(f"consistently better under inter-modal missingness: {condition}", minus)]
+                line = mine.loc[
+                    (f"consistently better under inter-modal missingness: {condition}", minus)
+                ]
                 assert line["difference"] == pytest.approx(gap[place])
             assert mine.loc[(f"better with {ALL}", minus), "difference"] == pytest.approx(gap[6])
-            assert mine.loc[("better with modalities missing, on average", minus), "difference"] == pytest.approx(
-                gap[:6].mean())
-            weak = mine.loc[("strong where only low-contribution modalities are there",
-                             f"{minus}, mean of audio, vision, audio+vision"), "difference"]
+            assert mine.loc[
+                ("better with modalities missing, on average", minus), "difference"
+            ] == pytest.approx(gap[:6].mean())
+            weak = mine.loc[
+                (
+                    "strong where only low-contribution modalities are there",
+                    f"{minus}, mean of audio, vision, audio+vision",
+                ),
+                "difference",
+            ]
             assert weak == pytest.approx(gap[[1, 2, 5]].mean())
         line = mine.xs(f"{OURS}: text minus vision", level="test")["difference"].item()
         assert line == pytest.approx((found[OURS][:, 0] - found[OURS][:, 2]).mean())
@@ -477,9 +675,13 @@ def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
 
 def test_slopes_are_least_squares_and_what_is_above_one_half_is_a_mean(made: Made) -> None:
     r = np.random.default_rng(0)
-    context = dataclasses.replace(made.context, profile=dataclasses.replace(made.context.profile, name="laptop"))
+    context = dataclasses.replace(
+        made.context, profile=dataclasses.replace(made.context.profile, name="laptop")
+    )
     levels = rows_of.levels(context)
-    values = {("row", rows_of.percent(p)): pd.Series(r.normal(70, 5, 3), index=[0, 1, 2]) for p in levels}
+    values = {
+        ("row", rows_of.percent(p)): pd.Series(r.normal(70, 5, 3), index=[0, 1, 2]) for p in levels
+    }
     told = dream.claims.slopes(context, "row", values)
     for seed in range(3):
         line = stats.linregress([10 * p for p in levels], [s[seed] for s in values.values()])
@@ -488,7 +690,9 @@ def test_slopes_are_least_squares_and_what_is_above_one_half_is_a_mean(made: Mad
 
 
 def test_what_is_enhanced_is_counted_and_judged_by_that_count(made: Made) -> None:
-    frame = made.table("enhanced-numbers").set_index(["data", "quantity", "seed", "enhanced"])["value"]
+    frame = made.table("enhanced-numbers").set_index(["data", "quantity", "seed", "enhanced"])[
+        "value"
+    ]
     law = shared(0.5, resampled=True)
     for dataset, data in TWINS.items():
         bundle = open_bundle(data)
@@ -500,15 +704,22 @@ def test_what_is_enhanced_is_counted_and_judged_by_that_count(made: Made) -> Non
             counts = [sum(score == 0 for score in clip) for clip in facts.pss.tolist()]
             for group in set(counts):
                 there = [n for n, count in enumerate(counts) if count == group]
-                assert told["test", spec.seed, group] == pytest.approx(100 * len(there) / len(counts))
+                assert told["test", spec.seed, group] == pytest.approx(
+                    100 * len(there) / len(counts)
+                )
                 for row, record in zip(MAIN, rows, strict=True):
                     output = made.context.store.arrays(record.id)[f"predictions.valid.{ALL}"][there]
-                    right = ((output[:, 1::2] > output[:, 0::2]) == truth[there] if dataset == "iemocap"
-                             else (output[:, 0] > 0) == (truth[there] > 0))
+                    right = (
+                        (output[:, 1::2] > output[:, 0::2]) == truth[there]
+                        if dataset == "iemocap"
+                        else (output[:, 0] > 0) == (truth[there] > 0)
+                    )
                     assert told[row, spec.seed, group] == pytest.approx(100 * right.mean())
             assert sum(told["training", spec.seed, g] for g in range(4)) == pytest.approx(100)
             seen = draw(law, bundle, "train", spec.seed).utterance
-            whole = 100 * seen.all(axis=1).mean()  # what is missing is enhanced, so that no others can have none
+            whole = (
+                100 * seen.all(axis=1).mean()
+            )  # what is missing is enhanced, so that no others can have none
             assert told["training", spec.seed, 0] <= whole + 1e-9 < 100
 
 
@@ -525,7 +736,9 @@ def test_selection_on_test_takes_each_conditions_best_epoch(made: Made) -> None:
     assert line["value"].item() == pytest.approx(best)
 
 
-def test_vectors_of_two_modalities_in_folds_make_all_but_what_twins_alone_know(vectors: Made) -> None:
+def test_vectors_of_two_modalities_in_folds_make_all_but_what_twins_alone_know(
+    vectors: Made,
+) -> None:
     entries = vectors.entries()
     assert {name for name, e in entries.items() if e["status"] == "needs data"} == TWIN_ONLY
     assert entries["detector"]["notes"] == ["Known of twins only."]
@@ -537,43 +750,69 @@ def test_vectors_of_two_modalities_in_folds_make_all_but_what_twins_alone_know(v
         found = vectors.stored(str(vectors.context.data["mosi-frames"]), row, law, 3)
         assert [r.spec.fold for r in found] == [0, 1, 2, 3, 4]
         expected = np.mean([vectors.f1(r, "vision") for r in found])  # folds are one value
-        mine = frame[(frame["row"] == row) & (frame["setting"] == "vision") & (frame["metric"] == "weighted_f1")]
+        mine = frame[
+            (frame["row"] == row)
+            & (frame["setting"] == "vision")
+            & (frame["metric"] == "weighted_f1")
+        ]
         assert mine["mean"].item() == pytest.approx(expected)
     told = vectors.table("claims")  # that of the weak conditions would be that of all conditions
     assert "best" not in frame and "strong where only" not in " ".join(told["claim"])
 
 
 def test_vectors_lose_whole_modalities_in_figs_3_to_5_and_captions_say_so(vectors: Made) -> None:
-    laws = {name: {r.spec.train_mask for r in vectors.of(name)} for name in ("fig3", "fig4", "fig5", "departures")}
-    assert laws["fig3"] == {complete(), shared(0.6)} and laws["fig4"] == laws["fig5"] == {shared(0.6)}
+    laws = {
+        name: {r.spec.train_mask for r in vectors.of(name)}
+        for name in ("fig3", "fig4", "fig5", "departures")
+    }
+    assert laws["fig3"] == {complete(), shared(0.6)} and laws["fig4"] == laws["fig5"] == {
+        shared(0.6)
+    }
     assert laws["departures"] == {shared(0.6), complete()}  # P on complete data
-    own = {name: {r.id for r in vectors.of(name) if (r.spec.method, r.spec.variant) == ("dream", "paper")
-                  and r.spec.train_mask == shared(0.6)} for name in ("fig3", "fig4")}
+    own = {
+        name: {
+            r.id
+            for r in vectors.of(name)
+            if (r.spec.method, r.spec.variant) == ("dream", "paper")
+            and r.spec.train_mask == shared(0.6)
+        }
+        for name in ("fig3", "fig4")
+    }
     assert own["fig3"] == own["fig4"]
     for name in ("fig3", "fig4", "fig5"):
         notes = " ".join(vectors.entries()[name]["notes"])
         assert "no frames to lose" in notes and "mine stands in for the paper's data set" in notes
-    assert figures.lost(vectors.context, "mosi") == figures.lost(vectors.context, "mosi", True) == (
-        "modalities dropped (%)")
+    assert (
+        figures.lost(vectors.context, "mosi")
+        == figures.lost(vectors.context, "mosi", True)
+        == ("modalities dropped (%)")
+    )
     assert "seven classes (B2)" in " ".join(vectors.table("departures-numbers")["row"])
     batch = {r.spec.training.batch for r in vectors.records.values()}
     assert batch == {round(32 * 40 / 140)}  # dialogues that hold 32 utterances or so
 
 
-def test_data_and_backbones_that_do_not_fit_are_refused(toy: Toy, tmp_path: Path,
-                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_and_backbones_that_do_not_fit_are_refused(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     with pytest.raises(InputError, match="--backbone"):
         dream.context("smoke", backbone="gcnet")
     bundle = toy((2,) * 16, {"audio": 5, "vision": 4})
     pictures = np.zeros((len(bundle), 1, 4, 4), np.float32)
-    save_bundle(dataclasses.replace(bundle, features={"audio": bundle.features["audio"], "vision": pictures}),
-                tmp_path / "pictures")
+    save_bundle(
+        dataclasses.replace(
+            bundle, features={"audio": bundle.features["audio"], "vision": pictures}
+        ),
+        tmp_path / "pictures",
+    )
     with pytest.raises(InputError, match="role mosi-frames"):
         dream.context("smoke", {"mosi-frames": str(tmp_path / "pictures")})
 
 
-def test_drawing_before_any_run_says_that_nothing_is_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_drawing_before_any_run_says_that_nothing_is_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     context = dream.context("smoke", {"mosi-frames": TWINS["mosi"]})
     for artifact in dream.ARTIFACTS:

@@ -38,7 +38,18 @@ VARIANTS = {EBMC: "paper", **PARTS, **TERMS}
 MAIN, ABLATED, ENERGY = [EBMC, PLAIN, MOMKE], [*PARTS, PLAIN, EBMC], [*TERMS, EBMC]
 POINTS = "points of weighted F1 or accuracy"
 Frame = Any  # of pandas, whose stubs say too little of what an index finds
-FIRST = ("msd", "cce", "zeta", "beta", "lambda1", "lambda2", "temperature", "noise", "gaussian", "signed")
+FIRST = (
+    "msd",
+    "cce",
+    "zeta",
+    "beta",
+    "lambda1",
+    "lambda2",
+    "temperature",
+    "noise",
+    "gaussian",
+    "signed",
+)
 
 
 @dataclass(frozen=True)
@@ -63,10 +74,23 @@ class Made:
         """A row's second stages that are tested under every condition, or trained and tested with all modalities."""
         masks = 1 if train == "complete" else 7
         plain = row in (PLAIN, MOMKE)
-        kind = ("plain" if plain else "ebmc", VARIANTS.get(row, "paper"), "softmax" if row == MOMKE else "unnormalised")
-        wanted = [r for r in self.records.values() if (r.spec.data, str(r.spec.train_mask)) == (TWINS[data], train)]
-        found = [r for r in wanted if r.spec.parent and (r.spec.options, r.spec.keep) == ((), keep)
-                 and (r.spec.method, r.spec.variant, dict(r.spec.backbone_options)["routing"]) == kind]
+        kind = (
+            "plain" if plain else "ebmc",
+            VARIANTS.get(row, "paper"),
+            "softmax" if row == MOMKE else "unnormalised",
+        )
+        wanted = [
+            r
+            for r in self.records.values()
+            if (r.spec.data, str(r.spec.train_mask)) == (TWINS[data], train)
+        ]
+        found = [
+            r
+            for r in wanted
+            if r.spec.parent
+            and (r.spec.options, r.spec.keep) == ((), keep)
+            and (r.spec.method, r.spec.variant, dict(r.spec.backbone_options)["routing"]) == kind
+        ]
         found = [r for r in found if len(r.spec.eval_masks) == masks]
         return sorted(found, key=lambda r: (r.spec.seed, r.spec.fold or 0))
 
@@ -74,34 +98,58 @@ class Made:
         """Labels and predictions of test."""
         bundle = open_bundle(record.spec.data)
         bundle = bundle if record.spec.fold is None else bundle.with_fold(record.spec.fold)
-        return (bundle.labels[bundle.rows("test")],
-                self.context.store.arrays(record.id)[f"predictions.{selection}.{condition}"])
+        return (
+            bundle.labels[bundle.rows("test")],
+            self.context.store.arrays(record.id)[f"predictions.{selection}.{condition}"],
+        )
 
-    def measure(self, record: Record, condition: str, metric: str, selection: str = "valid") -> float:
+    def measure(
+        self, record: Record, condition: str, metric: str, selection: str = "valid"
+    ) -> float:
         truth, output = self.told(record, condition, selection)
         if metric == "mae":
             return float(np.mean(np.abs(truth - output[:, 0])))
         if metric == "acc7":
-            return 100 * float(np.mean(np.rint(np.clip(truth, -3, 3)) == np.rint(np.clip(output[:, 0], -3, 3))))
+            return 100 * float(
+                np.mean(np.rint(np.clip(truth, -3, 3)) == np.rint(np.clip(output[:, 0], -3, 3)))
+            )
         if output.shape[1] == 1:
             truth, guess = truth[truth != 0] > 0, output[truth != 0, 0] > 0
         else:
             guess = output.argmax(axis=1)
         if metric == "accuracy":
             return 100 * float(np.mean(truth == guess))
-        f1 = {c: 200 * np.sum((truth == c) & (guess == c)) / (np.sum(truth == c) + np.sum(guess == c)) for c in
-              np.unique(truth)}
-        return float(f1[int(metric)] if metric.isdigit() else sum(v * np.mean(truth == c) for c, v in f1.items()))
+        f1 = {
+            c: 200 * np.sum((truth == c) & (guess == c)) / (np.sum(truth == c) + np.sum(guess == c))
+            for c in np.unique(truth)
+        }
+        return float(
+            f1[int(metric)]
+            if metric.isdigit()
+            else sum(v * np.mean(truth == c) for c, v in f1.items())
+        )
 
-    def values(self, data: str, row: str, train: str, condition: str = ALL, metric: str = "weighted_f1",
-               selection: str = "valid") -> Frame:
+    def values(
+        self,
+        data: str,
+        row: str,
+        train: str,
+        condition: str = ALL,
+        metric: str = "weighted_f1",
+        selection: str = "valid",
+    ) -> Frame:
         """By seed, folds averaged, from predictions."""
-        found = [(r.spec.seed, self.measure(r, condition, metric, selection)) for r in self.stored(data, row, train)]
+        found = [
+            (r.spec.seed, self.measure(r, condition, metric, selection))
+            for r in self.stored(data, row, train)
+        ]
         return pd.DataFrame(found, columns=["seed", "value"]).groupby("seed")["value"].mean()
 
     def missing(self, data: str, row: str, metric: str = "weighted_f1") -> Frame:
         """Of the one model for all conditions: seeds by conditions and their average."""
-        found = pd.DataFrame({c: self.values(data, row, "patterns", c, metric) for c in (*SIX, ALL)})
+        found = pd.DataFrame(
+            {c: self.values(data, row, "patterns", c, metric) for c in (*SIX, ALL)}
+        )
         return found.assign(average=found[SIX].mean(axis=1))
 
 
@@ -112,8 +160,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
-        whole = ebmc.context("smoke", {ebmc.PAPER.roles[d]: reference for d, reference in TWINS.items()})
-        context = dataclasses.replace(whole, profile=dataclasses.replace(whole.profile, fold_seeds=1))
+        whole = ebmc.context(
+            "smoke", {ebmc.PAPER.roles[d]: reference for d, reference in TWINS.items()}
+        )
+        context = dataclasses.replace(
+            whole, profile=dataclasses.replace(whole.profile, fold_seeds=1)
+        )
         regenerate.run(context, jobs=1).raise_if_failed()
         for artifact in regenerate.artifacts(context):
             regenerate.draw(context, artifact.id)
@@ -121,15 +173,25 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def test_every_artifact_has_the_files_of_its_kind_and_the_papers_rows(made: Made) -> None:
-    endings, found = {"table": {".csv", ".md", ".tex"}, "figure": {".png", ".svg", ".csv"}}, made.entries()
+    endings, found = (
+        {"table": {".csv", ".md", ".tex"}, "figure": {".png", ".svg", ".csv"}},
+        made.entries(),
+    )
     assert set(found) == {a.id for a in ebmc.ARTIFACTS if not a.on_request}
     framed = {"table5", "fig7", "fig8"}  # of test_ebmc_frames.py
     assert [found[name]["status"] for name in framed] == ["needs data"] * 3
     for name, entry in found.items():
         if name in framed:
             continue
-        sizes = {Path(f).name.removeprefix(name): (made.folder.parent / f).stat().st_size for f in entry["files"]}
-        assert entry["status"] == "regenerated" and endings[entry["kind"]] <= set(sizes) and all(sizes.values())
+        sizes = {
+            Path(f).name.removeprefix(name): (made.folder.parent / f).stat().st_size
+            for f in entry["files"]
+        }
+        assert (
+            entry["status"] == "regenerated"
+            and endings[entry["kind"]] <= set(sizes)
+            and all(sizes.values())
+        )
     for name in ("table1", "table2", "table3", "table4", "table7"):
         rows = set(published("ebmc", name)["row"])
         built = rows & set(VARIANTS) if name in ("table4", "table7") else {EBMC}
@@ -137,10 +199,20 @@ def test_every_artifact_has_the_files_of_its_kind_and_the_papers_rows(made: Made
         shown = set(made.table(f"{name}-numbers").query("n > 0")["row"])
         assert shown == set(ABLATED if name == "table4" else ENERGY if name == "table7" else MAIN)
     costs = published("ebmc", "table6")
-    same = costs["value"].isin([float(x.replace(",", "")) for x in made.table("table6")["trained parameters"]
-                                if x[0].isdigit()]) & (costs["metric"] == "parameters")
-    assert [found["table6"][k] for k in ("rows_in_paper", "rows_built")] == [costs["row"].nunique(), same.sum()]
-    assert [found[f]["rows_built"] == found[f]["rows_in_paper"] for f in ("fig3", "fig4", "fig6")] == [True] * 3
+    same = costs["value"].isin(
+        [
+            float(x.replace(",", ""))
+            for x in made.table("table6")["trained parameters"]
+            if x[0].isdigit()
+        ]
+    ) & (costs["metric"] == "parameters")
+    assert [found["table6"][k] for k in ("rows_in_paper", "rows_built")] == [
+        costs["row"].nunique(),
+        same.sum(),
+    ]
+    assert [
+        found[f]["rows_built"] == found[f]["rows_in_paper"] for f in ("fig3", "fig4", "fig6")
+    ] == [True] * 3
 
 
 def first(spec: RunSpec) -> Any:
@@ -149,11 +221,22 @@ def first(spec: RunSpec) -> Any:
     return "unimodal" if spec.method == "plain" else tuple(getattr(config, name) for name in FIRST)
 
 
-@pytest.mark.parametrize(("name", "rows", "parents", "places"), [
-    ("table1", 3, 2, 4), ("table2", 3, 2, 5), ("table3", 3, 2, 2), ("table4", 6, 4, 4), ("missing-parts", 6, 4, 2),
-    ("table7", 4, 1, 2), ("fig6", 6, 4, 1), ("departures", 12, 5, 1)])
-def test_rows_share_budget_data_masks_and_equal_first_stages(made: Made, name: str, rows: int, parents: int,
-                                                             places: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "rows", "parents", "places"),
+    [
+        ("table1", 3, 2, 4),
+        ("table2", 3, 2, 5),
+        ("table3", 3, 2, 2),
+        ("table4", 6, 4, 4),
+        ("missing-parts", 6, 4, 2),
+        ("table7", 4, 1, 2),
+        ("fig6", 6, 4, 1),
+        ("departures", 12, 5, 1),
+    ],
+)
+def test_rows_share_budget_data_masks_and_equal_first_stages(
+    made: Made, name: str, rows: int, parents: int, places: int
+) -> None:
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in map(made.records.__getitem__, made.entries()[name]["run_ids"]):
         groups.setdefault((record.spec.data, record.spec.seed, record.spec.fold), []).append(record)
@@ -162,16 +245,35 @@ def test_rows_share_budget_data_masks_and_equal_first_stages(made: Made, name: s
         before = [made.parent(r) for r in found]
         for alike in (found, before):
             assert len({json.dumps(r["masks"], sort_keys=True) for r in alike}) == 1
-            assert len({(r["fingerprint"], r.spec.train_mask, r.spec.eval_masks) for r in alike}) == 1
-        assert {(p.spec.data, p.spec.seed, p.spec.fold, p.spec.train_mask, p.spec.parent) for p in before} == {
-            (*place, complete(), None)} and not any(x["realised"] for p in before for x in p["rates"])
-        assert len({r.spec.training for r in (*found, *before)}) == 1 == len({
-            tuple(o for o in r.spec.backbone_options if o[0] != "routing") for r in (*found, *before)})
+            assert (
+                len({(r["fingerprint"], r.spec.train_mask, r.spec.eval_masks) for r in alike}) == 1
+            )
+        assert {
+            (p.spec.data, p.spec.seed, p.spec.fold, p.spec.train_mask, p.spec.parent)
+            for p in before
+        } == {(*place, complete(), None)} and not any(
+            x["realised"] for p in before for x in p["rates"]
+        )
+        assert (
+            len({r.spec.training for r in (*found, *before)})
+            == 1
+            == len(
+                {
+                    tuple(o for o in r.spec.backbone_options if o[0] != "routing")
+                    for r in (*found, *before)
+                }
+            )
+        )
         pairs = {(first(r.spec), p.id) for r, p in zip(found, before, strict=True)}
-        assert len(found) == rows and len(pairs) == parents == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+        assert len(found) == rows and len(pairs) == parents == len({a for a, _ in pairs}) == len(
+            {b for _, b in pairs}
+        )
         by = {(r.spec.method, r.spec.variant): p.id for r, p in zip(found, before, strict=True)}
         if name in ("table4", "missing-parts"):
-            own, shared = ({by["ebmc", v] for v in vs} for vs in (("no_msd", "no_cce"), ("paper", "no_emc", "no_imtd")))
+            own, shared = (
+                {by["ebmc", v] for v in vs}
+                for vs in (("no_msd", "no_cce"), ("paper", "no_emc", "no_imtd"))
+            )
             assert len(own) == 2 and len(shared) == 1 and not own & shared
 
 
@@ -180,24 +282,41 @@ def test_a_model_of_a_condition_sees_that_alone_in_training_and_test(made: Made)
     alone = {r.spec.eval_masks[0][0]: r for r in found if len(r.spec.eval_masks) == 1}
     one = next(r for r in found if len(r.spec.eval_masks) > 1)
     assert len(found) == 8 and set(alone) == {*SIX, ALL} and one.spec.train_mask == patterns()
-    assert {made.parent(r).id for r in found} == {made.parent(made.stored("mosi", EBMC, "complete")[0]).id}
+    assert {made.parent(r).id for r in found} == {
+        made.parent(made.stored("mosi", EBMC, "complete")[0]).id
+    }
     frame = made.table("protocol-numbers").pivot(index="setting", columns="row", values="value")
     for condition, r in alone.items():
         seen = ONE if condition == ALL else condition.split("+")
-        assert r.spec.train_mask == (complete() if condition == ALL else subset(seen)) == r.spec.eval_masks[0][1]
-        assert set(r["selected"]["valid"]["metrics"]) == {condition} and set(r["masks"]) == {"valid",
-                                                                                            f"test.{condition}"}
+        assert (
+            r.spec.train_mask
+            == (complete() if condition == ALL else subset(seen))
+            == r.spec.eval_masks[0][1]
+        )
+        assert set(r["selected"]["valid"]["metrics"]) == {condition} and set(r["masks"]) == {
+            "valid",
+            f"test.{condition}",
+        }
         assert {(x["mask"], x["modality"]): x["realised"] for x in r["rates"]} == {
-            (mask, m): float(m not in seen) for mask in ("valid", condition) for m in ONE}
-        assert r.spec.training == one.spec.training and r["masks"][f"test.{condition}"] == one["masks"][
-            f"test.{condition}"]
+            (mask, m): float(m not in seen) for mask in ("valid", condition) for m in ONE
+        }
+        assert (
+            r.spec.training == one.spec.training
+            and r["masks"][f"test.{condition}"] == one["masks"][f"test.{condition}"]
+        )
         expected = [made.measure(x, condition, "weighted_f1") for x in (one, r)]
-        assert list(frame.loc[condition, [EBMC, "EBMC, a model per condition (E2)"]]) == pytest.approx(expected)
+        assert list(
+            frame.loc[condition, [EBMC, "EBMC, a model per condition (E2)"]]
+        ) == pytest.approx(expected)
     np.testing.assert_allclose(frame.loc["average"], frame.loc[SIX].mean())
 
 
-@pytest.mark.parametrize(("name", "data", "rows"), [("table3", "mosei", MAIN), ("missing-parts", "mosi", ABLATED)])
-def test_the_average_is_over_the_six_conditions_of_each_run(made: Made, name: str, data: str, rows: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "data", "rows"), [("table3", "mosei", MAIN), ("missing-parts", "mosi", ABLATED)]
+)
+def test_the_average_is_over_the_six_conditions_of_each_run(
+    made: Made, name: str, data: str, rows: list[str]
+) -> None:
     frame = made.table(f"{name}-numbers").query("n > 0")
     means = frame.pivot(index="row", columns="setting", values="mean")
     assert set(means.index) == set(rows) and set(means) == {*SIX, ALL, "average"}
@@ -216,7 +335,9 @@ def test_the_mean_f1_is_of_four_emotions_in_each_run_and_folds_are_one_value(mad
         found = made.stored("iemocap", row, "complete")
         assert sorted(r.spec.fold for r in found if r.spec.fold is not None) == [0, 1, 2, 3, 4]
         each = np.array([[made.measure(r, ALL, str(k)) for k in range(4)] for r in found])
-        assert [frame.loc[(row, f"f1_{name}"), "mean"] for name in names] == pytest.approx(list(each.mean(axis=0)))
+        assert [frame.loc[(row, f"f1_{name}"), "mean"] for name in names] == pytest.approx(
+            list(each.mean(axis=0))
+        )
         line = frame.loc[(row, "f1_mean")]
         assert [line["mean"], line["n"]] == pytest.approx([each.mean(axis=1).mean(), 1])
 
@@ -224,8 +345,14 @@ def test_the_mean_f1_is_of_four_emotions_in_each_run_and_folds_are_one_value(mad
 def by_orders(values: Mapping[frozenset[str], float], players: Iterable[str]) -> dict[str, float]:
     """Shapley values by their definition: what a player adds on joining, over all orders."""
     orders = list(itertools.permutations(players))
-    return {p: sum(values[frozenset(o[:o.index(p) + 1])] - values[frozenset(o[:o.index(p)])] for o in orders)
-            / len(orders) for p in orders[0]}
+    return {
+        p: sum(
+            values[frozenset(o[: o.index(p) + 1])] - values[frozenset(o[: o.index(p)])]
+            for o in orders
+        )
+        / len(orders)
+        for p in orders[0]
+    }
 
 
 def shares(made: Made, data: str, row: str) -> dict[int, dict[str, float]]:
@@ -236,101 +363,186 @@ def shares(made: Made, data: str, row: str) -> dict[int, dict[str, float]]:
         truth = np.sign(truth[truth != 0]) if data != "iemocap" else truth
         guessed.append(100 * max(float(np.mean(truth == c)) for c in np.unique(truth)))
     made_of = {frozenset(ONE if c == ALL else c.split("+")): c for c in (*SIX, ALL)}
-    return {int(str(seed)): by_orders({who: float(line[c]) for who, c in made_of.items()}
-                                      | {frozenset(): float(np.mean(guessed))}, ONE) | {
-        "sum": float(line[ALL]) - float(np.mean(guessed))} for seed, line in found.iterrows()}
+    return {
+        int(str(seed)): by_orders(
+            {who: float(line[c]) for who, c in made_of.items()}
+            | {frozenset(): float(np.mean(guessed))},
+            ONE,
+        )
+        | {"sum": float(line[ALL]) - float(np.mean(guessed))}
+        for seed, line in found.iterrows()
+    }
 
 
-def test_shapley_values_are_means_over_orders_and_add_up_to_the_accuracy_above_guessing(made: Made) -> None:
+def test_shapley_values_are_means_over_orders_and_add_up_to_the_accuracy_above_guessing(
+    made: Made,
+) -> None:
     noise, players = np.random.default_rng(0), ["a", "b", "c", "d"]
-    game = {frozenset(c): float(noise.normal()) for k in range(5) for c in itertools.combinations(players, k)}
+    game = {
+        frozenset(c): float(noise.normal())
+        for k in range(5)
+        for c in itertools.combinations(players, k)
+    }
     assert figures.shapley(game, players) == pytest.approx(by_orders(game, players))
-    frame = made.table("fig4").set_index(["dataset", "row", "seed", "modality"])["points"].sort_index()
+    frame = (
+        made.table("fig4").set_index(["dataset", "row", "seed", "modality"])["points"].sort_index()
+    )
     assert len(frame) == 2 * 3 * (2 + 2 + 1)  # with and without, modalities, seeds
-    for data, (label, row) in itertools.product(TWINS, (("with EMC", EBMC), ("w/o EMC", "w/o EMC"))):
+    for data, (label, row) in itertools.product(
+        TWINS, (("with EMC", EBMC), ("w/o EMC", "w/o EMC"))
+    ):
         for seed, expected in shares(made, data, row).items():
-            assert dict(frame.loc[data, label, seed]) == pytest.approx({m: expected[m] for m in ONE})
+            assert dict(frame.loc[data, label, seed]) == pytest.approx(
+                {m: expected[m] for m in ONE}
+            )
             assert frame.loc[data, label, seed].sum() == pytest.approx(expected["sum"])
 
 
 def trained(dims: Iterable[int], width: int, depth: int, *, released: bool) -> int:
     """Parameters of the second stage for a score, layer by layer; released: one generator, no variances."""
+
     def linear(inputs: int, outputs: int) -> int:
         return (inputs + 1) * outputs
 
     sizes = list(dims)
     m, square = len(sizes), linear(width, width)
     block = 3 * square + 2 * square  # query, key, value; an MLP
-    network = sum(linear(x, width) + depth * block + square + linear(width, m) + linear(width, 1) for x in sizes)
+    network = sum(
+        linear(x, width) + depth * block + square + linear(width, m) + linear(width, 1)
+        for x in sizes
+    )
     network += linear(m * width, m * width) + linear(m * width, 1)
-    parts = m * (2 * width + 2 * 2 * square + linear(width, 1 if released else 2))  # norm, shared, specific, T_m
-    generators = linear(2 * width, width) + square if released else m * (linear(2 * m * width, width) + square)
+    parts = m * (
+        2 * width + 2 * 2 * square + linear(width, 1 if released else 2)
+    )  # norm, shared, specific, T_m
+    generators = (
+        linear(2 * width, width) + square
+        if released
+        else m * (linear(2 * m * width, width) + square)
+    )
     return network + parts + generators
 
 
 def test_parameters_are_the_ledgers_and_those_of_the_layers_without_the_teacher(made: Made) -> None:
     table = made.table("table6").set_index("method")
-    found = {method: int(text.replace(",", "")) for method, text in table["trained parameters"].items()
-             if text[0].isdigit()}
-    of = {("released", "GCNet's features (E3)"): 6_384_400, ("released", "section 4's features"): 5_953_552,
-          **{("recommended", words): trained(dims, 256, 4, released=False) for words, dims in (
-              ("GCNet's features (E3)", (512, 1024, 1024)), ("section 4's features", (74, 768, 35)))}}
+    found = {
+        method: int(text.replace(",", ""))
+        for method, text in table["trained parameters"].items()
+        if text[0].isdigit()
+    }
+    of = {
+        ("released", "GCNet's features (E3)"): 6_384_400,
+        ("released", "section 4's features"): 5_953_552,
+        **{
+            ("recommended", words): trained(dims, 256, 4, released=False)
+            for words, dims in (
+                ("GCNet's features (E3)", (512, 1024, 1024)),
+                ("section 4's features", (74, 768, 35)),
+            )
+        },
+    }
     assert found == {f"EBMC as {which}, {words}": count for (which, words), count in of.items()}
-    assert [trained(dims, 256, 4, released=True) for dims in ((512, 1024, 1024), (74, 768, 35))] == [
-        6_384_400, 5_953_552]
+    assert [
+        trained(dims, 256, 4, released=True) for dims in ((512, 1024, 1024), (74, 768, 35))
+    ] == [6_384_400, 5_953_552]
     dims = [x.shape[1] for x in open_bundle(TWINS["mosi"]).features.values()]
     for record in made.records.values():
         if record.spec.data == TWINS["mosi"] and (record.spec.method, record.spec.variant) in (
-                ("ebmc", "paper"), ("ebmc", "released"), ("enhance", "paper")):
+            ("ebmc", "paper"),
+            ("ebmc", "released"),
+            ("enhance", "paper"),
+        ):
             teacher = 2 if record.spec.method == "ebmc" else 1  # itself and its frozen copy
-            assert record["parameters"] == teacher * trained(dims, 16, 1, released=record.spec.variant == "released")
-    times = [sum(made.context.store.sidecar(r.id)["seconds"] for r in (x, made.parent(x)))
-             for x in made.stored("mosi", EBMC, "complete")]
+            assert record["parameters"] == teacher * trained(
+                dims, 16, 1, released=record.spec.variant == "released"
+            )
+    times = [
+        sum(made.context.store.sidecar(r.id)["seconds"] for r in (x, made.parent(x)))
+        for x in made.stored("mosi", EBMC, "complete")
+    ]
     said = str(table.loc["EBMC, CMU-MOSI twin", "time of both stages"])
-    assert float(said.split()[0]) == pytest.approx(np.mean(times), abs=0.0051) and said.endswith("(2) s")
+    assert float(said.split()[0]) == pytest.approx(np.mean(times), abs=0.0051) and said.endswith(
+        "(2) s"
+    )
 
 
-def test_energies_are_sums_of_their_three_terms_and_recording_them_changes_nothing(made: Made) -> None:
+def test_energies_are_sums_of_their_three_terms_and_recording_them_changes_nothing(
+    made: Made,
+) -> None:
     frame, text = made.table("balance-numbers"), made.table("balance").set_index("row")
     for label, row in (("with EMC", EBMC), ("w/o EMC", "w/o EMC")):
         (record,) = made.stored("mosi", row, "complete", ("series",))
-        kept, rest = (made.context.store.arrays(r.id) for r in (record, made.stored("mosi", row, "complete")[0]))
+        kept, rest = (
+            made.context.store.arrays(r.id)
+            for r in (record, made.stored("mosi", row, "complete")[0])
+        )
         assert record.spec.seed == 0 and len(rest) == 3  # at the three selections of an epoch
         assert all(np.array_equal(kept[name], rest[name]) for name in rest)
         steps = kept["series.norm"].astype(float) + kept["series.loss"] + kept["series.uncertainty"]
-        energy = np.array([part.mean(axis=0) for part in np.split(steps, record.spec.training.epochs)])
-        mine = frame[frame["row"] == label].pivot(index="epoch", columns=["quantity", "modality"], values="value")
+        energy = np.array(
+            [part.mean(axis=0) for part in np.split(steps, record.spec.training.epochs)]
+        )
+        mine = frame[frame["row"] == label].pivot(
+            index="epoch", columns=["quantity", "modality"], values="value"
+        )
         np.testing.assert_allclose(mine["energy E(m)"][ONE], energy, rtol=1e-5)
         told = [record["curves"]["views"][f"{ALL}.{m}"]["accuracy"] for m in ONE]
         np.testing.assert_allclose(mine["own accuracy (%)"][ONE].T, told)
         gap = energy[-1].max() - energy[-1].min()
-        assert analyses.gaps(made.context, figures.BALANCED[label])[0] == pytest.approx(gap, rel=1e-5)
-        for column, value in (("largest minus smallest", gap), *((f"E({m})", e) for m, e in zip(
-                ONE, energy[-1], strict=True))):
+        assert analyses.gaps(made.context, figures.BALANCED[label])[0] == pytest.approx(
+            gap, rel=1e-5
+        )
+        for column, value in (
+            ("largest minus smallest", gap),
+            *((f"E({m})", e) for m, e in zip(ONE, energy[-1], strict=True)),
+        ):
             assert text.loc[label, column].endswith(" (1)")
             assert float(text.loc[label, column].split()[0]) == pytest.approx(value, abs=0.000501)
 
 
-def test_selection_on_test_is_never_worse_and_its_gap_is_that_of_the_predictions(made: Made) -> None:
-    frame, text = made.table("selection-numbers"), made.table("selection").set_index(["data", "row", "metric"])
-    labels = {"accuracy": "accuracy", "weighted_f1": "weighted F1", "acc7": "accuracy, 7 classes", "mae": "MAE"}
+def test_selection_on_test_is_never_worse_and_its_gap_is_that_of_the_predictions(
+    made: Made,
+) -> None:
+    frame, text = (
+        made.table("selection-numbers"),
+        made.table("selection").set_index(["data", "row", "metric"]),
+    )
+    labels = {
+        "accuracy": "accuracy",
+        "weighted_f1": "weighted F1",
+        "acc7": "accuracy, 7 classes",
+        "mae": "MAE",
+    }
     assert len(text) == 2 * 3 * 4
     for data, row, metric in itertools.product(("mosi", "mosei"), MAIN, labels):
-        mine = frame[(frame[["dataset", "row", "metric"]] == [data, row, metric]).all(axis=1)].pivot(
-            index="seed", columns="selection", values="value")
-        found = pd.DataFrame({s: made.values(data, row, "complete", ALL, metric, s) for s in ("valid", "test", "last")})
+        mine = frame[
+            (frame[["dataset", "row", "metric"]] == [data, row, metric]).all(axis=1)
+        ].pivot(index="seed", columns="selection", values="value")
+        found = pd.DataFrame(
+            {
+                s: made.values(data, row, "complete", ALL, metric, s)
+                for s in ("valid", "test", "last")
+            }
+        )
         np.testing.assert_allclose(mine[list(found)], found, rtol=1e-5)
         line = text.loc[(SHOWN[data], row, labels[metric])]
         gap = found["test"] - found["valid"]
         assert float(line["test minus valid"].split()[0]) == pytest.approx(gap.mean(), abs=0.0051)
-        assert [float(line[f"epoch by {s}"].split()[0]) for s in found] == pytest.approx(list(found.mean()), abs=0.0051)
+        assert [float(line[f"epoch by {s}"].split()[0]) for s in found] == pytest.approx(
+            list(found.mean()), abs=0.0051
+        )
         if metric == "weighted_f1":
-            best = {r.spec.seed: max(r["curves"]["test"][ALL][metric]) for r in made.stored(data, row, "complete")}
+            best = {
+                r.spec.seed: max(r["curves"]["test"][ALL][metric])
+                for r in made.stored(data, row, "complete")
+            }
             assert (gap >= 0).all() and dict(found["test"]) == pytest.approx(best)
 
 
 def verdict(line: Any, family: int) -> str:
-    wide, narrow = (stats.t.ppf(1 - 0.05 / family / sides, line.seeds - 1) for sides in (2, 1))  # 95 and 90 % intervals
+    wide, narrow = (
+        stats.t.ppf(1 - 0.05 / family / sides, line.seeds - 1) for sides in (2, 1)
+    )  # 95 and 90 % intervals
     half, margin = (line.high - line.low) / 2, 0.5 if line.unit == POINTS else 0.0
     if half and (line.low > 0 or line.high < 0):
         return "supported" if line.low > 0 else "contradicted"
@@ -343,51 +555,102 @@ def test_verdicts_follow_from_the_intervals_and_numbers_are_unique(made: Made) -
     built = stored[stored["seeds"] > 1]
     assert list(built["verdict"]) == [verdict(line, len(built)) for line in built.itertuples()]
     lacking = stored["seeds"].map({0: "not built yet", 1: "one seed only"}).dropna()
-    assert set(lacking) == {"one seed only"} and list(stored.loc[lacking.index, "verdict"]) == list(lacking)
+    assert set(lacking) == {"one seed only"} and list(stored.loc[lacking.index, "verdict"]) == list(
+        lacking
+    )
     assert list(made.table("claims")["no"]) == list(stored["no"]) == list(range(1, len(stored) + 1))
     assert not stored.duplicated(["claim", "data", "test (above 0 supports)"]).any()
 
 
 def differences(made: Made, data: str) -> dict[tuple[str, str], Frame]:
     """Of all claims about a data set of two seeds, by words and test."""
-    v, w = ({row: get(row) for row in {*MAIN, *PARTS}} for get in (
-        lambda row: made.missing(data, row), lambda row: made.values(data, row, "complete")))
-    found = {("better with all modalities", f"EBMC minus {o}"): w[EBMC] - w[o] for o in (PLAIN, MOMKE)} | {
-        (f"better under {SHORT[c]}", f"EBMC minus {o}"): (v[EBMC] - v[o])[c] for o in (PLAIN, MOMKE) for c in SHORT} | {
-        (f"{row[4:]} is needed", f"EBMC minus {row}"): w[EBMC] - w[row] for row in PARTS} | {
-        ("removing EMC hurts most", f"{row} minus w/o EMC"): w[row] - w["w/o EMC"] for row in PARTS if "EMC" not in row}
+    v, w = (
+        {row: get(row) for row in {*MAIN, *PARTS}}
+        for get in (
+            lambda row: made.missing(data, row),
+            lambda row: made.values(data, row, "complete"),
+        )
+    )
+    found = (
+        {("better with all modalities", f"EBMC minus {o}"): w[EBMC] - w[o] for o in (PLAIN, MOMKE)}
+        | {
+            (f"better under {SHORT[c]}", f"EBMC minus {o}"): (v[EBMC] - v[o])[c]
+            for o in (PLAIN, MOMKE)
+            for c in SHORT
+        }
+        | {(f"{row[4:]} is needed", f"EBMC minus {row}"): w[EBMC] - w[row] for row in PARTS}
+        | {
+            ("removing EMC hurts most", f"{row} minus w/o EMC"): w[row] - w["w/o EMC"]
+            for row in PARTS
+            if "EMC" not in row
+        }
+    )
     gain = v[EBMC] - v["w/o IMTD"]
-    found["IMTD helps where modalities are missing (though it acts only in training)",
-          "EBMC minus w/o IMTD, missing conditions"] = gain[SIX].mean(axis=1)
-    found["... and more there than with all of them", "that gain minus the gain with all"] = gain["average"] - gain[ALL]
+    found[
+        "IMTD helps where modalities are missing (though it acts only in training)",
+        "EBMC minus w/o IMTD, missing conditions",
+    ] = gain[SIX].mean(axis=1)
+    found["... and more there than with all of them", "that gain minus the gain with all"] = (
+        gain["average"] - gain[ALL]
+    )
     for row in ("w/o MSD", "w/o CCE"):
-        found[f"{row[4:]} keeps weak single modalities useful", f"EBMC minus {row}, audio and vision alone"] = (
-            v[EBMC] - v[row])[["audio", "vision"]].mean(axis=1)
+        found[
+            f"{row[4:]} keeps weak single modalities useful",
+            f"EBMC minus {row}, audio and vision alone",
+        ] = (v[EBMC] - v[row])[["audio", "vision"]].mean(axis=1)
     right, less = (made.values(data, row, "patterns", ALL, "accuracy") for row in (EBMC, "w/o EMC"))
-    found["the better balance shows as better accuracy", "EBMC minus w/o EMC, accuracy"] = right - less
+    found["the better balance shows as better accuracy", "EBMC minus w/o EMC, accuracy"] = (
+        right - less
+    )
     if data == "mosei":
-        found |= {(f"the energy needs its terms: {row}", f"EBMC minus {row}"):
-                  w[EBMC] - made.values(data, row, "complete") for row in TERMS}
+        found |= {
+            (f"the energy needs its terms: {row}", f"EBMC minus {row}"): w[EBMC]
+            - made.values(data, row, "complete")
+            for row in TERMS
+        }
     return found
 
 
 def text_parts(made: Made, data: str) -> dict[tuple[str, str], pd.Series]:
-    full, less = (pd.Series({seed: s["text"] - s["sum"] / 2 for seed, s in shares(made, data, row).items()})
-                  for row in (EBMC, "w/o EMC"))
-    return {("without EMC text contributes more than half", "text's Shapley value minus half of all, accuracy"): less,
-            ("EMC lowers text's part", "that without EMC minus that with"): less - full}
+    full, less = (
+        pd.Series({seed: s["text"] - s["sum"] / 2 for seed, s in shares(made, data, row).items()})
+        for row in (EBMC, "w/o EMC")
+    )
+    return {
+        (
+            "without EMC text contributes more than half",
+            "text's Shapley value minus half of all, accuracy",
+        ): less,
+        ("EMC lowers text's part", "that without EMC minus that with"): less - full,
+    }
 
 
 def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
-    frame = made.table("claims-numbers").rename(columns={"test (above 0 supports)": "test"}).query("seeds > 1")
-    expected = {(SHOWN[d], *key): found for d in ("mosi", "mosei")
-                for key, found in (differences(made, d) | text_parts(made, d)).items()}
+    frame = (
+        made.table("claims-numbers")
+        .rename(columns={"test (above 0 supports)": "test"})
+        .query("seeds > 1")
+    )
+    expected = {
+        (SHOWN[d], *key): found
+        for d in ("mosi", "mosei")
+        for key, found in (differences(made, d) | text_parts(made, d)).items()
+    }
     points = frame[frame["unit"] == POINTS]
-    assert set(points[["data", "claim", "test"]].itertuples(index=False, name=None)) == set(expected)
+    assert set(points[["data", "claim", "test"]].itertuples(index=False, name=None)) == set(
+        expected
+    )
     compared = 0
     for line in frame.to_dict("records"):
         if (found := expected.get((line["data"], line["claim"], line["test"]))) is not None:
-            half, compared = stats.t.ppf(1 - 0.025 / len(frame), 1) * abs(found[0] - found[1]) / 2, compared + 1
-            np.testing.assert_allclose([line[k] for k in ("difference", "low", "high")],
-                                       found.mean() + half * np.array([0, -1, 1]), rtol=1e-6, atol=1e-6)
+            half, compared = (
+                stats.t.ppf(1 - 0.025 / len(frame), 1) * abs(found[0] - found[1]) / 2,
+                compared + 1,
+            )
+            np.testing.assert_allclose(
+                [line[k] for k in ("difference", "low", "high")],
+                found.mean() + half * np.array([0, -1, 1]),
+                rtol=1e-6,
+                atol=1e-6,
+            )
     assert compared == len(expected)

@@ -25,10 +25,13 @@ from mmlib.runs.store import Record
 
 TWINS = {"mosi_frames": "twin:mosi-frames@smoke", "mosei_frames": "twin:mosei-frames@smoke"}
 SHOWN = {"mosi_frames": "CMU-MOSI frames twin", "mosei_frames": "CMU-MOSEI frames twin"}
-ROWS = {"EBMC": ("enhance", "ebmc", "paper", "unnormalised"), "MoMKE": ("unimodal", "plain", "paper", "softmax"),
-        "same network, task loss alone": ("unimodal", "plain", "paper", "unnormalised"),
-        "w/o IMTD": ("enhance", "ebmc", "no_imtd", "unnormalised"),
-        "EBMC, epoch chosen at 50 % (E23)": ("enhance", "ebmc", "paper", "unnormalised")}
+ROWS = {
+    "EBMC": ("enhance", "ebmc", "paper", "unnormalised"),
+    "MoMKE": ("unimodal", "plain", "paper", "softmax"),
+    "same network, task loss alone": ("unimodal", "plain", "paper", "unnormalised"),
+    "w/o IMTD": ("enhance", "ebmc", "no_imtd", "unnormalised"),
+    "EBMC, epoch chosen at 50 % (E23)": ("enhance", "ebmc", "paper", "unnormalised"),
+}
 HALF = list(ROWS)[-1]
 RATES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 NAMES = [f"{round(100 * rate)} %" for rate in RATES]
@@ -55,8 +58,15 @@ class Made:
         """A row's second stages, by seed."""
         kind = ROWS[row][1:]
         found = [r for r in self.context.store.records() if r.spec.parent and r.spec.data == data]
-        return sorted((r for r in found if (r.spec.method, r.spec.variant, dict(r.spec.backbone_options)["routing"])
-                       == kind and bool(r.spec.valid_mask) == (row == HALF)), key=lambda r: r.spec.seed)
+        return sorted(
+            (
+                r
+                for r in found
+                if (r.spec.method, r.spec.variant, dict(r.spec.backbone_options)["routing"]) == kind
+                and bool(r.spec.valid_mask) == (row == HALF)
+            ),
+            key=lambda r: r.spec.seed,
+        )
 
 
 def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
@@ -74,21 +84,31 @@ def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Both twins, two seeds."""
-    return make(tmp_path_factory.mktemp("frames"), {ebmc.PAPER.roles[d]: reference for d, reference in TWINS.items()})
+    return make(
+        tmp_path_factory.mktemp("frames"),
+        {ebmc.PAPER.roles[d]: reference for d, reference in TWINS.items()},
+    )
 
 
 def measures(truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
     """The seven metrics of Table 5, by their definitions."""
     found = {"mae": float(np.abs(truth - score).mean())}
     centred = [x - x.mean() for x in (truth.astype(float), score.astype(float))]
-    found["pearson"] = float(np.prod(centred, axis=0).sum() / np.sqrt(np.prod([(x**2).sum() for x in centred])))
+    found["pearson"] = float(
+        np.prod(centred, axis=0).sum() / np.sqrt(np.prod([(x**2).sum() for x in centred]))
+    )
     seven = [np.rint(np.clip(x, -3, 3)) for x in (truth, score)]
     found["acc7"] = 100 * float((seven[0] == seven[1]).mean())
     kept = truth != 0
-    for ending, t, s in (("", truth[kept] > 0, score[kept] > 0), ("_with_zero", truth >= 0, score >= 0)):
+    for ending, t, s in (
+        ("", truth[kept] > 0, score[kept] > 0),
+        ("_with_zero", truth >= 0, score >= 0),
+    ):
         found[f"accuracy{ending}"] = 100 * float((t == s).mean())
         found[f"weighted_f1{ending}"] = sum(
-            (t == c).mean() * 200 * ((t == c) & (s == c)).sum() / ((t == c).sum() + (s == c).sum()) for c in (0, 1))
+            (t == c).mean() * 200 * ((t == c) & (s == c)).sum() / ((t == c).sum() + (s == c).sum())
+            for c in (0, 1)
+        )
     return found
 
 
@@ -98,9 +118,14 @@ def by_rate(made: Made, dataset: str, row: str) -> Frame:
     truth, lines = bundle.labels[bundle.rows("test")], []
     for record in made.stored(TWINS[dataset], row):
         kept = made.context.store.arrays(record.id)
-        lines += [{"seed": record.spec.seed, "rate": rate,
-                   **measures(truth, kept[f"predictions.valid.{name}"][:, 0])}
-                  for rate, name in zip(RATES, NAMES, strict=True)]
+        lines += [
+            {
+                "seed": record.spec.seed,
+                "rate": rate,
+                **measures(truth, kept[f"predictions.valid.{name}"][:, 0]),
+            }
+            for rate, name in zip(RATES, NAMES, strict=True)
+        ]
     return pd.DataFrame(lines)
 
 
@@ -121,10 +146,15 @@ def test_frames_alone_make_table_5_and_figs_7_and_8_and_nothing_else(made: Made)
     assert {e["status"] for name, e in entries.items() if name not in FRAMED} == {"needs data"}
     assert set(entries) == {a.id for a in ebmc.ARTIFACTS}
     assert "--data mosi=BUNDLE" in entries["table1"]["notes"][0] and not entries["theory"]["files"]
-    assert len(list(made.context.store.records())) == 2 * 2 * (2 + 5)  # data, seeds, first and second stages
+    assert len(list(made.context.store.records())) == 2 * 2 * (
+        2 + 5
+    )  # data, seeds, first and second stages
     for name in DRAWN:
         assert [entries[name][k] for k in ("rows_built", "rows_in_paper")] == [1, 9]
-        assert "48 utterances" not in entries[name]["caption"] and "32 utterances" in entries[name]["caption"]
+        assert (
+            "48 utterances" not in entries[name]["caption"]
+            and "32 utterances" in entries[name]["caption"]
+        )
         assert all((made.folder.parent / file).stat().st_size for file in entries[name]["files"])
 
 
@@ -135,25 +165,50 @@ def test_both_stages_of_all_rows_have_equal_budgets_and_see_the_same_masks(made:
         everything = [r for records in found.values() for r in records]
         parents = [r.spec.parent for r in everything]
         schedules = {s.training for s in [r.spec for r in everything] + [p for p in parents if p]}
-        assert len(schedules) == 1 == len({tuple(o for o in s.backbone_options if o[0] != "routing")
-                                           for s in [r.spec for r in everything] + [p for p in parents if p]})
+        assert (
+            len(schedules)
+            == 1
+            == len(
+                {
+                    tuple(o for o in s.backbone_options if o[0] != "routing")
+                    for s in [r.spec for r in everything] + [p for p in parents if p]
+                }
+            )
+        )
         held = schedules.pop().batch * len(bundle) / len(np.unique(bundle.dialogue))
-        assert 0.7 < held / 32 < 1.4, dataset  # steps take whole dialogues, of about a batch of utterances
+        assert 0.7 < held / 32 < 1.4, (
+            dataset
+        )  # steps take whole dialogues, of about a batch of utterances
         for seed in (0, 1):
-            prints = [r["masks"] for r in everything if r.spec.seed == seed and not r.spec.valid_mask]
-            expected = {f"test.{n}": draw(frames(p), bundle, "test", seed).fingerprint
-                        for n, p in zip(NAMES, RATES, strict=True)}
+            prints = [
+                r["masks"] for r in everything if r.spec.seed == seed and not r.spec.valid_mask
+            ]
+            expected = {
+                f"test.{n}": draw(frames(p), bundle, "test", seed).fingerprint
+                for n, p in zip(NAMES, RATES, strict=True)
+            }
             expected["valid"] = draw(random_frames(), bundle, "valid", seed).fingerprint
             assert prints == [expected] * 4
-            half, = (r["masks"] for r in found[HALF] if r.spec.seed == seed)
-            assert half == expected | {"valid": draw(frames(0.5), bundle, "valid", seed).fingerprint}
-        for ours, half in zip(found["EBMC"], found[HALF], strict=True):  # one training, another choice of the epoch
+            (half,) = (r["masks"] for r in found[HALF] if r.spec.seed == seed)
+            assert half == expected | {
+                "valid": draw(frames(0.5), bundle, "valid", seed).fingerprint
+            }
+        for ours, half in zip(
+            found["EBMC"], found[HALF], strict=True
+        ):  # one training, another choice of the epoch
             assert ours["selected"]["last"]["metrics"] == half["selected"]["last"]["metrics"]
         for row, records in found.items():
             for record in records:
                 parent = record.spec.parent
-                assert parent is not None and parent.train_mask == complete() and record.spec.train_mask.resampled
-                assert parent.method == ROWS[row][0] and dict(parent.backbone_options)["routing"] == "own"
+                assert (
+                    parent is not None
+                    and parent.train_mask == complete()
+                    and record.spec.train_mask.resampled
+                )
+                assert (
+                    parent.method == ROWS[row][0]
+                    and dict(parent.backbone_options)["routing"] == "own"
+                )
                 assert {parent.backbone, record.spec.backbone} == {"momke_frames"}
 
 
@@ -161,41 +216,62 @@ def test_table_5_is_the_mean_over_ten_rates_within_each_run(made: Made) -> None:
     frame = made.table("table5-numbers").query("n > 0").set_index(["row", "setting", "metric"])
     assert len(frame) == 5 * 2 * 7
     for dataset in TWINS:
-        bounds = pd.DataFrame([best(dataset, seed, rate) for seed in (0, 1) for rate in RATES]).mean()
+        bounds = pd.DataFrame(
+            [best(dataset, seed, rate) for seed in (0, 1) for rate in RATES]
+        ).mean()
         for row in ROWS:
             values = by_rate(made, dataset, row).groupby("seed").mean().drop(columns="rate")
             for metric, column in values.items():
                 line = frame.loc[(row, f"{SHOWN[dataset]} average", metric)]
                 assert [line[k] for k in ("n", "mean", "sd")] == pytest.approx(
-                    [2, column.mean(), column.std()], rel=1e-4)
+                    [2, column.mean(), column.std()], rel=1e-4
+                )
                 if metric in bounds:
                     assert line["best"] == pytest.approx(bounds[metric])
             assert set(frame.loc[row].dropna(subset="best").index.get_level_values("metric")) == {
-                "accuracy", "weighted_f1", "acc7", "mae"}
+                "accuracy",
+                "weighted_f1",
+                "acc7",
+                "mae",
+            }
 
 
-def test_printed_rows_are_listed_but_for_the_wrong_one_and_no_value_stands_beside_twins(made: Made) -> None:
+def test_printed_rows_are_listed_but_for_the_wrong_one_and_no_value_stands_beside_twins(
+    made: Made,
+) -> None:
     frame, printed = made.table("table5-numbers"), published("ebmc", "table5")
     assert "paper" not in frame and set(frame["row"]) == {*printed["row"], *ROWS}
     mine = {(r, s) for r, s in frame[frame["in_paper"]][["row", "setting"]].itertuples(index=False)}
     assert mine == {(r, f"{SHOWN[d]} average") for r in printed["row"].unique() for d in TWINS} - {
-        ("TETFN", f"{SHOWN['mosei_frames']} average")}
-    twice = printed[printed["row"] == "TETFN"].pivot(index="metric", columns="dataset", values="value")
+        ("TETFN", f"{SHOWN['mosei_frames']} average")
+    }
+    twice = printed[printed["row"] == "TETFN"].pivot(
+        index="metric", columns="dataset", values="value"
+    )
     assert (twice["mosi"] == twice["mosei"]).sum() == 6  # all but the correlation (C18)
     notes = " ".join(made.entries()["table5"]["notes"])
     assert all(word in notes for word in ("C18", "C20", "E23", "E24"))
 
 
 @pytest.mark.parametrize(("name", "dataset"), list(zip(("fig7", "fig8"), TWINS, strict=True)))
-def test_curves_are_the_runs_metrics_by_rate_and_the_best_possible(made: Made, name: str, dataset: str) -> None:
+def test_curves_are_the_runs_metrics_by_rate_and_the_best_possible(
+    made: Made, name: str, dataset: str
+) -> None:
     frame = made.table(name)
     panels = ["weighted_f1", "acc7", "pearson", "mae"]
-    assert set(frame["row"]) == {*ROWS, "best possible"} - {HALF} and list(frame["metric"].unique()) == panels
+    assert (
+        set(frame["row"]) == {*ROWS, "best possible"} - {HALF}
+        and list(frame["metric"].unique()) == panels
+    )
     for row in (r for r in ROWS if r != HALF):
-        mine = frame[frame["row"] == row].pivot(index=["seed", "rate"], columns="metric", values="value")
+        mine = frame[frame["row"] == row].pivot(
+            index=["seed", "rate"], columns="metric", values="value"
+        )
         expected = by_rate(made, dataset, row).set_index(["seed", "rate"])
         np.testing.assert_allclose(mine[panels], expected[panels], rtol=1e-4)
-    bound = frame[frame["row"] == "best possible"].pivot(index="rate", columns="metric", values="value")
+    bound = frame[frame["row"] == "best possible"].pivot(
+        index="rate", columns="metric", values="value"
+    )
     assert set(bound) == {"weighted_f1", "acc7", "mae"}
     expected = [np.mean([best(dataset, seed, rate)["acc7"] for seed in (0, 1)]) for rate in RATES]
     np.testing.assert_allclose(bound["acc7"], expected)
@@ -206,33 +282,59 @@ def test_claims_are_differences_of_the_curves_by_seed(made: Made) -> None:
     frame = made.table("claims-numbers")
     assert len(frame) == 2 * 5 and set(frame["seeds"]) == {2}
     for dataset, data in TWINS.items():
-        found = frame[frame["data"] == SHOWN[dataset]].set_index("test (above 0 supports)")["difference"]
-        curves = {row: by_rate(made, dataset, row).pivot(index="seed", columns="rate", values="weighted_f1").mean()
-                  for row in ROWS}
+        found = frame[frame["data"] == SHOWN[dataset]].set_index("test (above 0 supports)")[
+            "difference"
+        ]
+        curves = {
+            row: by_rate(made, dataset, row)
+            .pivot(index="seed", columns="rate", values="weighted_f1")
+            .mean()
+            for row in ROWS
+        }
         ours, plain = curves["EBMC"], curves["same network, task loss alone"]
         labels = open_bundle(data).labels[open_bundle(data).rows("test")]
         share = max((labels > 0).sum(), (labels < 0).sum()) / (labels != 0).sum()
-        expected = {"EBMC minus w/o IMTD": ours.mean() - curves["w/o IMTD"].mean(),
-                    "EBMC minus same": ours.mean() - plain.mean(), "EBMC minus MoMKE": (ours - curves["MoMKE"]).mean(),
-                    "fall of": (plain[0.0] - plain[0.9]) - (ours[0.0] - ours[0.9]),
-                    "EBMC at 90 %": ours[0.9] - 100 * share * 2 * share / (1 + share)}
+        expected = {
+            "EBMC minus w/o IMTD": ours.mean() - curves["w/o IMTD"].mean(),
+            "EBMC minus same": ours.mean() - plain.mean(),
+            "EBMC minus MoMKE": (ours - curves["MoMKE"]).mean(),
+            "fall of": (plain[0.0] - plain[0.9]) - (ours[0.0] - ours[0.9]),
+            "EBMC at 90 %": ours[0.9] - 100 * share * 2 * share / (1 + share),
+        }
         for start, value in expected.items():
-            name, = (n for n in found.index if n.startswith(start))
+            (name,) = (n for n in found.index if n.startswith(start))
             assert found[name] == pytest.approx(value, abs=1e-3), name
 
 
-def test_two_modalities_of_different_lengths_without_dialogues_do_as_well(toy: Toy, tmp_path: Path) -> None:
-    bundle = toy((1,) * 160, {"audio": 5, "vision": 4}, task=Task("score", range=(-3.0, 3.0)), frames=4)
+def test_two_modalities_of_different_lengths_without_dialogues_do_as_well(
+    toy: Toy, tmp_path: Path
+) -> None:
+    bundle = toy(
+        (1,) * 160, {"audio": 5, "vision": 4}, task=Task("score", range=(-3.0, 3.0)), frames=4
+    )
     features = {"audio": bundle.features["audio"], "vision": bundle.features["vision"][:, :3]}
     lengths = {m: np.minimum(x, features[m].shape[1]) for m, x in bundle.lengths.items()}
     save_bundle(dataclasses.replace(bundle, features=features, lengths=lengths), tmp_path / "mine")
     made = make(tmp_path, {"mosei-frames": str(tmp_path / "mine")}, seeds=1)
     entries = made.entries()
-    assert {name for name, e in entries.items() if e["status"] == "regenerated"} == {"table5", "fig8", "claims"}
-    assert "mosei-frames" not in entries["fig8"]["notes"][0] and "--data mosi-frames" in entries["fig7"]["notes"][0]
-    assert {r.spec.training.batch for r in made.context.store.records()} == {32}  # a dialogue is an utterance
+    assert {name for name, e in entries.items() if e["status"] == "regenerated"} == {
+        "table5",
+        "fig8",
+        "claims",
+    }
+    assert (
+        "mosei-frames" not in entries["fig8"]["notes"][0]
+        and "--data mosi-frames" in entries["fig7"]["notes"][0]
+    )
+    assert {r.spec.training.batch for r in made.context.store.records()} == {
+        32
+    }  # a dialogue is an utterance
     numbers = made.table("table5-numbers").query("n > 0")
-    assert set(numbers["row"]) == set(ROWS) and set(numbers["setting"]) == {"average"} and "best" not in numbers
+    assert (
+        set(numbers["row"]) == set(ROWS)
+        and set(numbers["setting"]) == {"average"}
+        and "best" not in numbers
+    )
     with pytest.MonkeyPatch.context() as patch:  # the notebook takes them too
         patch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
         patch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
@@ -244,14 +346,23 @@ def test_vectors_and_frames_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_
     both, vectors = ebmc.context("smoke"), ebmc.context("smoke", {"mosei": "twin:mosei@smoke"})
     assert rows.vectors(both) == ["mosi", "mosei", "iemocap"] and rows.frames(both) == list(TWINS)
     assert both.main == "mosi" and not any(regenerate.lacks(both, a) for a in ebmc.ARTIFACTS)
-    mixed = ebmc.context("smoke", {"mosi-frames": TWINS["mosi_frames"], "iemocap4": "twin:iemocap4@smoke"})
-    assert mixed.main == "iemocap" and not regenerate.lacks(mixed, regenerate.artifacts(mixed, ["table2"])[0])
+    mixed = ebmc.context(
+        "smoke", {"mosi-frames": TWINS["mosi_frames"], "iemocap4": "twin:iemocap4@smoke"}
+    )
+    assert mixed.main == "iemocap" and not regenerate.lacks(
+        mixed, regenerate.artifacts(mixed, ["table2"])[0]
+    )
     assert {a.id for a in ebmc.ARTIFACTS if regenerate.lacks(vectors, a)} == {*DRAWN, "table2"}
     assert "Figs 7 and 8" not in vectors.profile.reduced and "Figs 7 and 8" in both.profile.reduced
     for artifact in ebmc.ARTIFACTS:
-        known = both.datasets if artifact.id == "claims" else (
-            rows.frames(both) if artifact.id in DRAWN else rows.vectors(both))
-        assert {cell.spec.data for cell in artifact.cells(both)} <= {both.reference(d) for d in known}
+        known = (
+            both.datasets
+            if artifact.id == "claims"
+            else (rows.frames(both) if artifact.id in DRAWN else rows.vectors(both))
+        )
+        assert {cell.spec.data for cell in artifact.cells(both)} <= {
+            both.reference(d) for d in known
+        }
     for role, reference in (("mosi", TWINS["mosi_frames"]), ("mosi-frames", "twin:mosi@smoke")):
         with pytest.raises(InputError, match=f"role {role}"):
             ebmc.context("smoke", {role: reference})

@@ -36,7 +36,9 @@ def energies(land: Landscape, z: np.ndarray) -> np.ndarray:
     for m, (weight, bias) in enumerate(zip(land.weights.numpy(), land.bias.numpy(), strict=True)):
         scores = np.exp(weight @ z[m] + bias)
         p = scores / scores.sum()
-        found.append(land.norm * z[m] @ z[m] - np.log(p[int(land.labels[m])]) - (p * np.log(p)).sum())
+        found.append(
+            land.norm * z[m] @ z[m] - np.log(p[int(land.labels[m])]) - (p * np.log(p)).sum()
+        )
     return np.array(found)
 
 
@@ -44,7 +46,9 @@ def gap(energy: np.ndarray) -> float:
     return sum((a - b) ** 2 for a, b in itertools.combinations(energy, 2))
 
 
-def differences(of: Callable[[np.ndarray], float | np.ndarray], z: np.ndarray, step: float = 1e-5) -> np.ndarray:
+def differences(
+    of: Callable[[np.ndarray], float | np.ndarray], z: np.ndarray, step: float = 1e-5
+) -> np.ndarray:
     """Central differences along every number of z, first axis (z.size,)."""
     found = []
     for place in np.ndindex(*z.shape):
@@ -58,7 +62,12 @@ def differences(of: Callable[[np.ndarray], float | np.ndarray], z: np.ndarray, s
 def bowls(*scores: float, norm: float = 0.5) -> Landscape:
     """E(m) = norm |z|^2 + a constant: predictors of two classes that do not read z; the higher a score, the lower."""
     bias = torch.tensor([[score, 0.0] for score in scores]).double()
-    return Landscape(torch.zeros(len(scores), 2, 2).double(), bias, torch.zeros(len(scores), dtype=torch.long), norm)
+    return Landscape(
+        torch.zeros(len(scores), 2, 2).double(),
+        bias,
+        torch.zeros(len(scores), dtype=torch.long),
+        norm,
+    )
 
 
 def test_energies_gradients_and_curvatures_are_those_of_numpy_and_of_differences() -> None:
@@ -66,7 +75,9 @@ def test_energies_gradients_and_curvatures_are_those_of_numpy_and_of_differences
     np.testing.assert_allclose(land(at).numpy(), energies(land, Z), rtol=1e-12)
     slopes = differences(lambda z: energies(land, z).sum(), Z).reshape(Z.shape)
     np.testing.assert_allclose(land.gradients(at).numpy(), slopes, atol=1e-8)
-    whole = differences(lambda z: land.gradients(torch.from_numpy(z)).numpy(), Z).reshape(3, 2, 3, 2)
+    whole = differences(lambda z: land.gradients(torch.from_numpy(z)).numpy(), Z).reshape(
+        3, 2, 3, 2
+    )
     for m in range(3):
         np.testing.assert_allclose(land.curvatures(at)[m].numpy(), whole[m, :, m], atol=1e-8)
     assert float(theory.gap(land(at))) == pytest.approx(gap(energies(land, Z)))
@@ -79,24 +90,38 @@ def test_curvature_of_the_gap_is_that_of_differences_and_of_the_corrected_formul
     found = theory.gap_curvature(land, torch.from_numpy(np.stack([Z, 2 * Z])))[0].numpy()
     numeric = differences(lambda z: differences(lambda y: gap(energies(land, y)), z, 1e-4), Z, 1e-4)
     numeric = numeric.reshape(3, 2, 3, 2)
-    g, bent = land.gradients(torch.from_numpy(Z)).numpy(), land.curvatures(torch.from_numpy(Z)).numpy()
+    g, bent = (
+        land.gradients(torch.from_numpy(Z)).numpy(),
+        land.curvatures(torch.from_numpy(Z)).numpy(),
+    )
     off = energies(land, Z) - energies(land, Z).mean()
     for m in range(3):
         np.testing.assert_allclose(found[m], numeric[m, :, m], rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(found[m], 4 * np.outer(g[m], g[m]) + 6 * off[m] * bent[m], atol=1e-10)
+        np.testing.assert_allclose(
+            found[m], 4 * np.outer(g[m], g[m]) + 6 * off[m] * bent[m], atol=1e-10
+        )
 
 
-def test_derivatives_hold_as_printed_but_for_eq_10_the_frozen_teacher_and_eq_33(table: pd.DataFrame) -> None:
+def test_derivatives_hold_as_printed_but_for_eq_10_the_frozen_teacher_and_eq_33(
+    table: pd.DataFrame,
+) -> None:
     exact = table[table["equation"].isin(["28", "29", "30", "36", "37", "38", "40"])]
     assert len(exact) == 7 and (exact["holds"] == "yes").all() and (exact["measured"] == 0).all()
     assert row(table, "Eq. 10's gradient")["measured"] == 2  # every pair is counted twice
     land, at = theory.landscape(0), theory.points(0)
-    entropy_slope = max(np.abs(differences(lambda z: energies(land, z).sum() - parts(land, z), z)).max()
-                        for z in at.numpy())
-    assert row(table, "gradient of E, teacher frozen")["measured"] == pytest.approx(entropy_slope, abs=1e-5)
+    entropy_slope = max(
+        np.abs(differences(lambda z: energies(land, z).sum() - parts(land, z), z)).max()
+        for z in at.numpy()
+    )
+    assert row(table, "gradient of E, teacher frozen")["measured"] == pytest.approx(
+        entropy_slope, abs=1e-5
+    )
     modalities = 3
     ratio = row(table, "ratio of the coefficients")
-    assert ratio["measured"] == pytest.approx((modalities - 1) / modalities, abs=1e-6) and ratio["holds"] == "no"
+    assert (
+        ratio["measured"] == pytest.approx((modalities - 1) / modalities, abs=1e-6)
+        and ratio["holds"] == "no"
+    )
     assert row(table, "the first term is |g|^2")["measured"] == 0
 
 
@@ -114,13 +139,18 @@ def test_chains_on_a_quadratic_have_the_variance_of_their_recursion(noise: float
     wanted = noise * theory.STEP / (1 - shrink**2)  # v = shrink^2 v + noise
     per_chain = (samples**2).mean(axis=0)
     assert abs(per_chain.mean() - wanted) < 4 * per_chain.std(ddof=1) / np.sqrt(samples.shape[1])
-    assert abs(wanted - noise / 2) < theory.STEP  # half of what exp(-E) has where the noise is as printed
+    assert (
+        abs(wanted - noise / 2) < theory.STEP
+    )  # half of what exp(-E) has where the noise is as printed
 
 
 @pytest.mark.parametrize("noise", [1.0, 2.0])
 def test_chains_in_a_double_well_have_the_stationary_shares_of_their_kernel(noise: float) -> None:
     grid = np.linspace(-3, 3, 601)
-    mean, deviation = grid - theory.STEP * (4 * grid * (grid**2 - 1) + 0.3), np.sqrt(noise * theory.STEP)
+    mean, deviation = (
+        grid - theory.STEP * (4 * grid * (grid**2 - 1) + 0.3),
+        np.sqrt(noise * theory.STEP),
+    )
     kernel = np.exp(-((grid - mean[:, None]) ** 2) / (2 * deviation**2))
     kernel /= kernel.sum(axis=1, keepdims=True)
     stationary = np.linalg.matrix_power(kernel, 2**12)[300]
@@ -133,11 +163,18 @@ def test_chains_in_a_double_well_have_the_stationary_shares_of_their_kernel(nois
 
 
 def test_gibbs_shares_are_the_integrals_of_its_density() -> None:
-    for name, energy in (("quadratic", lambda z: z * z / 2), ("double well", lambda z: (z * z - 1) ** 2 + 0.3 * z)):
+    for name, energy in (
+        ("quadratic", lambda z: z * z / 2),
+        ("double well", lambda z: (z * z - 1) ** 2 + 0.3 * z),
+    ):
         for temperature in (0.5, 1.0):
-            bins = [quad(lambda z, e=energy, t=temperature: np.exp(-e(z) / t), a, b)[0]
-                    for a, b in itertools.pairwise(theory.EDGES)]
-            np.testing.assert_allclose(theory.gibbs(name, temperature), np.array(bins) / sum(bins), atol=1e-5)
+            bins = [
+                quad(lambda z, e=energy, t=temperature: np.exp(-e(z) / t), a, b)[0]
+                for a, b in itertools.pairwise(theory.EDGES)
+            ]
+            np.testing.assert_allclose(
+                theory.gibbs(name, temperature), np.array(bins) / sum(bins), atol=1e-5
+            )
 
 
 def test_eq_24_is_nearer_to_half_the_temperature_than_to_eq_23(table: pd.DataFrame) -> None:
@@ -155,17 +192,27 @@ def test_descent_on_the_gap_raises_what_lies_below_the_mean(table: pd.DataFrame)
         off = energies(land, z) - energies(land, z).mean()
         step = -1e-6 * differences(lambda y: gap(energies(land, y)), z).reshape(z.shape)
         assert (np.sign(energies(land, z + step) - energies(land, z)) == -np.sign(off)).all()
-    assert row(table, "below the mean")["measured"] == 0 and row(table, "above the mean")["measured"] == 1
+    assert (
+        row(table, "below the mean")["measured"] == 0
+        and row(table, "above the mean")["measured"] == 1
+    )
     assert row(table, "Eq. 11 and descent on L_gap")["measured"] == -1
-    weights = [1 + 2 * theory.ETA * 3 * (e - e.mean()) for e in (energies(land, z) for z in theory.points(0).numpy())]
-    assert row(table, "under Eq. 22")["measured"] == pytest.approx((np.array(weights) > 0).mean(), abs=1e-6)
+    weights = [
+        1 + 2 * theory.ETA * 3 * (e - e.mean())
+        for e in (energies(land, z) for z in theory.points(0).numpy())
+    ]
+    assert row(table, "under Eq. 22")["measured"] == pytest.approx(
+        (np.array(weights) > 0).mean(), abs=1e-6
+    )
 
 
-def test_the_path_falls_under_eq_11_and_meets_at_the_highest_under_the_gap(table: pd.DataFrame) -> None:
+def test_the_path_falls_under_eq_11_and_meets_at_the_highest_under_the_gap(
+    table: pd.DataFrame,
+) -> None:
     land = theory.landscape(0)
     along = np.stack([energies(land, z) for z in theory.path(land, 0).numpy()])
     switch = theory.OWN[0]
-    assert (np.diff(along[:switch + 1], axis=0) < 0).all()
+    assert (np.diff(along[: switch + 1], axis=0) < 0).all()
     gaps = [gap(e) for e in along[switch:]]
     assert (np.diff(gaps) < 0).all() and gaps[-1] < 0.05 * gaps[0]
     lowest = along[switch].argmin()
@@ -202,6 +249,7 @@ def test_no_point_of_the_landscape_is_what_eq_34_asks_for(table: pd.DataFrame) -
     wells = theory.minima(land).numpy()
     generator = np.random.default_rng(0)
     for m, (start, _) in itertools.product(range(3), enumerate(range(15))):
+
         def slope(x: np.ndarray, m: int = m) -> np.ndarray:
             z = wells.copy()
             z[m] = x
@@ -211,11 +259,24 @@ def test_no_point_of_the_landscape_is_what_eq_34_asks_for(table: pd.DataFrame) -
         if found.success:  # each modality has one stationary point, its minimum
             np.testing.assert_allclose(found.x, wells[m], atol=1e-5)
     spread = np.ptp(energies(land, wells))
-    for beginning in ("energies can be equal", "a stationary point has equal", "descent on L_EMC ends with equal "
-                      f"energies (spread), delta {2 * theory.threshold(land, torch.from_numpy(wells)):.3g}"):
+    for beginning in (
+        "energies can be equal",
+        "a stationary point has equal",
+        "descent on L_EMC ends with equal "
+        f"energies (spread), delta {2 * theory.threshold(land, torch.from_numpy(wells)):.3g}",
+    ):
         found_row = row(table, beginning)
-        assert found_row["holds"] == "no" and found_row["measured"] == pytest.approx(spread, abs=1e-5) and spread > 1
-    assert np.abs(differences(lambda z: land.emc(torch.from_numpy(z), theory.DELTA).item(), wells)).max() < 1e-6
+        assert (
+            found_row["holds"] == "no"
+            and found_row["measured"] == pytest.approx(spread, abs=1e-5)
+            and spread > 1
+        )
+    assert (
+        np.abs(
+            differences(lambda z: land.emc(torch.from_numpy(z), theory.DELTA).item(), wells)
+        ).max()
+        < 1e-6
+    )
 
 
 def test_with_a_small_delta_energies_meet_and_gradients_stay(table: pd.DataFrame) -> None:
@@ -223,24 +284,40 @@ def test_with_a_small_delta_energies_meet_and_gradients_stay(table: pd.DataFrame
     end = theory.rest(land, theory.DELTA, theory.minima(land)).numpy()
     slopes = differences(lambda z: energies(land, z).sum(), end).reshape(end.shape)
     largest = np.linalg.norm(slopes, axis=1).max()
-    assert row(table, "descent on L_EMC ends where")["measured"] == pytest.approx(largest, abs=1e-5) and largest > 0.1
+    assert (
+        row(table, "descent on L_EMC ends where")["measured"] == pytest.approx(largest, abs=1e-5)
+        and largest > 0.1
+    )
     spread = np.ptp(energies(land, end))
-    assert row(table, f"descent on L_EMC ends with equal energies (spread), delta {theory.DELTA:g}")["measured"] == (
-        pytest.approx(spread, abs=1e-6)) and 0 < spread < 0.01
+    assert (
+        row(table, f"descent on L_EMC ends with equal energies (spread), delta {theory.DELTA:g}")[
+            "measured"
+        ]
+        == (pytest.approx(spread, abs=1e-6))
+        and 0 < spread < 0.01
+    )
     assert row(table, "a raised modality stops")["holds"] == "yes"
 
 
-def test_the_artifact_needs_no_runs_has_four_panels_and_is_the_same_each_time(table: pd.DataFrame) -> None:
+def test_the_artifact_needs_no_runs_has_four_panels_and_is_the_same_each_time(
+    table: pd.DataFrame,
+) -> None:
     made = theory.theory(None)  # type: ignore[arg-type]
     assert theory.theory_specs(None) == [] and isinstance(made, Output)  # type: ignore[arg-type]
     assert made.figure is not None and made.numbers is not None and made.table is not None
     panels = made.figure.axes
-    assert len(panels) == 4 and all(p.get_xlabel() and p.get_ylabel() and p.get_legend() for p in panels)
+    assert len(panels) == 4 and all(
+        p.get_xlabel() and p.get_ylabel() and p.get_legend() for p in panels
+    )
     assert made.rows_built == len(table) == len(made.table)
-    pd.testing.assert_frame_equal(made.numbers[made.numbers["panel"].isna()][list(table)], table, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        made.numbers[made.numbers["panel"].isna()][list(table)], table, check_dtype=False
+    )
     drawn = made.numbers.dropna(subset="panel")
     ends = drawn[drawn["panel"] == "rest"].pivot(index="x", columns="series", values="y")
     assert tuple(ends.index) == theory.DELTAS
-    assert np.ptp(ends.iloc[0]) < 0.01 < 1 < np.ptp(ends.iloc[-1])  # together, then each in its own minimum
+    assert (
+        np.ptp(ends.iloc[0]) < 0.01 < 1 < np.ptp(ends.iloc[-1])
+    )  # together, then each in its own minimum
     held = table["holds"].eq("yes") & table["equation"].ne("ours")
     assert made.notes[0].startswith(f"{held.sum()} of {table['equation'].ne('ours').sum()} ")

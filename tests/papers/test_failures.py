@@ -30,10 +30,18 @@ def made(spec: RunSpec, parent: dict[str, np.ndarray] | None = None) -> Outcome:
     fingerprint = Context.bundle_fingerprint(spec.data)
     values = {name: {metric: 60.0 + spec.seed for metric in METRICS} for name, _ in spec.eval_masks}
     epochs = {name: 0 for name, _ in spec.eval_masks}
-    record = {"id": spec.run_id(fingerprint), "key": spec.key(fingerprint), "numerics": spec.numerics,
-              "fingerprint": fingerprint, "spec": spec.to_json(), "status": "done",
-              "selected": {s: {"epoch": epochs, "metrics": values} for s in SELECTIONS}}
-    return Outcome(record, {"predictions.valid.same": np.zeros((2, 2), np.float32)}, {"seconds": 1.0})
+    record = {
+        "id": spec.run_id(fingerprint),
+        "key": spec.key(fingerprint),
+        "numerics": spec.numerics,
+        "fingerprint": fingerprint,
+        "spec": spec.to_json(),
+        "status": "done",
+        "selected": {s: {"epoch": epochs, "metrics": values} for s in SELECTIONS},
+    }
+    return Outcome(
+        record, {"predictions.valid.same": np.zeros((2, 2), np.float32)}, {"seconds": 1.0}
+    )
 
 
 @pytest.fixture
@@ -47,7 +55,10 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context
 
 
 def files(context: Context) -> dict[str, str]:
-    return {ending: (context.folder / f"{TABLE}{ending}").read_text() for ending in (".md", ".csv", "-numbers.csv")}
+    return {
+        ending: (context.folder / f"{TABLE}{ending}").read_text()
+        for ending in (".md", ".csv", "-numbers.csv")
+    }
 
 
 def entry(context: Context) -> dict[str, Any]:
@@ -62,6 +73,7 @@ def cells(context: Context) -> list[RunSpec]:
 
 def sweep_with(context: Context, lost: set[RunSpec], monkeypatch: pytest.MonkeyPatch) -> int:
     """The console's sweep of the table; the lost runs diverge."""
+
     def execute(spec: RunSpec, parent: dict[str, np.ndarray] | None = None) -> Outcome:
         if spec in lost:
             raise Diverged("the mean loss of the last epoch is above 1e+06 in magnitude", 1, 8e12)
@@ -72,7 +84,8 @@ def sweep_with(context: Context, lost: set[RunSpec], monkeypatch: pytest.MonkeyP
 
 
 def test_diverged_runs_are_named_in_table_report_dashboard_and_console(
-        context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     specs = cells(context)
     balm = [s for s in specs if s.method == "balm"]
     whole = [s for s in balm if (s.data, s.train_mask) == (balm[0].data, balm[0].train_mask)]
@@ -83,7 +96,11 @@ def test_diverged_runs_are_named_in_table_report_dashboard_and_console(
     ids = {s.run_id(context.bundle_fingerprint(s.data)) for s in lost}
     for name in ids:
         (line,) = [line for line in told.splitlines() if name in line]
-        assert line.startswith("failed (diverged): balm table4: ") and "+BALM" in line and "seed" in line
+        assert (
+            line.startswith("failed (diverged): balm table4: ")
+            and "+BALM" in line
+            and "seed" in line
+        )
         assert line.endswith("epoch 1, value 8e+12")
     assert told.count("--standardise") == 1
 
@@ -100,31 +117,45 @@ def test_diverged_runs_are_named_in_table_report_dashboard_and_console(
     report = (context.folder / "replication.md").read_text()
     page = (context.folder.parents[1] / "index.html").read_text()
     for shown in (report, page):
-        assert all(name in shown for name in ids) and "failed (diverged)" in shown and "--standardise" in shown
+        assert (
+            all(name in shown for name in ids)
+            and "failed (diverged)" in shown
+            and "--standardise" in shown
+        )
     assert f"{len(ids)} runs failed" in report and f"{len(ids)} runs failed (diverged)" in page
 
     assert sweep_with(context, set(), monkeypatch) == 0
     regenerate.draw(context, TABLE)
-    assert not any("failed" in content for content in files(context).values()) and "failed" not in entry(context)
+    assert not any(
+        "failed" in content for content in files(context).values()
+    ) and "failed" not in entry(context)
 
 
 def test_a_table_of_failures_alone_has_the_status_failed(
-        context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert sweep_with(context, set(cells(context)), monkeypatch) == 1
     output = regenerate.draw(context, TABLE)
     regenerate.finish(context)
     assert output.table is None and entry(context)["status"] == "failed"
-    assert "not built yet" not in " ".join(output.notes).lower() and "failed (diverged)" in output.notes[1]
+    assert (
+        "not built yet" not in " ".join(output.notes).lower()
+        and "failed (diverged)" in output.notes[1]
+    )
     job.summary([context])
     assert re.search(r"table4 +failed ", capsys.readouterr().out)
     page = (context.folder.parents[1] / "index.html").read_text()
-    assert '<span class="badge data">failed</span>' in page and '<p class="none">failed (diverged)</p>' in page
+    assert (
+        '<span class="badge data">failed</span>' in page
+        and '<p class="none">failed (diverged)</p>' in page
+    )
     report = (context.folder / "replication.md").read_text()
     assert "not made since their runs failed: Table 4" in report
 
 
 def test_other_failures_point_at_their_traceback_and_damage_is_named(
-        context: Context, capsys: pytest.CaptureFixture[str]) -> None:
+    context: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second, *others = cells(context)
     for spec in (second, *others):
         context.store.put(made(spec))
@@ -135,17 +166,24 @@ def test_other_failures_point_at_their_traceback_and_damage_is_named(
     notes = " ".join(regenerate.draw(context, TABLE).notes)
     assert "1 run failed: " in notes and f"(run {ids[0]})" in notes
     assert f"Look at the traceback in `runs/{ids[0][:2]}/{ids[0]}.failed.json`" in notes
-    assert "1 run damaged" in notes and ids[1] in notes and "The next sweep makes it again." in notes
-    assert f"run {ids[1]}: its arrays do not have the recorded sum: damaged" in capsys.readouterr().err
+    assert (
+        "1 run damaged" in notes and ids[1] in notes and "The next sweep makes it again." in notes
+    )
+    assert (
+        f"run {ids[1]}: its arrays do not have the recorded sum: damaged" in capsys.readouterr().err
+    )
 
 
 def test_without_failures_the_files_are_those_of_a_store_that_never_heard_of_any(
-        context: Context, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    context: Context, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = dataclasses.replace(context, store=Store(tmp_path / "other"))
     for spec in cells(context):
         context.store.put(made(spec))
         other.store.put(made(spec))
-        other.store.path(spec.run_id(context.bundle_fingerprint(spec.data)), ".failed.json").write_text("{}")
+        other.store.path(
+            spec.run_id(context.bundle_fingerprint(spec.data)), ".failed.json"
+        ).write_text("{}")
     seen = []
     for each in (context, other):
         regenerate.draw(each, TABLE)

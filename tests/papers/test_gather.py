@@ -26,8 +26,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "figures"
 ENTRIES = read_manifest(FIGURES / "manifest.json")
 REPORTS = gather.reported(ENTRIES, catalog.PAPERS)
-AGAIN = ("run: python -c \"from mmlib import paths; from mmlib.papers.catalog import PAPERS; "
-         "from mmlib.pipeline import gather; gather.write_all(paths.figures(), PAPERS)\"")
+AGAIN = (
+    'run: python -c "from mmlib import paths; from mmlib.papers.catalog import PAPERS; '
+    'from mmlib.pipeline import gather; gather.write_all(paths.figures(), PAPERS)"'
+)
 
 
 def committed(paper: str, collection: str) -> str:
@@ -45,12 +47,17 @@ def copied(tmp_path: Path, *collections: str) -> Path:
             target = tmp_path / file.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-    update_manifest(tmp_path / "figures" / "manifest.json", [e for e in ENTRIES if e["collection"] in collections])
+    update_manifest(
+        tmp_path / "figures" / "manifest.json",
+        [e for e in ENTRIES if e["collection"] in collections],
+    )
     return tmp_path
 
 
 @pytest.mark.parametrize(("paper", "collection"), REPORTS)
-def test_committed_reports_say_what_the_manifest_and_its_files_say(paper: str, collection: str) -> None:
+def test_committed_reports_say_what_the_manifest_and_its_files_say(
+    paper: str, collection: str
+) -> None:
     made = replication.report(catalog.PAPERS[paper], of(paper, collection), ROOT)
     assert committed(paper, collection) == made, AGAIN
 
@@ -58,14 +65,18 @@ def test_committed_reports_say_what_the_manifest_and_its_files_say(paper: str, c
 def test_committed_claims_and_arithmetic_are_those_of_the_files(tmp_path: Path) -> None:
     assert (FIGURES / "claims.csv").read_bytes() == csv_bytes(gather.claims(ENTRIES, ROOT)), AGAIN
     arithmetic.write(tmp_path)
-    assert (FIGURES / "arithmetic.csv").read_bytes() == (tmp_path / "arithmetic.csv").read_bytes(), AGAIN
+    assert (FIGURES / "arithmetic.csv").read_bytes() == (
+        tmp_path / "arithmetic.csv"
+    ).read_bytes(), AGAIN
 
 
 def test_claims_are_of_every_paper_and_collection_and_each_line_is_its_files() -> None:
     found = pd.read_csv(FIGURES / "claims.csv", dtype=str, keep_default_na=False)
     lines = Counter(zip(found["collection"], found["paper"], strict=True))
     for paper, collection in REPORTS:
-        own = pd.read_csv(FIGURES / collection / paper / "claims-numbers.csv", dtype=str, keep_default_na=False)
+        own = pd.read_csv(
+            FIGURES / collection / paper / "claims-numbers.csv", dtype=str, keep_default_na=False
+        )
         mine = found[(found["paper"] == paper) & (found["collection"] == collection)]
         assert lines.pop((collection, paper)) == len(own) > 0
         assert mine[list(own.columns)].reset_index(drop=True).equals(own)
@@ -73,7 +84,9 @@ def test_claims_are_of_every_paper_and_collection_and_each_line_is_its_files() -
     assert (found["made of"] == "twins").equals(found["data"].str.contains("twin"))
 
 
-def test_a_second_call_writes_the_same_bytes_and_only_of_what_the_manifest_lists(tmp_path: Path) -> None:
+def test_a_second_call_writes_the_same_bytes_and_only_of_what_the_manifest_lists(
+    tmp_path: Path,
+) -> None:
     figures = copied(tmp_path, "mosi-unseen", "twins") / "figures"
     stray = figures / "stray" / "balm" / "claims-numbers.csv"
     stray.parent.mkdir(parents=True)
@@ -81,13 +94,18 @@ def test_a_second_call_writes_the_same_bytes_and_only_of_what_the_manifest_lists
 
     def written() -> dict[str, bytes]:
         gather.write_all(figures, catalog.PAPERS)
-        return {p.relative_to(figures).as_posix(): p.read_bytes() for p in figures.rglob("*")
-                if p.is_file() and not p.name.startswith(".")}
+        return {
+            p.relative_to(figures).as_posix(): p.read_bytes()
+            for p in figures.rglob("*")
+            if p.is_file() and not p.name.startswith(".")
+        }
 
     first = written()
     assert written() == first
     reports = {name for name in first if name.endswith("replication.md")}
-    assert reports == {f"{c}/{p}/replication.md" for p, c in REPORTS if c in ("mosi-unseen", "twins")}
+    assert reports == {
+        f"{c}/{p}/replication.md" for p, c in REPORTS if c in ("mosi-unseen", "twins")
+    }
     found = pd.read_csv(figures / "claims.csv", dtype=str, keep_default_na=False)
     assert list(dict.fromkeys(found["collection"])) == ["mosi-unseen", "twins"]
     twins = found[found["collection"] == "twins"]
@@ -99,10 +117,18 @@ def held(paper: str, collection: str) -> set[str]:
     entries, frame = of(paper, collection), arithmetic.checks(paper)
     module = catalog.PAPERS[paper]
     texts = [str(e[key]) for e in entries for key in ("caption", "title", "notes", "runs")]
-    texts += [(ROOT / f).read_text(encoding="utf-8") for e in entries for f in e["files"]
-              if f.endswith("claims-numbers.csv")]
+    texts += [
+        (ROOT / f).read_text(encoding="utf-8")
+        for e in entries
+        for f in e["files"]
+        if f.endswith("claims-numbers.csv")
+    ]
     texts += [a.title for a in module.artifacts] + [" ".join(choice) for choice in module.obstacles]
-    texts += [module.left_out, module.guesses, (ROOT / "data" / "manifest.toml").read_text(encoding="utf-8")]
+    texts += [
+        module.left_out,
+        module.guesses,
+        (ROOT / "data" / "manifest.toml").read_text(encoding="utf-8"),
+    ]
     texts += [f"{v:.2f}" for v in (*frame["printed"], *frame["recomputed"])]
     texts += [" ".join(line) for line in frame[["rule", "setting", "row"]].to_numpy()]
     return {n.lstrip("+") for text in texts for n in numbers(text)}
@@ -119,13 +145,19 @@ def unheld(text: str, paper: str, collection: str) -> list[str]:
 def test_a_report_holds_no_number_that_its_files_do_not_and_a_planted_one_is_found(
     paper: str, collection: str, planted: str
 ) -> None:
-    text = committed(paper, collection).replace("## What agreed\n", f"## What agreed\n\n{planted}\n")
+    text = committed(paper, collection).replace(
+        "## What agreed\n", f"## What agreed\n\n{planted}\n"
+    )
     assert unheld(text, paper, collection) == re.findall(r"\+?\d[\d.]*\d", planted)
 
 
 def literals(source: str) -> list[str]:
     """Numbers typed into a module's templates."""
-    strings = (n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    strings = (
+        n.value
+        for n in ast.walk(ast.parse(source))
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    )
     return [n for text in strings for n in typed_numbers(text)]
 
 
@@ -146,37 +178,78 @@ def test_twins_are_called_twins_and_stand_ins_stand_ins(paper: str, collection: 
 
 
 def entry(id_: str, **other: Any) -> Entry:
-    return {"id": id_, "paper": "balm", "collection": "iemocap-real", "title": id_, "caption": "A caption. Data: x.",
-            "status": "regenerated", "rows_built": 2, "rows_in_paper": 2, "files": [], "runs": 1, "seeds": [0, 1],
-            "profile": "paper", "selection": "valid", "fingerprint": "f00", "notes": []} | other
+    return {
+        "id": id_,
+        "paper": "balm",
+        "collection": "iemocap-real",
+        "title": id_,
+        "caption": "A caption. Data: x.",
+        "status": "regenerated",
+        "rows_built": 2,
+        "rows_in_paper": 2,
+        "files": [],
+        "runs": 1,
+        "seeds": [0, 1],
+        "profile": "paper",
+        "selection": "valid",
+        "fingerprint": "f00",
+        "notes": [],
+    } | other
 
 
 TABLES = tuple(
-    Artifact(i, "balm", "table", i, "A caption.", lambda _: [], lambda *_: pytest.fail(""), 2) for i in ("t1", "t2"))
+    Artifact(i, "balm", "table", i, "A caption.", lambda _: [], lambda *_: pytest.fail(""), 2)
+    for i in ("t1", "t2")
+)
 PAPER = Paper("balm", "A paper", "A paper", "01.ipynb", {}, {}, ("mmgcn",), TABLES, (), "")
 
 
-@pytest.mark.parametrize(("change", "why"), [
-    ({}, ""), ({"profile": "laptop"}, "the budget is reduced"), ({"rows_built": 1}, "1 of the paper's rows"),
-    ({"status": "needs data"}, "1 of 2 tables and figures were made"),
-    ({"notes": [f"x {STANDS_IN}, so"]}, "other data stand in"), ({"notes": [f"x: {SYNTHETIC}"]}, "synthetic twins"),
-])
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, ""),
+        ({"profile": "laptop"}, "the budget is reduced"),
+        ({"rows_built": 1}, "1 of the paper's rows"),
+        ({"status": "needs data"}, "1 of 2 tables and figures were made"),
+        ({"notes": [f"x {STANDS_IN}, so"]}, "other data stand in"),
+        ({"notes": [f"x: {SYNTHETIC}"]}, "synthetic twins"),
+    ],
+)
 def test_a_replication_is_full_only_where_data_budget_artifacts_and_rows_are_the_papers(
     change: dict[str, Any], why: str
 ) -> None:
     text = replication.report(PAPER, [entry("t1"), entry("t2", **change)], ROOT)
-    assert ("**Partial replication**: " in text) == bool(why) and ("**Full replication**." in text) == (not why)
+    assert ("**Partial replication**: " in text) == bool(why) and (
+        "**Full replication**." in text
+    ) == (not why)
     assert why in text
 
 
 def test_the_strongest_claims_are_those_farthest_from_zero_in_widths_of_their_interval() -> None:
-    lines = [("near", 5.0, 0.1, 9.9), ("far", 1.0, 0.9, 1.1), ("middle", 3.0, 2.0, 4.0), ("fair", 2.0, 1.5, 2.5)]
+    lines = [
+        ("near", 5.0, 0.1, 9.9),
+        ("far", 1.0, 0.9, 1.1),
+        ("middle", 3.0, 2.0, 4.0),
+        ("fair", 2.0, 1.5, 2.5),
+    ]
     frame = pd.DataFrame(lines, columns=["claim", "difference", "low", "high"]).assign(
-        no=range(1, 5), where="4", data="x", backbone="b", unit="points", seeds=3, measured="m", verdict="supported",
-        **{"test (above 0 supports)": "t"})
+        no=range(1, 5),
+        where="4",
+        data="x",
+        backbone="b",
+        unit="points",
+        seeds=3,
+        measured="m",
+        verdict="supported",
+        **{"test (above 0 supports)": "t"},
+    )
     text = replication.strongest(frame)
-    assert re.findall(r'"(\w+)"', text) == ["far", "fair", "middle"] and "the strongest 3 of 4" in text
-    assert replication.verdicts(frame).startswith("Of 4 claims 4 could be tested: 4 supported, 0 contradicted")
+    assert (
+        re.findall(r'"(\w+)"', text) == ["far", "fair", "middle"] and "the strongest 3 of 4" in text
+    )
+    assert replication.verdicts(frame).startswith(
+        "Of 4 claims 4 could be tested: 4 supported, 0 contradicted"
+    )
     untested = frame.assign(verdict=["supported", "not built yet", "one seed only", "undecided"])
     assert replication.verdicts(untested).startswith("Of 4 claims 2 could be tested: 1 supported")
 

@@ -54,7 +54,9 @@ def test_every_artifact_has_its_files(made: tuple[Context, Path]) -> None:
     entries = {e["id"]: e for e in json.loads((made[1] / "manifest.json").read_text())}
     assert set(entries) == set(SOME)
     assert {e["status"] for e in entries.values()} == {"regenerated"}
-    assert all((made[1].parent / file).stat().st_size for e in entries.values() for file in e["files"])
+    assert all(
+        (made[1].parent / file).stat().st_size for e in entries.values() for file in e["files"]
+    )
 
 
 def test_one_warm_up_per_seed_and_optimizer_serves_every_row() -> None:
@@ -67,7 +69,9 @@ def test_one_warm_up_per_seed_and_optimizer_serves_every_row() -> None:
     assert all(s.parent for of_row in by_row.values() for s in of_row)
     budget = rows.BUDGETS["smoke"]
     for of_row in by_row.values():
-        assert {s.training.epochs + s.parent.training.epochs for s in of_row if s.parent} == {budget.epochs}
+        assert {s.training.epochs + s.parent.training.epochs for s in of_row if s.parent} == {
+            budget.epochs
+        }
     assert by_row[rows.OURS] == by_row["SGD (Reset State)"]
 
 
@@ -76,9 +80,19 @@ def test_all_methods_have_the_same_budget_network_size_and_number_of_trials() ->
     for row in rows.main_rows(context, "crema-d"):
         for spec in specs(context, row):
             epochs = spec.training.epochs + (spec.parent.training.epochs if spec.parent else 0)
-            assert (epochs, spec.training.batch, spec.training.weight_decay) == (rows.BUDGETS["smoke"].epochs, 32, 1e-4)
-            assert dict(spec.backbone_options) == {"augment": False, "encoder": "resnet", "width": 4}
-    assert {len(trials) for trials in rows.TRIALS.values()} == {5} and set(rows.TRIALS) == set(rows.NAMES)
+            assert (epochs, spec.training.batch, spec.training.weight_decay) == (
+                rows.BUDGETS["smoke"].epochs,
+                32,
+                1e-4,
+            )
+            assert dict(spec.backbone_options) == {
+                "augment": False,
+                "encoder": "resnet",
+                "width": 4,
+            }
+    assert {len(trials) for trials in rows.TRIALS.values()} == {5} and set(rows.TRIALS) == set(
+        rows.NAMES
+    )
     for method, chosen in rows.CHOSEN.items():
         assert chosen in rows.TRIALS[method]
 
@@ -91,7 +105,9 @@ def test_the_tables_use_what_the_committed_trials_found_best() -> None:
         assert best == [rows.trial_name(rows.CHOSEN[method])]
 
 
-def test_an_ablation_leaves_out_its_term_whatever_was_tuned_and_differs_from_the_full_model_in_nothing_else() -> None:
+def test_an_ablation_leaves_out_its_term_whatever_was_tuned_and_differs_from_the_full_model_in_nothing_else() -> (
+    None
+):
     context = gmm_loss.context("smoke", ONE)
     full = specs(context, rows.row(context, "crema-d", "gmm_loss"))[0]
     for variant, name in (("alpha0", "alpha"), ("beta0", "beta"), ("gamma0", "gamma")):
@@ -109,8 +125,15 @@ def test_votes_are_not_the_papers_clips_whatever_their_number() -> None:
         features = {m: np.zeros((n, *dims), np.float32) for m in ("audio", "vision")}
         if same:
             features["vision"] = np.zeros((n, 1, 3, 4, 4), np.uint8)
-        bundle = make_bundle("b", Task("classes", tuple("abcdef")), features, np.arange(n) % 6, split,
-                             [f"c{i:05}" for i in range(n)], position=[0] * n)
+        bundle = make_bundle(
+            "b",
+            Task("classes", tuple("abcdef")),
+            features,
+            np.arange(n) % 6,
+            split,
+            [f"c{i:05}" for i in range(n)],
+            position=[0] * n,
+        )
         assert agrees(bundle, "crema-d", "gmm_loss") == same
 
 
@@ -121,15 +144,26 @@ def test_one_vote_is_the_step_between_the_shares_of_a_clip() -> None:
 
 def test_row_names_are_those_of_the_published_tables() -> None:
     context = gmm_loss.context("smoke", ONE)
-    for table, of in (("table1", rows.main_rows), ("table2", rows.ablation_rows), ("table3", rows.optimizer_rows)):
-        assert {row.name for row in of(context, "crema-d")} == set(published("gmm_loss", table)["row"])
+    for table, of in (
+        ("table1", rows.main_rows),
+        ("table2", rows.ablation_rows),
+        ("table3", rows.optimizer_rows),
+    ):
+        assert {row.name for row in of(context, "crema-d")} == set(
+            published("gmm_loss", table)["row"]
+        )
 
 
-def test_a_table_cell_is_the_mean_over_seeds_of_the_stored_records(made: tuple[Context, Path]) -> None:
+def test_a_table_cell_is_the_mean_over_seeds_of_the_stored_records(
+    made: tuple[Context, Path],
+) -> None:
     context, folder = made
     numbers = pd.read_csv(folder / "twins" / "gmm_loss" / "table2-numbers.csv")
-    values = [r["selected"]["valid"]["metrics"]["same"]["accuracy"] for r in context.store.records()
-              if r.spec.method == "gmm_loss" and r.spec.variant == "alpha0"]
+    values = [
+        r["selected"]["valid"]["metrics"]["same"]["accuracy"]
+        for r in context.store.records()
+        if r.spec.method == "gmm_loss" and r.spec.variant == "alpha0"
+    ]
     cell = numbers[numbers["row"].str.contains("alpha = 0", regex=False)]
     assert len(values) == 2 and cell["mean"].item() == pytest.approx(np.mean(values))
 
@@ -137,23 +171,37 @@ def test_a_table_cell_is_the_mean_over_seeds_of_the_stored_records(made: tuple[C
 def test_no_published_number_stands_beside_a_twin(made: tuple[Context, Path]) -> None:
     for table in ("table2", "table3"):
         text = (made[1] / "twins" / "gmm_loss" / f"{table}.md").read_text()
-        assert not any(f"{value:.2f} " in text for value in published("gmm_loss", table)["value"].dropna())
+        assert not any(
+            f"{value:.2f} " in text for value in published("gmm_loss", table)["value"].dropna()
+        )
 
 
 def test_a_rounds_density_integrates_to_one_and_is_the_mixtures() -> None:
-    mixture = figures.Round("r", 0, 0, np.array([0.8, 0.2]), np.array([0.1, 0.7]), np.array([0.01, 0.04]), None)
+    mixture = figures.Round(
+        "r", 0, 0, np.array([0.8, 0.2]), np.array([0.1, 0.7]), np.array([0.01, 0.04]), None
+    )
     at = np.linspace(-3, 3, 20001)
     parts = mixture.density(at)
     assert parts.sum() * (at[1] - at[0]) == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(parts[1], 0.2 * norm(0.7, 0.2).pdf(at))
 
 
-def test_agreement_with_a_planted_truth_is_perfect_where_gaps_tell_it_and_one_sided_where_they_are_signed() -> None:
+def test_agreement_with_a_planted_truth_is_perfect_where_gaps_tell_it_and_one_sided_where_they_are_signed() -> (
+    None
+):
     dominant = np.repeat([-1, 0, 1], 40)
-    gaps = np.where(dominant == 0, 0.8, np.where(dominant == 1, -0.8, 0.0)) + np.linspace(-0.05, 0.05, 120)
-    mixture = figures.Round("r", 0, 0, np.array([2 / 3, 1 / 3]), np.array([0.0, 0.8]), np.array([0.3, 0.01]), gaps)
+    gaps = np.where(dominant == 0, 0.8, np.where(dominant == 1, -0.8, 0.0)) + np.linspace(
+        -0.05, 0.05, 120
+    )
+    mixture = figures.Round(
+        "r", 0, 0, np.array([2 / 3, 1 / 3]), np.array([0.0, 0.8]), np.array([0.3, 0.01]), gaps
+    )
     facts = analyses.agreement(mixture, dominant >= 0, dominant)
-    assert (facts["precision"], facts["recall, audio stronger"], facts["recall, vision stronger"]) == (100, 100, 0)
+    assert (
+        facts["precision"],
+        facts["recall, audio stronger"],
+        facts["recall, vision stronger"],
+    ) == (100, 100, 0)
     assert facts["recall"] == 50
     assert facts["balanced accuracy"] == 75
     assert facts[analyses.AREA] == roc_auc_score(dominant >= 0, np.abs(gaps)) == 1
@@ -164,7 +212,9 @@ def test_recorded_gaps_are_in_the_order_of_the_training_clips(made: tuple[Contex
     first = figures.rounds(context, rows.our_main_cells(context)[0].spec)
     twin = open_av_twin(ONE["crema-d"])
     assert [r.number for r in first] == list(range(rows.BUDGETS["smoke"].rounds + 1))
-    assert all(r.gaps is not None and r.gaps.shape == (len(twin.bundle.rows("train")),) for r in first)
+    assert all(
+        r.gaps is not None and r.gaps.shape == (len(twin.bundle.rows("train")),) for r in first
+    )
     numbers = pd.read_csv(made[1] / "twins" / "gmm_loss" / "planted-numbers.csv")
     line = numbers[(numbers["round"] == 0) & (numbers["seed"] == 0)].iloc[0]
     assert first[0].gaps is not None
@@ -174,24 +224,39 @@ def test_recorded_gaps_are_in_the_order_of_the_training_clips(made: tuple[Contex
 
 def test_two_peaks_are_called_bimodal_and_one_is_not() -> None:
     rng = np.random.default_rng(0)
-    one, two = rng.normal(0, 0.2, 500), np.concatenate([rng.normal(0, 0.1, 400), rng.normal(0.8, 0.1, 100)])
-    assert analyses.shape(one)["dip p value"] > 0.2 and analyses.shape(one)["components by BIC"] == 1
-    assert analyses.shape(two)["dip p value"] < 0.01 and analyses.shape(two)["components by BIC"] == 2
+    one, two = (
+        rng.normal(0, 0.2, 500),
+        np.concatenate([rng.normal(0, 0.1, 400), rng.normal(0.8, 0.1, 100)]),
+    )
+    assert (
+        analyses.shape(one)["dip p value"] > 0.2 and analyses.shape(one)["components by BIC"] == 1
+    )
+    assert (
+        analyses.shape(two)["dip p value"] < 0.01 and analyses.shape(two)["components by BIC"] == 2
+    )
 
 
 def test_the_human_gap_is_the_difference_of_the_shares_of_the_intended_emotion(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Raters who all hear the emotion and never see it: every gap is 1."""
     n, votes = 240, np.tile(np.eye(6), (40, 1))
     rng = np.random.default_rng(0)
-    shares = {"audio": np.hstack([votes, rng.random((n, 6))]), "vision": np.hstack([np.roll(votes, 1, axis=1),
-                                                                                    rng.random((n, 6))])}
+    shares = {
+        "audio": np.hstack([votes, rng.random((n, 6))]),
+        "vision": np.hstack([np.roll(votes, 1, axis=1), rng.random((n, 6))]),
+    }
     labels = np.arange(n) % 6
-    bundle = make_bundle("votes", Task("classes", tuple("abcdef")),
-                         {m: x.astype(np.float32) for m, x in shares.items()}, labels,
-                         np.array(["train", "train", "valid", "test"])[np.arange(n) // 6 % 4],
-                         [f"c{i:03}" for i in range(n)], position=[0] * n,
-                         notes={"features": "6 vote shares, then 6 means"})
+    bundle = make_bundle(
+        "votes",
+        Task("classes", tuple("abcdef")),
+        {m: x.astype(np.float32) for m, x in shares.items()},
+        labels,
+        np.array(["train", "train", "valid", "test"])[np.arange(n) // 6 % 4],
+        [f"c{i:03}" for i in range(n)],
+        position=[0] * n,
+        notes={"features": "6 vote shares, then 6 means"},
+    )
     save_bundle(bundle, tmp_path / "votes")
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
@@ -213,11 +278,19 @@ def test_a_twins_observer_is_sure_of_the_stronger_modality_where_one_was_planted
 def test_people_are_asked_for_where_there_are_neither_votes_nor_templates(tmp_path: Path) -> None:
     n = 48
     features = {m: np.zeros((n, 3), np.float32) for m in ("audio", "vision")}
-    bundle = make_bundle("plain", Task("classes", ("a", "b")), features, np.arange(n) % 2,
-                         np.array(["train", "train", "valid", "test"])[np.arange(n) // 2 % 4],
-                         [f"c{i:02}" for i in range(n)], position=[0] * n)
+    bundle = make_bundle(
+        "plain",
+        Task("classes", ("a", "b")),
+        features,
+        np.arange(n) % 2,
+        np.array(["train", "train", "valid", "test"])[np.arange(n) // 2 % 4],
+        [f"c{i:02}" for i in range(n)],
+        position=[0] * n,
+    )
     save_bundle(bundle, tmp_path / "plain")
-    assert "judgements" in analyses.lacks_judges(gmm_loss.context("smoke", {"crema-d": str(tmp_path / "plain")}))
+    assert "judgements" in analyses.lacks_judges(
+        gmm_loss.context("smoke", {"crema-d": str(tmp_path / "plain")})
+    )
 
 
 def test_other_backbones_and_data_with_three_modalities_are_refused() -> None:

@@ -28,16 +28,33 @@ from mmlib.pipeline import regenerate
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 
-SEVEN = ["audio", "text", "vision", "audio+vision", "audio+text", "text+vision", "audio+text+vision"]
-SIX, COUNTED = SEVEN[:6], [SEVEN[i] for i in (2, 1, 5, 0, 3, 4, 6)]  # counted: read as binary numbers, 001 to 111
+SEVEN = [
+    "audio",
+    "text",
+    "vision",
+    "audio+vision",
+    "audio+text",
+    "text+vision",
+    "audio+text+vision",
+]
+SIX, COUNTED = (
+    SEVEN[:6],
+    [SEVEN[i] for i in (2, 1, 5, 0, 3, 4, 6)],
+)  # counted: read as binary numbers, 001 to 111
 SHORT = {c: "{" + ", ".join(m[0] for m in c.split("+")) + "}" for c in SEVEN}
 OF_SIX, OF_SEVEN = "average of the missing conditions", "average of all conditions"
 TWINS = {"CMU-MOSEI twin": "twin:mosei@smoke", "IEMOCAP twin": "twin:iemocap4@smoke"}
-KINDS = {"MCULoRA": "mculora paper crossmodal", "w/o DPFT": "mculora fixed crossmodal", "MoMKE": "plain paper momke",
-         "w/o MCLA": "mculora no_mcla crossmodal", "joint training": "mculora neither crossmodal",
-         "w/o MCLA, w/o DPFT": "mculora neither crossmodal", "pre-training alone": "plain paper crossmodal",
-         "LEAKS test inputs (Eq. 9 as printed)": "mculora leaking_test_inputs crossmodal",
-         "LEAKS test labels (released rule, G1)": "mculora leaking_test_accuracy crossmodal"}
+KINDS = {
+    "MCULoRA": "mculora paper crossmodal",
+    "w/o DPFT": "mculora fixed crossmodal",
+    "MoMKE": "plain paper momke",
+    "w/o MCLA": "mculora no_mcla crossmodal",
+    "joint training": "mculora neither crossmodal",
+    "w/o MCLA, w/o DPFT": "mculora neither crossmodal",
+    "pre-training alone": "plain paper crossmodal",
+    "LEAKS test inputs (Eq. 9 as printed)": "mculora leaking_test_inputs crossmodal",
+    "LEAKS test labels (released rule, G1)": "mculora leaking_test_accuracy crossmodal",
+}
 Made = tuple[Context, Path]
 
 
@@ -49,7 +66,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
         whole = mculora.context("smoke")
-        context = dataclasses.replace(whole, profile=dataclasses.replace(whole.profile, fold_seeds=1))
+        context = dataclasses.replace(
+            whole, profile=dataclasses.replace(whole.profile, fold_seeds=1)
+        )
         regenerate.run(context, jobs=1).raise_if_failed()
         for artifact in regenerate.artifacts(context):
             regenerate.draw(context, artifact.id)
@@ -70,27 +89,51 @@ def specs(context: Context, dataset: str, row: Row) -> list[RunSpec]:
     return runs_of(rows.cells(context, dataset, [row]), row.name)
 
 
-def values(made: Made, row: str, twin: str = "CMU-MOSEI twin", metric: str = "accuracy") -> pd.DataFrame:
+def values(
+    made: Made, row: str, twin: str = "CMU-MOSEI twin", metric: str = "accuracy"
+) -> pd.DataFrame:
     """From records.csv: seeds by test mask, the mean over folds."""
     columns = ["data", "method", "variant", "backbone", "metric", "train_mask", "selection"]
     wanted = [TWINS[twin], *KINDS[row].split(), metric, "patterns", "valid"]
     found = table(made, "records").query("options.isna() or options == 'high=1.2, low=0.8'")
-    return found[(found[columns] == wanted).all(axis=1)].groupby(["seed", "mask"])["value"].mean().unstack()
+    return (
+        found[(found[columns] == wanted).all(axis=1)]
+        .groupby(["seed", "mask"])["value"]
+        .mean()
+        .unstack()
+    )
 
 
 def test_every_artifact_has_the_files_of_its_kind_and_the_papers_rows(made: Made) -> None:
-    endings, found = {"table": {".csv", ".md", ".tex"}, "figure": {".png", ".svg", ".csv"}}, entries(made)
+    endings, found = (
+        {"table": {".csv", ".md", ".tex"}, "figure": {".png", ".svg", ".csv"}},
+        entries(made),
+    )
     assert set(found) == {a.id for a in mculora.ARTIFACTS if not a.on_request}
     for name, entry in found.items():
-        sizes = {Path(f).name.removeprefix(name): (made[1].parent / f).stat().st_size for f in entry["files"]}
-        assert entry["status"] == "regenerated" and endings[entry["kind"]] <= set(sizes) and all(sizes.values())
+        sizes = {
+            Path(f).name.removeprefix(name): (made[1].parent / f).stat().st_size
+            for f in entry["files"]
+        }
+        assert (
+            entry["status"] == "regenerated"
+            and endings[entry["kind"]] <= set(sizes)
+            and all(sizes.values())
+        )
         names = set(published("mculora", name)["row"]) if name in ("table1", "table2") else set()
-        assert not names or [entry[k] for k in ("rows_in_paper", "rows_built")] == [len(names), len(names & set(KINDS))]
+        assert not names or [entry[k] for k in ("rows_in_paper", "rows_built")] == [
+            len(names),
+            len(names & set(KINDS)),
+        ]
 
 
-@pytest.mark.parametrize(("name", "count", "groups"), [("table1", 4, 7), ("random", 4, 7), ("table2", 4, 7),
-                                                      ("leak", 5, 2), ("departures", 8, 1)])
-def test_rows_share_budget_masks_and_but_for_momke_a_parent(made: Made, name: str, count: int, groups: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "count", "groups"),
+    [("table1", 4, 7), ("random", 4, 7), ("table2", 4, 7), ("leak", 5, 2), ("departures", 8, 1)],
+)
+def test_rows_share_budget_masks_and_but_for_momke_a_parent(
+    made: Made, name: str, count: int, groups: int
+) -> None:
     places: dict[tuple[Any, ...], list[Any]] = {}
     for found in filter(None, map(made[0].store.get, entries(made)[name]["run_ids"])):
         places.setdefault((found.spec.data, found.spec.seed, found.spec.fold), []).append(found)
@@ -99,7 +142,12 @@ def test_rows_share_budget_masks_and_but_for_momke_a_parent(made: Made, name: st
     for place in places.values():
         runs, parents = [r.spec for r in place], [r.spec.parent for r in place if r.spec.parent]
         shared = {s.parent for s in runs if s.method == "mculora"}
-        assert len({s.training for s in (*runs, *parents)}) == 1 == len({s.train_mask for s in runs}) == len(shared)
+        assert (
+            len({s.training for s in (*runs, *parents)})
+            == 1
+            == len({s.train_mask for s in runs})
+            == len(shared)
+        )
         assert len(runs) == count and {s for s in runs if s.parent is None} <= shared != {None}
         assert all(p in shared or p.backbone == "momke" for p in parents)
 
@@ -109,8 +157,13 @@ def test_rows_share_budget_masks_and_but_for_momke_a_parent(made: Made, name: st
 def test_averages_are_over_six_and_over_seven_conditions(made: Made, name: str, twin: str) -> None:
     frame = table(made, f"{name}-numbers").query("n > 0 and setting.str.startswith(@twin)")
     means = frame.pivot(index=["row", "metric"], columns="setting", values="mean").rename(
-        columns=lambda setting: setting.removeprefix(f"{twin} "))
-    assert rows.conditions(made[0], "mosei") == SEVEN and set(means) == {*SEVEN, OF_SIX, OF_SEVEN} and len(means) == 8
+        columns=lambda setting: setting.removeprefix(f"{twin} ")
+    )
+    assert (
+        rows.conditions(made[0], "mosei") == SEVEN
+        and set(means) == {*SEVEN, OF_SIX, OF_SEVEN}
+        and len(means) == 8
+    )
     np.testing.assert_allclose(means[OF_SIX], means[SIX].mean(axis=1))
     np.testing.assert_allclose(means[OF_SEVEN], means[SEVEN].mean(axis=1))
     for line in frame[frame["setting"].str.endswith(OF_SEVEN)].itertuples():
@@ -121,10 +174,15 @@ def test_averages_are_over_six_and_over_seven_conditions(made: Made, name: str, 
 
 
 def test_a_printed_average_over_seven_stands_as_such_and_all_others_at_the_six(made: Made) -> None:
-    lines = published("mculora", "table1").replace({"mosei": "CMU-MOSEI twin", "iemocap": "IEMOCAP twin"})
+    lines = published("mculora", "table1").replace(
+        {"mosei": "CMU-MOSEI twin", "iemocap": "IEMOCAP twin"}
+    )
     printed = lines.pivot(index=["row", "metric", "dataset"], columns="setting", values="value")
     of_seven = (printed["average"] - printed[SEVEN].mean(axis=1, skipna=False)).abs() < 0.05  # F16
-    expected = {(*key[:2], f"{key[2]} {OF_SEVEN if of_seven[key] else OF_SIX}") for key in of_seven.index.to_list()}
+    expected = {
+        (*key[:2], f"{key[2]} {OF_SEVEN if of_seven[key] else OF_SIX}")
+        for key in of_seven.index.to_list()
+    }
     frame = table(made, "table1-numbers").query("in_paper and setting.str.contains('average')")
     assert set(frame[["row", "metric", "setting"]].itertuples(index=False, name=None)) == expected
 
@@ -142,18 +200,39 @@ def test_rows_that_look_at_test_say_so_and_are_in_no_comparison_of_the_papers(ma
     every = dict.fromkeys([*papers, *rows.LEAK, *rows.DEPARTURES])
     seen = {row: looked_at(specs(made[0], "mosei", row)[0]) for row in every}
     leaking = {row for row, splits in seen.items() if "test" in splits}
-    assert leaking == {row for row in every if row.name.startswith("LEAKS")} and not leaking & set(papers)
+    assert leaking == {row for row in every if row.name.startswith("LEAKS")} and not leaking & set(
+        papers
+    )
     assert [row.name for row, splits in seen.items() if "valid" in splits] == ["DPFT on validation"]
     found, names = table(made, "records"), {row.name for row in leaking}
-    for name, count in (("table1", 0), ("random", 0), ("table2", 0), ("leak", 2), ("departures", 2)):
+    for name, count in (
+        ("table1", 0),
+        ("random", 0),
+        ("table2", 0),
+        ("leak", 2),
+        ("departures", 2),
+    ):
         variants = set(found[found["run_id"].isin(entries(made)[name]["run_ids"])]["variant"])
-        assert sum(v.startswith("leaking") for v in variants) == count == len(names & set(table(made, name)["method"]))
+        assert (
+            sum(v.startswith("leaking") for v in variants)
+            == count
+            == len(names & set(table(made, name)["method"]))
+        )
 
 
-def test_each_fold_is_tested_on_its_own_session_and_cases_have_every_utterance_once(made: Made) -> None:
+def test_each_fold_is_tested_on_its_own_session_and_cases_have_every_utterance_once(
+    made: Made,
+) -> None:
     context = dataclasses.replace(made[0], data={"iemocap4": TWINS["IEMOCAP twin"]})
-    bundle, frame = context.bundle("iemocap"), figures.cases(context, figures.case_cells(context)).numbers
-    assert bundle.fold is not None and frame is not None and sorted(frame["utterance"]) == sorted(bundle.ids)
+    bundle, frame = (
+        context.bundle("iemocap"),
+        figures.cases(context, figures.case_cells(context)).numbers,
+    )
+    assert (
+        bundle.fold is not None
+        and frame is not None
+        and sorted(frame["utterance"]) == sorted(bundle.ids)
+    )
     session = frame["utterance"].map(dict(zip(bundle.ids, bundle.fold, strict=True)))
     for k, spec in enumerate(specs(context, "iemocap", rows.OURS)):
         found, part = context.store.get(spec.run_id(bundle.fingerprint)), frame[session == k]
@@ -165,20 +244,36 @@ def test_each_fold_is_tested_on_its_own_session_and_cases_have_every_utterance_o
             assert metrics[name]["accuracy"] == pytest.approx(100 * np.mean(guess == truth))
         assert metrics["random"]["accuracy"] == pytest.approx(100 * part["MCULoRA right"].mean())
         for rate in (r for r in found["rates"] if r["mask"] == "random"):
-            assert part["missing"].str.contains(rate["modality"]).mean() == pytest.approx(rate["realised"])
+            assert part["missing"].str.contains(rate["modality"]).mean() == pytest.approx(
+                rate["realised"]
+            )
 
 
-def test_the_best_possible_is_the_mean_over_sessions_of_what_the_whole_datas_posterior_gets_right(made: Made) -> None:
+def test_the_best_possible_is_the_mean_over_sessions_of_what_the_whole_datas_posterior_gets_right(
+    made: Made,
+) -> None:
     twin, best = open_twin(TWINS["IEMOCAP twin"]), pd.Series(dtype=float)
-    b, role, latents = twin.bundle, twin.role, np.stack([twin.latents[m] for m in SEVEN[:3]], axis=1)
+    b, role, latents = (
+        twin.bundle,
+        twin.role,
+        np.stack([twin.latents[m] for m in SEVEN[:3]], axis=1),
+    )
     for name in SEVEN:
         observed = np.tile([m in name.split("+") for m in SEVEN[:3]], (len(b), 1))
         like = posterior.log_likelihood(latents, observed, role.means, role.covariance)
-        mass = posterior.smooth(like, b.dialogue * 2 + b.speaker, b.position, np.array(role.prior), role.transition)
-        best[name] = np.mean([100 * np.mean((mass.argmax(axis=1) == b.labels)[b.fold == k]) for k in range(5)])
+        mass = posterior.smooth(
+            like, b.dialogue * 2 + b.speaker, b.position, np.array(role.prior), role.transition
+        )
+        best[name] = np.mean(
+            [100 * np.mean((mass.argmax(axis=1) == b.labels)[b.fold == k]) for k in range(5)]
+        )
     best[OF_SIX], best[OF_SEVEN] = best[SIX].mean(), best[SEVEN].mean()
-    frame = table(made, "table1-numbers").query("metric == 'accuracy' and setting.str.startswith('IEMOCAP')")
-    np.testing.assert_allclose(frame["best"], best[frame["setting"].str.removeprefix("IEMOCAP twin ")])
+    frame = table(made, "table1-numbers").query(
+        "metric == 'accuracy' and setting.str.startswith('IEMOCAP')"
+    )
+    np.testing.assert_allclose(
+        frame["best"], best[frame["setting"].str.removeprefix("IEMOCAP twin ")]
+    )
     assert frame["share"].notna().sum() == 4 * 9 and not frame["approximate"].any()
     np.testing.assert_allclose(frame["share"], 100 * frame["mean"] / frame["best"])
 
@@ -189,28 +284,42 @@ def test_cases_are_counted_as_the_stored_predictions_say(made: Made) -> None:
     for row in (rows.OURS, rows.MOMKE):
         found = made[0].store.arrays(specs(made[0], "mosei", row)[0].run_id(bundle.fingerprint))
         right[row.name] = ((found["predictions.valid.random"][:, 0] > 0) == (truth > 0))[truth != 0]
-        assert 100 * right[row.name].mean() == pytest.approx(values(made, row.name).loc[0, "random"])
+        assert 100 * right[row.name].mean() == pytest.approx(
+            values(made, row.name).loc[0, "random"]
+        )
     ours, theirs, numbers = right["MCULoRA"], right["MoMKE"], table(made, "fig5-numbers")
-    assert (f"of {len(ours)} test utterances MCULoRA corrects {(ours & ~theirs).sum()} of MoMKE's errors and makes "
-            f"{(theirs & ~ours).sum()} of its own") in " ".join(entries(made)["fig5"]["notes"])
+    assert (
+        f"of {len(ours)} test utterances MCULoRA corrects {(ours & ~theirs).sum()} of MoMKE's errors and makes "
+        f"{(theirs & ~ours).sum()} of its own"
+    ) in " ".join(entries(made)["fig5"]["notes"])
     gains = numbers[ours & ~theirs].sort_values("gain", ascending=False)
-    assert list(table(made, "fig5")["utterance"]) == list(gains["utterance"][:cases.CASES]) != []
+    assert list(table(made, "fig5")["utterance"]) == list(gains["utterance"][: cases.CASES]) != []
 
 
-def test_shares_sum_to_one_stay_in_their_range_and_are_named_after_their_combinations(made: Made) -> None:
+def test_shares_sum_to_one_stay_in_their_range_and_are_named_after_their_combinations(
+    made: Made,
+) -> None:
     found: dict[str, list[np.ndarray]] = {}
     for r in made[0].store.records():
         told = r["curves"].get("found", {})
-        assert ("shares" in told) == (r.spec.method == "mculora" and r.spec.variant not in ("fixed", "neither"))
+        assert ("shares" in told) == (
+            r.spec.method == "mculora" and r.spec.variant not in ("fixed", "neither")
+        )
         if "shares" in told:
             np.testing.assert_allclose(np.sum(told["shares"], axis=1), 1)
             if r.spec.data == TWINS["CMU-MOSEI twin"] and len(r.spec.options) == 2:
                 found.setdefault(r.spec.variant, []).append(100 * np.array(told["shares"]))
-        if r.spec.variant == "leaking_test_accuracy":  # measured before epoch 2, as tested after epoch 1
-            assert told["measured"][1] == pytest.approx([r["curves"]["test"][c]["accuracy"][0] / 100 for c in COUNTED])
+        if (
+            r.spec.variant == "leaking_test_accuracy"
+        ):  # measured before epoch 2, as tested after epoch 1
+            assert told["measured"][1] == pytest.approx(
+                [r["curves"]["test"][c]["accuracy"][0] / 100 for c in COUNTED]
+            )
     assert 80 / 7 - 1e-9 <= np.min(found["paper"]) < np.max(found["paper"]) <= 120 / 7 + 1e-9  # F13
     frame = table(made, "shares").set_index("rule")
-    for rule, variant in zip(frame.index, ("paper", "first_release", "leaking_test_accuracy"), strict=True):
+    for rule, variant in zip(
+        frame.index, ("paper", "first_release", "leaking_test_accuracy"), strict=True
+    ):
         every = np.concatenate(found[variant])
         expected = pd.Series(every.mean(axis=0), [SHORT[c] for c in COUNTED])
         expected["largest move from equal"] = np.abs(every - 100 / 7).max()
@@ -219,7 +328,9 @@ def test_shares_sum_to_one_stay_in_their_range_and_are_named_after_their_combina
 
 
 def verdict(line: Any, family: int) -> str:
-    wide, narrow = (stats.t.ppf(1 - 0.05 / family / sides, line.seeds - 1) for sides in (2, 1))  # 95 and 90 % intervals
+    wide, narrow = (
+        stats.t.ppf(1 - 0.05 / family / sides, line.seeds - 1) for sides in (2, 1)
+    )  # 95 and 90 % intervals
     half, margin = (line.high - line.low) / 2, 0.5 if line.unit == "points of accuracy" else 0.0
     if half and (line.low > 0 or line.high < 0):
         return "supported" if line.low > 0 else "contradicted"
@@ -228,32 +339,57 @@ def verdict(line: Any, family: int) -> str:
 
 
 def test_verdicts_follow_from_the_intervals_and_numbers_are_unique(made: Made) -> None:
-    noise, laws = np.random.default_rng(0).normal(size=20), ((0, 3), (0, 0.1), (0, 0), (3, 0), (3, 1), (-3, 1))
-    planted = [judged.Claim("", "", "", "", "", unit, mean + sd * noise)
-               for unit in ("points of accuracy", "cosine") for mean, sd in laws]
-    known, stored = judged.table(made[0], planted, "points of accuracy", (), ()).numbers, table(made, "claims-numbers")
+    noise, laws = (
+        np.random.default_rng(0).normal(size=20),
+        ((0, 3), (0, 0.1), (0, 0), (3, 0), (3, 1), (-3, 1)),
+    )
+    planted = [
+        judged.Claim("", "", "", "", "", unit, mean + sd * noise)
+        for unit in ("points of accuracy", "cosine")
+        for mean, sd in laws
+    ]
+    known, stored = (
+        judged.table(made[0], planted, "points of accuracy", (), ()).numbers,
+        table(made, "claims-numbers"),
+    )
     assert known is not None and set(known["verdict"]) == set(judged.VERDICTS.values())
     for frame in (known, stored):
         built = frame[frame["seeds"] > 1]
         assert list(built["verdict"]) == [verdict(line, len(built)) for line in built.itertuples()]
     lacking = stored["seeds"].map({0: "not built yet", 1: "one seed only"}).dropna()
     assert len(lacking) and list(stored.loc[lacking.index, "verdict"]) == list(lacking)
-    assert list(table(made, "claims")["no"]) == list(stored["no"]) == list(range(1, len(stored) + 1))
+    assert (
+        list(table(made, "claims")["no"]) == list(stored["no"]) == list(range(1, len(stored) + 1))
+    )
 
 
 def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
     v = {row: values(made, row)[SEVEN] for row in KINDS}
     gain, ours, weak = v["MCULoRA"] - v["MoMKE"], v["MCULoRA"], ["audio", "vision", "audio+vision"]
-    expected = {f"better under {SHORT[c]}": gain[c] for c in SEVEN} | {
-        f"(ours) {row}: looking at test pays": (v[row] - ours).mean(axis=1) for row in v if "LEAKS" in row} | {
-        "weak combinations gain most": 2 * (gain[weak].mean(axis=1) - gain[SIX].mean(axis=1))}  # three of six
+    expected = (
+        {f"better under {SHORT[c]}": gain[c] for c in SEVEN}
+        | {
+            f"(ours) {row}: looking at test pays": (v[row] - ours).mean(axis=1)
+            for row in v
+            if "LEAKS" in row
+        }
+        | {"weak combinations gain most": 2 * (gain[weak].mean(axis=1) - gain[SIX].mean(axis=1))}
+    )  # three of six
     by_test = {f"MCULoRA minus {row}": (ours - v[row]).mean(axis=1) for row in v} | {
-        "w/o MCLA minus w/o DPFT": (v["w/o MCLA"] - v["w/o DPFT"]).mean(axis=1)}
-    frame = table(made, "claims-numbers").rename(columns={"test (above 0 supports)": "test"}).query("seeds > 1")
+        "w/o MCLA minus w/o DPFT": (v["w/o MCLA"] - v["w/o DPFT"]).mean(axis=1)
+    }
+    frame = (
+        table(made, "claims-numbers")
+        .rename(columns={"test (above 0 supports)": "test"})
+        .query("seeds > 1")
+    )
     rest = frame[~frame["test"].str.contains("between epochs")]
     assert len(rest) == 15 == len(frame) - 2 and set(expected) <= set(rest["claim"])
     for line in rest.to_dict("records"):
         found = expected[line["claim"]] if line["claim"] in expected else by_test[line["test"]]
         half = stats.t.ppf(1 - 0.025 / len(frame), 1) * abs(found[0] - found[1]) / 2
-        np.testing.assert_allclose([line[k] for k in ("difference", "low", "high")],
-                                   found.mean() + half * np.array([0, -1, 1]), atol=1e-6)
+        np.testing.assert_allclose(
+            [line[k] for k in ("difference", "low", "high")],
+            found.mean() + half * np.array([0, -1, 1]),
+            atol=1e-6,
+        )

@@ -23,7 +23,10 @@ def lacking_vision(twin: str, share: float) -> Bundle:
     observed = bundle.observed.copy()
     lost = np.random.default_rng(0).random(len(bundle)) < share
     observed[lost, bundle.modalities.index("vision")] = False
-    features = {**bundle.features, "vision": np.where(lost[:, None], np.float32(0), bundle.features["vision"])}
+    features = {
+        **bundle.features,
+        "vision": np.where(lost[:, None], np.float32(0), bundle.features["vision"]),
+    }
     return dataclasses.replace(bundle, name="gaps", observed=observed, features=features)
 
 
@@ -35,7 +38,10 @@ def test_the_note_counts_the_utterances_of_test_that_lack_a_modality() -> None:
     bundle = lacking_vision("twin:mosei@smoke", 0.5)
     lost = sum(not bundle.observed[row, 2] for row in bundle.rows("test"))
     (sentence,) = nature.note("gaps", bundle)
-    assert f"of {len(bundle.rows('test'))} test utterances" in sentence and f"vision in {lost}." in sentence
+    assert (
+        f"of {len(bundle.rows('test'))} test utterances" in sentence
+        and f"vision in {lost}." in sentence
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +63,16 @@ def gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gaps:
 
 
 @pytest.mark.slow
-def test_a_table_shows_the_utterances_of_each_fixed_subset_and_the_rates_that_were_realised(gaps: Gaps) -> None:
+def test_a_table_shows_the_utterances_of_each_fixed_subset_and_the_rates_that_were_realised(
+    gaps: Gaps,
+) -> None:
     context = mculora.context("smoke", {"mosei": str(gaps.folder)}, seeds=1)
     regenerate.run(context, ["table1"], jobs=1).raise_if_failed()
     output = regenerate.draw(context, "table1")
     assert output.numbers is not None
-    has = int(gaps.bundle.observed[gaps.bundle.rows("test"), gaps.bundle.modalities.index("vision")].sum())
+    has = int(
+        gaps.bundle.observed[gaps.bundle.rows("test"), gaps.bundle.modalities.index("vision")].sum()
+    )
     settings = set(output.numbers["setting"])
     assert f"vision (n = {has})" in settings
     assert "text" in settings and "text+vision" in settings  # all utterances have text
@@ -70,7 +80,9 @@ def test_a_table_shows_the_utterances_of_each_fixed_subset_and_the_rates_that_we
     (sentence,) = nature.realised(context, cells)
     record, _ = context.store.find(cells[0].spec, gaps.bundle.fingerprint)
     assert record is not None
-    told = {row["modality"]: row["realised"] for row in record["rates"] if row["mask"] == cells[0].mask}
+    told = {
+        row["modality"]: row["realised"] for row in record["rates"] if row["mask"] == cells[0].mask
+    }
     assert told["vision"] > 0.6 and f"vision {100 * told['vision']:.0f} %" in sentence
 
 

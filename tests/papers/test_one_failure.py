@@ -55,8 +55,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def put(home: Path, paper: str, code: str) -> Path:
     """A notebook of a paper with the parameters and one cell."""
-    cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}, id="first"),
-             nbformat.v4.new_code_cell(code, id="second")]
+    cells = [
+        nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}, id="first"),
+        nbformat.v4.new_code_cell(code, id="second"),
+    ]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     path = home / "notebooks" / PAPERS[paper].notebook
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
@@ -71,7 +73,8 @@ def outputs(home: Path, paper: str) -> list[Any]:
 
 
 def test_a_kernel_that_dies_is_named_and_the_other_notebook_runs(
-        home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     drawn: list[Context] = []
     monkeypatch.setattr(notebooks, "draw_all", lambda contexts, wanted: drawn.extend(contexts))
     put(home, "mculora", DIES)
@@ -83,7 +86,9 @@ def test_a_kernel_that_dies_is_named_and_the_other_notebook_runs(
     _, failed = told.out.split("1 failed, the rest is done:\n")
     details = home / "runs" / "troubles" / "twins" / "mculora" / "04_mculora.ipynb.txt"
     line = failed.splitlines()[0]
-    assert line.split()[:4] == ["mculora", "04_mculora.ipynb", "on", "twins:"] and str(details) in line
+    assert (
+        line.split()[:4] == ["mculora", "04_mculora.ipynb", "on", "twins:"] and str(details) in line
+    )
     assert "DeadKernelError" in line and "Traceback" in details.read_text(encoding="utf-8")
     assert "Traceback" not in told.out + told.err
 
@@ -101,7 +106,8 @@ def drawn_apart(contexts: list[Context], _: object) -> None:
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_named_and_its_figures_are_drawn_apart(
-        home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(notebooks, "execute", killed)
     monkeypatch.setattr(notebooks, "draw_all", drawn_apart)
     contexts = [mculora.context("smoke"), gmm_loss.context("smoke")]
@@ -111,12 +117,23 @@ def test_a_process_that_is_killed_is_named_and_its_figures_are_drawn_apart(
     assert [path.name for path in home.glob("drawn-*")] == ["drawn-mculora"]
 
 
-@pytest.mark.parametrize(("content", "argv", "reason"), [
-    (None, None, "FileNotFoundError"), ("{'not': JSON", None, "NotJSONError"), ("[]", None, ""),
-    ("", ("/bin/false",), "RuntimeError: Kernel died"), ("", ("/no/such/python",), "FileNotFoundError")])
+@pytest.mark.parametrize(
+    ("content", "argv", "reason"),
+    [
+        (None, None, "FileNotFoundError"),
+        ("{'not': JSON", None, "NotJSONError"),
+        ("[]", None, ""),
+        ("", ("/bin/false",), "RuntimeError: Kernel died"),
+        ("", ("/no/such/python",), "FileNotFoundError"),
+    ],
+)
 def test_a_notebook_that_cannot_be_read_or_started_is_named(
-        content: str | None, argv: tuple[str, ...] | None, reason: str, home: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    content: str | None,
+    argv: tuple[str, ...] | None,
+    reason: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     drawn: list[Context] = []
     monkeypatch.setattr(notebooks, "draw_all", lambda contexts, wanted: drawn.extend(contexts))
     monkeypatch.setattr(jupyter, "ARGV", argv or jupyter.ARGV)
@@ -135,34 +152,62 @@ def users_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that a user's settings can do to a notebook, at once."""
     profile = folder / ".ipython" / "profile_default"
     (profile / "startup").mkdir(parents=True)
-    (profile / "startup" / "00-mine.py").write_text("import math as m\nPROJECT = '/data'\n", encoding="utf-8")
-    config = ["c = get_config()", "c.InteractiveShellApp.exec_lines = ['debug = True']",
-              "c.InteractiveShell.ast_node_interactivity = 'all'"]
+    (profile / "startup" / "00-mine.py").write_text(
+        "import math as m\nPROJECT = '/data'\n", encoding="utf-8"
+    )
+    config = [
+        "c = get_config()",
+        "c.InteractiveShellApp.exec_lines = ['debug = True']",
+        "c.InteractiveShell.ast_node_interactivity = 'all'",
+    ]
     (profile / "ipython_config.py").write_text("\n".join(config) + "\n", encoding="utf-8")
-    spec = {"argv": ["/bin/false", "{connection_file}"], "display_name": "Python 3", "language": "python"}
+    spec = {
+        "argv": ["/bin/false", "{connection_file}"],
+        "display_name": "Python 3",
+        "language": "python",
+    }
     for kernels in (folder / ".local/share/jupyter/kernels", folder / "jp/kernels"):
         (kernels / "python3").mkdir(parents=True)
         (kernels / "python3" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     matplotlibrc = folder / ".config" / "matplotlib" / "matplotlibrc"
     matplotlibrc.parent.mkdir(parents=True)
-    matplotlibrc.write_text("backend: TkAgg\ntext.usetex: True\nfont.family: serif\n", encoding="utf-8")
+    matplotlibrc.write_text(
+        "backend: TkAgg\ntext.usetex: True\nfont.family: serif\n", encoding="utf-8"
+    )
     (folder / "started.py").write_text("started = True\n", encoding="utf-8")
-    for variable in ("IPYTHONDIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "JUPYTER_DATA_DIR", "MPLCONFIGDIR"):
+    for variable in (
+        "IPYTHONDIR",
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+        "JUPYTER_DATA_DIR",
+        "MPLCONFIGDIR",
+    ):
         monkeypatch.delenv(variable, raising=False)
-    for variable, value in (("HOME", folder), ("JUPYTER_PATH", folder / "jp"), ("MATPLOTLIBRC", matplotlibrc),
-                            ("MPLBACKEND", "TkAgg"), ("PYTHONSTARTUP", folder / "started.py")):
+    for variable, value in (
+        ("HOME", folder),
+        ("JUPYTER_PATH", folder / "jp"),
+        ("MATPLOTLIBRC", matplotlibrc),
+        ("MPLBACKEND", "TkAgg"),
+        ("PYTHONSTARTUP", folder / "started.py"),
+    ):
         monkeypatch.setenv(variable, str(value))
 
 
-def test_the_users_settings_play_no_part(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_settings_play_no_part(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     users_home(tmp_path / "user", monkeypatch)
     before = dict(os.environ)
-    assert KernelSpecManager().get_kernel_spec("python3").argv[0] == "/bin/false"  # so this home is a foreign one
+    assert (
+        KernelSpecManager().get_kernel_spec("python3").argv[0] == "/bin/false"
+    )  # so this home is a foreign one
     path = put(home, "mculora", CLEAN)
     context = mculora.context("smoke")
     assert notebooks.execute(context) is None
     shown = outputs(home, "mculora")
-    assert [o.data["text/plain"] for o in shown] == ["2"]  # the last expression alone, as in an empty home
+    assert [o.data["text/plain"] for o in shown] == [
+        "2"
+    ]  # the last expression alone, as in an empty home
     monkeypatch.setattr(notebooks, "PAPERS", {"mculora": mculora.PAPER})
     assert main(["run", "--update-notebooks"]) == 0
     updated = nbformat.read(path, as_version=4)
@@ -171,11 +216,13 @@ def test_the_users_settings_play_no_part(home: Path, tmp_path: Path, monkeypatch
     monkeypatch.delenv("MMLIB_HEADLESS", raising=False)
     before.pop("MMLIB_HEADLESS", None)
     assert {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} == {
-        k: v for k, v in before.items() if k != "OMP_NUM_THREADS"}
+        k: v for k, v in before.items() if k != "OMP_NUM_THREADS"
+    }
 
 
 def test_updating_leaves_a_notebook_that_fails_as_it_was_and_goes_on(
-        home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     fails, runs = put(home, "mculora", "raise ValueError('no')"), put(home, "gmm_loss", FINE)
     before = fails.read_bytes()
     monkeypatch.setattr(notebooks, "PAPERS", {"mculora": mculora.PAPER, "gmm_loss": gmm_loss.PAPER})
@@ -195,6 +242,7 @@ def with_artifacts(*artifacts: Artifact) -> Paper:
 def fails_with(error: Exception) -> Any:
     def fail(*_: Any) -> Any:
         raise error
+
     return fail
 
 
@@ -206,19 +254,39 @@ def unreadable_figure(*_: Any) -> Output:
 
 
 def test_a_table_that_cannot_be_drawn_is_named_and_the_rest_is_drawn(
-        home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     good = table("good", lambda *_: Output(table=pd.DataFrame({"a": ["1"]})))
-    bad = [table("raises", fails_with(ValueError("one\npoint"))), table("renders", unreadable_figure),
-           table("refuses", fails_with(InputError("split test", "one point", "four", "Give more."))),
-           table("specifies", lambda *_: Output(), fails_with(IndexError("no class")))]
+    bad = [
+        table("raises", fails_with(ValueError("one\npoint"))),
+        table("renders", unreadable_figure),
+        table("refuses", fails_with(InputError("split test", "one point", "four", "Give more."))),
+        table("specifies", lambda *_: Output(), fails_with(IndexError("no class"))),
+    ]
     monkeypatch.setitem(PAPERS, "mculora", with_artifacts(*bad, good))
-    assert main(["run", "--paper", "mculora", "--profile", "smoke", "--artifact",
-                 "raises,renders,refuses,specifies,good"]) == 1
+    assert (
+        main(
+            [
+                "run",
+                "--paper",
+                "mculora",
+                "--profile",
+                "smoke",
+                "--artifact",
+                "raises,renders,refuses,specifies,good",
+            ]
+        )
+        == 1
+    )
     entries = {e["id"]: e for e in read_manifest(home / "figures" / "manifest.json")}
     assert {name: e["status"] for name, e in entries.items()} == {
-        "good": "regenerated", **dict.fromkeys(("raises", "renders", "refuses", "specifies"), "could not be drawn")}
+        "good": "regenerated",
+        **dict.fromkeys(("raises", "renders", "refuses", "specifies"), "could not be drawn"),
+    }
     assert entries["raises"]["notes"] == ["Could not be drawn: ValueError: one point"]
-    assert entries["refuses"]["notes"] == ["Could not be drawn: split test: found one point; expected four. Give more."]
+    assert entries["refuses"]["notes"] == [
+        "Could not be drawn: split test: found one point; expected four. Give more."
+    ]
     told = capsys.readouterr().out
     assert "4 failed, the rest is done:" in told
     for artifact in bad:
@@ -238,7 +306,8 @@ def test_a_cell_that_draws_shows_the_reason_and_goes_on(monkeypatch: pytest.Monk
 
 
 def test_a_store_that_cannot_be_read_ends_the_run_with_2(
-        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     error = StoreError("runs", "PermissionError", "a folder that can be read", "Change its rights.")
     monkeypatch.setitem(PAPERS, "mculora", with_artifacts(table("raises", fails_with(error))))
     assert main(["report", "--paper", "mculora", "--profile", "smoke"]) == 2
@@ -254,8 +323,16 @@ def test_a_users_matplotlibrc_changes_no_byte_of_a_picture() -> None:
     plain, foreign = picture(), picture()
     kinds = ("png", "svg")
     expected = [figure_bytes(plain, kind) for kind in kinds]
-    with matplotlib.rc_context({"text.usetex": True, "font.family": "serif", "savefig.bbox": "tight",
-                                "savefig.transparent": True, "svg.fonttype": "none", "xtick.labelsize": 30}):
+    with matplotlib.rc_context(
+        {
+            "text.usetex": True,
+            "font.family": "serif",
+            "savefig.bbox": "tight",
+            "savefig.transparent": True,
+            "svg.fonttype": "none",
+            "xtick.labelsize": 30,
+        }
+    ):
         assert [figure_bytes(foreign, kind) for kind in kinds] == expected
         with artifact_module.plain_settings():
             assert not matplotlib.rcParams["text.usetex"]

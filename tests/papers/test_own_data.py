@@ -25,7 +25,9 @@ def in_folds(paper: str, role: str, twin: str, scale: float, tmp_path: Path) -> 
         bundle = bundle.only(("audio", "text"))
     fold = np.unique(bundle.dialogue, return_inverse=True)[1].astype(np.int64) % 3
     features = {name: (scale * x).astype(x.dtype) for name, x in bundle.features.items()}
-    save_bundle(dataclasses.replace(bundle, name="mine", features=features, fold=fold), tmp_path / "mine")
+    save_bundle(
+        dataclasses.replace(bundle, name="mine", features=features, fold=fold), tmp_path / "mine"
+    )
     return catalog.PAPERS[paper].context("smoke", {role: str(tmp_path / "mine")}, seeds=1)
 
 
@@ -37,21 +39,33 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_apart")
-@pytest.mark.parametrize(("paper", "role", "twin", "scale"), [
-    ("balm", "mosei", "mosei", 3.0), ("dream", "mosi-frames", "mosi-frames", 30.0), ("ebmc", "mosi", "mosi", 3.0),
-    ("mculora", "mosei", "mosei", 30.0), ("gmm_loss", "ave", "iemocap6", 30.0),
-    ("side_by_side", "mosei", "mosei", 3.0)])
+@pytest.mark.parametrize(
+    ("paper", "role", "twin", "scale"),
+    [
+        ("balm", "mosei", "mosei", 3.0),
+        ("dream", "mosi-frames", "mosi-frames", 30.0),
+        ("ebmc", "mosi", "mosi", 3.0),
+        ("mculora", "mosei", "mosei", 30.0),
+        ("gmm_loss", "ave", "iemocap6", 30.0),
+        ("side_by_side", "mosei", "mosei", 3.0),
+    ],
+)
 def test_a_notebook_runs_on_folds_of_another_scale(
-        paper: str, role: str, twin: str, scale: float, tmp_path: Path) -> None:
+    paper: str, role: str, twin: str, scale: float, tmp_path: Path
+) -> None:
     assert job.run([in_folds(paper, role, twin, scale, tmp_path)], (), jobs=1) == 0
     entries = read_manifest(tmp_path / "figures/manifest.json")
-    assert any(e["paper"] == paper and e["collection"] == "mine" and e["status"] == "regenerated" for e in entries)
+    assert any(
+        e["paper"] == paper and e["collection"] == "mine" and e["status"] == "regenerated"
+        for e in entries
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_apart")
 def test_where_runs_diverge_the_notebook_ends_all_the_same_and_every_failure_is_named(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     context = in_folds("ebmc", "mosi", "mosi", 30.0, tmp_path)
     assert job.run([context], (), jobs=1) == 1
     said = capsys.readouterr()
@@ -64,13 +78,16 @@ def test_where_runs_diverge_the_notebook_ends_all_the_same_and_every_failure_is_
 
 
 def test_a_notebook_that_fails_is_told_and_its_figures_are_drawn_all_the_same(
-        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(paths, "notebooks", lambda: tmp_path)
     drawn: list[Context] = []
     monkeypatch.setattr(notebooks, "draw_all", lambda contexts, wanted: drawn.extend(contexts))
-    cells = [nbformat.v4.new_code_cell("profile = ''", metadata={"tags": ["parameters"]}),
-             nbformat.v4.new_code_cell("raise ValueError(profile)")]
+    cells = [
+        nbformat.v4.new_code_cell("profile = ''", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("raise ValueError(profile)"),
+    ]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     nbformat.write(notebook, tmp_path / mculora.PAPER.notebook)
@@ -79,4 +96,8 @@ def test_a_notebook_that_fails_is_told_and_its_figures_are_drawn_all_the_same(
     assert trouble is not None and (trouble.paper, trouble.what) == ("mculora", "04_mculora.ipynb")
     assert drawn == [context]
     said = capsys.readouterr().err
-    assert "failed in cell 3: ValueError: smoke" in said and "04_mculora.ipynb" in said and "drawn without it" in said
+    assert (
+        "failed in cell 3: ValueError: smoke" in said
+        and "04_mculora.ipynb" in said
+        and "drawn without it" in said
+    )

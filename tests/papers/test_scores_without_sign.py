@@ -23,16 +23,28 @@ def context(paper: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cont
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
     generator = np.random.default_rng(4)
     ratings, dialogue = generator.integers(1, 8, 48), np.arange(48) // 4
-    features = {m: ratings[:, None] + generator.normal(size=(48, 3)) for m in ("audio", "text", "vision")}
-    bundle = make_bundle("ratings", Task("score", range=(1, 7)), features, ratings, np.where(
-        dialogue < 8, 0, np.where(dialogue < 10, 1, 2)), [f"u{i:02d}" for i in range(48)], dialogue=dialogue.tolist())
+    features = {
+        m: ratings[:, None] + generator.normal(size=(48, 3)) for m in ("audio", "text", "vision")
+    }
+    bundle = make_bundle(
+        "ratings",
+        Task("score", range=(1, 7)),
+        features,
+        ratings,
+        np.where(dialogue < 8, 0, np.where(dialogue < 10, 1, 2)),
+        [f"u{i:02d}" for i in range(48)],
+        dialogue=dialogue.tolist(),
+    )
     save_bundle(bundle, tmp_path / "ratings")
-    return catalog.PAPERS[paper].context("smoke", {ROLES[paper]: str(tmp_path / "ratings")}, seeds=1)
+    return catalog.PAPERS[paper].context(
+        "smoke", {ROLES[paper]: str(tmp_path / "ratings")}, seeds=1
+    )
 
 
 @pytest.mark.parametrize("paper", ROLES)
-def test_what_is_about_right_and_wrong_answers_says_why_it_is_lacking(paper: str, tmp_path: Path,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_about_right_and_wrong_answers_says_why_it_is_lacking(
+    paper: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = context(paper, tmp_path, monkeypatch)
     module = catalog.PAPERS[paper]
     names = {artifact.id for artifact in module.artifacts}
@@ -44,19 +56,28 @@ def test_what_is_about_right_and_wrong_answers_says_why_it_is_lacking(paper: str
     assert all(why[a.id] or not a.cells(here) for a in unasked)
 
 
-def test_a_comparison_shows_mae_and_correlation_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_shows_mae_and_correlation_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = context("mculora", tmp_path, monkeypatch)
     assert regenerate.run(here, ["random"], jobs=1).failed == 0
     output = regenerate.draw(here, "random")
     assert output.numbers is not None and output.numbers["n"].min() == 1
-    assert set(output.numbers["metric"]) == {"mae", "pearson"} and output.numbers["mean"].abs().max() < 7
+    assert (
+        set(output.numbers["metric"]) == {"mae", "pearson"}
+        and output.numbers["mean"].abs().max() < 7
+    )
     assert any("neutral" in note for note in output.notes)
     regenerate.draw(here, "claims")
     entries = {e["id"]: e for e in json.loads((tmp_path / "figures" / "manifest.json").read_text())}
-    assert entries["claims"]["status"] == "needs data" and "neutral" in entries["claims"]["notes"][0]
+    assert (
+        entries["claims"]["status"] == "needs data" and "neutral" in entries["claims"]["notes"][0]
+    )
 
 
-def test_the_epoch_is_that_of_the_smallest_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_epoch_is_that_of_the_smallest_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = context("ebmc", tmp_path, monkeypatch)
     spec = regenerate.specs(here, regenerate.artifacts(here, ["table4"]))[0]
     record = execute(spec).record

@@ -67,22 +67,31 @@ def row_of(context: Context, ground: Ground, name: str) -> Row:
 def test_embedded_data_give_vectors_two_modalities_of_them_and_sequences(context: Context) -> None:
     shapes = [(conditions.framed(context, g.dataset), g.modalities) for g in every(context)]
     assert shapes == [(False, ()), (False, ("audio", "text")), (True, ())]
-    assert [len(choose(context)) for choose in (figures.vectors, figures.pairs, figures.sequences)] == [1, 1, 1]
+    assert [
+        len(choose(context)) for choose in (figures.vectors, figures.pairs, figures.sequences)
+    ] == [1, 1, 1]
 
 
-def test_every_row_has_as_many_epochs_in_all_stages_and_the_same_schedule(context: Context, two: Context) -> None:
+def test_every_row_has_as_many_epochs_in_all_stages_and_the_same_schedule(
+    context: Context, two: Context
+) -> None:
     for made in (context, two):
         for ground in every(made):
             for row in rows.rows(made, ground):
                 for law in grounds.trainings(made, ground).values():
                     for spec in rows.specs(made, ground, row, law):
                         parts = [s.training for s in (spec.parent, spec) if s]
-                        assert sum(t.epochs for t in parts) == rows.BUDGETS["smoke"].epochs, row.name
+                        assert sum(t.epochs for t in parts) == rows.BUDGETS["smoke"].epochs, (
+                            row.name
+                        )
                         assert {(t.batch, t.weight_decay, t.optimizer, t.clip) for t in parts} == {
-                            (parts[0].batch, budgets.WEIGHT_DECAY, "adam", 2.0)}
+                            (parts[0].batch, budgets.WEIGHT_DECAY, "adam", 2.0)
+                        }
 
 
-def test_a_method_stands_beside_its_own_network_of_equal_size(context: Context, two: Context) -> None:
+def test_a_method_stands_beside_its_own_network_of_equal_size(
+    context: Context, two: Context
+) -> None:
     for made in (context, two):
         for ground in every(made):
             by_name = {row.name: row for row in rows.rows(made, ground)}
@@ -92,7 +101,10 @@ def test_a_method_stands_beside_its_own_network_of_equal_size(context: Context, 
                 own = by_name[row.against]
                 assert own.stages[-1].backbone == row.stages[-1].backbone and not own.against
                 pair = [rows.specs(made, ground, each, complete())[0] for each in (row, own)]
-                assert pair[0].backbone_options == pair[1].backbone_options and pair[0].eval_masks == pair[1].eval_masks
+                assert (
+                    pair[0].backbone_options == pair[1].backbone_options
+                    and pair[0].eval_masks == pair[1].eval_masks
+                )
 
 
 def test_rows_of_a_seed_see_the_same_masks_whatever_the_method(context: Context) -> None:
@@ -101,21 +113,35 @@ def test_rows_of_a_seed_see_the_same_masks_whatever_the_method(context: Context)
     prints = set()
     for row in rows.rows(context, ground):
         spec = rows.specs(context, ground, row, law)[0]
-        masks = [mask_of(spec, spec.train_mask, prepare(spec), split) for split in ("train", "valid")]
+        masks = [
+            mask_of(spec, spec.train_mask, prepare(spec), split) for split in ("train", "valid")
+        ]
         masks += [mask_of(spec, test, prepare(spec), "test") for _, test in spec.eval_masks]
         prints.add(tuple(mask.fingerprint for mask in masks))
     assert len(prints) == 1
 
 
 def test_the_kinds_of_test_share_out_the_conditions(context: Context, two: Context) -> None:
-    counts = {"complete": 1, "fixed missing": 6, "shared rates": 3, "imbalanced rates": 6, "frames dropped": 3}
+    counts = {
+        "complete": 1,
+        "fixed missing": 6,
+        "shared rates": 3,
+        "imbalanced rates": 6,
+        "frames dropped": 3,
+    }
     for made, expected in ((context, counts), (two, {**counts, "fixed missing": 2})):
         ground = every(made)[-1]
         groups = grounds.groups(made, ground)
-        assert {kind: len(group) for kind, group in groups.items()} == {k: expected[k] for k in groups}
+        assert {kind: len(group) for kind, group in groups.items()} == {
+            k: expected[k] for k in groups
+        }
         names = [name for group in groups.values() for name in group]
-        assert names == [name for name, _ in grounds.tests(made, ground)] and len(set(names)) == len(names)
-    assert grounds.groups(context, Ground("iemocap", ("audio", "text")))["fixed missing"].keys() == {"audio", "text"}
+        assert names == [name for name, _ in grounds.tests(made, ground)] and len(
+            set(names)
+        ) == len(names)
+    assert grounds.groups(context, Ground("iemocap", ("audio", "text")))[
+        "fixed missing"
+    ].keys() == {"audio", "text"}
 
 
 def test_all_five_methods_meet_on_two_modalities(two: Context) -> None:
@@ -133,7 +159,9 @@ def test_gmm_loss_runs_its_warm_up_and_its_rounds(two: Context) -> None:
     assert spec.parent is not None
     first = execute(spec.parent)
     record = execute(spec, first.arrays).record
-    assert set(record["selected"]["valid"]["metrics"]) == {name for name, _ in grounds.tests(two, ground)}
+    assert set(record["selected"]["valid"]["metrics"]) == {
+        name for name, _ in grounds.tests(two, ground)
+    }
     assert record["curves"]["found"]["epochs"]
 
 
@@ -141,13 +169,22 @@ def test_ranks_are_those_of_scipy() -> None:
     random = np.random.default_rng(0)
     rows, cells, seeds = ["a", "b", "c", "d"], [f"cell {k}" for k in range(7)], 3
     values = random.integers(0, 6, (seeds, len(cells), len(rows))).astype(float)
-    frame = pd.DataFrame([{"row": row, "training": "t", "setting": cell, "seed": s, "value": values[s, c, r]}
-                          for s in range(seeds) for c, cell in enumerate(cells) for r, row in enumerate(rows)])
+    frame = pd.DataFrame(
+        [
+            {"row": row, "training": "t", "setting": cell, "seed": s, "value": values[s, c, r]}
+            for s in range(seeds)
+            for c, cell in enumerate(cells)
+            for r, row in enumerate(rows)
+        ]
+    )
     expected = scipy_stats.rankdata(-values, axis=2).mean(axis=1)
     assert figures.rank_table(frame)[rows].to_numpy() == pytest.approx(expected)
-    short = frame[~((frame["row"] == "b") & (frame["setting"] == "cell 0"))]  # what one row lacks counts for none
+    short = frame[
+        ~((frame["row"] == "b") & (frame["setting"] == "cell 0"))
+    ]  # what one row lacks counts for none
     assert figures.rank_table(short)[rows].to_numpy() == pytest.approx(
-        scipy_stats.rankdata(-values[:, 1:], axis=2).mean(axis=1))
+        scipy_stats.rankdata(-values[:, 1:], axis=2).mean(axis=1)
+    )
 
 
 def test_verdicts_hold_for_all_comparisons_together() -> None:
@@ -155,15 +192,24 @@ def test_verdicts_hold_for_all_comparisons_together() -> None:
     differences = ours - own
     half = scipy_stats.t.ppf(1 - 0.025 / 40, 3) * differences.std() / 2
     found = tables.compared(ours, own, 40)
-    assert [found["low"], found["high"]] == pytest.approx([differences.mean() - half, differences.mean() + half])
+    assert [found["low"], found["high"]] == pytest.approx(
+        [differences.mean() - half, differences.mean() + half]
+    )
     assert found["verdict"] == "undecided" and tables.compared(ours, own, 1)["verdict"] == "better"
 
 
 def test_means_over_a_kind_are_those_of_its_conditions(context: Context) -> None:
     ground = every(context)[0]
     tests = [name for name, _ in grounds.tests(context, ground)]
-    frame = pd.DataFrame({"row": "MMGCN", "training": "complete", "setting": tests, "seed": 0,
-                          "value": np.arange(len(tests), dtype=float)})
+    frame = pd.DataFrame(
+        {
+            "row": "MMGCN",
+            "training": "complete",
+            "setting": tests,
+            "seed": 0,
+            "value": np.arange(len(tests), dtype=float),
+        }
+    )
     means = tables.by_group(context, ground, frame).set_index("kind")["value"]
     for kind, group in grounds.groups(context, ground).items():
         assert means[kind] == pytest.approx(np.mean([tests.index(name) for name in group]))
@@ -182,25 +228,34 @@ def folds(tmp_path: Path) -> Context:
     """Embedded data in three folds."""
     bundle = open_bundle("twin:mosei@smoke")
     videos = np.unique(bundle.dialogue, return_inverse=True)[1]
-    save_bundle(dataclasses.replace(bundle, name="folds", fold=(videos % 3).astype(np.int64)),
-                tmp_path / "folds")
+    save_bundle(
+        dataclasses.replace(bundle, name="folds", fold=(videos % 3).astype(np.int64)),
+        tmp_path / "folds",
+    )
     return side_by_side.context("laptop", {"mosei": str(tmp_path / "folds")}, label="folds")
 
 
 def test_on_folds_captions_have_as_many_seeds_as_are_run(folds: Context) -> None:
-    ground, = grounds.grounds(folds)
+    (ground,) = grounds.grounds(folds)
     seeds = {s.seed for s in specs_of(folds, ground)}
     assert len(seeds) == budgets.FOLD_SEEDS and f" {len(seeds)} seeds." in folds.profile.reduced
 
 
 def test_every_fold_has_its_own_trials_and_trains_every_stage_at_the_rate_that_they_chose(
-        folds: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    ground, = grounds.grounds(folds)
+    folds: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (ground,) = grounds.grounds(folds)
     factors = (3.0, 1.0, 10.0)
-    monkeypatch.setitem(rates.REAL, "folds", rates.Chosen(folds.bundle("mosei").fingerprint, {"EBMC": factors}))
+    monkeypatch.setitem(
+        rates.REAL, "folds", rates.Chosen(folds.bundle("mosei").fingerprint, {"EBMC": factors})
+    )
     for spec in rows.specs(folds, ground, row_of(folds, ground, "EBMC"), complete()):
         assert spec.fold is not None and spec.parent
-        assert spec.training.lr == spec.parent.training.lr == rows.BUDGETS["laptop"].lr * factors[spec.fold]
+        assert (
+            spec.training.lr
+            == spec.parent.training.lr
+            == rows.BUDGETS["laptop"].lr * factors[spec.fold]
+        )
     mine = {one.fold: one for one in trials_of(folds) if one.row == "EBMC"}
     assert sorted(mine) == [0, 1, 2]
     bundle = folds.bundle("mosei")
@@ -227,13 +282,18 @@ def test_what_is_used_is_what_the_trials_chose(name: str) -> None:
     near = table[tried].ge(table[tried].max(axis=1) - table["standard error"], axis=0)
     for column in ("chosen", "used"):
         for (_, line), good in zip(table.iterrows(), near.itertuples(index=False), strict=True):
-            departures = {f: abs(np.log(f)) for f, ok in zip(sorted(rates.FACTORS), good, strict=True) if ok}
+            departures = {
+                f: abs(np.log(f)) for f, ok in zip(sorted(rates.FACTORS), good, strict=True) if ok
+            }
             nearest = [f for f, d in departures.items() if d < min(departures.values()) + 1e-6]
-            assert line[column] == pytest.approx(max(nearest, key=lambda f: line[f"x {f:.3g}"])), line["row"]
+            assert line[column] == pytest.approx(max(nearest, key=lambda f: line[f"x {f:.3g}"])), (
+                line["row"]
+            )
     found = rates.REAL.get(name, rates.TWINS)
     folds = table["fold"] if "fold" in table else [None] * len(table)
-    assert [found.factor(row, fold) for row, fold in zip(table["row"], folds, strict=True)] == \
-        pytest.approx(list(table["used"]))
+    assert [
+        found.factor(row, fold) for row, fold in zip(table["row"], folds, strict=True)
+    ] == pytest.approx(list(table["used"]))
     assert set(found.factors) <= set(table["row"])
 
 
@@ -246,13 +306,18 @@ def test_every_row_of_the_embedded_data_has_its_trials(context: Context) -> None
 @pytest.mark.parametrize("name", [*rates.REAL])
 def test_trials_belong_to_the_very_data_that_were_compared(name: str) -> None:
     parts = sorted((paths.root() / "figures" / name / "side_by_side").glob("records-*.jsonl.gz"))
-    lines = [json.loads(line) for part in parts for line in gzip.decompress(part.read_bytes()).splitlines()]
+    lines = [
+        json.loads(line)
+        for part in parts
+        for line in gzip.decompress(part.read_bytes()).splitlines()
+    ]
     records = [line["record"] for line in lines if "record" in line]
     assert records and {r["fingerprint"] for r in records} == {rates.REAL[name].fingerprint}
 
 
 def test_data_use_what_was_chosen_on_them_else_what_was_chosen_on_embedded_data_and_say_so(
-        context: Context, two: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    context: Context, two: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ground = grounds.grounds(two)[0]
     row = row_of(two, ground, "MMGCN")
     common = rows.BUDGETS["smoke"].lr
@@ -262,12 +327,16 @@ def test_data_use_what_was_chosen_on_them_else_what_was_chosen_on_embedded_data_
 
     assert rate() == pytest.approx(common * rates.TWINS.factors[row.name])
     assert rates.TUNED in tables.of_data(two) and rates.TUNED not in tables.of_data(context)
-    monkeypatch.setitem(rates.REAL, "two", rates.Chosen(two.bundle("crema-d").fingerprint, {row.name: 0.5}))
+    monkeypatch.setitem(
+        rates.REAL, "two", rates.Chosen(two.bundle("crema-d").fingerprint, {row.name: 0.5})
+    )
     assert rate() == pytest.approx(common * 0.5)
     assert rates.TUNED not in tables.of_data(two)
 
 
-def test_a_trial_that_diverged_is_lost_and_one_that_is_not_made_is_awaited(context: Context, tmp_path: Path) -> None:
+def test_a_trial_that_diverged_is_lost_and_one_that_is_not_made_is_awaited(
+    context: Context, tmp_path: Path
+) -> None:
     made = dataclasses.replace(context, store=Store(tmp_path))
     one = trials_of(made)[0].tried[1.0]
     print_of = made.bundle_fingerprint(one[0].data)
@@ -284,10 +353,14 @@ def test_the_nearest_rate_within_a_standard_error_of_the_best_is_chosen() -> Non
     assert tuning.choose(values, 2.5) == 3.0, "as near as a third, and better"
     assert tuning.choose(values, 8.5) == 1.0
     assert tuning.choose(dict.fromkeys(rates.FACTORS, math.nan), 1.0) == 1.0
-    assert tuning.standard_error(80.0, 400) == pytest.approx(100 * scipy_stats.bernoulli(0.8).std() / 20)
+    assert tuning.standard_error(80.0, 400) == pytest.approx(
+        100 * scipy_stats.bernoulli(0.8).std() / 20
+    )
 
 
-def test_a_trials_best_epoch_is_that_of_the_mean_curve(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trials_best_epoch_is_that_of_the_mean_curve(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
     specs = trials_of(context)[0].tried[1.0][:1] * 2
     curves = iter([[50.0, 90.0, 60.0], [60.0, 30.0, 70.0]])
 
@@ -304,18 +377,23 @@ def test_rows_that_are_best_at_an_end_of_the_trials_are_named() -> None:
     assert told.endswith("b on mine, c on mine.") and not tuning.at_edges(table[:1])
 
 
-def test_trials_differ_in_the_rate_alone_and_test_nothing_that_the_comparison_does_not(two: Context) -> None:
+def test_trials_differ_in_the_rate_alone_and_test_nothing_that_the_comparison_does_not(
+    two: Context,
+) -> None:
     used = rates.chosen(two.bundle("crema-d"))
     for one in trials_of(two):
         compared = specs_of(two, one.ground)
         rate = {f: {s.training.lr for s in found} for f, found in one.tried.items()}
-        assert {f: found / rows.BUDGETS["smoke"].lr for f, (found,) in rate.items()} == \
-            pytest.approx({f: f for f in rates.FACTORS})
+        assert {
+            f: found / rows.BUDGETS["smoke"].lr for f, (found,) in rate.items()
+        } == pytest.approx({f: f for f in rates.FACTORS})
         assert set(one.tried[used.factor(one.row, one.fold)]) <= set(compared), one.row
         assert {s.seed for found in one.tried.values() for s in found} <= set(range(rates.SEEDS))
 
 
-def test_every_artifact_of_the_embedded_data_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_artifact_of_the_embedded_data_is_drawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
     from mmlib.pipeline import regenerate
@@ -324,5 +402,7 @@ def test_every_artifact_of_the_embedded_data_is_drawn(monkeypatch: pytest.Monkey
     assert regenerate.run(made, jobs=1).failed == 0
     for artifact in regenerate.artifacts(made):
         output = regenerate.draw(made, artifact.id)
-        assert output.rows_built and (output.table is not None or output.figure is not None), artifact.id
+        assert output.rows_built and (output.table is not None or output.figure is not None), (
+            artifact.id
+        )
         assert output.numbers is not None and not output.numbers.empty

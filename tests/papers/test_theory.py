@@ -49,15 +49,22 @@ def test_drawn_masks_give_the_availability_of_their_law_and_not_1_minus_r() -> N
     # By hand: prod(0.5, 0.7, 0.3) / 3 = 0.035; 0.5 ** 3 / 3 = 0.0417; divided by 1 - 0.105 under Eq. 3.
     wanted = [0.535, 0.335, 0.735, *[0.5 + 0.125 / 3] * 3, 0.5 / 0.895, 0.3 / 0.895, 0.7 / 0.895]
     assert list(frame.loc[~printed, "claimed"]) == pytest.approx(wanted)
-    slack = 4 * frame.loc[~printed, "error"] + np.repeat([0.0105, 1e-10, 1e-10], 3)  # quotas are whole numbers of 350
+    slack = 4 * frame.loc[~printed, "error"] + np.repeat(
+        [0.0105, 1e-10, 1e-10], 3
+    )  # quotas are whole numbers of 350
     assert (np.abs(frame.loc[~printed, "measured"] - wanted) <= slack).all()
 
 
 def test_zero_inputs_silence_an_encoders_weights_but_not_its_bias() -> None:
     model, features, labels = tg.small_case("zeros", TINY, 0)
     rate = 0.7
-    expected = tg.expected_gradients(model, features, labels, tg.bernoulli((0.5, rate, 0.3)))["text"]
-    encoder, head = ([p.detach().numpy() for p in part["text"].parameters()] for part in (model.encoders, model.heads))
+    expected = tg.expected_gradients(model, features, labels, tg.bernoulli((0.5, rate, 0.3)))[
+        "text"
+    ]
+    encoder, head = (
+        [p.detach().numpy() for p in part["text"].parameters()]
+        for part in (model.encoders, model.heads)
+    )
 
     def by_hand(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         z = np.tanh(x @ encoder[0].T + encoder[1])
@@ -115,14 +122,19 @@ def test_norms_of_batches_agree_with_enumeration() -> None:
                 squares += probability * (masked**2).sum()
         ratio, error = tg.norm_ratio(gradients, rate, batch, 4000, seed=2)
         assert abs(ratio - norms / plain) <= 4 * error
-        assert abs(tg.square_ratio(gradients, rate, batch) - math.sqrt(squares / plain_squares)) < 1e-10
+        assert (
+            abs(tg.square_ratio(gradients, rate, batch) - math.sqrt(squares / plain_squares))
+            < 1e-10
+        )
         share, error = tg.norm_of_mean(gradients, rate, batch, 4000, seed=3)
         assert abs(share - (1 - rate) * np.linalg.norm(gradients.mean(axis=0)) / norms) <= 4 * error
     with_one = tg.norm_ratio(gradients, rate, 1, 4000, seed=4)
     assert abs(with_one[0] - (1 - rate)) <= 4 * with_one[1]
 
 
-def test_per_sample_gradients_are_uniform_minus_truth_at_zero_weights_and_cancel_at_the_minimum() -> None:
+def test_per_sample_gradients_are_uniform_minus_truth_at_zero_weights_and_cancel_at_the_minimum() -> (
+    None
+):
     bundle = open_bundle(theory.LARGER_DATA)
     rows = bundle.rows("train")
     x = np.c_[bundle.features["text"][rows], np.ones(len(rows))].astype(float)
@@ -152,17 +164,32 @@ def test_a_constant_factor_scales_sgds_step_and_not_adams() -> None:
     assert set(scale) == {0.5, 1.5} and sgd.sum() == 4 and (~sgd).sum() == 8
     assert np.abs(frame["measured"] - scale)[sgd].max() < 1e-3
     assert np.abs(frame["measured"] - 1)[~sgd].max() < 1e-3
-    assert list(frame["holds"]) == ["yes" if abs(c - m) < 0.01 else "no"
-                                    for c, m in zip(frame["claimed"], frame["measured"], strict=True)]
+    assert list(frame["holds"]) == [
+        "yes" if abs(c - m) < 0.01 else "no"
+        for c, m in zip(frame["claimed"], frame["measured"], strict=True)
+    ]
 
 
 def test_proposition_counts_what_a_made_up_training_holds() -> None:
-    coefficients = np.array([[0.4, 0.7, 0.9], [-0.5, 1.5, 1.0], [12.0, -20.0, 10.0], [0.7, 0.8, 0.5]])
+    coefficients = np.array(
+        [[0.4, 0.7, 0.9], [-0.5, 1.5, 1.0], [12.0, -20.0, 10.0], [0.7, 0.8, 0.5]]
+    )
     norms = np.array([[4.0, 2.0, 1.0], [1.0, 2.0, 1.5], [1.0, 2.0, 4.0], [3.0, 1.0, 2.0]])
     names = ["audio", "text", "vision"]
-    series = pd.DataFrame([
-        {"seed": k // 2, "step": k % 2, "modality": m, "rate": theory.RATES[m], "mu": 1.4 * coefficients[k, i],
-         "norm": norms[k, i]} for k in range(4) for i, m in enumerate(names)])
+    series = pd.DataFrame(
+        [
+            {
+                "seed": k // 2,
+                "step": k % 2,
+                "modality": m,
+                "rate": theory.RATES[m],
+                "mu": 1.4 * coefficients[k, i],
+                "norm": norms[k, i],
+            }
+            for k in range(4)
+            for i, m in enumerate(names)
+        ]
+    )
     frame = theory.proposition(series, rho=1.4).set_index("claim")["measured"]
     assert frame["c sums to M - 1 (deviation 0)"] == pytest.approx(0, abs=1e-12)
     assert frame["no c is negative (share 0)"] == pytest.approx(2 / 12)
@@ -178,7 +205,10 @@ def test_proposition_counts_what_a_made_up_training_holds() -> None:
 
 def test_coefficients_of_a_real_training_sum_to_rho_times_m_minus_1() -> None:
     series = theory.modulation_series([5])
-    sums, largest = series.groupby("step")["mu"].sum(), series.groupby("step")["mu"].agg(lambda mu: mu.abs().max())
+    sums, largest = (
+        series.groupby("step")["mu"].sum(),
+        series.groupby("step")["mu"].agg(lambda mu: mu.abs().max()),
+    )
     assert (np.abs(sums - 1.4 * 2) <= 1e-5 * largest.clip(lower=1)).all()
     frame = theory.proposition(series).set_index("claim")
     assert frame.loc["c sums to M - 1 (deviation 0)", "holds"] == "yes"
@@ -188,7 +218,10 @@ def test_coefficients_of_a_real_training_sum_to_rho_times_m_minus_1() -> None:
 
 def test_cost_counts_the_parameters_of_tables_6_dims() -> None:
     frame = analyses.lightweight(repeats=1).set_index(["dataset", "quantity"])
-    for dataset, dims, outputs in (("iemocap", (1582, 1024, 342), 6), ("mosei", (512, 1024, 1024), 1)):
+    for dataset, dims, outputs in (
+        ("iemocap", (1582, 1024, 342), 6),
+        ("mosei", (512, 1024, 1024), 1),
+    ):
         total = sum(dims)
         fcm = (total + 1) * (total // 4) + sum((total // 4 + 1) * d for d in dims)
         heads = 3 * (201 * 900 + 901 * outputs)

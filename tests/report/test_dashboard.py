@@ -18,18 +18,38 @@ from mmlib.report import artifact, figures
 from mmlib.report.artifact import Artifact, Made, Output
 from mmlib.report.dashboard import write_dashboard
 
-MADE = Made("twins", "quick", seeds=(1, 0), seconds=3.14, fingerprint="abc", reduced="Reduced: 12 epochs.")
+MADE = Made(
+    "twins", "quick", seeds=(1, 0), seconds=3.14, fingerprint="abc", reduced="Reduced: 12 epochs."
+)
 NASTY = '<script>alert("1")</script> & \'x\' | "y"'
 
 
-def make(name: str = "table1", kind: Any = "table", paper: str = "balm", title: str = "Table 1") -> Artifact:
-    return Artifact(name, paper, kind, title, "Accuracy under six settings.", lambda c: [], lambda c, cells: Output(), 13,
-                    "BALM Table 1")
+def make(
+    name: str = "table1", kind: Any = "table", paper: str = "balm", title: str = "Table 1"
+) -> Artifact:
+    return Artifact(
+        name,
+        paper,
+        kind,
+        title,
+        "Accuracy under six settings.",
+        lambda c: [],
+        lambda c, cells: Output(),
+        13,
+        "BALM Table 1",
+    )
 
 
 def table_output() -> Output:
-    return Output(table=pd.DataFrame({"method": ["MMGCN", "GCNet"], "ours": ["61.00 ± 1.00 (3)", "not built yet"]}),
-                  numbers=pd.DataFrame({"mean": [61.0]}), rows_built=1, notes=("one note",), run_ids=("b", "a", "b"))
+    return Output(
+        table=pd.DataFrame(
+            {"method": ["MMGCN", "GCNet"], "ours": ["61.00 ± 1.00 (3)", "not built yet"]}
+        ),
+        numbers=pd.DataFrame({"mean": [61.0]}),
+        rows_built=1,
+        notes=("one note",),
+        run_ids=("b", "a", "b"),
+    )
 
 
 def figure_output() -> Output:
@@ -51,7 +71,11 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        self.links += [value or "" for key, value in attrs if key in ("href", "src", "action", "srcset", "poster")]
+        self.links += [
+            value or ""
+            for key, value in attrs
+            if key in ("href", "src", "action", "srcset", "poster")
+        ]
         if tag not in ("img", "input", "meta", "link", "br"):
             self.inside.append(tag)
 
@@ -66,10 +90,17 @@ class Page(HTMLParser):
 def test_a_table_and_a_figure_are_written_with_all_their_files(tmp_path: Path) -> None:
     folder = tmp_path / "figures"
     entry = artifact.write(make(), table_output(), folder, MADE)
-    assert entry["files"] == [f"figures/twins/balm/table1{e}" for e in ("-numbers.csv", ".csv", ".md", ".tex")]
+    assert entry["files"] == [
+        f"figures/twins/balm/table1{e}" for e in ("-numbers.csv", ".csv", ".md", ".tex")
+    ]
     assert all((tmp_path / name).is_file() for name in entry["files"])
     assert (entry["status"], entry["rows_built"], entry["rows_in_paper"]) == ("regenerated", 1, 13)
-    assert (entry["run_ids"], entry["runs"], entry["seeds"], entry["seconds"]) == (["a", "b"], 2, [0, 1], 3.1)
+    assert (entry["run_ids"], entry["runs"], entry["seeds"], entry["seconds"]) == (
+        ["a", "b"],
+        2,
+        [0, 1],
+        3.1,
+    )
     text = (folder / "twins/balm/table1.md").read_text(encoding="utf-8")
     assert "Reduced: 12 epochs." in text and "- one note" in text
     drawn = artifact.write(make("fig7", "figure"), figure_output(), folder, MADE)
@@ -88,8 +119,12 @@ def test_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_many_run_ids_are_kept_as_a_count_and_a_hash(tmp_path: Path) -> None:
     many = tuple(str(i) for i in range(51))
-    entry = artifact.write(make(), Output(table=pd.DataFrame({"a": [1]}), run_ids=many), tmp_path / "figures", MADE)
-    other = artifact.write(make(), Output(table=pd.DataFrame({"a": [1]}), run_ids=many[1:]), tmp_path / "f", MADE)
+    entry = artifact.write(
+        make(), Output(table=pd.DataFrame({"a": [1]}), run_ids=many), tmp_path / "figures", MADE
+    )
+    other = artifact.write(
+        make(), Output(table=pd.DataFrame({"a": [1]}), run_ids=many[1:]), tmp_path / "f", MADE
+    )
     assert entry["run_ids"] == [] and entry["runs"] == 51 and len(other["run_ids"]) == 50
     assert entry["run_ids_hash"] != other["run_ids_hash"]
 
@@ -97,8 +132,12 @@ def test_many_run_ids_are_kept_as_a_count_and_a_hash(tmp_path: Path) -> None:
 def test_nothing_drawn_is_not_built_yet_and_bad_names_are_refused(tmp_path: Path) -> None:
     assert artifact.write(make(), Output(), tmp_path / "figures", MADE)["status"] == "not built yet"
     assert not (tmp_path / "figures").exists()
-    for bad in (lambda: make("Table 1"), lambda: make(kind="plot"),
-                lambda: Made("../x", "quick"), lambda: artifact.missing(make(), MADE, "done")):
+    for bad in (
+        lambda: make("Table 1"),
+        lambda: make(kind="plot"),
+        lambda: Made("../x", "quick"),
+        lambda: artifact.missing(make(), MADE, "done"),
+    ):
         with pytest.raises(InputError):
             bad()
 
@@ -127,7 +166,9 @@ def test_writers_at_once_lose_no_entry(tmp_path: Path) -> None:
     assert {e["id"] for e in artifact.read_manifest(path)} == {f"fig{i}" for i in range(40)}
 
 
-def test_a_broken_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "manifest.json"
     artifact.update_manifest(path, [artifact.missing(make(), MADE, "needs data")])
     before, names = path.read_bytes(), sorted(os.listdir(tmp_path))
@@ -137,7 +178,9 @@ def test_a_broken_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(InputError, match=r"disk full.*free space"):
-        artifact.update_manifest(path, [artifact.missing(make("fig1", "figure"), MADE, "needs data")])
+        artifact.update_manifest(
+            path, [artifact.missing(make("fig1", "figure"), MADE, "needs data")]
+        )
     assert path.read_bytes() == before and sorted(os.listdir(tmp_path)) == names
 
 
@@ -155,12 +198,16 @@ def site(tmp_path: Path) -> Path:
     folder = tmp_path / "figures"
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "01_balm.ipynb").write_text("{}")
-    wide = pd.DataFrame({("(0.5, 0.5)", "accuracy", w): [v] for w, v in (("paper", "58.04"), ("ours", NASTY))},
-                        index=pd.Index(["MMGCN"]))
+    wide = pd.DataFrame(
+        {("(0.5, 0.5)", "accuracy", w): [v] for w, v in (("paper", "58.04"), ("ours", NASTY))},
+        index=pd.Index(["MMGCN"]),
+    )
     entries = [
         artifact.write(make(title=NASTY), Output(table=wide, notes=(NASTY,)), folder, MADE),
         artifact.write(make("fig7", "figure"), figure_output(), folder, MADE),
-        artifact.write(make("fig7", "figure"), figure_output(), folder, Made("mosi-bclstm", "laptop")),
+        artifact.write(
+            make("fig7", "figure"), figure_output(), folder, Made("mosi-bclstm", "laptop")
+        ),
         artifact.missing(make("fig3", "figure", "dream"), MADE, "needs data", ["Give --data."]),
     ]
     entries[1]["files"].append("figures/twins/balm/gone.svg")
@@ -171,18 +218,22 @@ def site(tmp_path: Path) -> Path:
 def test_the_page_needs_no_network_and_every_linked_file_is_there(site: Path) -> None:
     source, page = site.read_text(encoding="utf-8"), Page(site)
     assert page.inside == []
-    for part in ("http:", "https:", "@import", "url(", "//cdn", "src=\"//"):
+    for part in ("http:", "https:", "@import", "url(", "//cdn", 'src="//'):
         assert part not in source
     files = [link for link in page.links if not link.startswith(("#", "data:"))]
     assert files and all((site.parent / unquote(link)).is_file() for link in files)
     assert "twins/balm/fig7.png" in files and "mosi-bclstm/balm/fig7.svg" in files
     assert "../notebooks/01_balm.ipynb" in files and not any("gone" in link for link in files)
-    assert "2 of 65 regenerated" in page.text  # table1 and fig7; fig7 counts once though in two collections
+    assert (
+        "2 of 65 regenerated" in page.text
+    )  # table1 and fig7; fig7 counts once though in two collections
 
 
 def test_the_page_shows_text_and_never_runs_it(site: Path) -> None:
     page = Page(site)
-    assert sum(tag == "script" for tag, _ in page.tags) == 1 and "<script>alert" not in site.read_text(encoding="utf-8")
+    assert sum(
+        tag == "script" for tag, _ in page.tags
+    ) == 1 and "<script>alert" not in site.read_text(encoding="utf-8")
     assert page.text.count(NASTY) == 3  # title, note, cell of the preview
     assert "58.04" in page.text
 
@@ -193,13 +244,24 @@ def test_controls_have_labels_and_pictures_have_words(site: Path) -> None:
     assert len(ids) == len(set(ids))
     controls = [i for i, (tag, _) in enumerate(page.tags) if tag in ("select", "input")]
     assert len(controls) == 6 and all(page.tags[i - 1][0] == "label" for i in controls)
-    assert all(attrs.get("alt") == "Accuracy under six settings. Reduced: 12 epochs." or attrs.get("alt") ==
-               "Accuracy under six settings." for tag, attrs in page.tags if tag == "img")
+    assert all(
+        attrs.get("alt") == "Accuracy under six settings. Reduced: 12 epochs."
+        or attrs.get("alt") == "Accuracy under six settings."
+        for tag, attrs in page.tags
+        if tag == "img"
+    )
     cards = [attrs for tag, attrs in page.tags if tag == "article"]
-    assert {(c["data-paper"], c["data-collection"], c["data-status"], c["data-kind"]) for c in cards} == {
-        ("balm", "twins", "regenerated", "table"), ("balm", "twins", "regenerated", "figure"),
-        ("balm", "mosi-bclstm", "regenerated", "figure"), ("dream", "twins", "needs data", "figure")}
-    assert ("a", "#content") in [(tag, attrs.get("href")) for tag, attrs in page.tags] and "content" in ids
+    assert {
+        (c["data-paper"], c["data-collection"], c["data-status"], c["data-kind"]) for c in cards
+    } == {
+        ("balm", "twins", "regenerated", "table"),
+        ("balm", "twins", "regenerated", "figure"),
+        ("balm", "mosi-bclstm", "regenerated", "figure"),
+        ("dream", "twins", "needs data", "figure"),
+    }
+    assert ("a", "#content") in [
+        (tag, attrs.get("href")) for tag, attrs in page.tags
+    ] and "content" in ids
 
 
 def test_reports_and_what_is_gathered_are_linked_where_they_are(site: Path) -> None:

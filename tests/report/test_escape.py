@@ -18,9 +18,39 @@ from mmlib.report.markup import escape_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 RENDER = mistune.create_markdown(escape=False, plugins=["table", "strikethrough", "url", "math"])
-NAMES = ("<script>alert(1)</script>", "a|b", "a\\|b", "[x](y)", "![x](y)", "[x][y]", "$x$", "$$x$$", "\\(x\\)", "a\nb",
-         "`code`", "``a`b``", "**bold**", "*x*", "_x_", "__init__", "_a b_", "&lt;b&gt;", "~~no~~", "# head", "1. x",
-         "- x", "> x", "<!-- x -->", "\\begin{x}", "a\\", "<br>", "|", "``", "*", "$")
+NAMES = (
+    "<script>alert(1)</script>",
+    "a|b",
+    "a\\|b",
+    "[x](y)",
+    "![x](y)",
+    "[x][y]",
+    "$x$",
+    "$$x$$",
+    "\\(x\\)",
+    "a\nb",
+    "`code`",
+    "``a`b``",
+    "**bold**",
+    "*x*",
+    "_x_",
+    "__init__",
+    "_a b_",
+    "&lt;b&gt;",
+    "~~no~~",
+    "# head",
+    "1. x",
+    "- x",
+    "> x",
+    "<!-- x -->",
+    "\\begin{x}",
+    "a\\",
+    "<br>",
+    "|",
+    "``",
+    "*",
+    "$",
+)
 MARKUP = st.text(alphabet="ab1 <>&|[]()!$\\`*_~#-./;:\n", max_size=14).filter(str.strip)
 
 
@@ -59,13 +89,27 @@ def test_a_name_in_a_note_or_caption_has_no_markup_but_code(name: str) -> None:
     text = RENDER(tables.to_markdown(pd.DataFrame({"a": [1]}), name, [name]))
     tags = set(re.findall(r"</?([a-z0-9]+)", text))
     code = {"code"} if name == "`code`" else set()
-    assert tags - code <= {"p", "strong", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "span"}
+    assert tags - code <= {
+        "p",
+        "strong",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "ul",
+        "li",
+        "span",
+    }
     assert text.count("<ul>") == 1 and text.count("<strong>") == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_in_the_reading_form_has_no_markup(name: str) -> None:
-    columns = pd.MultiIndex.from_tuples([(name, "accuracy", what) for what in ("ours", "against plain", "verdict")])
+    columns = pd.MultiIndex.from_tuples(
+        [(name, "accuracy", what) for what in ("ours", "against plain", "verdict")]
+    )
     frame = pd.DataFrame([[name, "+1.0", "better (large)"]], columns=columns, index=[name])
     found = re.findall(r"<td>(.*?)</td>", RENDER(tables.for_reading(frame, "")), re.S)
     assert shown(found[0]) == " ".join(name.split())

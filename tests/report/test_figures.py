@@ -19,8 +19,16 @@ from mmlib.report.artifact import DPI, Output, figure_bytes
 def sample() -> Figure:
     figure, axes = figures.panel_grid(3)
     values = np.random.default_rng(0).normal(60, 2, (3, 6))
-    figures.lines(axes[0], np.arange(6), {"audio": values, "text": values + 3}, xlabel="epoch", ylabel="accuracy (%)")
-    figures.grouped_bars(axes[1], ["A", "AV"], {"plain": [[50, 52], []], "ours": [[55], [56, 58]]}, title="subsets")
+    figures.lines(
+        axes[0],
+        np.arange(6),
+        {"audio": values, "text": values + 3},
+        xlabel="epoch",
+        ylabel="accuracy (%)",
+    )
+    figures.grouped_bars(
+        axes[1], ["A", "AV"], {"plain": [[50, 52], []], "ours": [[55], [56, 58]]}, title="subsets"
+    )
     figures.heatmap(axes[2], values, label="weighted F1 (%)")
     return figure
 
@@ -68,7 +76,9 @@ def test_series_differ_in_colour_marker_and_line() -> None:
 
 def test_bars_stand_at_the_mean_and_show_every_run() -> None:
     _, (ax,) = figures.panel_grid(1)
-    figures.grouped_bars(ax, ["A", "AV"], {"plain": [[50.0, 52.0], []], "ours": [[55.0], [56.0, 58.0, 60.0]]})
+    figures.grouped_bars(
+        ax, ["A", "AV"], {"plain": [[50.0, 52.0], []], "ours": [[55.0], [56.0, 58.0, 60.0]]}
+    )
     heights = [bar.get_height() for bar in ax.patches]  # type: ignore[attr-defined]
     np.testing.assert_array_equal(heights, [51.0, np.nan, 55.0, 58.0])
     points = [np.asarray(line.get_ydata()) for line in ax.get_lines() if line.get_marker() == "o"]
@@ -78,7 +88,11 @@ def test_bars_stand_at_the_mean_and_show_every_run() -> None:
 
 def test_a_heatmap_writes_each_value_and_leaves_gaps_blank() -> None:
     _, (ax,) = figures.panel_grid(1)
-    figures.heatmap(ax, pd.DataFrame([[1.25, np.nan], [3.0, 4.0]], index=["a", "b"], columns=["x", "y"]), decimals=2)
+    figures.heatmap(
+        ax,
+        pd.DataFrame([[1.25, np.nan], [3.0, 4.0]], index=["a", "b"], columns=["x", "y"]),
+        decimals=2,
+    )
     assert [t.get_text() for t in ax.texts] == ["1.25", "3.00", "4.00"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
 
@@ -95,7 +109,12 @@ def test_histograms_count_every_value_on_common_bins() -> None:
     _, (ax,) = figures.panel_grid(1)
     figures.histogram(ax, {"audio": [0.0, 1.0, 1.0], "text": [2.0]}, bins=2, mark=0.5)
     tops = [max(path.get_xy()[:, 1]) for path in ax.patches]  # type: ignore[attr-defined]
-    assert tops == [2, 2, 1, 1]  # bins [0, 1) and [1, 2]: audio 1 and 2, text 0 and 1; filled and outlined
+    assert tops == [
+        2,
+        2,
+        1,
+        1,
+    ]  # bins [0, 1) and [1, 2]: audio 1 and 2, text 0 and 1; filled and outlined
 
 
 def test_panels_beyond_the_asked_ones_are_removed() -> None:
@@ -107,7 +126,10 @@ def test_panels_beyond_the_asked_ones_are_removed() -> None:
 
 def test_show_prints_the_table_outside_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
     figures.show(Output(table=pd.DataFrame({"method": ["MMGCN"]}), notes=("a note",)), "Table 1")
-    assert capsys.readouterr().out == "**Table 1**\n\n| method |\n| ------ |\n| MMGCN  |\n\n- a note\n\n"
+    assert (
+        capsys.readouterr().out
+        == "**Table 1**\n\n| method |\n| ------ |\n| MMGCN  |\n\n- a note\n\n"
+    )
 
 
 def test_one_hopeless_interval_does_not_hide_the_others_and_ordinary_ones_are_shown_whole() -> None:

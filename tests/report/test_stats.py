@@ -27,7 +27,9 @@ def test_one_run_has_a_mean_and_no_spread() -> None:
     assert all(math.isnan(v) for v in stats.prediction_interval([61.5]))
     assert stats.inside(61.5, [61.5]) is None
     alone = stats.paired([61.5], [50.0])
-    assert alone.verdict == "undecided" and alone.difference == 11.5 and math.isnan(alone.detectable)
+    assert (
+        alone.verdict == "undecided" and alone.difference == 11.5 and math.isnan(alone.detectable)
+    )
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
@@ -44,19 +46,30 @@ def test_paired_intervals_are_those_of_scipys_paired_test() -> None:
     wide, narrow = theirs.confidence_interval(0.95), theirs.confidence_interval(0.90)
     assert (found.low, found.high) == pytest.approx((wide.low, wide.high), abs=1e-8)
     assert (found.low90, found.high90) == pytest.approx((narrow.low, narrow.high), abs=1e-8)
-    simultaneous, theirs_12 = stats.paired(a, b, comparisons=12), theirs.confidence_interval(1 - 0.05 / 12)
-    assert (simultaneous.low, simultaneous.high) == pytest.approx((theirs_12.low, theirs_12.high), abs=1e-8)
+    simultaneous, theirs_12 = (
+        stats.paired(a, b, comparisons=12),
+        theirs.confidence_interval(1 - 0.05 / 12),
+    )
+    assert (simultaneous.low, simultaneous.high) == pytest.approx(
+        (theirs_12.low, theirs_12.high), abs=1e-8
+    )
 
 
-@pytest.mark.parametrize(("differences", "verdict"), [
-    ([1.0, 1.2, 0.9, 1.1, 1.0], "better"),
-    ([-1.0, -1.2, -0.9, -1.1, -1.0], "worse"),
-    ([0.1, -0.1, 0.05, -0.05, 0.0], "equivalent"),
-    ([2.0, -2.0, 1.0, -1.5, 0.3], "undecided"),
-    ([0.1, 0.12, 0.11, 0.1, 0.12], "better"),  # smaller than the margin, yet above 0: better comes first
-    ([0.0, 0.0, 0.0], "equivalent"),
-    ([0.4, 0.4], "undecided"),  # a tie of two seeds has no spread and shows nothing
-])
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        ([1.0, 1.2, 0.9, 1.1, 1.0], "better"),
+        ([-1.0, -1.2, -0.9, -1.1, -1.0], "worse"),
+        ([0.1, -0.1, 0.05, -0.05, 0.0], "equivalent"),
+        ([2.0, -2.0, 1.0, -1.5, 0.3], "undecided"),
+        (
+            [0.1, 0.12, 0.11, 0.1, 0.12],
+            "better",
+        ),  # smaller than the margin, yet above 0: better comes first
+        ([0.0, 0.0, 0.0], "equivalent"),
+        ([0.4, 0.4], "undecided"),  # a tie of two seeds has no spread and shows nothing
+    ],
+)
 def test_the_four_verdicts(differences: list[float], verdict: str) -> None:
     base = np.full(len(differences), 60.0)
     assert stats.paired(base + differences, base).verdict == verdict
@@ -79,7 +92,10 @@ def test_intervals_over_seeds_cover_at_their_level() -> None:
     hits = sum(s.low <= 62.0 <= s.high for s in map(stats.summarise, runs))
     assert hits / 4000 == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors
     seed_effect = draw.normal(0, 3.0, (4000, 5))
-    a, b = 61 + seed_effect + draw.normal(0, 0.5, (4000, 5)), 60 + seed_effect + draw.normal(0, 0.5, (4000, 5))
+    a, b = (
+        61 + seed_effect + draw.normal(0, 0.5, (4000, 5)),
+        60 + seed_effect + draw.normal(0, 0.5, (4000, 5)),
+    )
     found = [stats.paired(x, y) for x, y in zip(a, b, strict=True)]
     assert np.mean([c.low <= 1.0 <= c.high for c in found]) == pytest.approx(0.95, abs=0.012)
     assert np.mean([c.low90 <= 1.0 <= c.high90 for c in found]) == pytest.approx(0.90, abs=0.017)
@@ -88,9 +104,17 @@ def test_intervals_over_seeds_cover_at_their_level() -> None:
 def test_simultaneous_intervals_hold_together() -> None:
     draw = np.random.default_rng(1)
     tables = draw.normal(0.0, 1.0, (800, 6, 5))  # six independent comparisons a table
-    together = [all(c.low <= 0 <= c.high for c in (stats.paired(row, np.zeros(5), comparisons=6) for row in table))
-                for table in tables]
-    alone = [all(c.low <= 0 <= c.high for c in (stats.paired(row, np.zeros(5)) for row in table)) for table in tables]
+    together = [
+        all(
+            c.low <= 0 <= c.high
+            for c in (stats.paired(row, np.zeros(5), comparisons=6) for row in table)
+        )
+        for table in tables
+    ]
+    alone = [
+        all(c.low <= 0 <= c.high for c in (stats.paired(row, np.zeros(5)) for row in table))
+        for table in tables
+    ]
     assert np.mean(together) == pytest.approx(0.95, abs=0.027)
     assert np.mean(alone) < 0.80  # about 0.95 ** 6: what goes wrong without
 
@@ -98,7 +122,10 @@ def test_simultaneous_intervals_hold_together() -> None:
 @pytest.mark.parametrize("of_mean", [1, 5])
 def test_prediction_intervals_cover_further_runs(of_mean: int) -> None:
     draw = np.random.default_rng(of_mean)
-    ours, theirs = draw.normal(62, 1.2, (4000, 3)), draw.normal(62, 1.2, (4000, of_mean)).mean(axis=1)
+    ours, theirs = (
+        draw.normal(62, 1.2, (4000, 3)),
+        draw.normal(62, 1.2, (4000, of_mean)).mean(axis=1),
+    )
     hits = np.mean([stats.inside(float(p), v, of_mean) for v, p in zip(ours, theirs, strict=True)])
     assert hits == pytest.approx(0.95, abs=0.012)
 
@@ -121,13 +148,17 @@ def test_verdict_error_rates() -> None:
 
 
 @pytest.mark.parametrize(("n", "comparisons"), [(3, 1), (5, 1), (10, 4)])
-def test_the_detectable_difference_is_found_in_four_of_five_repetitions(n: int, comparisons: int) -> None:
+def test_the_detectable_difference_is_found_in_four_of_five_repetitions(
+    n: int, comparisons: int
+) -> None:
     zeros = np.zeros(n)
     unit = np.array([1.0, -1.0] * (n // 2) + [0.0] * (n % 2))
     per_sd = stats.paired(unit, zeros, comparisons=comparisons)
     shift = per_sd.detectable / per_sd.sd
-    found = [stats.paired(d, zeros, comparisons=comparisons).verdict
-             for d in np.random.default_rng(n).normal(shift, 1.0, (3000, n))]
+    found = [
+        stats.paired(d, zeros, comparisons=comparisons).verdict
+        for d in np.random.default_rng(n).normal(shift, 1.0, (3000, n))
+    ]
     assert np.mean([v == "better" for v in found]) == pytest.approx(0.8, abs=0.026)
 
 
@@ -141,25 +172,37 @@ def test_detectable_agrees_with_the_known_sample_size_of_a_paired_test() -> None
 def _clustered(draw: np.random.Generator, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Per-example differences with mean 0.1 whose dialogues share a part."""
     clusters = np.repeat(np.arange(len(sizes)), sizes)
-    return 0.1 + draw.normal(0, 0.3, len(sizes))[clusters] + draw.normal(0, 0.5, len(clusters)), clusters
+    return 0.1 + draw.normal(0, 0.3, len(sizes))[clusters] + draw.normal(
+        0, 0.5, len(clusters)
+    ), clusters
 
 
 def test_the_cluster_bootstrap_covers_where_examples_are_clustered() -> None:
     draw = np.random.default_rng(4)
     hits, naive = [], []
     for repetition in range(600):
-        difference, clusters = _clustered(draw, draw.integers(5, 40, 31))  # as many dialogues as IEMOCAP's test set
-        ours = stats.cluster_bootstrap(difference, np.zeros(len(clusters)), clusters, draws=500, seed=repetition)
+        difference, clusters = _clustered(
+            draw, draw.integers(5, 40, 31)
+        )  # as many dialogues as IEMOCAP's test set
+        ours = stats.cluster_bootstrap(
+            difference, np.zeros(len(clusters)), clusters, draws=500, seed=repetition
+        )
         hits.append(ours.low <= 0.1 <= ours.high)
         if repetition < 100:
-            alone = stats.cluster_bootstrap(difference, np.zeros(len(clusters)), np.arange(len(clusters)), draws=200)
+            alone = stats.cluster_bootstrap(
+                difference, np.zeros(len(clusters)), np.arange(len(clusters)), draws=200
+            )
             naive.append(alone.low <= 0.1 <= alone.high)
     assert np.mean(hits) == pytest.approx(0.95, abs=0.035)
     assert np.mean(naive) < 0.75  # what ignoring the dialogues would claim
 
 
 def test_the_cluster_bootstrap_resamples_whole_clusters() -> None:
-    a, b, clusters = np.array([1.0, 1, 0, 0]), np.array([0.0, 0, 0, 1]), np.array(["x", "x", "y", "y"])
+    a, b, clusters = (
+        np.array([1.0, 1, 0, 0]),
+        np.array([0.0, 0, 0, 1]),
+        np.array(["x", "x", "y", "y"]),
+    )
     found = stats.cluster_bootstrap(a, b, clusters)
     # Two clusters with means 1 and -1/2: resampling gives 1, 1/4 or -1/2 and nothing else.
     assert found.difference == pytest.approx(0.25) and (found.low, found.high) == (-0.5, 1.0)
@@ -167,19 +210,38 @@ def test_the_cluster_bootstrap_resamples_whole_clusters() -> None:
     assert math.isnan(stats.cluster_bootstrap(a, b, ["x"] * 4).low)
 
 
-def test_with_few_clusters_of_one_size_the_cluster_bootstrap_is_the_t_interval_of_their_means() -> None:
+def test_with_few_clusters_of_one_size_the_cluster_bootstrap_is_the_t_interval_of_their_means() -> (
+    None
+):
     # Cluster means at normal quantiles, so that the bootstrap law is nearly normal, as the t-interval supposes.
     means = scipy_stats.norm.ppf((np.arange(10) + 0.5) / 10)
-    found = stats.cluster_bootstrap(np.repeat(means, 3), np.zeros(30), np.repeat(np.arange(10), 3), draws=40000)
+    found = stats.cluster_bootstrap(
+        np.repeat(means, 3), np.zeros(30), np.repeat(np.arange(10), 3), draws=40000
+    )
     theirs = scipy_stats.t.interval(0.95, 9, loc=0, scale=scipy_stats.sem(means))
     assert found.high - found.low == pytest.approx(theirs[1] - theirs[0], rel=0.02)
 
 
 def test_folds_are_averaged_within_a_seed_before_any_interval() -> None:
-    frame = pd.DataFrame([
-        {"run_id": f"{seed}{fold}", "row": "plain", "seed": seed, "fold": fold, "value": value, "stale": fold == 1}
-        for seed, fold, value in [(0, 0, 1.0), (0, 1, 3.0), (1, 0, 5.0), (1, 1, 9.0), (2, 0, 100.0)]
-    ])
+    frame = pd.DataFrame(
+        [
+            {
+                "run_id": f"{seed}{fold}",
+                "row": "plain",
+                "seed": seed,
+                "fold": fold,
+                "value": value,
+                "stale": fold == 1,
+            }
+            for seed, fold, value in [
+                (0, 0, 1.0),
+                (0, 1, 3.0),
+                (1, 0, 5.0),
+                (1, 1, 9.0),
+                (2, 0, 100.0),
+            ]
+        ]
+    )
     found = stats.average_folds(frame)
     assert list(found["value"]) == [2.0, 7.0]  # seed 2 lacks a fold
     assert list(found["seed"]) == [0, 1] and list(found["run_id"]) == ["00 01", "10 11"]

@@ -17,24 +17,62 @@ SETTING = "(0.5, 0.5, 0.7)"
 PLAIN, OURS, ONLY_PAPER = "MMGCN", "MMGCN+BALM", "GCNet"
 
 
-def results(values: dict[str, list[float]], metric: str = "accuracy", selection: str = "valid",
-            **more: Any) -> pd.DataFrame:
-    return pd.DataFrame([
-        {"run_id": f"{row}-{seed}", "row": row, "setting": SETTING, "seed": seed, "fold": None, "selection": selection,
-         "metric": metric, "value": value, "stale": False, **more}
-        for row, per_seed in values.items() for seed, value in enumerate(per_seed)])
+def results(
+    values: dict[str, list[float]], metric: str = "accuracy", selection: str = "valid", **more: Any
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "run_id": f"{row}-{seed}",
+                "row": row,
+                "setting": SETTING,
+                "seed": seed,
+                "fold": None,
+                "selection": selection,
+                "metric": metric,
+                "value": value,
+                "stale": False,
+                **more,
+            }
+            for row, per_seed in values.items()
+            for seed, value in enumerate(per_seed)
+        ]
+    )
 
 
 def published(value: float = 64.39, metric: str = "accuracy") -> pd.DataFrame:
-    return pd.DataFrame([
-        {"row": ONLY_PAPER, "setting": SETTING, "metric": metric, "value": 58.04, "sd": None, "note": "single run",
-         "runs": 1},
-        {"row": OURS, "setting": SETTING, "metric": metric, "value": value, "sd": 0.88, "note": "", "runs": 5}])
+    return pd.DataFrame(
+        [
+            {
+                "row": ONLY_PAPER,
+                "setting": SETTING,
+                "metric": metric,
+                "value": 58.04,
+                "sd": None,
+                "note": "single run",
+                "runs": 1,
+            },
+            {
+                "row": OURS,
+                "setting": SETTING,
+                "metric": metric,
+                "value": value,
+                "sd": 0.88,
+                "note": "",
+                "runs": 5,
+            },
+        ]
+    )
 
 
 def both_selections() -> pd.DataFrame:
-    return pd.concat([results({PLAIN: [60, 62, 64], OURS: [61, 64, 64]}),
-                      results({OURS: [61.5, 64.5, 64.5]}, selection="test")], ignore_index=True)
+    return pd.concat(
+        [
+            results({PLAIN: [60, 62, 64], OURS: [61, 64, 64]}),
+            results({OURS: [61.5, 64.5, 64.5]}, selection="test"),
+        ],
+        ignore_index=True,
+    )
 
 
 def cell(frame: pd.DataFrame, row: str, what: str, metric: str = "accuracy") -> str:
@@ -42,7 +80,9 @@ def cell(frame: pd.DataFrame, row: str, what: str, metric: str = "accuracy") -> 
 
 
 def test_every_cell_of_a_comparison_by_hand() -> None:
-    numbers = tables.compare(both_selections(), published(), collection="mosi", baselines={OURS: PLAIN})
+    numbers = tables.compare(
+        both_selections(), published(), collection="mosi", baselines={OURS: PLAIN}
+    )
     frame = tables.layout(numbers)
     assert list(frame.index) == [ONLY_PAPER, OURS, PLAIN]
     # Ours 61, 64, 64: mean 63, sd sqrt(3); t(0.975, 2) = 4.30265, so the half width is 4.30265 sqrt(3) / sqrt(3).
@@ -61,25 +101,47 @@ def test_every_cell_of_a_comparison_by_hand() -> None:
 def test_rows_that_only_the_paper_has_read_not_built_yet() -> None:
     numbers = tables.compare(both_selections(), published(), collection="mosi")
     frame = tables.layout(numbers)
-    assert cell(frame, ONLY_PAPER, "ours") == "not built yet" and cell(frame, ONLY_PAPER, "paper") == "58.04"
+    assert (
+        cell(frame, ONLY_PAPER, "ours") == "not built yet"
+        and cell(frame, ONLY_PAPER, "paper") == "58.04"
+    )
     assert tables.rows_built(numbers) == 1
     notes = tables.remarks(numbers, published())
-    assert "1 of the paper's 2 cells are not built yet." in notes and "Paper: single run (GCNet)." in notes
+    assert (
+        "1 of the paper's 2 cells are not built yet." in notes
+        and "Paper: single run (GCNet)." in notes
+    )
     nothing = tables.compare(both_selections().iloc[:0], published(), collection="mosi")
-    assert tables.rows_built(nothing) == 0 and set(tables.layout(nothing)[(SETTING, "accuracy", "ours")]) == {
-        "not built yet"}
+    assert tables.rows_built(nothing) == 0 and set(
+        tables.layout(nothing)[(SETTING, "accuracy", "ours")]
+    ) == {"not built yet"}
 
 
-@pytest.mark.parametrize(("collection", "data"), [("twins", "mosi"), ("a-label", "twin:mosi@quick")])
+@pytest.mark.parametrize(
+    ("collection", "data"), [("twins", "mosi"), ("a-label", "twin:mosi@quick")]
+)
 def test_a_published_number_never_stands_beside_twins(collection: str, data: str) -> None:
     planted = 77.77
     runs = both_selections().assign(data=data)
-    best = pd.DataFrame([{"setting": SETTING, "metric": "accuracy", "value": 70.0, "approximate": True}])
-    numbers = tables.compare(runs, published(planted), collection=collection, baselines={OURS: PLAIN}, best=best)
+    best = pd.DataFrame(
+        [{"setting": SETTING, "metric": "accuracy", "value": 70.0, "approximate": True}]
+    )
+    numbers = tables.compare(
+        runs, published(planted), collection=collection, baselines={OURS: PLAIN}, best=best
+    )
     frame = tables.layout(numbers)
-    everything = "\n".join([numbers.to_csv(), frame.to_csv(), tables.to_markdown(frame, "c", tables.remarks(
-        numbers, published(planted))), tables.to_latex(frame, "c", "l"), tables.overview(frame).to_csv()])
-    assert "77.77" not in everything and "58.04" not in everything and "single run" not in everything
+    everything = "\n".join(
+        [
+            numbers.to_csv(),
+            frame.to_csv(),
+            tables.to_markdown(frame, "c", tables.remarks(numbers, published(planted))),
+            tables.to_latex(frame, "c", "l"),
+            tables.overview(frame).to_csv(),
+        ]
+    )
+    assert (
+        "77.77" not in everything and "58.04" not in everything and "single run" not in everything
+    )
     assert not any("paper" in what for *_, what in frame.columns)
     assert cell(frame, ONLY_PAPER, "ours") == "not built yet"
     assert cell(frame, OURS, "of the best possible") == "about 90.0 % of 70.00"  # 63 of 70
@@ -90,7 +152,9 @@ def test_a_published_number_never_stands_beside_twins(collection: str, data: str
 def test_lower_is_better_for_mae_and_the_sign_of_the_difference_stays() -> None:
     runs = results({PLAIN: [0.80, 0.81, 0.82], OURS: [0.70, 0.711, 0.719]}, metric="mae")
     best = pd.DataFrame([{"setting": SETTING, "metric": "mae", "value": 0.355}])
-    frame = tables.layout(tables.compare(runs, collection="twins", baselines={OURS: PLAIN}, best=best))
+    frame = tables.layout(
+        tables.compare(runs, collection="twins", baselines={OURS: PLAIN}, best=best)
+    )
     assert cell(frame, OURS, "ours", "MAE") == "0.710 ± 0.010 (3)"
     assert cell(frame, OURS, "verdict", "MAE") == "better"
     # Differences -0.100, -0.099, -0.101: mean -0.1, sd 0.001, half width 0.0025.
@@ -99,22 +163,34 @@ def test_lower_is_better_for_mae_and_the_sign_of_the_difference_stays() -> None:
 
 
 def test_one_run_shows_its_value_and_no_spread() -> None:
-    frame = tables.layout(tables.compare(results({OURS: [61.0], PLAIN: [60.0]}), collection="mosi",
-                                         baselines={OURS: PLAIN}))
-    assert cell(frame, OURS, "ours") == "61.00 (1)" and cell(frame, OURS, "against plain") == "+1.00"
+    frame = tables.layout(
+        tables.compare(
+            results({OURS: [61.0], PLAIN: [60.0]}), collection="mosi", baselines={OURS: PLAIN}
+        )
+    )
+    assert (
+        cell(frame, OURS, "ours") == "61.00 (1)" and cell(frame, OURS, "against plain") == "+1.00"
+    )
     assert cell(frame, OURS, "verdict") == "undecided"
     assert tables.mean_sd([61.0]) == "61.00 (1)" and tables.mean_sd([60, 62], 1) == "61.0 ± 1.4 (2)"
 
 
 def test_intervals_are_simultaneous_over_the_comparisons_of_a_metric() -> None:
-    two = pd.concat([results({PLAIN: [60, 62, 64], OURS: [61, 64, 64], "other": [60, 61, 66]}),
-                     results({PLAIN: [60, 62, 64], OURS: [61, 64, 64]}, metric="weighted_f1")], ignore_index=True)
+    two = pd.concat(
+        [
+            results({PLAIN: [60, 62, 64], OURS: [61, 64, 64], "other": [60, 61, 66]}),
+            results({PLAIN: [60, 62, 64], OURS: [61, 64, 64]}, metric="weighted_f1"),
+        ],
+        ignore_index=True,
+    )
     numbers = tables.compare(two, collection="mosi", baselines={OURS: PLAIN, "other": PLAIN})
     line = numbers[(numbers["row"] == OURS)].set_index("metric")
     assert line.loc["accuracy", "comparisons"] == 2 and line.loc["weighted_f1", "comparisons"] == 1
     # t(1 - 0.05/4, 2) = 6.2053 against 4.3027, both from a printed table.
     assert line.loc["accuracy", "difference_high"] == pytest.approx(1 + 6.2053 / 3**0.5, abs=1e-3)
-    assert line.loc["weighted_f1", "difference_high"] == pytest.approx(1 + 4.3027 / 3**0.5, abs=1e-3)
+    assert line.loc["weighted_f1", "difference_high"] == pytest.approx(
+        1 + 4.3027 / 3**0.5, abs=1e-3
+    )
     assert "hold together for 2 comparisons" in tables.remarks(numbers)[0]
 
 
@@ -129,13 +205,20 @@ def test_stale_runs_are_marked_and_give_way_to_fresh_ones() -> None:
 
 
 def test_folds_count_once_a_seed() -> None:
-    folds = pd.concat([results({OURS: [60.0, 62.0]}).assign(fold=0), results({OURS: [64.0, 62.0]}).assign(fold=1)])
-    assert cell(tables.layout(tables.compare(folds, collection="mosi")), OURS, "ours") == "62.00 ± 0.00 (2)"
+    folds = pd.concat(
+        [results({OURS: [60.0, 62.0]}).assign(fold=0), results({OURS: [64.0, 62.0]}).assign(fold=1)]
+    )
+    assert (
+        cell(tables.layout(tables.compare(folds, collection="mosi")), OURS, "ours")
+        == "62.00 ± 0.00 (2)"
+    )
 
 
 def test_bad_results_are_refused() -> None:
     with pytest.raises(InputError, match="twice"):
-        tables.compare(pd.concat([results({OURS: [1.0]}), results({OURS: [2.0]})]), collection="mosi")
+        tables.compare(
+            pd.concat([results({OURS: [1.0]}), results({OURS: [2.0]})]), collection="mosi"
+        )
     with pytest.raises(InputError, match="no column stale"):
         tables.compare(results({OURS: [1.0]}).drop(columns="stale"), collection="mosi")
     with pytest.raises(InputError, match="Did you mean 'valid'"):
@@ -143,10 +226,17 @@ def test_bad_results_are_refused() -> None:
 
 
 def test_markdown_has_equal_columns_in_every_line_and_escapes_bars() -> None:
-    text = tables.to_markdown(pd.DataFrame({"a|b": ["x|y", None], "c": [1.0, float("nan")]}), "A | b", ["note"])
-    assert text == "**A \\| b**\n\n| a\\|b | c    |\n| ---- | ---- |\n| x\\|y | 1.00 |\n| –    | –    |\n\n- note\n"
+    text = tables.to_markdown(
+        pd.DataFrame({"a|b": ["x|y", None], "c": [1.0, float("nan")]}), "A | b", ["note"]
+    )
+    assert (
+        text
+        == "**A \\| b**\n\n| a\\|b | c    |\n| ---- | ---- |\n| x\\|y | 1.00 |\n| –    | –    |\n\n- note\n"
+    )
     two = pd.concat([both_selections(), results({OURS: [61.0]}, metric="weighted_f1")])
-    wide = tables.to_markdown(tables.layout(tables.compare(two, published(), collection="mosi")), "Table 1")
+    wide = tables.to_markdown(
+        tables.layout(tables.compare(two, published(), collection="mosi")), "Table 1"
+    )
     assert "| 63.00 ± 1.73 (3) (paper: 64.39 ± 0.88) |" in wide  # the overview
     for block in wide.split("\n\n"):
         lines = [line for line in block.splitlines() if line.startswith("|")]
@@ -154,10 +244,18 @@ def test_markdown_has_equal_columns_in_every_line_and_escapes_bars() -> None:
 
 
 def test_the_reading_form_shows_a_metric_only_where_it_was_measured() -> None:
-    elsewhere = results({PLAIN: [50, 52], OURS: [51, 53]}, metric="macro_recall").assign(setting="other data")
-    numbers = tables.compare(pd.concat([results({PLAIN: [60, 62], OURS: [61, 64]}), elsewhere], ignore_index=True),
-                             None, collection="mosi", baselines={OURS: PLAIN})
-    first, second = tables.for_reading(tables.layout(numbers), "Caption").split("*macro recall (%)*")
+    elsewhere = results({PLAIN: [50, 52], OURS: [51, 53]}, metric="macro_recall").assign(
+        setting="other data"
+    )
+    numbers = tables.compare(
+        pd.concat([results({PLAIN: [60, 62], OURS: [61, 64]}), elsewhere], ignore_index=True),
+        None,
+        collection="mosi",
+        baselines={OURS: PLAIN},
+    )
+    first, second = tables.for_reading(tables.layout(numbers), "Caption").split(
+        "*macro recall (%)*"
+    )
     assert SETTING in first and "other data" not in first and "62.50 ± 2.12 (2)" in first
     assert "other data" in second and SETTING not in second and "52.00 ± 1.41 (2)" in second
     assert "*accuracy (%)*" in first
@@ -166,7 +264,9 @@ def test_the_reading_form_shows_a_metric_only_where_it_was_measured() -> None:
 
 
 def test_latex_escapes_everything_and_balances() -> None:
-    frame = pd.DataFrame({"a_b & c": ["50 % of {x}", "-1.5 ± 0.2", r"\input{x}", "[1]"], "m": ["τ", "$", "#", "~^"]})
+    frame = pd.DataFrame(
+        {"a_b & c": ["50 % of {x}", "-1.5 ± 0.2", r"\input{x}", "[1]"], "m": ["τ", "$", "#", "~^"]}
+    )
     text = tables.to_latex(frame, "50 % & more_", "balm table_1")
     assert r"a\_b \& c & m \\" in text and r"50 \% of \{x\} & $\tau$ \\" in text
     assert r"$-$1.5 $\pm$ 0.2 & \$ \\" in text and r"\textbackslash{}input\{x\} & \# \\" in text
@@ -178,9 +278,18 @@ def test_latex_escapes_everything_and_balances() -> None:
 
 
 def record(seed: int = 0, **spec: Any) -> dict[str, Any]:
-    base = {"data": "mosi", "seed": seed, "method": "balm", "variant": "paper", "options": [["tau", 0.4], ["rho", 1.4]],
-            "backbone": "mmgcn", "backbone_options": [], "modalities": [], "fold": None,
-            "train_mask": {"kind": "shared", "rate": 0.5}}
+    base = {
+        "data": "mosi",
+        "seed": seed,
+        "method": "balm",
+        "variant": "paper",
+        "options": [["tau", 0.4], ["rho", 1.4]],
+        "backbone": "mmgcn",
+        "backbone_options": [],
+        "modalities": [],
+        "fold": None,
+        "train_mask": {"kind": "shared", "rate": 0.5},
+    }
     chosen = {"epoch": {"test": 3}, "metrics": {"test": {"accuracy": 60.5 + seed, "mae": 0.7}}}
     selected = {"valid": chosen, "test": chosen}
     return {"id": f"r{seed}", "spec": base | spec, "selected": selected}
@@ -190,17 +299,29 @@ def test_records_become_one_row_per_run_selection_mask_and_metric() -> None:
     failed = {"id": "x", "spec": record()["spec"], "error": "e"}
     frame = tables.records_frame([record(0), record(1, fold=2), failed])
     assert len(frame) == 2 * 2 * 2
-    first = frame[(frame["run_id"] == "r1") & (frame["selection"] == "test") & (frame["metric"] == "accuracy")].iloc[0]
-    assert first["value"] == 61.5 and first["options"] == "rho=1.4, tau=0.4" and first["train_mask"] == "shared(0.5)"
+    first = frame[
+        (frame["run_id"] == "r1") & (frame["selection"] == "test") & (frame["metric"] == "accuracy")
+    ].iloc[0]
+    assert (
+        first["value"] == 61.5
+        and first["options"] == "rho=1.4, tau=0.4"
+        and first["train_mask"] == "shared(0.5)"
+    )
     assert first["fold"] == 2 and first["epoch"] == 3 and not first["stale"]
     other = tables.records_frame([record(valid_mask={"kind": "shared", "rate": 0.2})])
-    assert set(frame["valid_mask"]) == {"shared(0.5)"} and set(other["valid_mask"]) == {"shared(0.2)"}
+    assert set(frame["valid_mask"]) == {"shared(0.5)"} and set(other["valid_mask"]) == {
+        "shared(0.2)"
+    }
     assert set(other["train_mask"]) == {"shared(0.5)"}
 
 
 def test_records_csv_is_the_same_for_any_order_of_records() -> None:
-    records = [record(seed, variant=v) for seed, v in itertools.product(range(3), ("paper", "released"))]
+    records = [
+        record(seed, variant=v) for seed, v in itertools.product(range(3), ("paper", "released"))
+    ]
     first = artifact.csv_bytes(tables.records_frame(records))
     random.Random(0).shuffle(records)
     assert artifact.csv_bytes(tables.records_frame(records)) == first
-    assert artifact.csv_bytes(tables.records_frame([])).decode().strip() == ",".join(tables.RECORD_COLUMNS)
+    assert artifact.csv_bytes(tables.records_frame([])).decode().strip() == ",".join(
+        tables.RECORD_COLUMNS
+    )

@@ -49,7 +49,10 @@ def surround(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def specs(count: int, **fields: Any) -> list[RunSpec]:
-    return [RunSpec(data="twin:fake", seed=seed, method="fake", backbone="fake", **fields) for seed in range(count)]
+    return [
+        RunSpec(data="twin:fake", seed=seed, method="fake", backbone="fake", **fields)
+        for seed in range(count)
+    ]
 
 
 def version(spec: RunSpec) -> str:
@@ -67,19 +70,35 @@ def fingerprint(reference: str) -> str:
     return FINGERPRINT
 
 
-def outcome(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None, n: int = 10) -> FakeOutcome:
+def outcome(
+    spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None, n: int = 10
+) -> FakeOutcome:
     """Numbers that follow from the spec alone."""
     generator = np.random.default_rng(int(spec.key(FINGERPRINT), 16))
     inherited = float(sum((parent_arrays or {}).get("weights.w", np.zeros(1)).flat))
-    curves = {"valid": {"acc": generator.random(12).tolist()}, "test": {"test": {"mae": generator.random(12).tolist()}}}
-    arrays = {f"predictions.{s}.test": generator.normal(size=(n, 1)).astype(np.float32) for s in ("last", "valid")}
+    curves = {
+        "valid": {"acc": generator.random(12).tolist()},
+        "test": {"test": {"mae": generator.random(12).tolist()}},
+    }
+    arrays = {
+        f"predictions.{s}.test": generator.normal(size=(n, 1)).astype(np.float32)
+        for s in ("last", "valid")
+    }
     arrays["predictions.test.test"] = arrays["predictions.valid.test"]
     if spec.keep:
         arrays["weights.w"] = generator.normal(size=(3, 2)).astype(np.float32)
     record = {
-        "id": run_id(spec), "key": spec.key(FINGERPRINT), "numerics": version(spec), "fingerprint": FINGERPRINT,
-        "spec": spec.to_json(), "status": "done", "masks": {"test": "00"}, "curves": curves,
-        "selected": {"valid": {"epoch": 3, "acc": curves["valid"]["acc"][3], "inherited": inherited}},
+        "id": run_id(spec),
+        "key": spec.key(FINGERPRINT),
+        "numerics": version(spec),
+        "fingerprint": FINGERPRINT,
+        "spec": spec.to_json(),
+        "status": "done",
+        "masks": {"test": "00"},
+        "curves": curves,
+        "selected": {
+            "valid": {"epoch": 3, "acc": curves["valid"]["acc"][3], "inherited": inherited}
+        },
     }
     return FakeOutcome(record, arrays, {"seconds": 0.25, "pid": os.getpid()})
 
@@ -110,7 +129,9 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
 
 def run(todo: list[Any], store: Store, **options: Any) -> SweepReport:
     """A sweep of fake runs in this process, one at a time unless told otherwise."""
-    return sweep(todo, store, **({"jobs": 1, "execute": execute, "fingerprint": fingerprint} | options))
+    return sweep(
+        todo, store, **({"jobs": 1, "execute": execute, "fingerprint": fingerprint} | options)
+    )
 
 
 def log(folder: Path) -> list[tuple[str, int]]:
@@ -124,7 +145,14 @@ def run_sweep(folder: str, count: int, jobs: int, sleep: str) -> None:
     """A sweep in a process of its own; the log stands beside the store."""
     os.environ.update(FAKE_FOLDER=str(Path(folder).parent), FAKE_SLEEP=sleep)
     mmlib.runs.spec.numerics_version = lambda *_: NUMERICS
-    sweep(specs(count), Store(Path(folder)), jobs=jobs, execute=execute, fingerprint=fingerprint, title="fake")
+    sweep(
+        specs(count),
+        Store(Path(folder)),
+        jobs=jobs,
+        execute=execute,
+        fingerprint=fingerprint,
+        title="fake",
+    )
 
 
 def dask_sweep(address: str, folder: str, count: str) -> None:
@@ -132,4 +160,6 @@ def dask_sweep(address: str, folder: str, count: str) -> None:
     mmlib.runs.spec.numerics_version = lambda *_: NUMERICS
     todo, store = specs(int(count)), Store(Path(folder))
     with DaskExecutor(address, todo, store, fingerprint=fingerprint) as executor:
-        sweep(todo, store, executor=executor, execute=execute, fingerprint=fingerprint, title="fake")
+        sweep(
+            todo, store, executor=executor, execute=execute, fingerprint=fingerprint, title="fake"
+        )

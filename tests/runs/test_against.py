@@ -55,9 +55,13 @@ def spec(toy: Callable[..., Bundle], tmp_path: Path) -> RunSpec:
 
 
 def test_runs_of_equal_code_are_adopted_as_they_are_though_their_machine_rounded_otherwise(
-        spec: RunSpec, tmp_path: Path, toy: Callable[..., Bundle]) -> None:
-    before = checkout(tmp_path / "before", "from __future__ import annotations",
-                      "from __future__ import annotations\n\nUNUSED = 1")
+    spec: RunSpec, tmp_path: Path, toy: Callable[..., Bundle]
+) -> None:
+    before = checkout(
+        tmp_path / "before",
+        "from __future__ import annotations",
+        "from __future__ import annotations\n\nUNUSED = 1",
+    )
     data = toy().fingerprint
     store = Store(tmp_path / "store")
     stored = made_by(before, spec, data)
@@ -65,19 +69,28 @@ def test_runs_of_equal_code_are_adopted_as_they_are_though_their_machine_rounded
     (group,) = adopt_against(store, before, say=lambda line: None)
     assert (group.stale, group.equal, group.adopted) == (1, True, 1)
     record, stale = store.find(spec, data)
-    assert record is not None and not stale and record["adopted"]["from"] == stored.record["numerics"]
+    assert (
+        record is not None and not stale and record["adopted"]["from"] == stored.record["numerics"]
+    )
     for name, values in store.arrays(record.id).items():
         np.testing.assert_array_equal(values, stored.arrays[name])  # not those of this machine
     assert adopt_against(store, before, say=lambda line: None) == []
 
 
 def test_code_that_computes_otherwise_or_did_not_make_the_runs_adopts_none(
-        spec: RunSpec, tmp_path: Path, toy: Callable[..., Bundle]) -> None:
-    other = checkout(tmp_path / "other", "class Plain(nn.Module):",
-                     "torch.manual_seed_ = torch.manual_seed\n"
-                     "torch.manual_seed = lambda seed: torch.manual_seed_(seed + 1)\n\n\nclass Plain(nn.Module):")
-    unlike = checkout(tmp_path / "unlike", "from __future__ import annotations",
-                      "from __future__ import annotations\n\nUNUSED = 2")
+    spec: RunSpec, tmp_path: Path, toy: Callable[..., Bundle]
+) -> None:
+    other = checkout(
+        tmp_path / "other",
+        "class Plain(nn.Module):",
+        "torch.manual_seed_ = torch.manual_seed\n"
+        "torch.manual_seed = lambda seed: torch.manual_seed_(seed + 1)\n\n\nclass Plain(nn.Module):",
+    )
+    unlike = checkout(
+        tmp_path / "unlike",
+        "from __future__ import annotations",
+        "from __future__ import annotations\n\nUNUSED = 2",
+    )
     store = Store(tmp_path / "store")
     store.put(made_by(other, spec, toy().fingerprint))
     for folder in (other, unlike):

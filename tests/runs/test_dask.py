@@ -60,18 +60,37 @@ class Cluster:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def launch(self, *words: str, mmlib: Path = REPOSITORY) -> subprocess.Popen[bytes]:
-        env = {**os.environ, "PYTHONPATH": f"{mmlib}{os.pathsep}{HERE}", "FAKE_FOLDER": str(self.folder),
-               "FAKE_SLEEP": "0.2", "OMP_NUM_THREADS": "1", "MMLIB_HOME": str(REPOSITORY)}
+        env = {
+            **os.environ,
+            "PYTHONPATH": f"{mmlib}{os.pathsep}{HERE}",
+            "FAKE_FOLDER": str(self.folder),
+            "FAKE_SLEEP": "0.2",
+            "OMP_NUM_THREADS": "1",
+            "MMLIB_HOME": str(REPOSITORY),
+        }
         output = open(self.folder / "output", "ab")  # noqa: SIM115
         with output:
-            process = subprocess.Popen([sys.executable, "-m", *words], env=env, stdout=output, stderr=output,
-                                       cwd=self.folder)
+            process = subprocess.Popen(
+                [sys.executable, "-m", *words],
+                env=env,
+                stdout=output,
+                stderr=output,
+                cwd=self.folder,
+            )
         self.processes.append(process)
         return process
 
     def schedule(self) -> None:
-        self.launch("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-                    "--scheduler-file", str(self.folder / "scheduler.json"))
+        self.launch(
+            "distributed.cli.dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(self.folder / "scheduler.json"),
+        )
         wait_until((self.folder / "scheduler.json").exists, "for the scheduler")
 
     def stop(self) -> None:
@@ -81,9 +100,23 @@ class Cluster:
             gone(process)
 
     def worker(self, name: str, *words: str, mmlib: Path = REPOSITORY) -> subprocess.Popen[bytes]:
-        return self.launch("distributed.cli.dask_worker", self.address, "--nthreads", "1", "--name", name, "--host",
-                           "127.0.0.1", "--no-dashboard", "--memory-limit", "0", "--local-directory", str(self.folder),
-                           *words, mmlib=mmlib)
+        return self.launch(
+            "distributed.cli.dask_worker",
+            self.address,
+            "--nthreads",
+            "1",
+            "--name",
+            name,
+            "--host",
+            "127.0.0.1",
+            "--no-dashboard",
+            "--memory-limit",
+            "0",
+            "--local-directory",
+            str(self.folder),
+            *words,
+            mmlib=mmlib,
+        )
 
     @property
     def address(self) -> str:
@@ -103,8 +136,14 @@ class Cluster:
 
 
 def run(todo: list[Any], store: Store, executor: DaskExecutor, **options: Any) -> SweepReport:
-    return sweep(todo, store, executor=executor, execute=fake_runs.execute, fingerprint=fake_runs.fingerprint,
-                 **options)
+    return sweep(
+        todo,
+        store,
+        executor=executor,
+        execute=fake_runs.execute,
+        fingerprint=fake_runs.fingerprint,
+        **options,
+    )
 
 
 def gone(process: subprocess.Popen[bytes], seconds: float = 30) -> None:
@@ -166,8 +205,11 @@ def counts(report: SweepReport) -> tuple[int, int, int, int, int]:
 
 def contents(store: Store) -> dict[str, bytes]:
     """Every file but sidecars."""
-    return {p.name: p.read_bytes() for p in sorted(store.folder.rglob("*"))
-            if p.is_file() and not p.name.endswith(".time.json")}
+    return {
+        p.name: p.read_bytes()
+        for p in sorted(store.folder.rglob("*"))
+        if p.is_file() and not p.name.endswith(".time.json")
+    }
 
 
 def made_here(folder: Path, todo: list[Any], parent: Any = None) -> dict[str, bytes]:
@@ -178,7 +220,8 @@ def made_here(folder: Path, todo: list[Any], parent: Any = None) -> dict[str, by
 
 
 def test_a_worker_killed_in_mid_run_loses_only_that_run_which_is_made_elsewhere(
-        cluster: Cluster, store: Store, tmp_path: Path) -> None:
+    cluster: Cluster, store: Store, tmp_path: Path
+) -> None:
     (parent,) = specs(1, keep=("weights",))
     (slow,) = specs(1, parent=parent, options=(("do", "linger once"),))
     todo, lost, killed = [slow, *specs(11, parent=parent)], run_id(slow), []
@@ -207,12 +250,17 @@ def test_a_run_that_kills_every_worker_it_gets_fails_alone(cluster: Cluster, sto
     assert counts(report) == (9, 0, 8, 1, 0)
     ((failed, error),) = report.errors
     assert failed == run_id(bad[0]) and "its worker was lost 3 times (tcp://127.0.0.1:" in error
-    assert [f.id for f in store.failures()] == [failed] and sorted(store.ids()) == sorted(map(run_id, good))
-    assert Counter(name for name, _ in log(cluster.folder)) == Counter([*map(run_id, good), *3 * [failed]])
+    assert [f.id for f in store.failures()] == [failed] and sorted(store.ids()) == sorted(
+        map(run_id, good)
+    )
+    assert Counter(name for name, _ in log(cluster.folder)) == Counter(
+        [*map(run_id, good), *3 * [failed]]
+    )
 
 
 def test_a_run_that_raises_on_a_worker_is_recorded_with_its_children_and_tried_again(
-        cluster: Cluster, store: Store) -> None:
+    cluster: Cluster, store: Store
+) -> None:
     (parent,) = specs(1, keep=("weights",), options=(("do", "raise"),))
     todo = [*specs(2, parent=parent), *specs(1)]
     assert counts(cluster.sweep(todo, store)) == (4, 0, 1, 3, 0)
@@ -222,7 +270,8 @@ def test_a_run_that_raises_on_a_worker_is_recorded_with_its_children_and_tried_a
 
 
 def test_a_worker_without_the_stores_folder_sends_its_records_back(
-        cluster: Cluster, store: Store, tmp_path: Path) -> None:
+    cluster: Cluster, store: Store, tmp_path: Path
+) -> None:
     (tmp_path / "blind.py").write_text(BLIND)
     blind = cluster.worker("blind", "--no-nanny", "--preload", str(tmp_path / "blind.py"))
     try:
@@ -240,7 +289,8 @@ def test_a_worker_without_the_stores_folder_sends_its_records_back(
 
 
 def test_a_worker_without_the_store_sends_back_an_error_as_it_would_have_been_written(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_FOLDER", str(tmp_path))
     (bad,) = specs(1, options=(("do", "raise"),))
     task = Task(run_id(bad), bad.to_json(), "nowhere", execute=fake_runs.execute)
@@ -256,8 +306,11 @@ def test_a_worker_without_the_store_sends_back_an_error_as_it_would_have_been_wr
 
 
 def test_a_worker_of_another_version_gets_no_run_and_is_named(
-        cluster: Cluster, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(REPOSITORY / "mmlib", tmp_path / "mmlib", ignore=shutil.ignore_patterns("__pycache__"))
+    cluster: Cluster, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(
+        REPOSITORY / "mmlib", tmp_path / "mmlib", ignore=shutil.ignore_patterns("__pycache__")
+    )
     with open(tmp_path / "mmlib" / "fit.py", "a") as file:
         file.write("\nOTHER = 1\n")
     todo = specs(6)
@@ -274,8 +327,12 @@ def test_a_worker_of_another_version_gets_no_run_and_is_named(
             wait_until(named, "for the word on the worker that joined")
             assert counts(run(todo, store, executor)) == (6, 0, 6, 0, 0)
             assert other.pid not in {process for _, process in log(cluster.folder)}
-            (address,) = re.findall(r"Dask worker (tcp://[0-9.:]+): found code of fake on fake", seen)
-            with pytest.raises(InputError, match=f"{address}: found code of fake on fake: .*Make it as it is here"):
+            (address,) = re.findall(
+                r"Dask worker (tcp://[0-9.:]+): found code of fake on fake", seen
+            )
+            with pytest.raises(
+                InputError, match=f"{address}: found code of fake on fake: .*Make it as it is here"
+            ):
                 cluster.sweep(specs(8), store)
         finally:
             other.terminate()
@@ -283,13 +340,20 @@ def test_a_worker_of_another_version_gets_no_run_and_is_named(
     assert len(log(cluster.folder)) == 6
 
 
-def test_a_bundle_that_differs_or_is_lacking_on_the_workers_is_named(cluster: Cluster, store: Store) -> None:
+def test_a_bundle_that_differs_or_is_lacking_on_the_workers_is_named(
+    cluster: Cluster, store: Store
+) -> None:
     def elsewhere(reference: str) -> str:
         return "fedcba9876543210"
 
     question = on_dask.Question((), ("twin:fake",), elsewhere, "nowhere")
-    assert on_dask.answer(question)[0]["bundle twin:fake"] == "fedcba9876543210" and not on_dask.answer(question)[1]
-    with pytest.raises(InputError, match=r"Dask worker .*found bundle twin:fake: InputError.*2 more differ"):
+    assert (
+        on_dask.answer(question)[0]["bundle twin:fake"] == "fedcba9876543210"
+        and not on_dask.answer(question)[1]
+    )
+    with pytest.raises(
+        InputError, match=r"Dask worker .*found bundle twin:fake: InputError.*2 more differ"
+    ):
         DaskExecutor(cluster.address, specs(2), store, fingerprint=only_here)
     assert log(cluster.folder) == []
 
@@ -300,14 +364,27 @@ def only_here(reference: str) -> str:
     return fake_runs.FINGERPRINT
 
 
-def test_the_time_limit_leaves_the_rest_and_ctrl_c_keeps_what_is_done(cluster: Cluster, store: Store) -> None:
+def test_the_time_limit_leaves_the_rest_and_ctrl_c_keeps_what_is_done(
+    cluster: Cluster, store: Store
+) -> None:
     wanted, reused, done, failed, left = counts(cluster.sweep(specs(24), store, max_minutes=0.01))
-    assert (wanted, reused, failed) == (24, 0, 0) and left == 24 - done > 0 and len(store.ids()) == done
-    code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import fake_runs; "
-            "fake_runs.dask_sweep(*sys.argv[1:])")
-    process = subprocess.Popen([sys.executable, "-c", code, cluster.address, str(store.folder), "200"], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                               env={**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{HERE}"})
+    assert (
+        (wanted, reused, failed) == (24, 0, 0)
+        and left == 24 - done > 0
+        and len(store.ids()) == done
+    )
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import fake_runs; "
+        "fake_runs.dask_sweep(*sys.argv[1:])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, cluster.address, str(store.folder), "200"],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{HERE}"},
+    )
     wait_until(lambda: len(store.ids()) > done, "for runs to end")
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -318,10 +395,19 @@ def test_the_time_limit_leaves_the_rest_and_ctrl_c_keeps_what_is_done(cluster: C
     assert not list(store.folder.glob(".dask*"))
 
 
-def test_runs_on_workers_are_those_made_here_byte_for_byte(_cluster: Cluster, tmp_path: Path) -> None:
+def test_runs_on_workers_are_those_made_here_byte_for_byte(
+    _cluster: Cluster, tmp_path: Path
+) -> None:
     small = (("hidden", 8), ("graph", 4))
-    todo = [RunSpec(data="twin:iemocap6@tiny", seed=seed, backbone_options=small, training=Training(epochs=2))
-            for seed in range(2)]
+    todo = [
+        RunSpec(
+            data="twin:iemocap6@tiny",
+            seed=seed,
+            backbone_options=small,
+            training=Training(epochs=2),
+        )
+        for seed in range(2)
+    ]
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
     assert sweep(todo, here, jobs=1).done == 2
     with on_dask.executor_of(f"dask:{_cluster.address}", todo, there, jobs=1) as executor:
@@ -331,7 +417,8 @@ def test_runs_on_workers_are_those_made_here_byte_for_byte(_cluster: Cluster, tm
 
 
 def test_an_address_without_a_scheduler_is_an_input_error(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(on_dask, "CONNECT_SECONDS", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -339,7 +426,9 @@ def test_an_address_without_a_scheduler_is_an_input_error(
         for listening in (False, True):
             if listening:
                 silent.listen()
-            with pytest.raises(InputError, match=f"no Dask scheduler at 127.0.0.1:{port}.*dask:tcp://HOST:8786"):
+            with pytest.raises(
+                InputError, match=f"no Dask scheduler at 127.0.0.1:{port}.*dask:tcp://HOST:8786"
+            ):
                 DaskExecutor(f"127.0.0.1:{port}", specs(1), Store(tmp_path / "s"))
     with pytest.raises(InputError, match="no Dask scheduler at no such://place"):
         DaskExecutor("no such://place", specs(1), Store(tmp_path / "s"))
@@ -352,7 +441,8 @@ def test_an_address_without_a_scheduler_is_an_input_error(
 
 
 def test_no_worker_a_worker_of_two_threads_and_a_scheduler_that_goes_are_told(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NUMERICS)
     monkeypatch.setattr(on_dask, "WORKER_SECONDS", 0.1)
     store, todo, own = Store(tmp_path / "s"), specs(200), Cluster(tmp_path)
@@ -367,7 +457,9 @@ def test_no_worker_a_worker_of_two_threads_and_a_scheduler_that_goes_are_told(
         own.processes[1].kill()
         own.worker("one", "--no-nanny")
         wait_until(lambda: alive_workers(own) == 1, "for the worker")
-        threading.Thread(target=lambda: (wait_until(store.ids, "for a run"), own.processes[0].kill())).start()
+        threading.Thread(
+            target=lambda: (wait_until(store.ids, "for a run"), own.processes[0].kill())
+        ).start()
         with pytest.raises(InputError, match="what finished is kept"):
             own.sweep(todo, store)
     finally:
@@ -396,6 +488,14 @@ print(first, faults())
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the thresholds are glibc's")
 def test_a_worker_keeps_the_memory_that_it_frees() -> None:
     as_nanny_sets = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
-    told = subprocess.run([sys.executable, "-c", FAULTS], env=as_nanny_sets, capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", FAULTS],
+        env=as_nanny_sets,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     before, after = map(int, told.stdout.split())
-    assert before > 200 * 200 and after < 200, "an array of 256 pages is taken from the system each time, then never"
+    assert before > 200 * 200 and after < 200, (
+        "an array of 256 pages is taken from the system each time, then never"
+    )

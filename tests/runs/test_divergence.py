@@ -27,8 +27,15 @@ EPOCHS = 3
 def fitted(task: Task = CLASSES, picked: float = 1.0) -> Fitted:
     """A training of three epochs whose numbers are all one."""
     shape = (EPOCHS, 4, task.outputs)
-    return Fitted(np.ones(EPOCHS), np.ones(shape), {"test": np.ones(shape)}, {}, {}, 1,
-                  picked={"other": {"valid": np.full(shape[1:], picked), "last": np.ones(shape[1:])}})
+    return Fitted(
+        np.ones(EPOCHS),
+        np.ones(shape),
+        {"test": np.ones(shape)},
+        {},
+        {},
+        1,
+        picked={"other": {"valid": np.full(shape[1:], picked), "last": np.ones(shape[1:])}},
+    )
 
 
 def check(made: Fitted, task: Task = CLASSES, chosen: int = 1) -> None:
@@ -47,7 +54,9 @@ def test_a_training_that_stays_small_passes_and_one_that_recovers_too() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["loss", "valid", "tests"])
-def test_what_is_not_finite_in_any_epoch_has_diverged_at_the_first_of_them(bad: float, where: str) -> None:
+def test_what_is_not_finite_in_any_epoch_has_diverged_at_the_first_of_them(
+    bad: float, where: str
+) -> None:
     made = fitted()
     array = {"loss": made.loss, "valid": made.valid, "tests": made.tests["test"]}[where]
     array[1:] = bad
@@ -69,8 +78,12 @@ def test_the_last_loss_and_what_is_reported_have_a_limit(sign: int) -> None:
             if not diverges:
                 check(made)
                 continue
-            with pytest.raises(Diverged, match=f"epoch {2 if change == 'loss' else 1}, value {value:.4g}"
-                               .replace("+", r"\+")):
+            with pytest.raises(
+                Diverged,
+                match=f"epoch {2 if change == 'loss' else 1}, value {value:.4g}".replace(
+                    "+", r"\+"
+                ),
+            ):
                 check(made)
 
 
@@ -90,8 +103,10 @@ def test_the_error_crosses_processes_and_has_its_kind() -> None:
     error = pickle.loads(pickle.dumps(Diverged("the loss", 4, 2e7)))
     assert str(error) == "training diverged: the loss, epoch 4, value 2e+07"
     assert (error.what, error.epoch, error.value) == ("the loss", 4, 2e7)
-    assert [kind_of(e) for e in (error, MemoryError(), RuntimeError("CUDA out of memory."), KeyError("x"))] == [
-        "diverged", "out of memory", "out of memory", "KeyError"]
+    assert [
+        kind_of(e)
+        for e in (error, MemoryError(), RuntimeError("CUDA out of memory."), KeyError("x"))
+    ] == ["diverged", "out of memory", "out of memory", "KeyError"]
 
 
 @pytest.fixture
@@ -102,16 +117,23 @@ def folder(toy: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_learning_rate_of_a_million_fails_as_diverged_and_so_does_what_starts_from_it(
-        folder: Path, tmp_path: Path) -> None:
+    folder: Path, tmp_path: Path
+) -> None:
     sizes = (("hidden", 8), ("graph", 6), ("layers", 2))
     wild = Training(epochs=2, batch=3, lr=1e6)
     parent = RunSpec(str(folder), 1, backbone_options=sizes, training=wild, keep=("weights",))
-    child = RunSpec(str(folder), 1, backbone_options=sizes, training=Training(epochs=2, batch=3), parent=parent)
+    child = RunSpec(
+        str(folder), 1, backbone_options=sizes, training=Training(epochs=2, batch=3), parent=parent
+    )
     calm = RunSpec(str(folder), 1, backbone_options=sizes, training=Training(epochs=2, batch=3))
     with pytest.raises(Diverged):
         execute(parent)
     store = Store(tmp_path / "s")
     report = sweep([child, calm], store, jobs=1, progress=False)
     assert (report.done, report.failed) == (1, 2)
-    assert {failure.kind for failure in store.failures()} == {"diverged"} and len(store.failures()) == 2
-    assert all("epoch" in failure.error and "value" in failure.error for failure in store.failures())
+    assert {failure.kind for failure in store.failures()} == {"diverged"} and len(
+        store.failures()
+    ) == 2
+    assert all(
+        "epoch" in failure.error and "value" in failure.error for failure in store.failures()
+    )

@@ -50,8 +50,17 @@ def stored(bundle: Bundle, folder: Path) -> Path:
 
 
 def spec(folder: Path, seed: int = 3, **fields: Any) -> RunSpec:
-    return RunSpec(str(folder), seed, **{"backbone_options": SIZES, "train_mask": LAW, "eval_masks": TESTS,
-                                         "training": QUICK, **fields})
+    return RunSpec(
+        str(folder),
+        seed,
+        **{
+            "backbone_options": SIZES,
+            "train_mask": LAW,
+            "eval_masks": TESTS,
+            "training": QUICK,
+            **fields,
+        },
+    )
 
 
 def content(outcome: Outcome) -> bytes:
@@ -59,8 +68,12 @@ def content(outcome: Outcome) -> bytes:
     return json.dumps(outcome.record, sort_keys=True).encode() + arrays
 
 
-@pytest.mark.parametrize("method, variant", [("plain", "paper"), ("balm", "paper"), ("balm", "released")])
-def test_two_runs_of_one_spec_give_the_same_record_and_array_bytes(folder: Path, method: str, variant: str) -> None:
+@pytest.mark.parametrize(
+    "method, variant", [("plain", "paper"), ("balm", "paper"), ("balm", "released")]
+)
+def test_two_runs_of_one_spec_give_the_same_record_and_array_bytes(
+    folder: Path, method: str, variant: str
+) -> None:
     one = spec(folder, method=method, variant=variant, keep=("weights", "series"))
     first = execute(one)
     torch.manual_seed(123)
@@ -72,29 +85,47 @@ def test_two_runs_of_one_spec_give_the_same_record_and_array_bytes(folder: Path,
 
 def test_another_process_with_another_hash_seed_gives_the_same_bytes(folder: Path) -> None:
     one = spec(folder, method="balm", variant="released", keep=("weights",))
-    code = ("import json, sys, hashlib\n"
-            "from mmlib.runs.execute import execute\n"
-            "from mmlib.runs.spec import spec_from_json\n"
-            "o = execute(spec_from_json(json.loads(sys.argv[1])))\n"
-            "a = b''.join(k.encode() + v.tobytes() for k, v in sorted(o.arrays.items()))\n"
-            "print(hashlib.sha256(json.dumps(o.record, sort_keys=True).encode() + a).hexdigest())")
+    code = (
+        "import json, sys, hashlib\n"
+        "from mmlib.runs.execute import execute\n"
+        "from mmlib.runs.spec import spec_from_json\n"
+        "o = execute(spec_from_json(json.loads(sys.argv[1])))\n"
+        "a = b''.join(k.encode() + v.tobytes() for k, v in sorted(o.arrays.items()))\n"
+        "print(hashlib.sha256(json.dumps(o.record, sort_keys=True).encode() + a).hexdigest())"
+    )
     environment = {**os.environ, "PYTHONHASHSEED": "77", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "-c", code, json.dumps(one.to_json())], capture_output=True, text=True,
-                          env=environment, cwd=Path(fit_module.__file__).parents[1], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(one.to_json())],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=Path(fit_module.__file__).parents[1],
+        check=True,
+    )
     assert done.stdout.strip() == hashlib.sha256(content(execute(one))).hexdigest()
 
 
-@pytest.mark.parametrize("method, variant", [("plain", "paper"), ("balm", "paper"), ("balm", "released")])
+@pytest.mark.parametrize(
+    "method, variant", [("plain", "paper"), ("balm", "paper"), ("balm", "released")]
+)
 def test_corrupting_every_test_feature_and_label_changes_no_trained_weight(
-        toy: Toy, folder: Path, tmp_path: Path, method: str, variant: str) -> None:
+    toy: Toy, folder: Path, tmp_path: Path, method: str, variant: str
+) -> None:
     bundle = toy()
     test = bundle.split == 2
     features = {m: np.where(test[:, None], 100 - 7 * x, x) for m, x in bundle.features.items()}
     labels = np.where(test, (bundle.labels + 1) % 3, bundle.labels)
-    spoilt = stored(dataclasses.replace(bundle, features=features, labels=labels), tmp_path / "spoilt")
-    clean, other = (execute(spec(f, method=method, variant=variant, keep=("weights",))) for f in (folder, spoilt))
+    spoilt = stored(
+        dataclasses.replace(bundle, features=features, labels=labels), tmp_path / "spoilt"
+    )
+    clean, other = (
+        execute(spec(f, method=method, variant=variant, keep=("weights",)))
+        for f in (folder, spoilt)
+    )
     weights = [k for k in clean.arrays if k.startswith("weights.")]
-    assert len(weights) > 20 and all(clean.arrays[k].tobytes() == other.arrays[k].tobytes() for k in weights)
+    assert len(weights) > 20 and all(
+        clean.arrays[k].tobytes() == other.arrays[k].tobytes() for k in weights
+    )
     assert clean.record["curves"]["loss"] == other.record["curves"]["loss"]
     assert clean.record["curves"]["valid"] == other.record["curves"]["valid"]
     assert clean.record["selected"]["valid"]["epoch"] == other.record["selected"]["valid"]["epoch"]
@@ -103,8 +134,10 @@ def test_corrupting_every_test_feature_and_label_changes_no_trained_weight(
 
 def test_equal_seeds_give_equal_initial_backbones_for_different_methods(folder: Path) -> None:
     bundle = prepare(spec(folder))
-    made = [build(spec(folder, method=m, variant=v), bundle).backbone.state_dict()
-            for m, v in (("plain", "paper"), ("balm", "paper"), ("balm", "probe"), ("balm", "released"))]
+    made = [
+        build(spec(folder, method=m, variant=v), bundle).backbone.state_dict()
+        for m, v in (("plain", "paper"), ("balm", "paper"), ("balm", "probe"), ("balm", "released"))
+    ]
     assert all(torch.equal(made[0][k], other[k]) for other in made[1:] for k in made[0])
     other = build(spec(folder, seed=4), bundle).backbone.state_dict()
     assert not torch.equal(made[0]["prediction.weight"], other["prediction.weight"])
@@ -113,7 +146,9 @@ def test_equal_seeds_give_equal_initial_backbones_for_different_methods(folder: 
 def test_series_have_one_row_per_step_and_one_column_per_modality(folder: Path) -> None:
     arrays = execute(spec(folder, method="balm", keep=("series",))).arrays
     shapes = {k: v.shape for k, v in arrays.items() if k.startswith("series.")}
-    assert shapes == {f"series.{k}": (QUICK.epochs * 3, 3) for k in ("kl", "cosine", "mu", "gradient_norm")}
+    assert shapes == {
+        f"series.{k}": (QUICK.epochs * 3, 3) for k in ("kl", "cosine", "mu", "gradient_norm")
+    }
     assert not any(k.startswith("series.") for k in execute(spec(folder, method="balm")).arrays)
 
 
@@ -124,30 +159,59 @@ def one_hot(truth: np.ndarray, right: str) -> np.ndarray:
     return np.eye(3, dtype=np.float32)[guess]
 
 
-def test_each_rule_picks_its_epoch_the_first_of_equals(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_rule_picks_its_epoch_the_first_of_equals(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = prepare(spec(folder))
     truth = {s: bundle.labels[bundle.rows(s)] for s in ("valid", "test")}
-    course = {"same": ("all", "none", "half", "all"), "text": ("none", "half", "all", "none"), "all": ("none",) * 4}
-    tests = {name: np.stack([one_hot(truth["test"], right) for right in rights]) for name, rights in course.items()}
+    course = {
+        "same": ("all", "none", "half", "all"),
+        "text": ("none", "half", "all", "none"),
+        "all": ("none",) * 4,
+    }
+    tests = {
+        name: np.stack([one_hot(truth["test"], right) for right in rights])
+        for name, rights in course.items()
+    }
     valid = np.stack([one_hot(truth["valid"], right) for right in ("none", "all", "all", "half")])
-    made = Fitted(loss=np.arange(4.0), valid=valid, tests=tests, series={}, weights={}, best_epoch=1)
+    made = Fitted(
+        loss=np.arange(4.0), valid=valid, tests=tests, series={}, weights={}, best_epoch=1
+    )
     monkeypatch.setattr(execute_module, "fit", lambda *_, **__: made)
     outcome = execute(spec(folder))
     picked = {rule: outcome.record["selected"][rule]["epoch"] for rule in ("valid", "test", "last")}
-    assert picked == {"valid": {"same": 1, "text": 1, "all": 1}, "test": {"same": 0, "text": 2, "all": 0},
-                      "last": {"same": 3, "text": 3, "all": 3}}
+    assert picked == {
+        "valid": {"same": 1, "text": 1, "all": 1},
+        "test": {"same": 0, "text": 2, "all": 0},
+        "last": {"same": 3, "text": 3, "all": 3},
+    }
     half = 100 * (np.arange(len(truth["test"])) % 2).mean()
-    expected = {("valid", "same"): 0, ("valid", "text"): half, ("test", "same"): 100, ("test", "text"): 100,
-                ("last", "same"): 100, ("last", "text"): 0}
+    expected = {
+        ("valid", "same"): 0,
+        ("valid", "text"): half,
+        ("test", "same"): 100,
+        ("test", "text"): 100,
+        ("last", "same"): 100,
+        ("last", "text"): 0,
+    }
     for (rule, name), value in expected.items():
         assert outcome.record["selected"][rule]["metrics"][name]["accuracy"] == pytest.approx(value)
         predictions = outcome.arrays[f"predictions.{rule}.{name}"]
         assert np.array_equal(predictions, made.tests[name][picked[rule][name]])
 
 
-@pytest.mark.parametrize("task", [Task("classes", ("a", "b", "c")), Task("score", range=(-3.0, 3.0)),
-                                  Task("binaries", ("joy", "fear"))], ids=lambda task: task.kind)
-def test_a_records_curves_picks_metrics_and_predictions_agree(toy: Toy, tmp_path: Path, task: Task) -> None:
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task("classes", ("a", "b", "c")),
+        Task("score", range=(-3.0, 3.0)),
+        Task("binaries", ("joy", "fear")),
+    ],
+    ids=lambda task: task.kind,
+)
+def test_a_records_curves_picks_metrics_and_predictions_agree(
+    toy: Toy, tmp_path: Path, task: Task
+) -> None:
     folder = stored(toy((4, 5, 6, 4) * 4, task=task), tmp_path / "toy")
     outcome, bundle = execute(spec(folder)), prepare(spec(folder))
     record, truth = outcome.record, bundle.labels[bundle.rows("test")]
@@ -157,27 +221,46 @@ def test_a_records_curves_picks_metrics_and_predictions_agree(toy: Toy, tmp_path
     for name, _ in TESTS:
         f1 = curves["test"][name]["weighted_f1"]
         best = max(range(QUICK.epochs), key=lambda e: curves["valid"]["weighted_f1"][e])
-        epochs = {"valid": best, "test": max(range(QUICK.epochs), key=f1.__getitem__), "last": QUICK.epochs - 1}
+        epochs = {
+            "valid": best,
+            "test": max(range(QUICK.epochs), key=f1.__getitem__),
+            "last": QUICK.epochs - 1,
+        }
         for rule, epoch in epochs.items():
             assert record["selected"][rule]["epoch"][name] == epoch
             found = record["selected"][rule]["metrics"][name]
-            assert found["weighted_f1"] == f1[epoch] and found["accuracy"] == curves["test"][name]["accuracy"][epoch]
-            assert found == metrics.all_metrics(task, outcome.arrays[f"predictions.{rule}.{name}"], truth)
+            assert (
+                found["weighted_f1"] == f1[epoch]
+                and found["accuracy"] == curves["test"][name]["accuracy"][epoch]
+            )
+            assert found == metrics.all_metrics(
+                task, outcome.arrays[f"predictions.{rule}.{name}"], truth
+            )
 
 
 def test_a_record_names_its_masks_and_their_realised_rates(folder: Path) -> None:
     record, bundle = execute(spec(folder)).record, prepare(spec(folder))
     drawn = {name: masks.draw(law, bundle, "test", 3) for name, law in TESTS}
     drawn["valid"] = masks.draw(LAW, bundle, "valid", 3)
-    assert record["masks"] == {(k if k == "valid" else f"test.{k}"): m.fingerprint for k, m in drawn.items()}
+    assert record["masks"] == {
+        (k if k == "valid" else f"test.{k}"): m.fingerprint for k, m in drawn.items()
+    }
     for row in record["rates"]:
         index = bundle.modalities.index(row["modality"])
         assert row["realised"] == pytest.approx(1 - drawn[row["mask"]].utterance[:, index].mean())
-    assert len(record["rates"]) == 4 * 3 and record["id"].startswith(spec(folder).key(bundle.fingerprint))
+    assert len(record["rates"]) == 4 * 3 and record["id"].startswith(
+        spec(folder).key(bundle.fingerprint)
+    )
 
 
 def test_kept_weights_are_those_of_the_epoch_that_validation_picks(folder: Path) -> None:
-    one = spec(folder, seed=5, method="balm", keep=("weights",), training=dataclasses.replace(QUICK, epochs=6, lr=0.2))
+    one = spec(
+        folder,
+        seed=5,
+        method="balm",
+        keep=("weights",),
+        training=dataclasses.replace(QUICK, epochs=6, lr=0.2),
+    )
     outcome, bundle = execute(one), prepare(one)
     method = build(dataclasses.replace(one, seed=99), bundle)
     kept = {k: torch.from_numpy(v) for k, v in outcome.arrays.items() if k.startswith("weights.")}
@@ -186,17 +269,25 @@ def test_kept_weights_are_those_of_the_epoch_that_validation_picks(folder: Path)
         resident = to_device(bundle, "test", masks.draw(law, bundle, "test", 5), "cpu")
         outputs = predict(method, fit_module.evaluation_batches(resident))[""].numpy()
         assert np.array_equal(outputs, outcome.arrays[f"predictions.valid.{name}"])
-    assert outcome.record["selected"]["valid"]["epoch"]["same"] != 5  # so the last epoch's would have failed above
+    assert (
+        outcome.record["selected"]["valid"]["epoch"]["same"] != 5
+    )  # so the last epoch's would have failed above
 
 
-def test_masks_that_are_not_followed_have_the_results_of_the_picked_epochs_all_the_same(folder: Path) -> None:
+def test_masks_that_are_not_followed_have_the_results_of_the_picked_epochs_all_the_same(
+    folder: Path,
+) -> None:
     whole, short = execute(spec(folder)), execute(spec(folder, keep=("picked",)))
     for selection in ("valid", "last"):
         assert short.record["selected"][selection] == whole.record["selected"][selection]
         for name, _ in TESTS:
             kept = f"predictions.{selection}.{name}"
             assert short.arrays[kept].tobytes() == whole.arrays[kept].tobytes()
-    assert set(short.record["curves"]["test"]) == set(short.record["selected"]["test"]["metrics"]) == {TESTS[0][0]}
+    assert (
+        set(short.record["curves"]["test"])
+        == set(short.record["selected"]["test"]["metrics"])
+        == {TESTS[0][0]}
+    )
     assert set(whole.record["curves"]["test"]) == {name for name, _ in TESTS}
 
 
@@ -210,7 +301,9 @@ def test_a_child_starts_from_its_parents_weights(folder: Path) -> None:
     parent = spec(folder, keep=("weights",))
     still = dataclasses.replace(QUICK, epochs=1, lr=0.0)
     first = execute(parent)
-    child = execute(dataclasses.replace(parent, seed=8, parent=parent, training=still), first.arrays)
+    child = execute(
+        dataclasses.replace(parent, seed=8, parent=parent, training=still), first.arrays
+    )
     alone = execute(dataclasses.replace(parent, seed=8, training=still))
     for array in ("predictions.last.all", "predictions.last.text"):  # masks that know no seed
         valid = array.replace("last", "valid")
@@ -229,25 +322,39 @@ def test_a_run_takes_only_its_modalities_and_its_fold(toy: Toy, tmp_path: Path) 
     folder = stored(dataclasses.replace(bundle, fold=bundle.dialogue % 3), tmp_path / "folds")
     made = prepare(spec(folder, modalities=("vision", "audio"), fold=2))
     assert np.array_equal(made.split, np.array([1, 0, 2])[bundle.dialogue % 3])
-    record = execute(spec(folder, modalities=("vision", "audio"), fold=2, train_mask=masks.shared(0.4),
-                          eval_masks=(("test", masks.complete()),))).record
+    record = execute(
+        spec(
+            folder,
+            modalities=("vision", "audio"),
+            fold=2,
+            train_mask=masks.shared(0.4),
+            eval_masks=(("test", masks.complete()),),
+        )
+    ).record
     assert {row["modality"] for row in record["rates"]} == {"audio", "vision"}
 
 
 def test_a_modality_is_missing_where_it_was_whatever_it_is_combined_with(toy: Toy) -> None:
     bundle = toy((3, 4) * 6)
-    whole = masks.draw(masks.imbalanced({"audio": 0.5, "text": 0.7, "vision": 0.3}), bundle, "train", 0)
+    whole = masks.draw(
+        masks.imbalanced({"audio": 0.5, "text": 0.7, "vision": 0.3}), bundle, "train", 0
+    )
     assert restrict(whole, bundle, ()) is whole
     for chosen in (("audio",), ("vision", "audio"), ("text",)):
         part = restrict(whole, bundle, chosen)
         for column, modality in enumerate(sorted(chosen)):
-            np.testing.assert_array_equal(part.utterance[:, column],
-                                          whole.utterance[:, bundle.modalities.index(modality)])
-    assert not restrict(whole, bundle, ("text",)).utterance.all()  # rows with nothing at all are left so
+            np.testing.assert_array_equal(
+                part.utterance[:, column], whole.utterance[:, bundle.modalities.index(modality)]
+            )
+    assert not restrict(
+        whole, bundle, ("text",)
+    ).utterance.all()  # rows with nothing at all are left so
 
 
 @pytest.mark.parametrize("method", ["plain", "balm"])
-def test_kept_embeddings_lead_to_the_predictions_that_validation_picks(folder: Path, method: str) -> None:
+def test_kept_embeddings_lead_to_the_predictions_that_validation_picks(
+    folder: Path, method: str
+) -> None:
     both = execute(spec(folder, method=method, keep=("embeddings", "weights"))).arrays
     alone = execute(spec(folder, method=method, keep=("embeddings",))).arrays
     assert not any(name.startswith("weights.") for name in alone)
@@ -255,11 +362,16 @@ def test_kept_embeddings_lead_to_the_predictions_that_validation_picks(folder: P
     logits = alone["embeddings.hidden"].astype(float) @ weight.T + bias
     np.testing.assert_allclose(logits, alone["predictions.valid.same"], atol=1e-5)
     audio = both["weights.backbone.encoders.audio.linear.weight"]
-    z = alone["embeddings.input.audio"].astype(float) @ audio.T + both["weights.backbone.encoders.audio.linear.bias"]
+    z = (
+        alone["embeddings.input.audio"].astype(float) @ audio.T
+        + both["weights.backbone.encoders.audio.linear.bias"]
+    )
     np.testing.assert_allclose(z, alone["embeddings.z.audio"], atol=1e-5)
 
 
-def test_a_modality_alone_is_evaluated_on_the_utterances_that_have_it(toy: Toy, tmp_path: Path) -> None:
+def test_a_modality_alone_is_evaluated_on_the_utterances_that_have_it(
+    toy: Toy, tmp_path: Path
+) -> None:
     bundle = toy(lacking=0.4, seed=5)
     place = stored(bundle, tmp_path / "lacking")
     outcome = execute(spec(place))
@@ -271,14 +383,18 @@ def test_a_modality_alone_is_evaluated_on_the_utterances_that_have_it(toy: Toy, 
     assert predictions.shape == (len(rows), 3)
     assert np.isnan(predictions[~has]).all() and np.isfinite(predictions[has]).all()
     right = predictions[has].argmax(axis=1) == bundle.labels[rows][has]
-    assert outcome.record["selected"]["last"]["metrics"]["text"]["accuracy"] == pytest.approx(100 * right.mean())
+    assert outcome.record["selected"]["last"]["metrics"]["text"]["accuracy"] == pytest.approx(
+        100 * right.mean()
+    )
     whole = outcome.arrays["predictions.last.same"]
     assert np.isfinite(whole).all() and whole.shape == (len(rows), 3)
     rates = {(r["mask"], r["modality"]): r["realised"] for r in outcome.record["rates"]}
     assert rates["text", "text"] == 0 and rates["text", "audio"] == rates["text", "vision"] == 1
 
 
-def test_what_a_left_out_utterance_holds_changes_nothing_under_a_fixed_subset(toy: Toy, tmp_path: Path) -> None:
+def test_what_a_left_out_utterance_holds_changes_nothing_under_a_fixed_subset(
+    toy: Toy, tmp_path: Path
+) -> None:
     bundle = toy(lacking=0.4, seed=5)
     alone = masks.subset(["text"])
     fields: dict[str, Any] = {"train_mask": alone, "eval_masks": (("text", alone),)}

@@ -42,7 +42,9 @@ def as_older_code_wrote_it(store: Store, spec: RunSpec) -> None:
     """A finished run without any sum."""
     made = outcome(spec)
     store.put(made)
-    store.path(run_id(spec)).write_text(json.dumps(made.record, sort_keys=True, separators=(",", ":")))
+    store.path(run_id(spec)).write_text(
+        json.dumps(made.record, sort_keys=True, separators=(",", ":"))
+    )
     store.path(run_id(spec), ".time.json").write_text(json.dumps(made.sidecar))
 
 
@@ -59,7 +61,14 @@ def filled(folder: Path) -> Store:
 
 
 def run(store: Store, todo: list[RunSpec]) -> tuple[int, int, int]:
-    report = sweep(todo, store, jobs=1, execute=fake_runs.execute, fingerprint=fake_runs.fingerprint, progress=False)
+    report = sweep(
+        todo,
+        store,
+        jobs=1,
+        execute=fake_runs.execute,
+        fingerprint=fake_runs.fingerprint,
+        progress=False,
+    )
     return report.reused, report.done, report.failed
 
 
@@ -77,11 +86,13 @@ def another_digit(draw: random.Random, path: Path, other: Path) -> None:
 
 
 def truncate(draw: random.Random, path: Path, other: Path) -> None:
-    path.write_bytes(path.read_bytes()[:draw.randrange(path.stat().st_size)])
+    path.write_bytes(path.read_bytes()[: draw.randrange(path.stat().st_size)])
 
 
 def append(draw: random.Random, path: Path, other: Path) -> None:
-    path.write_bytes(path.read_bytes() + draw.choice([b"\0", b" ", b"}", b'{"seconds":9}', b"\xff" * 64]))
+    path.write_bytes(
+        path.read_bytes() + draw.choice([b"\0", b" ", b"}", b'{"seconds":9}', b"\xff" * 64])
+    )
 
 
 def zeros(draw: random.Random, path: Path, other: Path) -> None:
@@ -119,7 +130,8 @@ def damage(store: Store, seed: int) -> tuple[str, set[str]]:
 
 
 def test_no_random_damage_to_a_store_is_silent_and_a_sweep_heals_each(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """About ten seconds."""
     base, everything = filled(tmp_path / "base"), [*DONE, OLD]
     wanted = {run_id(spec): base.get(run_id(spec)) for spec in everything}
@@ -142,7 +154,9 @@ def test_no_random_damage_to_a_store_is_silent_and_a_sweep_heals_each(
                 continue
             assert record is not None and got.content == record.content, what
             assert store.sidecar(name) in ({}, base.sidecar(name)), what
-            assert all(np.array_equal(a, store.arrays(name)[key]) for key, a in arrays[name].items()), what
+            assert all(
+                np.array_equal(a, store.arrays(name)[key]) for key, a in arrays[name].items()
+            ), what
         told = [f for f in store.failures() if f.id == failed.id]
         if told != [failed]:
             assert failed.id in hit and (not told or "damaged" in told[0].error), what
@@ -151,21 +165,28 @@ def test_no_random_damage_to_a_store_is_silent_and_a_sweep_heals_each(
         assert check_store(store).damaged == {}, what
         for name, record in wanted.items():
             healed = store.get(name)
-            assert healed is not None and record is not None and healed.content == record.content, what
-            assert all(np.array_equal(a, store.arrays(name)[key]) for key, a in arrays[name].items()), what
+            assert healed is not None and record is not None and healed.content == record.content, (
+                what
+            )
+            assert all(
+                np.array_equal(a, store.arrays(name)[key]) for key, a in arrays[name].items()
+            ), what
     assert noticed > 0.8 * DAMAGES, "most damage is no harmless one"
 
 
 def test_a_changed_digit_is_named_counts_as_not_done_and_is_made_again(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store, name = filled(tmp_path / "s"), run_id(DONE[0])
     path = store.path(name)
     text = path.read_text()
     digit = text.index('"acc":0.') + len('"acc":0.')
-    path.write_text(text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1:])
+    path.write_text(text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1 :])
     assert json.loads(path.read_text())["id"] == name, "still a record"
     assert store.get(name) is None and store.find(DONE[0], FINGERPRINT) == (None, False)
-    assert f"run {name}: its record does not have the recorded sum: damaged" in capsys.readouterr().err
+    assert (
+        f"run {name}: its record does not have the recorded sum: damaged" in capsys.readouterr().err
+    )
     with pytest.raises(InputError, match="does not have the recorded sum"):
         store.arrays(name)
     assert run(store, DONE) == (len(DONE) - 1, 1, 0) and path.read_text() == text
@@ -187,7 +208,8 @@ def test_a_parent_with_damaged_weights_runs_again_before_its_child(tmp_path: Pat
 @pytest.mark.parametrize("steps", range(4))
 @pytest.mark.parametrize("before", ["another", "older", "the same"])
 def test_a_kill_between_any_two_files_leaves_a_run_whole_or_absent_and_never_damaged(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, before: str) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, before: str
+) -> None:
     store, spec = Store(tmp_path), DONE[0]
     first = outcome(spec)
     if before == "another":
@@ -218,7 +240,8 @@ def test_a_kill_between_any_two_files_leaves_a_run_whole_or_absent_and_never_dam
 
 
 def test_runs_without_sums_are_found_get_theirs_once_and_are_checked_from_then_on(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = Store(tmp_path / "s")
     as_older_code_wrote_it(store, OLD)
     record, name = store.path(run_id(OLD)).read_bytes(), run_id(OLD)
@@ -228,14 +251,17 @@ def test_runs_without_sums_are_found_get_theirs_once_and_are_checked_from_then_o
     assert "sound: 1, of which 0 had no sums until now" in capsys.readouterr().out
     assert store.path(name).read_bytes() == record, "the record itself is left as it is"
     assert store.sidecar(name) == outcome(OLD).sidecar
-    store.path(name, ".safetensors").write_bytes(store.path(name, ".safetensors").read_bytes()[:-1] + b"\1")
+    store.path(name, ".safetensors").write_bytes(
+        store.path(name, ".safetensors").read_bytes()[:-1] + b"\1"
+    )
     assert cli.main(["store", "check", str(store.folder)]) == 1
     out = capsys.readouterr().out
     assert f"{name}: its arrays do not have the recorded sum" in out and "damaged: 1" in out
 
 
 def test_a_store_that_may_only_be_read_serves_runs_without_sums(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path / "s")
     as_older_code_wrote_it(store, OLD)
 
@@ -246,20 +272,27 @@ def test_a_store_that_may_only_be_read_serves_runs_without_sums(
     assert store.has(run_id(OLD)) and store.arrays(run_id(OLD))
 
 
-def test_check_counts_failed_stale_and_left_over_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                       capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_counts_failed_stale_and_left_over_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = filled(tmp_path / "s")
     store.path(run_id(DONE[0])).unlink()
     monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: "0dd0ddba")
     checked = check_store(store)
-    assert (checked.sound, checked.stale, checked.damaged, checked.leftovers) == (len(DONE), len(DONE), {}, 2)
+    assert (checked.sound, checked.stale, checked.damaged, checked.leftovers) == (
+        len(DONE),
+        len(DONE),
+        {},
+        2,
+    )
     assert [failure.id for failure in checked.failed] == [run_id(FAILS)]
     assert cli.main(["store", "check", str(tmp_path / "nowhere")]) == 2
     assert "no folder at" in capsys.readouterr().err
 
 
 def test_merge_and_import_leave_damage_behind_and_replace_it(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ours, theirs, name = filled(tmp_path / "a"), filled(tmp_path / "b"), run_id(DONE[0])
     export_records(theirs, tmp_path / "r.gz", ids=[name])
     arrays = theirs.path(name, ".safetensors")

@@ -33,8 +33,11 @@ def filled(folder: Path, count: int, **fields: object) -> Store:
 
 
 def files(folder: Path, *skip: str) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*"))
-            if p.is_file() and not p.name.endswith(skip or (" ",))}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and not p.name.endswith(skip or (" ",))
+    }
 
 
 def test_a_put_run_comes_back_equal(tmp_path: Path) -> None:
@@ -48,19 +51,27 @@ def test_a_put_run_comes_back_equal(tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays[name], array)
 
 
-def test_a_spec_run_twice_gives_the_same_bytes_whatever_the_order_and_memory_layout(tmp_path: Path) -> None:
+def test_a_spec_run_twice_gives_the_same_bytes_whatever_the_order_and_memory_layout(
+    tmp_path: Path,
+) -> None:
     spec = specs(1, keep=("weights",))[0]
     first, second = outcome(spec), outcome(spec)
     arrays = {name: np.asfortranarray(second.arrays[name]) for name in reversed(second.arrays)}
-    turned = dataclasses.replace(second, record=dict(reversed(second.record.items())), arrays=arrays)
+    turned = dataclasses.replace(
+        second, record=dict(reversed(second.record.items())), arrays=arrays
+    )
     Store(tmp_path / "a").put(first)
     Store(tmp_path / "b").put(turned)
     assert files(tmp_path / "a", ".time.json") == files(tmp_path / "b", ".time.json") != {}
-    np.testing.assert_array_equal(Store(tmp_path / "b").arrays(run_id(spec))["weights.w"], first.arrays["weights.w"])
+    np.testing.assert_array_equal(
+        Store(tmp_path / "b").arrays(run_id(spec))["weights.w"], first.arrays["weights.w"]
+    )
 
 
-@pytest.mark.parametrize("damage", ["truncated json", "json of another run", "json list", "truncated arrays",
-                                    "no arrays"])
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated json", "json of another run", "json list", "truncated arrays", "no arrays"],
+)
 def test_a_damaged_run_counts_as_not_done(tmp_path: Path, damage: str) -> None:
     store, (good, bad) = filled(tmp_path, 2), specs(2)
     path = store.path(run_id(bad))
@@ -75,13 +86,18 @@ def test_a_damaged_run_counts_as_not_done(tmp_path: Path, damage: str) -> None:
         arrays.write_bytes(arrays.read_bytes()[:-4])
     else:
         arrays.unlink()
-    assert store.get(run_id(bad)) is None and not store.has(run_id(bad)) and store.ids() == [run_id(good)]
+    assert (
+        store.get(run_id(bad)) is None
+        and not store.has(run_id(bad))
+        and store.ids() == [run_id(good)]
+    )
     assert store.find(bad, FINGERPRINT) == (None, False)
 
 
 @pytest.mark.parametrize("fails_at", [1, 2, 3])
 def test_a_full_disk_at_any_file_leaves_the_run_absent_and_no_half_file(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
     calls = []
 
     def full(descriptor: int) -> None:
@@ -121,14 +137,17 @@ def test_a_failure_is_kept_until_the_run_is_done(tmp_path: Path) -> None:
 
 
 def test_a_record_of_older_numerics_is_found_as_stale_and_the_exact_one_is_preferred(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, (spec, other) = Store(tmp_path), specs(2)
     for number, version in enumerate(("aaaaaaaa", "11111111")):
         monkeypatch.setattr(fake_runs, "NUMERICS", version)
         store.put(outcome(spec))
         os.utime(store.path(run_id(spec)), (1000 + number,) * 2)
     found, stale = store.find(spec, FINGERPRINT)
-    assert found is not None and stale and found.id.endswith("-11111111"), "the newest of the stale ones"
+    assert found is not None and stale and found.id.endswith("-11111111"), (
+        "the newest of the stale ones"
+    )
     assert store.find(other, FINGERPRINT) == (None, False)
     monkeypatch.setattr(fake_runs, "NUMERICS", NUMERICS)
     store.put(outcome(spec))
@@ -136,8 +155,14 @@ def test_a_record_of_older_numerics_is_found_as_stale_and_the_exact_one_is_prefe
     assert found is not None and not stale and found.id == run_id(spec)
 
 
-def test_export_and_import_keep_metrics_exactly_and_predictions_to_half_precision(tmp_path: Path) -> None:
-    store, packed, back = filled(tmp_path / "a", 3), tmp_path / "records.jsonl.gz", Store(tmp_path / "b")
+def test_export_and_import_keep_metrics_exactly_and_predictions_to_half_precision(
+    tmp_path: Path,
+) -> None:
+    store, packed, back = (
+        filled(tmp_path / "a", 3),
+        tmp_path / "records.jsonl.gz",
+        Store(tmp_path / "b"),
+    )
     assert export_records(store, packed) == 3
     assert import_records(back, packed) == 3 and import_records(back, packed) == 0
     assert back.ids() == store.ids()
@@ -145,8 +170,11 @@ def test_export_and_import_keep_metrics_exactly_and_predictions_to_half_precisio
         ours, theirs = store.get(name), back.get(name)
         assert ours is not None and theirs is not None and theirs.imported and not ours.imported
         assert {k: ours[k] for k in ours.content if k != "curves"} == {
-            k: theirs[k] for k in theirs.content if k not in ("curves", "imported")}
-        np.testing.assert_allclose(theirs["curves"]["valid"]["acc"], ours["curves"]["valid"]["acc"], rtol=5e-4)
+            k: theirs[k] for k in theirs.content if k not in ("curves", "imported")
+        }
+        np.testing.assert_allclose(
+            theirs["curves"]["valid"]["acc"], ours["curves"]["valid"]["acc"], rtol=5e-4
+        )
         exact, half = store.arrays(name), back.arrays(name)
         assert exact.keys() == half.keys()
         for key, array in exact.items():
@@ -165,10 +193,16 @@ def test_an_export_has_the_same_bytes_again_and_after_a_round_trip(tmp_path: Pat
 
 
 def test_equal_predictions_are_stored_once_and_weights_stay_behind(tmp_path: Path) -> None:
-    store, packed, back = filled(tmp_path / "a", 1, keep=("weights",)), tmp_path / "r.gz", Store(tmp_path / "b")
+    store, packed, back = (
+        filled(tmp_path / "a", 1, keep=("weights",)),
+        tmp_path / "r.gz",
+        Store(tmp_path / "b"),
+    )
     export_records(store, packed)
     _, text, carried = map(json.loads, gzip.decompress(packed.read_bytes()).splitlines())
-    assert carried["predictions.valid.test"] == "predictions.test.test" and text["left_out"] == ["weights.w"]
+    assert carried["predictions.valid.test"] == "predictions.test.test" and text["left_out"] == [
+        "weights.w"
+    ]
     import_records(back, packed)
     (name,) = back.ids()
     assert back.has(name) and not back.whole(name) and store.whole(name)
@@ -186,15 +220,27 @@ def test_numbers_beyond_half_precision_travel_as_they_are(tmp_path: Path) -> Non
     export_records(store, tmp_path / "r.gz")
     import_records(back, tmp_path / "r.gz")
     (name,) = back.ids()
-    np.testing.assert_array_equal(back.arrays(name)["predictions.last.test"], made.arrays["predictions.last.test"])
+    np.testing.assert_array_equal(
+        back.arrays(name)["predictions.last.test"], made.arrays["predictions.last.test"]
+    )
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{"), gzip.compress(b""),
-                                     gzip.compress(b'{"format":99}\n'),
-                                     gzip.compress(b'{"format":1,"runs":1}\n{"record":{}}\n{}\n'),
-                                     gzip.compress(b'{"format":1,"runs":1}\n{}\n'),
-                                     gzip.compress(b'{"format":1,"runs":0}\n' * 9)[:-9]], ids=range(7))
-def test_a_file_that_no_export_wrote_is_refused_and_nothing_written(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no gzip",
+        gzip.compress(b"{"),
+        gzip.compress(b""),
+        gzip.compress(b'{"format":99}\n'),
+        gzip.compress(b'{"format":1,"runs":1}\n{"record":{}}\n{}\n'),
+        gzip.compress(b'{"format":1,"runs":1}\n{}\n'),
+        gzip.compress(b'{"format":1,"runs":0}\n' * 9)[:-9],
+    ],
+    ids=range(7),
+)
+def test_a_file_that_no_export_wrote_is_refused_and_nothing_written(
+    tmp_path: Path, content: bytes
+) -> None:
     path = tmp_path / "r.gz"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"r\.gz"):
@@ -211,7 +257,9 @@ def test_an_id_that_is_a_path_is_refused(tmp_path: Path) -> None:
         import_records(Store(tmp_path / "a" / "s"), path)
 
 
-def test_merge_copies_what_is_missing_byte_for_byte_and_prefers_full_records(tmp_path: Path) -> None:
+def test_merge_copies_what_is_missing_byte_for_byte_and_prefers_full_records(
+    tmp_path: Path,
+) -> None:
     a, b = filled(tmp_path / "a", 4), filled(tmp_path / "b", 2)
     assert b.merge(a) == 2 and b.merge(a) == 0
     assert files(tmp_path / "a", ".time.json") == files(tmp_path / "b", ".time.json")
@@ -260,7 +308,8 @@ def test_a_place_that_cannot_be_a_store_is_an_input_error(tmp_path: Path) -> Non
 
 
 def test_a_record_that_may_not_be_read_is_an_error_and_not_a_missing_run(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = filled(tmp_path, 1)
 
     def refuse(path: Path) -> bytes:

@@ -40,8 +40,11 @@ def counts(report: SweepReport) -> tuple[int, int, int, int, int]:
 
 def contents(store: Store) -> dict[str, bytes]:
     """Every file but sidecars and what a killed writer left behind."""
-    return {p.name: p.read_bytes() for p in sorted(store.folder.rglob("*"))
-            if p.is_file() and not p.name.endswith((".time.json", ".partial"))}
+    return {
+        p.name: p.read_bytes()
+        for p in sorted(store.folder.rglob("*"))
+        if p.is_file() and not p.name.endswith((".time.json", ".partial"))
+    }
 
 
 def never_killed(folder: Path, count: int) -> dict[str, bytes]:
@@ -53,10 +56,17 @@ def never_killed(folder: Path, count: int) -> dict[str, bytes]:
 
 def start(folder: Path, count: int, jobs: int, sleep: str) -> subprocess.Popen[str]:
     """A sweep in a process group of its own that Ctrl-C reaches, as a terminal starts it."""
-    code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            f"import fake_runs; fake_runs.run_sweep({str(folder)!r}, {count}, {jobs}, {sleep!r})")
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True)
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"import fake_runs; fake_runs.run_sweep({str(folder)!r}, {count}, {jobs}, {sleep!r})"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
@@ -75,7 +85,8 @@ def alive(process: int) -> bool:
 
 
 def test_each_spec_is_run_once_and_a_second_sweep_runs_nothing(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = Store(tmp_path / "s")
     assert counts(run(specs(4) + specs(6), store)) == (6, 0, 6, 0, 0)
     assert counts(run(specs(8), store)) == (8, 6, 2, 0, 0)
@@ -87,29 +98,33 @@ def test_each_spec_is_run_once_and_a_second_sweep_runs_nothing(
 
 
 def test_a_sweep_killed_at_ten_moments_ends_as_one_never_killed_and_repeats_no_finished_run(
-        tmp_path: Path) -> None:
+    tmp_path: Path,
+) -> None:
     store, generator, count = Store(tmp_path / "s"), random.Random(7), 60
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fake_runs"])
     finished: set[str] = set()
     for _ in range(10):
         began = len(log(tmp_path))
-        process = context.Process(target=fake_runs.run_sweep, args=(str(store.folder), count, 1, "0.02"))
+        process = context.Process(
+            target=fake_runs.run_sweep, args=(str(store.folder), count, 1, "0.02")
+        )
         process.start()
         wait_until(lambda began=began: len(log(tmp_path)) > began, "for a run to begin")
         time.sleep(generator.random() * 0.1)
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        assert not finished & {name for name, _ in log(tmp_path)[began:]}, "a finished run was repeated"
+        assert not finished & {name for name, _ in log(tmp_path)[began:]}, (
+            "a finished run was repeated"
+        )
         finished = set(store.ids())
     assert 0 < len(finished) < count
     assert counts(run(specs(count), store)) == (count, len(finished), count - len(finished), 0, 0)
     assert contents(store) == never_killed(tmp_path / "other", count)
 
 
-def test_workers_of_a_killed_sweep_end_and_what_they_finished_is_kept(
-        tmp_path: Path) -> None:
+def test_workers_of_a_killed_sweep_end_and_what_they_finished_is_kept(tmp_path: Path) -> None:
     store, count = Store(tmp_path / "s"), 60
     process = start(store.folder, count, 2, "0.1")
     wait_until(lambda: len({worker for _, worker in log(tmp_path)}) == 2, "for both workers")
@@ -129,7 +144,10 @@ def test_workers_of_a_killed_sweep_end_and_what_they_finished_is_kept(
 def test_ctrl_c_leaves_a_clean_store_one_line_and_no_worker(tmp_path: Path) -> None:
     store, count = Store(tmp_path / "s"), 60
     process = start(store.folder, count, 2, "0.1")
-    wait_until(lambda: len({worker for _, worker in log(tmp_path)}) == 2 and len(store.ids()) > 1, "for finished runs")
+    wait_until(
+        lambda: len({worker for _, worker in log(tmp_path)}) == 2 and len(store.ids()) > 1,
+        "for finished runs",
+    )
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode not in (0, -signal.SIGKILL)
@@ -171,24 +189,33 @@ def test_a_run_that_another_sweep_has_done_meanwhile_is_not_repeated(tmp_path: P
 
 
 def test_a_sweep_that_meets_another_on_the_same_list_leaves_its_order(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, todo = Store(tmp_path / "s"), specs(20)
     order = [run_id(s) for s in todo]
     run(todo, Store(tmp_path / "alone"))
     assert [name for name, _ in log(tmp_path)] == order
     whole, first = Store.whole, iter([False, False])  # at the plan and at the start, not at the end
     store.put(outcome(todo[0]))
-    monkeypatch.setattr(Store, "whole", lambda self, name: next(first, True) if name == order[0] else whole(self, name))
+    monkeypatch.setattr(
+        Store,
+        "whole",
+        lambda self, name: next(first, True) if name == order[0] else whole(self, name),
+    )
     random.seed(1)
     assert counts(run(todo, store)) == (20, 1, 19, 0, 0)
     met = [name for name, _ in log(tmp_path)][20:]
     assert met[0] == order[0] and sorted(met) == sorted(order) and met != order
 
 
-def test_killed_workers_lose_only_their_runs_and_a_run_that_kills_twice_is_failed(tmp_path: Path) -> None:
+def test_killed_workers_lose_only_their_runs_and_a_run_that_kills_twice_is_failed(
+    tmp_path: Path,
+) -> None:
     store, plain = Store(tmp_path / "s"), specs(6)
     once = specs(1, keep=("weights",), options=(("do", "die once"),))
-    always = specs(1, options=(("do", "die"),), parent=once[0])  # a child, so that only one kills at a time
+    always = specs(
+        1, options=(("do", "die"),), parent=once[0]
+    )  # a child, so that only one kills at a time
     report = run([*plain[:2], *once, *plain[2:4], *always, *plain[4:]], store, jobs=2)
     assert counts(report) == (8, 0, 7, 1, 0)
     (failure,) = store.failures()
@@ -203,15 +230,22 @@ def test_killed_workers_lose_only_their_runs_and_a_run_that_kills_twice_is_faile
 def test_a_run_whose_worker_dies_after_writing_it_is_done(tmp_path: Path) -> None:
     store, wrote = Store(tmp_path / "s"), specs(1, options=(("do", "write and die"),))
     report = run([*wrote, *specs(4)], store, jobs=2)
-    assert counts(report) == (5, 0, 5, 0, 0) and store.failures() == [] and store.has(run_id(wrote[0]))
+    assert (
+        counts(report) == (5, 0, 5, 0, 0) and store.failures() == [] and store.has(run_id(wrote[0]))
+    )
 
 
-def test_a_run_that_raises_is_recorded_the_others_go_on_and_it_is_tried_again(tmp_path: Path) -> None:
+def test_a_run_that_raises_is_recorded_the_others_go_on_and_it_is_tried_again(
+    tmp_path: Path,
+) -> None:
     store, bad = Store(tmp_path / "s"), specs(2, options=(("do", "raise"),))
     report = run([bad[0], *specs(3), bad[1]], store)
     assert counts(report) == (5, 0, 3, 2, 0)
     assert {f.id for f in store.failures()} == {run_id(s) for s in bad}
-    assert all("ValueError: told to raise" in f.error and "fake_runs.py" in f.error for f in store.failures())
+    assert all(
+        "ValueError: told to raise" in f.error and "fake_runs.py" in f.error
+        for f in store.failures()
+    )
     (tmp_path / "mended").touch()
     again = run([*bad, *specs(3)], store)
     assert counts(again) == (5, 3, 2, 0, 0) and store.failures() == []
@@ -225,7 +259,9 @@ def test_parents_run_first_once_and_hand_on_their_arrays(tmp_path: Path) -> None
     children = specs(4, parent=parent)
     assert counts(run(children, store)) == (6, 0, 6, 0, 0)
     order = [name for name, _ in log(tmp_path)]
-    assert order[:2] == [run_id(oldest), run_id(parent)] and sorted(order[2:]) == sorted(map(run_id, children))
+    assert order[:2] == [run_id(oldest), run_id(parent)] and sorted(order[2:]) == sorted(
+        map(run_id, children)
+    )
     want = float(sum(store.arrays(run_id(parent))["weights.w"].flat))
     record = store.get(run_id(children[0]))
     assert record is not None and record["selected"]["valid"]["inherited"] == want != 0
@@ -233,7 +269,10 @@ def test_parents_run_first_once_and_hand_on_their_arrays(tmp_path: Path) -> None
 
 
 def test_children_of_a_failed_parent_fail_with_it_and_run_when_it_is_mended(tmp_path: Path) -> None:
-    store, (parent,) = Store(tmp_path / "s"), specs(1, keep=("weights",), options=(("do", "raise"),))
+    store, (parent,) = (
+        Store(tmp_path / "s"),
+        specs(1, keep=("weights",), options=(("do", "raise"),)),
+    )
     children = specs(2, parent=parent)
     assert counts(run(children, store)) == (3, 0, 0, 3, 0)
     assert [name for name, _ in log(tmp_path)] == [run_id(parent)]
@@ -242,7 +281,9 @@ def test_children_of_a_failed_parent_fail_with_it_and_run_when_it_is_mended(tmp_
     assert counts(run(children, store)) == (3, 0, 3, 0, 0)
 
 
-def test_imported_runs_are_reused_and_a_parent_without_its_weights_runs_again_only_for_a_child(tmp_path: Path) -> None:
+def test_imported_runs_are_reused_and_a_parent_without_its_weights_runs_again_only_for_a_child(
+    tmp_path: Path,
+) -> None:
     source, store = Store(tmp_path / "a"), Store(tmp_path / "b")
     (parent,) = specs(1, keep=("weights",))
     children = specs(3, parent=parent)
@@ -258,24 +299,33 @@ def test_imported_runs_are_reused_and_a_parent_without_its_weights_runs_again_on
 
 
 def test_the_time_limit_starts_nothing_after_it_and_the_rest_is_left(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = iter(range(1000))  # one second passes at every look
     store = Store(tmp_path / "s")
     with monkeypatch.context() as patched:
         patched.setattr(time, "time", lambda: float(next(clock)))
         report = run(specs(50), store, max_minutes=0.5)
     wanted, reused, done, failed, left = counts(report)
-    assert (wanted, reused, failed) == (50, 0, 0) and 0 < done == len(store.ids()) < 31 and left == 50 - done
+    assert (
+        (wanted, reused, failed) == (50, 0, 0)
+        and 0 < done == len(store.ids()) < 31
+        and left == 50 - done
+    )
     assert counts(run(specs(50), store)) == (50, done, left, 0, 0)
 
 
 def test_a_run_that_outlasts_limit_and_grace_is_stopped_and_left(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_SLEEP", "600")
     monkeypatch.setattr(sweep_module, "GRACE_SECONDS", 0.0)
     store = Store(tmp_path / "s")
     assert counts(run(specs(3), store, jobs=2, max_minutes=0.02)) == (3, 0, 0, 0, 3)
-    assert not any(alive(worker) for _, worker in log(tmp_path)) and store.ids() == [] == store.failures()
+    assert (
+        not any(alive(worker) for _, worker in log(tmp_path))
+        and store.ids() == [] == store.failures()
+    )
 
 
 def test_any_executor_will_do_is_not_shut_down_and_holds_few_runs_at_a_time(tmp_path: Path) -> None:
@@ -305,7 +355,9 @@ def test_any_executor_will_do_is_not_shut_down_and_holds_few_runs_at_a_time(tmp_
     assert contents(store) == never_killed(tmp_path / "other", 30)
 
 
-def test_the_estimate_counts_missing_runs_and_takes_the_median_epoch_of_like_ones(tmp_path: Path) -> None:
+def test_the_estimate_counts_missing_runs_and_takes_the_median_epoch_of_like_ones(
+    tmp_path: Path,
+) -> None:
     store, todo = Store(tmp_path / "s"), specs(10)
     assert estimate(todo, store, jobs=2, fingerprint=fake_runs.fingerprint) == (10, 10 * 1.0 / 2)
     for seconds, spec in zip((1.0, 3.0, 100.0), todo, strict=False):
@@ -318,12 +370,16 @@ def test_the_estimate_counts_missing_runs_and_takes_the_median_epoch_of_like_one
     assert log(tmp_path) == []
 
 
-def test_headless_progress_is_one_line_for_each_twentieth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_headless_progress_is_one_line_for_each_twentieth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run([*specs(59), *specs(1, options=(("do", "raise"),))], Store(tmp_path / "s"), title="grid")
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert len(lines) == 20 and captured.err == ""
-    assert lines[0].startswith("grid: 3/60 runs, 0 failed, 0:0") and lines[-1].startswith("grid: 60/60 runs, 1 failed,")
+    assert lines[0].startswith("grid: 3/60 runs, 0 failed, 0:0") and lines[-1].startswith(
+        "grid: 60/60 runs, 1 failed,"
+    )
     assert lines[-1].endswith("about 0:00 left")
     run(specs(70), Store(tmp_path / "s"), progress=False)
     assert capsys.readouterr() == ("", "")
@@ -343,7 +399,8 @@ def test_bad_input_is_an_input_error_before_anything_is_run(tmp_path: Path) -> N
 
 
 def test_a_store_that_cannot_be_written_any_more_stops_the_sweep(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(self: Store, made: Any) -> None:
         raise StoreError("store", "No space left on device", "space", "Make some.")
 
@@ -353,7 +410,9 @@ def test_a_store_that_cannot_be_written_any_more_stops_the_sweep(
     assert len(log(tmp_path)) == 1
 
 
-def test_a_run_under_another_id_than_the_wanted_is_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_under_another_id_than_the_wanted_is_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path / "s")
     monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: "deadbeef")
     assert counts(run(specs(1), store)) == (1, 0, 0, 1, 0)

@@ -21,13 +21,16 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_warnings_of_runs_are_counted_and_not_printed(
-        jobs: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    jobs: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     loud, quiet = specs(4, options=(("do", "warn"),)), specs(3)
     store = Store(tmp_path / "store")
     report = run([*loud, *quiet], store, jobs=jobs)
     assert report.done == 7
-    assert report.warnings == {"RuntimeWarning in fake_runs.py: no convergence after 100 steps": 4,
-                               "UserWarning in fake_runs.py: of no use": 4}
+    assert report.warnings == {
+        "RuntimeWarning in fake_runs.py: no convergence after 100 steps": 4,
+        "UserWarning in fake_runs.py: of no use": 4,
+    }
     told = capfd.readouterr()
     assert "convergence" not in told.out + told.err
     assert run([*loud, *quiet], store, jobs=jobs).warnings == {}
@@ -37,12 +40,15 @@ def test_warnings_of_runs_are_counted_and_not_printed(
 
 
 def test_a_warning_changes_no_byte_of_a_record(tmp_path: Path) -> None:
-    spec, = specs(1, options=(("do", "warn"),))
+    (spec,) = specs(1, options=(("do", "warn"),))
     warned, direct = Store(tmp_path / "warned"), Store(tmp_path / "direct")
     run([spec], warned)
     direct.put(outcome(spec))  # type: ignore[arg-type]
     for ending in (".json", ".safetensors"):
-        assert warned.path(run_id(spec), ending).read_bytes() == direct.path(run_id(spec), ending).read_bytes()
+        assert (
+            warned.path(run_id(spec), ending).read_bytes()
+            == direct.path(run_id(spec), ending).read_bytes()
+        )
 
 
 def test_counts_are_added_by_kind_and_told_in_one_sentence() -> None:
@@ -50,8 +56,11 @@ def test_counts_are_added_by_kind_and_told_in_one_sentence() -> None:
         warnings.simplefilter("always")
         for _ in range(3):
             warnings.warn("a " * 200, UserWarning, stacklevel=1)
-    (kind, number), = kinds(caught).items()
+    ((kind, number),) = kinds(caught).items()
     assert number == 3 and kind.startswith("UserWarning in test_warned.py: a a") and len(kind) < 140
     assert together([{"x": 1, "y": 2}, {}, {"y": 3}]) == {"y": 5, "x": 1}
     assert counted({"x": 1}) == "1 warning: 1 x x"
-    assert counted({"a": 4, "b": 3, "c": 2, "d": 1}) == "10 warnings: 4 x a; 3 x b; 2 x c; 1 of other kinds"
+    assert (
+        counted({"a": 4, "b": 3, "c": 2, "d": 1})
+        == "10 warnings: 4 x a; 3 x b; 2 x c; 1 of other kinds"
+    )

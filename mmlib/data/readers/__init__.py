@@ -44,44 +44,90 @@ class Reader:
 
 READERS: dict[str, Reader] = {
     "folder": Reader(
-        folder.read, "your own data: utterances.csv and one <modality>.npy each", "FOLDER",
-        {"valid": "share of train held out where no row is marked valid (0.1)",
-         "zeros": "kept (the default) or missing (rows of zeros alone are missing by nature)"}),
+        folder.read,
+        "your own data: utterances.csv and one <modality>.npy each",
+        "FOLDER",
+        {
+            "valid": "share of train held out where no row is marked valid (0.1)",
+            "zeros": "kept (the default) or missing (rows of zeros alone are missing by nature)",
+        },
+    ),
     "bclstm-mosi": Reader(
-        bclstm_mosi.read, "CMU-MOSI features of the contextual-LSTM papers", "FOLDER SCORES.pkl",
-        {"split": "unseen (5 folds of the 31 unseen videos, the default) or leaky (the standard training videos)"}),
+        bclstm_mosi.read,
+        "CMU-MOSI features of the contextual-LSTM papers",
+        "FOLDER SCORES.pkl",
+        {
+            "split": "unseen (5 folds of the 31 unseen videos, the default) or leaky (the standard training videos)"
+        },
+    ),
     "gcnet": Reader(
-        gcnet.read, "the layout of GCNet, MoMKE, EBMC and MCULoRA", "ROOT, or INDEX.pkl FEATURES",
-        {"task": "mosi (default), mosei, iemocap4 or iemocap6", "audio": "feature folder (wav2vec-large-c-UTT)",
-         "text": "feature folder (deberta-large-4-UTT)", "vision": "feature folder (manet_UTT)"}),
+        gcnet.read,
+        "the layout of GCNet, MoMKE, EBMC and MCULoRA",
+        "ROOT, or INDEX.pkl FEATURES",
+        {
+            "task": "mosi (default), mosei, iemocap4 or iemocap6",
+            "audio": "feature folder (wav2vec-large-c-UTT)",
+            "text": "feature folder (deberta-large-4-UTT)",
+            "vision": "feature folder (manet_UTT)",
+        },
+    ),
     "erc-pickle": Reader(
-        erc_pickle.read, "dialogue pickles of MMGCN, SDT and M3NET", "FEATURES.pkl [ROBERTA.pkl]",
-        {"fields": "positions in the tuple that differ, such as text:3,train:7",
-         "text": "of four text variants: mean (default), 1, 2, 3 or 4",
-         "classes": "names of the label numbers (hap,sad,neu,ang,exc,fru)"}),
-    "crema-d-votes": Reader(crema_d_votes.read, "CREMA-D as its raters judged voice and face", "FOLDER"),
+        erc_pickle.read,
+        "dialogue pickles of MMGCN, SDT and M3NET",
+        "FEATURES.pkl [ROBERTA.pkl]",
+        {
+            "fields": "positions in the tuple that differ, such as text:3,train:7",
+            "text": "of four text variants: mean (default), 1, 2, 3 or 4",
+            "classes": "names of the label numbers (hap,sad,neu,ang,exc,fru)",
+        },
+    ),
+    "crema-d-votes": Reader(
+        crema_d_votes.read, "CREMA-D as its raters judged voice and face", "FOLDER"
+    ),
     "crema-d": Reader(
-        crema_d.read, "CREMA-D's raw clips: AudioWAV, VideoFlash, train.csv, test.csv", "FOLDER",
-        {"frames": "evenly spaced frames of each clip (1)", **CLIPS}),
+        crema_d.read,
+        "CREMA-D's raw clips: AudioWAV, VideoFlash, train.csv, test.csv",
+        "FOLDER",
+        {"frames": "evenly spaced frames of each clip (1)", **CLIPS},
+    ),
     "ave": Reader(
-        ave.read, "AVE's raw clips: AVE, Annotations.txt, trainSet.txt, valSet.txt, testSet.txt", "FOLDER",
-        {"frames": "evenly spaced frames of each clip (3)", "seconds": "length that the sound is tiled to (10)",
-         "rate": "Hz that the sound is resampled to (22050)", "hop": "samples between spectrogram columns (353)",
-         "event": "cut (to the annotated seconds, the default) or whole",
-         "repeats": "a video named twice: first (one row of it, test before valid before train, the default) or keep",
-         **CLIPS}),
+        ave.read,
+        "AVE's raw clips: AVE, Annotations.txt, trainSet.txt, valSet.txt, testSet.txt",
+        "FOLDER",
+        {
+            "frames": "evenly spaced frames of each clip (3)",
+            "seconds": "length that the sound is tiled to (10)",
+            "rate": "Hz that the sound is resampled to (22050)",
+            "hop": "samples between spectrogram columns (353)",
+            "event": "cut (to the annotated seconds, the default) or whole",
+            "repeats": "a video named twice: first (one row of it, test before valid before train, the default) or keep",
+            **CLIPS,
+        },
+    ),
     "mmsa": Reader(
-        mmsa.read, "MMSA's frames of CMU-MOSI and CMU-MOSEI", "aligned_50.pkl, or unaligned_50.pkl",
-        {"task": "mosi (default) or mosei",
-         "lengths": "file (those that the file states, the default) or zeros (frames that are zero are padding)"}),
+        mmsa.read,
+        "MMSA's frames of CMU-MOSI and CMU-MOSEI",
+        "aligned_50.pkl, or unaligned_50.pkl",
+        {
+            "task": "mosi (default) or mosei",
+            "lengths": "file (those that the file states, the default) or zeros (frames that are zero are padding)",
+        },
+    ),
     "mult-iemocap": Reader(
-        mult_iemocap.read, "MulT's frames of IEMOCAP, four emotions", "iemocap_data.pkl, or iemocap_data_noalign.pkl",
-        {"task": "binaries (four yes-or-no questions, the default) or classes (utterances of exactly one emotion)"}),
+        mult_iemocap.read,
+        "MulT's frames of IEMOCAP, four emotions",
+        "iemocap_data.pkl, or iemocap_data_noalign.pkl",
+        {
+            "task": "binaries (four yes-or-no questions, the default) or classes (utterances of exactly one emotion)"
+        },
+    ),
     "mmmo": Reader(mmmo.read, "MMMO product reviews, 20 word-aligned steps", "FOLDER"),
 }
 
 
-def read_bundle(format: str, paths: Sequence[Path], options: Mapping[str, str] | None = None) -> Bundle:
+def read_bundle(
+    format: str, paths: Sequence[Path], options: Mapping[str, str] | None = None
+) -> Bundle:
     """Read files in a named format.
 
     Raises:
@@ -98,6 +144,18 @@ def read_bundle(format: str, paths: Sequence[Path], options: Mapping[str, str] |
             raise unknown_name(f"format {format}, option", name, reader.options)
     try:
         return reader.read([Path(p) for p in paths], **(options or {}))
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
-        raise InputError(", ".join(map(str, paths)), f"content that this reader cannot take ({error!r})",
-                         f"{reader.paths} of {reader.help}", "Compare the files with data/README.md.") from error
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise InputError(
+            ", ".join(map(str, paths)),
+            f"content that this reader cannot take ({error!r})",
+            f"{reader.paths} of {reader.help}",
+            "Compare the files with data/README.md.",
+        ) from error

@@ -26,8 +26,18 @@ class _Event:
     span: tuple[float, float] | None
 
 
-def read(paths: Sequence[Path], frames: str = "3", size: str = "224", seconds: str = "10", rate: str = "22050",
-         hop: str = "353", event: str = "cut", repeats: str = "first", cache: str = "", jobs: str = "") -> Bundle:
+def read(
+    paths: Sequence[Path],
+    frames: str = "3",
+    size: str = "224",
+    seconds: str = "10",
+    rate: str = "22050",
+    hop: str = "353",
+    event: str = "cut",
+    repeats: str = "first",
+    cache: str = "",
+    jobs: str = "",
+) -> Bundle:
     """Read the folder with ``AVE/*.mp4``, ``Annotations.txt`` and ``{train,val,test}Set.txt``.
 
     audio: (n, 1, 257, T) float32 with T = floor(seconds * rate / hop) + 1, 257 x 625 by default: mono, resampled,
@@ -46,23 +56,40 @@ def read(paths: Sequence[Path], frames: str = "3", size: str = "224", seconds: s
         InputError: a missing folder or list, a row without its five fields, a category without annotations, an
             event in two lists, an option out of range, and what ``clip_bundle`` finds.
     """
-    folder = one_path(paths, "the folder that holds AVE, Annotations.txt and trainSet.txt").resolve()
+    folder = one_path(
+        paths, "the folder that holds AVE, Annotations.txt and trainSet.txt"
+    ).resolve()
     choice("event", event, ("cut", "whole"))
     choice("repeats", repeats, ("first", "keep"))
-    recipe = Recipe(whole_option("frames", frames), whole_option("seconds", seconds), whole_option("size", size),
-                    whole_option("rate", rate, 1000), hop=whole_option("hop", hop))
+    recipe = Recipe(
+        whole_option("frames", frames),
+        whole_option("seconds", seconds),
+        whole_option("size", size),
+        whole_option("rate", rate, 1000),
+        hop=whole_option("hop", hop),
+    )
     existing(folder / "AVE", "Give the folder that holds AVE and Annotations.txt.")
     classes = tuple(sorted({row.category for row in _events(folder / "Annotations.txt")}))
     lists = {split: _events(folder / name) for split, name in LISTS.items()}
     rows, dropped = _samples(folder, lists, classes, repeats)
     ids = sorted(rows)
     return clip_bundle(
-        "ave", Task("classes", classes), [_clip(folder, name, rows[name][1], event) for name in ids], recipe,
-        [classes.index(rows[name][1].category) for name in ids], [rows[name][0] for name in ids],
-        cache=cache, jobs=jobs, source=SOURCE, licence=LICENCE,
-        notes={"audio": f"{recipe.rate} Hz, tiled to {recipe.seconds} s, log magnitude of STFT 512 / {recipe.hop}",
-               "vision": f"{recipe.frames} evenly spaced frames a clip, {recipe.size} x {recipe.size}",
-               "event": event, "repeats": {"rule": repeats, "dropped": len(dropped), "first": dropped[:10]}},
+        "ave",
+        Task("classes", classes),
+        [_clip(folder, name, rows[name][1], event) for name in ids],
+        recipe,
+        [classes.index(rows[name][1].category) for name in ids],
+        [rows[name][0] for name in ids],
+        cache=cache,
+        jobs=jobs,
+        source=SOURCE,
+        licence=LICENCE,
+        notes={
+            "audio": f"{recipe.rate} Hz, tiled to {recipe.seconds} s, log magnitude of STFT 512 / {recipe.hop}",
+            "vision": f"{recipe.frames} evenly spaced frames a clip, {recipe.size} x {recipe.size}",
+            "event": event,
+            "repeats": {"rule": repeats, "dropped": len(dropped), "first": dropped[:10]},
+        },
     )
 
 
@@ -77,20 +104,31 @@ def _events(path: Path) -> list[_Event]:
     if rows and rows[0][0] == FIELDS[0]:
         rows = rows[1:]
     if not rows:
-        raise InputError(str(path), "no rows", "one line per event: " + "&".join(FIELDS), "Copy the file again.")
+        raise InputError(
+            str(path), "no rows", "one line per event: " + "&".join(FIELDS), "Copy the file again."
+        )
     for number, row in enumerate(rows, 1):
         if len(row) != len(FIELDS) or not row[0] or not row[1]:
-            raise InputError(f"{path}, row {number}", repr("&".join(row)), "&".join(FIELDS), "Correct the row.")
+            raise InputError(
+                f"{path}, row {number}", repr("&".join(row)), "&".join(FIELDS), "Correct the row."
+            )
         if "/" in row[1]:
-            raise InputError(f"{path}, row {number}", f"the video {row[1]!r}", "the name of a file in AVE/",
-                             "Take the slashes out: videos stand in that folder alone.")
+            raise InputError(
+                f"{path}, row {number}",
+                f"the video {row[1]!r}",
+                "the name of a file in AVE/",
+                "Take the slashes out: videos stand in that folder alone.",
+            )
     starts, ends = (numbers(f"{path}, {FIELDS[k]}", [row[k] for row in rows]) for k in (3, 4))
-    return [_Event(row[0], row[1], (float(start), float(end)) if 0 <= start < end else None)
-            for row, start, end in zip(rows, starts, ends, strict=True)]
+    return [
+        _Event(row[0], row[1], (float(start), float(end)) if 0 <= start < end else None)
+        for row, start, end in zip(rows, starts, ends, strict=True)
+    ]
 
 
-def _samples(folder: Path, lists: Mapping[str, Sequence[_Event]], classes: Sequence[str],
-             repeats: str) -> tuple[dict[str, tuple[str, _Event]], list[str]]:
+def _samples(
+    folder: Path, lists: Mapping[str, Sequence[_Event]], classes: Sequence[str], repeats: str
+) -> tuple[dict[str, tuple[str, _Event]], list[str]]:
     """Id to (split, event), and the rows that were dropped, as ``category&video``; test first, then valid."""
     split_of: dict[tuple[str, str], str] = {}
     kept: dict[str, tuple[str, _Event]] = {}
@@ -101,11 +139,17 @@ def _samples(folder: Path, lists: Mapping[str, Sequence[_Event]], classes: Seque
     for split, rows in lists.items():
         for row in rows:
             if row.category not in classes:
-                raise unknown_name(f"{folder / LISTS[split]}, category of {row.video}", row.category, classes)
+                raise unknown_name(
+                    f"{folder / LISTS[split]}, category of {row.video}", row.category, classes
+                )
             if split_of.setdefault((row.category, row.video), split) != split:
-                raise InputError(str(folder / LISTS[split]), f"the event {row.category}&{row.video}, which "
-                                 f"{LISTS[split_of[row.category, row.video]]} has too", "each event in one list",
-                                 "Remove it from one of them.")
+                raise InputError(
+                    str(folder / LISTS[split]),
+                    f"the event {row.category}&{row.video}, which "
+                    f"{LISTS[split_of[row.category, row.video]]} has too",
+                    "each event in one list",
+                    "Remove it from one of them.",
+                )
             several = repeats == "keep" and len(categories[row.video]) > 1
             name = f"{row.video} {row.category}" if several else row.video
             if name in kept:

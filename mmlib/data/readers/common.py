@@ -55,16 +55,37 @@ def load_npy(path: Path) -> np.ndarray:
         _check_size(path)
         with path.open("rb") as file:
             array = np.load(file, allow_pickle=False)
-    except (ArithmeticError, ValueError, EOFError, MemoryError, OSError, RecursionError, SyntaxError, TypeError,
-            zipfile.BadZipFile) as error:
+    except (
+        ArithmeticError,
+        ValueError,
+        EOFError,
+        MemoryError,
+        OSError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        zipfile.BadZipFile,
+    ) as error:
         if "allow_pickle" in str(error) or "Object arrays" in str(error):
-            raise InputError(str(path), "an object array (a pickle)", "an array of numbers of one shape",
-                             "Save it again with numeric dtype; ragged rows: pad them and give lengths.") from error
-        raise InputError(str(path), f"no readable .npy file ({str(error)[:200]})", "an array that numpy.save wrote",
-                         "Save or copy the file again.") from error
+            raise InputError(
+                str(path),
+                "an object array (a pickle)",
+                "an array of numbers of one shape",
+                "Save it again with numeric dtype; ragged rows: pad them and give lengths.",
+            ) from error
+        raise InputError(
+            str(path),
+            f"no readable .npy file ({str(error)[:200]})",
+            "an array that numpy.save wrote",
+            "Save or copy the file again.",
+        ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise InputError(str(path), f"dtype {getattr(array, 'dtype', 'of an archive')}", "real numbers",
-                         "Save the array as float32.")
+        raise InputError(
+            str(path),
+            f"dtype {getattr(array, 'dtype', 'of an archive')}",
+            "real numbers",
+            "Save the array as float32.",
+        )
     return array
 
 
@@ -75,13 +96,21 @@ def _check_size(path: Path) -> None:
             return  # whatever it is, ``numpy.load`` says so
         file.seek(0)
         version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         shape, _, dtype = read(file)
         here = path.stat().st_size - file.tell()
     needed = math.prod(max(axis, 1) for axis in shape) * dtype.itemsize
-    most = EMPTY if 0 in shape else here  # an array without entries may yet have more rows than fit a machine
+    most = (
+        EMPTY if 0 in shape else here
+    )  # an array without entries may yet have more rows than fit a machine
     if not dtype.hasobject and (needed > most or min(shape, default=0) < 0):
-        raise ValueError(f"a header that asks for {dtype} of shape {shape}, and {here:,} bytes after it")
+        raise ValueError(
+            f"a header that asks for {dtype} of shape {shape}, and {here:,} bytes after it"
+        )
 
 
 def single(array: np.ndarray) -> np.ndarray:
@@ -96,8 +125,12 @@ def read_csv(path: Path, **options: object) -> pd.DataFrame:
     try:
         frame: pd.DataFrame = pd.read_csv(path, **options)  # type: ignore[call-overload]
     except (ValueError, MemoryError, OSError, pd.errors.ParserError) as error:
-        raise InputError(str(path), f"no readable table ({error})", "a CSV file in UTF-8",
-                         "Save or copy the file again.") from error
+        raise InputError(
+            str(path),
+            f"no readable table ({error})",
+            "a CSV file in UTF-8",
+            "Save or copy the file again.",
+        ) from error
     return frame
 
 
@@ -105,8 +138,12 @@ def need_columns(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> Non
     """Raise where a column is missing."""
     lacking = [c for c in columns if c not in frame.columns]
     if lacking:
-        raise InputError(str(path), f"columns {', '.join(map(str, frame.columns))}",
-                         f"a column {lacking[0]!r} among them", "Add or rename the column.")
+        raise InputError(
+            str(path),
+            f"columns {', '.join(map(str, frame.columns))}",
+            f"a column {lacking[0]!r} among them",
+            "Add or rename the column.",
+        )
 
 
 def numbers(where: str, values: Sequence[object]) -> np.ndarray:
@@ -114,7 +151,9 @@ def numbers(where: str, values: Sequence[object]) -> np.ndarray:
     parsed = pd.to_numeric(pd.Series(list(values)), errors="coerce")
     if parsed.isna().any():
         row = int(np.flatnonzero(parsed.isna())[0])
-        raise InputError(where, f"{values[row]!r} in row {row + 1}", "a number", "Correct the entry.")
+        raise InputError(
+            where, f"{values[row]!r} in row {row + 1}", "a number", "Correct the entry."
+        )
     return parsed.to_numpy(dtype=np.float64)
 
 
@@ -123,8 +162,9 @@ def floats(path: Path, table: pd.DataFrame) -> np.ndarray:
     try:
         return table.to_numpy(dtype=object).astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(str(path), f"an entry that is no number ({error})", "numbers",
-                         "Copy the file again.") from error
+        raise InputError(
+            str(path), f"an entry that is no number ({error})", "numbers", "Copy the file again."
+        ) from error
 
 
 def hold_out(groups: Sequence[str], rate: float = HELD_OUT) -> set[str]:
@@ -137,13 +177,19 @@ def hold_out(groups: Sequence[str], rate: float = HELD_OUT) -> set[str]:
     """
     names = sorted(set(groups))
     if len(names) < 2:
-        raise InputError("the train split", f"{len(names)} dialogue", "two or more, to hold one out for validation",
-                         "Add data, or mark some of it as valid.")
+        raise InputError(
+            "the train split",
+            f"{len(names)} dialogue",
+            "two or more, to hold one out for validation",
+            "Add data, or mark some of it as valid.",
+        )
     count = min(max(round(rate * len(names)), 1), len(names) - 1)
     return {names[i] for i in np.random.default_rng(0).permutation(len(names))[:count]}
 
 
-def hold_out_by_class(ids: Sequence[str], labels: Sequence[object], rate: float = HELD_OUT) -> set[str]:
+def hold_out_by_class(
+    ids: Sequence[str], labels: Sequence[object], rate: float = HELD_OUT
+) -> set[str]:
     """The same for single utterances, a share of each class; a class of one utterance stays whole."""
     by_class: dict[str, list[str]] = {}
     for name, label in zip(ids, labels, strict=True):
@@ -165,6 +211,10 @@ def one_each(where: str, sets: Mapping[str, Sequence[str]]) -> dict[str, str]:
     for name, dialogues in sets.items():
         for dialogue in sorted(dialogues):
             if split.setdefault(dialogue, name) != name:
-                raise InputError(where, f"the dialogue {dialogue!r} in {split[dialogue]} and {name}",
-                                 "each dialogue in one split", "Remove it from one of them.")
+                raise InputError(
+                    where,
+                    f"the dialogue {dialogue!r} in {split[dialogue]} and {name}",
+                    "each dialogue in one split",
+                    "Remove it from one of them.",
+                )
     return split

@@ -18,7 +18,9 @@ SECONDS = 3
 SOURCE = "CREMA-D, AudioWAV and VideoFlash; split of the OGM-GE release"
 
 
-def read(paths: Sequence[Path], frames: str = "1", size: str = "224", cache: str = "", jobs: str = "") -> Bundle:
+def read(
+    paths: Sequence[Path], frames: str = "1", size: str = "224", cache: str = "", jobs: str = ""
+) -> Bundle:
     """Read the folder with ``AudioWAV/*.wav``, ``VideoFlash/*.flv``, ``train.csv`` and ``test.csv``.
 
     audio: (n, 1, 257, 188) float32: 22,050 Hz, mono, tiled or cut to 3 s, STFT of 512 samples every 353,
@@ -34,7 +36,9 @@ def read(paths: Sequence[Path], frames: str = "1", size: str = "224", cache: str
         InputError: a missing folder or list, a row that is no clip, an unknown emotion, one that differs from the
             stem's, a clip in both lists, an option out of range, and what ``clip_bundle`` finds.
     """
-    folder = one_path(paths, "the folder that holds AudioWAV, VideoFlash, train.csv and test.csv").resolve()
+    folder = one_path(
+        paths, "the folder that holds AudioWAV, VideoFlash, train.csv and test.csv"
+    ).resolve()
     recipe = Recipe(whole_option("frames", frames), SECONDS, whole_option("size", size))
     for name in FOLDERS:
         existing(folder / name, "Give the folder that holds AudioWAV and VideoFlash.")
@@ -44,14 +48,25 @@ def read(paths: Sequence[Path], frames: str = "1", size: str = "224", cache: str
     train = [name for name in ids if split[name] == "train"]
     held = hold_out_by_class(train, [_emotion(name) for name in train])
     return clip_bundle(
-        "crema-d", Task("classes", CLASSES),
-        [Clip(name, folder / "AudioWAV" / f"{name}.wav", folder / "VideoFlash" / f"{name}.flv") for name in ids],
-        recipe, [CLASSES.index(_emotion(name)) for name in ids],
+        "crema-d",
+        Task("classes", CLASSES),
+        [
+            Clip(name, folder / "AudioWAV" / f"{name}.wav", folder / "VideoFlash" / f"{name}.flv")
+            for name in ids
+        ],
+        recipe,
+        [CLASSES.index(_emotion(name)) for name in ids],
         ["valid" if name in held else split[name] for name in ids],
-        speaker=[name.split("_")[0] for name in ids], cache=cache, jobs=jobs, source=SOURCE, licence=LICENCE,
-        notes={"audio": "22,050 Hz, tiled to 3 s, log magnitude of STFT 512 / 353",
-               "vision": f"{recipe.frames} evenly spaced frames a clip, {recipe.size} x {recipe.size}",
-               "split": "a tenth of each class of train held out as valid; actors are shared by the splits"},
+        speaker=[name.split("_")[0] for name in ids],
+        cache=cache,
+        jobs=jobs,
+        source=SOURCE,
+        licence=LICENCE,
+        notes={
+            "audio": "22,050 Hz, tiled to 3 s, log magnitude of STFT 512 / 353",
+            "vision": f"{recipe.frames} evenly spaced frames a clip, {recipe.size} x {recipe.size}",
+            "split": "a tenth of each class of train held out as valid; actors are shared by the splits",
+        },
     )
 
 
@@ -61,15 +76,23 @@ def _emotion(stem: str) -> str:
 
 def _stems(path: Path) -> list[str]:
     """The stems of a split list, each held to its own form and to the label beside it."""
-    table = read_csv(existing(path), header=None, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+    table = read_csv(
+        existing(path), header=None, dtype=str, encoding="utf-8-sig", keep_default_na=False
+    )
     stems = [str(stem).strip() for stem in table[0]]
     for row, stem in enumerate(stems):
         if not re.fullmatch(r"\d+_[A-Z]+_[A-Z]+_[A-Z]+", stem):
-            raise InputError(str(path), f"{stem!r} in row {row + 1}", "a clip such as 1001_IEO_NEU_XX",
-                             "Correct the list, or take the one of the OGM-GE release.")
+            raise InputError(
+                str(path),
+                f"{stem!r} in row {row + 1}",
+                "a clip such as 1001_IEO_NEU_XX",
+                "Correct the list, or take the one of the OGM-GE release.",
+            )
         if _emotion(stem) not in CLASSES:
             raise unknown_name(f"{path}, emotion of {stem}", _emotion(stem), CLASSES)
         label = str(table[1][row]).strip() if 1 in table else ""
         if label and label[:3].upper() != _emotion(stem):
-            raise InputError(f"{path}, label of {stem}", repr(label), _emotion(stem), "Correct the list.")
+            raise InputError(
+                f"{path}, label of {stem}", repr(label), _emotion(stem), "Correct the list."
+            )
     return stems

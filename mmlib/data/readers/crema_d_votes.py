@@ -24,7 +24,9 @@ from mmlib.errors import InputError, unknown_name
 CLASSES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 VIEWS = {"audio": 1, "vision": 2}
 VOTES = ("A", "D", "F", "H", "N", "S")
-MEANS = tuple(f"mean{name}RespNorm" for name in ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad"))
+MEANS = tuple(
+    f"mean{name}RespNorm" for name in ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad")
+)
 SOURCE = "CREMA-D, tabulatedVotes.csv: judgements from voice alone and from face alone; split of the OGM-GE release"
 LICENCE = "Open Database License (ODbL) 1.0"
 
@@ -47,12 +49,23 @@ def read(paths: Sequence[Path]) -> Bundle:
     held = hold_out_by_class(train, [_label(folder, name) for name in train])
     votes = _votes(folder / "tabulatedVotes.csv")
     return make_bundle(
-        "crema-d-votes", Task("classes", CLASSES),
-        {m: _features(folder, votes[votes.index // 100000 == view], ids) for m, view in VIEWS.items()},
-        labels, ["valid" if name in held else split[name] for name in ids], ids,
-        speaker=[name.split("_")[0] for name in ids], position=[0] * len(ids), source=SOURCE, licence=LICENCE,
-        notes={"features": "6 vote shares, then 6 normalised mean intensities over 100",
-               "split": "a tenth of each class of train held out as valid; actors are shared by the splits"},
+        "crema-d-votes",
+        Task("classes", CLASSES),
+        {
+            m: _features(folder, votes[votes.index // 100000 == view], ids)
+            for m, view in VIEWS.items()
+        },
+        labels,
+        ["valid" if name in held else split[name] for name in ids],
+        ids,
+        speaker=[name.split("_")[0] for name in ids],
+        position=[0] * len(ids),
+        source=SOURCE,
+        licence=LICENCE,
+        notes={
+            "features": "6 vote shares, then 6 normalised mean intensities over 100",
+            "split": "a tenth of each class of train held out as valid; actors are shared by the splits",
+        },
     )
 
 
@@ -63,8 +76,12 @@ def _clips(path: Path) -> list[str]:
 def _label(folder: Path, name: str) -> int:
     parts = name.split("_")
     if len(parts) != 4:
-        raise InputError(str(folder), f"the clip {name!r}", "a name such as 1001_IEO_NEU_XX",
-                         "Correct the split lists.")
+        raise InputError(
+            str(folder),
+            f"the clip {name!r}",
+            "a name such as 1001_IEO_NEU_XX",
+            "Correct the split lists.",
+        )
     if parts[2] not in CLASSES:
         raise unknown_name(f"{folder}, emotion of {name}", parts[2], CLASSES)
     return CLASSES.index(parts[2])
@@ -82,8 +99,12 @@ def _features(folder: Path, votes: pd.DataFrame, ids: Sequence[str]) -> np.ndarr
     by_clip = votes.set_index("fileName")
     lacking = sorted(set(ids) - set(by_clip.index))
     if lacking or by_clip.index.has_duplicates:
-        raise InputError(str(folder / "tabulatedVotes.csv"), f"{len(lacking)} clips of the split lists without a row, "
-                         f"or a clip with two", "one row per clip and view", "Use the files of one release.")
+        raise InputError(
+            str(folder / "tabulatedVotes.csv"),
+            f"{len(lacking)} clips of the split lists without a row, or a clip with two",
+            "one row per clip and view",
+            "Use the files of one release.",
+        )
     rows = by_clip.loc[list(ids)]
     counts = rows[list(VOTES)].to_numpy(dtype=np.float64)
     means = rows[list(MEANS)].to_numpy(dtype=np.float64)

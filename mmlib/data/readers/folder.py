@@ -25,7 +25,14 @@ from mmlib.data.readers.common import (
     read_csv,
     single,
 )
-from mmlib.data.readers.label_column import Column, ask_whether_classes, classes, listed, one_kind, scores
+from mmlib.data.readers.label_column import (
+    Column,
+    ask_whether_classes,
+    classes,
+    listed,
+    one_kind,
+    scores,
+)
 from mmlib.data.scales import zero_rows
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import SUFFIXES, check_bundle_name, check_modality
@@ -55,10 +62,18 @@ def read(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0
         observed = observed & ~zero_rows(features, lengths)
         notes["zeros"] = "rows of zeros alone are missing by nature"
     return make_bundle(
-        str(settings.get("name", folder.resolve().name)), task, features, labels,
-        _split(folder, table, labels, task, valid), list(table["id"]),
-        lengths=lengths, observed=observed, source=str(settings.get("source", "")),
-        licence=str(settings.get("licence", "")), notes=notes, **_optional(folder, table),
+        str(settings.get("name", folder.resolve().name)),
+        task,
+        features,
+        labels,
+        _split(folder, table, labels, task, valid),
+        list(table["id"]),
+        lengths=lengths,
+        observed=observed,
+        source=str(settings.get("source", "")),
+        licence=str(settings.get("licence", "")),
+        notes=notes,
+        **_optional(folder, table),
     )
 
 
@@ -67,7 +82,9 @@ def _table(path: Path) -> pd.DataFrame:
     for column in table.columns:
         meant = str(column).strip().lower()
         if meant in COLUMNS and column != meant:
-            raise InputError(str(path), f"the column {column!r}", repr(meant), "Write it small, without blanks.")
+            raise InputError(
+                str(path), f"the column {column!r}", repr(meant), "Write it small, without blanks."
+            )
     need_columns(path, table, COLUMNS[:3])
     for column in table.columns:
         if column not in COLUMNS:
@@ -77,8 +94,12 @@ def _table(path: Path) -> pd.DataFrame:
     for name, rows in table.groupby("id"):
         splits = sorted(set(rows["split"]))
         if len(splits) > 1:
-            raise InputError(str(path), f"the utterance {name!r} in {' and '.join(splits)}",
-                             "each utterance in one split", "Remove one of its rows.")
+            raise InputError(
+                str(path),
+                f"the utterance {name!r} in {' and '.join(splits)}",
+                "each utterance in one split",
+                "Remove one of its rows.",
+            )
     for row, split in enumerate(table["split"], start=1):
         if split not in SPLITS:
             raise unknown_name(f"{path}, split in row {row}", split, SPLITS)
@@ -92,8 +113,12 @@ def _cells(path: Path) -> pd.DataFrame:
     separator = next((mark for mark in (";", "\t") if len(head) == 1 and mark in str(head[0])), ",")
     table = read_csv(path, sep=separator, **options)
     if not isinstance(table.index, pd.RangeIndex):
-        raise InputError(str(path), f"rows of more cells than the {len(table.columns)} columns",
-                         "as many cells as columns", "Quote cells that hold commas, and write decimal points: 1.5.")
+        raise InputError(
+            str(path),
+            f"rows of more cells than the {len(table.columns)} columns",
+            "as many cells as columns",
+            "Quote cells that hold commas, and write decimal points: 1.5.",
+        )
     return table.fillna("")
 
 
@@ -109,7 +134,9 @@ def _settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _labelled(folder: Path, table: pd.DataFrame, settings: dict[str, Any]) -> tuple[Task, np.ndarray, dict[str, str]]:
+def _labelled(
+    folder: Path, table: pd.DataFrame, settings: dict[str, Any]
+) -> tuple[Task, np.ndarray, dict[str, str]]:
     """The task, the labels (n,), and what to note of them: scores count from the neutral one."""
     column = Column(f"{folder / 'utterances.csv'}, label", list(table["id"]), list(table["label"]))
     toml = folder / "bundle.toml"
@@ -119,7 +146,9 @@ def _labelled(folder: Path, table: pd.DataFrame, settings: dict[str, Any]) -> tu
         raise unknown_name(f"{toml}, task", kind, ("classes", "score"))
     if kind == "classes":
         if "neutral" in settings:
-            raise InputError(f"{toml}, neutral", "a neutral value of classes", "a score", "Leave it out.")
+            raise InputError(
+                f"{toml}, neutral", "a neutral value of classes", "a score", "Leave it out."
+            )
         if names:
             return Task("classes", tuple(names)), listed(column, names), {}
         found = classes(column)
@@ -131,8 +160,16 @@ def _labelled(folder: Path, table: pd.DataFrame, settings: dict[str, Any]) -> tu
         ask_whether_classes(column, values)
     neutral = _neutral(toml, settings)
     low, high = (end - neutral for end in bounds or (values.min(), values.max()))
-    notes = {"neutral": f"{neutral:g} of the source is 0 here: all scores are less by {neutral:g}"} if neutral else {}
-    return Task("score", range=(float(math.floor(low)), float(math.ceil(high)))), values - neutral, notes
+    notes = (
+        {"neutral": f"{neutral:g} of the source is 0 here: all scores are less by {neutral:g}"}
+        if neutral
+        else {}
+    )
+    return (
+        Task("score", range=(float(math.floor(low)), float(math.ceil(high)))),
+        values - neutral,
+        notes,
+    )
 
 
 def _kind(column: Column, settings: dict[str, Any]) -> str:
@@ -145,36 +182,58 @@ def _kind(column: Column, settings: dict[str, Any]) -> str:
 
 
 def _names(path: Path, names: Any) -> list[str]:
-    texts = isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names)
+    texts = isinstance(names, list) and all(
+        isinstance(name, str) and name.strip() for name in names
+    )
     if not texts or len(set(names)) < len(names):
-        raise InputError(f"{path}, classes", repr(names), "a list of different names",
-                         'Write for example classes = ["no", "yes"].')
+        raise InputError(
+            f"{path}, classes",
+            repr(names),
+            "a list of different names",
+            'Write for example classes = ["no", "yes"].',
+        )
     return list(names)
 
 
 def _neutral(path: Path, settings: dict[str, Any]) -> float:
     value = settings.get("neutral", 0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{path}, neutral", repr(value), "the score that is neither positive nor negative",
-                         "Write for example neutral = 4.")
+        raise InputError(
+            f"{path}, neutral",
+            repr(value),
+            "the score that is neither positive nor negative",
+            "Write for example neutral = 4.",
+        )
     return float(value)
 
 
 def _range(path: Path, value: Any) -> tuple[float, float]:
-    numeric = isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value)
+    numeric = (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(v, int | float) for v in value)
+    )
     if not numeric or not value[0] <= value[1] or not all(map(math.isfinite, value)):
-        raise InputError(f"{path}, range", repr(value), "two numbers, the lowest and the highest score",
-                         "Write for example range = [-3, 3].")
+        raise InputError(
+            f"{path}, range",
+            repr(value),
+            "two numbers, the lowest and the highest score",
+            "Write for example range = [-3, 3].",
+        )
     return float(value[0]), float(value[1])
 
 
-def _split(folder: Path, table: pd.DataFrame, labels: np.ndarray, task: Task, valid: str) -> list[str]:
+def _split(
+    folder: Path, table: pd.DataFrame, labels: np.ndarray, task: Task, valid: str
+) -> list[str]:
     split = list(table["split"])
     if "valid" in split:
         return split
     rate = float(numbers("option valid", [valid])[0])
     if not 0 < rate < 1:
-        raise InputError("option valid", valid, "a share between 0 and 1", "Give for example valid=0.1.")
+        raise InputError(
+            "option valid", valid, "a share between 0 and 1", "Give for example valid=0.1."
+        )
     train = table[table["split"] == "train"]
     by = "dialogue" if "dialogue" in table.columns else "id"
     if by == "id" and task.kind == "classes":
@@ -182,17 +241,25 @@ def _split(folder: Path, table: pd.DataFrame, labels: np.ndarray, task: Task, va
         held = hold_out_by_class(list(train["id"]), names, rate)
     else:
         held = hold_out(list(train[by]), rate)
-    return ["valid" if s == "train" and g in held else s for s, g in zip(split, table[by], strict=True)]
+    return [
+        "valid" if s == "train" and g in held else s for s, g in zip(split, table[by], strict=True)
+    ]
 
 
-def _arrays(folder: Path, n: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+def _arrays(
+    folder: Path, n: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
     files = sorted(p.stem for p in folder.glob("*.npy") if not p.name.startswith("."))
     modalities = [stem for stem in files if not stem.endswith(SUFFIXES)]
     features: dict[str, np.ndarray] = {}
     lengths: dict[str, np.ndarray] = {}
     observed = np.ones((n, len(modalities)), dtype=bool)
     for index, modality in enumerate(modalities):
-        check_modality(str(folder / f"{modality}.npy"), modality, "Rename the file, and those that belong to it.")
+        check_modality(
+            str(folder / f"{modality}.npy"),
+            modality,
+            "Rename the file, and those that belong to it.",
+        )
         array = single(_rows(folder / f"{modality}.npy", n))
         if f"{modality}_lengths" in files:
             lengths[modality] = _integers(folder / f"{modality}_lengths.npy", n)
@@ -203,37 +270,55 @@ def _arrays(folder: Path, n: int) -> tuple[dict[str, np.ndarray], dict[str, np.n
         features[modality] = array
     for stem in files:
         if stem.endswith(SUFFIXES) and stem.rsplit("_", 1)[0] not in modalities:
-            raise InputError(str(folder / f"{stem}.npy"), "no features that it belongs to",
-                             f"{stem.rsplit('_', 1)[0]}.npy beside it", "Add the features, or remove the file.")
+            raise InputError(
+                str(folder / f"{stem}.npy"),
+                "no features that it belongs to",
+                f"{stem.rsplit('_', 1)[0]}.npy beside it",
+                "Add the features, or remove the file.",
+            )
     return features, lengths, observed
 
 
 def _rows(path: Path, n: int) -> np.ndarray:
     array = load_npy(path)
     if array.ndim == 0 or len(array) != n:
-        raise InputError(str(path), f"shape {array.shape}", f"{n} rows, those of utterances.csv",
-                         "Give every file the same rows in the same order.")
+        raise InputError(
+            str(path),
+            f"shape {array.shape}",
+            f"{n} rows, those of utterances.csv",
+            "Give every file the same rows in the same order.",
+        )
     return array
 
 
 def _integers(path: Path, n: int) -> np.ndarray:
     array = _rows(path, n)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InputError(str(path), f"{array.dtype} of shape {array.shape}", f"({n},) integers",
-                         "Give each utterance's number of frames.")
+        raise InputError(
+            str(path),
+            f"{array.dtype} of shape {array.shape}",
+            f"({n},) integers",
+            "Give each utterance's number of frames.",
+        )
     return array
 
 
 def _flags(path: Path, n: int) -> np.ndarray:
     array = _rows(path, n)
     if array.ndim != 1 or not np.isin(array, (0, 1)).all():
-        raise InputError(str(path), f"{array.dtype} of shape {array.shape}", f"({n},) true or false",
-                         "Say for each utterance whether the modality was observed.")
+        raise InputError(
+            str(path),
+            f"{array.dtype} of shape {array.shape}",
+            f"({n},) true or false",
+            "Say for each utterance whether the modality was observed.",
+        )
     return array.astype(bool)
 
 
 def _optional(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
-    columns: dict[str, Any] = {c: list(table[c]) for c in ("dialogue", "speaker") if c in table.columns}
+    columns: dict[str, Any] = {
+        c: list(table[c]) for c in ("dialogue", "speaker") if c in table.columns
+    }
     for column in ("position", "fold"):
         if column in table.columns:
             values = numbers(f"{folder / 'utterances.csv'}, {column}", list(table[column]))
@@ -243,6 +328,10 @@ def _optional(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
 
 def _whole(folder: Path, column: str, values: np.ndarray) -> list[int]:
     if (values != np.floor(values)).any():
-        raise InputError(f"{folder / 'utterances.csv'}, {column}", str(values[values != np.floor(values)][0]),
-                         "whole numbers", "Correct the column.")
+        raise InputError(
+            f"{folder / 'utterances.csv'}, {column}",
+            str(values[values != np.floor(values)][0]),
+            "whole numbers",
+            "Correct the column.",
+        )
     return [int(v) for v in values]

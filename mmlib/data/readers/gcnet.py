@@ -17,18 +17,32 @@ from typing import Any
 import numpy as np
 
 from mmlib.data.bundle import Bundle, Task, make_bundle
-from mmlib.data.readers.common import EMOTIONS, choice, existing, hold_out, load_npy, one_each, single
+from mmlib.data.readers.common import (
+    EMOTIONS,
+    choice,
+    existing,
+    hold_out,
+    load_npy,
+    one_each,
+    single,
+)
 from mmlib.data.unpickle import safe_load
 from mmlib.errors import InputError, unknown_name
 
 SCORE = Task("score", range=(-3.0, 3.0))
 TASKS = {
-    "mosi": SCORE, "mosei": SCORE,
-    "iemocap4": Task("classes", EMOTIONS[:4]), "iemocap6": Task("classes", EMOTIONS),
+    "mosi": SCORE,
+    "mosei": SCORE,
+    "iemocap4": Task("classes", EMOTIONS[:4]),
+    "iemocap6": Task("classes", EMOTIONS),
 }
 WAYS = {"mosi": 2, "mosei": 2, "iemocap4": 4, "iemocap6": 6}
-LICENCES = {"mosi": "CC BY 4.0, as the DREAM paper states", "mosei": "custom, by the CMU Multimodal SDK",
-            "iemocap4": "custom, by request from USC", "iemocap6": "custom, by request from USC"}
+LICENCES = {
+    "mosi": "CC BY 4.0, as the DREAM paper states",
+    "mosei": "custom, by the CMU Multimodal SDK",
+    "iemocap4": "custom, by request from USC",
+    "iemocap6": "custom, by request from USC",
+}
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,13 @@ class _Index:
     split: Mapping[str, str]
 
 
-def read(paths: Sequence[Path], task: str = "mosi", audio: str = "wav2vec-large-c-UTT",
-         text: str = "deberta-large-4-UTT", vision: str = "manet_UTT") -> Bundle:
+def read(
+    paths: Sequence[Path],
+    task: str = "mosi",
+    audio: str = "wav2vec-large-c-UTT",
+    text: str = "deberta-large-4-UTT",
+    vision: str = "manet_UTT",
+) -> Bundle:
     """Read the root folder, or the pickle and the ``features`` folder.
 
     task: ``mosi``, ``mosei``, ``iemocap4`` or ``iemocap6``. audio, text, vision: feature folders.
@@ -54,7 +73,9 @@ def read(paths: Sequence[Path], task: str = "mosi", audio: str = "wav2vec-large-
     choice("task", task, tuple(TASKS))
     pickle, root = _where(paths, WAYS[task])
     index = _index(pickle)
-    rows = [(video, place) for video in sorted(index.split) for place in range(len(index.ids[video]))]
+    rows = [
+        (video, place) for video in sorted(index.split) for place in range(len(index.ids[video]))
+    ]
     ids = [str(index.ids[v][i]) for v, i in rows]
     speakers = [str(index.speakers[v][i]) for v, i in rows]
     features: dict[str, np.ndarray] = {}
@@ -63,10 +84,19 @@ def read(paths: Sequence[Path], task: str = "mosi", audio: str = "wav2vec-large-
         features[modality], found = _features(root, modality, name, ids, speakers)
         observed.append(found)
     return make_bundle(
-        f"gcnet-{task}", TASKS[task], features, _labels(index, rows, TASKS[task]), [index.split[v] for v, _ in rows],
-        ids, dialogue=[v for v, _ in rows], position=[i for _, i in rows], speaker=speakers,
-        fold=_sessions(rows) if task == "iemocap4" else None, observed=np.stack(observed, axis=1),
-        source=f"{pickle.name} with {audio}, {text}, {vision}", licence=LICENCES[task],
+        f"gcnet-{task}",
+        TASKS[task],
+        features,
+        _labels(index, rows, TASKS[task]),
+        [index.split[v] for v, _ in rows],
+        ids,
+        dialogue=[v for v, _ in rows],
+        position=[i for _, i in rows],
+        speaker=speakers,
+        fold=_sessions(rows) if task == "iemocap4" else None,
+        observed=np.stack(observed, axis=1),
+        source=f"{pickle.name} with {audio}, {text}, {vision}",
+        licence=LICENCES[task],
     )
 
 
@@ -76,32 +106,54 @@ def _where(paths: Sequence[Path], ways: int) -> tuple[Path, Path]:
     folders, files = [p for p in paths if p.is_dir()], [p for p in paths if p.is_file()]
     if len(folders) == 1 and not files:
         files = sorted(folders[0].glob(f"*_features_raw_{ways}way.pkl"))
-        folders = [existing(folders[0] / "features", "Give the root folder, or the pickle and the features folder.")]
+        folders = [
+            existing(
+                folders[0] / "features",
+                "Give the root folder, or the pickle and the features folder.",
+            )
+        ]
     if len(folders) != 1 or len(files) != 1:
-        raise InputError("the paths", f"{len(folders)} folders and {len(files)} index pickles",
-                         f"a root folder with one *_features_raw_{ways}way.pkl, or a pickle and a features folder",
-                         "Give the pickle and the features folder; check the option task.")
+        raise InputError(
+            "the paths",
+            f"{len(folders)} folders and {len(files)} index pickles",
+            f"a root folder with one *_features_raw_{ways}way.pkl, or a pickle and a features folder",
+            "Give the pickle and the features folder; check the option task.",
+        )
     return files[0], folders[0]
 
 
 def _index(path: Path) -> _Index:
     content = safe_load(path)
-    fits = (isinstance(content, list | tuple) and len(content) in (6, 7)
-            and all(isinstance(part, dict) for part in content[:4])
-            and all(isinstance(part, set | frozenset | list | tuple) for part in content[4:]))
+    fits = (
+        isinstance(content, list | tuple)
+        and len(content) in (6, 7)
+        and all(isinstance(part, dict) for part in content[:4])
+        and all(isinstance(part, set | frozenset | list | tuple) for part in content[4:])
+    )
     if not fits:
         parts = content if isinstance(content, list | tuple) else [content]
         found = f"{len(parts)} parts ({', '.join(type(part).__name__ for part in parts)})"
-        raise InputError(str(path), found, "ids, labels, speakers, sentences (dictionaries by video), "
-                         "then the sets of train, valid and test videos", "Give the *_features_raw_*way.pkl file.")
+        raise InputError(
+            str(path),
+            found,
+            "ids, labels, speakers, sentences (dictionaries by video), "
+            "then the sets of train, valid and test videos",
+            "Give the *_features_raw_*way.pkl file.",
+        )
     ids, labels, speakers = content[:3]
     names = ("train", "valid", "test") if len(content) == 7 else ("train", "test")
-    split = one_each(str(path), {n: [str(v) for v in part] for n, part in zip(names, content[4:], strict=True)})
+    split = one_each(
+        str(path), {n: [str(v) for v in part] for n, part in zip(names, content[4:], strict=True)}
+    )
     for video in split:
         counts = [len(part[video]) if video in part else 0 for part in (ids, labels, speakers)]
         if counts[0] == 0 or len(set(counts)) > 1:
-            raise InputError(str(path), f"{counts} ids, labels and speakers of the video {video!r}",
-                             "one of each per utterance", "Use the original file.")
+            raise InputError(
+                str(path),
+                f"{counts} ids, labels and speakers of the video {video!r}",
+                "one of each per utterance",
+                "Use the original file.",
+            )
     if "valid" not in names:
         held = hold_out([v for v, s in split.items() if s == "train"])
         split = {v: "valid" if v in held else s for v, s in split.items()}
@@ -113,28 +165,46 @@ def _labels(index: _Index, rows: Sequence[tuple[str, int]], task: Task) -> np.nd
     try:
         labels = np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(str(index.path), f"the label {values[0]!r}", "numbers", "Use the original file.") from error
+        raise InputError(
+            str(index.path), f"the label {values[0]!r}", "numbers", "Use the original file."
+        ) from error
     if task.kind == "classes" and (labels != np.floor(labels)).any():
-        raise InputError(str(index.path), f"the label {labels[labels != np.floor(labels)][0]:g}", "class numbers",
-                         "Set the option task to mosi or mosei for scores.")
+        raise InputError(
+            str(index.path),
+            f"the label {labels[labels != np.floor(labels)][0]:g}",
+            "class numbers",
+            "Set the option task to mosi or mosei for scores.",
+        )
     return labels
 
 
-def _features(root: Path, modality: str, name: str, ids: Sequence[str],
-              speakers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _features(
+    root: Path, modality: str, name: str, ids: Sequence[str], speakers: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
     folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     if name not in folders:
         raise unknown_name(f"{root}, option {modality}", name, folders)
     entries = {entry.name.removesuffix(".npy"): entry for entry in os.scandir(root / name)}
     lacking = [i for i in ids if i not in entries]
     if lacking:
-        raise InputError(str(root / name), f"no file for {len(lacking)} of {len(ids)} utterances, {lacking[0]!r} first",
-                         "<utterance>.npy for each", "Extract the features of those utterances too.")
-    vectors = [_vector(Path(entries[i].path), entries[i].is_dir(), s) for i, s in zip(ids, speakers, strict=True)]
+        raise InputError(
+            str(root / name),
+            f"no file for {len(lacking)} of {len(ids)} utterances, {lacking[0]!r} first",
+            "<utterance>.npy for each",
+            "Extract the features of those utterances too.",
+        )
+    vectors = [
+        _vector(Path(entries[i].path), entries[i].is_dir(), s)
+        for i, s in zip(ids, speakers, strict=True)
+    ]
     dims = sorted({len(v) for v in vectors if v is not None})
     if len(dims) != 1:
-        raise InputError(str(root / name), f"vectors of {' and '.join(map(str, dims)) or 'no'} dims", "one length",
-                         "Extract all utterances with one extractor.")
+        raise InputError(
+            str(root / name),
+            f"vectors of {' and '.join(map(str, dims)) or 'no'} dims",
+            "one length",
+            "Extract all utterances with one extractor.",
+        )
     array = np.zeros((len(ids), dims[0]), dtype=np.float32)
     found = np.array([v is not None for v in vectors])
     array[found] = single(np.stack([v for v in vectors if v is not None]))
@@ -144,15 +214,26 @@ def _features(root: Path, modality: str, name: str, ids: Sequence[str],
 def _vector(path: Path, is_folder: bool, speaker: str) -> np.ndarray | None:
     """One utterance's vector: frames averaged; None where there are none."""
     if is_folder:
-        faces = [load_npy(path / name) for name in sorted(os.listdir(path)) if _shows(name, speaker)]
+        faces = [
+            load_npy(path / name) for name in sorted(os.listdir(path)) if _shows(name, speaker)
+        ]
         array = np.stack([face.reshape(-1) for face in faces]) if faces else np.zeros((0, 0))
     else:
         array = load_npy(path)
-        array = array.reshape(array.shape[-2:]) if array.ndim > 2 and array.size == np.prod(array.shape[-2:]) else array
+        array = (
+            array.reshape(array.shape[-2:])
+            if array.ndim > 2 and array.size == np.prod(array.shape[-2:])
+            else array
+        )
     if array.size == 0:
         return None
     if array.ndim not in (1, 2):
-        raise InputError(str(path), f"shape {array.shape}", "(d,) or (t, d)", "Save one vector or sequence a file.")
+        raise InputError(
+            str(path),
+            f"shape {array.shape}",
+            "(d,) or (t, d)",
+            "Save one vector or sequence a file.",
+        )
     vector: np.ndarray = array.mean(axis=0) if array.ndim == 2 else array
     return vector
 

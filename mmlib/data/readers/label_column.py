@@ -19,9 +19,32 @@ from mmlib.data.labels import looks_like_classes
 from mmlib.errors import InputError
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-COMMA = re.compile(r"[-+−]?[0-9]*,[0-9]+|−[0-9.]+")  # decimal commas, and minus signs of a typesetter
-MISSING = ("", "-", "--", "–", "—", "?", ".", "nan", "na", "n/a", "#n/a", "null", "none", "<na>", "nat")
-KINDS = {"number": "numbers", "word": "words", "missing": "empty", "foreign number": "numbers with a decimal comma"}
+COMMA = re.compile(
+    r"[-+−]?[0-9]*,[0-9]+|−[0-9.]+"
+)  # decimal commas, and minus signs of a typesetter
+MISSING = (
+    "",
+    "-",
+    "--",
+    "–",
+    "—",
+    "?",
+    ".",
+    "nan",
+    "na",
+    "n/a",
+    "#n/a",
+    "null",
+    "none",
+    "<na>",
+    "nat",
+)
+KINDS = {
+    "number": "numbers",
+    "word": "words",
+    "missing": "empty",
+    "foreign number": "numbers with a decimal comma",
+}
 DO = {
     "missing": "Fill in the label, or take the row out of the table and of every .npy.",
     "foreign number": "Write numbers with a decimal point and a plain minus: -1.5.",
@@ -54,14 +77,20 @@ def scores(column: Column, bounds: tuple[float, float] | None = None) -> np.ndar
     count = kinds.count("number")
     for row, kind in enumerate(kinds):
         if kind != "number":
-            raise column.refused(row, f"{count} of {len(kinds)} rows are numbers", "a number in every row", DO[kind])
+            raise column.refused(
+                row, f"{count} of {len(kinds)} rows are numbers", "a number in every row", DO[kind]
+            )
     values = np.array([float(cell) for cell in column.cells])
     low, high = bounds or (-math.inf, math.inf)
     inside = (values >= low) & (values <= high)
     if not inside.all():
         most = f"{int(inside.sum())} of {len(values)} rows are in the range"
-        raise column.refused(int(np.argmin(inside)), most, f"{low:g} to {high:g}",
-                             "Correct the label, or the range in bundle.toml.")
+        raise column.refused(
+            int(np.argmin(inside)),
+            most,
+            f"{low:g} to {high:g}",
+            "Correct the label, or the range in bundle.toml.",
+        )
     return values
 
 
@@ -80,9 +109,13 @@ def classes(column: Column) -> list[str]:
     for row, (key, cell) in enumerate(zip(keys, column.cells, strict=True)):
         usual, count = spellings[key].most_common(1)[0]
         if cell != usual:
-            raise column.refused(row, f"{count} of {len(keys)} rows are {usual!r}", "one spelling of each class",
-                                 "Write them alike. If they are different classes, list both in bundle.toml: "
-                                 "classes = [...].")
+            raise column.refused(
+                row,
+                f"{count} of {len(keys)} rows are {usual!r}",
+                "one spelling of each class",
+                "Write them alike. If they are different classes, list both in bundle.toml: "
+                "classes = [...].",
+            )
     return [cell.strip() for cell in column.cells]
 
 
@@ -96,10 +129,20 @@ def listed(column: Column, names: Sequence[str]) -> np.ndarray:
     right = sum(cell in places for cell in column.cells)
     for row, cell in enumerate(column.cells):
         if cell not in places:
-            close = [n for n in names if _key(n) == _key(cell)] or difflib.get_close_matches(cell, names, 1, 0.4)
-            hint = f"Did you mean {close[0]!r}?" if close else "Correct the label, or add it to classes in bundle.toml."
-            raise column.refused(row, f"{right} of {len(column.cells)} rows are in the list",
-                                 "one of " + ", ".join(names), hint)
+            close = [n for n in names if _key(n) == _key(cell)] or difflib.get_close_matches(
+                cell, names, 1, 0.4
+            )
+            hint = (
+                f"Did you mean {close[0]!r}?"
+                if close
+                else "Correct the label, or add it to classes in bundle.toml."
+            )
+            raise column.refused(
+                row,
+                f"{right} of {len(column.cells)} rows are in the list",
+                "one of " + ", ".join(names),
+                hint,
+            )
     return np.array([places[cell] for cell in column.cells])
 
 
@@ -117,8 +160,12 @@ def one_kind(column: Column) -> str:
     wrong = next(row for row, kind in enumerate(kinds) if len(counts) == 1 or kind != usual)
     if usual == "foreign number":  # so that the rows to change are named, not those that are right
         wrong = kinds.index(usual)
-    raise column.refused(wrong, f"{count} of {len(kinds)} rows are {KINDS[usual]}", "numbers, or names of classes, in "
-                         "every row", DO[kinds[wrong]])
+    raise column.refused(
+        wrong,
+        f"{count} of {len(kinds)} rows are {KINDS[usual]}",
+        "numbers, or names of classes, in every row",
+        DO[kinds[wrong]],
+    )
 
 
 def ask_whether_classes(column: Column, values: np.ndarray) -> None:
@@ -127,15 +174,19 @@ def ask_whether_classes(column: Column, values: np.ndarray) -> None:
     Raises:
         InputError: whole numbers, none below 0, few different ones.
     """
-    if not looks_like_classes(values) or np.ptp(values) == 0:  # a constant is refused whatever it is called
+    if (
+        not looks_like_classes(values) or np.ptp(values) == 0
+    ):  # a constant is refused whatever it is called
         return
     names = sorted({cell.strip() for cell in column.cells}, key=float)
     quoted = ", ".join(f'"{name}"' for name in names)
     raise InputError(
-        column.where, f"whole numbers from {values.min():g} to {values.max():g}, {len(names)} different ones",
+        column.where,
+        f"whole numbers from {values.min():g} to {values.max():g}, {len(names)} different ones",
         "a word on what they are",
         f'These look like classes: write task = "classes" (and classes = [{quoted}]) in bundle.toml; or, if they are '
-        'ratings, task = "score", and the rating that is neither good nor bad, such as neutral = 4 of 1 to 7.')
+        'ratings, task = "score", and the rating that is neither good nor bad, such as neutral = 4 of 1 to 7.',
+    )
 
 
 def kind_of(cell: str) -> str:

@@ -35,15 +35,26 @@ def read(paths: Sequence[Path]) -> Bundle:
     scores = {s: _load(folder / f"y_{s}.h5", 1) for s in SPLITS}
     for part, values in scores.items():
         if not ((values >= 1) & (values <= 5)).all():
-            raise InputError(str(folder / f"y_{part}.h5"), f"scores from {values.min():g} to {values.max():g}",
-                             "1 to 5", "Give the files with the original scores.")
+            raise InputError(
+                str(folder / f"y_{part}.h5"),
+                f"scores from {values.min():g} to {values.max():g}",
+                "1 to 5",
+                "Give the files with the original scores.",
+            )
     features = {m: _frames(folder, stem, scores) for m, stem in FILES.items()}
     split = [s for s in SPLITS for _ in scores[s]]
     ids = [f"{s}-{row:04d}" for s in SPLITS for row in range(len(scores[s]))]
     labels = (np.concatenate([scores[s] for s in SPLITS]) - 3) * 1.5
     return make_bundle(
-        "mmmo", Task("score", range=(-3.0, 3.0)), features, labels, split, ids, position=[0] * len(ids),
-        source=SOURCE, licence=LICENCE,
+        "mmmo",
+        Task("score", range=(-3.0, 3.0)),
+        features,
+        labels,
+        split,
+        ids,
+        position=[0] * len(ids),
+        source=SOURCE,
+        licence=LICENCE,
         notes={"scores": "1 to 5 mapped to -3 to 3", "ids": "made from split and row number"},
     )
 
@@ -53,8 +64,12 @@ def _frames(folder: Path, stem: str, scores: dict[str, np.ndarray]) -> np.ndarra
     for split, array in parts.items():
         expected = (len(scores[split]), *parts["train"].shape[1:])
         if array.shape != expected:
-            raise InputError(str(folder / f"{stem}_{split}.h5"), f"shape {array.shape}", str(expected),
-                             "Use the files of one release.")
+            raise InputError(
+                str(folder / f"{stem}_{split}.h5"),
+                f"shape {array.shape}",
+                str(expected),
+                "Use the files of one release.",
+            )
     return np.concatenate([parts[s] for s in SPLITS])
 
 
@@ -66,8 +81,9 @@ def _load(path: Path, axes: int) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:  # a damaged file can fail in any way
-        raise InputError(str(path), f"no readable HDF5 file ({error})", "an .h5 file",
-                         "Copy the file again.") from error
+        raise InputError(
+            str(path), f"no readable HDF5 file ({error})", "an .h5 file", "Copy the file again."
+        ) from error
     return single(array)
 
 
@@ -75,21 +91,41 @@ def _data_set(path: Path, file: h5py.File, axes: int) -> h5py.Dataset:
     """The data set, once its own numbers are known to lie in this file and to be about as many as its bytes."""
     link = file.get(KEY, getlink=True) if KEY in file else None
     if isinstance(link, h5py.ExternalLink):
-        raise InputError(str(path), f"a link from {KEY!r} to another file", "the numbers in the file itself",
-                         "Give the files of the MMMO release.")
+        raise InputError(
+            str(path),
+            f"a link from {KEY!r} to another file",
+            "the numbers in the file itself",
+            "Give the files of the MMMO release.",
+        )
     if link is None or not isinstance(file[KEY], h5py.Dataset):
         keys = [str(key)[:40] for _, key in zip(range(9), file, strict=False)]
-        raise InputError(str(path), f"the keys {', '.join(keys) or 'none'}", f"a data set {KEY!r}",
-                         "Give the files of the MMMO release.")
+        raise InputError(
+            str(path),
+            f"the keys {', '.join(keys) or 'none'}",
+            f"a data set {KEY!r}",
+            "Give the files of the MMMO release.",
+        )
     data = file[KEY]
     if data.is_virtual or data.external:
-        raise InputError(str(path), f"a data set {KEY!r} whose numbers lie in other files", "the numbers in the file "
-                         "itself", "Give the files of the MMMO release.")
+        raise InputError(
+            str(path),
+            f"a data set {KEY!r} whose numbers lie in other files",
+            "the numbers in the file itself",
+            "Give the files of the MMMO release.",
+        )
     if data.shape is None or data.ndim != axes or data.dtype.kind not in "fiu":
-        raise InputError(str(path), f"{data.dtype} of shape {data.shape}", f"numbers with {axes} axes",
-                         "Give the files of the MMMO release.")
+        raise InputError(
+            str(path),
+            f"{data.dtype} of shape {data.shape}",
+            f"numbers with {axes} axes",
+            "Give the files of the MMMO release.",
+        )
     needed = math.prod(max(axis, 1) for axis in data.shape) * max(data.dtype.itemsize, 4)
     if needed > UNFOLDED * path.stat().st_size + UNFOLDED_LEAST:
-        raise InputError(str(path), f"{data.dtype} of shape {data.shape} in {path.stat().st_size:,} bytes",
-                         "about as many numbers as bytes", "Give the files of the MMMO release.")
+        raise InputError(
+            str(path),
+            f"{data.dtype} of shape {data.shape} in {path.stat().st_size:,} bytes",
+            "about as many numbers as bytes",
+            "Give the files of the MMMO release.",
+        )
     return data

@@ -22,8 +22,10 @@ from mmlib.errors import InputError
 TASKS = ("mosi", "mosei")
 NEEDED = (*MODALITIES, "regression_labels", "id")
 MARK = "$_$"
-LENGTHS = {"file": "stated by the file where it states them, else frames from the first to the last that is not zero",
-           "zeros": "frames from the first to the last that is not zero"}
+LENGTHS = {
+    "file": "stated by the file where it states them, else frames from the first to the last that is not zero",
+    "zeros": "frames from the first to the last that is not zero",
+}
 
 
 def read(paths: Sequence[Path], task: str = "mosi", lengths: str = "file") -> Bundle:
@@ -52,11 +54,19 @@ def read(paths: Sequence[Path], task: str = "mosi", lengths: str = "file") -> Bu
     labels = column(path, parts, "regression_labels")
     sequences, silent = frames(path, parts, given)
     return make_bundle(
-        f"mmsa-{task}", Task("score", range=(-3.0, 3.0)), sequences.features, labels, split, ids,
+        f"mmsa-{task}",
+        Task("score", range=(-3.0, 3.0)),
+        sequences.features,
+        labels,
+        split,
+        ids,
         dialogue=[name.rsplit(MARK, 1)[0] for name in ids],
         position=[int(name.rsplit(MARK, 1)[1]) for name in ids],
-        lengths=sequences.lengths, observed=sequences.observed, source=f"MMSA release, {path.name}",
-        licence=LICENCES[task], notes={"lengths": LENGTHS[lengths], "minus infinity in audio, now 0": silent},
+        lengths=sequences.lengths,
+        observed=sequences.observed,
+        source=f"MMSA release, {path.name}",
+        licence=LICENCES[task],
+        notes={"lengths": LENGTHS[lengths], "minus infinity in audio, now 0": silent},
     )
 
 
@@ -64,12 +74,23 @@ def _ids(path: Path, split: str, parts: Parts, count: int) -> list[str]:
     values: Any = parts[split]["id"]
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != count:
         found = f"{len(values)} ids" if hasattr(values, "__len__") else f"a {type(values).__name__}"
-        raise InputError(f"{path}, {split}, id", found, f"{count} ids: a video, {MARK}, the clip's number",
-                         "Give the pickle of the MMSA release.")
-    names = [v.decode() if isinstance(v, bytes) else str(v) for v in np.asarray(values, dtype=object).ravel()]
+        raise InputError(
+            f"{path}, {split}, id",
+            found,
+            f"{count} ids: a video, {MARK}, the clip's number",
+            "Give the pickle of the MMSA release.",
+        )
+    names = [
+        v.decode() if isinstance(v, bytes) else str(v)
+        for v in np.asarray(values, dtype=object).ravel()
+    ]
     wrong = [n for n in names if not (n.rpartition(MARK)[0] and n.rpartition(MARK)[2].isdecimal())]
     if len(names) != count or wrong:
         found = f"the id {wrong[0]!r}" if wrong else f"{len(names)} ids"
-        raise InputError(f"{path}, {split}, id", found, f"{count} ids: a video, {MARK}, the clip's number",
-                         "Give the pickle of the MMSA release, or your own data in the layout of `folder`.")
+        raise InputError(
+            f"{path}, {split}, id",
+            found,
+            f"{count} ids: a video, {MARK}, the clip's number",
+            "Give the pickle of the MMSA release, or your own data in the layout of `folder`.",
+        )
     return names

@@ -40,20 +40,29 @@ def read(paths: Sequence[Path], task: str = "binaries") -> Bundle:
     labels = _present(path, column(path, parts, "labels", (len(EMOTIONS), 2)))
     sequences, silent = frames(path, parts, {})
     number = labels.sum(axis=1)
-    notes: dict[str, int | str] = {"ids": "made from split and row number", "utterances without an emotion":
-                                   int((number == 0).sum()), "utterances with several": int((number > 1).sum()),
-                                   "minus infinity in audio, now 0": silent}
+    notes: dict[str, int | str] = {
+        "ids": "made from split and row number",
+        "utterances without an emotion": int((number == 0).sum()),
+        "utterances with several": int((number > 1).sum()),
+        "minus infinity in audio, now 0": silent,
+    }
     kept = np.flatnonzero(number == 1) if task == "classes" else np.arange(len(labels))
     if task == "classes":
         notes["left out"] = f"{len(labels) - len(kept)} utterances without exactly one emotion"
     names = [f"{s}-{row:05d}" for s in SPLITS for row in range(counts[s])]
     return make_bundle(
-        "mult-iemocap", Task("binaries" if task == "binaries" else "classes", EMOTIONS),
+        "mult-iemocap",
+        Task("binaries" if task == "binaries" else "classes", EMOTIONS),
         {m: array[kept] for m, array in sequences.features.items()},
-        (labels if task == "binaries" else labels.argmax(axis=1))[kept], [names[i].partition("-")[0] for i in kept],
-        [names[i] for i in kept], position=[0] * len(kept), observed=sequences.observed[kept],
-        lengths={m: array[kept] for m, array in sequences.lengths.items()}, source=f"MulT release, {path.name}",
-        licence=LICENCES["iemocap4"], notes=notes,
+        (labels if task == "binaries" else labels.argmax(axis=1))[kept],
+        [names[i].partition("-")[0] for i in kept],
+        [names[i] for i in kept],
+        position=[0] * len(kept),
+        observed=sequences.observed[kept],
+        lengths={m: array[kept] for m, array in sequences.lengths.items()},
+        source=f"MulT release, {path.name}",
+        licence=LICENCES["iemocap4"],
+        notes=notes,
     )
 
 
@@ -62,6 +71,10 @@ def _present(path: Path, labels: np.ndarray) -> np.ndarray:
     wrong = ~(np.isin(labels, (0, 1)).all(axis=(1, 2)) & (labels.sum(axis=2) == 1).all(axis=1))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise InputError(f"{path}, labels", f"{labels[row].tolist()} in row {row + 1} of all splits",
-                         "(1, 0) or (0, 1) for each of four emotions", "Give the pickle of the MulT release.")
+        raise InputError(
+            f"{path}, labels",
+            f"{labels[row].tolist()} in row {row + 1} of all splits",
+            "(1, 0) or (0, 1) for each of four emotions",
+            "Give the pickle of the MulT release.",
+        )
     return labels.argmax(axis=2)

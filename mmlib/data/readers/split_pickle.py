@@ -44,15 +44,25 @@ def load_splits(path: Path, needed: Sequence[str]) -> Parts:
     """
     content = safe_load(path)
     names = sorted(map(str, content)) if isinstance(content, dict) else []
-    if not set(SPLITS) <= set(names) or not all(isinstance(content[split], dict) for split in SPLITS):
+    if not set(SPLITS) <= set(names) or not all(
+        isinstance(content[split], dict) for split in SPLITS
+    ):
         found = f"the keys {', '.join(names[:9])}" if names else f"a {type(content).__name__}"
-        raise InputError(str(path), found, "a dictionary of train, valid and test, each a dictionary of arrays",
-                         "Give the pickle of the release itself.")
+        raise InputError(
+            str(path),
+            found,
+            "a dictionary of train, valid and test, each a dictionary of arrays",
+            "Give the pickle of the release itself.",
+        )
     for split in SPLITS:
         for key in needed:
             if key not in content[split]:
-                raise InputError(f"{path}, {split}", f"the keys {', '.join(sorted(map(str, content[split])))}",
-                                 f"{key!r} among them", "Give the pickle of the release itself.")
+                raise InputError(
+                    f"{path}, {split}",
+                    f"the keys {', '.join(sorted(map(str, content[split])))}",
+                    f"{key!r} among them",
+                    "Give the pickle of the release itself.",
+                )
     return {split: content[split] for split in SPLITS}
 
 
@@ -68,8 +78,12 @@ def rows_of(path: Path, parts: Parts) -> dict[str, int]:
             array = np.asarray(parts[split][modality])
             expected = (len(np.asarray(parts[split]["audio"])), *first[1:])
             if array.dtype.kind not in "fiub" or array.ndim != 3 or array.shape != expected:
-                raise InputError(f"{path}, {split}, {modality}", f"{array.dtype} of shape {array.shape}",
-                                 f"numbers of shape (n, t, d), here {expected}", "Use one release's arrays, unchanged.")
+                raise InputError(
+                    f"{path}, {split}, {modality}",
+                    f"{array.dtype} of shape {array.shape}",
+                    f"numbers of shape (n, t, d), here {expected}",
+                    "Use one release's arrays, unchanged.",
+                )
     return {split: len(np.asarray(parts[split]["audio"])) for split in SPLITS}
 
 
@@ -84,11 +98,19 @@ def column(path: Path, parts: Parts, key: str, axes: tuple[int, ...] = ()) -> np
         try:
             array = np.asarray(parts[split][key], dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise InputError(f"{path}, {split}, {key}", f"entries that are no numbers ({error})", "numbers",
-                             "Use one release's arrays, unchanged.") from error
+            raise InputError(
+                f"{path}, {split}, {key}",
+                f"entries that are no numbers ({error})",
+                "numbers",
+                "Use one release's arrays, unchanged.",
+            ) from error
         if array.size != count * int(np.prod(axes)) or len(array) != count:
-            raise InputError(f"{path}, {split}, {key}", f"shape {array.shape}", str((count, *axes)),
-                             "Use one release's arrays, unchanged.")
+            raise InputError(
+                f"{path}, {split}, {key}",
+                f"shape {array.shape}",
+                str((count, *axes)),
+                "Use one release's arrays, unchanged.",
+            )
         found.append(array.reshape(count, *axes))
     return np.concatenate(found)
 
@@ -103,7 +125,9 @@ def frames(path: Path, parts: Parts, given: Mapping[str, np.ndarray]) -> tuple[F
         InputError: what ``rows_of`` raises, or stated lengths that leave frames out.
     """
     rows_of(path, parts)
-    features = {m: np.concatenate([single(np.asarray(parts[s][m])) for s in SPLITS]) for m in MODALITIES}
+    features = {
+        m: np.concatenate([single(np.asarray(parts[s][m])) for s in SPLITS]) for m in MODALITIES
+    }
     silent = features["audio"] == -np.inf
     features["audio"][silent] = 0
     exists = {m: np.any(array, axis=2) for m, array in features.items()}
@@ -113,7 +137,9 @@ def frames(path: Path, parts: Parts, given: Mapping[str, np.ndarray]) -> tuple[F
     for modality, array in features.items():
         first, end = _ends(exists[modality] if together is None else together)
         if modality in given:
-            first, end = _placed(f"{path}, {modality}_lengths", first, end, given[modality], array.shape[1])
+            first, end = _placed(
+                f"{path}, {modality}_lengths", first, end, given[modality], array.shape[1]
+            )
         for row in np.flatnonzero(first):
             array[row] = np.roll(array[row], -first[row], axis=0)
         lengths[modality] = np.maximum(end - first, 1)
@@ -129,15 +155,20 @@ def _ends(exists: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, np.where(some, exists.shape[1] - exists[:, ::-1].argmax(axis=1), 0)
 
 
-def _placed(where: str, first: np.ndarray, end: np.ndarray, given: np.ndarray,
-            steps: int) -> tuple[np.ndarray, np.ndarray]:
+def _placed(
+    where: str, first: np.ndarray, end: np.ndarray, given: np.ndarray, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Where sequences of the given lengths begin and end: at the front, or else at the back."""
     length = np.minimum(given, steps)
     start = np.where(end <= length, 0, steps - length)
     wrong = (given < 0) | (given != np.floor(given)) | (first < start) & (end > first)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise InputError(where, f"{int(wrong.sum())} lengths that leave frames out, {given[row]:g} for frames "
-                         f"{first[row]} to {end[row] - 1} first", "zeros beyond the length",
-                         "Give --option lengths=zeros, to take the frames that are not zero.")
+        raise InputError(
+            where,
+            f"{int(wrong.sum())} lengths that leave frames out, {given[row]:g} for frames "
+            f"{first[row]} to {end[row] - 1} first",
+            "zeros beyond the length",
+            "Give --option lengths=zeros, to take the frames that are not zero.",
+        )
     return start.astype(int), (start + length).astype(int)

@@ -88,7 +88,9 @@ def modalities(condition: str) -> tuple[str, ...]:
 def _read(paper: str, table: str) -> pd.DataFrame:
     types = {c: float if c in _NUMBERS else str for c in COLUMNS}
     with (_folder() / paper / f"{table}.csv").open(encoding="utf-8") as file:
-        frame = pd.read_csv(file, dtype=types, na_values={c: [""] for c in _NUMBERS}, keep_default_na=False)
+        frame = pd.read_csv(
+            file, dtype=types, na_values={c: [""] for c in _NUMBERS}, keep_default_na=False
+        )
     return frame[list(COLUMNS)]
 
 

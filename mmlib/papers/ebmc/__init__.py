@@ -24,10 +24,21 @@ def prepared(context: Context) -> Context:
     return dataclasses.replace(context, profile=dataclasses.replace(context.profile, reduced=said))
 
 
-def _table(id_: str, title: str, caption: str, table: Table, rows_in_paper: int | None, **other: Any) -> Artifact:
+def _table(
+    id_: str, title: str, caption: str, table: Table, rows_in_paper: int | None, **other: Any
+) -> Artifact:
     source = "" if table.printed else _OURS
     return _artifact(
-        id_, "table", title, caption, table.cells, table.draw, rows_in_paper, source, any_score=True, **other
+        id_,
+        "table",
+        title,
+        caption,
+        table.cells,
+        table.draw,
+        rows_in_paper,
+        source,
+        any_score=True,
+        **other,
     )
 
 

@@ -38,6 +38,7 @@ def balance_cells(context: Context) -> list[Cell]:
 
 def energies(context: Context, row: Row) -> dict[int, np.ndarray]:
     """By seed (epochs, M): the energy E(m) of Eq. 8, mean over an epoch's steps; folds averaged."""
+
     def read(record: Record) -> np.ndarray | None:
         told = record["curves"].get("series")
         return np.sum([np.array(told[t], dtype=float) for t in TERMS], axis=0) if told else None
@@ -63,7 +64,9 @@ def _balanced(context: Context, row: Row) -> list[RunSpec]:
 
 def gaps(context: Context, row: Row) -> pd.Series:
     """By seed: the largest energy minus the smallest, at the end of training."""
-    return pd.Series({seed: float(np.ptp(e[-1])) for seed, e in energies(context, row).items()}, dtype=float)
+    return pd.Series(
+        {seed: float(np.ptp(e[-1])) for seed, e in energies(context, row).items()}, dtype=float
+    )
 
 
 def balance(context: Context, cells: Sequence[Cell]) -> Output:
@@ -75,31 +78,62 @@ def balance(context: Context, cells: Sequence[Cell]) -> Output:
         energy, own = energies(context, row), own_accuracy(context, row)
         if not energy or not own:
             return Output(notes=("Not built yet.",))
-        for line, (of_seed, words) in enumerate(((energy, "energy E(m)"), (own, "own accuracy (%)"))):
+        for line, (of_seed, words) in enumerate(
+            ((energy, "energy E(m)"), (own, "own accuracy (%)"))
+        ):
             stacked = np.stack(list(of_seed.values()))
             epochs = np.arange(1, stacked.shape[1] + 1)
-            figures.lines(axes[2 * line + place], epochs, {m: stacked[:, :, i] for i, m in enumerate(names)},
-                          xlabel="epoch" if line else "", ylabel=words if place == 0 else "",
-                          title=label if line == 0 else "", legend=False)
+            figures.lines(
+                axes[2 * line + place],
+                epochs,
+                {m: stacked[:, :, i] for i, m in enumerate(names)},
+                xlabel="epoch" if line else "",
+                ylabel=words if place == 0 else "",
+                title=label if line == 0 else "",
+                legend=False,
+            )
             seed, epoch, index = np.indices(stacked.shape)
-            numbers.append(pd.DataFrame({
-                "row": label, "quantity": words, "seed": np.array(list(of_seed))[seed.ravel()],
-                "epoch": epoch.ravel() + 1, "modality": np.array(names)[index.ravel()], "value": stacked.ravel()}))
+            numbers.append(
+                pd.DataFrame(
+                    {
+                        "row": label,
+                        "quantity": words,
+                        "seed": np.array(list(of_seed))[seed.ravel()],
+                        "epoch": epoch.ravel() + 1,
+                        "modality": np.array(names)[index.ravel()],
+                        "value": stacked.ravel(),
+                    }
+                )
+            )
         falls += [e.max() / np.abs(e[-1]).max() for e in energy.values()]
         last = np.stack([e[-1] for e in energy.values()])
         ends = np.stack([o[-1] for o in own.values()])
-        lines.append({"row": label, **{f"E({m})": mean_sd(last[:, i], 3) for i, m in enumerate(names)},
-                      "largest minus smallest": mean_sd(gaps(context, row), 3),
-                      **{f"accuracy of T_{m} (%)": mean_sd(ends[:, i]) for i, m in enumerate(names)}})
+        lines.append(
+            {
+                "row": label,
+                **{f"E({m})": mean_sd(last[:, i], 3) for i, m in enumerate(names)},
+                "largest minus smallest": mean_sd(gaps(context, row), 3),
+                **{f"accuracy of T_{m} (%)": mean_sd(ends[:, i]) for i, m in enumerate(names)},
+            }
+        )
     if max(falls) > 10:
         for axis in axes[:2]:
-            axis.set_yscale("symlog", linthresh=1)  # energies of hundreds fall to a few, and may be negative
+            axis.set_yscale(
+                "symlog", linthresh=1
+            )  # energies of hundreds fall to a few, and may be negative
     figures.shared_legend(figure, axes[0])
-    notes = (f"{shown(context, context.main)}, all modalities, second stage. Energies are means over the steps of an "
-             "epoch, in training; accuracies are of each modality's own predictor on test, where nothing is chosen.",
-             *data_notes(context, [context.main]))
-    return Output(table=pd.DataFrame(lines), figure=figure, numbers=pd.concat(numbers), rows_built=len(lines),
-                  notes=notes)
+    notes = (
+        f"{shown(context, context.main)}, all modalities, second stage. Energies are means over the steps of an "
+        "epoch, in training; accuracies are of each modality's own predictor on test, where nothing is chosen.",
+        *data_notes(context, [context.main]),
+    )
+    return Output(
+        table=pd.DataFrame(lines),
+        figure=figure,
+        numbers=pd.concat(numbers),
+        rows_built=len(lines),
+        notes=notes,
+    )
 
 
 @cache
@@ -124,25 +158,57 @@ def cost_cells(context: Context) -> list[Cell]:
 def cost(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 6: parameters at the paper's size, by features, and the time of both stages here."""
     printed = published(context.paper, "table6")
-    beside = shows_published(context.collection) and "mosi" in context.datasets and context.is_papers("mosi")
+    beside = (
+        shows_published(context.collection)
+        and "mosi" in context.datasets
+        and context.is_papers("mosi")
+    )
     lines = []
     for method, group in printed.groupby("row", sort=False):
-        told = {m: v for m, v in zip(group["metric"], group["value"], strict=True)} if beside else {}
-        time = f"{told['hours']:g} h" if "hours" in told else f"{told['minutes']:g} min" if "minutes" in told else "–"
-        lines.append({"method": str(method), "source": "paper, 300 epochs",
-                      "trained parameters": f"{told['parameters']:,.0f}" if "parameters" in told else "–",
-                      "time of both stages": time})
+        told = (
+            {m: v for m, v in zip(group["metric"], group["value"], strict=True)} if beside else {}
+        )
+        time = (
+            f"{told['hours']:g} h"
+            if "hours" in told
+            else f"{told['minutes']:g} min"
+            if "minutes" in told
+            else "–"
+        )
+        lines.append(
+            {
+                "method": str(method),
+                "source": "paper, 300 epochs",
+                "trained parameters": f"{told['parameters']:,.0f}" if "parameters" in told else "–",
+                "time of both stages": time,
+            }
+        )
     for variant, words in (("released", "as released"), ("paper", "as recommended")):
         for dims, features in ((GCNET, "GCNet's features (E3)"), (STATED, "section 4's features")):
-            lines.append({"method": f"EBMC {words}, {features}", "source": "here, the paper's size",
-                          "trained parameters": f"{trained_parameters(variant, **dims):,}", "time of both stages": "–"})
+            lines.append(
+                {
+                    "method": f"EBMC {words}, {features}",
+                    "source": "here, the paper's size",
+                    "trained parameters": f"{trained_parameters(variant, **dims):,}",
+                    "time of both stages": "–",
+                }
+            )
     for row in (rows.OURS, rows.RELEASED):
         took = _seconds(context, [cell for cell in cells if cell.row == row.name])
-        lines.append({"method": f"{row.name}, {shown(context, context.main)}", "source": "here, this profile",
-                      "trained parameters": "–", "time of both stages": f"{mean_sd(took)} s" if took else "–"})
-    notes = ("Times here are of runs as they ran in the sweep, whose workers share the machine; `mmlib bench ebmc` "
-             "measures alone. With the features that the released code reads, its count is the paper's own figure for "
-             "'offline'; with those that section 4 names it is not (E3).", *data_notes(context, [context.main]))
+        lines.append(
+            {
+                "method": f"{row.name}, {shown(context, context.main)}",
+                "source": "here, this profile",
+                "trained parameters": "–",
+                "time of both stages": f"{mean_sd(took)} s" if took else "–",
+            }
+        )
+    notes = (
+        "Times here are of runs as they ran in the sweep, whose workers share the machine; `mmlib bench ebmc` "
+        "measures alone. With the features that the released code reads, its count is the paper's own figure for "
+        "'offline'; with those that section 4 names it is not (E3).",
+        *data_notes(context, [context.main]),
+    )
     return Output(table=pd.DataFrame(lines), numbers=pd.DataFrame(lines), rows_built=1, notes=notes)
 
 

@@ -48,7 +48,9 @@ def claims(context: Context, cells: Sequence[Cell]) -> Output:
     if rows.vectors(context):
         made += _energy_terms(context) + _weights(context) + _balance(context)
     made += frames.claims(context)
-    return table(context, made, rows.POINTS, (COMPARED, *data_notes(context, context.datasets)), cells)
+    return table(
+        context, made, rows.POINTS, (COMPARED, *data_notes(context, context.datasets)), cells
+    )
 
 
 def _whole(context: Context, dataset: str) -> list[Cell]:
@@ -57,7 +59,9 @@ def _whole(context: Context, dataset: str) -> list[Cell]:
 
 
 def _missing(context: Context, dataset: str) -> list[Cell]:
-    parts = tuple(rows.WITHOUT.values()) if dataset in rows.scores(context) else (rows.WITHOUT["emc"],)
+    parts = (
+        tuple(rows.WITHOUT.values()) if dataset in rows.scores(context) else (rows.WITHOUT["emc"],)
+    )
     return cells_of(context, dataset, [*rows.MAIN, *parts], rows.missing(context, dataset))
 
 
@@ -66,10 +70,16 @@ def _energies(context: Context) -> list[Cell]:
     return cells_of(context, dataset, rows.ENERGY, rows.whole(context, dataset))
 
 
-def _values(context: Context, cells: Sequence[Cell], metric: str,
-            averages: Mapping[str, Sequence[str]] | None = None) -> Values:
+def _values(
+    context: Context,
+    cells: Sequence[Cell],
+    metric: str,
+    averages: Mapping[str, Sequence[str]] | None = None,
+) -> Values:
     """At the epoch that validation picks; folds averaged."""
-    frame = with_averages(selected(context, cells, metric), averages or {}, ("row", "seed", "selection", "metric"))
+    frame = with_averages(
+        selected(context, cells, metric), averages or {}, ("row", "seed", "selection", "metric")
+    )
     return values(frame)
 
 
@@ -77,20 +87,42 @@ def _results(context: Context, dataset: str) -> list[Claim]:
     name, full = shown(context, dataset), rows.OURS.name
     names = rows.names_of(context, dataset)
     whole = _values(context, _whole(context, dataset), "weighted_f1")
-    missing = _values(context, _missing(context, dataset), "weighted_f1", {rows.MEAN_MISSING: names[:-1]})
+    missing = _values(
+        context, _missing(context, dataset), "weighted_f1", {rows.MEAN_MISSING: names[:-1]}
+    )
 
     claim = partial(_claim, name)
-    made = [claim("better with all modalities", "abstract, 4.1, Tables 1, 2", f"EBMC minus {other.name}",
-                  minus(whole, full, other.name, rows.ALL)) for other in (rows.PLAIN, rows.MOMKE)]
-    made += [claim(f"better under {_words(setting)}", "4.2, Table 3", f"EBMC minus {other.name}",
-                   minus(missing, full, other.name, setting))
-             for other in (rows.PLAIN, rows.MOMKE) for setting in (*names[:-1], rows.MEAN_MISSING)]
+    made = [
+        claim(
+            "better with all modalities",
+            "abstract, 4.1, Tables 1, 2",
+            f"EBMC minus {other.name}",
+            minus(whole, full, other.name, rows.ALL),
+        )
+        for other in (rows.PLAIN, rows.MOMKE)
+    ]
+    made += [
+        claim(
+            f"better under {_words(setting)}",
+            "4.2, Table 3",
+            f"EBMC minus {other.name}",
+            minus(missing, full, other.name, setting),
+        )
+        for other in (rows.PLAIN, rows.MOMKE)
+        for setting in (*names[:-1], rows.MEAN_MISSING)
+    ]
     if dataset in rows.scores(context):
         made += _parts(claim, whole, missing)
     made += _shares(context, dataset)
     accuracy = _values(context, _missing(context, dataset), "accuracy")
-    made.append(claim("the better balance shows as better accuracy", "4.4, Fig 4", "EBMC minus w/o EMC, accuracy",
-                      minus(accuracy, full, rows.WITHOUT["emc"].name, rows.ALL)))
+    made.append(
+        claim(
+            "the better balance shows as better accuracy",
+            "4.4, Fig 4",
+            "EBMC minus w/o EMC, accuracy",
+            minus(accuracy, full, rows.WITHOUT["emc"].name, rows.ALL),
+        )
+    )
     return made
 
 
@@ -98,22 +130,61 @@ def _claim(data: str, text: str, where: str, test: str, lead: pd.Series) -> Clai
     return Claim(text, where, data, NETWORK, test, rows.POINTS, lead.dropna().to_numpy())
 
 
-def _parts(claim: Callable[[str, str, str, pd.Series], Claim], whole: Values, missing: Values) -> list[Claim]:
+def _parts(
+    claim: Callable[[str, str, str, pd.Series], Claim], whole: Values, missing: Values
+) -> list[Claim]:
     full, without = rows.OURS.name, {name: row.name for name, row in rows.WITHOUT.items()}
-    made = [claim(f"{name.upper()} is needed", "4.3, Table 4", f"EBMC minus {row}", minus(whole, full, row, rows.ALL))
-            for name, row in without.items()]
-    made += [claim("removing EMC hurts most", "4.3, Table 4", f"{without[other]} minus {without['emc']}",
-                   minus(whole, without[other], without["emc"], rows.ALL)) for other in ("msd", "cce", "imtd")]
+    made = [
+        claim(
+            f"{name.upper()} is needed",
+            "4.3, Table 4",
+            f"EBMC minus {row}",
+            minus(whole, full, row, rows.ALL),
+        )
+        for name, row in without.items()
+    ]
+    made += [
+        claim(
+            "removing EMC hurts most",
+            "4.3, Table 4",
+            f"{without[other]} minus {without['emc']}",
+            minus(whole, without[other], without["emc"], rows.ALL),
+        )
+        for other in ("msd", "cce", "imtd")
+    ]
     gain = minus(missing, full, without["imtd"], rows.MEAN_MISSING)
-    made.append(claim("IMTD helps where modalities are missing (though it acts only in training)", "3.5, 4.4",
-                      f"EBMC minus {without['imtd']}, missing conditions", gain))
-    made.append(claim("... and more there than with all of them", "4.3, 4.4", "that gain minus the gain with all",
-                      gain - minus(missing, full, without["imtd"], rows.ALL)))
+    made.append(
+        claim(
+            "IMTD helps where modalities are missing (though it acts only in training)",
+            "3.5, 4.4",
+            f"EBMC minus {without['imtd']}, missing conditions",
+            gain,
+        )
+    )
+    made.append(
+        claim(
+            "... and more there than with all of them",
+            "4.3, 4.4",
+            "that gain minus the gain with all",
+            gain - minus(missing, full, without["imtd"], rows.ALL),
+        )
+    )
     for part in ("msd", "cce"):
-        weak = [minus(missing, full, without[part], s) for s in ("audio", "vision") if (full, s) in missing]
-        made.append(claim(f"{part.upper()} keeps weak single modalities useful", "4.2",
-                          f"EBMC minus {without[part]}, audio and vision alone",
-                          pd.concat(weak, axis=1).mean(axis=1, skipna=False) if weak else pd.Series(dtype=float)))
+        weak = [
+            minus(missing, full, without[part], s)
+            for s in ("audio", "vision")
+            if (full, s) in missing
+        ]
+        made.append(
+            claim(
+                f"{part.upper()} keeps weak single modalities useful",
+                "4.2",
+                f"EBMC minus {without[part]}, audio and vision alone",
+                pd.concat(weak, axis=1).mean(axis=1, skipna=False)
+                if weak
+                else pd.Series(dtype=float),
+            )
+        )
     return made
 
 
@@ -127,14 +198,32 @@ def _shares(context: Context, dataset: str) -> list[Claim]:
         shares = _contributions(context, dataset, row)
         above[label] = shares["text"] - shares.sum(axis=1) / 2
     without, balanced = above["w/o EMC"], above["with EMC"]
-    return [Claim("without EMC text contributes more than half", "4.4, Fig 4", name, NETWORK,
-                  "text's Shapley value minus half of all, accuracy", rows.POINTS, without.dropna().to_numpy()),
-            Claim("EMC lowers text's part", "4.4, Fig 4", name, NETWORK, "that without EMC minus that with",
-                  rows.POINTS, (without - balanced).dropna().to_numpy())]
+    return [
+        Claim(
+            "without EMC text contributes more than half",
+            "4.4, Fig 4",
+            name,
+            NETWORK,
+            "text's Shapley value minus half of all, accuracy",
+            rows.POINTS,
+            without.dropna().to_numpy(),
+        ),
+        Claim(
+            "EMC lowers text's part",
+            "4.4, Fig 4",
+            name,
+            NETWORK,
+            "that without EMC minus that with",
+            rows.POINTS,
+            (without - balanced).dropna().to_numpy(),
+        ),
+    ]
 
 
 def _contributions(context: Context, dataset: str, row: Row) -> pd.DataFrame:
-    return figures.contributions(context, dataset, figures.contribution_cells(context, dataset, row))
+    return figures.contributions(
+        context, dataset, figures.contribution_cells(context, dataset, row)
+    )
 
 
 def _energy_terms(context: Context) -> list[Claim]:
@@ -182,19 +271,39 @@ def _balance(context: Context) -> list[Claim]:
     """Weaker modalities have higher energy, and EMC brings energies together."""
     name, unit = shown(context, context.main), "units of energy"
     order = []
-    energy, own = (f(context, rows.WITHOUT["emc"]) for f in (analyses.energies, analyses.own_accuracy))
+    energy, own = (
+        f(context, rows.WITHOUT["emc"]) for f in (analyses.energies, analyses.own_accuracy)
+    )
     for seed in energy.keys() & own.keys():
         ranks = [np.argsort(np.argsort(x)) for x in (energy[seed][-1], -own[seed][-1])]
         order.append(float(np.corrcoef(ranks[0], ranks[1])[0, 1]))
     apart = analyses.gaps(context, rows.WITHOUT["emc"]) - analyses.gaps(context, rows.OURS)
-    return [Claim("weaker modalities have higher energy", "3.4", name, NETWORK,
-                  "rank correlation over modalities of energy and own test error, without EMC, at the end",
-                  "correlation", np.array(order)),
-            Claim("EMC brings the energies together", "3.4, B.3", name, NETWORK,
-                  "largest minus smallest energy at the end, without EMC minus with", unit, apart.dropna().to_numpy())]
+    return [
+        Claim(
+            "weaker modalities have higher energy",
+            "3.4",
+            name,
+            NETWORK,
+            "rank correlation over modalities of energy and own test error, without EMC, at the end",
+            "correlation",
+            np.array(order),
+        ),
+        Claim(
+            "EMC brings the energies together",
+            "3.4, B.3",
+            name,
+            NETWORK,
+            "largest minus smallest energy at the end, without EMC minus with",
+            unit,
+            apart.dropna().to_numpy(),
+        ),
+    ]
 
 
 def _words(setting: str) -> str:
     letters = {"audio": "a", "text": "t", "vision": "v"}
-    return setting if setting == rows.MEAN_MISSING else "{" + ", ".join(
-        letters.get(m, m) for m in setting.split("+")) + "}"
+    return (
+        setting
+        if setting == rows.MEAN_MISSING
+        else "{" + ", ".join(letters.get(m, m) for m in setting.split("+")) + "}"
+    )

@@ -19,7 +19,11 @@ from mmlib.papers.ebmc import rows
 from mmlib.report import figures, projection
 from mmlib.report.artifact import Output
 
-STEPS = {"w/o MSD": rows.WITHOUT["msd"], "+ MSD": rows.WITHOUT["cce"], "+ MSD + CCE": rows.OURS}  # Fig 3
+STEPS = {
+    "w/o MSD": rows.WITHOUT["msd"],
+    "+ MSD": rows.WITHOUT["cce"],
+    "+ MSD + CCE": rows.OURS,
+}  # Fig 3
 BALANCED = {"with EMC": rows.OURS, "w/o EMC": rows.WITHOUT["emc"]}  # Fig 4
 
 
@@ -33,29 +37,48 @@ def tsne_cells(context: Context) -> list[Cell]:
 def tsne(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 3: what the prediction reads, with and without MSD and CCE, by the label's sign or class."""
     bundle = context.bundle(context.main)
-    words = list(bundle.task.names) if bundle.task.kind == "classes" else ["negative", "neutral", "positive"]
+    words = (
+        list(bundle.task.names)
+        if bundle.task.kind == "classes"
+        else ["negative", "neutral", "positive"]
+    )
     figure, axes = figures.panel_grid(len(STEPS), columns=3, width=figures.DOUBLE, height=2.5)
     frames, ids = [], []
     for axis, title, spec in zip(axes, STEPS, (cell.spec for cell in cells), strict=True):
         record = context.record(spec)
         kept = context.store.arrays(record.id) if record else {}
         if "embeddings.hidden" not in kept:
-            return Output(notes=("The embeddings are not in the store: run `mmlib sweep` for this figure.",))
+            return Output(
+                notes=("The embeddings are not in the store: run `mmlib sweep` for this figure.",)
+            )
         folded = bundle if spec.fold is None else bundle.with_fold(spec.fold)
         truth = folded.labels[folded.rows("test")]
         signs = np.sign(truth).astype(int) + 1 if bundle.task.kind == "score" else truth
-        frame = projection.panel(axis, kept["embeddings.hidden"], np.array(words)[signs], title, words)
+        frame = projection.panel(
+            axis, kept["embeddings.hidden"], np.array(words)[signs], title, words
+        )
         if frame is not None:
             frames.append(frame.assign(row=title))
         ids.append(record.id if record else "")
     if not frames:
-        return Output(figure=figure, notes=(f"{projection.TOO_FEW}.",), rows_built=0, run_ids=tuple(ids))
+        return Output(
+            figure=figure, notes=(f"{projection.TOO_FEW}.",), rows_built=0, run_ids=tuple(ids)
+        )
     figures.shared_legend(figure, axes[0])
-    notes = (f"{shown(context, context.main)}, test utterances with all modalities, one run of each. t-SNE axes have "
-             "no unit. The silhouette of the labels in the embedding itself (1 separate, 0 mixed) is in each title: "
-             + "; ".join(f"{f['row'].iloc[0]} {f['silhouette'].iloc[0]:+.3f}" for f in frames) + ".",
-             *data_notes(context, [context.main]))
-    return Output(figure=figure, numbers=pd.concat(frames), rows_built=len(frames), notes=notes, run_ids=tuple(ids))
+    notes = (
+        f"{shown(context, context.main)}, test utterances with all modalities, one run of each. t-SNE axes have "
+        "no unit. The silhouette of the labels in the embedding itself (1 separate, 0 mixed) is in each title: "
+        + "; ".join(f"{f['row'].iloc[0]} {f['silhouette'].iloc[0]:+.3f}" for f in frames)
+        + ".",
+        *data_notes(context, [context.main]),
+    )
+    return Output(
+        figure=figure,
+        numbers=pd.concat(frames),
+        rows_built=len(frames),
+        notes=notes,
+        run_ids=tuple(ids),
+    )
 
 
 def shapley(values: Mapping[frozenset[str], float], players: Sequence[str]) -> dict[str, float]:
@@ -64,9 +87,15 @@ def shapley(values: Mapping[frozenset[str], float], players: Sequence[str]) -> d
     for player in players:
         others, total = [p for p in players if p != player], 0.0
         for size in range(len(players)):
-            weight = math.factorial(size) * math.factorial(len(others) - size) / math.factorial(len(players))
+            weight = (
+                math.factorial(size)
+                * math.factorial(len(others) - size)
+                / math.factorial(len(players))
+            )
             for coalition in itertools.combinations(others, size):
-                total += weight * (values[frozenset((*coalition, player))] - values[frozenset(coalition)])
+                total += weight * (
+                    values[frozenset((*coalition, player))] - values[frozenset(coalition)]
+                )
         shares[player] = total
     return shares
 
@@ -82,7 +111,7 @@ def contributions(context: Context, dataset: str, cells: Sequence[Cell]) -> pd.D
     lines = {}
     for seed, group in frame.groupby("seed"):
         by = dict(zip(group["setting"], group["value"], strict=True))
-        if len(by) < 2**len(names) - 1:
+        if len(by) < 2 ** len(names) - 1:
             continue
         values = {frozenset(names if s == rows.ALL else s.split("+")): v for s, v in by.items()}
         lines[seed] = shapley({**values, frozenset(): guessing(context, dataset)}, names)
@@ -95,7 +124,11 @@ def guessing(context: Context, dataset: str) -> float:
     for fold in context.folds(dataset):
         folded = bundle if fold is None else bundle.with_fold(fold)
         truth = folded.labels[folded.rows("test")]
-        truth = sign_labels(truth, truth, with_zero=False)[0] if bundle.task.kind == "score" else truth.ravel()
+        truth = (
+            sign_labels(truth, truth, with_zero=False)[0]
+            if bundle.task.kind == "score"
+            else truth.ravel()
+        )
         shares.append(100 * np.unique(truth, return_counts=True)[1].max() / len(truth))
     return float(np.mean(shares))
 
@@ -118,7 +151,9 @@ def contributions_cells(context: Context) -> list[Cell]:
 def contribution(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 4: what each modality contributes with and without EMC, and the accuracy with all of them."""
     datasets = rows.vectors(context)
-    figure, axes = figures.panel_grid(2 * len(datasets), columns=2, width=figures.DOUBLE, height=2.3)
+    figure, axes = figures.panel_grid(
+        2 * len(datasets), columns=2, width=figures.DOUBLE, height=2.3
+    )
     lines = []
     for place, dataset in enumerate(datasets):
         mine = [cell for cell in cells if cell.dataset == dataset]
@@ -128,20 +163,40 @@ def contribution(context: Context, cells: Sequence[Cell]) -> Output:
         if any(frame.empty for frame in shares.values()):
             continue
         names = list(context.bundle(dataset).modalities)
-        figures.grouped_bars(axes[2 * place], names, {k: [list(f[m]) for m in names] for k, f in shares.items()},
-                             ylabel="Shapley value (points)", title=shown(context, dataset), legend=place == 0)
+        figures.grouped_bars(
+            axes[2 * place],
+            names,
+            {k: [list(f[m]) for m in names] for k, f in shares.items()},
+            ylabel="Shapley value (points)",
+            title=shown(context, dataset),
+            legend=place == 0,
+        )
         by = {k: [list(whole[whole["row"] == row.name]["value"])] for k, row in BALANCED.items()}
         low = min(v for lists in by.values() for v in lists[0])
-        figures.grouped_bars(axes[2 * place + 1], ["all modalities"], by, base=5 * math.floor(low / 5 - 1),
-                             ylabel="accuracy (%)", title=shown(context, dataset), legend=False)
-        lines += [frame.melt(ignore_index=False, var_name="modality", value_name="points").rename_axis("seed")
-                  .reset_index().assign(dataset=dataset, row=name) for name, frame in shares.items()]
+        figures.grouped_bars(
+            axes[2 * place + 1],
+            ["all modalities"],
+            by,
+            base=5 * math.floor(low / 5 - 1),
+            ylabel="accuracy (%)",
+            title=shown(context, dataset),
+            legend=False,
+        )
+        lines += [
+            frame.melt(ignore_index=False, var_name="modality", value_name="points")
+            .rename_axis("seed")
+            .reset_index()
+            .assign(dataset=dataset, row=name)
+            for name, frame in shares.items()
+        ]
     if not lines:
         return Output(notes=("Not built yet.",))
-    notes = ("The paper does not say what its contribution is; here it is the Shapley value of test accuracy, exact "
-             "over all combinations: the values add up to the accuracy with all modalities minus that of the most "
-             "frequent answer. One model for all combinations. Points are seeds, whiskers 95 % intervals.",
-             *data_notes(context, datasets))
+    notes = (
+        "The paper does not say what its contribution is; here it is the Shapley value of test accuracy, exact "
+        "over all combinations: the values add up to the accuracy with all modalities minus that of the most "
+        "frequent answer. One model for all combinations. Points are seeds, whiskers 95 % intervals.",
+        *data_notes(context, datasets),
+    )
     return Output(figure=figure, numbers=pd.concat(lines), rows_built=len(datasets), notes=notes)
 
 
@@ -155,7 +210,9 @@ def case_cells(context: Context) -> list[Cell]:
 def cases(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 5: the test utterances that the method corrects most, and how many each way."""
     named = {"EBMC": rows.OURS, "task loss alone": rows.PLAIN}
-    ours, theirs = ((name, [c.spec for c in cells if c.row == row.name]) for name, row in named.items())
+    ours, theirs = (
+        (name, [c.spec for c in cells if c.row == row.name]) for name, row in named.items()
+    )
     return corrections(context, rows.of_cases(context), ours, theirs, rows.ALL, rows.ALL)
 
 
@@ -169,9 +226,17 @@ def weight_cells(context: Context) -> list[Cell]:
 def weights(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 6: seven-class accuracy and MAE against each weight of Eq. 17."""
     (dataset,), tried = rows.of_weights(context), rows.weight_rows(context)
-    names = ("acc7", "mae") if context.bundle(dataset).task.kind == "score" else ("accuracy", "weighted_f1")
-    labels = {"acc7": "7-class accuracy (%)", "mae": "MAE", "accuracy": "accuracy (%)",
-              "weighted_f1": "weighted F1 (%)"}
+    names = (
+        ("acc7", "mae")
+        if context.bundle(dataset).task.kind == "score"
+        else ("accuracy", "weighted_f1")
+    )
+    labels = {
+        "acc7": "7-class accuracy (%)",
+        "mae": "MAE",
+        "accuracy": "accuracy (%)",
+        "weighted_f1": "weighted F1 (%)",
+    }
     figure, axes = figures.panel_grid(2 * len(tried), columns=4, width=figures.DOUBLE, height=2.0)
     numbers = []
     for line, metric in enumerate(names):
@@ -181,16 +246,30 @@ def weights(context: Context, cells: Sequence[Cell]) -> Output:
             table = results.pivot_table(index="seed", columns="row", values="value")
             table = table.reindex(columns=names_of_rows)
             axis = axes[line * len(tried) + place]
-            figures.lines(axis, [v for v, _ in values], {"EBMC": table.to_numpy()}, xlabel=f"${_TEX[name]}$",
-                          ylabel=labels[metric] if place == 0 else "", title=_PART[name] if line == 0 else "",
-                          legend=False)
+            figures.lines(
+                axis,
+                [v for v, _ in values],
+                {"EBMC": table.to_numpy()},
+                xlabel=f"${_TEX[name]}$",
+                ylabel=labels[metric] if place == 0 else "",
+                title=_PART[name] if line == 0 else "",
+                legend=False,
+            )
             axis.set_xscale("log")
             numbers.append(results.assign(weight=name))
-    notes = (f"{shown(context, dataset)}, all modalities. Bold: mean over seeds; light: each seed. Other weights as "
-             "printed: 0.5 for MSD, 0.1 for the others.", *data_notes(context, [dataset]))
+    notes = (
+        f"{shown(context, dataset)}, all modalities. Bold: mean over seeds; light: each seed. Other weights as "
+        "printed: 0.5 for MSD, 0.1 for the others.",
+        *data_notes(context, [dataset]),
+    )
     frame = pd.concat(numbers)
-    return Output(figure=figure, numbers=frame, rows_built=len(tried), notes=notes,
-                  run_ids=tuple(frame["run_id"].unique()))
+    return Output(
+        figure=figure,
+        numbers=frame,
+        rows_built=len(tried),
+        notes=notes,
+        run_ids=tuple(frame["run_id"].unique()),
+    )
 
 
 _TEX = {"zeta": r"\zeta", "beta": r"\beta", "gamma": r"\gamma", "eta": r"\eta"}

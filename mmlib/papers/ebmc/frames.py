@@ -38,17 +38,25 @@ SPENT = {
     "laptop": dataclasses.replace(BUDGETS["laptop"], epochs=20, batch=16),
     "paper": TransformerBudget(50, 16, 1e-4, 256, 4, 0.5),  # E23; batches are of utterances
 }
-PANELS = {"weighted_f1": "weighted F1 (%)", "acc7": "7-class accuracy (%)", "pearson": "correlation",
-          "mae": "mean absolute error (score)"}  # of Figs 7 and 8, in the paper's order
+PANELS = {
+    "weighted_f1": "weighted F1 (%)",
+    "acc7": "7-class accuracy (%)",
+    "pearson": "correlation",
+    "mae": "mean absolute error (score)",
+}  # of Figs 7 and 8, in the paper's order
 WRONG = ("mosei", "TETFN")  # a row that repeats that of the other data set (C18)
-LAW = ("At test each frame is dropped with the rate's probability, at least one of a modality stays, and all rows see "
-       "the same masks. One model serves every rate: in training each modality of each utterance has a rate of its "
-       "own, 0 half of the time, else uniform (E23). The epoch is chosen on validation under that law, of one row at "
-       "50 %, as the released script does (E23).")
+LAW = (
+    "At test each frame is dropped with the rate's probability, at least one of a modality stays, and all rows see "
+    "the same masks. One model serves every rate: in training each modality of each utterance has a rate of its "
+    "own, 0 half of the time, else uniform (E23). The epoch is chosen on validation under that law, of one row at "
+    "50 %, as the released script does (E23)."
+)
 ALONE = "The best possible is that of an utterance by itself, which is all that these networks see."
-PRINTED = ("Printed rows of others are from LNLN's paper, whose epochs were chosen on test, at 50 % (E24). Left out: "
-           "TETFN on MOSEI, which repeats its MOSI row (C18). The text calls EBMC best throughout; as printed it is "
-           "not, in MAE and 7-class accuracy on MOSEI (C20).")
+PRINTED = (
+    "Printed rows of others are from LNLN's paper, whose epochs were chosen on test, at 50 % (E24). Left out: "
+    "TETFN on MOSEI, which repeats its MOSI row (C18). The text calls EBMC best throughout; as printed it is "
+    "not, in MAE and 7-class accuracy on MOSEI (C20)."
+)
 
 
 OURS = rows.ours(backbone=NETWORK)
@@ -63,7 +71,9 @@ def protocol(context: Context, dataset: str) -> Protocol:
     spent = SPENT[context.profile.name]
     batch = budgets.whole_dialogues(spent.batch, context.bundle(dataset))
     tests = tuple((name, masks.frames(rate)) for name, rate in RATES.items())
-    return Protocol(masks.random_frames(), tests, dataclasses.replace(spent, batch=batch).of(NETWORK))
+    return Protocol(
+        masks.random_frames(), tests, dataclasses.replace(spent, batch=batch).of(NETWORK)
+    )
 
 
 def reduced(context: Context) -> str:
@@ -156,9 +166,16 @@ def _claims_on(context: Context, dataset: str) -> list[Claim]:
     by_place = values(frame)
     full, (least, *_, most) = OURS.name, RATES
     mean = partial(minus, by_place, full, setting=rows.MEAN_MISSING)
-    falls = {row: _at(by_place, row, least) - _at(by_place, row, most) for row in (full, rows.PLAIN.name)}
+    falls = {
+        row: _at(by_place, row, least) - _at(by_place, row, most) for row in (full, rows.PLAIN.name)
+    }
     tests = [
-        ("best where frames are dropped", "4.4, Table 5", f"EBMC minus {other}, mean of the rates", mean(other))
+        (
+            "best where frames are dropped",
+            "4.4, Table 5",
+            f"EBMC minus {other}, mean of the rates",
+            mean(other),
+        )
         for other in (rows.PLAIN.name, rows.MOMKE.name)
     ]
     tests += [
@@ -182,7 +199,15 @@ def _claims_on(context: Context, dataset: str) -> list[Claim]:
         ),
     ]
     return [
-        Claim(text, where, shown(context, dataset), NETWORK, test, rows.POINTS, value.dropna().to_numpy())
+        Claim(
+            text,
+            where,
+            shown(context, dataset),
+            NETWORK,
+            test,
+            rows.POINTS,
+            value.dropna().to_numpy(),
+        )
         for text, where, test, value in tests
     ]
 
@@ -196,8 +221,14 @@ def majority_f1(context: Context, dataset: str) -> float:
     bundle = context.bundle(dataset)
     labels = bundle.labels[bundle.rows("test")]
     positive = labels[labels != 0] > 0
-    return 100 * float(f1_score(positive, np.full(len(positive), positive.mean() >= 0.5), average="weighted",
-                                zero_division=0))
+    return 100 * float(
+        f1_score(
+            positive,
+            np.full(len(positive), positive.mean() >= 0.5),
+            average="weighted",
+            zero_division=0,
+        )
+    )
 
 
 def _alone(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:

@@ -22,10 +22,21 @@ ROLES = {
     "mosi_frames": "mosi-frames",
     "mosei_frames": "mosei-frames",
 }
-FRAMES = {"mosi_frames": "mosi", "mosei_frames": "mosei"}  # sequences (C22), and their names in Table 5
+FRAMES = {
+    "mosi_frames": "mosi",
+    "mosei_frames": "mosei",
+}  # sequences (C22), and their names in Table 5
 MEAN_MISSING = "average"
 POINTS = "points of weighted F1 or accuracy"
-SCORES = ("accuracy_with_zero", "accuracy", "weighted_f1_with_zero", "weighted_f1", "acc7", "pearson", "mae")
+SCORES = (
+    "accuracy_with_zero",
+    "accuracy",
+    "weighted_f1_with_zero",
+    "weighted_f1",
+    "acc7",
+    "pearson",
+    "mae",
+)
 WEIGHTS = {"zeta": 0.5, "beta": 0.1, "gamma": 0.1, "eta": 0.1}  # Eq. 17
 OF_THE_FIRST = ("zeta", "beta")  # weights that act in the first stage
 
@@ -49,7 +60,9 @@ def _row(name: str, first: Stage, second: Stage, routing: str) -> Row:
     return Row(name, (experts, dataclasses.replace(second, network=(("routing", routing),))))
 
 
-def ours(name: str = "EBMC", variant: str = "paper", options: Options = (), backbone: str = "momke") -> Row:
+def ours(
+    name: str = "EBMC", variant: str = "paper", options: Options = (), backbone: str = "momke"
+) -> Row:
     """The method: its first stage shares what the variant does not change there."""
     early = variant if variant in enhance.VARIANTS else "paper"
     kept = tuple((weight, value) for weight, value in options if weight in OF_THE_FIRST)
@@ -69,7 +82,9 @@ def momke(backbone: str = "momke") -> Row:
 
 
 OURS, PLAIN, MOMKE = ours(), plain(), momke()
-WITHOUT = {name: ours(f"w/o {name.upper()}", f"no_{name}") for name in ("msd", "cce", "emc", "imtd")}
+WITHOUT = {
+    name: ours(f"w/o {name.upper()}", f"no_{name}") for name in ("msd", "cce", "emc", "imtd")
+}
 MAIN = (OURS, PLAIN, MOMKE)  # Tables 1 and 2; the two beside the method are ours
 ABLATION = (*WITHOUT.values(), PLAIN, OURS)  # Table 4, and what is left with none of the four
 ENERGY = (  # Table 7
@@ -101,7 +116,10 @@ def weight_rows(context: Context) -> dict[str, list[tuple[float, Row]]]:
     tried = VALUES.get(context.profile.name, ALL_VALUES)
     return {
         name: [
-            (value, ours(f"{name} = {value:g}", options=() if value == printed else ((name, value),)))
+            (
+                value,
+                ours(f"{name} = {value:g}", options=() if value == printed else ((name, value),)),
+            )
             for value in sorted({*tried, printed})
         ]
         for name, printed in WEIGHTS.items()

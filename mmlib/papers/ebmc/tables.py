@@ -26,7 +26,9 @@ ONE = (
     "validation under the same law. The released protocol trains a model for each condition and chooses on test "
     "(E1, E2)."
 )
-WITHOUT_MSD = "Without MSD the predictors read z_m itself and train on, since EMC and IMTD need them."
+WITHOUT_MSD = (
+    "Without MSD the predictors read z_m itself and train on, since EMC and IMTD need them."
+)
 EMOTIONS = (
     "The paper has the release of 4,453 clips with yes-or-no questions; its code has four "
     "classes in five sessions and no F1 of an emotion (E4). Here: the code's data, the paper's "
@@ -137,7 +139,9 @@ def selection(context: Context, cells: Sequence[Cell]) -> Output:
         for (row, name), group in frame.groupby(["row", "metric"], sort=False):
             table = group.pivot_table(index="seed", columns="selection", values="value")
             decimals = metric(str(name)).decimals
-            means = {f"epoch by {s}": mean_sd(table[s], decimals) for s in ("valid", "test", "last")}
+            means = {
+                f"epoch by {s}": mean_sd(table[s], decimals) for s in ("valid", "test", "last")
+            }
             names = {"data": shown(context, dataset), "row": row, "metric": metric(str(name)).label}
             lines.append({**names, **means, "test minus valid": difference(table, "test", "valid")})
         numbers.append(frame.assign(dataset=dataset))

@@ -34,7 +34,8 @@ EDGES = np.linspace(-2.2, 2.2, 45)  # of the bins that densities are compared in
 # On a line: name to energy and its derivative.
 LINES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
     "quadratic": (lambda z: z**2 / 2, lambda z: z),
-    "double well": (lambda z: (z**2 - 1) ** 2 + 0.3 * z, lambda z: 4 * z * (z**2 - 1) + 0.3)}
+    "double well": (lambda z: (z**2 - 1) ** 2 + 0.3 * z, lambda z: 4 * z * (z**2 - 1) + 0.3),
+}
 POINTS, CHAINS = 200, 3000
 OWN, JOINT = (15, 0.2), (250, 0.01)  # steps of Eq. 11 and of descent on L_gap, and their size
 EXACT = 1e-9
@@ -62,8 +63,13 @@ class Landscape:
         """The three terms of Eq. 8, (3, ..., M)."""
         log_p = self.logits(z).log_softmax(dim=-1)
         chosen = self.labels.expand(log_p.shape[:-1])[..., None]
-        return torch.stack([self.norm * z.square().sum(-1), -log_p.gather(-1, chosen)[..., 0],
-                            -(log_p.exp() * log_p).sum(-1)])
+        return torch.stack(
+            [
+                self.norm * z.square().sum(-1),
+                -log_p.gather(-1, chosen)[..., 0],
+                -(log_p.exp() * log_p).sum(-1),
+            ]
+        )
 
     def __call__(self, z: Tensor) -> Tensor:
         """E(m), (..., M)."""
@@ -76,7 +82,9 @@ class Landscape:
     def curvatures(self, z: Tensor) -> Tensor:
         """H_m by autograd, (..., M, k, k)."""
         copies = z.expand(z.shape[-1], *z.shape)  # the i-th is differentiated along i twice
-        return _gradient(lambda at: torch.einsum("i...i->", self.gradients(at, True)), copies).movedim(0, -1)
+        return _gradient(
+            lambda at: torch.einsum("i...i->", self.gradients(at, True)), copies
+        ).movedim(0, -1)
 
     def emc(self, z: Tensor, delta: float) -> Tensor:
         """L_EMC of Eq. 39, (...,)."""
@@ -88,9 +96,14 @@ def landscape(seed: int = 0) -> Landscape:
     """Three classes, whose directions lie evenly round the circle, turned for each modality."""
     generator = np.random.default_rng(seed)
     angles = generator.uniform(0, 2 * np.pi, (3, 1)) + 2 * np.pi / 3 * np.arange(3)
-    directions = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * np.array(SHARPNESS)[:, None, None]
-    return Landscape(torch.from_numpy(directions), torch.from_numpy(generator.normal(0, 0.2, (3, 3))),
-                     torch.from_numpy(generator.integers(0, 3, 3)))
+    directions = (
+        np.stack([np.cos(angles), np.sin(angles)], axis=-1) * np.array(SHARPNESS)[:, None, None]
+    )
+    return Landscape(
+        torch.from_numpy(directions),
+        torch.from_numpy(generator.normal(0, 0.2, (3, 3))),
+        torch.from_numpy(generator.integers(0, 3, 3)),
+    )
 
 
 def points(seed: int, count: int = POINTS) -> Tensor:
@@ -117,8 +130,14 @@ def _gradient(of: Callable[[Tensor], Tensor], z: Tensor, create_graph: bool = Fa
 def theory_table(seed: int = 0) -> pd.DataFrame:
     """Every statement with what is claimed and what is measured, columns ``COLUMNS``."""
     land, z = landscape(seed), points(seed)
-    rows = [*gap_rows(land, z), *derivative_rows(land, z), *curvature_rows(land, z), *sampling_rows(seed),
-            *feedback_rows(land, seed), *rest_rows(land, seed)]
+    rows = [
+        *gap_rows(land, z),
+        *derivative_rows(land, z),
+        *curvature_rows(land, z),
+        *sampling_rows(seed),
+        *feedback_rows(land, seed),
+        *rest_rows(land, seed),
+    ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -127,37 +146,78 @@ def gap_rows(land: Landscape, z: Tensor) -> list[Row]:
     energy, g, off = land(z), land.gradients(z), above_mean(land(z))
     whole = _gradient(lambda at: gap(land(at)).sum(), z)
     by_pairs = (energy[..., :, None] - energy[..., None, :]).sum(-1)
-    ordered = _gradient(lambda at: (land(at)[..., :, None] - land(at)[..., None, :]).square().sum(), z)
+    ordered = _gradient(
+        lambda at: (land(at)[..., :, None] - land(at)[..., None, :]).square().sum(), z
+    )
     factor = (whole * g).sum(-1) / g.square().sum(-1) / off
-    printed, bent = 2 * by_pairs[..., None] * g, torch.einsum("...kl,...l->...k", land.curvatures(z), g)
+    printed, bent = (
+        2 * by_pairs[..., None] * g,
+        torch.einsum("...kl,...l->...k", land.curvatures(z), g),
+    )
     return [
         _exact("gradient of L_gap", "28", printed, whole, "L_gap of Eq. 27"),
         _exact("sum over pairs = M (E - mean)", "29", by_pairs, z.shape[-2] * off),
-        _row("one factor on E - mean for all modalities (spread)", "30", 0.0, _spread(factor), EXACT,
-             f"the factor is 2 M = {factor.mean():.3g}"),
-        _row("Eq. 10's gradient = Eq. 28 (ratio)", "10, 28", 1.0, (ordered / printed).median().item(), EXACT,
-             "Eq. 10 counts each pair twice, Eqs 27 and 39 once: Eq. 40 does not differentiate Eq. 12 (C7)"),
-        _exact("gradient of L_EMC", "40", printed + 2 * DELTA * bent,
-               _gradient(lambda at: land.emc(at, DELTA).sum(), z), "L_EMC of Eq. 39")]
+        _row(
+            "one factor on E - mean for all modalities (spread)",
+            "30",
+            0.0,
+            _spread(factor),
+            EXACT,
+            f"the factor is 2 M = {factor.mean():.3g}",
+        ),
+        _row(
+            "Eq. 10's gradient = Eq. 28 (ratio)",
+            "10, 28",
+            1.0,
+            (ordered / printed).median().item(),
+            EXACT,
+            "Eq. 10 counts each pair twice, Eqs 27 and 39 once: Eq. 40 does not differentiate Eq. 12 (C7)",
+        ),
+        _exact(
+            "gradient of L_EMC",
+            "40",
+            printed + 2 * DELTA * bent,
+            _gradient(lambda at: land.emc(at, DELTA).sum(), z),
+            "L_EMC of Eq. 39",
+        ),
+    ]
 
 
 def derivative_rows(land: Landscape, z: Tensor) -> list[Row]:
     """Eqs 35 to 38, with a teacher that reads z_m and with a frozen one (C6)."""
     logits, p = land.logits(z), land.logits(z).softmax(dim=-1)
     p_of_s = torch.diag_embed(p) - p[..., :, None] * p[..., None, :]
-    by_autograd = _gradient(lambda s: torch.einsum("y...y->", s.softmax(dim=-1)), logits.expand(3, *logits.shape))
+    by_autograd = _gradient(
+        lambda s: torch.einsum("y...y->", s.softmax(dim=-1)), logits.expand(3, *logits.shape)
+    )
     of_z = torch.einsum("...myc,mck->...myk", p_of_s, land.weights)
     uncertain = torch.einsum("...my,...myk->...mk", -p.log() - 1, of_z)
     by_hand = 2 * land.norm * z + _gradient(lambda at: land.terms(at)[1].sum(), z) + uncertain
     return [
         _exact("gradient of E", "35", by_hand, land.gradients(z), "the teacher reads z_m"),
-        _exact("gradient of E, teacher frozen", "35", by_hand, _gradient(lambda at: land.terms(at)[:2].sum(), z),
-               "the teacher of Sec. 3.5 is frozen: u_m has no gradient and its term is 0 (C6)"),
-        _exact("derivative of the entropy", "36", -p.log() - 1,
-               _gradient(lambda q: -(q * q.log()).sum(), p), "p(y) taken as free numbers"),
-        _exact("gradient of u_m", "37", uncertain, _gradient(lambda at: land.terms(at)[2].sum(), z),
-               "the teacher reads z_m; the -1 drops out, since probabilities sum to 1"),
-        _exact("derivative of the softmax", "38", p_of_s, by_autograd.movedim(0, -2))]
+        _exact(
+            "gradient of E, teacher frozen",
+            "35",
+            by_hand,
+            _gradient(lambda at: land.terms(at)[:2].sum(), z),
+            "the teacher of Sec. 3.5 is frozen: u_m has no gradient and its term is 0 (C6)",
+        ),
+        _exact(
+            "derivative of the entropy",
+            "36",
+            -p.log() - 1,
+            _gradient(lambda q: -(q * q.log()).sum(), p),
+            "p(y) taken as free numbers",
+        ),
+        _exact(
+            "gradient of u_m",
+            "37",
+            uncertain,
+            _gradient(lambda at: land.terms(at)[2].sum(), z),
+            "the teacher reads z_m; the -1 drops out, since probabilities sum to 1",
+        ),
+        _exact("derivative of the softmax", "38", p_of_s, by_autograd.movedim(0, -2)),
+    ]
 
 
 def gap_curvature(land: Landscape, z: Tensor) -> Tensor:
@@ -179,14 +239,32 @@ def curvature_rows(land: Landscape, z: Tensor) -> list[Row]:
     wells = minima(land)
     lowest = torch.linalg.eigvalsh(gap_curvature(land, wells[None])[0])[:, 0]
     return [
-        _row("ratio of the coefficients of g g^T and (E - mean) H", "33", 1.0, float(found[0] / found[1]), EXACT,
-             f"they are 2 (M - 1) = {found[0]:.3g} and 2 M = {found[1]:.3g}, all from the gap and none from the "
-             f"penalty; what they leave is {(basis @ found - whole.flatten()).abs().max():.6f}"),
-        _row("the first term is |g|^2 in every direction (share of it across g)", "33", 1.0,
-             (first / g.square().sum(-1).square()).mean().item(), EXACT, "it is g g^T: none at right angles to g"),
-        _row("curvature of L_gap is not below 0 where each energy is least (share of modalities)", "33", 1.0,
-             (lowest > -EXACT).double().mean().item(), EXACT,
-             "lowest: " + _list(lowest) + "; a modality below the mean sits on a hilltop")]
+        _row(
+            "ratio of the coefficients of g g^T and (E - mean) H",
+            "33",
+            1.0,
+            float(found[0] / found[1]),
+            EXACT,
+            f"they are 2 (M - 1) = {found[0]:.3g} and 2 M = {found[1]:.3g}, all from the gap and none from the "
+            f"penalty; what they leave is {(basis @ found - whole.flatten()).abs().max():.6f}",
+        ),
+        _row(
+            "the first term is |g|^2 in every direction (share of it across g)",
+            "33",
+            1.0,
+            (first / g.square().sum(-1).square()).mean().item(),
+            EXACT,
+            "it is g g^T: none at right angles to g",
+        ),
+        _row(
+            "curvature of L_gap is not below 0 where each energy is least (share of modalities)",
+            "33",
+            1.0,
+            (lowest > -EXACT).double().mean().item(),
+            EXACT,
+            "lowest: " + _list(lowest) + "; a modality below the mean sits on a hilltop",
+        ),
+    ]
 
 
 @cache
@@ -216,34 +294,69 @@ def shares(samples: np.ndarray) -> np.ndarray:
 def sampling_rows(seed: int) -> list[Row]:
     """Eq. 24 against the density of Eq. 23, on a quadratic and on a double well."""
     rows = []
-    for noise, text, equation in ((1.0, "N(0, lambda I), as printed", "23, 24"), (2.0, "N(0, 2 lambda I)", "ours"),
-                                  (0.0, "none, 'a Langevin step'", "25")):
+    for noise, text, equation in (
+        (1.0, "N(0, lambda I), as printed", "23, 24"),
+        (2.0, "N(0, 2 lambda I)", "ours"),
+        (0.0, "none, 'a Langevin step'", "25"),
+    ):
         per_chain = (chains("quadratic", noise, seed) ** 2).mean(axis=0)
         error = float(per_chain.std(ddof=1) / np.sqrt(len(per_chain)))
-        rows.append(_row(f"temperature on a quadratic, noise {text}", equation, 1.0, float(per_chain.mean()),
-                         4 * error + STEP, f"for steps of {STEP:g} by theory {noise / (2 - STEP):.3f}"))
+        rows.append(
+            _row(
+                f"temperature on a quadratic, noise {text}",
+                equation,
+                1.0,
+                float(per_chain.mean()),
+                4 * error + STEP,
+                f"for steps of {STEP:g} by theory {noise / (2 - STEP):.3f}",
+            )
+        )
     for noise, text, temperature, density, equation in (
-            (1.0, "as printed", 1.0, "exp(-E)", "23, 24"), (1.0, "as printed", 0.5, "exp(-2 E)", "ours"),
-            (2.0, "N(0, 2 lambda I)", 1.0, "exp(-E)", "ours")):
-        away = np.abs(shares(chains("double well", noise, seed)) - gibbs("double well", temperature)).sum() / 2
-        rows.append(_row(f"total variation from {density} on a double well, noise {text}", equation, 0.0, float(away),
-                         2 * STEP, f"claimed up to the step's own bias; shares in {len(EDGES) - 1} bins"))
+        (1.0, "as printed", 1.0, "exp(-E)", "23, 24"),
+        (1.0, "as printed", 0.5, "exp(-2 E)", "ours"),
+        (2.0, "N(0, 2 lambda I)", 1.0, "exp(-E)", "ours"),
+    ):
+        away = (
+            np.abs(
+                shares(chains("double well", noise, seed)) - gibbs("double well", temperature)
+            ).sum()
+            / 2
+        )
+        rows.append(
+            _row(
+                f"total variation from {density} on a double well, noise {text}",
+                equation,
+                0.0,
+                float(away),
+                2 * STEP,
+                f"claimed up to the step's own bias; shares in {len(EDGES) - 1} bins",
+            )
+        )
     return rows
 
 
 def minima(land: Landscape) -> Tensor:
     """(M, k): every modality's own energy minimum, by descent from 0."""
-    return _rest(lambda z: land(z).sum(), torch.zeros(land.weights.shape[0], land.weights.shape[2]).double())
+    return _rest(
+        lambda z: land(z).sum(), torch.zeros(land.weights.shape[0], land.weights.shape[2]).double()
+    )
 
 
 def _rest(of: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     """Where descent (BFGS) from a start comes to rest."""
+
     def value(x: np.ndarray) -> tuple[float, np.ndarray]:
         z = torch.from_numpy(x).reshape(start.shape).requires_grad_()
         found = of(z)
         return found.item(), torch.autograd.grad(found, z)[0].numpy().ravel()
 
-    best = minimize(value, start.numpy().ravel(), jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 2000})
+    best = minimize(
+        value,
+        start.numpy().ravel(),
+        jac=True,
+        method="BFGS",
+        options={"gtol": 1e-9, "maxiter": 2000},
+    )
     return torch.from_numpy(best.x).reshape(start.shape)
 
 
@@ -262,25 +375,62 @@ def feedback_rows(land: Landscape, seed: int) -> list[Row]:
     g, off = land.gradients(z), above_mean(land(z))
     moved = -_gradient(lambda at: gap(land(at)).sum(), z)
     down, low, lowest = (moved * g).sum(-1) < 0, off < 0, off.argmin(dim=-1)
-    least, most = ((pick(off.abs(), dim=-1) == lowest).double().mean() for pick in (torch.argmin, torch.argmax))
+    least, most = (
+        (pick(off.abs(), dim=-1) == lowest).double().mean() for pick in (torch.argmin, torch.argmax)
+    )
     cosine = -torch.nn.functional.cosine_similarity(moved, g, dim=-1)[torch.arange(len(z)), lowest]
     joint = _gradient(lambda at: (land(at).sum(-1) + ETA * gap(land(at))).sum(), z)
     start, end = (path(land, seed)[step] for step in (OWN[0], -1))
     who = int(land(start).argmin())
     return [
-        _row("above the mean, descent on L_gap lowers E (share of points)", "32", 1.0,
-             down[~low].double().mean().item(), EXACT),
-        _row("below the mean, it lowers E too, only less (share)", "32", 1.0, down[low].double().mean().item(), EXACT,
-             "it raises E: the sign turns (C8)"),
-        _row("the lowest energy has the smallest weight in size (share)", "32", 1.0, least.item(), EXACT,
-             f"the largest in {most:.2f}"),
-        _row("Eq. 11 and descent on L_gap move the lowest the same way (cosine)", "11, 32", 1.0,
-             cosine.mean().item(), EXACT, "Eq. 11 moves every modality down its energy"),
-        _row(f"descent on L_gap does not raise the lowest energy ({MODALITIES[who]}, change)", "10, 32", 0.0,
-             (land(end) - land(start))[who].item(), EXACT, _parts(land, start, end, who) + " (C8)"),
-        _row("under Eq. 22 the weight of g_m is never negative (share)", "22", 1.0,
-             ((joint * g).sum(-1) > 0).double().mean().item(), EXACT,
-             f"it is 1 + 2 eta M (E - mean), eta {ETA:g}: here L_gap does weaken, up to a gap of 1 / (2 eta M)")]
+        _row(
+            "above the mean, descent on L_gap lowers E (share of points)",
+            "32",
+            1.0,
+            down[~low].double().mean().item(),
+            EXACT,
+        ),
+        _row(
+            "below the mean, it lowers E too, only less (share)",
+            "32",
+            1.0,
+            down[low].double().mean().item(),
+            EXACT,
+            "it raises E: the sign turns (C8)",
+        ),
+        _row(
+            "the lowest energy has the smallest weight in size (share)",
+            "32",
+            1.0,
+            least.item(),
+            EXACT,
+            f"the largest in {most:.2f}",
+        ),
+        _row(
+            "Eq. 11 and descent on L_gap move the lowest the same way (cosine)",
+            "11, 32",
+            1.0,
+            cosine.mean().item(),
+            EXACT,
+            "Eq. 11 moves every modality down its energy",
+        ),
+        _row(
+            f"descent on L_gap does not raise the lowest energy ({MODALITIES[who]}, change)",
+            "10, 32",
+            0.0,
+            (land(end) - land(start))[who].item(),
+            EXACT,
+            _parts(land, start, end, who) + " (C8)",
+        ),
+        _row(
+            "under Eq. 22 the weight of g_m is never negative (share)",
+            "22",
+            1.0,
+            ((joint * g).sum(-1) > 0).double().mean().item(),
+            EXACT,
+            f"it is 1 + 2 eta M (E - mean), eta {ETA:g}: here L_gap does weaken, up to a gap of 1 / (2 eta M)",
+        ),
+    ]
 
 
 def threshold(land: Landscape, wells: Tensor) -> float:
@@ -306,18 +456,55 @@ def rest_rows(land: Landscape, seed: int) -> list[Row]:
     ratio = (-off / (DELTA * along / len(g)))[off < 0]
     who, ends = int(land(wells).argmin()), "descent on L_EMC ends"
     return [
-        _row("energies can be equal where all their gradients are 0 (spread of the minima)", "34", 0.0, spread, EXACT,
-             "E at the minima: " + _list(land(wells)) + "; one point cannot do both"),
-        _row("a stationary point has equal energies (spread at one)", "34", 0.0, spread, EXACT,
-             f"where all g_m = 0 Eq. 40 is 0 at any gap; its norm here is {flat:.6f}"),
-        _row(f"{ends} with equal energies (spread), delta {2 * enough:.3g}", "34", 0.0, _spread(land(held)), EXACT,
-             f"{(held - wells).norm():.6f} from the unequal point, a minimum for delta above {enough:.3g}"),
-        _row(f"{ends} with equal energies (spread), delta {DELTA:g}", "34", 0.0, _spread(land(end)), EXACT,
-             "E: " + _list(land(end)) + f"; {MODALITIES[who]}: " + _parts(land, wells, end, who)),
-        _row(f"{ends} where gradients are 0 (largest |g|), delta {DELTA:g}", "34", 0.0,
-             g.norm(dim=-1).max().item(), EXACT, "|g|: " + _list(g.norm(dim=-1))),
-        _row("a raised modality stops delta x (curvature along g) / M below the mean (ratio)", "ours", 1.0,
-             ratio.mean().item(), 1e-4, "Eq. 40 = 0, along g")]
+        _row(
+            "energies can be equal where all their gradients are 0 (spread of the minima)",
+            "34",
+            0.0,
+            spread,
+            EXACT,
+            "E at the minima: " + _list(land(wells)) + "; one point cannot do both",
+        ),
+        _row(
+            "a stationary point has equal energies (spread at one)",
+            "34",
+            0.0,
+            spread,
+            EXACT,
+            f"where all g_m = 0 Eq. 40 is 0 at any gap; its norm here is {flat:.6f}",
+        ),
+        _row(
+            f"{ends} with equal energies (spread), delta {2 * enough:.3g}",
+            "34",
+            0.0,
+            _spread(land(held)),
+            EXACT,
+            f"{(held - wells).norm():.6f} from the unequal point, a minimum for delta above {enough:.3g}",
+        ),
+        _row(
+            f"{ends} with equal energies (spread), delta {DELTA:g}",
+            "34",
+            0.0,
+            _spread(land(end)),
+            EXACT,
+            "E: " + _list(land(end)) + f"; {MODALITIES[who]}: " + _parts(land, wells, end, who),
+        ),
+        _row(
+            f"{ends} where gradients are 0 (largest |g|), delta {DELTA:g}",
+            "34",
+            0.0,
+            g.norm(dim=-1).max().item(),
+            EXACT,
+            "|g|: " + _list(g.norm(dim=-1)),
+        ),
+        _row(
+            "a raised modality stops delta x (curvature along g) / M below the mean (ratio)",
+            "ours",
+            1.0,
+            ratio.mean().item(),
+            1e-4,
+            "Eq. 40 = 0, along g",
+        ),
+    ]
 
 
 def _parts(land: Landscape, start: Tensor, end: Tensor, modality: int) -> str:
@@ -334,35 +521,68 @@ def _list(values: Tensor) -> str:
 
 
 def _exact(statement: str, equation: str, printed: Tensor, measured: Tensor, note: str = "") -> Row:
-    return _row(f"{statement} (largest error)", equation, 0.0, (printed - measured).abs().max().item(), EXACT, note)
+    return _row(
+        f"{statement} (largest error)",
+        equation,
+        0.0,
+        (printed - measured).abs().max().item(),
+        EXACT,
+        note,
+    )
 
 
-def _row(statement: str, equation: str, claimed: float, measured: float, slack: float, note: str = "") -> Row:
+def _row(
+    statement: str, equation: str, claimed: float, measured: float, slack: float, note: str = ""
+) -> Row:
     holds = "yes" if abs(measured - claimed) <= slack else "no"
-    return dict(zip(COLUMNS, (statement, equation, claimed, round(measured, 6), slack, holds, note), strict=True))
+    return dict(
+        zip(
+            COLUMNS,
+            (statement, equation, claimed, round(measured, 6), slack, holds, note),
+            strict=True,
+        )
+    )
 
 
 def curves(seed: int = 0) -> pd.DataFrame:
     """What the panels show, columns panel, series, x, y."""
     land, middle, wells = landscape(seed), (EDGES[1:] + EDGES[:-1]) / 2, minima(landscape(seed))
-    found = [(name, series, middle, mass / np.diff(EDGES)) for name in LINES for series, mass in (
-        ("chains of Eq. 24", shares(chains(name, 1.0, seed))), ("exp(-E), Eq. 23", gibbs(name, 1.0)),
-        ("exp(-2 E)", gibbs(name, 0.5)))]
-    steps, ends = path(land, seed), torch.stack([rest(land, delta, wells, seed) for delta in DELTAS])
-    for panel, z, x in (("path", steps, np.arange(float(len(steps)))), ("rest", ends, np.array(DELTAS))):
+    found = [
+        (name, series, middle, mass / np.diff(EDGES))
+        for name in LINES
+        for series, mass in (
+            ("chains of Eq. 24", shares(chains(name, 1.0, seed))),
+            ("exp(-E), Eq. 23", gibbs(name, 1.0)),
+            ("exp(-2 E)", gibbs(name, 0.5)),
+        )
+    ]
+    steps, ends = (
+        path(land, seed),
+        torch.stack([rest(land, delta, wells, seed) for delta in DELTAS]),
+    )
+    for panel, z, x in (
+        ("path", steps, np.arange(float(len(steps)))),
+        ("rest", ends, np.array(DELTAS)),
+    ):
         found += [(panel, m, x, land(z)[:, i].numpy()) for i, m in enumerate(MODALITIES)]
-    return pd.concat([pd.DataFrame({"panel": p, "series": s, "x": x, "y": y.round(6)}) for p, s, x, y in found])
+    return pd.concat(
+        [pd.DataFrame({"panel": p, "series": s, "x": x, "y": y.round(6)}) for p, s, x, y in found]
+    )
 
 
 def draw(axes: Sequence[Axes], drawn: pd.DataFrame) -> None:
     """The four panels of ``curves``."""
-    words = {"quadratic": ("z", "density", "What Eq. 24 samples: quadratic"),
-             "double well": ("z", "density", "What Eq. 24 samples: double well"),
-             "path": ("step", "energy E(m)", "Eq. 11, then descent on L_gap"),
-             "rest": ("delta of Eq. 12", "energy E(m) at rest", "Where descent on L_EMC ends")}
+    words = {
+        "quadratic": ("z", "density", "What Eq. 24 samples: quadratic"),
+        "double well": ("z", "density", "What Eq. 24 samples: double well"),
+        "path": ("step", "energy E(m)", "Eq. 11, then descent on L_gap"),
+        "rest": ("delta of Eq. 12", "energy E(m) at rest", "Where descent on L_EMC ends"),
+    }
     for axis, (panel, (xlabel, ylabel, title)) in zip(axes, words.items(), strict=True):
         part = drawn[drawn["panel"] == panel]
-        series = {str(name): group["y"].to_numpy() for name, group in part.groupby("series", sort=False)}
+        series = {
+            str(name): group["y"].to_numpy() for name, group in part.groupby("series", sort=False)
+        }
         figures.lines(axis, part["x"].unique(), series, xlabel=xlabel, ylabel=ylabel, title=title)
         axis.set_ylim(bottom=0)
     axes[2].axvline(OWN[0], color="black", linewidth=0.8, linestyle=(0, (4, 2)))
@@ -388,7 +608,15 @@ def theory(context: Context, cells: Sequence[Cell]) -> Output:
         "panel: up to the dashed line Eq. 11 lowers all energies; then L_gap raises the lowest to meet the highest.",
         "Rest: different modalities' energies are least at different heights, so Eq. 34 asks for what no point has. "
         "With a small delta (0.01, C4) energies come together and gradients stay; with a large one (fourth panel, "
-        "right) every modality stays in its own minimum, at unequal energies.")
+        "right) every modality stays in its own minimum, at unequal energies.",
+    )
     numbers = pd.concat([table, drawn], ignore_index=True)
-    return Output(table=table.drop(columns="slack").map(lambda v: f"{v:.3g}" if isinstance(v, float) else str(v)),
-                  figure=figure, numbers=numbers, rows_built=len(table), notes=notes)
+    return Output(
+        table=table.drop(columns="slack").map(
+            lambda v: f"{v:.3g}" if isinstance(v, float) else str(v)
+        ),
+        figure=figure,
+        numbers=numbers,
+        rows_built=len(table),
+        notes=notes,
+    )
