@@ -100,7 +100,9 @@ READERS: dict[str, Reader] = {
             "rate": "Hz that the sound is resampled to (22050)",
             "hop": "samples between spectrogram columns (353)",
             "event": "cut (to the annotated seconds, the default) or whole",
-            "repeats": "a video named twice: first (one row of it, test before valid before train, the default) or keep",
+            "repeats": (
+                "a video named twice: first (one row of it, test before valid before train, the default) or keep"
+            ),
             **CLIPS,
         },
     ),
