@@ -22,17 +22,22 @@ class TransformerBudget:
     """What is spent on each stage of a network of transformer blocks."""
 
     epochs: int
+    """Passes over the training data."""
 
     batch: int
     """Dialogues a step."""
 
     lr: float
+    """Learning rate."""
+
     hidden: int
+    """Width."""
 
     depth: int
     """Blocks of each modality's encoder."""
 
     dropout: float
+    """Of the blocks."""
 
     def of(self, *backbones: str) -> Budget:
         """As what runs are made from, for some backbones of this size."""

@@ -20,8 +20,9 @@ _OURS = "ours"
 def prepared(context: Context) -> Context:
     """The context with the seeds that data with folds get, and with what captions say of the profile."""
     context = budgets.prepared(context, frames.STAGES, rows.FRAMES)
-    said = " ".join(filter(None, (context.profile.reduced, frames.reduced(context))))
-    return dataclasses.replace(context, profile=dataclasses.replace(context.profile, reduced=said))
+    caption = " ".join(filter(None, (context.profile.reduced, frames.reduced(context))))
+    profile = dataclasses.replace(context.profile, reduced=caption)
+    return dataclasses.replace(context, profile=profile)
 
 
 def _table(
