@@ -74,14 +74,14 @@ def protocol(context: Context, cells: Sequence[Cell]) -> Output:
     for scope, chosen in scopes.items():
         table = chosen.groupby(["row", "selection", "seed"])["value"].mean()
         for row in dict.fromkeys(chosen["row"]):
-            line = {"setting": scope, "method": row, **_read_thrice(table[row])}
-            for selection in SELECTIONS if row != name else ():
-                lead = stats.paired(
-                    table[row][selection], table[name][selection], comparisons=family
-                )
-                line[f"lead over {name} ({selection})"] = f"{lead.difference:+.2f} {lead.verdict}"
+            leads = _leads(table[row], table[name], family) if row != name else {}
+            words = {
+                f"lead over {name} ({selection})": f"{lead.difference:+.2f} {lead.verdict}"
+                for selection, lead in leads.items()
+            }
+            lines.append({"setting": scope, "method": row, **_read_thrice(table[row]), **words})
+            for selection, lead in leads.items():
                 comparisons[f"{row}, {scope.split()[0]}, {selection}"] = lead
-            lines.append(line)
     figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=0.6 + 0.26 * len(comparisons))
     figures.forest(
         axes[0],
@@ -97,6 +97,14 @@ def protocol(context: Context, cells: Sequence[Cell]) -> Output:
     )
     made = pd.DataFrame(lines).fillna("-")
     return Output(made, figure, results, len(lines), notes, tuple(results["run_id"].unique()))
+
+
+def _leads(row: pd.Series, baseline: pd.Series, family: int) -> dict[str, stats.Comparison]:
+    """A row against the baseline, by selection; both: by (selection, seed)."""
+    return {
+        selection: stats.paired(row[selection], baseline[selection], comparisons=family)
+        for selection in SELECTIONS
+    }
 
 
 def _read_thrice(table: pd.Series) -> dict[str, object]:
