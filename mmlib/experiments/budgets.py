@@ -76,8 +76,8 @@ def prepared(context: Context, words: str, frames: Collection[str] = ()) -> Cont
     )
     context = dataclasses.replace(context, profile=fewer)
     vectors = [d for d in context.datasets if d not in frames]
-    said = reduced(context, vectors, BUDGETS, words)
-    return dataclasses.replace(context, profile=dataclasses.replace(fewer, reduced=said))
+    caption = reduced(context, vectors, BUDGETS, words)
+    return dataclasses.replace(context, profile=dataclasses.replace(fewer, reduced=caption))
 
 
 def reduced(
