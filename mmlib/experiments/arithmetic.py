@@ -66,17 +66,25 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Average:
-    """A printed average: over which axis, its name there, and the term that some of its lines may leave out.
-
-    coarse: lines whose numbers all end in 0 were rounded to one decimal.
-    """
+    """A printed average."""
 
     paper: str
+    """The paper that prints it."""
+
     table: str
+    """Of the paper."""
+
     over: str
+    """The column whose values it averages."""
+
     name: str = "average"
+    """What it is called in that column."""
+
     optional: str = ""
+    """The term that some of its lines may leave out; none where empty."""
+
     coarse: bool = False
+    """Whether lines whose numbers all end in 0 were rounded to one decimal."""
 
 
 AVERAGES = (
@@ -118,7 +126,7 @@ def checks(paper: str) -> pd.DataFrame:
 
 @cache
 def _checks(paper: str) -> pd.DataFrame:
-    found = [
+    of_tables = [
         check
         for table in _in_order(paper)
         for check in (
@@ -129,7 +137,7 @@ def _checks(paper: str) -> pd.DataFrame:
             *percentages(paper, table),
         )
     ]
-    frame = pd.DataFrame([*found, *repeats(paper), *gains(paper)], columns=list(COLUMNS))
+    frame = pd.DataFrame([*of_tables, *repeats(paper), *gains(paper)], columns=list(COLUMNS))
     return frame.sort_values("kind", kind="stable", ignore_index=True)
 
 

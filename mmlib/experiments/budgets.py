@@ -22,17 +22,22 @@ class TransformerBudget:
     """What is spent on each stage of a network of transformer blocks."""
 
     epochs: int
+    """Passes over the training data."""
 
     batch: int
     """Dialogues a step."""
 
     lr: float
+    """Learning rate."""
+
     hidden: int
+    """Width."""
 
     depth: int
     """Blocks of each modality's encoder."""
 
     dropout: float
+    """Of the blocks."""
 
     def of(self, *backbones: str) -> Budget:
         """As what runs are made from, for some backbones of this size."""
@@ -71,8 +76,8 @@ def prepared(context: Context, words: str, frames: Collection[str] = ()) -> Cont
     )
     context = dataclasses.replace(context, profile=fewer)
     vectors = [d for d in context.datasets if d not in frames]
-    said = reduced(context, vectors, BUDGETS, words)
-    return dataclasses.replace(context, profile=dataclasses.replace(fewer, reduced=said))
+    caption = reduced(context, vectors, BUDGETS, words)
+    return dataclasses.replace(context, profile=dataclasses.replace(fewer, reduced=caption))
 
 
 def reduced(

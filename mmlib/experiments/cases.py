@@ -29,34 +29,18 @@ def corrections(
     A correction is an utterance that theirs has wrong and ours right, sorted by how much nearer our score, or the
     probability of the true class, is. mask: of the runs' test masks; words: what to call it.
     """
-    lines, ids = [], []
-    for mine, other in zip(ours[1], theirs[1], strict=True):
-        frame = _one_fold(context, (ours[0], mine), (theirs[0], other), mask)
-        if frame is None:
+    pairs = list(zip(ours[1], theirs[1], strict=True))
+    folds = []
+    for mine, other in pairs:
+        fold = _one_fold(context, (ours[0], mine), (theirs[0], other), mask)
+        if fold is None:
             return Output(notes=("Not built yet: needs the predictions of the first seed's runs.",))
-        lines.append(frame)
-        ids += [s.run_id(context.bundle_fingerprint(s.data)) for s in (mine, other)]
-    everything = pd.concat(lines, ignore_index=True)
+        folds.append(fold)
+    everything = pd.concat(folds, ignore_index=True)
     right, wrong = everything[f"{ours[0]} right"], everything[f"{theirs[0]} right"]
     corrected = everything[right & ~wrong].sort_values("gain", ascending=False)
     broken = everything[~right & wrong]
-    by = pd.concat(
-        [f.groupby("observed").size() for f in (corrected, broken)],
-        axis=1,
-        keys=["corrected", "broken"],
-    )
     table = corrected.head(CASES).drop(columns=[f"{ours[0]} right", f"{theirs[0]} right", "gain"])
-    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.4)
-    if len(by):
-        figures.grouped_bars(
-            axes[0],
-            [_short(g) for g in by.index],
-            {k: [[float(v)] for v in by[k].fillna(0)] for k in ("corrected", "broken")},
-            base=0,
-            ylabel="test utterances",
-            title=f"{theirs[0]} wrong, {ours[0]} right (corrected), and the reverse "
-            "(broken), by what is observed",
-        )
     notes = (
         f"{shown(context, dataset)}, {words}, seed 0: of {len(everything)} test utterances {ours[0]} corrects "
         f"{len(corrected)} of {theirs[0]}'s errors and makes {len(broken)} of its own. Chosen to flatter the "
@@ -65,12 +49,36 @@ def corrections(
     )
     return Output(
         table=table,
-        figure=figure if len(by) else None,
+        figure=_bars(corrected, broken, ours[0], theirs[0]),
         numbers=everything,
         rows_built=len(table),
         notes=notes,
-        run_ids=tuple(ids),
+        run_ids=tuple(s.run_id(context.bundle_fingerprint(s.data)) for pair in pairs for s in pair),
     )
+
+
+def _bars(
+    corrected: pd.DataFrame, broken: pd.DataFrame, ours: str, theirs: str
+) -> figures.Figure | None:
+    """How many utterances are corrected and broken, by what is observed; None where there are none."""
+    counts = pd.concat(
+        [utterances.groupby("observed").size() for utterances in (corrected, broken)],
+        axis=1,
+        keys=["corrected", "broken"],
+    )
+    if not len(counts):
+        return None
+    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.4)
+    figures.grouped_bars(
+        axes[0],
+        [_short(g) for g in counts.index],
+        {k: [[float(v)] for v in counts[k].fillna(0)] for k in ("corrected", "broken")},
+        base=0,
+        ylabel="test utterances",
+        title=f"{theirs} wrong, {ours} right (corrected), and the reverse "
+        "(broken), by what is observed",
+    )
+    return figure
 
 
 def _short(modalities: str) -> str:
@@ -104,8 +112,8 @@ def _one_fold(
         if made is None:
             return None
         evaluated &= np.isfinite(made).all(axis=1)
-        said, right, near = judged(bundle, made, bundle.labels[rows])
-        frame[name], frame[f"{name} right"] = said, right
+        answers, right, near = judged(bundle, made, bundle.labels[rows])
+        frame[name], frame[f"{name} right"] = answers, right
         gains.append(near)
     frame.insert(3, "truth", _names(bundle, bundle.labels[rows]))
     frame["gain"] = gains[1] - gains[0]
@@ -118,7 +126,7 @@ def _one_fold(
 def judged(
     bundle: Bundle, outputs: np.ndarray, truth: np.ndarray
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """What was said, whether it is right, and how near it is: minus the error, or the true class's probability."""
+    """The answers, whether each is right, and how near it is: minus the error, or the true class's probability."""
     if bundle.task.kind == "score":
         score = outputs[:, 0]
         return [f"{s:+.2f}" for s in score], (score > 0) == (truth > 0), -np.abs(score - truth)

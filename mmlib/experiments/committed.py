@@ -12,12 +12,12 @@ from mmlib.report.tables import TWINS
 
 def collections(paper: str) -> list[str]:
     """Collections of real data that hold a paper's results; the primary ones first."""
-    found = {
+    names = {
         str(e["collection"])
         for e in read_manifest(paths.figures() / "manifest.json")
         if e["paper"] == paper and e["status"] == "regenerated" and e["collection"] != TWINS
     }
-    return sorted(found, key=lambda name: ("unseen" not in name, name))
+    return sorted(names, key=lambda name: ("unseen" not in name, name))
 
 
 def verdicts(

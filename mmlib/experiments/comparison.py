@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,7 @@ SYNTHETIC, STANDS_IN = "synthetic data whose law is known", "stands in for the p
 BOUND = "best possible"
 Part = tuple[str, list[Cell], pd.DataFrame | None]
 Averages = Mapping[str, Sequence[str]]
+K = TypeVar("K")
 BEST = ("accuracy", "weighted_f1", "macro_recall")
 Best = Callable[[Sequence[Cell]], pd.DataFrame | None]
 WITHOUT_SIGN = (
@@ -191,14 +194,126 @@ def failed_cells(
     context: Context, cells: Sequence[Cell], averages: Averages
 ) -> dict[tuple[str, str], str]:
     """What cells say of which a run failed, by row and setting, and the averages over such a setting."""
-    told = failures.of_cells(context, cells)
+    texts = failures.of_cells(context, cells)
     above = {
         (row, name): text
         for name, parts in averages.items()
-        for (row, setting), text in told.items()
+        for (row, setting), text in texts.items()
         if setting in parts
     }
-    return {**above, **told}
+    return {**above, **texts}
+
+
+@dataclass(frozen=True)
+class _View:
+    """What a comparison shows of each of its data sets."""
+
+    metrics: Sequence[str] | Mapping[str, Sequence[str]]
+    """Of all, or by data set."""
+
+    best: Best
+    """On twins, the best that can be had."""
+
+    averages: Averages | Callable[[str], Averages]
+    """Settings that are means of others, within each run, of all data sets or by data set."""
+
+    settings: Sequence[str]
+    """Those to show; all where empty."""
+
+    means: Averages
+    """Metrics that are means of others."""
+
+    parts_too: bool
+    """Whether the metrics that ``means`` are made of are shown as well."""
+
+    def asked(self, dataset: str) -> Sequence[str]:
+        """The metrics that are asked for."""
+        return self.metrics[dataset] if isinstance(self.metrics, Mapping) else self.metrics
+
+    def groups(self, dataset: str) -> Averages:
+        """A data set's averages over settings."""
+        return self.averages(dataset) if callable(self.averages) else self.averages
+
+    @property
+    def hidden(self) -> list[str]:
+        """Metrics that are read but not shown."""
+        return [] if self.parts_too else [name for names in self.means.values() for name in names]
+
+    def results(self, frame: pd.DataFrame, wanted: Sequence[str], groups: Averages) -> pd.DataFrame:
+        """The results that are shown, with their averages; wanted: the metrics that these data have."""
+        by_run = ("row", "seed", "fold", "selection")
+        frame = with_averages(frame[frame["metric"].isin(wanted)], groups, (*by_run, "metric"))
+        frame = with_averages(frame, self.means, ("row", "setting", *by_run[1:]), "metric")
+        frame = frame[frame["setting"].isin(self.settings)] if self.settings else frame
+        return frame[~frame["metric"].isin(self.hidden)]
+
+
+@dataclass(frozen=True)
+class _PartRead:
+    """What one data set brings to a comparison, under the comparison's names of its settings."""
+
+    results: pd.DataFrame
+    """Of its runs, with averages."""
+
+    printed: pd.DataFrame | None
+    """The paper's numbers."""
+
+    bound: pd.DataFrame | None
+    """The best possible."""
+
+    failed: dict[tuple[str, str, str], str]
+    """By row, setting and metric, what a cell says of which a run failed."""
+
+    evaluated: dict[str, str]
+    """By setting, the utterances that it is evaluated on, where it leaves some out."""
+
+    rates: list[str]
+    """Sentences on the missing rates that its masks have."""
+
+
+def _read_part(context: Context, view: _View, part: Part, one_of_many: bool) -> _PartRead:
+    """What a data set brings; one_of_many: its settings' names begin with its own."""
+    dataset, cells, printed = part
+    prefix = f"{shown(context, dataset)} " if one_of_many else ""
+    asked, groups = view.asked(dataset), view.groups(dataset)
+    wanted = available(context, dataset, asked)
+    results = view.results(context.results(cells), wanted, groups)
+    if printed is not None:
+        printed = under(wanted, printed) if wanted != tuple(asked) else printed
+        printed = printed.assign(setting=(prefix + printed["setting"]).str.strip())
+    bound = view.best(cells)
+    if bound is not None:
+        bound = with_averages(bound[bound["metric"].isin(wanted)], groups, ("metric",))
+        bound = bound.assign(setting=prefix + bound["setting"])
+    shown_metrics = list(results["metric"].unique())
+    names = shown_metrics or [name for name in wanted if name not in view.hidden]
+    return _PartRead(
+        results.assign(setting=(prefix + results["setting"]).str.strip()),
+        printed,
+        bound,
+        {
+            (row, (prefix + setting).strip(), name): text
+            for (row, setting), text in failed_cells(context, cells, groups).items()
+            if not view.settings or setting in view.settings
+            for name in names
+        },
+        {
+            (prefix + setting).strip(): count
+            for setting, count in nature.utterances(context, cells).items()
+        },
+        [prefix + sentence for sentence in nature.realised(context, cells)],
+    )
+
+
+def _joined(frames: Iterable[pd.DataFrame | None]) -> pd.DataFrame | None:
+    """Those that are there, one below the other; None where none is."""
+    there = [frame for frame in frames if frame is not None]
+    return pd.concat(there) if there else None
+
+
+def _merged(texts: Iterable[Mapping[K, str]]) -> dict[K, str]:
+    """All in one."""
+    return {key: text for by_key in texts for key, text in by_key.items()}
 
 
 def compare(
@@ -215,64 +330,25 @@ def compare(
 ) -> Output:
     """A comparison table over one or more data sets; each part is (data set, cells, the paper's numbers).
 
-    With more than one part, settings carry the data set's name. metrics: of all, or by data set. best: on twins, the
-    best that can be had. averages: settings that are means of others, within each run, of all data sets or by data set;
-    means: metrics that are, and parts_too: show the metrics that these are made of as well. settings: those to show.
+    With more than one part, settings carry the data set's name. metrics: of all, or by data set. averages, means:
+    settings and metrics that are means of others, within each run; parts_too: show the metrics that these are made
+    of as well. settings: those to show, all where empty. best: on twins, the best that can be had.
     """
-    many = len(parts) > 1
-    results, known, bounds = [], [], []
-    evaluated: dict[str, str] = {}
-    rates: list[str] = []
-    failed: dict[tuple[str, str, str], str] = {}
-    for dataset, cells, paper in parts:
-        prefix = f"{shown(context, dataset)} " if many else ""
-        evaluated |= {
-            (prefix + setting).strip(): n
-            for setting, n in nature.utterances(context, cells).items()
-        }
-        rates += [prefix + sentence for sentence in nature.realised(context, cells)]
-        frame = context.results(cells)
-        asked = metrics[dataset] if isinstance(metrics, Mapping) else metrics
-        wanted = available(context, dataset, asked)
-        if paper is not None and wanted != tuple(asked):
-            paper = under(wanted, paper)
-        groups = (averages(dataset) if callable(averages) else averages) or {}
-        frame = with_averages(
-            frame[frame["metric"].isin(wanted)],
-            groups,
-            ("row", "seed", "fold", "selection", "metric"),
-        )
-        frame = with_averages(
-            frame, means or {}, ("row", "setting", "seed", "fold", "selection"), "metric"
-        )
-        frame = frame[frame["setting"].isin(settings)] if settings else frame
-        hidden = [] if parts_too else [name for names in (means or {}).values() for name in names]
-        frame = frame[~frame["metric"].isin(hidden)]
-        names = list(frame["metric"].unique()) or [name for name in wanted if name not in hidden]
-        failed |= {
-            (row, (prefix + setting).strip(), name): text
-            for (row, setting), text in failed_cells(context, cells, groups).items()
-            if not settings or setting in settings
-            for name in names
-        }
-        results.append(frame.assign(setting=(prefix + frame["setting"]).str.strip()))
-        if paper is not None:
-            known.append(paper.assign(setting=(prefix + paper["setting"]).str.strip()))
-        bound = best(cells)
-        if bound is not None:
-            bound = with_averages(bound[bound["metric"].isin(wanted)], groups, ("metric",))
-            bounds.append(bound.assign(setting=prefix + bound["setting"]))
-    everything = pd.concat(results, ignore_index=True)
-    paper_cells = pd.concat(known) if known else None
+    view = _View(metrics, best, averages or {}, settings, means or {}, parts_too)
+    read = [_read_part(context, view, part, len(parts) > 1) for part in parts]
+    everything = pd.concat([part.results for part in read], ignore_index=True)
+    paper_cells = _joined(part.printed for part in read)
     numbers = tables.compare(
         everything,
         paper_cells,
         collection=context.collection,
         baselines=baselines,
-        best=pd.concat(bounds) if bounds else None,
-        failed=failed,
+        best=_joined(part.bound for part in read),
+        failed=_merged(part.failed for part in read),
     )
+    evaluated = _merged(part.evaluated for part in read)
     numbers["setting"] = nature.with_utterances(numbers["setting"], evaluated)
+    rates = [sentence for part in read for sentence in part.rates]
     return Output(
         table=tables.layout(numbers),
         numbers=numbers,

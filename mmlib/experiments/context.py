@@ -56,8 +56,13 @@ class Cell:
     """One run's place in a table or figure."""
 
     row: str
+    """The row's name."""
+
     setting: str
+    """The column, or the point of a curve; several runs of a row may share it."""
+
     spec: RunSpec
+    """The run."""
 
     mask: str
     """Which of the run's test masks is meant."""
@@ -77,7 +82,10 @@ class Paper:
     """What readers call it."""
 
     title: str
+    """The publication's."""
+
     notebook: str
+    """Its notebook's file name."""
 
     roles: Mapping[str, str]
     """Data set as the published numbers have it, to the role that fills it, in the paper's order."""
@@ -92,9 +100,13 @@ class Paper:
     """Tables and figures, in the paper's order."""
 
     obstacles: tuple[Choice, ...]
+    """What it does not say or says in two ways, with what is done here."""
 
     left_out: str
+    """What of the paper is not reproduced."""
+
     guesses: str = ""
+    """What is guessed where the paper says nothing."""
 
     offered: tuple[str, ...] | None = None
     """What ``--backbone`` may name, where that is not all its networks at once."""
@@ -136,32 +148,29 @@ class Paper:
         """
         chosen = profile_of(profile)
         backbones = self._chosen(backbone)
-        if not 0 <= seeds <= MOST_SEEDS:
-            raise InputError(
-                "--seeds",
-                str(seeds)[:40],
-                f"1 to {MOST_SEEDS}, or 0 for the profile's",
-                "Correct it.",
-            )
+        _check_seeds(seeds)
         twins = {
             role: f"twin:{role}@{chosen.size}" for role in self.embedded or self.roles.values()
         }
         filled = self._filled(dict(data or {}) or twins)
         if label:
             check_collection("--label", label)
-        context = Context(
-            self, chosen, filled, store or Store(paths.runs()), backbones, label, seeds
-        )
-        check_collection("the results' folder", context.collection)
-        bundles = {name: context.bundle(name) for name in context.datasets}
-        takes.check(self.called, self.roles, bundles, self.accepts)
-        if label == TWINS and not all(is_twin(d) for d in filled.values()):
-            raise InputError(
-                "--label", label, "another name", "Only embedded data may be called twins."
-            )
+        runs = store or Store(paths.runs())
+        context = Context(self, chosen, filled, runs, backbones, label, seeds)
+        self._check_data(context)
         for part in sorted(context.folder.glob("records-*.jsonl.gz")):
             import_records(context.store, part)
         return self.prepare(context)
+
+    def _check_data(self, context: Context) -> None:
+        """Hold a context's data to what the paper takes, and its collection to a name that fits them."""
+        check_collection("the results' folder", context.collection)
+        bundles = {name: context.bundle(name) for name in context.datasets}
+        takes.check(self.called, self.roles, bundles, self.accepts)
+        if context.label == TWINS and not all(is_twin(d) for d in context.data.values()):
+            raise InputError(
+                "--label", context.label, "another name", "Only embedded data may be called twins."
+            )
 
     def _chosen(self, backbone: str) -> tuple[str, ...]:
         """The networks that ``--backbone`` names; all where it names none."""
@@ -187,23 +196,40 @@ class Paper:
         return data
 
 
+def _check_seeds(count: int) -> None:
+    if not 0 <= count <= MOST_SEEDS:
+        raise InputError(
+            "--seeds",
+            str(count)[:40],
+            f"1 to {MOST_SEEDS}, or 0 for the profile's",
+            "Correct it.",
+        )
+
+
 @dataclass(frozen=True)
 class Context:
     """Everything that decides what a paper's artifacts are made of."""
 
     declared: Paper
+    """The paper."""
+
     profile: Profile
+    """How much is run."""
 
     data: Mapping[str, str]
     """Role to bundle reference; a role without data is absent."""
 
     store: Store
+    """Where runs are kept."""
 
     backbones: tuple[str, ...] = ("mmgcn",)
     """Those of the tables; the first is that of what is shown for one backbone."""
 
     label: str = ""
+    """The collection's name, where it does not follow from the data."""
+
     seed_count: int = 0
+    """Seeds of a table; 0 for the profile's."""
 
     @property
     def paper(self) -> str:
@@ -293,9 +319,7 @@ class Context:
     ) -> list[RunSpec]:
         """One spec per seed and fold, at this profile's size and schedule."""
         chosen = backbone or self.backbone
-        sizes = tuple(
-            sorted({**dict(self.profile.network.get(chosen, ())), **dict(network)}.items())
-        )
+        sizes = self._sizes(chosen, network)
         schedule = dataclasses.replace(self.profile.training_for(dataset, chosen), **training)
         return [
             RunSpec(
@@ -317,13 +341,19 @@ class Context:
             for fold in self.folds(dataset)
         ]
 
-    def found(self, spec: RunSpec) -> tuple[Record | None, bool]:
+    def _sizes(self, backbone: str, network: Options) -> Options:
+        """A backbone's options: those that give its size at this profile, and ``network``, which goes before them."""
+        return tuple(
+            sorted({**dict(self.profile.network.get(backbone, ())), **dict(network)}.items())
+        )
+
+    def stored(self, spec: RunSpec) -> tuple[Record | None, bool]:
         """A run's record, and whether other code made it."""
         return self.store.find(spec, self.bundle_fingerprint(spec.data))
 
     def record(self, spec: RunSpec) -> Record | None:
         """A run's record; None where it is not done."""
-        return self.found(spec)[0]
+        return self.stored(spec)[0]
 
     def rates(self, dataset: str, rates: Sequence[float], layout: str = "paper") -> Law:
         """BALM's operator at (r_A, r_L, r_V), given to this bundle's modalities."""
@@ -346,7 +376,7 @@ class Context:
         """
         lines = []
         for cell in cells:
-            record, stale = self.found(cell.spec)
+            record, stale = self.stored(cell.spec)
             if record is None:
                 continue
             for selection in SELECTIONS:

@@ -50,12 +50,12 @@ def of_run(context: Context, spec: RunSpec) -> Failure | None:
 
 def of_cells(context: Context, cells: Iterable[Cell]) -> dict[tuple[str, str], str]:
     """What the cells say of which a run failed, by row and setting."""
-    told: dict[tuple[str, str], str] = {}
+    texts: dict[tuple[str, str], str] = {}
     for cell in cells:
         failure = of_run(context, cell.spec)
         if failure is not None:
-            told.setdefault((cell.row, cell.setting), what(failure.kind))
-    return told
+            texts.setdefault((cell.row, cell.setting), what(failure.kind))
+    return texts
 
 
 def lacking(context: Context, cells: Iterable[Cell]) -> str:
@@ -102,26 +102,30 @@ def place(run: FailedRun) -> str:
 
 def notes(failed: Sequence[FailedRun]) -> tuple[str, ...]:
     """What stands below a table or figure some of whose runs failed; nothing where none did."""
-    told = []
-    for said in dict.fromkeys(run.what for run in failed):
-        mine = [run for run in failed if run.what == said]
+    sentences = []
+    for what_failed in dict.fromkeys(run.what for run in failed):
+        mine = [run for run in failed if run.what == what_failed]
         listed = "; ".join(f"{place(run)} (run {run.run_id})" for run in mine[:NAMED])
         more = f"; and {len(mine) - NAMED} more" if len(mine) > NAMED else ""
         advised = " ".join(dict.fromkeys(run.advice for run in mine[:NAMED]))
-        told.append(f"{len(mine)} run{'s' * (len(mine) > 1)} {said}: {listed}{more}. {advised}")
+        runs = f"{len(mine)} run{'s' * (len(mine) > 1)}"
+        sentences.append(f"{runs} {what_failed}: {listed}{more}. {advised}")
     return (
-        (*told, "Means are over the runs that are done; each cell has their number.")
-        if told
+        (*sentences, "Means are over the runs that are done; each cell has their number.")
+        if sentences
         else ()
     )
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """A failed run and the artifacts that ask for it, as ``paper artifact``."""
+    """A failed run and the artifacts that ask for it."""
 
     run: FailedRun
+    """The run."""
+
     artifacts: list[str]
+    """Each as ``paper artifact``."""
 
 
 def failure_lines(

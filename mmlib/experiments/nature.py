@@ -32,9 +32,9 @@ def note(name: str, bundle: Bundle) -> tuple[str, ...]:
     if not counts:
         return ()
     total = len(bundle.rows("test"))
-    said = ", ".join(f"{modality} in {count}" for modality, count in counts.items())
+    listed = ", ".join(f"{modality} in {count}" for modality, count in counts.items())
     return (
-        f"{name}: of {total} test utterances some lack a modality by nature: {said}. A condition with fixed "
+        f"{name}: of {total} test utterances some lack a modality by nature: {listed}. A condition with fixed "
         "modalities is evaluated on the utterances that have any of them; under random missing rates an utterance "
         "that would lose everything keeps one of its own.",
     )

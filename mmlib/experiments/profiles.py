@@ -12,30 +12,49 @@ from mmlib.runs.spec import Options, Training
 
 @dataclass(frozen=True)
 class Profile:
-    """A budget.
-
-    size: of the twins. seeds: paired seeds of a table; grid_seeds: of a grid's cell or a control.
-    fold_seeds: of a table on data with folds. other_seeds: at most, of all backbones but the main one.
-    training: per dataset name, ``default`` for others. recipes: by backbone, what its own schedule differs in.
-    network: by backbone, options that reduce it; empty is the paper's network.
-    taus, rhos: BALM's grid (Table 7). shared_rates: of BALM's Tables 11 and 12. combined: settings of Tables
-    8 and 9. reduced: what a caption says of all this.
-    """
+    """A budget."""
 
     name: str
+    """What ``--profile`` calls it."""
+
     size: str
+    """Of the twins."""
+
     seeds: int
+    """Paired seeds of a table."""
+
     grid_seeds: int
+    """Seeds of a grid's cell or a control."""
+
     fold_seeds: int
+    """Seeds of a table on data with folds."""
+
     other_seeds: int
+    """Seeds, at most, of all backbones but the main one."""
+
     training: dict[str, Training] = field(hash=False)
+    """The schedule by data set name, ``default`` for others."""
+
     network: dict[str, Options] = field(default_factory=dict, hash=False)
+    """By backbone, options that reduce it; empty is the paper's network."""
+
     taus: tuple[float, ...] = (0.1, 0.4, 0.7, 1.0, 1.3)
+    """Of BALM's grid (Table 7)."""
+
     rhos: tuple[float, ...] = (1.0, 1.2, 1.4, 1.6, 1.8)
+    """Of BALM's grid (Table 7)."""
+
     shared_rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    """Missing rates of BALM's Tables 11 and 12."""
+
     combined: int = 6
+    """Settings of BALM's Tables 8 and 9."""
+
     reduced: str = ""
+    """What a caption says of all this."""
+
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
+    """By backbone, what its own schedule differs in."""
 
     def training_for(self, dataset: str, backbone: str = "") -> Training:
         """The schedule of a data set and backbone."""

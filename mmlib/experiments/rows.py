@@ -37,9 +37,16 @@ class Stage:
     """One training. What it does not say is its table's."""
 
     method: str
+    """The method's name."""
+
     backbone: str
+    """The network that the method trains."""
+
     variant: str = "paper"
+    """Of the method."""
+
     options: Options = ()
+    """Of the method."""
 
     network: Options = ()
     """Options of the backbone beside those that give its size."""
@@ -57,7 +64,10 @@ class Stage:
     """What its schedule differs in from the budget's, such as ``(("epochs", 5),)``."""
 
     keep: tuple[str, ...] = ()
+    """What a record keeps beside its results."""
+
     modalities: tuple[str, ...] = ()
+    """Those that are used; all where empty."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,10 @@ class Row:
     """A row of a table: its name and its stages, each starting from the weights of the one before."""
 
     name: str
+    """As the table shows it."""
+
     stages: tuple[Stage, ...]
+    """In the order of training; the results are those of the last."""
 
     against: str = ""
     """The row that it is compared with, where that is not the table's baseline."""
@@ -82,8 +95,13 @@ class Protocol:
     """What all rows of a table share."""
 
     train: Law
+    """The law of the training masks."""
+
     tests: Tests
+    """The test masks, by name."""
+
     budget: Budget
+    """What is spent on a stage."""
 
     grid: bool = False
     """Whether its cells get the seeds of a grid instead of a table's."""

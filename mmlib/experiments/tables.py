@@ -51,8 +51,10 @@ class Table:
     """The row that every other is compared with, but for those that name another; empty where all do that need one."""
 
     metrics: Callable[[Context, str], Sequence[str]]
+    """The metrics to show of a data set, in their order."""
 
     datasets: Callable[[Context], Sequence[str]] = every_data_set
+    """The data sets to show, of those that have data."""
 
     printed: Printed | None = None
     """The cells that the paper prints, under our names of settings and metrics; None for a table of ours."""
@@ -73,6 +75,7 @@ class Table:
     """On twins, the best that can be had."""
 
     notes: tuple[str, ...] = ()
+    """What stands below the table, before what is said of the data."""
 
     places: Places | None = None
     """A row's cells on a data set, where its columns are trainings under several laws and not tests of one."""

@@ -24,16 +24,16 @@ class DataRefused(InputError):
 
 @dataclass(frozen=True)
 class Takes:
-    """What a paper takes.
-
-    forms: numbers of axes that one utterance's modalities may have side by side; any one of these sets.
-    most: modalities at most; any number from two up where None.
-    tasks: kinds of task.
-    """
+    """What a paper takes."""
 
     forms: tuple[frozenset[int], ...]
+    """Numbers of axes that one utterance's modalities may have side by side; any one of these sets."""
+
     most: int | None = None
+    """Modalities at most; any number from two up where None."""
+
     tasks: tuple[str, ...] = ("classes", "score", "binaries")
+    """Kinds of task."""
 
     def fits(self, bundle: Bundle) -> bool:
         """Whether these are such data."""

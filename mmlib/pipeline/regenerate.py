@@ -210,7 +210,7 @@ def finish(context: Context) -> None:
     are left out: another machine makes them again.
     """
     used = specs(context, artifacts(context))
-    records = {record.id: (record, stale) for record, stale in map(context.found, used) if record}
+    records = {record.id: (record, stale) for record, stale in map(context.stored, used) if record}
     contents = {i: {**record.content, "stale": stale} for i, (record, stale) in records.items()}
     write_records(contents.values(), paths.figures(), context.collection, context.paper)
     if any(not is_twin(d) for d in context.data.values()):

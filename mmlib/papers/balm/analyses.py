@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -74,29 +74,41 @@ def protocol(context: Context, cells: Sequence[Cell]) -> Output:
     for scope, chosen in scopes.items():
         table = chosen.groupby(["row", "selection", "seed"])["value"].mean()
         for row in dict.fromkeys(chosen["row"]):
-            line = {"setting": scope, "method": row, **_read_thrice(table[row])}
-            for selection in SELECTIONS if row != name else ():
-                lead = stats.paired(
-                    table[row][selection], table[name][selection], comparisons=family
-                )
-                line[f"lead over {name} ({selection})"] = f"{lead.difference:+.2f} {lead.verdict}"
+            leads = _leads(table[row], table[name], family) if row != name else {}
+            words = {
+                f"lead over {name} ({selection})": f"{lead.difference:+.2f} {lead.verdict}"
+                for selection, lead in leads.items()
+            }
+            lines.append({"setting": scope, "method": row, **_read_thrice(table[row]), **words})
+            for selection, lead in leads.items():
                 comparisons[f"{row}, {scope.split()[0]}, {selection}"] = lead
-            lines.append(line)
-    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=0.6 + 0.26 * len(comparisons))
-    figures.forest(
-        axes[0],
-        comparisons,
-        xlabel="difference in weighted F1 (points)",
-        title=f"Lead over {name}, by selection",
-    )
     notes = (
         f"{shown(context, context.main)}, weighted F1. Selecting on test can only raise a number; what it "
         "adds is shown as 'test - valid', and whether it changes the comparison as the lead.",
         f"The {family} leads are paired by seed and their intervals hold together.",
         *data_said(context, [context.main]),
     )
-    made = pd.DataFrame(lines).fillna("-")
+    made, figure = pd.DataFrame(lines).fillna("-"), _draw_leads(comparisons, name)
     return Output(made, figure, results, len(lines), notes, tuple(results["run_id"].unique()))
+
+
+def _draw_leads(leads: Mapping[str, stats.Comparison], baseline: str) -> figures.Figure:
+    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=0.6 + 0.26 * len(leads))
+    figures.forest(
+        axes[0],
+        leads,
+        xlabel="difference in weighted F1 (points)",
+        title=f"Lead over {baseline}, by selection",
+    )
+    return figure
+
+
+def _leads(row: pd.Series, baseline: pd.Series, family: int) -> dict[str, stats.Comparison]:
+    """A row against the baseline, by selection; both: by (selection, seed)."""
+    return {
+        selection: stats.paired(row[selection], baseline[selection], comparisons=family)
+        for selection in SELECTIONS
+    }
 
 
 def _read_thrice(table: pd.Series) -> dict[str, object]:

@@ -187,10 +187,13 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
 
 @dataclass(frozen=True)
 class Watched:
-    """A quantity of Eqs 19 and 25 along training, or (ours) a gradient norm: its key in the records, and its label."""
+    """A quantity of Eqs 19 and 25 along training, or (ours) a gradient norm."""
 
     key: str
+    """Its name in the records."""
+
     label: str
+    """Of its axis."""
 
 
 COSINE = Watched("cosine", "cosine")
@@ -222,11 +225,13 @@ class Discrepancies:
     """The rows of a backbone."""
 
     rates: rows.Rates = rows.FOCUS
+    """The missing rates of training."""
 
     backbone: str = ""
     """The main one where empty."""
 
     watched: tuple[Watched, ...] = (COSINE, KL)
+    """The quantities, one a line of panels."""
 
     grid: bool = False
     """Whether it gets the seeds of a grid instead of a table's."""

@@ -346,12 +346,12 @@ def values(context: Context, cells: Sequence[Cell]) -> Output:
 
 
 def _shares(
-    axis: Axes, modalities: Sequence[str], of_seeds: Sequence[Known], title: str, first: bool
+    axis: Axes, modalities: Sequence[str], known: Sequence[Known], title: str, first: bool
 ) -> None:
     """Bars: each modality's part of the mean PSS, PAS and true value."""
     bars = {}
     for name, kind in (("PSS", "pss"), ("PAS", "pas"), ("true value", "value")):
-        means = [np.nanmean(getattr(facts, kind), axis=0) for facts in of_seeds]
+        means = [np.nanmean(getattr(facts, kind), axis=0) for facts in known]
         bars[name] = np.transpose([100 * mean / mean.sum() for mean in means]).tolist()
     ylabel = "part of the sum (%)" if first else ""
     figures.grouped_bars(axis, modalities, bars, title=title, ylabel=ylabel, legend=False)
@@ -359,12 +359,12 @@ def _shares(
     axis.set_ylim(min(0.0, lowest - 5), 100)  # intervals of few seeds reach beyond
 
 
-def _levels(axis: Axes, of_seeds: Sequence[Known], first: bool) -> None:
+def _levels(axis: Axes, known: Sequence[Known], first: bool) -> None:
     """Lines: the mean true value at each level of PSS, and of PAS over the number of modalities."""
-    count = of_seeds[0].pas.shape[1]
+    count = known[0].pas.shape[1]
     series = {
-        "PSS": np.array([_by_level(facts.pss, facts.value) for facts in of_seeds]),
-        "PAS": np.array([_by_level(facts.pas / count, facts.value) for facts in of_seeds]),
+        "PSS": np.array([_by_level(facts.pss, facts.value) for facts in known]),
+        "PAS": np.array([_by_level(facts.pas / count, facts.value) for facts in known]),
     }
     ylabel = "true value (points)" if first else ""
     figures.lines(
@@ -438,9 +438,9 @@ def enhanced(context: Context, cells: Sequence[Cell]) -> Output:
         shares = {"training": _share_of(train, groups), "test": _share_of(test, groups)}
         hits = {row: _right_of(test, row, groups) for row in (rows.OURS, *rows.RIVALS)}
         for group in groups:
-            told = {f"{kind} (%)": mean_sd(by[group], 1) for kind, by in shares.items()}
-            told |= {f"{row}, right (%)": _mean(by[group]) for row, by in hits.items()}
-            lines.append({"data": name, "enhanced": group, **told})
+            measured = {f"{kind} (%)": mean_sd(by[group], 1) for kind, by in shares.items()}
+            measured |= {f"{row}, right (%)": _mean(by[group]) for row, by in hits.items()}
+            lines.append({"data": name, "enhanced": group, **measured})
             numbers += [
                 {"data": name, "enhanced": group, "quantity": kind, "seed": seed, "value": value}
                 for kind, by in {**shares, **hits}.items()

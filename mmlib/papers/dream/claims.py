@@ -98,9 +98,9 @@ def _inter(context: Context, dataset: str) -> list[Claim]:
         **{name: f"consistently better under inter-modal missingness: {name}" for name in missing},
     }
     made = [
-        claim(said, "4.2, Table 1", f"DREAM minus {other}", minus(by_place, OURS, other, setting))
+        claim(text, "4.2, Table 1", f"DREAM minus {other}", minus(by_place, OURS, other, setting))
         for other in rows.RIVALS
-        for setting, said in words.items()
+        for setting, text in words.items()
     ]
     if weak != missing:
         made += [
@@ -185,13 +185,13 @@ def _parts(context: Context) -> list[Claim]:
     return [
         _claim(
             shown(context, rows.ablated(context)),
-            f"{said} than {row}",
+            f"{sentence} than {row}",
             "4.2 Q3, Fig 4",
             f"DREAM minus {row}, {of}",
             minus(by_place, OURS, row, setting),
         )
         for row in rows.ABLATED
-        for setting, said, of in tests
+        for setting, sentence, of in tests
     ]
 
 

@@ -179,12 +179,12 @@ def parameters(context: Context, cells: Sequence[Cell]) -> Output:
         lines.append(line)
     for first, second in (("mosi", "mosei"), ("mosei", "iemocap")):
         for name in ("pre-trained", "DREAM"):
-            told, made = (of[name, second] - of[name, first] for of in (paper, ours))
+            printed, counted = (of[name, second] - of[name, first] for of in (paper, ours))
             lines.append(
                 {
                     "component": f"{name}: {second} minus {first}",
-                    f"{second} paper": f"{told:,}",
-                    f"{second} ours": f"{made:,}",
+                    f"{second} paper": f"{printed:,}",
+                    f"{second} ours": f"{counted:,}",
                 }
             )
     table = pd.DataFrame(lines).fillna("")

@@ -51,7 +51,10 @@ class Panel:
     """One set of axes: curves of one data set."""
 
     title: str
+    """Above the axes."""
+
     cells: Sequence[Cell]
+    """The runs that are drawn."""
 
     xlabel: str
     """What the levels are."""

@@ -52,6 +52,7 @@ class Spent:
     """Utterances a step, or about as many in whole dialogues."""
 
     lr: float
+    """Learning rate."""
 
     hidden: int
     """The network's d."""
@@ -284,8 +285,8 @@ def prepared(context: Context) -> Context:
     profile = context.profile
     fold_seeds = min(profile.fold_seeds, budgets.FOLD_SEEDS)
     fewer = dataclasses.replace(profile, fold_seeds=fold_seeds, other_seeds=profile.seeds)
-    said = reduced(dataclasses.replace(context, profile=fewer))
-    return dataclasses.replace(context, profile=dataclasses.replace(fewer, reduced=said))
+    caption = reduced(dataclasses.replace(context, profile=fewer))
+    return dataclasses.replace(context, profile=dataclasses.replace(fewer, reduced=caption))
 
 
 def reduced(context: Context) -> str:

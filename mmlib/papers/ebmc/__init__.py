@@ -9,7 +9,7 @@ from mmlib.experiments import budgets
 from mmlib.experiments.context import Context, Paper
 from mmlib.experiments.tables import Table
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
-from mmlib.papers.ebmc import analyses, claims, figures, frames, rows, tables, theory
+from mmlib.papers.ebmc import analyses, appendix, claims, figures, frames, rows, tables
 from mmlib.papers.ebmc.choices import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.report.artifact import Artifact, declare
 
@@ -20,8 +20,9 @@ _OURS = "ours"
 def prepared(context: Context) -> Context:
     """The context with the seeds that data with folds get, and with what captions say of the profile."""
     context = budgets.prepared(context, frames.STAGES, rows.FRAMES)
-    said = " ".join(filter(None, (context.profile.reduced, frames.reduced(context))))
-    return dataclasses.replace(context, profile=dataclasses.replace(context.profile, reduced=said))
+    caption = " ".join(filter(None, (context.profile.reduced, frames.reduced(context))))
+    profile = dataclasses.replace(context.profile, reduced=caption)
+    return dataclasses.replace(context, profile=profile)
 
 
 def _table(
@@ -177,7 +178,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "The appendix, measured",
         "Appendix B on a small energy landscape.",
         _none,
-        theory.theory,
+        appendix.theory,
         source=_OURS,
         any_score=True,
         **_VECTORS,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 
 from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Task
@@ -26,6 +27,7 @@ from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
 TERMS = ("norm", "loss", "uncertainty")
+ENERGY, OWN = "energy E(m)", "own accuracy (%)"  # what is drawn along training
 GCNET = {"audio": 512, "text": 1024, "vision": 1024}  # wav2vec, DeBERTa and MA-Net (E3)
 STATED = {"audio": 74, "text": 768, "vision": 35}  # COVAREP, BERT and Facet, as section 4 says
 
@@ -40,8 +42,8 @@ def energies(context: Context, row: Row) -> dict[int, np.ndarray]:
     """By seed (epochs, M): the energy E(m) of Eq. 8, mean over an epoch's steps; folds averaged."""
 
     def read(record: Record) -> np.ndarray | None:
-        told = record["curves"].get("series")
-        return np.sum([np.array(told[t], dtype=float) for t in TERMS], axis=0) if told else None
+        series = record["curves"].get("series")
+        return np.sum([np.array(series[t], dtype=float) for t in TERMS], axis=0) if series else None
 
     return by_seed(context, _balanced(context, row), read)
 
@@ -52,8 +54,8 @@ def own_accuracy(context: Context, row: Row) -> dict[int, np.ndarray]:
 
     def read(record: Record) -> np.ndarray | None:
         views = record["curves"].get("views", {})
-        told = [views[f"{rows.ALL}.{m}"]["accuracy"] for m in names if f"{rows.ALL}.{m}" in views]
-        return np.array(told).T if len(told) == len(names) else None
+        own = [views[f"{rows.ALL}.{m}"]["accuracy"] for m in names if f"{rows.ALL}.{m}" in views]
+        return np.array(own).T if len(own) == len(names) else None
 
     return by_seed(context, _balanced(context, row), read)
 
@@ -78,49 +80,14 @@ def balance(context: Context, cells: Sequence[Cell]) -> Output:
         energy, own = energies(context, row), own_accuracy(context, row)
         if not energy or not own:
             return Output(notes=("Not built yet.",))
-        for line, (of_seed, words) in enumerate(
-            ((energy, "energy E(m)"), (own, "own accuracy (%)"))
-        ):
-            stacked = np.stack(list(of_seed.values()))
-            epochs = np.arange(1, stacked.shape[1] + 1)
-            figures.lines(
-                axes[2 * line + place],
-                epochs,
-                {m: stacked[:, :, i] for i, m in enumerate(names)},
-                xlabel="epoch" if line else "",
-                ylabel=words if place == 0 else "",
-                title=label if line == 0 else "",
-                legend=False,
-            )
-            seed, epoch, index = np.indices(stacked.shape)
-            numbers.append(
-                pd.DataFrame(
-                    {
-                        "row": label,
-                        "quantity": words,
-                        "seed": np.array(list(of_seed))[seed.ravel()],
-                        "epoch": epoch.ravel() + 1,
-                        "modality": np.array(names)[index.ravel()],
-                        "value": stacked.ravel(),
-                    }
-                )
-            )
+        _along(axes[place], energy, names, ENERGY if place == 0 else "", title=label)
+        _along(axes[2 + place], own, names, OWN if place == 0 else "", xlabel="epoch")
+        numbers += [_by_epoch(label, ENERGY, energy, names), _by_epoch(label, OWN, own, names)]
         falls += [e.max() / np.abs(e[-1]).max() for e in energy.values()]
-        last = np.stack([e[-1] for e in energy.values()])
-        ends = np.stack([o[-1] for o in own.values()])
-        lines.append(
-            {
-                "row": label,
-                **{f"E({m})": mean_sd(last[:, i], 3) for i, m in enumerate(names)},
-                "largest minus smallest": mean_sd(gaps(context, row), 3),
-                **{f"accuracy of T_{m} (%)": mean_sd(ends[:, i]) for i, m in enumerate(names)},
-            }
-        )
+        lines.append(_balance_line(label, energy, own, gaps(context, row), names))
     if max(falls) > 10:
-        for axis in axes[:2]:
-            axis.set_yscale(
-                "symlog", linthresh=1
-            )  # energies of hundreds fall to a few, and may be negative
+        for axis in axes[:2]:  # energies of hundreds fall to a few, and may be negative
+            axis.set_yscale("symlog", linthresh=1)
     figures.shared_legend(figure, axes[0])
     notes = (
         f"{shown(context, context.main)}, all modalities, second stage. Energies are means over the steps of an "
@@ -134,6 +101,63 @@ def balance(context: Context, cells: Sequence[Cell]) -> Output:
         rows_built=len(lines),
         notes=notes,
     )
+
+
+def _along(
+    axis: Axes,
+    by_seed: Mapping[int, np.ndarray],
+    names: Sequence[str],
+    ylabel: str,
+    title: str = "",
+    xlabel: str = "",
+) -> None:
+    """A line by epoch for each modality; by_seed: (epochs, M) each."""
+    stacked = np.stack(list(by_seed.values()))
+    figures.lines(
+        axis,
+        np.arange(1, stacked.shape[1] + 1),
+        {m: stacked[:, :, i] for i, m in enumerate(names)},
+        xlabel=xlabel,
+        ylabel=ylabel,
+        title=title,
+        legend=False,
+    )
+
+
+def _by_epoch(
+    row: str, quantity: str, by_seed: Mapping[int, np.ndarray], names: Sequence[str]
+) -> pd.DataFrame:
+    """Long: one line per seed, epoch and modality; by_seed: (epochs, M) each."""
+    stacked = np.stack(list(by_seed.values()))
+    seed, epoch, index = np.indices(stacked.shape)
+    return pd.DataFrame(
+        {
+            "row": row,
+            "quantity": quantity,
+            "seed": np.array(list(by_seed))[seed.ravel()],
+            "epoch": epoch.ravel() + 1,
+            "modality": np.array(names)[index.ravel()],
+            "value": stacked.ravel(),
+        }
+    )
+
+
+def _balance_line(
+    row: str,
+    energy: Mapping[int, np.ndarray],
+    own: Mapping[int, np.ndarray],
+    apart: pd.Series,
+    names: Sequence[str],
+) -> dict[str, str]:
+    """A row's energies and accuracies at the end; apart: the largest energy minus the smallest, by seed."""
+    last = np.stack([e[-1] for e in energy.values()])
+    ends = np.stack([o[-1] for o in own.values()])
+    return {
+        "row": row,
+        **{f"E({m})": mean_sd(last[:, i], 3) for i, m in enumerate(names)},
+        "largest minus smallest": mean_sd(apart, 3),
+        **{f"accuracy of T_{m} (%)": mean_sd(ends[:, i]) for i, m in enumerate(names)},
+    }
 
 
 @cache
@@ -157,52 +181,7 @@ def cost_cells(context: Context) -> list[Cell]:
 
 def cost(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 6: parameters at the paper's size, by features, and the time of both stages here."""
-    printed = published(context.paper, "table6")
-    beside = (
-        shows_published(context.collection)
-        and "mosi" in context.datasets
-        and context.is_papers("mosi")
-    )
-    lines = []
-    for method, group in printed.groupby("row", sort=False):
-        told = (
-            {m: v for m, v in zip(group["metric"], group["value"], strict=True)} if beside else {}
-        )
-        time = (
-            f"{told['hours']:g} h"
-            if "hours" in told
-            else f"{told['minutes']:g} min"
-            if "minutes" in told
-            else "–"
-        )
-        lines.append(
-            {
-                "method": str(method),
-                "source": "paper, 300 epochs",
-                "trained parameters": f"{told['parameters']:,.0f}" if "parameters" in told else "–",
-                "time of both stages": time,
-            }
-        )
-    for variant, words in (("released", "as released"), ("paper", "as recommended")):
-        for dims, features in ((GCNET, "GCNet's features (E3)"), (STATED, "section 4's features")):
-            lines.append(
-                {
-                    "method": f"EBMC {words}, {features}",
-                    "source": "here, the paper's size",
-                    "trained parameters": f"{trained_parameters(variant, **dims):,}",
-                    "time of both stages": "–",
-                }
-            )
-    for row in (rows.OURS, rows.RELEASED):
-        took = _seconds(context, [cell for cell in cells if cell.row == row.name])
-        lines.append(
-            {
-                "method": f"{row.name}, {shown(context, context.main)}",
-                "source": "here, this profile",
-                "trained parameters": "–",
-                "time of both stages": f"{mean_sd(took)} s" if took else "–",
-            }
-        )
+    lines = [*_printed_costs(context), *_counted_costs(), *_timed_costs(context, cells)]
     notes = (
         "Times here are of runs as they ran in the sweep, whose workers share the machine; `mmlib bench ebmc` "
         "measures alone. With the features that the released code reads, its count is the paper's own figure for "
@@ -210,6 +189,60 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
         *data_notes(context, [context.main]),
     )
     return Output(table=pd.DataFrame(lines), numbers=pd.DataFrame(lines), rows_built=1, notes=notes)
+
+
+def _printed_costs(context: Context) -> list[dict[str, str]]:
+    """Table 6 as printed; without values where our data are not the paper's own."""
+    beside = (
+        shows_published(context.collection)
+        and "mosi" in context.datasets
+        and context.is_papers("mosi")
+    )
+    lines = []
+    for method, group in published(context.paper, "table6").groupby("row", sort=False):
+        pairs = zip(group["metric"], group["value"], strict=True)
+        printed = dict(pairs) if beside else {}
+        count = f"{printed['parameters']:,.0f}" if "parameters" in printed else "–"
+        lines.append(_cost_line(str(method), "paper, 300 epochs", count, _printed_time(printed)))
+    return lines
+
+
+def _printed_time(printed: Mapping[str, float]) -> str:
+    if "hours" in printed:
+        return f"{printed['hours']:g} h"
+    return f"{printed['minutes']:g} min" if "minutes" in printed else "–"
+
+
+def _counted_costs() -> list[dict[str, str]]:
+    """Parameters of both variants, with the features of the released code and with those that the text names."""
+    lines = []
+    for variant, words in (("released", "as released"), ("paper", "as recommended")):
+        for dims, features in ((GCNET, "GCNet's features (E3)"), (STATED, "section 4's features")):
+            count = f"{trained_parameters(variant, **dims):,}"
+            lines.append(
+                _cost_line(f"EBMC {words}, {features}", "here, the paper's size", count, "–")
+            )
+    return lines
+
+
+def _timed_costs(context: Context, cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """The time of both stages, as recommended and as released."""
+    lines = []
+    for row in (rows.OURS, rows.RELEASED):
+        took = _seconds(context, [cell for cell in cells if cell.row == row.name])
+        method = f"{row.name}, {shown(context, context.main)}"
+        time = f"{mean_sd(took)} s" if took else "–"
+        lines.append(_cost_line(method, "here, this profile", "–", time))
+    return lines
+
+
+def _cost_line(method: str, source: str, parameters: str, time: str) -> dict[str, str]:
+    return {
+        "method": method,
+        "source": source,
+        "trained parameters": parameters,
+        "time of both stages": time,
+    }
 
 
 def _seconds(context: Context, cells: Sequence[Cell]) -> list[float]:

@@ -17,6 +17,8 @@ from mmlib.papers.ebmc import analyses, figures, frames, rows
 from mmlib.report.artifact import Output
 
 NETWORK = "momke"
+# From the sentence, where it stands, the test and its values by seed.
+MakeClaim = Callable[[str, str, str, pd.Series], Claim]
 COMPARED = (
     "Where the paper compares with other networks, this compares with the same network trained with the task loss "
     "alone, and with MoMKE, for as long. Weighted F1 unless the test says otherwise."
@@ -84,14 +86,38 @@ def _values(
 
 
 def _results(context: Context, dataset: str) -> list[Claim]:
-    name, full = shown(context, dataset), rows.OURS.name
     names = rows.names_of(context, dataset)
     whole = _values(context, _whole(context, dataset), "weighted_f1")
     missing = _values(
         context, _missing(context, dataset), "weighted_f1", {rows.MEAN_MISSING: names[:-1]}
     )
+    accuracy = _values(context, _missing(context, dataset), "accuracy")
 
-    claim = partial(_claim, name)
+    claim = partial(_claim, shown(context, dataset))
+    made = _leads(claim, whole, missing, (*names[:-1], rows.MEAN_MISSING))
+    if dataset in rows.scores(context):
+        made += [
+            *_needed_parts(claim, whole),
+            *_imtd(claim, whole, missing),
+            *_weak_modalities(claim, missing),
+        ]
+    made += _shares(context, dataset)
+    made.append(
+        claim(
+            "the better balance shows as better accuracy",
+            "4.4, Fig 4",
+            "EBMC minus w/o EMC, accuracy",
+            minus(accuracy, rows.OURS.name, rows.WITHOUT["emc"].name, rows.ALL),
+        )
+    )
+    return made
+
+
+def _leads(
+    claim: MakeClaim, whole: Values, missing: Values, conditions: Sequence[str]
+) -> list[Claim]:
+    """The lead over the same network without the method and over MoMKE, with all modalities and with some missing."""
+    full = rows.OURS.name
     made = [
         claim(
             "better with all modalities",
@@ -109,20 +135,8 @@ def _results(context: Context, dataset: str) -> list[Claim]:
             minus(missing, full, other.name, setting),
         )
         for other in (rows.PLAIN, rows.MOMKE)
-        for setting in (*names[:-1], rows.MEAN_MISSING)
+        for setting in conditions
     ]
-    if dataset in rows.scores(context):
-        made += _parts(claim, whole, missing)
-    made += _shares(context, dataset)
-    accuracy = _values(context, _missing(context, dataset), "accuracy")
-    made.append(
-        claim(
-            "the better balance shows as better accuracy",
-            "4.4, Fig 4",
-            "EBMC minus w/o EMC, accuracy",
-            minus(accuracy, full, rows.WITHOUT["emc"].name, rows.ALL),
-        )
-    )
     return made
 
 
@@ -130,9 +144,8 @@ def _claim(data: str, text: str, where: str, test: str, lead: pd.Series) -> Clai
     return Claim(text, where, data, NETWORK, test, rows.POINTS, lead.dropna().to_numpy())
 
 
-def _parts(
-    claim: Callable[[str, str, str, pd.Series], Claim], whole: Values, missing: Values
-) -> list[Claim]:
+def _needed_parts(claim: MakeClaim, whole: Values) -> list[Claim]:
+    """Table 4: every part is needed, and EMC most."""
     full, without = rows.OURS.name, {name: row.name for name, row in rows.WITHOUT.items()}
     made = [
         claim(
@@ -152,37 +165,46 @@ def _parts(
         )
         for other in ("msd", "cce", "imtd")
     ]
-    gain = minus(missing, full, without["imtd"], rows.MEAN_MISSING)
-    made.append(
+    return made
+
+
+def _imtd(claim: MakeClaim, whole: Values, missing: Values) -> list[Claim]:
+    """What IMTD adds where modalities are missing, and more than with all of them."""
+    full, without = rows.OURS.name, rows.WITHOUT["imtd"].name
+    gain = minus(missing, full, without, rows.MEAN_MISSING)
+    return [
         claim(
             "IMTD helps where modalities are missing (though it acts only in training)",
             "3.5, 4.4",
-            f"EBMC minus {without['imtd']}, missing conditions",
+            f"EBMC minus {without}, missing conditions",
             gain,
-        )
-    )
-    made.append(
+        ),
         claim(
             "... and more there than with all of them",
             "4.3, 4.4",
             "that gain minus the gain with all",
-            gain - minus(missing, full, without["imtd"], rows.ALL),
-        )
-    )
+            gain - minus(missing, full, without, rows.ALL),
+        ),
+    ]
+
+
+def _weak_modalities(claim: MakeClaim, missing: Values) -> list[Claim]:
+    """What MSD and CCE add where audio or vision is alone."""
+    full = rows.OURS.name
+    made = []
     for part in ("msd", "cce"):
-        weak = [
-            minus(missing, full, without[part], s)
-            for s in ("audio", "vision")
-            if (full, s) in missing
-        ]
+        without = rows.WITHOUT[part].name
+        alone = [setting for setting in ("audio", "vision") if (full, setting) in missing]
+        gains = [minus(missing, full, without, setting) for setting in alone]
+        lead = pd.Series(dtype=float)
+        if gains:
+            lead = pd.concat(gains, axis=1).mean(axis=1, skipna=False)
         made.append(
             claim(
                 f"{part.upper()} keeps weak single modalities useful",
                 "4.2",
-                f"EBMC minus {without[part]}, audio and vision alone",
-                pd.concat(weak, axis=1).mean(axis=1, skipna=False)
-                if weak
-                else pd.Series(dtype=float),
+                f"EBMC minus {without}, audio and vision alone",
+                lead,
             )
         )
     return made

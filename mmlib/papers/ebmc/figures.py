@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
+from mmlib.data.bundle import Bundle
 from mmlib.experiments.cases import corrections
 from mmlib.experiments.comparison import data_notes, selected, shown
 from mmlib.experiments.context import Cell, Context
@@ -47,37 +49,44 @@ def tsne(context: Context, cells: Sequence[Cell]) -> Output:
     for axis, title, spec in zip(axes, STEPS, (cell.spec for cell in cells), strict=True):
         record = context.record(spec)
         kept = context.store.arrays(record.id) if record else {}
-        if "embeddings.hidden" not in kept:
+        if record is None or "embeddings.hidden" not in kept:
             return Output(
                 notes=("The embeddings are not in the store: run `mmlib sweep` for this figure.",)
             )
-        folded = bundle if spec.fold is None else bundle.with_fold(spec.fold)
-        truth = folded.labels[folded.rows("test")]
-        signs = np.sign(truth).astype(int) + 1 if bundle.task.kind == "score" else truth
-        frame = projection.panel(
-            axis, kept["embeddings.hidden"], np.array(words)[signs], title, words
-        )
+        labels = np.array(words)[_signs(bundle, spec.fold)]
+        frame = projection.panel(axis, kept["embeddings.hidden"], labels, title, words)
         if frame is not None:
             frames.append(frame.assign(row=title))
-        ids.append(record.id if record else "")
+        ids.append(record.id)
     if not frames:
         return Output(
             figure=figure, notes=(f"{projection.TOO_FEW}.",), rows_built=0, run_ids=tuple(ids)
         )
     figures.shared_legend(figure, axes[0])
-    notes = (
-        f"{shown(context, context.main)}, test utterances with all modalities, one run of each. t-SNE axes have "
-        "no unit. The silhouette of the labels in the embedding itself (1 separate, 0 mixed) is in each title: "
-        + "; ".join(f"{f['row'].iloc[0]} {f['silhouette'].iloc[0]:+.3f}" for f in frames)
-        + ".",
-        *data_notes(context, [context.main]),
-    )
     return Output(
         figure=figure,
         numbers=pd.concat(frames),
         rows_built=len(frames),
-        notes=notes,
+        notes=_tsne_notes(context, frames),
         run_ids=tuple(ids),
+    )
+
+
+def _signs(bundle: Bundle, fold: int | None) -> np.ndarray:
+    """(n_test,): the label's sign as 0, 1, 2, or its class."""
+    folded = bundle if fold is None else bundle.with_fold(fold)
+    truth = folded.labels[folded.rows("test")]
+    return np.sign(truth).astype(int) + 1 if bundle.task.kind == "score" else truth
+
+
+def _tsne_notes(context: Context, frames: Sequence[pd.DataFrame]) -> tuple[str, ...]:
+    silhouettes = [f"{f['row'].iloc[0]} {f['silhouette'].iloc[0]:+.3f}" for f in frames]
+    return (
+        f"{shown(context, context.main)}, test utterances with all modalities, one run of each. t-SNE axes have "
+        "no unit. The silhouette of the labels in the embedding itself (1 separate, 0 mixed) is in each title: "
+        + "; ".join(silhouettes)
+        + ".",
+        *data_notes(context, [context.main]),
     )
 
 
@@ -154,33 +163,18 @@ def contribution(context: Context, cells: Sequence[Cell]) -> Output:
     figure, axes = figures.panel_grid(
         2 * len(datasets), columns=2, width=figures.DOUBLE, height=2.3
     )
-    lines = []
+    lines: list[pd.DataFrame] = []
     for place, dataset in enumerate(datasets):
         mine = [cell for cell in cells if cell.dataset == dataset]
-        of_row = {name: [c for c in mine if c.row == row.name] for name, row in BALANCED.items()}
-        shares = {name: contributions(context, dataset, of) for name, of in of_row.items()}
-        whole = selected(context, [c for c in mine if c.setting == rows.ALL], "accuracy")
+        shares = {
+            name: contributions(context, dataset, [c for c in mine if c.row == row.name])
+            for name, row in BALANCED.items()
+        }
         if any(frame.empty for frame in shares.values()):
             continue
-        names = list(context.bundle(dataset).modalities)
-        figures.grouped_bars(
-            axes[2 * place],
-            names,
-            {k: [list(f[m]) for m in names] for k, f in shares.items()},
-            ylabel="Shapley value (points)",
-            title=shown(context, dataset),
-            legend=place == 0,
-        )
-        by = {k: [list(whole[whole["row"] == row.name]["value"])] for k, row in BALANCED.items()}
-        low = min(v for lists in by.values() for v in lists[0])
-        figures.grouped_bars(
-            axes[2 * place + 1],
-            ["all modalities"],
-            by,
-            base=5 * math.floor(low / 5 - 1),
-            ylabel="accuracy (%)",
-            title=shown(context, dataset),
-            legend=False,
+        whole = selected(context, [c for c in mine if c.setting == rows.ALL], "accuracy")
+        _contribution_panels(
+            context, dataset, (axes[2 * place], axes[2 * place + 1]), shares, whole, place == 0
         )
         lines += [
             frame.melt(ignore_index=False, var_name="modality", value_name="points")
@@ -198,6 +192,41 @@ def contribution(context: Context, cells: Sequence[Cell]) -> Output:
         *data_notes(context, datasets),
     )
     return Output(figure=figure, numbers=pd.concat(lines), rows_built=len(datasets), notes=notes)
+
+
+def _contribution_panels(
+    context: Context,
+    dataset: str,
+    axes: tuple[Axes, Axes],
+    shares: Mapping[str, pd.DataFrame],
+    whole: pd.DataFrame,
+    legend: bool,
+) -> None:
+    """Each modality's contribution, and the accuracy with all.
+
+    shares: seeds by modalities, with and without EMC; whole: results with all modalities.
+    """
+    names = list(context.bundle(dataset).modalities)
+    title = shown(context, dataset)
+    figures.grouped_bars(
+        axes[0],
+        names,
+        {k: [list(f[m]) for m in names] for k, f in shares.items()},
+        ylabel="Shapley value (points)",
+        title=title,
+        legend=legend,
+    )
+    accuracy = {k: [list(whole[whole["row"] == row.name]["value"])] for k, row in BALANCED.items()}
+    low = min(v for lists in accuracy.values() for v in lists[0])
+    figures.grouped_bars(
+        axes[1],
+        ["all modalities"],
+        accuracy,
+        base=5 * math.floor(low / 5 - 1),
+        ylabel="accuracy (%)",
+        title=title,
+        legend=False,
+    )
 
 
 def case_cells(context: Context) -> list[Cell]:
@@ -226,37 +255,24 @@ def weight_cells(context: Context) -> list[Cell]:
 def weights(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 6: seven-class accuracy and MAE against each weight of Eq. 17."""
     (dataset,), tried = rows.of_weights(context), rows.weight_rows(context)
-    names = (
-        ("acc7", "mae")
-        if context.bundle(dataset).task.kind == "score"
-        else ("accuracy", "weighted_f1")
-    )
-    labels = {
-        "acc7": "7-class accuracy (%)",
-        "mae": "MAE",
-        "accuracy": "accuracy (%)",
-        "weighted_f1": "weighted F1 (%)",
-    }
+    scores = context.bundle(dataset).task.kind == "score"
+    metrics = ("acc7", "mae") if scores else ("accuracy", "weighted_f1")
     figure, axes = figures.panel_grid(2 * len(tried), columns=4, width=figures.DOUBLE, height=2.0)
     numbers = []
-    for line, metric in enumerate(names):
-        for place, (name, values) in enumerate(tried.items()):
-            names_of_rows = [row.name for _, row in values]
-            results = selected(context, [c for c in cells if c.row in names_of_rows], metric)
-            table = results.pivot_table(index="seed", columns="row", values="value")
-            table = table.reindex(columns=names_of_rows)
+    for line, metric in enumerate(metrics):
+        for place, (weight, values) in enumerate(tried.items()):
+            names = [row.name for _, row in values]
+            results = selected(context, [c for c in cells if c.row in names], metric)
             axis = axes[line * len(tried) + place]
-            figures.lines(
+            _weight_panel(
                 axis,
-                [v for v, _ in values],
-                {"EBMC": table.to_numpy()},
-                xlabel=f"${_TEX[name]}$",
-                ylabel=labels[metric] if place == 0 else "",
-                title=_PART[name] if line == 0 else "",
-                legend=False,
+                {value: row.name for value, row in values},
+                results,
+                xlabel=f"${_TEX[weight]}$",
+                ylabel=_YLABELS[metric] if place == 0 else "",
+                title=_PART[weight] if line == 0 else "",
             )
-            axis.set_xscale("log")
-            numbers.append(results.assign(weight=name))
+            numbers.append(results.assign(weight=weight))
     notes = (
         f"{shown(context, dataset)}, all modalities. Bold: mean over seeds; light: each seed. Other weights as "
         "printed: 0.5 for MSD, 0.1 for the others.",
@@ -272,5 +288,34 @@ def weights(context: Context, cells: Sequence[Cell]) -> Output:
     )
 
 
+def _weight_panel(
+    axis: Axes,
+    names: Mapping[float, str],
+    results: pd.DataFrame,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+) -> None:
+    """A metric against a weight; names: of the rows, by the weight's value."""
+    table = results.pivot_table(index="seed", columns="row", values="value")
+    curves = table.reindex(columns=list(names.values())).to_numpy()
+    figures.lines(
+        axis,
+        list(names),
+        {"EBMC": curves},
+        xlabel=xlabel,
+        ylabel=ylabel,
+        title=title,
+        legend=False,
+    )
+    axis.set_xscale("log")
+
+
+_YLABELS = {
+    "acc7": "7-class accuracy (%)",
+    "mae": "MAE",
+    "accuracy": "accuracy (%)",
+    "weighted_f1": "weighted F1 (%)",
+}
 _TEX = {"zeta": r"\zeta", "beta": r"\beta", "gamma": r"\gamma", "eta": r"\eta"}
 _PART = {"zeta": "MSD", "beta": "CCE", "gamma": "EMC", "eta": "IMTD"}

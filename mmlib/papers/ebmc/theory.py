@@ -7,7 +7,7 @@ holds where the measured number is the claimed one, up to ``slack``; gradients a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -15,13 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from scipy.optimize import minimize
 from torch import Tensor
-
-from mmlib.experiments.context import Cell, Context
-from mmlib.report import figures
-from mmlib.report.artifact import Output
 
 MODALITIES = ("audio", "text", "vision")
 SHARPNESS = (1.2, 2.5, 0.6)  # of each modality's predictor
@@ -45,15 +40,19 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Landscape:
-    """Energies over z (..., M, k): alpha |z|^2 + cross-entropy + entropy of softmax(W_m z_m + b_m).
-
-    weights (M, C, k), bias (M, C), labels (M,).
-    """
+    """Energies over z (..., M, k): alpha |z|^2 + cross-entropy + entropy of softmax(W_m z_m + b_m)."""
 
     weights: Tensor
+    """W, (M, C, k)."""
+
     bias: Tensor
+    """b, (M, C)."""
+
     labels: Tensor
+    """The true classes, (M,)."""
+
     norm: float = NORM
+    """alpha of Eq. 8."""
 
     def logits(self, z: Tensor) -> Tensor:
         """(..., M, C)."""
@@ -233,9 +232,10 @@ def curvature_rows(land: Landscape, z: Tensor) -> list[Row]:
     g, off = land.gradients(z), above_mean(land(z))[..., None, None]
     whole, second = gap_curvature(land, z), off * land.curvatures(z)
     basis = torch.stack([(g[..., :, None] * g[..., None, :]).flatten(), second.flatten()], dim=1)
-    found = torch.linalg.lstsq(basis, whole.flatten()[:, None]).solution[:, 0]
+    coefficients = torch.linalg.lstsq(basis, whole.flatten()[:, None]).solution[:, 0]
+    left = basis @ coefficients - whole.flatten()
     across = torch.stack([-g[..., 1], g[..., 0]], dim=-1)
-    first = torch.einsum("...k,...kl,...l->...", across, whole - found[1] * second, across)
+    first = torch.einsum("...k,...kl,...l->...", across, whole - coefficients[1] * second, across)
     wells = minima(land)
     lowest = torch.linalg.eigvalsh(gap_curvature(land, wells[None])[0])[:, 0]
     return [
@@ -243,10 +243,10 @@ def curvature_rows(land: Landscape, z: Tensor) -> list[Row]:
             "ratio of the coefficients of g g^T and (E - mean) H",
             "33",
             1.0,
-            float(found[0] / found[1]),
+            float(coefficients[0] / coefficients[1]),
             EXACT,
-            f"they are 2 (M - 1) = {found[0]:.3g} and 2 M = {found[1]:.3g}, all from the gap and none from the "
-            f"penalty; what they leave is {(basis @ found - whole.flatten()).abs().max():.6f}",
+            f"they are 2 (M - 1) = {coefficients[0]:.3g} and 2 M = {coefficients[1]:.3g}, all from the gap and "
+            f"none from the penalty; what they leave is {left.abs().max():.6f}",
         ),
         _row(
             "the first term is |g|^2 in every direction (share of it across g)",
@@ -293,6 +293,10 @@ def shares(samples: np.ndarray) -> np.ndarray:
 
 def sampling_rows(seed: int) -> list[Row]:
     """Eq. 24 against the density of Eq. 23, on a quadratic and on a double well."""
+    return [*_temperature_rows(seed), *_density_rows(seed)]
+
+
+def _temperature_rows(seed: int) -> list[Row]:
     rows = []
     for noise, text, equation in (
         (1.0, "N(0, lambda I), as printed", "23, 24"),
@@ -311,17 +315,18 @@ def sampling_rows(seed: int) -> list[Row]:
                 f"for steps of {STEP:g} by theory {noise / (2 - STEP):.3f}",
             )
         )
+    return rows
+
+
+def _density_rows(seed: int) -> list[Row]:
+    rows = []
     for noise, text, temperature, density, equation in (
         (1.0, "as printed", 1.0, "exp(-E)", "23, 24"),
         (1.0, "as printed", 0.5, "exp(-2 E)", "ours"),
         (2.0, "N(0, 2 lambda I)", 1.0, "exp(-E)", "ours"),
     ):
-        away = (
-            np.abs(
-                shares(chains("double well", noise, seed)) - gibbs("double well", temperature)
-            ).sum()
-            / 2
-        )
+        sampled = shares(chains("double well", noise, seed))
+        away = np.abs(sampled - gibbs("double well", temperature)).sum() / 2
         rows.append(
             _row(
                 f"total variation from {density} on a double well, noise {text}",
@@ -347,8 +352,8 @@ def _rest(of: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
 
     def value(x: np.ndarray) -> tuple[float, np.ndarray]:
         z = torch.from_numpy(x).reshape(start.shape).requires_grad_()
-        found = of(z)
-        return found.item(), torch.autograd.grad(found, z)[0].numpy().ravel()
+        height = of(z)
+        return height.item(), torch.autograd.grad(height, z)[0].numpy().ravel()
 
     best = minimize(
         value,
@@ -372,16 +377,19 @@ def path(land: Landscape, seed: int) -> Tensor:
 def feedback_rows(land: Landscape, seed: int) -> list[Row]:
     """Eq. 32: which way descent on L_gap moves the modalities with little energy, and Eq. 22 beside it."""
     z = points(seed)
-    g, off = land.gradients(z), above_mean(land(z))
     moved = -_gradient(lambda at: gap(land(at)).sum(), z)
-    down, low, lowest = (moved * g).sum(-1) < 0, off < 0, off.argmin(dim=-1)
-    least, most = (
-        (pick(off.abs(), dim=-1) == lowest).double().mean() for pick in (torch.argmin, torch.argmax)
-    )
-    cosine = -torch.nn.functional.cosine_similarity(moved, g, dim=-1)[torch.arange(len(z)), lowest]
-    joint = _gradient(lambda at: (land(at).sum(-1) + ETA * gap(land(at))).sum(), z)
-    start, end = (path(land, seed)[step] for step in (OWN[0], -1))
-    who = int(land(start).argmin())
+    return [
+        *_direction_rows(land, z, moved),
+        *_lowest_rows(land, z, moved),
+        _raised_row(land, seed),
+        _joint_row(land, z),
+    ]
+
+
+def _direction_rows(land: Landscape, z: Tensor, moved: Tensor) -> list[Row]:
+    """Which energies fall; moved: z along descent on L_gap."""
+    down = (moved * land.gradients(z)).sum(-1) < 0
+    low = above_mean(land(z)) < 0
     return [
         _row(
             "above the mean, descent on L_gap lowers E (share of points)",
@@ -398,6 +406,18 @@ def feedback_rows(land: Landscape, seed: int) -> list[Row]:
             EXACT,
             "it raises E: the sign turns (C8)",
         ),
+    ]
+
+
+def _lowest_rows(land: Landscape, z: Tensor, moved: Tensor) -> list[Row]:
+    """How far and which way the modality of lowest energy moves; moved: z along descent on L_gap."""
+    g, off = land.gradients(z), above_mean(land(z))
+    lowest = off.argmin(dim=-1)
+    least, most = (
+        (pick(off.abs(), dim=-1) == lowest).double().mean() for pick in (torch.argmin, torch.argmax)
+    )
+    cosine = -torch.nn.functional.cosine_similarity(moved, g, dim=-1)[torch.arange(len(z)), lowest]
+    return [
         _row(
             "the lowest energy has the smallest weight in size (share)",
             "32",
@@ -414,23 +434,34 @@ def feedback_rows(land: Landscape, seed: int) -> list[Row]:
             EXACT,
             "Eq. 11 moves every modality down its energy",
         ),
-        _row(
-            f"descent on L_gap does not raise the lowest energy ({MODALITIES[who]}, change)",
-            "10, 32",
-            0.0,
-            (land(end) - land(start))[who].item(),
-            EXACT,
-            _parts(land, start, end, who) + " (C8)",
-        ),
-        _row(
-            "under Eq. 22 the weight of g_m is never negative (share)",
-            "22",
-            1.0,
-            ((joint * g).sum(-1) > 0).double().mean().item(),
-            EXACT,
-            f"it is 1 + 2 eta M (E - mean), eta {ETA:g}: here L_gap does weaken, up to a gap of 1 / (2 eta M)",
-        ),
     ]
+
+
+def _raised_row(land: Landscape, seed: int) -> Row:
+    """Along the path, what descent on L_gap does to the energy that Eq. 11 left lowest."""
+    start, end = (path(land, seed)[step] for step in (OWN[0], -1))
+    who = int(land(start).argmin())
+    return _row(
+        f"descent on L_gap does not raise the lowest energy ({MODALITIES[who]}, change)",
+        "10, 32",
+        0.0,
+        (land(end) - land(start))[who].item(),
+        EXACT,
+        _parts(land, start, end, who) + " (C8)",
+    )
+
+
+def _joint_row(land: Landscape, z: Tensor) -> Row:
+    """Under Eq. 22, whether any energy is pushed up."""
+    joint = _gradient(lambda at: (land(at).sum(-1) + ETA * gap(land(at))).sum(), z)
+    return _row(
+        "under Eq. 22 the weight of g_m is never negative (share)",
+        "22",
+        1.0,
+        ((joint * land.gradients(z)).sum(-1) > 0).double().mean().item(),
+        EXACT,
+        f"it is 1 + 2 eta M (E - mean), eta {ETA:g}: here L_gap does weaken, up to a gap of 1 / (2 eta M)",
+    )
 
 
 def threshold(land: Landscape, wells: Tensor) -> float:
@@ -448,13 +479,17 @@ def rest(land: Landscape, delta: float, wells: Tensor, seed: int = 0) -> Tensor:
 def rest_rows(land: Landscape, seed: int) -> list[Row]:
     """Eq. 34: where L_EMC is stationary, and what is equal or zero there."""
     wells = minima(land)
-    spread, enough = _spread(land(wells)), threshold(land, wells)
+    return [
+        *_well_rows(land, wells),
+        _held_row(land, wells, seed),
+        *_end_rows(land, wells, rest(land, DELTA, wells, seed)),
+    ]
+
+
+def _well_rows(land: Landscape, wells: Tensor) -> list[Row]:
+    """The point at which every modality's own energy is least."""
+    spread = _spread(land(wells))
     flat = _gradient(lambda at: land.emc(at, DELTA), wells).norm()
-    held, end = rest(land, 2 * enough, wells, seed), rest(land, DELTA, wells, seed)
-    g, bent, off = land.gradients(end), land.curvatures(end), above_mean(land(end))
-    along = torch.einsum("mk,mkl,ml->m", g, bent, g) / g.square().sum(-1)
-    ratio = (-off / (DELTA * along / len(g)))[off < 0]
-    who, ends = int(land(wells).argmin()), "descent on L_EMC ends"
     return [
         _row(
             "energies can be equal where all their gradients are 0 (spread of the minima)",
@@ -472,16 +507,32 @@ def rest_rows(land: Landscape, seed: int) -> list[Row]:
             EXACT,
             f"where all g_m = 0 Eq. 40 is 0 at any gap; its norm here is {flat:.6f}",
         ),
+    ]
+
+
+def _held_row(land: Landscape, wells: Tensor, seed: int) -> Row:
+    """Where a large delta holds every modality in its own minimum."""
+    enough = threshold(land, wells)
+    held = rest(land, 2 * enough, wells, seed)
+    return _row(
+        f"descent on L_EMC ends with equal energies (spread), delta {2 * enough:.3g}",
+        "34",
+        0.0,
+        _spread(land(held)),
+        EXACT,
+        f"{(held - wells).norm():.6f} from the unequal point, a minimum for delta above {enough:.3g}",
+    )
+
+
+def _end_rows(land: Landscape, wells: Tensor, end: Tensor) -> list[Row]:
+    """The point at which descent with the paper's delta ends."""
+    g, bent, off = land.gradients(end), land.curvatures(end), above_mean(land(end))
+    along = torch.einsum("mk,mkl,ml->m", g, bent, g) / g.square().sum(-1)
+    ratio = (-off / (DELTA * along / len(g)))[off < 0]
+    who = int(land(wells).argmin())
+    return [
         _row(
-            f"{ends} with equal energies (spread), delta {2 * enough:.3g}",
-            "34",
-            0.0,
-            _spread(land(held)),
-            EXACT,
-            f"{(held - wells).norm():.6f} from the unequal point, a minimum for delta above {enough:.3g}",
-        ),
-        _row(
-            f"{ends} with equal energies (spread), delta {DELTA:g}",
+            f"descent on L_EMC ends with equal energies (spread), delta {DELTA:g}",
             "34",
             0.0,
             _spread(land(end)),
@@ -489,7 +540,7 @@ def rest_rows(land: Landscape, seed: int) -> list[Row]:
             "E: " + _list(land(end)) + f"; {MODALITIES[who]}: " + _parts(land, wells, end, who),
         ),
         _row(
-            f"{ends} where gradients are 0 (largest |g|), delta {DELTA:g}",
+            f"descent on L_EMC ends where gradients are 0 (largest |g|), delta {DELTA:g}",
             "34",
             0.0,
             g.norm(dim=-1).max().item(),
@@ -541,82 +592,4 @@ def _row(
             (statement, equation, claimed, round(measured, 6), slack, holds, note),
             strict=True,
         )
-    )
-
-
-def curves(seed: int = 0) -> pd.DataFrame:
-    """What the panels show, columns panel, series, x, y."""
-    land, middle, wells = landscape(seed), (EDGES[1:] + EDGES[:-1]) / 2, minima(landscape(seed))
-    found = [
-        (name, series, middle, mass / np.diff(EDGES))
-        for name in LINES
-        for series, mass in (
-            ("chains of Eq. 24", shares(chains(name, 1.0, seed))),
-            ("exp(-E), Eq. 23", gibbs(name, 1.0)),
-            ("exp(-2 E)", gibbs(name, 0.5)),
-        )
-    ]
-    steps, ends = (
-        path(land, seed),
-        torch.stack([rest(land, delta, wells, seed) for delta in DELTAS]),
-    )
-    for panel, z, x in (
-        ("path", steps, np.arange(float(len(steps)))),
-        ("rest", ends, np.array(DELTAS)),
-    ):
-        found += [(panel, m, x, land(z)[:, i].numpy()) for i, m in enumerate(MODALITIES)]
-    return pd.concat(
-        [pd.DataFrame({"panel": p, "series": s, "x": x, "y": y.round(6)}) for p, s, x, y in found]
-    )
-
-
-def draw(axes: Sequence[Axes], drawn: pd.DataFrame) -> None:
-    """The four panels of ``curves``."""
-    words = {
-        "quadratic": ("z", "density", "What Eq. 24 samples: quadratic"),
-        "double well": ("z", "density", "What Eq. 24 samples: double well"),
-        "path": ("step", "energy E(m)", "Eq. 11, then descent on L_gap"),
-        "rest": ("delta of Eq. 12", "energy E(m) at rest", "Where descent on L_EMC ends"),
-    }
-    for axis, (panel, (xlabel, ylabel, title)) in zip(axes, words.items(), strict=True):
-        part = drawn[drawn["panel"] == panel]
-        series = {
-            str(name): group["y"].to_numpy() for name, group in part.groupby("series", sort=False)
-        }
-        figures.lines(axis, part["x"].unique(), series, xlabel=xlabel, ylabel=ylabel, title=title)
-        axis.set_ylim(bottom=0)
-    axes[2].axvline(OWN[0], color="black", linewidth=0.8, linestyle=(0, (4, 2)))
-    axes[3].set_xscale("log")
-
-
-def theory(context: Context, cells: Sequence[Cell]) -> Output:
-    """Appendix B, Eqs 20 to 40: each statement with the claimed and the measured value, and four pictures."""
-    table, drawn = theory_table(), curves()
-    figure, axes = figures.panel_grid(4, columns=2, width=figures.DOUBLE, height=2.5)
-    draw(axes, drawn)
-    printed, held = table["equation"] != "ours", table["holds"] == "yes"
-    notes = (
-        f"{(held & printed).sum()} of {printed.sum()} measured values agree with the appendix, and "
-        f"{(held & ~printed).sum()} of {(~printed).sum()} with what we say in its place ('ours'). Three modalities "
-        "over two numbers each, in double precision, with a fixed seed; derivatives are held against autograd.",
-        "Derivatives: Eqs 28-30 and 35-40 are right where L_gap counts a pair once (Eqs 27 and 39, not 10: C7) and the "
-        "teacher reads z_m, which the method's frozen one does not (C6). Eq. 33 takes g g^T for |g|^2, has other "
-        "factors, and gives to the penalty a term that is the gap's.",
-        "Sampling: with noise of variance lambda, Eq. 24 samples exp(-2 E); exp(-E) of Eq. 23 takes 2 lambda. Eq. 25 "
-        "has no noise and samples nothing.",
-        "Suppression (C8): descent on L_gap pushes a modality below the mean up its own energy, against Eq. 11. Third "
-        "panel: up to the dashed line Eq. 11 lowers all energies; then L_gap raises the lowest to meet the highest.",
-        "Rest: different modalities' energies are least at different heights, so Eq. 34 asks for what no point has. "
-        "With a small delta (0.01, C4) energies come together and gradients stay; with a large one (fourth panel, "
-        "right) every modality stays in its own minimum, at unequal energies.",
-    )
-    numbers = pd.concat([table, drawn], ignore_index=True)
-    return Output(
-        table=table.drop(columns="slack").map(
-            lambda v: f"{v:.3g}" if isinstance(v, float) else str(v)
-        ),
-        figure=figure,
-        numbers=numbers,
-        rows_built=len(table),
-        notes=notes,
     )

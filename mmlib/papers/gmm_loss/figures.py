@@ -28,14 +28,22 @@ class Round:
     """A mixture as one run fitted it before a round, or at its end; arrays (2,), the balanced component first."""
 
     run_id: str
+    """Of the run."""
+
     seed: int
+    """Of the run."""
 
     number: int
     """0 after the warm-up."""
 
     shares: np.ndarray
+    """Of the components."""
+
     means: np.ndarray
+    """Of the components, of modality gaps."""
+
     variances: np.ndarray
+    """Of the components."""
 
     gaps: np.ndarray | None
     """(n_train,), none where the store has the record alone."""

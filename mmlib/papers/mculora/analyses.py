@@ -127,9 +127,9 @@ def conflicts(context: Context, cells: Sequence[Cell], row: str) -> dict[int, np
     """By seed (epochs, K, K): the cosines between the combinations' gradients; folds averaged, NaN kept."""
 
     def read(record: Record) -> np.ndarray | None:
-        told = record["curves"].get("found", {})
-        count = sum(name.startswith("conflict.") for name in told)
-        of_combination = [np.array(told[f"conflict.{i}"], dtype=float) for i in range(count)]
+        curves = record["curves"].get("found", {})
+        count = sum(name.startswith("conflict.") for name in curves)
+        of_combination = [np.array(curves[f"conflict.{i}"], dtype=float) for i in range(count)]
         return np.stack(of_combination, axis=1) if count else None
 
     return by_seed(context, runs_of(cells, row), read)
@@ -149,10 +149,10 @@ def premise(context: Context, cells: Sequence[Cell]) -> Output:
     lines, numbers = [], []
     means, negative = {}, {}
     for axis, (label, row) in zip(axes[2:], COMPARED.items(), strict=True):
-        of_seeds = conflicts(context, cells, row)
-        if not of_seeds:
+        cosines = conflicts(context, cells, row)
+        if not cosines:
             return Output(notes=("Not built yet.",))
-        stacked = np.stack(list(of_seeds.values()))
+        stacked = np.stack(list(cosines.values()))
         pairs = off_diagonal(stacked)
         mean, below = np.nanmean(pairs, axis=2), 100 * _share_negative(pairs)
         means[label], negative[label] = mean, below
@@ -206,16 +206,16 @@ def _extreme(cosines: np.ndarray, names: Sequence[str]) -> str:
 def angles(context: Context, cells: Sequence[Cell]) -> Output:
     """What L_ort moves: the cosines that Eq. 3 names, along training, without it, as printed and with a square."""
     dataset = context.main
-    of_seeds = {
+    cosines_by_seed = {
         label: by_seed(context, runs_of(cells, row), _cosines) for label, row in LOSSES.items()
     }
-    if not all(of_seeds.values()):
+    if not all(cosines_by_seed.values()):
         return Output(notes=("Not built yet.",))
     accuracy = averaged(context, dataset, cells)
     accuracy = accuracy[accuracy["setting"] == rows.MEAN_ALL]
     series, lines, numbers = {}, [], []
-    for label, of_seed in of_seeds.items():
-        values = series[label] = np.stack(list(of_seed.values()))
+    for label, cosines in cosines_by_seed.items():
+        values = series[label] = np.stack(list(cosines.values()))
         ends = {f"{name}, end": mean_sd(values[:, -1, i], 3) for i, name in enumerate(COSINES)}
         of_row = accuracy.loc[accuracy["row"] == LOSSES[label], "value"]
         mean = mean_sd(of_row) if len(of_row) else "-"
@@ -242,8 +242,8 @@ def _draw_angles(series: Mapping[str, np.ndarray]) -> figures.Figure:
 
 def _cosines(record: Record) -> np.ndarray | None:
     """(epochs, 2): the two cosines that Eq. 3 names."""
-    told = record["curves"].get("found", {}).get("angles")
-    return None if told is None else np.array(told, dtype=float)
+    cosines = record["curves"].get("found", {}).get("angles")
+    return None if cosines is None else np.array(cosines, dtype=float)
 
 
 def shares_cells(context: Context) -> list[Cell]:
@@ -260,8 +260,8 @@ def shares(context: Context, cells: Sequence[Cell]) -> Output:
     lines = []
     for axis, (title, row) in zip(axes, RULES.items(), strict=True):
         records = [context.record(spec) for spec in runs_of(cells, row.name)]
-        told = [r["curves"].get("found", {}).get("shares") for r in records if r]
-        of_runs = [100 * np.array(of_run) for of_run in told if of_run is not None]
+        recorded = [r["curves"].get("found", {}).get("shares") for r in records if r]
+        of_runs = [100 * np.array(of_run) for of_run in recorded if of_run is not None]
         if not of_runs:
             continue
         stacked = np.stack(of_runs)

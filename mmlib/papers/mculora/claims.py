@@ -59,10 +59,10 @@ def _leaks(context: Context) -> list[Cell]:
 
 
 def _claim(
-    context: Context, dataset: str, unit: str, text: str, where: str, test: str, of_seeds: pd.Series
+    context: Context, dataset: str, unit: str, text: str, where: str, test: str, measured: pd.Series
 ) -> Claim:
     return Claim(
-        text, where, shown(context, dataset), NETWORK, test, unit, of_seeds.dropna().to_numpy()
+        text, where, shown(context, dataset), NETWORK, test, unit, measured.dropna().to_numpy()
     )
 
 

@@ -219,13 +219,13 @@ def _ranked(axis: Axes, table: pd.DataFrame, name: str, forms: Looks) -> None:
     order = table.mean().sort_values().index
     with figures.style():
         for place, row in enumerate(order):
-            told, form = stats.summarise(table[row]), forms[row]
-            axis.plot(told.values, [place] * told.n, "o", color="#999999", markersize=3, zorder=2)
-            if told.n > 1:
-                ends = [max(told.low, 1.0), min(told.high, len(order))]
+            ranks, form = stats.summarise(table[row]), forms[row]
+            axis.plot(ranks.values, [place] * ranks.n, "o", color="#999999", markersize=3, zorder=2)
+            if ranks.n > 1:
+                ends = [max(ranks.low, 1.0), min(ranks.high, len(order))]
                 line = {"color": form["color"], "linestyle": form["linestyle"]}
                 axis.plot(ends, [place, place], linewidth=1.3, **line)
-            axis.plot(told.mean, place, zorder=3, markersize=6, **{**form, "linestyle": ""})
+            axis.plot(ranks.mean, place, zorder=3, markersize=6, **{**form, "linestyle": ""})
         axis.set_yticks(range(len(order)), list(order))
         axis.set_ylim(len(order) - 0.5, -0.5)
         axis.set_xlim(0.8, len(order) + 0.2)

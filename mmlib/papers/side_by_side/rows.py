@@ -172,8 +172,8 @@ def prepared(context: Context) -> Context:
     """The context with the seeds that data with folds get, and with what captions say of the profile."""
     profile = context.profile
     fewer = dataclasses.replace(profile, fold_seeds=min(profile.fold_seeds, FOLD_SEEDS))
-    said = reduced(dataclasses.replace(context, profile=fewer))
-    return dataclasses.replace(context, profile=dataclasses.replace(fewer, reduced=said))
+    caption = reduced(dataclasses.replace(context, profile=fewer))
+    return dataclasses.replace(context, profile=dataclasses.replace(fewer, reduced=caption))
 
 
 def reduced(context: Context) -> str:

@@ -235,7 +235,7 @@ def seconds(context: Context, specs: Sequence[RunSpec]) -> list[float]:
         stages = [stage for stage in (spec.parent, spec) if stage]
         records = [record for record in map(context.record, stages) if record]
         times = [context.store.sidecar(record.id).get("seconds") for record in records]
-        told = [float(time) for time in times if time is not None]
-        if len(told) == len(stages):
-            totals.append(sum(told, 0.0))
+        known = [float(time) for time in times if time is not None]
+        if len(known) == len(stages):
+            totals.append(sum(known, 0.0))
     return totals

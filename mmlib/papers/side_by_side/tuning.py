@@ -32,7 +32,11 @@ class Trials:
     """A row's trials on some data, or on one fold of them."""
 
     ground: Ground
+    """The data."""
+
     row: str
+    """The row's name."""
+
     fold: int | None
     """None where the data have none."""
 
