@@ -264,8 +264,8 @@ def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
         except DataRefused as refusal:
             refusals.append(refusal)
     last = refusals.pop() if refusals and not contexts else None
-    for refusal in refusals:
-        print(f"mmlib: left out: {refusal}", file=sys.stderr)
+    for left_out in refusals:
+        print(f"mmlib: left out: {left_out}", file=sys.stderr)
     if last:
         raise last
     return contexts, bool(refusals)

@@ -305,7 +305,7 @@ def _generators(name: str, seed: int) -> list[np.random.Generator]:
     return [np.random.default_rng(s) for s in np.random.SeedSequence([seed, number]).spawn(5)]
 
 
-def _columns(law: Role, frame: pd.DataFrame) -> dict[str, list[int] | None]:
+def _columns(law: Role, frame: pd.DataFrame) -> dict[str, Any]:
     """What ``make_bundle`` takes of each utterance beside its id; its session is its fold."""
     return {
         "dialogue": frame["dialogue"].tolist(),
