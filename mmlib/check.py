@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 
-def equal(name: str, found: Any, expected: Any, tolerance: float = 0.0, hint: str = "") -> None:
-    """Print ``PASS name`` where found equals expected, within a tolerance.
+def equal(name: str, actual: Any, expected: Any, tolerance: float = 0.0, hint: str = "") -> None:
+    """Print ``PASS name`` where actual equals expected, within a tolerance.
 
-    found, expected: numbers or arrays (tensors too) of the same shape. tolerance: absolute where all that is expected
+    actual, expected: numbers or arrays (tensors too) of the same shape. tolerance: absolute where all that is expected
     is within -1 and 1, else a share of the largest of it, so that single precision passes on data of any scale.
 
     Raises:
         AssertionError: they differ; the message has the largest difference and the hint.
     """
-    a, b = _array(found), _array(expected)
+    a, b = _array(actual), _array(expected)
     if a.shape != b.shape:
         raise AssertionError(f"FAIL {name}: shape {a.shape}, expected {b.shape}. {hint}")
     worst = float(np.abs(a - b).max()) if a.size else 0.0

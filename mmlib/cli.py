@@ -63,6 +63,16 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="is this machine ready: one line per thing checked")
     doctor.set_defaults(run=_doctor)
     _add_data(commands)
+    _add_run(commands)
+    _add_sweep(commands)
+    _add_report(commands)
+    _add_store(commands)
+    _add_teach(commands)
+    _add_bench(commands)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
     running = commands.add_parser(
         "run",
         help="the main job: runs, notebooks, figures (what run_all.sh calls)",
@@ -76,6 +86,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="execute the notebooks in place, as they are committed, and stop",
     )
     running.set_defaults(run=_run, alone=running.parse_args([]))
+
+
+def _add_sweep(commands: Any) -> None:
     sweeping = commands.add_parser(
         "sweep", help="only the runs, into the store", allow_abbrev=False
     )
@@ -84,6 +97,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--max-minutes", type=float, metavar="M", help="stop cleanly after so many minutes"
     )
     sweeping.set_defaults(run=_sweep)
+
+
+def _add_report(commands: Any) -> None:
     report = commands.add_parser(
         "report",
         help="draw tables and figures from finished runs, without notebooks",
@@ -91,7 +107,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_selection(report)
     report.set_defaults(run=_report)
-    _add_store(commands)
+
+
+def _add_teach(commands: Any) -> None:
     teaching = commands.add_parser(
         "teach",
         help="copies of the notebooks for students, without outputs and solutions",
@@ -105,11 +123,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="where the notebooks stand on GitHub: adds badges that open them in Colab and Binder",
     )
     teaching.set_defaults(run=_teach)
-    _add_bench(commands)
-    return parser
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
+    """What ``run``, ``sweep`` and ``report`` share: which results, from how many runs, and where these go."""
+    _add_what(parser)
+    _add_how(parser)
+
+
+def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--paper", metavar="NAME[,NAME]", help="papers; all that are built by default"
     )
@@ -132,6 +154,9 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=int, default=0, metavar="N", help="paired seeds (default: the profile's)"
     )
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
         type=int,
@@ -209,7 +234,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
-    """The contexts of the chosen papers, and whether any paper refused its data, which has then been said.
+    """The contexts of the chosen papers, and whether any paper refused its data, which is then printed.
 
     Raises:
         InputError: an option that is wrong for all, or data that no chosen paper takes.
@@ -226,21 +251,21 @@ def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
     papers = options.names("--paper", args.paper, catalog.PAPERS) or catalog.papers_for(
         data, backbone, ids
     )
-    asked = [catalog.paper_of(name) for name in papers]
-    known = dict.fromkeys(a.id for paper in asked for a in paper.artifacts)
+    chosen = [catalog.paper_of(name) for name in papers]
+    artifacts = dict.fromkeys(a.id for paper in chosen for a in paper.artifacts)
     for name in ids:
-        if name not in known:
-            raise unknown_name(f"artifact of {', '.join(papers)}", name, known)
+        if name not in artifacts:
+            raise unknown_name(f"artifact of {', '.join(papers)}", name, artifacts)
     contexts, refusals = [], []
-    for paper in asked:
+    for paper in chosen:
         try:
-            mine = catalog.data_for(paper, data, asked)
-            contexts.append(paper.context(args.profile, mine, backbone, label, args.seeds))
+            bundles = catalog.data_for(paper, data, chosen)
+            contexts.append(paper.context(args.profile, bundles, backbone, label, args.seeds))
         except DataRefused as refusal:
             refusals.append(refusal)
     last = refusals.pop() if refusals and not contexts else None
-    for told in refusals:
-        print(f"mmlib: left out: {told}", file=sys.stderr)
+    for left_out in refusals:
+        print(f"mmlib: left out: {left_out}", file=sys.stderr)
     if last:
         raise last
     return contexts, bool(refusals)

@@ -24,19 +24,22 @@ SET_UP = "Run ./run_all.sh setup."
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
-
-    status: ``ok``, ``warn`` (works, with a limit) or ``FAIL`` (results or runs would break).
-    do: what to do about it; empty where there is nothing to do.
-    """
+    """One thing that was looked at."""
 
     name: str
+    """What was looked at, in one word."""
+
     status: Status
-    found: str
+    """``ok``, ``warn`` (works, with a limit) or ``FAIL`` (results or runs would break)."""
+
+    finding: str
+    """What there is, in one line."""
+
     do: str = ""
+    """What to do about it; empty where there is nothing to do."""
 
     def __str__(self) -> str:
-        return f"{self.status:4}  {self.name:8}  {self.found}" + (
+        return f"{self.status:4}  {self.name:8}  {self.finding}" + (
             f"  -> {self.do}" if self.do else ""
         )
 
@@ -70,12 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def check_python() -> Check:
     """The running Python against the versions that this repository is tried with."""
     lowest, highest = TRIED_PYTHON
-    found = f"{sys.version.split()[0]} at {sys.executable}"
+    running = f"{sys.version.split()[0]} at {sys.executable}"
     if sys.version_info[:2] < lowest:
-        return Check("python", "FAIL", found, "Install Python 3.11 or later.")
+        return Check("python", "FAIL", running, "Install Python 3.11 or later.")
     if sys.version_info[:2] > highest:
-        return Check("python", "warn", found, "Not tried with this version: 3.11 to 3.13 are.")
-    return Check("python", "ok", found)
+        return Check("python", "warn", running, "Not tried with this version: 3.11 to 3.13 are.")
+    return Check("python", "ok", running)
 
 
 def check_packages(lock: Path) -> list[Check]:
@@ -93,9 +96,8 @@ def check_packages(lock: Path) -> list[Check]:
     wrong = []
     for name, pinned in pins.items():
         try:
-            installed = metadata.version(name).split("+")[
-                0
-            ]  # a local suffix names a build of the same version
+            # A local suffix names a build of the same version.
+            installed = metadata.version(name).split("+")[0]
         except metadata.PackageNotFoundError:
             wrong.append(
                 Check("packages", "FAIL", f"{name} is missing, the lock has {pinned}", SET_UP)
@@ -144,10 +146,10 @@ def check_threads() -> Check:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     threads = torch.get_num_threads()
-    found = f"{cores} cores, {threads} torch threads in this process"
+    counts = f"{cores} cores, {threads} torch threads in this process"
     if threads > cores:
-        return Check("threads", "warn", found, f"Set OMP_NUM_THREADS to {cores} or less.")
-    return Check("threads", "ok", found + "; sweeps run one process a core with one thread each")
+        return Check("threads", "warn", counts, f"Set OMP_NUM_THREADS to {cores} or less.")
+    return Check("threads", "ok", counts + "; sweeps run one process a core with one thread each")
 
 
 def check_memory() -> Check:
@@ -155,10 +157,10 @@ def check_memory() -> Check:
     import psutil
 
     memory = psutil.virtual_memory()
-    found = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
+    free = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
     if memory.available < NEEDED_MEMORY * GIB:
-        return Check("memory", "warn", found, f"Below {NEEDED_MEMORY:g} GiB: use --jobs 1.")
-    return Check("memory", "ok", found)
+        return Check("memory", "warn", free, f"Below {NEEDED_MEMORY:g} GiB: use --jobs 1.")
+    return Check("memory", "ok", free)
 
 
 def check_disk() -> Check:
@@ -217,15 +219,15 @@ def check_twin() -> Check:
 
 def check_bundles() -> Check:
     """The imported real data sets."""
-    found = sorted(p.parent.name for p in paths.bundles().glob("*/bundle.json"))
-    if not found:
+    names = sorted(p.parent.name for p in paths.bundles().glob("*/bundle.json"))
+    if not names:
         return Check(
             "data",
             "ok",
             "no imported bundles: everything runs on the embedded data",
             "For real features: data/README.md.",
         )
-    return Check("data", "ok", "bundles: " + ", ".join(found))
+    return Check("data", "ok", "bundles: " + ", ".join(names))
 
 
 if __name__ == "__main__":

@@ -68,10 +68,10 @@ def write(path: Path, data: bytes, error: type[InputError] = InputError) -> None
 def stamp(path: Path) -> tuple[int, int, int] | None:
     """What changes whenever a file does; None where it is not there."""
     try:
-        told = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return told.st_ino, told.st_mtime_ns, told.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def remove_old(folder: Path, pattern: str = f"*{TEMPORARY}") -> None:

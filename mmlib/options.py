@@ -10,27 +10,27 @@ from pathlib import Path
 from mmlib.errors import InputError, unknown_name
 
 
-def names(option: str, text: str | None, known: Iterable[str] | None = None) -> list[str]:
+def names(option: str, text: str | None, choices: Iterable[str] | None = None) -> list[str]:
     """The names of a list with commas; none where the option is not given.
 
-    known: the names that there are; any name where None.
+    choices: the names that there are; any name where None.
 
     Raises:
         InputError: an empty name, one that stands twice, or one that is not known.
     """
     if text is None:
         return []
-    given = text.split(",")
-    if "" in given:
+    chosen = text.split(",")
+    if "" in chosen:
         raise InputError(
             option, repr(text), "names with a comma between each two", "Leave out the empty ones."
         )
-    for name in given:
-        if given.count(name) > 1:
+    for name in chosen:
+        if chosen.count(name) > 1:
             raise InputError(option, f"{name} twice", "each name once", "Leave one out.")
-        if known is not None and name not in known:
-            raise unknown_name(option, name, known)
-    return given
+        if choices is not None and name not in choices:
+            raise unknown_name(option, name, choices)
+    return chosen
 
 
 def one(option: str, text: str | None) -> str:

@@ -68,18 +68,18 @@ def exercise(
     Never raises, so that a notebook with open exercises runs to its end.
     """
     try:
-        found = answer(*arguments)
+        result = answer(*arguments)
     except Exception as error:  # a reader's code may fail in any way
         print(f"NOT YET {name}: {type(error).__name__}: {error}")
         return
-    if found is None:
+    if result is None:
         print(f"OPEN {name}: the function returns nothing yet")
         return
     expected = np.asarray(solution(*arguments) if callable(solution) else solution, dtype=float)
-    right = np.shape(found) == expected.shape and bool(
-        np.allclose(np.asarray(found, float), expected, atol=tolerance)
+    right = np.shape(result) == expected.shape and bool(
+        np.allclose(np.asarray(result, float), expected, atol=tolerance)
     )
-    print(f"PASS {name}" if right else f"NOT YET {name}: {found} for {arguments}")
+    print(f"PASS {name}" if right else f"NOT YET {name}: {result} for {arguments}")
 
 
 EXERCISE, POINTER = "teach.exercise(", re.compile(r"\s*Solutions: `docs/solutions\.md`\.")
@@ -102,18 +102,8 @@ def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -
     """
     import nbformat
 
-    with files.explained(out):
-        if out.exists() and not out.is_dir():
-            raise InputError(
-                "--out", f"{out}, a file", "a folder, or a name for a new one", "Choose another."
-            )
-    if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise InputError(
-            "--repository",
-            repository,
-            "OWNER/NAME",
-            "Name the repository as its address on GitHub does.",
-        )
+    _check_folder(out)
+    _check_repository(repository)
     texts = {
         out / path.name: nbformat.writes(
             _student_copy(nbformat.read(path, as_version=4), path.name, repository)
@@ -121,18 +111,41 @@ def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -
         for path in notebooks
     }
     for path, text in texts.items():
-        with files.explained(path):
-            there = path.read_bytes() if path.exists() else None
-        if there not in (None, text.encode("utf-8")):
-            raise InputError(
-                str(path),
-                "another notebook",
-                "none, or the same copy",
-                "Choose another --out, or move what is there: someone may have worked in it.",
-            )
+        _refuse_other_copy(path, text)
     for path, text in texts.items():
         files.write(path, text.encode("utf-8"))
     return list(texts)
+
+
+def _check_folder(out: Path) -> None:
+    with files.explained(out):
+        if out.exists() and not out.is_dir():
+            raise InputError(
+                "--out", f"{out}, a file", "a folder, or a name for a new one", "Choose another."
+            )
+
+
+def _check_repository(repository: str) -> None:
+    if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise InputError(
+            "--repository",
+            repository,
+            "OWNER/NAME",
+            "Name the repository as its address on GitHub does.",
+        )
+
+
+def _refuse_other_copy(path: Path, text: str) -> None:
+    """Refuse to write over a copy that is there and differs."""
+    with files.explained(path):
+        there = path.read_bytes() if path.exists() else None
+    if there not in (None, text.encode("utf-8")):
+        raise InputError(
+            str(path),
+            "another notebook",
+            "none, or the same copy",
+            "Choose another --out, or move what is there: someone may have worked in it.",
+        )
 
 
 def _student_copy(notebook: Any, name: str, repository: str) -> Any:
@@ -168,34 +181,44 @@ def _imports(sources: Iterable[str]) -> str:
 
 def _with_results(source: str, imports: str) -> str:
     """An exercise's cell with the right results in the place of the functions that give them."""
-    calls = sorted(
-        (
-            n
-            for n in ast.walk(ast.parse(source))
-            if isinstance(n, ast.Call) and ast.unparse(n.func) == EXERCISE[:-1]
-        ),
-        key=lambda n: n.lineno,
-    )
+    calls = _exercise_calls(source)
+    results = _right_results(source, imports)
+    lines = [line.encode("utf-8") for line in source.splitlines()]  # a syntax tree counts bytes
+    # From the end, so that the lines above keep their numbers.
+    for call, result in reversed(list(zip(calls, results, strict=True))):
+        solution = call.args[3]
+        assert solution.end_lineno and solution.end_col_offset
+        before = lines[solution.lineno - 1][: solution.col_offset]
+        after = lines[solution.end_lineno - 1][solution.end_col_offset :]
+        lines[solution.lineno - 1 : solution.end_lineno] = [before + result.encode("utf-8") + after]
+    return b"\n".join(lines).decode("utf-8")
+
+
+def _exercise_calls(source: str) -> list[ast.Call]:
+    """The calls of ``teach.exercise`` in a cell, from top to bottom."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == EXERCISE[:-1]
+    ]
+    return sorted(calls, key=lambda call: call.lineno)
+
+
+def _right_results(source: str, imports: str) -> list[str]:
+    """What each exercise of a cell should give, as text: run with an ``exercise`` that keeps the solution's results."""
     results: list[str] = []
+
+    def keep(
+        name: str,
+        answer: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        solution: Callable[..., Any],
+        tolerance: float = 0.0,
+    ) -> None:
+        results.append(repr(np.asarray(solution(*arguments), dtype=float).tolist()))
+
     space: dict[str, Any] = {}
     exec(imports, space)  # the repository's own notebook, whose cells are run anyway
-    space["teach"] = SimpleNamespace(
-        exercise=lambda name, answer, arguments, solution, tolerance=0.0: results.append(
-            repr(np.asarray(solution(*arguments), dtype=float).tolist())
-        )
-    )
+    space["teach"] = SimpleNamespace(exercise=keep)
     exec(source, space)
-    lines = [
-        line.encode("utf-8") for line in source.splitlines()
-    ]  # whose bytes a syntax tree counts
-    for call, result in reversed(
-        list(zip(calls, results, strict=True))
-    ):  # from the end: lines keep their number
-        told = call.args[3]
-        assert told.end_lineno and told.end_col_offset
-        first, last = (
-            lines[told.lineno - 1][: told.col_offset],
-            lines[told.end_lineno - 1][told.end_col_offset :],
-        )
-        lines[told.lineno - 1 : told.end_lineno] = [first + result.encode("utf-8") + last]
-    return b"\n".join(lines).decode("utf-8")
+    return results

@@ -429,4 +429,4 @@ def test_the_doctor_fails_where_the_embedded_data_cannot_be_made(
     monkeypatch.setattr("mmlib.data.catalog.open_bundle", broken)
     check = doctor.check_twin()
     assert check.status == "FAIL"
-    assert "planted" in check.found
+    assert "planted" in check.finding

@@ -14,7 +14,7 @@ modalities are about equally strong, *imbalanced* where one is almost absent. No
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,7 @@ from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
 from mmlib.data.readers.crema_d_votes import CLASSES as CREMA_D
 from mmlib.errors import unknown_name
 
+MODALITIES = ("audio", "vision")
 AVE = (
     "Accordion",
     "Acoustic guitar",
@@ -61,34 +62,51 @@ GRAIN = 4096  # spectrograms are rounded to parts of it, so that machines which 
 
 @dataclass(frozen=True)
 class AVShape:
-    """How much data: clips per split, (bins, steps), frames a clip, pixels along a side; the first of the classes."""
+    """How much data."""
 
     clips: tuple[int, int, int]
+    """Clips of each split."""
+
     audio: tuple[int, int]
+    """Bins and steps of a spectrogram."""
+
     frames: int
+    """Frames of a clip."""
+
     side: int
+    """Pixels along a side of a frame."""
+
     classes: int
+    """How many classes there are: the first of the role's."""
 
 
 @dataclass(frozen=True)
 class AVRole:
-    """The law of an audio-visual twin.
-
-    imbalanced, audio_dominant: the share of imbalanced clips in each split, and among them that of strong audio.
-    trace: of audio and of vision, the standard deviation of every pattern's strength.
-    draw: which draw is seed 0, chosen so that the oracle's accuracies at ``quick`` are near those on many clips.
-    uneven: quality of an imbalanced clip's dominant modality, and the upper end of that of the other.
-    spread: standard deviation of a balanced clip's quality around 1, and of the log of each modality's own factor.
-    """
+    """The law of an audio-visual twin."""
 
     names: tuple[str, ...]
+    """The names of all classes."""
+
     imbalanced: float
+    """The share of imbalanced clips in each split."""
+
     audio_dominant: float
+    """Among the imbalanced clips, the share of those with strong audio."""
+
     trace: tuple[float, float]
+    """Of audio and of vision, the standard deviation of every pattern's strength."""
+
     draw: int
+    """Which draw is seed 0, chosen so that the oracle's accuracies at ``quick`` are near those on many clips."""
+
     shapes: Mapping[str, AVShape] = field(repr=False)
+    """Size to how much data it has."""
+
     uneven: tuple[float, float] = (1.4, 0.1)
+    """Quality of an imbalanced clip's dominant modality, and the upper end of that of the other."""
+
     spread: tuple[float, float] = (0.15, 0.1)
+    """Standard deviation of a balanced clip's quality around 1, and of the log of each modality's own factor."""
 
 
 _MIDDLE = {
@@ -126,19 +144,25 @@ AV_ROLES: dict[str, AVRole] = {
 
 @dataclass(frozen=True)
 class AVTwin:
-    """A bundle of n clips together with what was planted in them; rows as the bundle's.
-
-    quality: (n, 2) float32, of the label's pattern in audio and in vision; 1 is usual, 0 is absent.
-    imbalanced: (n,) bool. dominant: (n,) int8, -1 where balanced, else 0 for audio or 1 for vision.
-    patterns: modality to (C, 1, bins, steps) or (C, 3, side, side) float64.
-    """
+    """A bundle of n clips together with what was planted in them; rows as the bundle's."""
 
     bundle: Bundle
+    """The data themselves."""
+
     role: AVRole
+    """The law that they were drawn from."""
+
     quality: np.ndarray
+    """(n, 2) float32, of the label's pattern in audio and in vision; 1 is usual, 0 is absent."""
+
     imbalanced: np.ndarray
+    """(n,) bool."""
+
     dominant: np.ndarray
+    """(n,) int8, -1 where balanced, else 0 for audio or 1 for vision."""
+
     patterns: Mapping[str, np.ndarray]
+    """Modality to (C, 1, bins, steps) or (C, 3, side, side) float64."""
 
     def scores(self, split: str) -> dict[str, np.ndarray]:
         """Scores of the classes, (n_split, C) for audio, vision and both, rows as ``bundle.rows(split)``.
@@ -147,15 +171,15 @@ class AVTwin:
         moves each picture back to where the patterns explain most of it, and then gives log likelihoods, up to a
         constant per clip; ``both`` is the sum.
         """
-        rows, found = self.bundle.rows(split), {}
+        rows, scores = self.bundle.rows(split), {}
         for (modality, pattern), trace in zip(self.patterns.items(), self.role.trace, strict=True):
             pictures = self.bundle.features[modality]
             blocks = [
                 _strengths(pictures[rows[i : i + BLOCK]], pattern)
                 for i in range(0, len(rows), BLOCK)
             ]
-            found[modality] = np.concatenate(blocks) / trace**2
-        return {**found, "both": found["audio"] + found["vision"]}
+            scores[modality] = np.concatenate(blocks) / trace**2
+        return {**scores, "both": scores["audio"] + scores["vision"]}
 
     def oracle(self, split: str) -> pd.DataFrame:
         """Accuracy in percent of the classifier of ``scores``, which knows the templates: not the best possible.
@@ -190,45 +214,20 @@ def make_av_twin(role: str, size: str = "quick", seed: int = 0) -> AVTwin:
     law = AV_ROLES[role]
     if size not in law.shapes:
         raise unknown_name("twin size", size, law.shapes)
-    shape, n, key = law.shapes[size], sum(law.shapes[size].clips), f"{role}#{law.draw}"
+    shape, key = law.shapes[size], f"{role}#{law.draw}"
     patterns = {
         "audio": _ridges(_generator(seed, f"{key}/audio"), shape, len(law.names)),
         "vision": _textures(_generator(seed, f"{key}/vision"), shape, len(law.names)),
     }
-    audio: np.ndarray = np.empty((n, 1, 1, *shape.audio), np.float32)
-    vision: np.ndarray = np.empty((n, shape.frames, 3, shape.side, shape.side), np.uint8)
-    labels, quality, dominant = (
-        np.empty(n, np.int64),
-        np.empty((n, 2), np.float32),
-        np.empty(n, np.int8),
-    )
-    ids: list[str] = []
-    for split, count in sorted(
-        zip(SPLITS, shape.clips, strict=True)
-    ):  # as the ids, so that rows keep their places
-        generators = _generator(seed, f"{key}@{size}/{split}").spawn(3)
-        part = slice(len(ids), len(ids) + count)
-        ids += [f"{split}_{i:05d}" for i in range(count)]
-        labels[part], quality[part], dominant[part] = _facts(
-            law, shape.classes, count, generators[0]
-        )
-        for i, (clips, pattern) in enumerate(zip((audio, vision), patterns.values(), strict=True)):
-            _fill(
-                clips[part],
-                pattern,
-                labels[part],
-                quality[part, i],
-                law.trace[i],
-                generators[1 + i],
-            )
+    clips = _draw_clips(law, shape, patterns, seed, f"{key}@{size}")
     bundle = make_bundle(
         f"twin-{role}-{size}",
         Task("classes", law.names[: shape.classes]),
-        {"audio": audio[:, 0], "vision": vision},
-        labels,
-        [name.partition("_")[0] for name in ids],
-        ids,
-        position=[0] * n,
+        {"audio": clips.audio[:, 0], "vision": clips.vision},
+        clips.labels,
+        [name.partition("_")[0] for name in clips.ids],
+        clips.ids,
+        position=[0] * len(clips.ids),
         licence="as this repository",
         notes={
             "twin": role,
@@ -238,7 +237,69 @@ def make_av_twin(role: str, size: str = "quick", seed: int = 0) -> AVTwin:
         },
         source=f"Synthetic: drawn by mmlib from a known law ({role}, {size}, seed {seed}). A twin, not the data set.",
     )
-    return AVTwin(bundle, law, quality, dominant >= 0, dominant, patterns)
+    return AVTwin(bundle, law, clips.quality, clips.dominant >= 0, clips.dominant, patterns)
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """The n clips of all splits, rows by id; a draw fills the arrays part by part."""
+
+    ids: tuple[str, ...]
+    """The clips' names, which begin with their split."""
+
+    audio: np.ndarray
+    """(n, 1, 1, bins, steps) float32."""
+
+    vision: np.ndarray
+    """(n, frames, 3, side, side) uint8."""
+
+    labels: np.ndarray
+    """(n,) int64."""
+
+    quality: np.ndarray
+    """(n, 2) float32, as ``AVTwin.quality``."""
+
+    dominant: np.ndarray
+    """(n,) int8, as ``AVTwin.dominant``."""
+
+
+def _empty_clips(shape: AVShape, ids: Sequence[str]) -> _Clips:
+    n = len(ids)
+    return _Clips(
+        tuple(ids),
+        np.empty((n, 1, 1, *shape.audio), np.float32),
+        np.empty((n, shape.frames, 3, shape.side, shape.side), np.uint8),
+        np.empty(n, np.int64),
+        np.empty((n, 2), np.float32),
+        np.empty(n, np.int8),
+    )
+
+
+def _draw_clips(
+    law: AVRole, shape: AVShape, patterns: Mapping[str, np.ndarray], seed: int, key: str
+) -> _Clips:
+    """Draw the clips of all splits, each from generators of its own: one for the facts, one for each modality."""
+    # Splits in the order of the ids, so that rows keep their places.
+    counts = dict(sorted(zip(SPLITS, shape.clips, strict=True)))
+    ids = [f"{split}_{i:05d}" for split, count in counts.items() for i in range(count)]
+    clips = _empty_clips(shape, ids)
+    start = 0
+    for split, count in counts.items():
+        part = slice(start, start + count)
+        start += count
+        for_facts, *for_pictures = _generator(seed, f"{key}/{split}").spawn(3)
+        labels, quality, dominant = _facts(law, shape.classes, count, for_facts)
+        clips.labels[part], clips.quality[part], clips.dominant[part] = labels, quality, dominant
+        for index, pictures in enumerate((clips.audio, clips.vision)):
+            _fill(
+                pictures[part],
+                patterns[MODALITIES[index]],
+                labels,
+                quality[:, index],
+                law.trace[index],
+                for_pictures[index],
+            )
+    return clips
 
 
 def _generator(seed: int, key: str) -> np.random.Generator:
@@ -252,9 +313,8 @@ def _facts(
 ) -> tuple[np.ndarray, ...]:
     """Labels (n,), as many of each class; quality (n, 2); dominant (n,)."""
     labels = generator.permutation(np.arange(n) % classes)
-    place = (
-        generator.permutation(_grid(n)) / law.imbalanced
-    )  # below 1 in as many clips as the shares say
+    # Below 1 in as many clips as the shares say.
+    place = generator.permutation(_grid(n)) / law.imbalanced
     dominant = np.where(place < 1, np.where(place < law.audio_dominant, 0, 1), -1).astype(np.int8)
     (strong, weak), (common, own) = law.uneven, law.spread
     alike = np.clip(generator.normal(1, common, (n, 1)), 1 - 3 * common, 1 + 3 * common)
@@ -377,6 +437,6 @@ def _strengths(features: np.ndarray, pattern: np.ndarray) -> np.ndarray:
         / pattern[0].size
     )
     near = np.ix_(*(np.arange(-far, far + 1) for far in _reach(pattern)))
-    found = crossed[(..., *near)].reshape(*crossed.shape[:3], -1)
-    best = (found**2).sum(axis=2, keepdims=True).argmax(axis=3)[..., None]
-    return np.asarray(np.take_along_axis(found, best, axis=3)[..., 0].mean(axis=1))
+    moved_back = crossed[(..., *near)].reshape(*crossed.shape[:3], -1)
+    best = (moved_back**2).sum(axis=2, keepdims=True).argmax(axis=3)[..., None]
+    return np.asarray(np.take_along_axis(moved_back, best, axis=3)[..., 0].mean(axis=1))

@@ -24,23 +24,27 @@ from mmlib.errors import InputError, unknown_name
 
 SPLITS = ("train", "valid", "test")
 FORMAT = 1
+_PER_ROW = ("labels", "split", "dialogue", "position", "speaker", "observed")
 _OPTIONAL = ("fold",)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is predicted.
-
-    kind: ``classes`` (labels are class indices), ``score`` (labels are real numbers in ``range``)
-    or ``binaries`` (labels are (n, K) zeros and ones, one column per name).
-    signed: whether scores lie on both sides of 0, so that their sign can be asked for; bundles
-    compute it from their labels, and it is no part of their fingerprint.
-    """
+    """What is predicted."""
 
     kind: Literal["classes", "score", "binaries"]
+    """``classes`` (labels are class indices), ``score`` (labels are real numbers in ``range``) or ``binaries``
+    (labels are (n, K) zeros and ones, one column per name)."""
+
     names: tuple[str, ...] = ()
+    """The names of the classes, or of the yes-or-no questions; empty for a score."""
+
     range: tuple[float, float] | None = None
+    """The lowest and the highest score; None for other kinds."""
+
     signed: bool = dataclasses.field(default=True, repr=False, compare=False)
+    """Whether scores lie on both sides of 0, so that their sign can be asked for; bundles compute it from their
+    labels, and it is no part of their fingerprint."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("classes", "score", "binaries"):
@@ -60,33 +64,54 @@ class Task:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A data set of n utterances.
-
-    features: modality name to (n, d), (n, t, d) with ``lengths`` (frames), (n, c, h, w) images or
-        spectrograms, or (n, k, c, h, w) clips of k images; float32, or uint8 for pixels.
-    labels: (n,) int64 for classes, (n,) float32 for a score, (n, K) int64 for binaries.
-    split: (n,) int8, an index into ``SPLITS``.
-    dialogue, speaker: (n,) int64 numbers; ``position`` orders the utterances of a dialogue.
-    observed: (n, M) bool, False where a modality is naturally missing; M in the order of
-        ``modalities``, which is alphabetical.
-    fold: (n,) int64 or None.
-    """
+    """A data set of n utterances."""
 
     name: str
+    """What it is called in messages, results and on disk."""
+
     task: Task
+    """What is predicted."""
+
     features: Mapping[str, np.ndarray]
+    """Modality to (n, d), (n, t, d) with ``lengths`` (frames), (n, c, h, w) images or spectrograms, or
+    (n, k, c, h, w) clips of k images; float32, or uint8 for pixels."""
+
     labels: np.ndarray
+    """(n,) int64 for classes, (n,) float32 for a score, (n, K) int64 for binaries."""
+
     split: np.ndarray
+    """(n,) int8, an index into ``SPLITS``."""
+
     dialogue: np.ndarray
+    """(n,) int64, the number of each utterance's dialogue."""
+
     position: np.ndarray
+    """(n,) int64, which orders the utterances of a dialogue."""
+
     speaker: np.ndarray
+    """(n,) int64, the number of each utterance's speaker."""
+
     observed: np.ndarray
+    """(n, M) bool, False where a modality is naturally missing; M in the order of ``modalities``, which is
+    alphabetical."""
+
     ids: tuple[str, ...]
+    """The utterances' names, sorted and each once."""
+
     lengths: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """Modality to (n,) int64, how many frames of each sequence count."""
+
     fold: np.ndarray | None = None
+    """(n,) int64, the number of each utterance's fold; None where there are no folds."""
+
     source: str = ""
+    """Where the data come from, in words."""
+
     licence: str = ""
+    """The licence of the data, in words."""
+
     notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What else a user should know of how the bundle was made, by topic."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -194,48 +219,96 @@ def make_bundle(
     Raises:
         InputError: whatever ``check_bundle`` finds.
     """
-    n = len(ids)
-    short_names(f"bundle {name}", ids)
+    splits = _split_of_rows(name, ids, {**features, "labels": labels}, split)
     order = np.argsort(np.asarray(ids, dtype=str), kind="stable")
-    split_array = np.asarray(split)
-    if split_array.dtype.kind in "UO":
-        split_array = np.array([_split_index(name, s) for s in split_array], dtype=np.int8)
-
-    def numbered(values: Sequence[Any] | None, default: np.ndarray) -> np.ndarray:
-        if values is None:
-            return default
-        _same_length(name, "dialogue, speaker or fold", len(values), n)
-        short_names(f"bundle {name}", values)
-        return np.unique(np.asarray(values)[order], return_inverse=True)[1].astype(np.int64)
-
-    for key, array in {**features, "labels": labels, "split": split_array}.items():
-        _same_length(name, key, len(array), n)
-    label_array = stored(f"bundle {name}", task, np.asarray(labels), ids)[order]
-    splits = split_array[order].astype(np.int8)
-    folds = numbered(fold, np.zeros(n, np.int64)) if fold is not None else None
-    bundle = Bundle(
-        name=name,
-        task=with_sign(task, label_array, splits, folds),
-        features={m: _ordered(_compact(features[m]), order) for m in sorted(features)},
-        labels=label_array,
-        split=splits,
-        dialogue=numbered(dialogue, np.arange(n, dtype=np.int64)),
-        position=np.asarray(position)[order].astype(np.int64)
-        if position is not None
-        else np.arange(n),
-        speaker=numbered(speaker, np.zeros(n, dtype=np.int64)),
-        observed=np.ones((n, len(features)), bool)
-        if observed is None
-        else np.asarray(observed, bool)[order],
-        ids=tuple(str(ids[i]) for i in order),
-        lengths={m: np.asarray(v, np.int64)[order] for m, v in sorted((lengths or {}).items())},
-        fold=folds,
-        source=source,
-        licence=licence,
-        notes=dict(notes or {}),
-    )
+    arrays = {
+        "labels": stored(f"bundle {name}", task, np.asarray(labels), ids)[order],
+        "split": splits[order].astype(np.int8),
+        **_groups(name, order, fold=fold, dialogue=dialogue, speaker=speaker),
+        **_positions_and_observed(order, len(features), position, observed),
+    }
+    bundle = _assembled(name, task, ids, order, features, lengths or {}, arrays)
+    bundle = dataclasses.replace(bundle, source=source, licence=licence, notes=dict(notes or {}))
     check_bundle(bundle)
     return bundle
+
+
+def _split_of_rows(
+    name: str,
+    ids: Sequence[str],
+    arrays: Mapping[str, np.ndarray],
+    split: np.ndarray | Sequence[str],
+) -> np.ndarray:
+    """(n,) the split as indices of ``SPLITS``, once ids, arrays and split are known to have the same rows."""
+    short_names(f"bundle {name}", ids)
+    splits = np.asarray(split)
+    if splits.dtype.kind in "UO":
+        splits = np.array([_split_index(name, s) for s in splits], dtype=np.int8)
+    for key, array in {**arrays, "split": splits}.items():
+        _same_length(name, key, len(array), len(ids))
+    return splits
+
+
+def _groups(
+    name: str,
+    order: np.ndarray,
+    fold: Sequence[Any] | None,
+    dialogue: Sequence[Any] | None,
+    speaker: Sequence[Any] | None,
+) -> dict[str, Any]:
+    """Folds, dialogues and speakers by number, rows in order; without them no fold, a dialogue each, one speaker."""
+    n = len(order)
+    return {
+        "fold": None if fold is None else _numbered(name, order, fold),
+        "dialogue": np.arange(n, dtype=np.int64)
+        if dialogue is None
+        else _numbered(name, order, dialogue),
+        "speaker": np.zeros(n, dtype=np.int64)
+        if speaker is None
+        else _numbered(name, order, speaker),
+    }
+
+
+def _numbered(name: str, order: np.ndarray, values: Sequence[Any]) -> np.ndarray:
+    """(n,) the place of each value among the different ones, sorted; rows in order."""
+    _same_length(name, "dialogue, speaker or fold", len(values), len(order))
+    short_names(f"bundle {name}", values)
+    return np.unique(np.asarray(values)[order], return_inverse=True)[1].astype(np.int64)
+
+
+def _positions_and_observed(
+    order: np.ndarray, modalities: int, position: Sequence[Any] | None, observed: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Both with rows in order; where they are left out, the row itself, and all observed."""
+    n = len(order)
+    return {
+        "position": np.arange(n)
+        if position is None
+        else np.asarray(position)[order].astype(np.int64),
+        "observed": np.ones((n, modalities), bool)
+        if observed is None
+        else np.asarray(observed, bool)[order],
+    }
+
+
+def _assembled(
+    name: str,
+    task: Task,
+    ids: Sequence[str],
+    order: np.ndarray,
+    features: Mapping[str, np.ndarray],
+    lengths: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any],
+) -> Bundle:
+    """A bundle of arrays that are in order, and of ids, features and lengths that are brought into it."""
+    return Bundle(
+        name=name,
+        task=with_sign(task, arrays["labels"], arrays["split"], arrays["fold"]),
+        features={m: _ordered(_compact(features[m]), order) for m in sorted(features)},
+        ids=tuple(str(ids[i]) for i in order),
+        lengths={m: np.asarray(v, np.int64)[order] for m, v in sorted(lengths.items())},
+        **arrays,
+    )
 
 
 def check_bundle(bundle: Bundle) -> None:
@@ -246,10 +319,25 @@ def check_bundle(bundle: Bundle) -> None:
             labels, labels out of range or all the same, repeated ids, a dialogue across splits or folds, an empty
             split, fewer than three folds, a class that train lacks, or an utterance with nothing observed.
     """
-    where, n = f"bundle {bundle.name}", len(bundle)
-    if len(bundle.features) < 2:
+    where = f"bundle {bundle.name}"
+    _check_rows(where, bundle)
+    for modality in bundle.modalities:
+        names.check_modality(f"{where}, modality", modality)
+        _check_features(where, bundle, modality)
+    check_labels(where, bundle)
+    check_varied(where, bundle)
+    _check_observed(where, bundle)
+    _check_splits(where, bundle)
+    if bundle.fold is not None:
+        _check_folds(where, bundle, bundle.fold)
+
+
+def _check_rows(where: str, bundle: Bundle) -> None:
+    """Two modalities or more, ids that differ, and a column of ``observed`` for each modality."""
+    n, modalities = len(bundle), len(bundle.features)
+    if modalities < 2:
         raise InputError(
-            where, f"{len(bundle.features)} modality", "two or more", "Add a modality's features."
+            where, f"{modalities} modality", "two or more", "Add a modality's features."
         )
     if len(set(bundle.ids)) != n:
         twice = next(a for a, b in zip(bundle.ids, bundle.ids[1:], strict=False) if a == b)
@@ -259,18 +347,16 @@ def check_bundle(bundle: Bundle) -> None:
             "unique ids",
             "Remove the copy: an utterance stands in one split only.",
         )
-    if bundle.observed.shape != (n, len(bundle.features)):
+    if bundle.observed.shape != (n, modalities):
         raise InputError(
             where,
             f"observed of shape {bundle.observed.shape}",
-            f"({n}, {len(bundle.features)})",
+            f"({n}, {modalities})",
             "Give one column per modality, in alphabetical order.",
         )
-    for modality in bundle.modalities:
-        names.check_modality(f"{where}, modality", modality)
-        _check_features(where, bundle, modality)
-    check_labels(where, bundle)
-    check_varied(where, bundle)
+
+
+def _check_observed(where: str, bundle: Bundle) -> None:
     if not bundle.observed.any(axis=1).all():
         row = int(np.flatnonzero(~bundle.observed.any(axis=1))[0])
         raise InputError(
@@ -279,6 +365,9 @@ def check_bundle(bundle: Bundle) -> None:
             "at least one",
             "Remove the utterance.",
         )
+
+
+def _check_splits(where: str, bundle: Bundle) -> None:
     for index, split in enumerate(SPLITS):
         if not (bundle.split == index).any():
             raise InputError(
@@ -288,18 +377,20 @@ def check_bundle(bundle: Bundle) -> None:
                 "Mark some utterances of the data for it.",
             )
     _check_whole(where, bundle, bundle.split, "split")
-    if bundle.fold is not None:
-        count = len(np.unique(bundle.fold))
-        if count < 3 or not 0 <= bundle.fold.min() <= bundle.fold.max() < count:
-            raise InputError(
-                f"{where}, fold",
-                f"{count} folds, {bundle.fold.min()} to {bundle.fold.max()}",
-                "three or more, from 0: one tests, the next validates, the others train",
-                "Deal the dialogues to more folds, or leave the fold out.",
-            )
-        _check_whole(where, bundle, bundle.fold, "fold")
-        for number in range(count):
-            check_labels(f"{where}, fold {number}", bundle.with_fold(number))
+
+
+def _check_folds(where: str, bundle: Bundle, fold: np.ndarray) -> None:
+    count = len(np.unique(fold))
+    if count < 3 or not 0 <= fold.min() <= fold.max() < count:
+        raise InputError(
+            f"{where}, fold",
+            f"{count} folds, {fold.min()} to {fold.max()}",
+            "three or more, from 0: one tests, the next validates, the others train",
+            "Deal the dialogues to more folds, or leave the fold out.",
+        )
+    _check_whole(where, bundle, fold, "fold")
+    for number in range(count):
+        check_labels(f"{where}, fold {number}", bundle.with_fold(number))
 
 
 def _check_whole(where: str, bundle: Bundle, part: np.ndarray, kind: str) -> None:
@@ -352,32 +443,7 @@ def _load(folder: Path) -> Bundle:
         )
     try:
         head = read_head(path, FORMAT)
-        arrays = read_arrays(folder / arrays_file(head), len(head["ids"]))
-        task = head["task"]
-        bundle = Bundle(
-            name=head["name"],
-            task=with_sign(
-                Task(
-                    task["kind"],
-                    tuple(task["names"]),
-                    tuple(task["range"]) if task["range"] else None,
-                ),
-                arrays["labels"],
-                arrays["split"],
-                arrays.get("fold"),
-            ),
-            features=_under(arrays, "features."),
-            lengths=_under(arrays, "lengths."),
-            ids=tuple(head["ids"]),
-            source=head["source"],
-            licence=head["licence"],
-            notes=head["notes"],
-            fold=arrays.get("fold"),
-            **{
-                k: arrays[k]
-                for k in ("labels", "split", "dialogue", "position", "speaker", "observed")
-            },
-        )
+        bundle = _from_files(head, read_arrays(folder / arrays_file(head), len(head["ids"])))
     except ValueError as error:
         raise InputError(
             str(folder),
@@ -403,10 +469,33 @@ def _load(folder: Path) -> Bundle:
     return bundle
 
 
+def _from_files(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Bundle:
+    """The bundle whose two files hold a head and arrays."""
+    task, fold = head["task"], arrays.get("fold")
+    bounds = tuple(task["range"]) if task["range"] else None
+    return Bundle(
+        name=head["name"],
+        task=with_sign(
+            Task(task["kind"], tuple(task["names"]), bounds),
+            arrays["labels"],
+            arrays["split"],
+            fold,
+        ),
+        features=_under(arrays, "features."),
+        lengths=_under(arrays, "lengths."),
+        ids=tuple(head["ids"]),
+        source=head["source"],
+        licence=head["licence"],
+        notes=head["notes"],
+        fold=fold,
+        **{key: arrays[key] for key in _PER_ROW},
+    )
+
+
 def _arrays(bundle: Bundle) -> dict[str, np.ndarray]:
     arrays = {f"features.{m}": v for m, v in bundle.features.items()}
     arrays |= {f"lengths.{m}": v for m, v in bundle.lengths.items()}
-    for key in ("labels", "split", "dialogue", "position", "speaker", "observed", *_OPTIONAL):
+    for key in (*_PER_ROW, *_OPTIONAL):
         if getattr(bundle, key) is not None:
             arrays[key] = getattr(bundle, key)
     return arrays
@@ -431,11 +520,11 @@ def _split_index(name: str, split: object) -> int:
     return SPLITS.index(str(split))
 
 
-def _same_length(name: str, key: str, found: int, n: int) -> None:
-    if found != n:
+def _same_length(name: str, key: str, rows: int, n: int) -> None:
+    if rows != n:
         raise InputError(
             f"bundle {name}, {key}",
-            f"{found} rows",
+            f"{rows} rows",
             f"{n} rows, one per id",
             "Give every array the same rows in the same order.",
         )

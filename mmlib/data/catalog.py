@@ -90,7 +90,7 @@ def _is_bundle(folder: Path) -> bool:
 
 def _role_and_size(reference: str) -> tuple[str, str]:
     role, _, size = reference.removeprefix("twin:").partition("@")
-    known = [*ROLES, *FRAME_ROLES, *AV_ROLES]
-    if role not in known:
-        raise unknown_name("twin role", role, known)
+    roles = [*ROLES, *FRAME_ROLES, *AV_ROLES]
+    if role not in roles:
+        raise unknown_name("twin role", role, roles)
     return role, size or "quick"

@@ -32,14 +32,16 @@ PROBE = ["inputs", "cv", "cv_se", "held_out", "held_out_se", "majority", "leak"]
 
 @dataclass(frozen=True)
 class Report:
-    """What ``check`` found.
-
-    lines: the text, line by line. warnings: those of them that ask for action. probe: see ``probe``.
-    """
+    """What ``check`` has to say of a bundle."""
 
     lines: tuple[str, ...]
+    """The text, line by line."""
+
     warnings: tuple[str, ...]
+    """Those of the lines that ask for action."""
+
     probe: pd.DataFrame
+    """The results of the linear probe, as ``probe`` returns them."""
 
     @property
     def ok(self) -> bool:
@@ -63,9 +65,9 @@ def check(bundle: Bundle, role: str | None = None) -> Report:
     if role is not None and role not in manifest["role"]:
         raise unknown_name("role", role, manifest["role"])
     table = probe(bundle)
-    found = [*findings(bundle), *_leak_warnings(bundle, table)]
+    urgent = [*findings(bundle), *_leak_warnings(bundle, table)]
     if role is not None and not _same_task(bundle, role, manifest["role"][role]):
-        found.append(
+        urgent.append(
             f"WARNING: the role {role} asks for {_task_text(manifest['role'][role])}; "
             f"this bundle has {_task_text(_as_role(bundle))}."
         )
@@ -76,7 +78,7 @@ def check(bundle: Bundle, role: str | None = None) -> Report:
         *_papers(bundle, manifest, role),
         *_probe_lines(table),
     ]
-    return Report((*lines, *found), tuple(found), table)
+    return Report((*lines, *urgent), tuple(urgent), table)
 
 
 def findings(bundle: Bundle) -> list[str]:
@@ -143,17 +145,17 @@ def probe(bundle: Bundle) -> pd.DataFrame:
         len(np.unique(bundle.dialogue[part])) for part in (bundle.split == 0, bundle.split > 0)
     ]
     quantile = stats.t.ppf(0.95, max(min(groups) - 1, 1))
-    found = []
+    results = []
     for name, array in inputs.items():
         parts = [_probe_one(bundle, array, rows, labels) for rows, labels in _targets(bundle)]
         cv, cv_se, held, held_se, majority = np.mean(
             [p for p in parts if p is not None] or [[np.nan] * 5], axis=0
         )
         leak = bool(cv - held - quantile * np.hypot(cv_se, held_se) > GAP)
-        found.append(
+        results.append(
             dict(zip(PROBE, (name, cv, cv_se, held, held_se, majority, leak), strict=True))
         )
-    return pd.DataFrame(found, columns=PROBE)
+    return pd.DataFrame(results, columns=PROBE)
 
 
 def _targets(bundle: Bundle) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -332,8 +334,8 @@ def _compare(bundle: Bundle, paper: Mapping[str, Any]) -> tuple[list[str], list[
     }
     for key, counts in here.items():
         for part, expected in paper.get(key, {}).items():
-            found = [counts.get(p) for p in (SPLITS if part == "total" else part.split("+"))]
-            total = None if None in found else sum(c for c in found if c is not None)
+            summands = [counts.get(p) for p in (SPLITS if part == "total" else part.split("+"))]
+            total = None if None in summands else sum(c for c in summands if c is not None)
             label = f"{part} {key}"
             if total == expected:
                 same.append(label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import multiprocessing
 import os
@@ -71,43 +72,62 @@ def clip_bundle(
         InputError: what ``decode_all`` and ``make_bundle`` say, or a split or a class without a usable clip.
     """
     folder = Path(cache).expanduser() if cache else paths.bundles() / ".cache"
-    reasons = decode_all(
-        clips, recipe, folder, whole_option("jobs", jobs) if jobs else os.cpu_count() or 1, name
-    )
-    for clip_id, reason in sorted(reasons.items()):
-        print(f"{name}: left out {clip_id}: {reason}")
-    print(
-        f"{name}: {len(clips) - len(reasons)} clips decoded, {len(reasons)} left out; cache: {folder}",
-        flush=True,
-    )
-    for what, groups in (("split", split), ("class", [task.names[label] for label in labels])):
-        _refuse_lost(name, what, [clip.id for clip in clips], groups, reasons)
-    kept = [row for row, clip in enumerate(clips) if clip.id not in reasons]
-    audio, vision = load_all([clips[row] for row in kept], recipe, folder)
+    processes = whole_option("jobs", jobs) if jobs else os.cpu_count() or 1
+    reasons = decode_all(clips, recipe, folder, processes, name)
+    _print_left_out(name, len(clips), reasons, folder)
+    ids = [clip.id for clip in clips]
+    _refuse_lost(name, "split", ids, split, reasons)
+    _refuse_lost(name, "class", ids, [task.names[label] for label in labels], reasons)
+    usable = [row for row, clip in enumerate(clips) if clip.id not in reasons]
+    bundle = _from_cache(name, task, clips, recipe, folder, usable, labels, split, speaker)
     left_out = {"count": len(reasons), "first": dict(sorted(reasons.items())[:10])}
+    notes = {**notes, "decoder": f"PyAV {version('av')}", "left_out": left_out}
+    return dataclasses.replace(bundle, source=source, licence=licence, notes=notes)
+
+
+def _from_cache(
+    name: str,
+    task: Task,
+    clips: Sequence[Clip],
+    recipe: Recipe,
+    cache: Path,
+    rows: Sequence[int],
+    labels: Sequence[int],
+    split: Sequence[str],
+    speaker: Sequence[str] | None,
+) -> Bundle:
+    """The bundle of some rows of the clips, all of them decoded."""
+    audio, vision = load_all([clips[row] for row in rows], recipe, cache)
     return make_bundle(
         name,
         task,
         {"audio": audio, "vision": vision},
-        np.array([labels[row] for row in kept]),
-        [split[row] for row in kept],
-        [clips[row].id for row in kept],
-        position=[0] * len(kept),
-        speaker=[speaker[row] for row in kept] if speaker else None,
-        source=source,
-        licence=licence,
-        notes={**notes, "decoder": f"PyAV {version('av')}", "left_out": left_out},
+        np.array([labels[row] for row in rows]),
+        [split[row] for row in rows],
+        [clips[row].id for row in rows],
+        position=[0] * len(rows),
+        speaker=[speaker[row] for row in rows] if speaker else None,
+    )
+
+
+def _print_left_out(name: str, count: int, reasons: Mapping[str, str], cache: Path) -> None:
+    for clip_id, reason in sorted(reasons.items()):
+        print(f"{name}: left out {clip_id}: {reason}")
+    decoded = count - len(reasons)
+    print(
+        f"{name}: {decoded} clips decoded, {len(reasons)} left out; cache: {cache}",
+        flush=True,
     )
 
 
 def _refuse_lost(
-    name: str, what: str, ids: Sequence[str], groups: Sequence[str], reasons: Mapping[str, str]
+    name: str, kind: str, ids: Sequence[str], groups: Sequence[str], reasons: Mapping[str, str]
 ) -> None:
     for group in sorted(set(groups)):
         members = [clip_id for clip_id, other in zip(ids, groups, strict=True) if other == group]
         if all(clip_id in reasons for clip_id in members):
             raise InputError(
-                f"{name}, {what} {group}",
+                f"{name}, {kind} {group}",
                 f"none of its {len(members)} clips usable ({members[0]}: {reasons[members[0]]})",
                 "one or more",
                 "Get the files again.",

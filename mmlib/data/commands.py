@@ -46,6 +46,19 @@ def add_parser(subparsers: Any) -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add(commands, "list", "bundles, twins and readers", EXAMPLES["list"])
+    _add_import(commands)
+    checking = _add(
+        commands,
+        "check",
+        "describe a bundle, compare it with the papers, probe it",
+        EXAMPLES["check"],
+    )
+    checking.add_argument("bundle", metavar="BUNDLE", help="a name, a folder, or twin:ROLE@SIZE")
+    checking.add_argument("--role", help="the role to compare with")
+    _add_twin(commands)
+
+
+def _add_import(commands: Any) -> None:
     importing = _add(
         commands,
         "import",
@@ -68,14 +81,9 @@ def add_parser(subparsers: Any) -> None:
     importing.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="repeatable"
     )
-    checking = _add(
-        commands,
-        "check",
-        "describe a bundle, compare it with the papers, probe it",
-        EXAMPLES["check"],
-    )
-    checking.add_argument("bundle", metavar="BUNDLE", help="a name, a folder, or twin:ROLE@SIZE")
-    checking.add_argument("--role", help="the role to compare with")
+
+
+def _add_twin(commands: Any) -> None:
     twin = _add(commands, "twin", "write a twin as a bundle", EXAMPLES["twin"])
     twin.add_argument(
         "role", metavar="ROLE", help="one of " + ", ".join((*ROLES, *FRAME_ROLES, *AV_ROLES))

@@ -24,7 +24,7 @@ CLASSES = 'write task = "classes" in bundle.toml (format folder) and import agai
 def with_sign(
     task: Task, labels: np.ndarray, split: np.ndarray, fold: np.ndarray | None = None
 ) -> Task:
-    """The task, told whether its scores have a sign: some labels below 0 and some above.
+    """The task, with a note of whether its scores have a sign: some labels below 0 and some above.
 
     Validation and test each need both, since a guess of one sign is right everywhere else; with folds the whole does.
     labels: (n,) scores; another task is returned as it is. split: (n,) 0 for train, 1 for valid, 2 for test.
@@ -45,9 +45,8 @@ def stored(where: str, task: Task, labels: np.ndarray, ids: Sequence[str]) -> np
         InputError: a class number that is no whole number, such as NaN.
     """
     if task.kind == "score":
-        with np.errstate(
-            over="ignore"
-        ):  # what float32 cannot hold becomes infinite, which ``check_labels`` refuses
+        # What float32 cannot hold becomes infinite, which ``check_labels`` refuses.
+        with np.errstate(over="ignore"):
             return labels.astype(np.float32)
     if labels.dtype.kind == "f":
         wrong = (labels != np.floor(labels)).reshape(len(labels), -1).any(axis=1)  # NaN too
@@ -112,7 +111,7 @@ def check_varied(where: str, bundle: Bundle) -> None:
 
 def label_warnings(bundle: Bundle) -> list[str]:
     """What a reader should know before results are shown: labels that are the same throughout a split, of one sign."""
-    found = []
+    lines = []
     for number, split in enumerate(("train", "valid", "test")):
         part = bundle.labels[bundle.split == number]
         if bundle.task.kind != "binaries" and len(part) and np.ptp(part) == 0:
@@ -127,13 +126,13 @@ def label_warnings(bundle: Bundle) -> list[str]:
                 if score
                 else ("A guess of that class is always right there.")
             )
-            found.append(
+            lines.append(
                 f"WARNING: in {bundle.name}, all {len(part)} utterances of {split} {only}. {follows} "
                 "Split the data otherwise."
             )
-    return (
-        found if bundle.task.kind != "score" or bundle.task.signed else [*found, *_one_sign(bundle)]
-    )
+    if bundle.task.kind == "score" and not bundle.task.signed:
+        lines += _one_sign(bundle)
+    return lines
 
 
 def _one_sign(bundle: Bundle) -> list[str]:
@@ -150,15 +149,15 @@ def _one_sign(bundle: Bundle) -> list[str]:
             f"WARNING: the scores of {name}, {labels.min():g} to {labels.max():g}, are not on both sides of 0, "
             f"which stands for neutral. {follows} If another value is neutral, {NEUTRAL}.{classes}"
         ]
-    found = []
+    lines = []
     for number, split in ((1, "valid"), (2, "test")):
         part = labels[bundle.split == number]
         if part.any() and not ((part < 0).any() and (part > 0).any()):
-            found.append(
+            lines.append(
                 f"WARNING: in {name}, the scores of {split} that are not 0 all have one sign, so that a guess "
                 f"of that sign is always right. {follows} Split the data otherwise to have them."
             )
-    return found  # empty where a split has scores of 0 alone, which is said already
+    return lines  # empty where a split has scores of 0 alone, which is said already
 
 
 def looks_like_classes(values: np.ndarray) -> bool:

@@ -33,18 +33,25 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a clip becomes: ``audio_shape`` float32 log magnitudes and ``vision_shape`` uint8 RGB.
-
-    frames: how many. seconds: of audio. size: pixels, height and width. rate: Hz.
-    n_fft, hop: samples of an STFT frame, and between two frames.
-    """
+    """What a clip becomes: ``audio_shape`` float32 log magnitudes and ``vision_shape`` uint8 RGB."""
 
     frames: int
+    """How many frames of video."""
+
     seconds: int
+    """Seconds of audio."""
+
     size: int = 224
+    """Height and width of a frame in pixels."""
+
     rate: int = 22050
+    """Hz that audio is resampled to."""
+
     n_fft: int = 512
+    """Samples of an STFT frame."""
+
     hop: int = 353
+    """Samples between the beginnings of two STFT frames."""
 
     @property
     def audio_shape(self) -> tuple[int, int, int]:
@@ -59,12 +66,19 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip. span: the seconds to use, from and to; None for all."""
+    """One clip."""
 
     id: str
+    """Its name, by which clips are sorted."""
+
     audio: Path
+    """The file that has the sound."""
+
     video: Path
+    """The file that has the pictures; may be the same."""
+
     span: tuple[float, float] | None = None
+    """The seconds to use, from and to; None for all."""
 
 
 def decode_clip(clip: Clip, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:

@@ -24,9 +24,9 @@ def log_likelihood(
     result = np.zeros((len(latents), means.shape[1]))
     centres = means.transpose(1, 0, 2)  # (K, M, k)
     for pattern in np.unique(observed, axis=0):
-        rows, seen = np.flatnonzero((observed == pattern).all(axis=1)), np.flatnonzero(pattern)
-        precision = np.linalg.inv(covariance[np.ix_(seen, seen)])
-        away = latents[rows][:, None, seen] - centres[None][:, :, seen]  # (rows, K, seen, k)
+        rows, kept = np.flatnonzero((observed == pattern).all(axis=1)), np.flatnonzero(pattern)
+        precision = np.linalg.inv(covariance[np.ix_(kept, kept)])
+        away = latents[rows][:, None, kept] - centres[None][:, :, kept]  # (rows, K, kept, k)
         result[rows] = -0.5 * np.einsum("rsma,mp,rspa->rs", away, precision, away, optimize=True)
     return result
 

@@ -18,11 +18,16 @@ BLOCK = 2**22  # values read at a time, since the files of clips exceed memory
 
 @dataclass(frozen=True)
 class Scale:
-    """Mean, standard deviation and largest absolute value of a modality's observed training rows, frames that exist."""
+    """The scale of a modality, over its observed training rows and the frames that exist."""
 
     mean: float
+    """Mean of all values."""
+
     sd: float
+    """Their standard deviation."""
+
     largest: float
+    """Their largest absolute value."""
 
     @property
     def sane(self) -> bool:
@@ -59,48 +64,48 @@ def scale_lines(bundle: Bundle) -> list[str]:
 
 def scale_warnings(bundle: Bundle) -> list[str]:
     """Modalities whose features want scaling; bytes of pictures have a scale of their own, which networks know."""
-    found = []
+    lines = []
     bounds = (
         f"sd outside {LEAST_SD:g} to {MOST_SD:g}, |mean| over {MOST_SD:g}, values over {LARGEST:g}"
     )
     for modality in (m for m in bundle.modalities if bundle.features[m].dtype != np.uint8):
-        seen = scale(bundle, modality)
-        if not seen.sane:
-            found.append(
-                f"WARNING: the features of {modality} in {bundle.name} have mean {seen.mean:.3g}, sd "
-                f"{seen.sd:.3g} and values up to {seen.largest:.3g}, where networks suppose an sd near 1 "
+        measured = scale(bundle, modality)
+        if not measured.sane:
+            lines.append(
+                f"WARNING: the features of {modality} in {bundle.name} have mean {measured.mean:.3g}, sd "
+                f"{measured.sd:.3g} and values up to {measured.largest:.3g}, where networks suppose an sd near 1 "
                 f"(warned of: {bounds}). Training may fail or say little: import again with --standardise."
             )
-    return found
+    return lines
 
 
 def zero_warnings(bundle: Bundle) -> list[str]:
     """Modalities that are observed everywhere, though many of their rows are zeros alone."""
     zero = zero_rows(bundle.features, bundle.lengths)
-    found = []
+    lines = []
     for index, modality in enumerate(bundle.modalities):
         count = int(zero[:, index].sum())
         if count >= MANY_ZEROS * len(bundle) and bundle.observed[:, index].all():
-            found.append(
+            lines.append(
                 f"WARNING: {count} of {len(bundle)} rows of {modality} in {bundle.name} are zeros alone "
                 f"({count / len(bundle):.0%}) and count as observed. If they are missing, say so: import a "
                 f"folder with --option zeros=missing, or with {modality}_observed.npy."
             )
-    return found
+    return lines
 
 
 def zero_rows(features: Mapping[str, np.ndarray], lengths: Mapping[str, np.ndarray]) -> np.ndarray:
     """(n, M) whether every value of a row that exists is 0; modalities in alphabetical order."""
-    found = np.zeros((len(next(iter(features.values()))), len(features)), dtype=bool)
+    zero = np.zeros((len(next(iter(features.values()))), len(features)), dtype=bool)
     for index, modality in enumerate(sorted(features)):
         array = features[modality]
         if modality in lengths:
-            found[:, index] = [
+            zero[:, index] = [
                 not row[:end].any() for row, end in zip(array, lengths[modality], strict=True)
             ]
         else:
-            found[:, index] = ~array.reshape(len(array), -1).any(axis=1)
-    return found
+            zero[:, index] = ~array.reshape(len(array), -1).any(axis=1)
+    return zero
 
 
 def _blocks(bundle: Bundle, modality: str, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -23,15 +23,19 @@ JITTER = 0.3
 
 @dataclass(frozen=True)
 class Shape:
-    """How much data: dialogues and utterances per split, feature dims in the order of ``MODALITIES``.
-
-    frames: of the longest utterances, the same in all modalities; the shortest have half. 0 for one vector.
-    """
+    """How much data."""
 
     dialogues: tuple[int, int, int]
+    """Dialogues of each split."""
+
     utterances: tuple[int, int, int]
+    """Utterances of each split."""
+
     dims: tuple[int, int, int]
+    """Feature dims in the order of ``MODALITIES``."""
+
     frames: int = 0
+    """Frames of the longest utterances, the same in all modalities; the shortest have half. 0 for one vector."""
 
     @property
     def shortest(self) -> int:
@@ -41,30 +45,39 @@ class Shape:
 
 @dataclass(frozen=True)
 class Role:
-    """The law that a twin is drawn from.
-
-    prior: probability of each state; a chain's first state and every fresh one are drawn from it.
-    stay: probability that an utterance keeps the state of the speaker's previous one for certain.
-    axes: each state's place in the latent space, (K, k); a modality's class means are its ``snr`` times that.
-    snr, share: per modality in the order of ``MODALITIES``: signal-to-noise ratio, and the part of the
-        noise's variance that is common to all modalities (the rest is the modality's own). In ``FRAME_ROLES`` the
-        ratio is that of an utterance of average length; ``by_frames`` gives that of a frame.
-    speakers: speakers of a dialogue.
-    draw: which draw is given out as seed 0, chosen so that at ``quick`` the best realised accuracies (with
-        sessions, their means over the folds) are near the expected ones: 245 test utterances leave 3 points of chance.
-    sessions: how many sessions the dialogues are dealt to, each in turn the test of a fold; 0 for no folds.
-    """
+    """The law that a twin is drawn from."""
 
     task: Task
+    """What is predicted."""
+
     prior: tuple[float, ...]
+    """Probability of each state; a chain's first state and every fresh one are drawn from it."""
+
     stay: float
+    """Probability that an utterance keeps the state of the speaker's previous one for certain."""
+
     axes: tuple[tuple[float, ...], ...]
+    """Each state's place in the latent space, (K, k); a modality's class means are its ``snr`` times that."""
+
     snr: tuple[float, float, float]
+    """Signal-to-noise ratio of each modality in the order of ``MODALITIES``. In ``FRAME_ROLES`` it is that of an
+    utterance of average length; ``by_frames`` gives that of a frame."""
+
     share: tuple[float, float, float]
+    """Of each modality, the part of the noise's variance that is common to all modalities; the rest is its own."""
+
     speakers: int
+    """Speakers of a dialogue."""
+
     draw: int
+    """Which draw is given out as seed 0, chosen so that at ``quick`` the best realised accuracies (with sessions,
+    their means over the folds) are near the expected ones: 245 test utterances leave 3 points of chance."""
+
     shapes: Mapping[str, Shape] = field(repr=False)
+    """Size to how much data it has."""
+
     sessions: int = 0
+    """How many sessions the dialogues are dealt to, each in turn the test of a fold; 0 for no folds."""
 
     @property
     def transition(self) -> np.ndarray:

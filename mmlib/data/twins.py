@@ -16,6 +16,7 @@ import hashlib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,14 +38,16 @@ SHARPNESS = 1.5
 
 @dataclass(frozen=True)
 class Lift:
-    """An invertible map from a latent to the feature coordinates ``columns``; the others are nuisance.
-
-    weight: (s, k) with orthonormal columns, scaled; bias: (s,); columns: (s,), with s >= k.
-    """
+    """An invertible map from a latent to the feature coordinates ``columns``; the others are nuisance."""
 
     weight: np.ndarray
+    """(s, k) with orthonormal columns, scaled; s >= k."""
+
     bias: np.ndarray
+    """(s,) what is added before the arcsinh."""
+
     columns: np.ndarray
+    """(s,) the feature coordinates that hold the lifted latent."""
 
     def __call__(self, latent: np.ndarray) -> np.ndarray:
         """(..., k) to (..., s): a rotation into s dimensions, then arcsinh of each coordinate."""
@@ -58,19 +61,22 @@ class Lift:
 
 @dataclass(frozen=True)
 class Twin:
-    """A bundle together with what it was drawn from.
-
-    role: its law; of one frame, where utterances have frames.
-    states: (n,) the true state of each row of the bundle.
-    latents: modality to (n, k) float64, the true latents; (n, t, k) of frames (those beyond the length do not count).
-    lifts: modality to the map that made features of them.
-    """
+    """A bundle together with what it was drawn from."""
 
     bundle: Bundle
+    """The data themselves."""
+
     role: Role
+    """The law; of one frame, where utterances have frames."""
+
     states: np.ndarray
+    """(n,) the true state of each row of the bundle."""
+
     latents: Mapping[str, np.ndarray]
+    """Modality to (n, k) float64, the true latents; (n, t, k) of frames (those beyond the length do not count)."""
+
     lifts: Mapping[str, Lift]
+    """Modality to the map that made features of them."""
 
     def with_fold(self, number: int) -> Twin:
         """The same twin with session ``number`` as test, as ``Bundle.with_fold``.
@@ -110,8 +116,8 @@ class Twin:
         self._check_shape(split, mask, (len(rows), len(MODALITIES)))
         latents = np.stack([self.latents[m][rows] for m in MODALITIES], axis=-2)
         if latents.ndim == 4:
-            seen = mask[:, None] & self._frames_seen(split, frames or {})
-            log_like = posterior.frame_log_likelihood(latents, seen, role.means, role.covariance)
+            kept = mask[:, None] & self._frames_kept(split, frames or {})
+            log_like = posterior.frame_log_likelihood(latents, kept, role.means, role.covariance)
         elif frames:
             raise InputError(
                 f"frames for {self.bundle.name}",
@@ -207,9 +213,9 @@ class Twin:
         one = metric.removeprefix("f1_")
         return pairs[:, task.names.index(one)] if one in task.names else pairs.reshape(-1, 2)
 
-    def _frames_seen(self, split: str, frames: Mapping[str, np.ndarray]) -> np.ndarray:
+    def _frames_kept(self, split: str, frames: Mapping[str, np.ndarray]) -> np.ndarray:
         """(n_split, t, M): the frames that exist and are not dropped."""
-        rows, seen = self.bundle.rows(split), []
+        rows, by_modality = self.bundle.rows(split), []
         for modality in (*MODALITIES, *frames):
             if modality not in MODALITIES:
                 raise unknown_name(f"frames for {self.bundle.name}, modality", modality, MODALITIES)
@@ -217,8 +223,10 @@ class Twin:
             steps = self.bundle.features[modality].shape[1]
             kept = np.asarray(frames.get(modality, np.ones((len(rows), steps))), dtype=bool)
             self._check_shape(split, kept, (len(rows), steps))
-            seen.append(kept & (np.arange(steps) < self.bundle.lengths[modality][rows, None]))
-        return np.stack(seen, axis=-1)
+            by_modality.append(
+                kept & (np.arange(steps) < self.bundle.lengths[modality][rows, None])
+            )
+        return np.stack(by_modality, axis=-1)
 
     def _check_shape(self, split: str, mask: np.ndarray, shape: tuple[int, ...]) -> None:
         if mask.shape != shape:
@@ -240,12 +248,12 @@ def best_possible(
     approximation). In percent; ``mae`` in score units.
     """
     letters = dict(zip(MODALITIES, "ALV", strict=True))
-    found = []
+    results = []
     for kept in (k for count in (1, 2, 3) for k in itertools.combinations(MODALITIES, count)):
         observed = np.tile([m in kept for m in MODALITIES], (len(twin.bundle.rows(split)), 1))
         for metric in metrics or twin.metrics:
             expected, realised = twin.best(split, observed, metric)
-            found.append(
+            results.append(
                 {
                     "subset": "".join(letters[m] for m in kept),
                     "metric": metric,
@@ -254,7 +262,7 @@ def best_possible(
                     "exact": metric in EXACT,
                 }
             )
-    return pd.DataFrame(found)
+    return pd.DataFrame(results)
 
 
 def make_twin(role: str, size: str = "quick", seed: int = 0) -> Twin:
@@ -263,31 +271,20 @@ def make_twin(role: str, size: str = "quick", seed: int = 0) -> Twin:
     Raises:
         InputError: unknown role or size.
     """
-    known = {**ROLES, **FRAME_ROLES}
-    if role not in known:
-        raise unknown_name("twin role", role, known)
-    law = known[role]
+    laws = {**ROLES, **FRAME_ROLES}
+    if role not in laws:
+        raise unknown_name("twin role", role, laws)
+    law = laws[role]
     if size not in law.shapes:
         raise unknown_name("twin size", size, law.shapes)
     shape = law.shapes[size]
     law = law.by_frames(shape)
-    name = int.from_bytes(hashlib.sha256(f"{role}@{size}#{law.draw}".encode()).digest()[:8], "big")
-    generators = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, name]).spawn(5)]
+    generators = _generators(f"{role}@{size}#{law.draw}", seed)
     frame = _conversations(law, shape, generators[0])
     states = _states(law, frame, generators[1])
     latents = _latents(law, states, shape.frames, generators[2])
-    lengths = (
-        generators[4].integers(shape.shortest, shape.frames + 1, len(states))
-        if shape.frames
-        else None
-    )
-    lifts, features = {}, {}
-    for index, modality in enumerate(MODALITIES):
-        lifts[modality], features[modality] = _features(
-            latents[modality], shape.dims[index], generators[2]
-        )
-        if lengths is not None:
-            features[modality][np.arange(shape.frames) >= lengths[:, None]] = 0
+    lengths = _lengths(shape, len(states), generators[4])
+    lifts, features = _lifted(shape, latents, lengths, generators[2])
     bundle = make_bundle(
         f"twin-{role}-{size}",
         law.task,
@@ -295,17 +292,59 @@ def make_twin(role: str, size: str = "quick", seed: int = 0) -> Twin:
         _labels(law, states, generators[3]),
         frame["split"].to_numpy(),
         [f"d{d:04d}_u{p:03d}" for d, p in zip(frame["dialogue"], frame["position"], strict=True)],
-        dialogue=frame["dialogue"].tolist(),
-        position=frame["position"].tolist(),
-        speaker=frame["speaker"].tolist(),
-        fold=frame["session"].tolist() if law.sessions else None,
-        lengths=dict.fromkeys(MODALITIES, lengths) if lengths is not None else None,
-        source=f"Synthetic: drawn by mmlib from a known law (role {role}, size {size}, seed {seed}). "
-        "A twin shaped like the data set, not the data set.",
-        licence="as this repository",
-        notes={"twin": role, "size": size, "seed": seed},
+        lengths={} if lengths is None else dict.fromkeys(MODALITIES, lengths),
+        **_columns(law, frame),
+        **_about(role, size, seed),
     )
     return Twin(bundle, law, states, latents, lifts)
+
+
+def _generators(name: str, seed: int) -> list[np.random.Generator]:
+    """Five generators that no other draw has."""
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    return [np.random.default_rng(s) for s in np.random.SeedSequence([seed, number]).spawn(5)]
+
+
+def _columns(law: Role, frame: pd.DataFrame) -> dict[str, Any]:
+    """What ``make_bundle`` takes of each utterance beside its id; its session is its fold."""
+    return {
+        "dialogue": frame["dialogue"].tolist(),
+        "position": frame["position"].tolist(),
+        "speaker": frame["speaker"].tolist(),
+        "fold": frame["session"].tolist() if law.sessions else None,
+    }
+
+
+def _about(role: str, size: str, seed: int) -> dict[str, Any]:
+    """What a twin's bundle says of itself."""
+    return {
+        "source": f"Synthetic: drawn by mmlib from a known law (role {role}, size {size}, seed {seed}). "
+        "A twin shaped like the data set, not the data set.",
+        "licence": "as this repository",
+        "notes": {"twin": role, "size": size, "seed": seed},
+    }
+
+
+def _lengths(shape: Shape, n: int, generator: np.random.Generator) -> np.ndarray | None:
+    """(n,) frames of each utterance; None for vectors."""
+    if not shape.frames:
+        return None
+    return generator.integers(shape.shortest, shape.frames + 1, n)
+
+
+def _lifted(
+    shape: Shape,
+    latents: Mapping[str, np.ndarray],
+    lengths: np.ndarray | None,
+    generator: np.random.Generator,
+) -> tuple[dict[str, Lift], dict[str, np.ndarray]]:
+    """Modality to its lift, and to the features that it makes: zeros beyond an utterance's last frame."""
+    lifts, features = {}, {}
+    for modality, dims in zip(MODALITIES, shape.dims, strict=True):
+        lifts[modality], features[modality] = _features(latents[modality], dims, generator)
+        if lengths is not None:
+            features[modality][np.arange(shape.frames) >= lengths[:, None]] = 0
+    return lifts, features
 
 
 def _conversations(law: Role, shape: Shape, generator: np.random.Generator) -> pd.DataFrame:

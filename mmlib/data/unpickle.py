@@ -310,9 +310,9 @@ class _Walk:
             return len(value), 1, value
         if kind in (int, float, bool, type(None)):
             return 0, 1, value
-        known = self.done.get(id(value))
-        if known is not None:
-            return known[1]
+        earlier = self.done.get(id(value))
+        if earlier is not None:
+            return earlier[1]
         if id(value) in self.open or level > _LEVELS:
             raise Refused(
                 "a container inside itself"
@@ -320,11 +320,11 @@ class _Walk:
                 else f"containers in more than {_LEVELS} levels"
             )
         self.open.add(id(value))
-        found = self.inside(value, level)
+        size, count, inside = self.inside(value, level)
         self.open.discard(id(value))
-        self.budget.walked(found[0], found[1])
-        self.done[id(value)] = value, found
-        return found
+        self.budget.walked(size, count)
+        self.done[id(value)] = value, (size, count, inside)
+        return size, count, inside
 
     def inside(self, value: Any, level: int) -> tuple[int, int, Any]:
         if isinstance(value, Array) and value.value is None:
@@ -373,10 +373,10 @@ def _refuse_archives(path: Path, size: int) -> None:
         )
 
 
-def _refused(path: Path, found: str) -> InputError:
+def _refused(path: Path, content: str) -> InputError:
     return InputError(
         str(path),
-        f"{found} in the pickle (nothing of it was run)",
+        f"{content} in the pickle (nothing of it was run)",
         _EXPECTED,
         "Do not open this file elsewhere unless you trust who made it; ask for the arrays as .npy files.",
     )

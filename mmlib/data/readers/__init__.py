@@ -30,16 +30,19 @@ CLIPS = {
 
 @dataclass(frozen=True)
 class Reader:
-    """One format.
-
-    read: called with the paths, and the options as strings. paths: what the paths are.
-    options: option name to one line of help.
-    """
+    """One format."""
 
     read: Callable[..., Bundle]
+    """Called with the paths, and the options as strings."""
+
     help: str
+    """What the format is, in one line."""
+
     paths: str
+    """What the paths are, as help shows them."""
+
     options: Mapping[str, str] = field(default_factory=dict)
+    """Option name to one line of help."""
 
 
 READERS: dict[str, Reader] = {
@@ -100,9 +103,8 @@ READERS: dict[str, Reader] = {
             "rate": "Hz that the sound is resampled to (22050)",
             "hop": "samples between spectrogram columns (353)",
             "event": "cut (to the annotated seconds, the default) or whole",
-            "repeats": (
-                "a video named twice: first (one row of it, test before valid before train, the default) or keep"
-            ),
+            "repeats": "a video named twice: first (one row of it, test before valid before train, the default) "
+            "or keep",
             **CLIPS,
         },
     ),

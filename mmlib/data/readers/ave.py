@@ -21,9 +21,16 @@ LICENCE = "none stated; the videos are YouTube's"
 
 @dataclass(frozen=True)
 class _Event:
+    """One row of the annotations or of a split list."""
+
     category: str
+    """The name of its class."""
+
     video: str
+    """The video's file name without ``.mp4``."""
+
     span: tuple[float, float] | None
+    """The annotated seconds, from and to; None where the event ends where it begins."""
 
 
 def read(
@@ -61,14 +68,24 @@ def read(
     ).resolve()
     choice("event", event, ("cut", "whole"))
     choice("repeats", repeats, ("first", "keep"))
-    recipe = Recipe(
+    recipe = _recipe(frames, size, seconds, rate, hop)
+    existing(folder / "AVE", "Give the folder that holds AVE and Annotations.txt.")
+    return _bundle(folder, recipe, event, repeats, cache, jobs)
+
+
+def _recipe(frames: str, size: str, seconds: str, rate: str, hop: str) -> Recipe:
+    return Recipe(
         whole_option("frames", frames),
         whole_option("seconds", seconds),
         whole_option("size", size),
         whole_option("rate", rate, 1000),
         hop=whole_option("hop", hop),
     )
-    existing(folder / "AVE", "Give the folder that holds AVE and Annotations.txt.")
+
+
+def _bundle(
+    folder: Path, recipe: Recipe, event: str, repeats: str, cache: str, jobs: str
+) -> Bundle:
     classes = tuple(sorted({row.category for row in _events(folder / "Annotations.txt")}))
     lists = {split: _events(folder / name) for split, name in LISTS.items()}
     rows, dropped = _samples(folder, lists, classes, repeats)

@@ -42,7 +42,7 @@ def read(paths: Sequence[Path], split: str = "unseen") -> Bundle:
     """
     choice("split", split, SPLITS)
     folder, pickle = _two(paths)
-    ids, features, binary, seen = _rows(folder)
+    ids, features, binary, of_training = _rows(folder)
     scores = _scores(pickle, ids)
     if (binary != (scores >= 0)).any():
         row = int(np.flatnonzero(binary != (scores >= 0))[0])
@@ -52,10 +52,10 @@ def read(paths: Sequence[Path], split: str = "unseen") -> Bundle:
             "1 for scores of 0 and above, else 0",
             "Use the files of one release.",
         )
-    keep = ~seen if split == "unseen" else np.ones(len(ids), dtype=bool)
+    keep = ~of_training if split == "unseen" else np.ones(len(ids), dtype=bool)
     names = [name for name, kept in zip(ids, keep, strict=True) if kept]
     videos = [name.rsplit("_", 1)[0] for name in names]
-    fold, where = _splits(videos, [bool(s) for s in seen[keep]], split)
+    fold, where = _splits(videos, [bool(s) for s in of_training[keep]], split)
     return make_bundle(
         f"mosi-{'unseen' if split == 'unseen' else 'bclstm'}",
         Task("score", range=(-3.0, 3.0)),
@@ -91,17 +91,17 @@ def _rows(folder: Path) -> tuple[list[str], dict[str, np.ndarray], np.ndarray, n
     transcripts = read_csv(folder / "transcripts.csv", header=None, dtype=str)
     ids: list[str] = []
     parts: dict[str, list[np.ndarray]] = {m: [] for m in FILES}
-    labels, seen = [], []
+    labels, of_training = [], []
     for part in ("train", "test"):
         rows = _row_numbers(folder / f"rows_{part}.csv", len(transcripts))
         ids += [str(transcripts.iat[row, 0]) for row in rows]
-        seen.append(np.full(len(rows), part == "train"))
+        of_training.append(np.full(len(rows), part == "train"))
         tables = {m: _table(folder / f"{stem}_{part}0.csv", len(rows)) for m, stem in FILES.items()}
         for modality, table in tables.items():
             parts[modality].append(table[:, :-1])
         labels.append(tables["text"][:, -1])
     features = {m: np.concatenate(arrays).astype(np.float32) for m, arrays in parts.items()}
-    return ids, features, np.concatenate(labels).astype(bool), np.concatenate(seen)
+    return ids, features, np.concatenate(labels).astype(bool), np.concatenate(of_training)
 
 
 def _row_numbers(path: Path, count: int) -> list[int]:
@@ -156,15 +156,15 @@ def _scores(path: Path, ids: Sequence[str]) -> np.ndarray:
 
 
 def _splits(
-    videos: Sequence[str], seen: Sequence[bool], split: str
+    videos: Sequence[str], of_training: Sequence[bool], split: str
 ) -> tuple[list[int] | None, list[str]]:
     """Fold numbers (dealt to the sorted videos in turn) and splits."""
-    unseen = sorted({v for v, s in zip(videos, seen, strict=True) if not s})
+    unseen = sorted({v for v, s in zip(videos, of_training, strict=True) if not s})
     if split == "leaky":
         valid = set(unseen[:VALID_VIDEOS])
         return None, [
             "train" if s else "valid" if v in valid else "test"
-            for v, s in zip(videos, seen, strict=True)
+            for v, s in zip(videos, of_training, strict=True)
         ]
     fold = [unseen.index(v) % FOLDS for v in videos]
     return fold, [{0: "test", 1: "valid"}.get(number, "train") for number in fold]

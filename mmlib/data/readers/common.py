@@ -15,6 +15,17 @@ from mmlib.errors import InputError, unknown_name
 
 HELD_OUT = 0.1
 EMPTY = 2**27
+UNREADABLE = (  # what numpy.load raises of a damaged file
+    ArithmeticError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    OSError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    zipfile.BadZipFile,
+)
 EMOTIONS = ("hap", "sad", "neu", "ang", "exc", "fru")
 
 
@@ -36,10 +47,10 @@ def existing(path: Path, do: str = "Check the path.") -> Path:
     return path
 
 
-def choice(option: str, value: str, known: Sequence[str]) -> str:
-    """The value itself, once it is known to be one of ``known``."""
-    if value not in known:
-        raise unknown_name(f"option {option}", value, known)
+def choice(option: str, value: str, choices: Sequence[str]) -> str:
+    """The value itself, once it is known to be one of ``choices``."""
+    if value not in choices:
+        raise unknown_name(f"option {option}", value, choices)
     return value
 
 
@@ -55,30 +66,8 @@ def load_npy(path: Path) -> np.ndarray:
         _check_size(path)
         with path.open("rb") as file:
             array = np.load(file, allow_pickle=False)
-    except (
-        ArithmeticError,
-        ValueError,
-        EOFError,
-        MemoryError,
-        OSError,
-        RecursionError,
-        SyntaxError,
-        TypeError,
-        zipfile.BadZipFile,
-    ) as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
-            raise InputError(
-                str(path),
-                "an object array (a pickle)",
-                "an array of numbers of one shape",
-                "Save it again with numeric dtype; ragged rows: pad them and give lengths.",
-            ) from error
-        raise InputError(
-            str(path),
-            f"no readable .npy file ({str(error)[:200]})",
-            "an array that numpy.save wrote",
-            "Save or copy the file again.",
-        ) from error
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise InputError(
             str(path),
@@ -87,6 +76,22 @@ def load_npy(path: Path) -> np.ndarray:
             "Save the array as float32.",
         )
     return array
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    if "allow_pickle" in str(error) or "Object arrays" in str(error):
+        return InputError(
+            str(path),
+            "an object array (a pickle)",
+            "an array of numbers of one shape",
+            "Save it again with numeric dtype; ragged rows: pad them and give lengths.",
+        )
+    return InputError(
+        str(path),
+        f"no readable .npy file ({str(error)[:200]})",
+        "an array that numpy.save wrote",
+        "Save or copy the file again.",
+    )
 
 
 def _check_size(path: Path) -> None:
@@ -104,9 +109,8 @@ def _check_size(path: Path) -> None:
         shape, _, dtype = read(file)
         here = path.stat().st_size - file.tell()
     needed = math.prod(max(axis, 1) for axis in shape) * dtype.itemsize
-    most = (
-        EMPTY if 0 in shape else here
-    )  # an array without entries may yet have more rows than fit a machine
+    # An array without entries may yet have more rows than fit a machine.
+    most = EMPTY if 0 in shape else here
     if not dtype.hasobject and (needed > most or min(shape, default=0) < 0):
         raise ValueError(
             f"a header that asks for {dtype} of shape {shape}, and {here:,} bytes after it"

@@ -42,32 +42,43 @@ def read(
     recipe = Recipe(whole_option("frames", frames), SECONDS, whole_option("size", size))
     for name in FOLDERS:
         existing(folder / name, "Give the folder that holds AudioWAV and VideoFlash.")
-    lists = {split: _stems(folder / f"{split}.csv") for split in ("train", "test")}
-    split = one_each(str(folder), lists)
-    ids = sorted(split)
-    train = [name for name in ids if split[name] == "train"]
-    held = hold_out_by_class(train, [_emotion(name) for name in train])
+    splits = _splits(folder)
+    ids = sorted(splits)
     return clip_bundle(
         "crema-d",
         Task("classes", CLASSES),
-        [
-            Clip(name, folder / "AudioWAV" / f"{name}.wav", folder / "VideoFlash" / f"{name}.flv")
-            for name in ids
-        ],
+        [_clip(folder, name) for name in ids],
         recipe,
         [CLASSES.index(_emotion(name)) for name in ids],
-        ["valid" if name in held else split[name] for name in ids],
+        [splits[name] for name in ids],
         speaker=[name.split("_")[0] for name in ids],
         cache=cache,
         jobs=jobs,
         source=SOURCE,
         licence=LICENCE,
-        notes={
-            "audio": "22,050 Hz, tiled to 3 s, log magnitude of STFT 512 / 353",
-            "vision": f"{recipe.frames} evenly spaced frames a clip, {recipe.size} x {recipe.size}",
-            "split": "a tenth of each class of train held out as valid; actors are shared by the splits",
-        },
+        notes=_notes(recipe),
     )
+
+
+def _notes(recipe: Recipe) -> dict[str, str]:
+    return {
+        "audio": "22,050 Hz, tiled to 3 s, log magnitude of STFT 512 / 353",
+        "vision": f"{recipe.frames} evenly spaced frames a clip, {recipe.size} x {recipe.size}",
+        "split": "a tenth of each class of train held out as valid; actors are shared by the splits",
+    }
+
+
+def _splits(folder: Path) -> dict[str, str]:
+    """Clip to split, with a part of train held out as valid."""
+    lists = {split: _stems(folder / f"{split}.csv") for split in ("train", "test")}
+    splits = one_each(str(folder), lists)
+    train = sorted(name for name, split in splits.items() if split == "train")
+    held = hold_out_by_class(train, [_emotion(name) for name in train])
+    return splits | dict.fromkeys(held, "valid")
+
+
+def _clip(folder: Path, name: str) -> Clip:
+    return Clip(name, folder / "AudioWAV" / f"{name}.wav", folder / "VideoFlash" / f"{name}.flv")
 
 
 def _emotion(stem: str) -> str:

@@ -76,31 +76,21 @@ def read(
         InputError: a layout that is not recognised, lengths or dims that differ within a dialogue.
     """
     choice("text", text, VARIANTS)
-    if len(paths) not in (1, 2):
-        raise InputError(
-            "the paths",
-            f"{len(paths)} of them",
-            "one pickle, or two (the second with RoBERTa features)",
-            "Give one or two.",
-        )
+    _check_count(paths)
     parts = _parts(paths[0], fields)
     if len(paths) == 2:
         parts |= _roberta(paths[1])
     parts = _checked(paths[0], parts)
     split = _split(paths[0], parts)
-    features = {"text": _text(paths[0], parts, split, text)}
-    features |= {
-        m: _stack(paths[0], parts[m], parts["labels"], split, m) for m in ("audio", "vision")
-    }
+    features = _features(paths[0], parts, split, text)
     rows = [(d, i) for d in sorted(split) for i in range(len(parts["labels"][d]))]
-    ids = [_name(parts["ids"], d, i) for d, i in rows]
     return make_bundle(
         paths[0].stem.lower(),
         Task("classes", tuple(classes.split(","))),
         features,
         _labels(paths[0], parts, rows),
         [split[d] for d, _ in rows],
-        ids if len(set(ids)) == len(ids) else [f"{d}_{i:03d}" for d, i in rows],
+        _names(parts["ids"], rows),
         dialogue=[d for d, _ in rows],
         position=[i for _, i in rows],
         speaker=_speakers(paths[0], parts, rows),
@@ -108,6 +98,16 @@ def read(
         licence="that of the data set (IEMOCAP: custom, by request from USC)",
         notes={"text": text} if "text1" in parts else {},
     )
+
+
+def _check_count(paths: Sequence[Path]) -> None:
+    if len(paths) not in (1, 2):
+        raise InputError(
+            "the paths",
+            f"{len(paths)} of them",
+            "one pickle, or two (the second with RoBERTa features)",
+            "Give one or two.",
+        )
 
 
 def _parts(path: Path, fields: str) -> dict[str, Any]:
@@ -139,7 +139,8 @@ def _parts(path: Path, fields: str) -> dict[str, Any]:
             f"positions 0 to {len(content) - 1}",
             "Correct the option fields.",
         )
-    return {name: content[place] for name, place in layout.items()} | {"found": _describe(content)}
+    parts = {name: content[place] for name, place in layout.items()}
+    return parts | {"found": _describe(content)}
 
 
 def _positions(fields: str) -> dict[str, int]:
@@ -214,6 +215,15 @@ def _split(path: Path, parts: Mapping[str, Any]) -> dict[str, str]:
         held = hold_out([d for d, s in split.items() if s == "train"])
         split = {d: "valid" if d in held else s for d, s in split.items()}
     return split
+
+
+def _features(
+    path: Path, parts: Mapping[str, Any], split: Mapping[str, str], text: str
+) -> dict[str, np.ndarray]:
+    features = {"text": _text(path, parts, split, text)}
+    for modality in ("audio", "vision"):
+        features[modality] = _stack(path, parts[modality], parts["labels"], split, modality)
+    return features
 
 
 def _text(path: Path, parts: Mapping[str, Any], split: Mapping[str, str], text: str) -> np.ndarray:
@@ -296,6 +306,12 @@ def _speakers(path: Path, parts: Mapping[str, Any], rows: Sequence[tuple[str, in
             str(one) if isinstance(one, str | int | np.integer) else f"{int(np.argmax(one)):03d}"
         )
     return speakers
+
+
+def _names(ids: Mapping[str, Any], rows: Sequence[tuple[str, int]]) -> list[str]:
+    """The utterances' ids; those made from dialogue and place, where the file has one twice."""
+    names = [_name(ids, d, i) for d, i in rows]
+    return names if len(set(names)) == len(names) else [f"{d}_{i:03d}" for d, i in rows]
 
 
 def _name(ids: Mapping[str, Any], dialogue: str, place: int) -> str:

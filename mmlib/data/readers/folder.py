@@ -151,9 +151,9 @@ def _labelled(
             )
         if names:
             return Task("classes", tuple(names)), listed(column, names), {}
-        found = classes(column)
-        names = sorted(set(found))
-        return Task("classes", tuple(names)), np.array([names.index(name) for name in found]), {}
+        labels = classes(column)
+        names = sorted(set(labels))
+        return Task("classes", tuple(names)), np.array([names.index(name) for name in labels]), {}
     bounds = _range(toml, settings["range"]) if "range" in settings else None
     values = scores(column, bounds)
     if not {"task", "range", "neutral"} & set(settings):

@@ -47,11 +47,22 @@ LICENCES = {
 
 @dataclass(frozen=True)
 class _Index:
+    """What the index pickle holds."""
+
     path: Path
+    """The pickle itself, for messages."""
+
     ids: Mapping[str, Sequence[str]]
+    """Video to the ids of its utterances, in order."""
+
     labels: Mapping[str, Sequence[Any]]
+    """Video to a label of each utterance."""
+
     speakers: Mapping[str, Sequence[str]]
+    """Video to the speaker of each utterance."""
+
     split: Mapping[str, str]
+    """Video to the split it is in."""
 
 
 def read(
@@ -73,16 +84,11 @@ def read(
     choice("task", task, tuple(TASKS))
     pickle, root = _where(paths, WAYS[task])
     index = _index(pickle)
-    rows = [
-        (video, place) for video in sorted(index.split) for place in range(len(index.ids[video]))
-    ]
+    rows = _rows(index)
     ids = [str(index.ids[v][i]) for v, i in rows]
     speakers = [str(index.speakers[v][i]) for v, i in rows]
-    features: dict[str, np.ndarray] = {}
-    observed = []
-    for modality, name in {"audio": audio, "text": text, "vision": vision}.items():
-        features[modality], found = _features(root, modality, name, ids, speakers)
-        observed.append(found)
+    folders = {"audio": audio, "text": text, "vision": vision}
+    features, observed = _modalities(root, folders, ids, speakers)
     return make_bundle(
         f"gcnet-{task}",
         TASKS[task],
@@ -94,10 +100,27 @@ def read(
         position=[i for _, i in rows],
         speaker=speakers,
         fold=_sessions(rows) if task == "iemocap4" else None,
-        observed=np.stack(observed, axis=1),
+        observed=observed,
         source=f"{pickle.name} with {audio}, {text}, {vision}",
         licence=LICENCES[task],
     )
+
+
+def _rows(index: _Index) -> list[tuple[str, int]]:
+    """The video and the place in it of every utterance, videos sorted."""
+    return [(video, i) for video in sorted(index.split) for i in range(len(index.ids[video]))]
+
+
+def _modalities(
+    root: Path, folders: Mapping[str, str], ids: Sequence[str], speakers: Sequence[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Modality to features (n, d), and (n, M) whether each is there, from each modality's folder."""
+    features: dict[str, np.ndarray] = {}
+    observed = []
+    for modality, name in folders.items():
+        features[modality], there = _features(root, modality, name, ids, speakers)
+        observed.append(there)
+    return features, np.stack(observed, axis=1)
 
 
 def _where(paths: Sequence[Path], ways: int) -> tuple[Path, Path]:
@@ -132,10 +155,10 @@ def _index(path: Path) -> _Index:
     )
     if not fits:
         parts = content if isinstance(content, list | tuple) else [content]
-        found = f"{len(parts)} parts ({', '.join(type(part).__name__ for part in parts)})"
+        description = f"{len(parts)} parts ({', '.join(type(part).__name__ for part in parts)})"
         raise InputError(
             str(path),
-            found,
+            description,
             "ids, labels, speakers, sentences (dictionaries by video), "
             "then the sets of train, valid and test videos",
             "Give the *_features_raw_*way.pkl file.",
@@ -206,9 +229,9 @@ def _features(
             "Extract all utterances with one extractor.",
         )
     array = np.zeros((len(ids), dims[0]), dtype=np.float32)
-    found = np.array([v is not None for v in vectors])
-    array[found] = single(np.stack([v for v in vectors if v is not None]))
-    return array, found
+    there = np.array([v is not None for v in vectors])
+    array[there] = single(np.stack([v for v in vectors if v is not None]))
+    return array, there
 
 
 def _vector(path: Path, is_folder: bool, speaker: str) -> np.ndarray | None:
@@ -244,5 +267,11 @@ def _shows(face: str, speaker: str) -> bool:
 
 
 def _sessions(rows: Sequence[tuple[str, int]]) -> list[int] | None:
-    found = [re.match(r"Ses0?(\d)", video) for video, _ in rows]
-    return [int(match.group(1)) - 1 for match in found if match] if all(found) else None
+    """The session of each row, from 0, as the names of IEMOCAP's videos begin with it; None where one does not."""
+    sessions = []
+    for video, _ in rows:
+        match = re.match(r"Ses0?(\d)", video)
+        if match is None:
+            return None
+        sessions.append(int(match.group(1)) - 1)
+    return sessions

@@ -58,13 +58,18 @@ class Column:
     """A column of labels as text, and the ids that name its rows in messages."""
 
     where: str
+    """The file and the column, for messages."""
+
     ids: Sequence[str]
+    """(n,) the id of each row."""
+
     cells: Sequence[str]
+    """(n,) the label of each row, as it is written."""
 
     def refused(self, row: int, most: str, expected: str, do: str) -> InputError:
         """The error that names a row by its number, from 1, and its id."""
-        found = f"{self.cells[row]!r} in row {row + 1} (id {self.ids[row]!r}); {most}"
-        return InputError(self.where, found, expected, do)
+        cell = f"{self.cells[row]!r} in row {row + 1} (id {self.ids[row]!r}); {most}"
+        return InputError(self.where, cell, expected, do)
 
 
 def scores(column: Column, bounds: tuple[float, float] | None = None) -> np.ndarray:

@@ -91,41 +91,29 @@ def _data_set(path: Path, file: h5py.File, axes: int) -> h5py.Dataset:
     """The data set, once its own numbers are known to lie in this file and to be about as many as its bytes."""
     link = file.get(KEY, getlink=True) if KEY in file else None
     if isinstance(link, h5py.ExternalLink):
-        raise InputError(
-            str(path),
-            f"a link from {KEY!r} to another file",
-            "the numbers in the file itself",
-            "Give the files of the MMMO release.",
+        raise _not_released(
+            path, f"a link from {KEY!r} to another file", "the numbers in the file itself"
         )
     if link is None or not isinstance(file[KEY], h5py.Dataset):
         keys = [str(key)[:40] for _, key in zip(range(9), file, strict=False)]
-        raise InputError(
-            str(path),
-            f"the keys {', '.join(keys) or 'none'}",
-            f"a data set {KEY!r}",
-            "Give the files of the MMMO release.",
-        )
+        raise _not_released(path, f"the keys {', '.join(keys) or 'none'}", f"a data set {KEY!r}")
     data = file[KEY]
     if data.is_virtual or data.external:
-        raise InputError(
-            str(path),
+        raise _not_released(
+            path,
             f"a data set {KEY!r} whose numbers lie in other files",
             "the numbers in the file itself",
-            "Give the files of the MMMO release.",
         )
+    shape = f"{data.dtype} of shape {data.shape}"
     if data.shape is None or data.ndim != axes or data.dtype.kind not in "fiu":
-        raise InputError(
-            str(path),
-            f"{data.dtype} of shape {data.shape}",
-            f"numbers with {axes} axes",
-            "Give the files of the MMMO release.",
-        )
+        raise _not_released(path, shape, f"numbers with {axes} axes")
+    size = path.stat().st_size
     needed = math.prod(max(axis, 1) for axis in data.shape) * max(data.dtype.itemsize, 4)
-    if needed > UNFOLDED * path.stat().st_size + UNFOLDED_LEAST:
-        raise InputError(
-            str(path),
-            f"{data.dtype} of shape {data.shape} in {path.stat().st_size:,} bytes",
-            "about as many numbers as bytes",
-            "Give the files of the MMMO release.",
-        )
+    if needed > UNFOLDED * size + UNFOLDED_LEAST:
+        raise _not_released(path, f"{shape} in {size:,} bytes", "about as many numbers as bytes")
     return data
+
+
+def _not_released(path: Path, content: str, expected: str) -> InputError:
+    """The error of a file that holds something else than the release's."""
+    return InputError(str(path), content, expected, "Give the files of the MMMO release.")

@@ -45,14 +45,14 @@ def read(paths: Sequence[Path], task: str = "mosi", lengths: str = "file") -> Bu
     path = existing(one_path(paths, "aligned_50.pkl or unaligned_50.pkl"))
     parts = load_splits(path, NEEDED)
     counts = rows_of(path, parts)
-    given = {}
+    stated = {}
     for modality in MODALITIES if lengths == "file" else ():
         if all(f"{modality}_lengths" in part for part in parts.values()):
-            given[modality] = column(path, parts, f"{modality}_lengths")
+            stated[modality] = column(path, parts, f"{modality}_lengths")
     split = [s for s in SPLITS for _ in range(counts[s])]
     ids = [name for s in SPLITS for name in _ids(path, s, parts, counts[s])]
     labels = column(path, parts, "regression_labels")
-    sequences, silent = frames(path, parts, given)
+    sequences, silent = frames(path, parts, stated)
     return make_bundle(
         f"mmsa-{task}",
         Task("score", range=(-3.0, 3.0)),
@@ -73,10 +73,12 @@ def read(paths: Sequence[Path], task: str = "mosi", lengths: str = "file") -> Bu
 def _ids(path: Path, split: str, parts: Parts, count: int) -> list[str]:
     values: Any = parts[split]["id"]
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != count:
-        found = f"{len(values)} ids" if hasattr(values, "__len__") else f"a {type(values).__name__}"
+        content = (
+            f"{len(values)} ids" if hasattr(values, "__len__") else f"a {type(values).__name__}"
+        )
         raise InputError(
             f"{path}, {split}, id",
-            found,
+            content,
             f"{count} ids: a video, {MARK}, the clip's number",
             "Give the pickle of the MMSA release.",
         )
@@ -86,10 +88,10 @@ def _ids(path: Path, split: str, parts: Parts, count: int) -> list[str]:
     ]
     wrong = [n for n in names if not (n.rpartition(MARK)[0] and n.rpartition(MARK)[2].isdecimal())]
     if len(names) != count or wrong:
-        found = f"the id {wrong[0]!r}" if wrong else f"{len(names)} ids"
+        content = f"the id {wrong[0]!r}" if wrong else f"{len(names)} ids"
         raise InputError(
             f"{path}, {split}, id",
-            found,
+            content,
             f"{count} ids: a video, {MARK}, the clip's number",
             "Give the pickle of the MMSA release, or your own data in the layout of `folder`.",
         )

@@ -40,15 +40,7 @@ def read(paths: Sequence[Path], task: str = "binaries") -> Bundle:
     labels = _present(path, column(path, parts, "labels", (len(EMOTIONS), 2)))
     sequences, silent = frames(path, parts, {})
     number = labels.sum(axis=1)
-    notes: dict[str, int | str] = {
-        "ids": "made from split and row number",
-        "utterances without an emotion": int((number == 0).sum()),
-        "utterances with several": int((number > 1).sum()),
-        "minus infinity in audio, now 0": silent,
-    }
     kept = np.flatnonzero(number == 1) if task == "classes" else np.arange(len(labels))
-    if task == "classes":
-        notes["left out"] = f"{len(labels) - len(kept)} utterances without exactly one emotion"
     names = [f"{s}-{row:05d}" for s in SPLITS for row in range(counts[s])]
     return make_bundle(
         "mult-iemocap",
@@ -62,8 +54,21 @@ def read(paths: Sequence[Path], task: str = "binaries") -> Bundle:
         lengths={m: array[kept] for m, array in sequences.lengths.items()},
         source=f"MulT release, {path.name}",
         licence=LICENCES["iemocap4"],
-        notes=notes,
+        notes=_notes(number, silent, task),
     )
+
+
+def _notes(emotions: np.ndarray, silent: int, task: str) -> dict[str, int | str]:
+    """What the bundle says of itself. emotions: (n,) how many each utterance has."""
+    notes: dict[str, int | str] = {
+        "ids": "made from split and row number",
+        "utterances without an emotion": int((emotions == 0).sum()),
+        "utterances with several": int((emotions > 1).sum()),
+        "minus infinity in audio, now 0": silent,
+    }
+    if task == "classes":
+        notes["left out"] = f"{int((emotions != 1).sum())} utterances without exactly one emotion"
+    return notes
 
 
 def _present(path: Path, labels: np.ndarray) -> np.ndarray:

@@ -25,15 +25,16 @@ Parts = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Frames:
-    """Sequences without padding before them.
-
-    features: modality to (n, t, d) float32. lengths: modality to (n,), 1 or more.
-    observed: (n, M) bool, False where every frame is zero; all True where that is so in every modality.
-    """
+    """Sequences without padding before them."""
 
     features: Mapping[str, np.ndarray]
+    """Modality to (n, t, d) float32."""
+
     lengths: Mapping[str, np.ndarray]
+    """Modality to (n,), 1 or more."""
+
     observed: np.ndarray
+    """(n, M) bool, False where every frame is zero; all True where that is so in every modality."""
 
 
 def load_splits(path: Path, needed: Sequence[str]) -> Parts:
@@ -47,10 +48,10 @@ def load_splits(path: Path, needed: Sequence[str]) -> Parts:
     if not set(SPLITS) <= set(names) or not all(
         isinstance(content[split], dict) for split in SPLITS
     ):
-        found = f"the keys {', '.join(names[:9])}" if names else f"a {type(content).__name__}"
+        description = f"the keys {', '.join(names[:9])}" if names else f"a {type(content).__name__}"
         raise InputError(
             str(path),
-            found,
+            description,
             "a dictionary of train, valid and test, each a dictionary of arrays",
             "Give the pickle of the release itself.",
         )
@@ -93,7 +94,7 @@ def column(path: Path, parts: Parts, key: str, axes: tuple[int, ...] = ()) -> np
     Raises:
         InputError: another count, another shape, or entries that are no numbers.
     """
-    found = []
+    columns = []
     for split, count in rows_of(path, parts).items():
         try:
             array = np.asarray(parts[split][key], dtype=np.float64)
@@ -111,14 +112,14 @@ def column(path: Path, parts: Parts, key: str, axes: tuple[int, ...] = ()) -> np
                 str((count, *axes)),
                 "Use one release's arrays, unchanged.",
             )
-        found.append(array.reshape(count, *axes))
-    return np.concatenate(found)
+        columns.append(array.reshape(count, *axes))
+    return np.concatenate(columns)
 
 
-def frames(path: Path, parts: Parts, given: Mapping[str, np.ndarray]) -> tuple[Frames, int]:
+def frames(path: Path, parts: Parts, stated: Mapping[str, np.ndarray]) -> tuple[Frames, int]:
     """The frames of all splits after one another, and how many numbers in audio were minus infinity.
 
-    given: modality to (n,) lengths that the file states; of the others they follow from the zeros.
+    stated: modality to (n,) lengths that the file states; of the others they follow from the zeros.
     Minus infinity in audio (COVAREP's logarithm of silence) becomes 0, as the releases' own code has it.
 
     Raises:
@@ -131,14 +132,14 @@ def frames(path: Path, parts: Parts, given: Mapping[str, np.ndarray]) -> tuple[F
     silent = features["audio"] == -np.inf
     features["audio"][silent] = 0
     exists = {m: np.any(array, axis=2) for m, array in features.items()}
-    aligned = not given and len({array.shape[1] for array in features.values()}) == 1
+    aligned = not stated and len({array.shape[1] for array in features.values()}) == 1
     together = np.logical_or.reduce(list(exists.values())) if aligned else None
     lengths = {}
     for modality, array in features.items():
         first, end = _ends(exists[modality] if together is None else together)
-        if modality in given:
+        if modality in stated:
             first, end = _placed(
-                f"{path}, {modality}_lengths", first, end, given[modality], array.shape[1]
+                f"{path}, {modality}_lengths", first, end, stated[modality], array.shape[1]
             )
         for row in np.flatnonzero(first):
             array[row] = np.roll(array[row], -first[row], axis=0)
@@ -156,17 +157,17 @@ def _ends(exists: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _placed(
-    where: str, first: np.ndarray, end: np.ndarray, given: np.ndarray, steps: int
+    where: str, first: np.ndarray, end: np.ndarray, stated: np.ndarray, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where sequences of the given lengths begin and end: at the front, or else at the back."""
-    length = np.minimum(given, steps)
+    """Where sequences of the stated lengths begin and end: at the front, or else at the back."""
+    length = np.minimum(stated, steps)
     start = np.where(end <= length, 0, steps - length)
-    wrong = (given < 0) | (given != np.floor(given)) | (first < start) & (end > first)
+    wrong = (stated < 0) | (stated != np.floor(stated)) | (first < start) & (end > first)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise InputError(
             where,
-            f"{int(wrong.sum())} lengths that leave frames out, {given[row]:g} for frames "
+            f"{int(wrong.sum())} lengths that leave frames out, {stated[row]:g} for frames "
             f"{first[row]} to {end[row] - 1} first",
             "zeros beyond the length",
             "Give --option lengths=zeros, to take the frames that are not zero.",
