@@ -129,7 +129,7 @@ def numbers(entry: Entry, root: Path, kind: type | None = None) -> pd.DataFrame 
     return pd.read_csv(listed[0], dtype=kind, keep_default_na=kind is None)
 
 
-def lacking(entries: Sequence[Entry], made: int, has: int, rows: int) -> list[str]:
+def lacking(entries: Sequence[Entry], built: int, has: int, rows: int) -> list[str]:
     """Why a replication is partial: data, budget, artifacts, rows; empty where it is full."""
     reasons = []
     if is_twins(entries):
@@ -138,8 +138,8 @@ def lacking(entries: Sequence[Entry], made: int, has: int, rows: int) -> list[st
         reasons.append("other data stand in for the paper's")
     if {e["profile"] for e in entries} != {"paper"}:
         reasons.append("the budget is reduced")
-    if made < has:
-        reasons.append(f"{made} of {has} tables and figures were made")
+    if built < has:
+        reasons.append(f"{built} of {has} tables and figures were made")
     if rows:
         reasons.append(f"{rows} of the paper's rows are {NOT_BUILT}")
     failed = {run["run_id"] for e in entries for run in e.get("failed", [])}
@@ -175,11 +175,11 @@ def is_twins(entries: Iterable[Entry]) -> bool:
 
 
 def artifact_lines(
-    made: Sequence[Artifact], by_id: dict[str, Entry], root: Path
+    regenerated: Sequence[Artifact], by_id: dict[str, Entry], root: Path
 ) -> list[dict[str, Any]]:
     """One line for each artifact that was made: rows, runs, paired verdicts, rows that are lacking."""
     lines = []
-    for artifact in made:
+    for artifact in regenerated:
         entry = by_id[artifact.id]
         frame = numbers(entry, root)
         built, of = entry["rows_built"] or 0, entry["rows_in_paper"] or 0
