@@ -17,6 +17,7 @@ from mmlib.backbones import build_backbone
 from mmlib.bench.command import EPOCHS
 from mmlib.bench.common import check_size, device_of, machine
 from mmlib.bench.page import adapter_table
+from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.fit import evaluation_batches, make_optimizer
 from mmlib.masks import combinations, complete, draw, patterns
@@ -46,17 +47,7 @@ def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]
     rows = []
     for case in CASES:
         print(f"measuring {case} ...", file=sys.stderr, flush=True)
-        torch.manual_seed(0)
-        network = build_backbone(
-            "crossmodal",
-            bundle.dims,
-            bundle.task.outputs,
-            bundle.speakers,
-            [("hidden", hidden), ("depth", depth)],
-        )
-        variant = "neither" if case == "joint training" else "paper"
-        model = build_method("mculora", variant, (), network, bundle.task, bundle.dims).to(device)
-        assert isinstance(model, McuLora)
+        model = model_of(case, bundle, hidden, depth).to(device)
         groups = by_combination(train) if case == CASES[1] else [np.arange(train.dialogues)]
         optimizer = make_optimizer(model, schedule)
 
@@ -84,6 +75,22 @@ def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]
             }
         )
     return rows
+
+
+def model_of(case: str, bundle: Bundle, hidden: int, depth: int) -> McuLora:
+    """The model of a case, from fixed random weights."""
+    torch.manual_seed(0)
+    network = build_backbone(
+        "crossmodal",
+        bundle.dims,
+        bundle.task.outputs,
+        bundle.speakers,
+        [("hidden", hidden), ("depth", depth)],
+    )
+    variant = "neither" if case == "joint training" else "paper"
+    model = build_method("mculora", variant, (), network, bundle.task, bundle.dims)
+    assert isinstance(model, McuLora)
+    return model
 
 
 def one_epoch(

@@ -198,8 +198,8 @@ def goals(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _goal(goal: str, found: str, where: str, reached: bool) -> str:
-    return f"goal {goal}: {found} ({where}): {'reached' if reached else 'missed'}"
+def _goal(goal: str, measured: str, where: str, reached: bool) -> str:
+    return f"goal {goal}: {measured} ({where}): {'reached' if reached else 'missed'}"
 
 
 def shapes_file(backbone: str) -> Path:
@@ -220,11 +220,11 @@ def write_shapes(rows: list[dict[str, Any]], path: Path) -> None:
 
 def read_shapes(path: Path) -> dict[tuple[str, str], list[tuple[str, str, str, int]]]:
     """What ``write_shapes`` wrote: (method, variant) to (op, left, right, count) tuples."""
-    found: dict[tuple[str, str], list[tuple[str, str, str, int]]] = {}
+    products: dict[tuple[str, str], list[tuple[str, str, str, int]]] = {}
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
         method, variant, op, left, right, count = line.split(",")
-        found.setdefault((method, variant), []).append((op, left, right, int(count)))
-    return found
+        products.setdefault((method, variant), []).append((op, left, right, int(count)))
+    return products
 
 
 def _lists(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[tuple[str, str, str, int]]]:

@@ -22,18 +22,26 @@ from mmlib.fit import Schedule, make_optimizer, train_epoch
 from mmlib.masks import complete, draw
 from mmlib.methods import build_method
 from mmlib.methods.gmm_loss import GmmLoss, Mixture
+from mmlib.methods.plain import Plain
 from mmlib.nn.batch import to_device
 from mmlib.runs.spec import Training
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large the clips are: (bins, steps) of the sound, pixels of the frame's side, width of the network; clips."""
+    """How large the clips and the network are."""
 
     audio: tuple[int, int]
+    """(bins, steps) of the sound."""
+
     side: int
+    """Pixels of the frame's side."""
+
     width: int
+    """Width of the network."""
+
     clips: int
+    """How many clips an epoch has."""
 
 
 SIZES = {"crema-d": Size((257, 188), 224, 64, 256), "quick": Size((32, 32), 32, 8, 512)}
@@ -67,18 +75,7 @@ def measure(method: str, size: Size, device: torch.device, epochs: int) -> dict[
     that idle time is not data's but the host's.
     """
     bundle = made_clips(size)
-    torch.manual_seed(0)
-    network = build_backbone(
-        "concat", bundle.dims, 6, 1, [("encoder", "resnet"), ("width", size.width)]
-    )
-    model = build_method(method, "paper", (), network, bundle.task, bundle.dims).to(device)
-    if isinstance(model, GmmLoss):
-        model.mixture = Mixture(
-            *(
-                torch.tensor(v, device=device)
-                for v in ((0.857, 0.143), (0.0056, 0.6966), (0.01, 0.01))
-            )
-        )
+    model = model_of(method, bundle, size.width, device)
     train = to_device(bundle, "train", draw(complete(), bundle, "train", 0), device)
     optimizer = make_optimizer(model, SCHEDULE)
 
@@ -105,15 +102,25 @@ def measure(method: str, size: Size, device: torch.device, epochs: int) -> dict[
     }
 
 
+def model_of(method: str, bundle: Bundle, width: int, device: torch.device) -> Plain:
+    """The model that is measured, from fixed random weights; of gmm_loss with a mixture as in the paper's Fig 2."""
+    torch.manual_seed(0)
+    network = build_backbone("concat", bundle.dims, 6, 1, [("encoder", "resnet"), ("width", width)])
+    model = build_method(method, "paper", (), network, bundle.task, bundle.dims).to(device)
+    if isinstance(model, GmmLoss):
+        fields = ((0.857, 0.143), (0.0056, 0.6966), (0.01, 0.01))
+        model.mixture = Mixture(*(torch.tensor(values, device=device) for values in fields))
+    return model
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure plain training and the adaptive phase, and print a table.
 
     Raises:
         InputError: an unknown size, a device that is not here, or a number out of range.
     """
-    name = (
-        "crema-d" if args.size == "iemocap" else args.size
-    )  # the common default is of other cases
+    # The common default is of other cases.
+    name = "crema-d" if args.size == "iemocap" else args.size
     if name not in SIZES:
         raise unknown_name("--size", name, SIZES)
     device, epochs = device_of(args), args.epochs or EPOCHS

@@ -45,6 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="iemocap (108 dialogues at the real dims) or quick; of gmm_loss crema-d or quick; of "
         "sweep quick or tiny",
     )
+    _add_amounts(parser)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers there as well")
+    parser.add_argument(
+        "--write-shapes", action="store_true", help="renew the committed list of matrix products"
+    )
+
+
+def _add_amounts(parser: argparse.ArgumentParser) -> None:
+    """How much is measured."""
     parser.add_argument(
         "--threads",
         type=int,
@@ -65,11 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="measure a step over dialogues of so many utterances instead "
         f"(default: {' '.join(map(str, LENGTHS))})",
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers there as well")
-    parser.add_argument(
-        "--write-shapes", action="store_true", help="renew the committed list of matrix products"
     )
 
 

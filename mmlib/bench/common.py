@@ -16,21 +16,10 @@ from mmlib.errors import InputError, unknown_name
 
 METHODS = (("plain", "paper"), ("balm", "paper"), ("balm", "released"))
 SIZES = {"iemocap": "full", "quick": "quick"}
-PARTS = (
-    "recurrences",
-    "products",
-    "pairs",
-    "update",
-    "rest",
-)  # of a step's time; length.py says what each is
-SMALL_PARTS = (
-    "rest",
-    "teacher",
-    "MSD",
-    "CCE",
-    "EMC",
-    "IMTD",
-)  # of a step of EBMC; ebmc.py says what each is
+# Of a step's time; length.py says what each is.
+PARTS = ("recurrences", "products", "pairs", "update", "rest")
+# Of a step of EBMC; ebmc.py says what each is.
+SMALL_PARTS = ("rest", "teacher", "MSD", "CCE", "EMC", "IMTD")
 
 
 def check_size(args: argparse.Namespace, sizes: Container[str]) -> None:

@@ -17,7 +17,7 @@ from mmlib.bench.command import EPOCHS
 from mmlib.bench.common import check_size, device_of, machine, refuse
 from mmlib.bench.page import contribution_findings, stage_table
 from mmlib.bench.step import list_products, replay, sync_of, timed
-from mmlib.data.bundle import Bundle
+from mmlib.data.bundle import Bundle, Task
 from mmlib.data.catalog import open_bundle
 from mmlib.fit import evaluation_batches, make_optimizer, train_epoch
 from mmlib.masks import draw, patterns
@@ -85,50 +85,61 @@ def epoch_of(
 ) -> tuple[Dream, Callable[[], object]]:
     """A model, and the function that does the work of a case once."""
     _, width, step = SIZES[size]
-    train, schedule = (
-        training_rows(bundle, device),
-        Training(epochs=1, batch=step, lr=1e-3, weight_decay=0.0),
-    )
+    train = training_rows(bundle, device)
+    schedule = Training(epochs=1, batch=step, lr=1e-3, weight_decay=0.0)
+    model = model_of(case, bundle, train, width, schedule)
+    optimizer = make_optimizer(model, schedule)
+    if case in KEPT:
+        _look(model, train)
+
+    def fill() -> None:
+        model.memory = Memory()
+        _look(model, train)
+
+    def epoch() -> None:
+        if case in KEPT:
+            _look(model, train)
+        train_epoch(model, train, optimizer, schedule, 0, 0, [])
+
+    def contribute() -> None:
+        if case in KEPT:
+            _look(model, train)
+        _contribute(model, train, step, bundle.task)
+
+    return model, fill if case == FILL else contribute if case in CASES[4:] else epoch
+
+
+def model_of(case: str, bundle: Bundle, train: Resident, width: int, schedule: Training) -> Dream:
+    """The model of a case, from the weights of a run that trained P; without contributions PSS is put in here."""
     before = pretrained(bundle, train, schedule)
     torch.manual_seed(0)
     network = build_backbone(
         "dream", bundle.dims, bundle.task.outputs, bundle.speakers, [("hidden", width)]
     )
     kind = Without if case == CASES[0] else Dream
-    model = kind(network, bundle.task, VARIANTS["paper"], bundle.dims).to(device)
+    model = kind(network, bundle.task, VARIANTS["paper"], bundle.dims).to(train.labels.device)
     model.load_state_dict(before)
-    optimizer, starts = make_optimizer(model, schedule), np.arange(step, train.dialogues, step)
-
-    def look() -> dict[str, Tensor]:
-        return model.start_epoch(
-            Peek(0, 1, lambda: evaluation_batches(train), list, list, lambda *_: None)
-        )
-
-    def fill() -> None:
-        model.memory = Memory()
-        look()
-
-    def epoch() -> None:
-        if case in KEPT:
-            look()
-        train_epoch(model, train, optimizer, schedule, 0, 0, [])
-
-    def contribute() -> None:
-        if case in KEPT:
-            look()
-        model.train()
-        for batch in (train.batch(some) for some in np.split(np.arange(train.dialogues), starts)):
-            found = model.decided(batch)
-            shapley.pss(model.plan, found)
-            shapley.pas(model.plan, found, shapley.truths(bundle.task, batch.labels))
-
     if isinstance(model, Without):
         model.fixed = torch.cat(
             [shapley.pss(model.plan, model.look(b)) for b in evaluation_batches(train)]
         )
-    if case in KEPT:
-        look()
-    return model, fill if case == FILL else contribute if case in CASES[4:] else epoch
+    return model
+
+
+def _look(model: Dream, train: Resident) -> None:
+    """What the model does before an epoch: ask the frozen network of what the memory lacks."""
+    model.start_epoch(Peek(0, 1, lambda: evaluation_batches(train), list, list, lambda *_: None))
+
+
+def _contribute(model: Dream, train: Resident, step: int, task: Task) -> None:
+    """The contributions of an epoch by themselves, step after step."""
+    model.train()
+    starts = np.arange(step, train.dialogues, step)
+    for dialogues in np.split(np.arange(train.dialogues), starts):
+        batch = train.batch(dialogues)
+        decisions = model.decided(batch)
+        shapley.pss(model.plan, decisions)
+        shapley.pas(model.plan, decisions, shapley.truths(task, batch.labels))
 
 
 def measure(size: str, device: torch.device, epochs: int) -> list[dict[str, Any]]:

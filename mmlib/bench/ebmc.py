@@ -43,19 +43,31 @@ from mmlib.runs.spec import Training
 
 @dataclass(frozen=True)
 class Size:
-    """What is measured at: width and blocks of the experts, dialogues a step.
-
-    lengths: utterances of a dialogue, in steps of ``few`` dialogues at the width; widths: at dialogues of ``length``.
-    """
+    """What is measured at."""
 
     data: str
+    """A reference of a twin."""
+
     width: int
+    """Width of the experts."""
+
     depth: int
+    """Blocks of the experts."""
+
     batch: int
+    """Dialogues a step of the epochs, and of the steps at growing width."""
+
     few: int
+    """Dialogues a step at growing length."""
+
     length: int
+    """Utterances of a dialogue in the steps at growing width."""
+
     lengths: tuple[int, ...]
+    """Utterances of a dialogue in the steps at growing length, which have the experts' ``width``."""
+
     widths: tuple[int, ...]
+    """Widths of the experts in the steps at growing width."""
 
 
 SIZES = {
@@ -191,9 +203,9 @@ def pieces(model: Ebmc, batch: Batch) -> dict[str, Callable[[], object]]:
     c = model.config
     with torch.no_grad():
         fused = model(batch)
-        told, taught = model.parts(fused.z), model.teacher(batch)
+        given, taught = model.parts(fused.z), model.teacher(batch)
     z = _leaves(fused.z)
-    parts = Components(*(_leaves(each) for each in told))
+    parts = Components(*(_leaves(each) for each in given))
     read = Fused(z, fused.hidden, fused.logits.requires_grad_())
 
     @torch.no_grad()
@@ -206,10 +218,10 @@ def pieces(model: Ebmc, batch: Batch) -> dict[str, Callable[[], object]]:
         "EMC": lambda: c.gamma * model.emc(batch, read, parts, taught),
         "IMTD": lambda: c.eta * model.imtd(batch, read, taught),
     }
-    found: dict[str, Callable[[], object]] = {"teacher": teach}
+    works: dict[str, Callable[[], object]] = {"teacher": teach}
     for name, loss in losses.items():
-        found[name] = lambda loss=loss: loss().backward()  # type: ignore[misc, no-untyped-call]
-    return found
+        works[name] = lambda loss=loss: loss().backward()  # type: ignore[misc, no-untyped-call]
+    return works
 
 
 def _leaves(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -238,16 +250,16 @@ def measure_step(
         for name, work in works.items():
             model.zero_grad(set_to_none=True)
             seconds[name].append(timed(work, sync))
-    found = {name: statistics.median(times[1:]) for name, times in seconds.items()}
-    whole = found.pop("step")
-    found["rest"] = whole - sum(found.values())
+    parts = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    whole = parts.pop("step")
+    parts["rest"] = whole - sum(parts.values())
     return {
         "length": length,
         "width": width,
         "dialogues": dialogues,
         "utterances": len(batch),
         "step_seconds": whole,
-        "parts": {name: found[name] for name in SMALL_PARTS},
+        "parts": {name: parts[name] for name in SMALL_PARTS},
     }
 
 
@@ -269,14 +281,14 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
 
 def growth(size: Size, device: torch.device) -> dict[str, list[dict[str, Any]]]:
     """Steps of a few dialogues of growing length at the paper's width, and of its batch at growing width."""
-    found: dict[str, list[dict[str, Any]]] = {"length": [], "width": []}
+    steps: dict[str, list[dict[str, Any]]] = {"length": [], "width": []}
     for length in size.lengths:
         print(f"measuring a step at {length} utterances ...", file=sys.stderr, flush=True)
-        found["length"].append(measure_step(size, length, size.width, size.few, device))
+        steps["length"].append(measure_step(size, length, size.width, size.few, device))
     for width in size.widths:
         print(f"measuring a step at width {width} ...", file=sys.stderr, flush=True)
-        found["width"].append(measure_step(size, size.length, width, size.batch, device))
-    return found
+        steps["width"].append(measure_step(size, size.length, width, size.batch, device))
+    return steps
 
 
 def scaling_figure(report: Mapping[str, Any]) -> Figure:

@@ -39,14 +39,25 @@ UPDATE = ("Optimizer.", "aten::_foreach", "aten::_fused_adam")
 
 @dataclass(frozen=True)
 class LengthCase:
-    """One measurement: ``per_step // length`` dialogues (at least one) of ``length`` utterances each."""
+    """One measurement."""
 
     backbone: str
+    """A name in ``BACKBONES``."""
+
     method: str
+    """A name in ``METHODS`` of ``mmlib.methods``."""
+
     variant: str
+    """A variant of the method."""
+
     size: str
+    """A key of ``common.SIZES``."""
+
     length: int
+    """Utterances of each dialogue."""
+
     per_step: int = PER_STEP
+    """Utterances of a step; there are ``per_step // length`` dialogues, at least one."""
 
     @property
     def dialogues(self) -> int:
@@ -113,10 +124,8 @@ def _profile(step: Callable[[], object]) -> tuple[list[FunctionEvent], float]:
 def step_of(case: LengthCase) -> Callable[[], object]:
     """A training of full width at the paper's focus rates, and the function that does one step of it."""
     torch.manual_seed(0)
-    count, dims = (
-        case.dialogues * case.length,
-        dict(zip(MODALITIES, ROLE.shapes[SIZES[case.size]].dims, strict=True)),
-    )
+    count = case.dialogues * case.length
+    dims = dict(zip(MODALITIES, ROLE.shapes[SIZES[case.size]].dims, strict=True))
     observed = torch.rand(count, len(MODALITIES)) >= torch.tensor([RATES[m] for m in MODALITIES])
     features = {
         m: torch.randn(count, dims[m]) * observed[:, i : i + 1] for i, m in enumerate(MODALITIES)
@@ -176,12 +185,12 @@ def _part(
 
 
 def _above(event: FunctionEvent) -> list[FunctionEvent]:
-    found: list[FunctionEvent] = []
+    events: list[FunctionEvent] = []
     here: FunctionEvent | None = event
     while here is not None:
-        found.append(here)
+        events.append(here)
         here = here.cpu_parent
-    return found
+    return events
 
 
 def _timed(work: Callable[[], object]) -> float:

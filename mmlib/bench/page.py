@@ -33,20 +33,8 @@ def readme_table(reports: list[dict[str, Any]]) -> str:
     lines = [head, ["---"] * len(head)]
     for report in reports:
         where = place(report["machine"])
-        lines += [
-            [
-                where,
-                row["name"],
-                str(row["threads"]),
-                f"{row['utterances_per_second']:,.0f}",
-                f"{row['epoch_seconds']:.2f}",
-                f"{row['ratio']:.2f}",
-                f"{row['memory_mb']:.0f}",
-                f"{row['idle_percent']:.0f} %" if row.get("idle_percent") is not None else "-",
-            ]
-            for row in report["rows"]
-            if row["variant"] == "paper"
-        ]
+        printed = [row for row in report["rows"] if row["variant"] == "paper"]
+        lines += [[where, *_speed_cells(row)] for row in printed]
     if not any(report["machine"]["device"] == "cuda" for report in reports):
         lines.append(
             [
@@ -56,6 +44,20 @@ def readme_table(reports: list[dict[str, Any]]) -> str:
             ]
         )
     return markdown(lines)
+
+
+def _speed_cells(row: dict[str, Any]) -> list[str]:
+    """A line of the README's table, from the method on."""
+    idle = row.get("idle_percent")
+    return [
+        row["name"],
+        str(row["threads"]),
+        f"{row['utterances_per_second']:,.0f}",
+        f"{row['epoch_seconds']:.2f}",
+        f"{row['ratio']:.2f}",
+        f"{row['memory_mb']:.0f}",
+        "-" if idle is None else f"{idle:.0f} %",
+    ]
 
 
 def length_grid(report: dict[str, Any]) -> str:
@@ -83,7 +85,7 @@ def length_grid(report: dict[str, Any]) -> str:
 
 def length_findings(report: dict[str, Any]) -> str:
     """In words, for each backbone: which part is largest at each length, which grows most, what BALM adds."""
-    found, groups = [], by_name(report["rows"])
+    findings, groups = [], by_name(report["rows"])
     for name, rows in groups.items():
         if rows[0]["method"] == "plain":
             continue
@@ -95,7 +97,7 @@ def length_findings(report: dict[str, Any]) -> str:
         }
         most = max(added, key=added.__getitem__)
         extra = [cost(row) / cost(other) for row, other in zip(rows, alone, strict=True)]
-        found.append(
+        findings.append(
             f"* **{name}**, largest part: "
             + ", ".join(
                 f"{part} {100 * row['shares'][part]:.0f} % at {row['length']}"
@@ -110,7 +112,7 @@ def length_findings(report: dict[str, Any]) -> str:
             )
             + f". BALM makes a step {min(extra):.2f} to {max(extra):.2f} times the backbone's alone."
         )
-    return "\n".join(found)
+    return "\n".join(findings)
 
 
 def by_name(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -215,22 +217,22 @@ def stage_table(reports: list[dict[str, Any]]) -> str:
 
 def contribution_findings(reports: list[dict[str, Any]]) -> str:
     """In words, for each machine: what asking DREAM's frozen network costs an epoch, and what keeping its answers."""
-    found = []
+    findings = []
     for report in reports:
         counts = list(dict.fromkeys(row["threads"] for row in report["rows"]))
         for threads in counts:
-            alone, _, _, fill, kept, made = (
+            alone, _, _, fill, kept, anew = (
                 r["epoch_seconds"] for r in report["rows"] if r["threads"] == threads
             )
-            share = made / (alone + made)
-            found.append(
+            share = anew / (alone + anew)
+            findings.append(
                 f"* **{place(report['machine'])}**, {threads} thread{'s' * (threads > 1)}: asked at every step, the "
-                f"frozen network and what is made of it take {made:.2f} s an epoch, {100 * share:.0f} % of it (goal: "
+                f"frozen network and what is made of it take {anew:.2f} s an epoch, {100 * share:.0f} % of it (goal: "
                 f"under {100 * SHARE_GOAL:.0f} %: {'reached' if share < SHARE_GOAL else 'missed'}); filling the memory "
                 f"once takes {fill:.2f} s, and an epoch that finds everything there {kept:.2f} s more than one without "
                 f"contributions: over 30 epochs {fill / 30 + kept:.2f} s each."
             )
-    return "\n".join(found)
+    return "\n".join(findings)
 
 
 def scaling_table(reports: list[dict[str, Any]]) -> str:
@@ -292,7 +294,7 @@ def exponent(rows: list[dict[str, Any]], axis: str, part: str) -> float:
 
 def scaling_findings(reports: list[dict[str, Any]]) -> str:
     """In words, for each machine: the powers with which a step grows, and what EMC and IMTD are of it."""
-    found = []
+    findings = []
     for report in reports:
         for axis, letter in (("length", "T"), ("width", "d")):
             rows = report["scaling"][axis]
@@ -304,14 +306,14 @@ def scaling_findings(reports: list[dict[str, Any]]) -> str:
                 part: 100 * max(row["parts"][part] / row["step_seconds"] for row in rows)
                 for part in ("EMC", "IMTD", "teacher")
             }
-            found.append(
+            findings.append(
                 f"* **{place(report['machine'])}**, {axis} from {rows[-2][axis]} to {rows[-1][axis]}: powers "
                 f"of {letter}: {powers}. At the most EMC is {most['EMC']:.1f} % of a step, IMTD "
                 f"{most['IMTD']:.1f} % and the teacher that both need {most['teacher']:.1f} %."
             )
         if report.get("figure"):
-            found.append(f"\n![A step by length and width]({report['figure']})")
-    return "\n".join(found)
+            findings.append(f"\n![A step by length and width]({report['figure']})")
+    return "\n".join(findings)
 
 
 def fill_page(text: str, reports: list[dict[str, Any]]) -> str:
@@ -319,11 +321,12 @@ def fill_page(text: str, reports: list[dict[str, Any]]) -> str:
     lengths = next(report for report in reports if "lengths" in report)
     epochs = [r for r in reports if not OTHERS & set(r) and r["machine"]["device"] == "cpu"]
     stages = [r for r in reports if "stages" in r]
-    told = [r for r in reports if "contributions" in r]
-    made = {
+    contributions = [r for r in reports if "contributions" in r]
+    sections = {
         "epochs": epoch_table(epochs),
         "adapters": adapter_table([r for r in reports if "adapters" in r]),
-        "contributions": f"{stage_table(told)}\n\n{contribution_findings(told)}".strip(),
+        "contributions": f"{stage_table(contributions)}\n\n"
+        f"{contribution_findings(contributions)}".strip(),
         "sweeps": sweep_table([r for r in reports if "sweeps" in r]),
         "stages": stage_table(stages),
         "scaling": f"{scaling_table(stages)}\n\n{scaling_findings(stages)}".strip(),
@@ -331,7 +334,7 @@ def fill_page(text: str, reports: list[dict[str, Any]]) -> str:
         f"step; shares are {' / '.join(PARTS)}, in %.\n\n{length_grid(lengths)}",
         "findings": length_findings(lengths),
     }
-    for name, section in made.items():
+    for name, section in sections.items():
         before, after = text.split(f"<!-- {name} -->\n")
         text = (
             f"{before}<!-- {name} -->\n{section}\n<!-- end -->{after.split('<!-- end -->', 1)[1]}"

@@ -41,15 +41,28 @@ FACTORS = {
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement: ``size`` is a key of ``common.SIZES``; ``epochs`` are timed after one for warming up."""
+    """One measurement."""
 
     backbone: str
+    """A name in ``BACKBONES``."""
+
     method: str
+    """A name in ``METHODS`` of ``mmlib.methods``."""
+
     variant: str
+    """A variant of the method."""
+
     size: str
+    """A key of ``common.SIZES``."""
+
     threads: int
+    """Of torch."""
+
     epochs: int
+    """How many are timed, after one for warming up."""
+
     device: str
+    """``cpu``, ``cuda`` or ``mps``."""
 
     @property
     def name(self) -> str:
@@ -59,16 +72,19 @@ class Case:
 
 @dataclass(frozen=True, order=True)
 class Product:
-    """A matrix product and how often it occurs.
-
-    op: ``mm`` or ``bmm``. left, right: ``ROWSxCOLUMNS``, for ``bmm`` after the batch, with a final
-    ``t`` where the matrix is stored column by column.
-    """
+    """A matrix product and how often it occurs."""
 
     op: str
+    """``mm`` or ``bmm``."""
+
     left: str
+    """``ROWSxCOLUMNS``, for ``bmm`` after the batch, with a final ``t`` where the matrix is stored column by column."""
+
     right: str
+    """As ``left``."""
+
     count: int
+    """How often it occurs."""
 
     @property
     def flops(self) -> int:
@@ -160,17 +176,7 @@ def measure(case: Case) -> dict[str, Any]:
     bundle = open_bundle(f"twin:iemocap6@{SIZES[case.size]}")
     device = torch.device(case.device)
     sync = sync_of(device)
-    before = _peak_mb()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    start = time.perf_counter()
-    epoch = epoch_of(case, bundle, device)
-    sync()
-    setup = time.perf_counter() - start
-    epoch()
-    sync()
-    memory = _peak_mb() - before
-    cuda_memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None
+    epoch, first = _first_epoch(case, bundle, device)
     products = list_products(epoch_of(case, bundle, torch.device("cpu")))
     alone = replay(products, device)
     alone()
@@ -188,11 +194,32 @@ def measure(case: Case) -> dict[str, Any]:
         "product_seconds": product_seconds,
         "ratio": statistics.median(a / b for a, b in pairs),
         "gflop": sum(p.flops for p in products) / 1e9,
-        "memory_mb": memory,
-        "setup_seconds": setup,
-        "cuda_memory_mb": cuda_memory,
+        **first,
         "idle_percent": idle_percent(epoch, seconds) if device.type == "cuda" else None,
         "products": [astuple(p) for p in products],
+    }
+
+
+def _first_epoch(
+    case: Case, bundle: Bundle, device: torch.device
+) -> tuple[Callable[[], None], dict[str, float | None]]:
+    """What trains an epoch, once it has warmed up; and the memory and the set-up that this took."""
+    sync = sync_of(device)
+    before = _peak_mb()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    epoch = epoch_of(case, bundle, device)
+    sync()
+    setup = time.perf_counter() - start
+    epoch()
+    sync()
+    return epoch, {
+        "memory_mb": _peak_mb() - before,
+        "setup_seconds": setup,
+        "cuda_memory_mb": torch.cuda.max_memory_allocated() / 2**20
+        if device.type == "cuda"
+        else None,
     }
 
 

@@ -72,11 +72,11 @@ def claims(
         listed, key=lambda e: natural_order((e["collection"], e["paper"], e["id"]), papers_in_order)
     ):
         numbers = replication.numbers(entry, root, str)
-        made = "twins" if replication.is_twins([entry]) else "real data"
+        made_of = "twins" if replication.is_twins([entry]) else "real data"
         known = {
             "paper": entry["paper"],
             "collection": entry["collection"],
-            "made of": made,
+            "made of": made_of,
             "profile": entry["profile"],
             "fingerprint": entry["fingerprint"],
         }

@@ -65,8 +65,8 @@ def _settings(folder: Path) -> dict[str, str]:
     """Make the folders and files that the settings name, all empty but the kernel's specification."""
     spec = {"argv": list(ARGV), "display_name": "Python 3", "language": "python"}
     kernel = folder / "kernels" / KERNEL
-    for made in (kernel, folder / "ipython", folder / "jupyter"):
-        made.mkdir(parents=True)
+    for empty in (kernel, folder / "ipython", folder / "jupyter"):
+        empty.mkdir(parents=True)
     (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     matplotlibrc = folder / "matplotlibrc"
     matplotlibrc.touch()

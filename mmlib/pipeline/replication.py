@@ -73,14 +73,12 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
     """The report's Markdown; entries: the manifest's of this paper and collection."""
     own = [a for a in paper.artifacts if not a.source.startswith("ours")]
     by_id = {e["id"]: e for e in entries}
-    made = [a for a in own if by_id.get(a.id, {}).get("status") == "regenerated"]
-    claims = by_id.get("claims", {})
-    main = claims or entries[0]
-    lines = artifact_lines(made, by_id, root)
-    lost = [a.title for a in own if by_id.get(a.id, {}).get("status") == "failed"]
-    unmade = [a.title for a in own if a not in made and a.title not in lost]
-    reasons = lacking(entries, len(made), len(own), sum(line["rows lacking"] for line in lines))
-    found = numbers(claims, root) if claims else None
+    regenerated = [a for a in own if by_id.get(a.id, {}).get("status") == "regenerated"]
+    main = by_id.get("claims") or entries[0]
+    lines = artifact_lines(regenerated, by_id, root)
+    rows = sum(line["rows lacking"] for line in lines)
+    reasons = lacking(entries, len(regenerated), len(own), rows)
+    claims = numbers(main, root) if main["id"] == "claims" else None
     text = TEMPLATE.format(
         title=paper.title,
         collection=main["collection"],
@@ -90,21 +88,14 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
         profile=main["profile"],
         selection=main["selection"],
         seeds=_count(len(_seeds(entries)), "seed"),
-        built=len(made),
+        built=len(regenerated),
         has=len(own),
-        unmade="".join(
-            f"; {said}: {', '.join(names)}"
-            for said, names in (
-                ("not made on these data", unmade),
-                ("not made since their runs failed", lost),
-            )
-            if names
-        ),
+        unmade=_unmade(own, by_id),
         failed=failed_runs(entries),
         artifacts=_artifact_table(lines),
         beyond=_beyond(paper.artifacts, by_id),
-        verdicts=verdicts(found),
-        quoted=strongest(found),
+        verdicts=verdicts(claims),
+        quoted=strongest(claims),
         arithmetic=sums(entries[0]["paper"]),
         slips=slips(entries[0]["paper"]),
         obstacles=to_markdown(pd.DataFrame(paper.obstacles), "", own=True).strip(),
@@ -112,6 +103,19 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
         deviations=_bullets(_deviations(paper, main, entries)),
     )
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _unmade(own: Sequence[Artifact], by_id: dict[str, Entry]) -> str:
+    """Which of the paper's artifacts were not made, by reason; empty where all were."""
+    status = {a.id: by_id.get(a.id, {}).get("status") for a in own}
+    lost = [a.title for a in own if status[a.id] == "failed"]
+    others = [a.title for a in own if status[a.id] != "regenerated" and a.title not in lost]
+    clauses = ""
+    if others:
+        clauses += f"; not made on these data: {', '.join(others)}"
+    if lost:
+        clauses += f"; not made since their runs failed: {', '.join(lost)}"
+    return clauses
 
 
 def numbers(entry: Entry, root: Path, kind: type | None = None) -> pd.DataFrame | None:
@@ -125,7 +129,7 @@ def numbers(entry: Entry, root: Path, kind: type | None = None) -> pd.DataFrame 
     return pd.read_csv(listed[0], dtype=kind, keep_default_na=kind is None)
 
 
-def lacking(entries: Sequence[Entry], made: int, has: int, rows: int) -> list[str]:
+def lacking(entries: Sequence[Entry], built: int, has: int, rows: int) -> list[str]:
     """Why a replication is partial: data, budget, artifacts, rows; empty where it is full."""
     reasons = []
     if is_twins(entries):
@@ -134,8 +138,8 @@ def lacking(entries: Sequence[Entry], made: int, has: int, rows: int) -> list[st
         reasons.append("other data stand in for the paper's")
     if {e["profile"] for e in entries} != {"paper"}:
         reasons.append("the budget is reduced")
-    if made < has:
-        reasons.append(f"{made} of {has} tables and figures were made")
+    if built < has:
+        reasons.append(f"{built} of {has} tables and figures were made")
     if rows:
         reasons.append(f"{rows} of the paper's rows are {NOT_BUILT}")
     failed = {run["run_id"] for e in entries for run in e.get("failed", [])}
@@ -166,23 +170,20 @@ def failed_runs(entries: Sequence[Entry]) -> str:
 
 def is_twins(entries: Iterable[Entry]) -> bool:
     """Whether results are of synthetic data, whatever their collection is called."""
-    found = list(entries)
-    return any(e["collection"] == TWINS for e in found) or _noted(found, SYNTHETIC)
+    listed = list(entries)
+    return any(e["collection"] == TWINS for e in listed) or _noted(listed, SYNTHETIC)
 
 
 def artifact_lines(
-    made: Sequence[Artifact], by_id: dict[str, Entry], root: Path
+    regenerated: Sequence[Artifact], by_id: dict[str, Entry], root: Path
 ) -> list[dict[str, Any]]:
     """One line for each artifact that was made: rows, runs, paired verdicts, rows that are lacking."""
     lines = []
-    for artifact in made:
+    for artifact in regenerated:
         entry = by_id[artifact.id]
         frame = numbers(entry, root)
-        built, of, names = (
-            entry["rows_built"] or 0,
-            entry["rows_in_paper"] or 0,
-            _rows_lacking(frame),
-        )
+        built, of = entry["rows_built"] or 0, entry["rows_in_paper"] or 0
+        names = _rows_lacking(frame)
         left = max(0, of - built - _rows_lost(frame))
         failed = {} if frame is None or "failed" not in frame else {"failed": _rows_failed(frame)}
         lines.append(
@@ -211,10 +212,10 @@ def _artifact_table(lines: Sequence[dict[str, Any]]) -> str:
 
 def _rows_failed(frame: pd.DataFrame) -> str:
     """Rows with a cell some of whose runs failed, and how."""
-    told = frame[frame["failed"].fillna("") != ""]
+    failed = frame[frame["failed"].fillna("") != ""]
     return ", ".join(
-        f"{row}: {said}"
-        for row, said in dict.fromkeys(zip(told["row"], told["failed"], strict=True))
+        f"{row}: {how}"
+        for row, how in dict.fromkeys(zip(failed["row"], failed["failed"], strict=True))
     )
 
 
@@ -249,26 +250,26 @@ def _paired(frame: pd.DataFrame | None) -> str:
     return ", ".join(parts)
 
 
-def verdicts(found: pd.DataFrame | None) -> str:
+def verdicts(claims: pd.DataFrame | None) -> str:
     """How many claims were tested, and how many had each verdict."""
-    if found is None:
+    if claims is None:
         return f"The paper's claims are {NOT_BUILT} here."
-    counts = Counter(found["verdict"])
+    counts = Counter(claims["verdict"])
     tested = sum(n for verdict, n in counts.items() if verdict not in OPEN)
     parts = [f"{counts[v]} {v}" for v in (*VERDICTS.values(), *OPEN) if counts[v] or v not in OPEN]
-    return f"Of {_count(len(found), 'claim')} {tested} could be tested: {', '.join(parts)}."
+    return f"Of {_count(len(claims), 'claim')} {tested} could be tested: {', '.join(parts)}."
 
 
-def strongest(found: pd.DataFrame | None) -> str:
+def strongest(claims: pd.DataFrame | None) -> str:
     """The strongest claims of each verdict: those farthest from zero in widths of their interval.
 
     Of claims without a difference, those with the narrowest interval. Seeds that all agree have no width.
     """
-    if found is None or "difference" not in found:
+    if claims is None or "difference" not in claims:
         return ""
     parts = []
     for verdict in VERDICTS.values():
-        mine = found[found["verdict"] == verdict]
+        mine = claims[claims["verdict"] == verdict]
         distance = 1 if verdict == VERDICTS["equivalent"] else mine["difference"].abs()
         force = (distance / (mine["high"] - mine["low"])).replace(math.inf, 0.0)
         lines = [
@@ -305,14 +306,14 @@ def sums(paper: str) -> str:
 
 def _terms(frame: pd.DataFrame) -> str:
     """Where averages of one column are over different numbers of terms: they cannot be compared."""
-    said = ""
+    sentences = ""
     right = frame[(frame["kind"] == "average") & (frame["verdict"] == arithmetic.RIGHT)]
     for (table, dataset), group in right.groupby(["table", "dataset"], sort=False):
         counts = Counter(group["rule"])
         if len(counts) > 1:
             text = ", ".join(f"{n} a {rule}" for rule, n in sorted(counts.items()))
-            said += f" Averages of {table} on {dataset} mix their terms: {text}."
-    return said
+            sentences += f" Averages of {table} on {dataset} mix their terms: {text}."
+    return sentences
 
 
 def _spreads(frame: pd.DataFrame) -> str:
@@ -320,16 +321,16 @@ def _spreads(frame: pd.DataFrame) -> str:
 
     Of the numbers with two decimals n in ten thousand are such counts.
     """
-    said = ""
+    sentences = ""
     spread = frame[(frame["kind"] == "percentage") & frame["rule"].str.endswith(arithmetic.SPREAD)]
     for (table, rule), group in spread.groupby(["table", "rule"], sort=False):
         n = int(str(rule).removesuffix(arithmetic.SPREAD).split()[-1])
         ones = int((group["verdict"] == arithmetic.WORDS["percentage"][0]).sum())
-        said += (
+        sentences += (
             f" Of {_count(len(group), 'accuracy')} of {table} with a spread {ones} are a count of one run all the "
             f"same; chance would give {len(group) * n / 100 / 100:.0f}."
         )
-    return said
+    return sentences
 
 
 def slips(paper: str) -> str:

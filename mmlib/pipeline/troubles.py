@@ -15,16 +15,22 @@ LONGEST_REASON = 240  # characters: a line or two of a terminal
 
 @dataclass(frozen=True)
 class Trouble:
-    """One notebook, table or figure that failed.
-
-    what: the artifact's id or the notebook's file name. reason: one line. details: the file with the traceback.
-    """
+    """One notebook, table or figure that failed."""
 
     collection: str
+    """The collection that it is of."""
+
     paper: str
+    """The paper's name."""
+
     what: str
+    """The artifact's id or the notebook's file name."""
+
     reason: str
+    """One line."""
+
     details: Path
+    """The file with the traceback."""
 
     def __str__(self) -> str:
         return f"{self.paper} {self.what} on {self.collection}: {self.reason} (traceback: {shown(self.details)})"

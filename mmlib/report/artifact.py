@@ -41,31 +41,54 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run that failed or is damaged, where a reader looks for it.
-
-    row, setting: of the table or figure, or what the run is. what: what its cell says: ``failed (diverged)``.
-    """
+    """A run that failed or is damaged, where a reader looks for it."""
 
     run_id: str
+    """``key-numerics``."""
+
     row: str
+    """Of the table or figure, or what the run is."""
+
     setting: str
+    """Of the table or figure; may be empty."""
+
     seed: int
+    """The run's."""
+
     fold: int | None
+    """The run's; None without folds."""
+
     what: str
+    """What its cell says: ``failed (diverged)``."""
+
     advice: str
+    """What a reader can do about it."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What drawing an artifact gave; ``numbers`` are those behind the table or picture, one line each."""
+    """What drawing an artifact gave."""
 
     table: pd.DataFrame | None = None
+    """The table as text."""
+
     figure: Figure | None = None
+    """The picture."""
+
     numbers: pd.DataFrame | None = None
+    """Those behind the table or picture, one line each."""
+
     rows_built: int | None = None
+    """How many of the paper's rows, curves or bars there are."""
+
     notes: tuple[str, ...] = ()
+    """What a reader must know, each one sentence or more."""
+
     run_ids: tuple[str, ...] = ()
+    """The finished runs that it shows."""
+
     failed: tuple[FailedRun, ...] = ()
+    """The runs that it lacks since they failed."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +99,16 @@ class Artifact:
     """The paper's own number: ``table1``, ``fig8-tsne``."""
 
     paper: str
+    """The paper's name: ``balm``."""
+
     kind: Literal["table", "figure"]
+    """Decides which files are written."""
+
     title: str
+    """What the paper calls it: ``Table 1``."""
+
     caption: str
+    """What it shows, one sentence or more."""
 
     cells: Callable[[Any], Sequence[Any]]
     """From a context to the places of its runs; the runs that it needs follow from them."""
@@ -153,12 +183,25 @@ class Made:
     """Under which circumstances an artifact was made; goes into its manifest entry."""
 
     collection: str
+    """The folder of ``figures`` that it goes into."""
+
     profile: str
+    """The name of the budget."""
+
     selection: str = "valid"
+    """On which split the epoch was chosen."""
+
     seeds: tuple[int, ...] = ()
+    """Those of its runs."""
+
     seconds: float = 0.0
+    """How long it took to draw."""
+
     fingerprint: str = ""
-    reduced: str = ""  # what the profile reduced; joins the caption
+    """Of the bundles, joined by ``+``."""
+
+    reduced: str = ""
+    """The data, and what the profile reduced; joins the caption."""
 
     def __post_init__(self) -> None:
         check_collection("collection", self.collection)

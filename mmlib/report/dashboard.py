@@ -40,7 +40,10 @@ class Preview:
     """Words above the heads and how many columns they span; none where columns are not grouped."""
 
     heads: list[str]
+    """The columns' heads."""
+
     lines: list[list[str]]
+    """The cells of each row, one for each head."""
 
     more: str
     """How many rows and columns are left out, as words."""

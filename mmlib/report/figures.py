@@ -200,11 +200,11 @@ def grouped_bars(
     with style():
         for place, (name, per_group) in enumerate(series.items()):
             at = np.arange(len(groups)) + (place - (len(series) - 1) / 2) * width
-            found = [summarise(list(runs)) if len(runs) else None for runs in per_group]
+            summaries = [summarise(list(runs)) if len(runs) else None for runs in per_group]
             form = look(name, place)
             ax.bar(
                 at,
-                [f.mean if f else math.nan for f in found],
+                [s.mean if s else math.nan for s in summaries],
                 width * 0.92,
                 label=name or None,
                 alpha=0.75,
@@ -212,9 +212,9 @@ def grouped_bars(
                 edgecolor="black",
                 hatch=HATCHES[place % len(HATCHES)],
             )
-            for x, f in zip(at, found, strict=True):
-                if f:
-                    _runs(ax, x, f.values, f.low, f.high, width)
+            for x, summary in zip(at, summaries, strict=True):
+                if summary:
+                    _runs(ax, x, summary.values, summary.low, summary.high, width)
         ax.set_xticks(range(len(groups)), groups)
         finish(ax, "", ylabel, title, "y")
         _turn_long_labels(ax, groups)
@@ -239,10 +239,8 @@ def heatmap(
 ) -> None:
     """An annotated grid: values (rows, columns), nan left blank; ``label`` names the colour bar with its unit."""
     if isinstance(values, pd.DataFrame):
-        rows, columns = (
-            rows or [str(r) for r in values.index],
-            columns or [str(c) for c in values.columns],
-        )
+        rows = rows or [str(r) for r in values.index]
+        columns = columns or [str(c) for c in values.columns]
     grid = np.asarray(values, dtype=float)
     low, high = limits or (float(np.nanmin(grid)), float(np.nanmax(grid)))
     import seaborn  # slow to import, and only heat maps need it
@@ -281,49 +279,44 @@ def forest(
     with style():
         ax.axvspan(-margin, margin, color="#e8e8e8", zorder=0, linewidth=0)
         ax.axvline(0, color="black", linewidth=0.8, zorder=1)
-        for y, found in enumerate(comparisons.values()):
-            color = VERDICTS[found.verdict]
-            if math.isfinite(found.low):
-                ax.plot(
-                    [found.low, found.high],
-                    [y, y],
-                    color=color,
-                    linewidth=1.1,
-                    solid_capstyle="butt",
-                )
-                ax.plot(
-                    [found.low90, found.high90],
-                    [y, y],
-                    color=color,
-                    linewidth=3.0,
-                    solid_capstyle="butt",
-                )
-            ax.plot(
-                found.difference,
-                y,
-                "o",
-                color=color,
-                markeredgecolor="white",
-                markersize=5,
-                zorder=4,
-            )
-            ax.annotate(
-                found.verdict,
-                (1.01, y),
-                xycoords=("axes fraction", "data"),
-                color=color,
-                fontsize=7,
-                va="center",
-                annotation_clip=False,
-            )
+        for y, comparison in enumerate(comparisons.values()):
+            _forest_line(ax, y, comparison)
         ax.set_yticks(range(len(comparisons)), list(comparisons))
         ax.set_ylim(len(comparisons) - 0.4, -0.6)
-        whole, most = (
-            _reach(list(comparisons.values()), margin, all_of_it) for all_of_it in (True, False)
-        )
+        whole = _reach(list(comparisons.values()), margin, everything=True)
+        most = _reach(list(comparisons.values()), margin, everything=False)
         if most < whole:
             ax.set_xlim(-most, most)
         finish(ax, xlabel, "", title, "x")
+
+
+def _forest_line(ax: Axes, y: int, comparison: Comparison) -> None:
+    """One comparison of a forest: its intervals where they have ends, its difference and its verdict."""
+    color = VERDICTS[comparison.verdict]
+    if math.isfinite(comparison.low):
+        for ends, linewidth in (
+            ((comparison.low, comparison.high), 1.1),
+            ((comparison.low90, comparison.high90), 3.0),
+        ):
+            ax.plot(ends, [y, y], color=color, linewidth=linewidth, solid_capstyle="butt")
+    ax.plot(
+        comparison.difference,
+        y,
+        "o",
+        color=color,
+        markeredgecolor="white",
+        markersize=5,
+        zorder=4,
+    )
+    ax.annotate(
+        comparison.verdict,
+        (1.01, y),
+        xycoords=("axes fraction", "data"),
+        color=color,
+        fontsize=7,
+        va="center",
+        annotation_clip=False,
+    )
 
 
 def _reach(comparisons: Sequence[Comparison], margin: float, everything: bool) -> float:

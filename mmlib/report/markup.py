@@ -169,7 +169,7 @@ def for_reading(frame: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
 
 def _cells_of(frame: pd.DataFrame, setting: str, name: str) -> dict[str, str]:
     """Method to text, both as Markdown, of those that were run in a setting."""
-    found = {}
+    texts = {}
     block = frame.xs((setting, name), axis=1, level=(0, 1))
     for method, line in block.iterrows():
         if line["ours"] in (NOTHING, NOT_BUILT):
@@ -179,8 +179,8 @@ def _cells_of(frame: pd.DataFrame, setting: str, name: str) -> dict[str, str]:
             text += f" (paper: {_cell(line['paper'])})"
         if line.get("verdict", NOTHING) != NOTHING:
             text += f"<br>{_cell(line['against plain'])} **{_cell(str(line['verdict']).split(' (')[0])}**"
-        found[_cell(method)] = text
-    return found
+        texts[_cell(method)] = text
+    return texts
 
 
 def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:

@@ -27,48 +27,78 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Summary:
-    """The runs of one method: mean, sample sd (ddof 1), n, t-interval (low, high) of the mean, all values.
-
-    With one run, sd, low and high are nan.
-    """
+    """The runs of one method."""
 
     mean: float
+    """Over the runs."""
+
     sd: float
+    """Sample standard deviation (ddof 1); nan with one run."""
+
     n: int
+    """How many runs there are."""
+
     low: float
+    """Lower end of the t-interval of the mean; nan with one run."""
+
     high: float
+    """Upper end of it; nan with one run."""
+
     values: tuple[float, ...]
+    """Of every run."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired comparison: a minus b, in the unit of the values.
-
-    low, high: the interval of the mean difference (95 %, or simultaneous). low90, high90: the interval that
-    decides equivalence. sd: of the differences. detectable: the smallest true difference that this many seeds
-    would have shown in four of five repetitions, were the sd the true one.
-    """
+    """A paired comparison: a minus b, in the unit of the values."""
 
     difference: float
+    """The mean difference."""
+
     low: float
+    """Lower end of the interval of the mean difference (95 %, or simultaneous)."""
+
     high: float
+    """Upper end of it."""
+
     low90: float
+    """Lower end of the interval that decides equivalence."""
+
     high90: float
+    """Upper end of it."""
+
     n: int
+    """How many pairs there are."""
+
     sd: float
+    """Of the differences."""
+
     verdict: Verdict
+    """What ``paired`` says of a against b."""
+
     detectable: float
+    """The smallest true difference that this many seeds would have shown in four of five repetitions, were the sd the
+    true one."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference with its interval, n examples in so many clusters."""
+    """A difference over test examples with its interval."""
 
     difference: float
+    """Of the mean scores."""
+
     low: float
+    """Lower end of the interval; nan with one cluster."""
+
     high: float
+    """Upper end of it; nan with one cluster."""
+
     n: int
+    """How many examples there are."""
+
     clusters: int
+    """In how many clusters they are."""
 
 
 def summarise(values: Values, level: float = 0.95) -> Summary:
@@ -175,9 +205,8 @@ def cluster_bootstrap(
     if count < 2:
         return Interval(difference, math.nan, math.nan, len(a), count)
     generator = np.random.default_rng(seed)
-    picks = generator.multinomial(count, np.full(count, 1 / count), size=draws).astype(
-        float
-    )  # (draws, G)
+    times = generator.multinomial(count, np.full(count, 1 / count), size=draws)
+    picks = times.astype(float)  # (draws, G)
     means = (picks @ total) / (picks @ size)
     tail = float(stats.norm.cdf(-_quantile(_level(level), count) * math.sqrt(count / (count - 1))))
     low, high = np.quantile(means, (tail, 1 - tail))
@@ -268,9 +297,9 @@ def _level(level: float) -> float:
 def _sd(array: np.ndarray) -> float:
     if len(array) < 2:
         return math.nan
-    return (
-        0.0 if np.ptp(array) == 0 else float(array.std(ddof=1))
-    )  # std of equal values may be 1e-17
+    if np.ptp(array) == 0:
+        return 0.0  # std of equal values may be 1e-17
+    return float(array.std(ddof=1))
 
 
 @cache

@@ -7,6 +7,7 @@ where the data are the paper's: never on twins (design, section 6).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,17 +78,40 @@ RECORD_COLUMNS = (
     "stale",
     "run_id",
 )
+# What a line says of a cell without results, and where there is nothing to compare it with.
+EMPTY_CELL = {
+    "n": 0,
+    "mean": math.nan,
+    "sd": math.nan,
+    "low": math.nan,
+    "high": math.nan,
+    "stale": False,
+}
+NO_DIFFERENCE = {
+    "difference": math.nan,
+    "difference_low": math.nan,
+    "difference_high": math.nan,
+    "verdict": "",
+    "detectable": math.nan,
+}
 Long = dict[tuple[str, str, str, str], pd.Series]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown and judged; margin: differences up to it do not matter."""
+    """How a metric is shown and judged."""
 
     label: str
+    """What tables call it."""
+
     decimals: int = 2
+    """How many digits are shown after the point."""
+
     lower_is_better: bool = False
+    """As of an error."""
+
     margin: float = stats.MARGIN
+    """Differences up to it do not matter."""
 
 
 METRICS = {
@@ -109,8 +133,8 @@ def metric(name: str) -> Metric:
 
 def mean_sd(values: stats.Values, decimals: int = 2) -> str:
     """``mean ± sd (n)``; with one run ``value (1)``."""
-    found = stats.summarise(values)
-    return _mean_sd(found.mean, found.sd, found.n, decimals)
+    summary = stats.summarise(values)
+    return _mean_sd(summary.mean, summary.sd, summary.n, decimals)
 
 
 def shows_published(collection: str, data: Iterable[str] = ()) -> bool:
@@ -150,26 +174,58 @@ def compare(
     cells = _cells(results)
     known = _published(published)
     order = _order(cells, known, rows, failed or {})
-    pairs = [(row, (baselines or {}).get(row), setting, name) for row, setting, name in order]
-    made = [
-        p
-        for p in pairs
-        if (p[0], *p[2:], selection) in cells and (p[1], *p[2:], selection) in cells
-    ]
     with_paper = shows_published(collection, results["data"].unique() if "data" in results else ())
-    lines = []
-    for row, plain, setting, name in pairs:
-        family = comparisons or max(1, sum(p[3] == name for p in made))
-        line = _line(cells, (row, setting, name), plain, selection, family)
-        paper = known.get((row, setting, name))
-        line["in_paper"] = paper is not None
-        if with_paper:
-            line |= _against_paper(paper, line.pop("values"))
-        line |= _against_best(best, row, setting, name, line["mean"])
+    lines = _lines(cells, order, baselines or {}, selection, comparisons)
+    for line in lines:
+        key = (line["row"], line["setting"], line["metric"])
+        line |= _beside(line, known.get(key), with_paper, best)
         if failed:
-            line["failed"] = failed.get((row, setting, name), "")
-        lines.append(line)
+            line["failed"] = failed.get(key, "")
     return pd.DataFrame(lines).drop(columns="values", errors="ignore")
+
+
+def _lines(
+    cells: Long,
+    order: Sequence[tuple[str, str, str]],
+    baselines: Mapping[str, str],
+    selection: str,
+    comparisons: int | None,
+) -> list[dict[str, Any]]:
+    """What our own results say of each (row, setting, metric)."""
+    in_metric = _comparisons(cells, order, baselines, selection)
+    lines = []
+    for row, setting, name in order:
+        family = comparisons or max(1, in_metric[name])
+        lines.append(_line(cells, (row, setting, name), baselines.get(row), selection, family))
+    return lines
+
+
+def _beside(
+    line: Mapping[str, Any],
+    paper: Mapping[str, Any] | None,
+    with_paper: bool,
+    best: pd.DataFrame | None,
+) -> dict[str, Any]:
+    """What a line says of the paper's number, and of the best that can be had."""
+    columns: dict[str, Any] = {"in_paper": paper is not None}
+    if with_paper:
+        columns |= _against_paper(paper, line["values"])
+    return columns | _against_best(best, line["row"], line["setting"], line["metric"], line["mean"])
+
+
+def _comparisons(
+    cells: Long,
+    order: Iterable[tuple[str, str, str]],
+    baselines: Mapping[str, str],
+    selection: str,
+) -> Counter[str]:
+    """By metric, how many cells have results of their row and of its plain network."""
+    return Counter(
+        name
+        for row, setting, name in order
+        if (row, setting, name, selection) in cells
+        and (baselines.get(row), setting, name, selection) in cells
+    )
 
 
 def layout(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -216,9 +272,9 @@ def rows_built(numbers: pd.DataFrame) -> int:
 def remarks(numbers: pd.DataFrame, published: pd.DataFrame | None = None) -> tuple[str, ...]:
     """What a reader of the table must know: rows and cells not built, stale cells, the family, published notes."""
     notes = []
-    made = numbers[numbers["verdict"] != ""]
-    if len(made):
-        most = int(made["comparisons"].max())
+    compared = numbers[numbers["verdict"] != ""]
+    if len(compared):
+        most = int(compared["comparisons"].max())
         notes.append(
             f"Differences are paired by seed; their 95 % intervals hold together for {most} comparisons."
             if most > 1
@@ -296,11 +352,11 @@ def _cells(results: pd.DataFrame) -> Long:
             ", ".join(RESULT_COLUMNS),
             "Add the columns.",
         )
-    cell = ["row", "setting", "metric", "selection"]
-    found: Long = {}
+    keys = ["row", "setting", "metric", "selection"]
+    cells: Long = {}
     fresh = results.assign(stale=results["stale"].astype(bool))
-    fresh = fresh[fresh["stale"] == fresh.groupby(cell, sort=False)["stale"].transform("min")]
-    for names, group in stats.average_folds(fresh).groupby(cell, sort=False):
+    fresh = fresh[fresh["stale"] == fresh.groupby(keys, sort=False)["stale"].transform("min")]
+    for names, group in stats.average_folds(fresh).groupby(keys, sort=False):
         row, setting, name, selection = (str(part) for part in names)
         key = (row, setting, name, selection)
         values = group.set_index("seed")["value"].astype(float).sort_index()
@@ -312,8 +368,8 @@ def _cells(results: pd.DataFrame) -> Long:
                 "Give different runs different rows or settings.",
             )
         values.attrs["stale"] = bool(group["stale"].any())
-        found[key] = values
-    return found
+        cells[key] = values
+    return cells
 
 
 def _published(published: pd.DataFrame | None) -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -351,33 +407,16 @@ def _line(
         "setting": setting,
         "metric": name,
         "selection": selection,
-        "n": 0,
-        "mean": math.nan,
-        "sd": math.nan,
-        "low": math.nan,
-        "high": math.nan,
-        "stale": False,
+        **EMPTY_CELL,
         "plain": plain or "",
-        "difference": math.nan,
-        "difference_low": math.nan,
-        "difference_high": math.nan,
-        "verdict": "",
-        "detectable": math.nan,
+        **NO_DIFFERENCE,
         "comparisons": family,
         "gap": math.nan,
         "values": values,
     }
     if values is None:
         return line
-    found = stats.summarise(values)
-    line |= {
-        "n": found.n,
-        "mean": found.mean,
-        "sd": found.sd,
-        "low": found.low,
-        "high": found.high,
-        "stale": values.attrs["stale"],
-    }
+    line |= _summary(values)
     theirs = cells.get((plain, setting, name, selection)) if plain else None
     if theirs is not None and len(values.index.intersection(theirs.index)):
         line |= _difference(values, theirs, metric(name), family)
@@ -388,16 +427,28 @@ def _line(
     return line
 
 
+def _summary(values: pd.Series) -> dict[str, Any]:
+    summary = stats.summarise(values)
+    return {
+        "n": summary.n,
+        "mean": summary.mean,
+        "sd": summary.sd,
+        "low": summary.low,
+        "high": summary.high,
+        "stale": values.attrs["stale"],
+    }
+
+
 def _difference(ours: pd.Series, theirs: pd.Series, shown: Metric, family: int) -> dict[str, Any]:
     sign = -1 if shown.lower_is_better else 1
-    found = stats.paired(sign * ours, sign * theirs, shown.margin, comparisons=family)
-    low, high = sorted((sign * found.low, sign * found.high))
+    paired = stats.paired(sign * ours, sign * theirs, shown.margin, comparisons=family)
+    low, high = sorted((sign * paired.low, sign * paired.high))
     return {
-        "difference": sign * found.difference,
+        "difference": sign * paired.difference,
         "difference_low": low,
         "difference_high": high,
-        "verdict": found.verdict,
-        "detectable": found.detectable,
+        "verdict": paired.verdict,
+        "detectable": paired.detectable,
     }
 
 

@@ -30,12 +30,19 @@ OF_A_VERSION = ("id", "numerics", "adopted", "imported")
 
 @dataclass(frozen=True)
 class Group:
-    """What became of the stale runs of one group: how many, whether the witnesses agreed, how many were copied."""
+    """What became of the stale runs of one group."""
 
     name: str
+    """All that selects code, and the version that the runs are of."""
+
     stale: int
+    """How many runs there are."""
+
     equal: bool
+    """Whether the witnesses agreed."""
+
     adopted: int
+    """How many runs were copied under the present version."""
 
 
 def adopt(
@@ -56,11 +63,11 @@ def adopt(
     """
     if witnesses < 1:
         raise InputError("witnesses", str(witnesses), "1 or more", "Raise it.")
-    found: list[Group] = []
+    groups: list[Group] = []
     for generation in range(1 + max((_depth(r.spec) for r in store.records()), default=0)):
         for name, records in sorted(stale_groups(store, fingerprint, generation).items()):
-            found.append(_adopt_group(store, name, records, witnesses, run))
-            group = found[-1]
+            group = _adopt_group(store, name, records, witnesses, run)
+            groups.append(group)
             say(
                 f"{name}: {group.stale} stale, {min(witnesses, group.stale)} run again, "
                 + (
@@ -69,7 +76,7 @@ def adopt(
                     else "NOT the same: left stale"
                 )
             )
-    return found
+    return groups
 
 
 def _adopt_group(

@@ -38,15 +38,15 @@ def outcome(spec):
     return execute(spec, outcome(spec.parent).arrays if spec.parent is not None else None)
 
 for line in sys.stdin:
-    content, runs = json.loads(line)
-    spec = spec_from_json(content)
+    plain, runs = json.loads(line)
+    spec = spec_from_json(plain)
     if not runs:
         print(json.dumps([spec.numerics, ""]), flush=True)
         continue
-    made = outcome(spec)
-    told = {k: v for k, v in made.record.items() if k not in ("id", "numerics")}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    for name, array in sorted(made.arrays.items()):
+    result = outcome(spec)
+    content = {k: v for k, v in result.record.items() if k not in ("id", "numerics")}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name, array in sorted(result.arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     print(json.dumps([spec.numerics, digest.hexdigest()]), flush=True)
 """
@@ -126,28 +126,32 @@ def adopt_against(
             "the root folder of a checkout of this repository",
             "Make one with git worktree add.",
         )
-    made: list[Group] = []
+    groups: list[Group] = []
     with ExitStack() as stack:
         versions = [Version(root) for root in (checkout, Path(__file__).resolve().parents[2])]
         for version in versions:
             stack.callback(version.close)
         for name, records in sorted(_stale(store, fingerprint).items()):
-            agree = _agree(records, versions, witnesses)
-            copied = (
-                sum(copy_under(store, record, record.spec.numerics, []) for record in records)
-                if agree
-                else 0
-            )
-            made.append(Group(name, len(records), agree, copied))
-            say(
-                f"{name}: {len(records)} stale, "
-                + (
-                    f"both versions agree, {copied} adopted"
-                    if agree
-                    else "NOT the same, or made by other code: left stale"
-                )
-            )
-    return made
+            group = _adopt_group(store, name, records, versions, witnesses)
+            groups.append(group)
+            say(f"{name}: {group.stale} stale, {_outcome(group)}")
+    return groups
+
+
+def _adopt_group(
+    store: Store, name: str, records: list[Record], versions: list[Version], witnesses: int
+) -> Group:
+    agree, copied = _agree(records, versions, witnesses), 0
+    if agree:
+        copied = sum(copy_under(store, record, record.spec.numerics, []) for record in records)
+    return Group(name, len(records), agree, copied)
+
+
+def _outcome(group: Group) -> str:
+    """What became of a group, for the line that is printed of it."""
+    if group.equal:
+        return f"both versions agree, {group.adopted} adopted"
+    return "NOT the same, or made by other code: left stale"
 
 
 def _stale(store: Store, fingerprint: Callable[[str], str]) -> dict[str, list[Record]]:

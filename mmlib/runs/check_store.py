@@ -14,23 +14,29 @@ from mmlib.runs.store import ARRAYS, FAILED, RECORD, SIDECAR, Failure, Store, ch
 
 @dataclass(frozen=True)
 class Checked:
-    """What stands in a store.
-
-    sound: finished runs whose files have their sums. unsummed: how many of these had none until now.
-    damaged: run id to what is wrong. failed: runs that failed and have not been done since.
-    stale: sound runs that an older version of the code made. leftovers: files of no finished and no failed run.
-    """
+    """What stands in a store."""
 
     sound: int
+    """Finished runs whose files have their sums."""
+
     unsummed: int
+    """How many of the sound runs had no sums until now."""
+
     damaged: Mapping[str, str]
+    """Run id to what is wrong."""
+
     failed: tuple[Failure, ...]
+    """Runs that failed and have not been done since."""
+
     stale: int
+    """Sound runs that an older version of the code made."""
+
     leftovers: int
+    """Files of no finished and no failed run."""
 
     def lines(self) -> list[str]:
         """What ``mmlib store check`` prints."""
-        told = [
+        lines = [
             f"sound: {self.sound}, of which {self.unsummed} had no sums until now and {self.stale} are stale",
             f"damaged: {len(self.damaged)}",
             *(f"  {name}: {why}" for name, why in self.damaged.items()),
@@ -39,10 +45,10 @@ class Checked:
             f"left over: {self.leftovers} files of no finished or failed run, which do no harm",
         ]
         if self.damaged:
-            told.append(
+            lines.append(
                 "A damaged run counts as not done: the next sweep that needs it makes it again."
             )
-        return told
+        return lines
 
 
 def check_store(store: Store) -> Checked:

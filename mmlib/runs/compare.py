@@ -25,34 +25,24 @@ def compare(a: Store, b: Store) -> pd.DataFrame:
     check_exists(a)
     check_exists(b)
     ours, theirs = set(a.ids()), set(b.ids())
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[str, str, bool | None, float, str]] = []
     for run_id in sorted(ours | theirs):
-        if run_id not in ours or run_id not in theirs:
-            found = "only a" if run_id in ours else "only b"
-            rows.append(
-                {
-                    "id": run_id,
-                    "found": found,
-                    "same_bytes": None,
-                    "largest_difference": math.nan,
-                    "at": "",
-                }
-            )
-            continue
-        contents = [dict(store.read(run_id).content or {}) for store in (a, b)]
-        same = canonical(contents[0]) == canonical(contents[1])
-        same = same and a.path(run_id, ARRAYS).read_bytes() == b.path(run_id, ARRAYS).read_bytes()
-        size, place = _largest_difference(*map(_numbers, contents))
-        rows.append(
-            {
-                "id": run_id,
-                "found": "both",
-                "same_bytes": same,
-                "largest_difference": size,
-                "at": place,
-            }
-        )
+        if run_id not in theirs:
+            rows.append((run_id, "only a", None, math.nan, ""))
+        elif run_id not in ours:
+            rows.append((run_id, "only b", None, math.nan, ""))
+        else:
+            rows.append((run_id, "both", *_compare_run(a, b, run_id)))
     return pd.DataFrame(rows, columns=["id", "found", "same_bytes", "largest_difference", "at"])
+
+
+def _compare_run(a: Store, b: Store, run_id: str) -> tuple[bool, float, str]:
+    """Of a run that both stores have: whether its bytes are the same, the largest difference and its place."""
+    contents = [dict(store.read(run_id).content or {}) for store in (a, b)]
+    same = canonical(contents[0]) == canonical(contents[1])
+    same = same and a.path(run_id, ARRAYS).read_bytes() == b.path(run_id, ARRAYS).read_bytes()
+    size, place = _largest_difference(*map(_numbers, contents))
+    return same, size, place
 
 
 def _numbers(value: Any, place: str = "") -> dict[str, float]:

@@ -6,7 +6,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,15 +32,16 @@ FEW = 16  # values found before an epoch that stand in the record itself
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run.
-
-    record: plain containers, equal for equal runs. arrays: predictions and what else is kept.
-    sidecar: seconds, memory, device and versions, which may differ between equal runs.
-    """
+    """A finished run."""
 
     record: dict[str, Any]
+    """Plain containers, equal for equal runs."""
+
     arrays: dict[str, np.ndarray]
+    """Predictions and what else is kept, by name."""
+
     sidecar: dict[str, Any]
+    """Seconds, memory, device and versions, which may differ between equal runs."""
 
 
 def prepare(spec: RunSpec) -> Bundle:
@@ -88,11 +89,35 @@ def mask_of(
     return restrict(draw(law, whole, split, spec.seed, epoch, shares), whole, spec.modalities)
 
 
-def _rates(spec: RunSpec, law: Law, whole: Bundle, split: str) -> list[dict[str, Any]]:
+def _evaluation_laws(spec: RunSpec) -> list[tuple[str, Law, str]]:
+    """(name, law, split) of the validation mask, then of every test mask."""
+    validation = ("valid", spec.valid_mask or spec.train_mask, "valid")
+    return [validation, *((name, law, "test") for name, law in spec.eval_masks)]
+
+
+def _evaluation_masks(spec: RunSpec, whole: Bundle) -> tuple[Mask, dict[str, Mask]]:
+    """The validation mask, and the test masks by name."""
+    valid_mask, *tests = [
+        mask_of(spec, law, whole, split) for _, law, split in _evaluation_laws(spec)
+    ]
+    return valid_mask, {name: mask for (name, _), mask in zip(spec.eval_masks, tests, strict=True)}
+
+
+def _rates(spec: RunSpec, whole: Bundle, modalities: Sequence[str]) -> list[dict[str, Any]]:
+    """The audits of all evaluation masks, a line for each mask and each of these modalities."""
+    return [
+        {"mask": name, **line}
+        for name, law, split in _evaluation_laws(spec)
+        for line in _audit(spec, law, whole, split)
+        if line["modality"] in modalities
+    ]
+
+
+def _audit(spec: RunSpec, law: Law, whole: Bundle, split: str) -> list[dict[str, Any]]:
     """The audit of a mask, over all modalities that it is drawn over."""
     where = whole.only(spec.modalities) if law.kind == "patterns" and spec.modalities else whole
-    found = audit(law, where, split, draw(law, where, split, spec.seed)).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in found]
+    lines = audit(law, where, split, draw(law, where, split, spec.seed)).to_dict("records")
+    return [{str(name): value for name, value in line.items()} for line in lines]
 
 
 def build(spec: RunSpec, bundle: Bundle) -> Plain:
@@ -118,57 +143,65 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     torch.use_deterministic_algorithms(True, warn_only=True)
     start = time.perf_counter()
     whole = prepare(spec)
-    law, modalities = spec.train_mask, spec.modalities
-    bundle = whole.only(modalities) if modalities else whole
-    laws = [
-        ("valid", spec.valid_mask or law, "valid"),
-        *((name, tested, "test") for name, tested in spec.eval_masks),
-    ]
-    valid_mask, *tests = [mask_of(spec, drawn, whole, split) for _, drawn, split in laws]
-    test_masks = {name: mask for (name, _), mask in zip(spec.eval_masks, tests, strict=True)}
-    rates = [
-        {"mask": name, **row}
-        for name, drawn, split in laws
-        for row in _rates(spec, drawn, whole, split)
-        if row["modality"] in bundle.modalities
-    ]
+    bundle = whole.only(spec.modalities) if spec.modalities else whole
+    valid_mask, test_masks = _evaluation_masks(spec, whole)
+    rates = _rates(spec, whole, bundle.modalities)
     method = build(spec, bundle)
     memory_before = _start_from(parent_arrays or {}, method, spec)
     device = pick_device()
+    fitted = _fit(spec, whole, bundle, method, valid_mask, test_masks, memory_before, device)
+    masks = {"valid": valid_mask, **test_masks}
+    record, arrays = _results(spec, bundle, fitted, masks)
+    arrays |= _kept_of_method(spec, method, fitted, bundle, test_masks[spec.eval_masks[0][0]])
+    record |= _parts(masks)
+    record |= _identity(spec, bundle, method)
+    record["masks"] = {
+        "valid": valid_mask.fingerprint,
+        **{f"test.{name}": mask.fingerprint for name, mask in test_masks.items()},
+    }
+    record["rates"] = rates
+    return Outcome(record, arrays, _sidecar(time.perf_counter() - start, device))
+
+
+def _fit(
+    spec: RunSpec,
+    whole: Bundle,
+    bundle: Bundle,
+    method: Plain,
+    valid_mask: Mask,
+    test_masks: Mapping[str, Mask],
+    memory_before: dict[str, torch.Tensor],
+    device: torch.device,
+) -> Fitted:
+    """Train a method; test masks that the run does not follow are evaluated at the picked epochs alone."""
 
     def train_mask(epoch: int, shares: np.ndarray | None = None) -> Mask:
-        return mask_of(spec, law, whole, "train", epoch, shares)
+        return mask_of(spec, spec.train_mask, whole, "train", epoch, shares)
 
     followed = {spec.eval_masks[0][0]} if "picked" in spec.keep else set(test_masks)
-    fitted = fit(
+    return fit(
         method,
         bundle,
         train_mask,
         valid_mask,
-        {n: m for n, m in test_masks.items() if n in followed},
+        {name: mask for name, mask in test_masks.items() if name in followed},
         spec.training,
         spec.seed,
-        resampled=law.resampled,
+        resampled=spec.train_mask.resampled,
         keep_series="series" in spec.keep,
         device=device,
         keep_weights="weights" in spec.keep or "embeddings" in spec.keep,
         memory_before=memory_before,
-        unfollowed={n: m for n, m in test_masks.items() if n not in followed},
+        unfollowed={name: mask for name, mask in test_masks.items() if name not in followed},
     )
-    drawn = {"valid": valid_mask, **test_masks}
-    record, arrays = _results(spec, bundle, fitted, drawn)
-    arrays |= _kept_of_method(spec, method, fitted, bundle, test_masks[spec.eval_masks[0][0]])
+
+
+def _identity(spec: RunSpec, bundle: Bundle, method: Plain) -> dict[str, Any]:
+    """What a record says of which run it is: names, versions, the spec and the number of parameters."""
     fingerprint = open_bundle(spec.data).fingerprint
-    masks = {
-        "valid": valid_mask.fingerprint,
-        **{f"test.{n}": m.fingerprint for n, m in test_masks.items()},
-    }
-    record |= _parts(drawn)
-    record |= {
+    return {
         "id": spec.run_id(fingerprint),
         "key": spec.key(fingerprint),
-        "masks": masks,
-        "rates": rates,
         "numerics": spec.numerics,
         "fingerprint": fingerprint,
         "bundle": bundle.name,
@@ -177,7 +210,6 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
         "parameters": sum(p.numel() for p in method.parameters()),
         "backbone_parameters": sum(p.numel() for p in method.backbone.parameters()),
     }
-    return Outcome(record, arrays, _sidecar(time.perf_counter() - start, device))
 
 
 def _kept_of_method(
@@ -193,8 +225,8 @@ def _kept_of_method(
         arrays |= {f"memory.{key}": value.numpy() for key, value in fitted.memory.items()}
     if "embeddings" in spec.keep:
         method.load_state_dict(fitted.weights)
-        made = embeddings(method, bundle, mask, next(method.parameters()).device)
-        arrays |= {name: in_all_rows(values, mask) for name, values in made.items()}
+        embedded = embeddings(method, bundle, mask, next(method.parameters()).device)
+        arrays |= {name: in_all_rows(values, mask) for name, values in embedded.items()}
     return arrays
 
 
@@ -213,10 +245,10 @@ def embeddings(
         calibrate = getattr(method, "fcm", None)
         inputs = calibrate(batch) if calibrate is not None else batch.features
         fused = method.backbone(batch, inputs)
-        made = {f"input.{m}": x for m, x in inputs.items()} | {
-            f"z.{m}": z for m, z in fused.z.items()
-        }
-        for name, values in (made | {"hidden": fused.hidden}).items():
+        of_batch = {f"input.{m}": x for m, x in inputs.items()}
+        of_batch |= {f"z.{m}": z for m, z in fused.z.items()}
+        of_batch["hidden"] = fused.hidden
+        for name, values in of_batch.items():
             parts.setdefault(f"embeddings.{name}", []).append(values)
     return {name: torch.cat(values).cpu().numpy() for name, values in parts.items()}
 
@@ -233,34 +265,43 @@ def _results(
     }
     valid = _curves(task, fitted.valid, truth["valid"])
     tests = {name: _curves(task, outputs, truth[name]) for name, outputs in fitted.tests.items()}
-    last = len(fitted.loss) - 1
     chosen = int(np.argmax(to_maximise(valid)))
     check_size(fitted, task, truth["valid"], chosen)
-    epochs = {
-        name: {"valid": chosen, "test": int(np.argmax(to_maximise(curve))), "last": last}
-        for name, curve in tests.items()
-    }
     selected: dict[str, Any] = {s: {"epoch": {}, "metrics": {}} for s in SELECTIONS}
     arrays: dict[str, np.ndarray] = {}
-    for name, outputs in fitted.tests.items():
-        for selection in SELECTIONS:
-            epoch = epochs[name][selection]
-            selected[selection]["epoch"][name] = epoch
-            selected[selection]["metrics"][name] = all_metrics(task, outputs[epoch], truth[name])
-            arrays[f"predictions.{selection}.{name}"] = in_all_rows(outputs[epoch], masks[name])
-    for name, by_epoch in fitted.picked.items():
-        for selection, at in by_epoch.items():
-            selected[selection]["epoch"][name] = {"valid": chosen, "last": last}[selection]
-            selected[selection]["metrics"][name] = all_metrics(task, at, truth[name])
-            arrays[f"predictions.{selection}.{name}"] = in_all_rows(at, masks[name])
-    arrays |= {f"series.{key}": value for key, value in fitted.series.items()}
-    if "weights" in spec.keep:
-        arrays |= {f"weights.{key}": value.numpy() for key, value in fitted.weights.items()}
-    curves: dict[str, Any] = {
+    for name, selection, epoch, outputs in _selections(fitted, tests, chosen):
+        selected[selection]["epoch"][name] = epoch
+        selected[selection]["metrics"][name] = all_metrics(task, outputs, truth[name])
+        arrays[f"predictions.{selection}.{name}"] = in_all_rows(outputs, masks[name])
+    curves = {
         "loss": [float(v) for v in fitted.loss],
         "valid": valid,
         "test": tests,
+        **_curves_of_method(task, fitted, truth),
     }
+    return {"selected": selected, "curves": curves}, arrays | _kept_of_training(spec, fitted)
+
+
+def _selections(
+    fitted: Fitted, tests: Mapping[str, dict[str, list[float]]], chosen: int
+) -> Iterator[tuple[str, str, int, np.ndarray]]:
+    """(test mask, selection, epoch, outputs there (n, C)); tests: the curves by mask, chosen: validation's epoch."""
+    last = len(fitted.loss) - 1
+    for name, outputs in fitted.tests.items():
+        best = int(np.argmax(to_maximise(tests[name])))
+        epochs = {"valid": chosen, "test": best, "last": last}
+        for selection in SELECTIONS:
+            yield name, selection, epochs[selection], outputs[epochs[selection]]
+    for name, by_selection in fitted.picked.items():
+        for selection, outputs in by_selection.items():
+            yield name, selection, {"valid": chosen, "last": last}[selection], outputs
+
+
+def _curves_of_method(
+    task: Any, fitted: Fitted, truth: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, Any]]:
+    """The curves beside loss and metrics: series by epoch, further views, and small values found before epochs."""
+    curves: dict[str, dict[str, Any]] = {}
     if fitted.series:
         curves["series"] = {
             key: _epoch_means(steps, len(fitted.loss)) for key, steps in fitted.series.items()
@@ -271,15 +312,23 @@ def _results(
             for name, outputs in fitted.views.items()
         }
     if fitted.recorded:
-        if "found" in spec.keep:
-            arrays |= {f"found.{name}": values for name, values in fitted.recorded.items()}
         small = {
-            name: v.reshape(len(v), -1).tolist()
-            for name, v in fitted.recorded.items()
-            if v[0].size <= FEW
+            name: values.reshape(len(values), -1).tolist()
+            for name, values in fitted.recorded.items()
+            if values[0].size <= FEW
         }
         curves["found"] = {"epochs": list(fitted.recorded_at), **small}
-    return {"selected": selected, "curves": curves}, arrays
+    return curves
+
+
+def _kept_of_training(spec: RunSpec, fitted: Fitted) -> dict[str, np.ndarray]:
+    """Series, the picked epoch's weights and values found before epochs, where a run keeps them."""
+    arrays = {f"series.{key}": value for key, value in fitted.series.items()}
+    if "weights" in spec.keep:
+        arrays |= {f"weights.{key}": value.numpy() for key, value in fitted.weights.items()}
+    if "found" in spec.keep:
+        arrays |= {f"found.{name}": values for name, values in fitted.recorded.items()}
+    return arrays
 
 
 def _start_from(

@@ -24,16 +24,16 @@ SUMS = (ARRAYS_SUM, RECORD_SUM, OWN_SUM)
 
 @dataclass(frozen=True)
 class Reading:
-    """What the files of a run say.
-
-    content: the record without its sum; None where the run is not done or damaged.
-    damage: what is wrong, empty where nothing is.
-    unsummed: whether neither record nor sidecar has sums, as older code left them.
-    """
+    """What the files of a run say."""
 
     content: Mapping[str, Any] | None = None
+    """The record without its sum; None where the run is not done or damaged."""
+
     damage: str = ""
+    """What is wrong, empty where nothing is."""
+
     unsummed: bool = False
+    """Whether neither record nor sidecar has sums, as older code left them."""
 
 
 def canonical(content: Mapping[str, Any]) -> bytes:
@@ -59,10 +59,10 @@ def unsealed(data: bytes, since: str) -> dict[str, Any] | None:
     content = parsed(data)
     if content is None:
         return None
-    told = content.pop(OWN_SUM, None)
-    if told is None and since not in content:
+    recorded_sum = content.pop(OWN_SUM, None)
+    if recorded_sum is None and since not in content:
         return content
-    return content if told == digest(canonical(content)) else None
+    return content if recorded_sum == digest(canonical(content)) else None
 
 
 def parsed(data: bytes) -> dict[str, Any] | None:

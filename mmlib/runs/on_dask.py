@@ -80,16 +80,19 @@ def executor_of(
 
 @dataclass(frozen=True)
 class Question:
-    """What a worker is asked.
-
-    code: methods, backbones and families of mask laws that runs need together. data: bundles. probe: a file that stands
-    in the store's folder.
-    """
+    """What a worker is asked."""
 
     code: tuple[tuple[str, str, tuple[str, ...]], ...]
+    """Methods, backbones and families of mask laws that runs need together."""
+
     data: tuple[str, ...]
+    """References of bundles."""
+
     fingerprint: Callable[[str], str]
+    """From a reference to its bundle's fingerprint."""
+
     probe: str
+    """A file that stands in the store's folder."""
 
 
 def question_about(
@@ -110,7 +113,7 @@ def question_about(
 def answer(question: Question) -> tuple[dict[str, str], bool]:
     """What decides numbers in this process, by name; and whether it can write to the store's folder."""
     keep_freed_memory()
-    found = {
+    deciding = {
         "python": ".".join(platform.python_version_tuple()[:2]),
         "torch": metadata.version("torch").split("+")[0],
         "mmlib": mmlib.__version__,
@@ -118,13 +121,13 @@ def answer(question: Question) -> tuple[dict[str, str], bool]:
     }
     for method, backbone, families in question.code:
         name = f"code of {method} on {backbone} with {', '.join(families)}"
-        found[name] = numerics_version(method, backbone, families)
+        deciding[name] = numerics_version(method, backbone, families)
     for reference in question.data:
         try:
-            found[f"bundle {reference}"] = question.fingerprint(reference)
+            deciding[f"bundle {reference}"] = question.fingerprint(reference)
         except Exception as error:
-            found[f"bundle {reference}"] = f"{type(error).__name__}: {error}"
-    return found, _shared(Path(question.probe))
+            deciding[f"bundle {reference}"] = f"{type(error).__name__}: {error}"
+    return deciding, _shared(Path(question.probe))
 
 
 def keep_freed_memory() -> None:
@@ -174,13 +177,22 @@ def work_apart(
 
 @dataclass
 class _Job:
-    """A run on its way: what the sweep waits for, what Dask was given, and the workers that were lost with it."""
+    """A run on its way."""
 
     function: Callable[[Task], tuple[str, str]]
+    """What does the task."""
+
     task: Task
+    """The run."""
+
     future: Future[tuple[str, str]] = field(default_factory=Future)
+    """What the sweep waits for."""
+
     sent: Any = None
+    """What Dask gave for it, once it was sent."""
+
     lost: list[str] = field(default_factory=list)
+    """Addresses of the workers that were lost with it."""
 
 
 class DaskExecutor(Executor):
@@ -330,7 +342,7 @@ class DaskExecutor(Executor):
                 "Start it with --nthreads 1, and more workers instead.",
             )
         try:
-            found, shared = asked.result(timeout=FETCH_SECONDS)
+            there, shared = asked.result(timeout=FETCH_SECONDS)
         except Exception as error:
             return InputError(
                 f"Dask worker {address}",
@@ -338,11 +350,11 @@ class DaskExecutor(Executor):
                 "mmlib as it is here",
                 "Install it there, or stop that worker.",
             )
-        differing = [name for name in self.here if found.get(name) != self.here[name]]
+        differing = [name for name in self.here if there.get(name) != self.here[name]]
         if differing:
             return InputError(
                 f"Dask worker {address}",
-                "; ".join(f"{n}: {found.get(n)}" for n in differing),
+                "; ".join(f"{n}: {there.get(n)}" for n in differing),
                 "; ".join(f"{n}: {self.here[n]}" for n in differing),
                 "Make it as it is here and start it again, or stop it.",
             )

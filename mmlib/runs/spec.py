@@ -23,18 +23,25 @@ Options = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Training:
-    """How long and how fast a run trains. Epochs are fixed: no early stopping (design, section 3).
-
-    batch: dialogues per step. clip: largest global gradient norm, or 0 for none. optimizer: one of ``OPTIMIZERS``,
-    of which ``momentum`` is SGD with momentum 0.9.
-    """
+    """How long and how fast a run trains."""
 
     epochs: int = 12
+    """Always as many: there is no early stopping (design, section 3)."""
+
     batch: int = 16
+    """Dialogues per step."""
+
     lr: float = 3e-4
+    """The learning rate."""
+
     weight_decay: float = 3e-5
+    """The optimizer's penalty on the size of the weights."""
+
     optimizer: str = "adam"
+    """One of ``OPTIMIZERS``, of which ``momentum`` is SGD with momentum 0.9."""
+
     clip: float = 2.0
+    """Largest global gradient norm, or 0 for none."""
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -54,37 +61,58 @@ class Training:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One training, evaluated under any number of test masks.
-
-    data: a reference that ``mmlib.data.catalog.open_bundle`` understands.
-    method, variant, options: a name in ``METHODS``, a named variant of it, and fields that differ.
-    backbone, backbone_options: a name in ``BACKBONES`` and fields that differ from its defaults.
-    modalities: train and test with these alone; all where empty.
-    fold: fold number for bundles with folds.
-    train_mask: the law of the train masks, and of the validation mask where ``valid_mask`` gives no other.
-    eval_masks: (name, law) pairs for test; the first is the main one.
-    keep: any of ``KEEP``, stored beside the predictions; weights are those of the epoch that validation picks, last
-    those of the last epoch; found is what the method found before epochs, which the record has only where it is small;
-        curves says that compact records carry the curves under every test mask; picked that test masks but the main
-        one are evaluated at the epochs alone that validation and the end pick, which spares time where there are many.
-    parent: a run whose weights this one starts from; it is run once and shared.
-    """
+    """One training, evaluated under any number of test masks."""
 
     data: str
+    """A reference that ``mmlib.data.catalog.open_bundle`` understands."""
+
     seed: int
+    """Decides the first weights, the masks and the order of the batches."""
+
     method: str = "plain"
+    """A name in ``METHODS``."""
+
     variant: str = "paper"
+    """A named variant of the method."""
+
     options: Options = ()
+    """Fields of the method that differ from its variant's."""
+
     backbone: str = "mmgcn"
+    """A name in ``BACKBONES``."""
+
     backbone_options: Options = ()
+    """Fields of the backbone that differ from its defaults."""
+
     modalities: tuple[str, ...] = ()
+    """Train and test with these alone; all where empty."""
+
     fold: int | None = None
+    """Fold number, for bundles with folds."""
+
     train_mask: Law = dataclasses.field(default_factory=complete)
+    """The law of the train masks, and of the validation mask where ``valid_mask`` gives no other."""
+
     eval_masks: tuple[tuple[str, Law], ...] = (("test", complete()),)
+    """(name, law) pairs for test; the first is the main one."""
+
     training: Training = Training()
+    """How long and how fast it trains."""
+
     keep: tuple[str, ...] = ()
+    """Any of ``KEEP``, stored beside the predictions.
+
+    ``weights`` are those of the epoch that validation picks, ``last`` those of the last epoch with what the optimizer
+    remembers. ``embeddings`` are what the method makes of the test utterances, ``series`` what it notes at each step.
+    ``found`` is what the method found before epochs, which the record has only where it is small. ``curves``: compact
+    records carry the curves under every test mask. ``picked``: test masks but the main one are evaluated only at the
+    epochs that validation and the end pick, which spares time where there are many."""
+
     parent: RunSpec | None = None
+    """A run whose weights this one starts from; it is run once and shared."""
+
     valid_mask: Law | None = None
+    """The law of the validation mask, where it is not that of the train masks."""
 
     def __post_init__(self) -> None:
         for name in self.keep:
@@ -227,13 +255,13 @@ def _skeleton(node: Any) -> str:
 
 def _imported(names: set[str]) -> set[str]:
     """Those modules and, again and again, what they import of the folders that decide numbers."""
-    found: set[str] = set()
+    modules: set[str] = set()
     left = set(names)
     while left:
         name = left.pop()
         if not _module(name).exists():
             continue
-        found.add(name)
+        modules.add(name)
         for node in ast.walk(ast.parse(_module(name).read_text(encoding="utf-8"))):
             if (
                 isinstance(node, ast.ImportFrom)
@@ -242,8 +270,8 @@ def _imported(names: set[str]) -> set[str]:
             ):
                 module = node.module.removeprefix("mmlib.")
                 candidates = {module, *(f"{module}.{alias.name}" for alias in node.names)}
-                left |= {c for c in candidates if c.split(".")[0] in DECIDING} - found
-    return found
+                left |= {c for c in candidates if c.split(".")[0] in DECIDING} - modules
+    return modules
 
 
 def _module(name: str) -> Path:

@@ -59,12 +59,13 @@ class StoreError(InputError):
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished run left: ``content`` is its JSON, the same bytes whenever the spec is run.
+    """What a finished run left.
 
     A record that came from ``records.jsonl.gz`` has ``imported`` set and its curves rounded.
     """
 
     content: Mapping[str, Any]
+    """The record's JSON, the same bytes whenever the spec is run."""
 
     def __getitem__(self, name: str) -> Any:
         return self.content[name]
@@ -92,15 +93,19 @@ class Record:
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that raised; it is tried again by the next sweep.
-
-    error: the traceback's text. kind: ``diverged``, ``killed`` or the exception's name; empty where older code kept it.
-    """
+    """A run that raised; it is tried again by the next sweep."""
 
     id: str
+    """``key-numerics``, as of a finished run."""
+
     spec: Mapping[str, Any]
+    """The run's spec as plain containers; empty where the file is damaged."""
+
     error: str
+    """The traceback's text."""
+
     kind: str = ""
+    """``diverged``, ``killed`` or the exception's name; empty where older code kept it."""
 
 
 class Store:
@@ -164,8 +169,8 @@ class Store:
         """
         reading = self.read(run_id)
         if reading.content is None:
-            told = f"no arrays ({reading.damage or 'no record'})"
-            raise InputError(f"run {run_id}", told, "a finished run", "Run it again.")
+            problem = f"no arrays ({reading.damage or 'no record'})"
+            raise InputError(f"run {run_id}", problem, "a finished run", "Run it again.")
         try:
             return dict(load_file(self.path(run_id, ARRAYS)))
         except (OSError, SafetensorError) as error:
@@ -206,12 +211,12 @@ class Store:
     def records(self) -> Iterator[Record]:
         """Every finished run, by sorted id."""
         names = sorted(p.name for p in self.folder.glob(f"??/*{RECORD}") if _is_record(p))
-        found = (
+        records = (
             self.get(name.removesuffix(RECORD))
             for name in names
             if _ID.fullmatch(name.removesuffix(RECORD))
         )
-        return (record for record in found if record is not None)
+        return (record for record in records if record is not None)
 
     def ids(self) -> list[str]:
         """Sorted ids of the finished runs."""
@@ -238,8 +243,8 @@ class Store:
         """
         packed = pack(arrays)
         record = canonical({**content, ARRAYS_SUM: digest(packed)})
-        told = sealed({**sidecar, RECORD_SUM: digest(record)})
-        self.take(str(content["id"]), {ARRAYS: packed, SIDECAR: told, RECORD: record})
+        beside = sealed({**sidecar, RECORD_SUM: digest(record)})
+        self.take(str(content["id"]), {ARRAYS: packed, SIDECAR: beside, RECORD: record})
 
     def fail(
         self, run_id: str, spec: RunSpec | Mapping[str, Any], error: str, kind: str = ""
@@ -265,8 +270,8 @@ class Store:
     def failures(self) -> list[Failure]:
         """The runs that failed and have not been done since, by sorted id."""
         names = sorted(path.name.removesuffix(FAILED) for path in self.folder.glob(f"??/*{FAILED}"))
-        told = (self.failure(name) for name in names if _ID.fullmatch(name))
-        return [failure for failure in told if failure is not None]
+        failures = (self.failure(name) for name in names if _ID.fullmatch(name))
+        return [failure for failure in failures if failure is not None]
 
     def merge(self, source: Store) -> int:
         """Take over the runs that another store has and this one lacks; how many.
@@ -377,9 +382,10 @@ def _read(
     if reading.unsummed and not is_sound(arrays):
         return Reading(damage="its arrays are shorter or longer than their header says"), None
     if reading.unsummed:
-        told = {**(parsed(beside or b"{}") or {}), RECORD_SUM: digest(data), ARRAYS_SUM: arrays_sum}
+        content = parsed(beside or b"{}") or {}
+        content |= {RECORD_SUM: digest(data), ARRAYS_SUM: arrays_sum}
         with contextlib.suppress(StoreError):  # a store that may only be read stays as it is
-            write(sidecar, sealed(told))
+            write(sidecar, sealed(content))
     return reading, None if reading.content is None else Record(reading.content)
 
 

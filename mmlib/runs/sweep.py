@@ -44,21 +44,31 @@ TWIN_SECONDS, REAL_SECONDS = 1.0, 10.0
 
 @dataclass(frozen=True)
 class SweepReport:
-    """What became of a sweep: wanted = reused + done + failed + left.
-
-    wanted: the runs asked for and the parents that had to be run for them. left: not started, or
-    stopped. errors: (run id, error text) of the failed. seconds: passed, not summed over workers.
-    warnings: what libraries warned of in the runs that were done now, by kind, with numbers.
-    """
+    """What became of a sweep: wanted = reused + done + failed + left."""
 
     wanted: int
+    """The runs asked for and the parents that had to be run for them."""
+
     reused: int
+    """Runs that the store had, or that another sweep did meanwhile."""
+
     done: int
+    """Runs that were done now."""
+
     failed: int
+    """Runs that raised, or whose parent did."""
+
     left: int
+    """Runs not started, or stopped."""
+
     seconds: float
+    """Time that passed, not summed over workers."""
+
     errors: tuple[tuple[str, str], ...] = ()
+    """(run id, error text) of the failed."""
+
     warnings: Mapping[str, int] = field(default_factory=dict)
+    """What libraries warned of in the runs that were done now, by kind, with numbers."""
 
     def raise_if_failed(self) -> None:
         """Stop a caller that needs every run.
@@ -111,42 +121,35 @@ def sweep(
     started = time.monotonic()
     deadline = time.time() + 60 * max_minutes if max_minutes is not None else float("inf")
     tasks, reused = _plan(specs, store, fingerprint, execute, deadline)
-    board = _Board(
-        store,
-        {t.run_id: t for t in tasks},
-        reused,
-        _Progress(title, len(tasks) + reused, reused, progress),
-    )
+    shown = _Progress(title, len(tasks) + reused, reused, progress)
+    board = _Board(store, {t.run_id: t for t in tasks}, reused, shown)
+    _run_all(board, executor, jobs, deadline)
+    return board.report(time.monotonic() - started)
+
+
+def _run_all(board: _Board, executor: Executor | None, jobs: int, deadline: float) -> None:
+    """Make the runs of a board until all have ended, the time is over or somebody presses Ctrl-C."""
+    shown = board.progress
     try:
-        if tasks:
-            with contextlib.closing(Pool(executor, jobs, len(tasks))) as pool:
+        if board.tasks:
+            with contextlib.closing(Pool(executor, jobs, len(board.tasks))) as pool:
                 _drive(board, pool, deadline)
     except KeyboardInterrupt:
-        board.progress.close()
+        shown.close()
         print(
-            f"{title}: stopped with {board.reused + board.done} of {len(tasks) + reused} runs done and kept. "
+            f"{shown.title}: stopped with {board.reused + board.done} of {shown.total} runs done and kept. "
             "Start it again to go on.",
             flush=True,
         )
         raise
     finally:
-        board.progress.close()
-    return SweepReport(
-        len(tasks) + reused,
-        board.reused,
-        board.done,
-        len(board.errors),
-        board.left,
-        time.monotonic() - started,
-        tuple(board.errors.items()),
-        _warnings(store, board.fresh),
-    )
+        shown.close()
 
 
 def _warnings(store: Store, fresh: Sequence[str]) -> dict[str, int]:
     """What the sidecars of the runs that were done now say of warnings."""
-    told = (store.sidecar(run_id).get(WARNINGS) for run_id in fresh)
-    return together(part for part in told if isinstance(part, dict))
+    counts = (store.sidecar(run_id).get(WARNINGS) for run_id in fresh)
+    return together(part for part in counts if isinstance(part, dict))
 
 
 def estimate(
@@ -218,15 +221,34 @@ class _Board:
     """Which runs are ready, which wait for a parent, and what became of the others."""
 
     store: Store
+    """Where the runs' records go."""
+
     tasks: dict[str, Task]
+    """The runs to make, by id."""
+
     reused: int
+    """Runs asked for that were done before, or by another sweep meanwhile."""
+
     progress: _Progress
+    """What shows how far the sweep is."""
+
     done: int = 0
+    """Runs that were done now."""
+
     left: int = 0
+    """Runs that have not ended."""
+
     fresh: list[str] = field(default_factory=list)
+    """Ids of the runs that were done now."""
+
     errors: dict[str, str] = field(default_factory=dict)
+    """Error texts of the failed, by id."""
+
     ready: deque[Task] = field(default_factory=deque)
+    """Runs that can start."""
+
     children: dict[str, list[Task]] = field(default_factory=lambda: defaultdict(list))
+    """By a parent's id, the runs that wait for it."""
 
     def __post_init__(self) -> None:
         self.left = len(self.tasks)
@@ -244,9 +266,8 @@ class _Board:
         if status == "done":
             self.done += 1
             self.fresh.append(task.run_id)
-        if (
-            status == "reused"
-        ):  # another sweep works on the same list: leave its order, or we do each run twice
+        if status == "reused":
+            # Another sweep works on the same list: leave its order, or we do each run twice.
             self.reused += 1
             random.shuffle(self.ready)
         if status == "failed":
@@ -262,6 +283,19 @@ class _Board:
                 )
             else:
                 self.ready.append(child)
+
+    def report(self, seconds: float) -> SweepReport:
+        """What became of the sweep, which took so long."""
+        return SweepReport(
+            self.progress.total,
+            self.reused,
+            self.done,
+            len(self.errors),
+            self.left,
+            seconds,
+            tuple(self.errors.items()),
+            _warnings(self.store, self.fresh),
+        )
 
     def fail(self, task: Task, error: str, kind: str = "") -> None:
         """Record a failure that no worker could record; kind: as in ``Failure``."""
@@ -363,11 +397,8 @@ def _plan(
     """The runs to make, parents before children, and how many of those asked for are done."""
     tasks: dict[str, Task] = {}
     reused: set[str] = set()
-    printed, whole, folder = (
-        functools.cache(fingerprint),
-        functools.cache(store.whole),
-        str(store.folder.resolve()),
-    )
+    printed, whole = functools.cache(fingerprint), functools.cache(store.whole)
+    folder = str(store.folder.resolve())
 
     def visit(spec: RunSpec, asked: bool) -> str:
         run_id = spec.run_id(printed(spec.data))

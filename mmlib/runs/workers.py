@@ -36,11 +36,22 @@ class Task:
     """One run on its way to a worker: plain values, so that any executor can send it."""
 
     run_id: str
+    """``key-numerics``, which the run's record must have."""
+
     spec: Mapping[str, Any]
+    """What ``RunSpec.to_json`` gave."""
+
     folder: str
+    """The store's."""
+
     parent: str | None = None
+    """Id of the run that it starts from, which is done."""
+
     execute: Execute | None = None
+    """What runs the spec; by default ``mmlib.runs.execute.execute``."""
+
     deadline: float = float("inf")
+    """Seconds since the epoch as ``time.time`` counts them; the run is not started later."""
 
 
 def work(task: Task) -> tuple[str, str]:
@@ -57,13 +68,10 @@ def work(task: Task) -> tuple[str, str]:
     if store.whole(task.run_id):
         return "reused", ""
     try:
-        execute, parent = (
-            task.execute or _default(),
-            store.arrays(task.parent) if task.parent else None,
-        )
-        with warnings.catch_warnings(
-            record=True
-        ) as caught:  # which would break through the progress
+        execute = task.execute or _default()
+        parent = store.arrays(task.parent) if task.parent else None
+        # Warnings would break through the progress.
+        with warnings.catch_warnings(record=True) as caught:
             outcome = execute(spec_from_json(task.spec), parent)
         if caught:
             outcome = replace(outcome, sidecar={**outcome.sidecar, WARNINGS: kinds(caught)})
@@ -153,9 +161,8 @@ class Pool:
     def close(self) -> None:
         """End our workers at once, whatever they do. Runs in flight are lost; the store stays in order."""
         if isinstance(self.executor, ProcessPoolExecutor) and self.own:
-            for process in list(
-                (self.executor._processes or {}).values()
-            ):  # public only from Python 3.14 on
+            processes = self.executor._processes or {}  # public only from Python 3.14 on
+            for process in list(processes.values()):
                 process.kill()
             self.executor.shutdown(wait=True, cancel_futures=True)
 
