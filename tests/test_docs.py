@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -104,11 +105,12 @@ def extended(folder: Path) -> None:
         path = folder / name
         if not place:
             assert not path.exists(), name
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
             continue
         old = path.read_text(encoding="utf-8")
         package = name.rsplit("/", 1)[0].replace("/", ".")
-        assert place in ("in METHODS", "in BACKBONES", "in KINDS")
+        assert place in ("in METHODS", "in BACKBONES", "in KINDS", "in PAPERS")
         own = re.findall(r"(\w+)\.", text)[0]
         new = re.sub(
             rf"^({place[3:]}: .*?{{)",
@@ -122,17 +124,19 @@ def extended(folder: Path) -> None:
 
 def test_what_the_guide_adds_is_short() -> None:
     for where, text in extensions():
-        assert len([line for line in text.splitlines() if line.strip()]) < 25, where
+        assert len([line for line in text.splitlines() if line.strip()]) < 30, where
 
 
-def test_a_readers_own_data_method_backbone_and_protocol_run_as_the_guide_shows(
+def test_a_readers_own_data_method_backbone_protocol_and_paper_run_as_the_guide_shows(
     tmp_path: Path,
 ) -> None:
     extended(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    for script in ("make_data.py", "try_it.py"):
+    printed = ""
+    paper = ["run", "--paper", "mine", "--data", "mosei=bundles/mine", "--artifact", "table1"]
+    for command in (["make_data.py"], ["try_it.py"], ["-m", "mmlib", *paper]):
         done = subprocess.run(
-            [sys.executable, script],
+            [sys.executable, *command],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -141,9 +145,10 @@ def test_a_readers_own_data_method_backbone_and_protocol_run_as_the_guide_shows(
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        printed += done.stdout
     rates = {
         line.split()[1]: [float(v) for v in line.split()[2:]]
-        for line in done.stdout.splitlines()
+        for line in printed.splitlines()
         if line.split()[:1] == ["train"]
     }
     assert set(rates) == {"pulse", "voice", "face"}
@@ -153,10 +158,46 @@ def test_a_readers_own_data_method_backbone_and_protocol_run_as_the_guide_shows(
     )
     scores = {
         line.split()[0]: [float(v) for v in re.findall(r": ([\d.]+)", line)]
-        for line in done.stdout.splitlines()
+        for line in printed.splitlines()
         if line.split()[:1] in (["plain"], ["drop"])
     }
     assert set(scores) == {"plain", "drop"} and all(min(found) > 60 for found in scores.values())
+    numbers = pd.read_csv(tmp_path / "figures" / "mine" / "mine" / "table1-numbers.csv")
+    assert set(numbers["row"]) == {"plain", "drop"} and numbers["n"].min() == 3
+    assert set(numbers["setting"]) == {"pulse", "voice", "face", "all modalities"}
+    assert (numbers[numbers["row"] == "drop"]["verdict"] != "").all()
+
+
+VERSIONS = """
+from mmlib.backbones import BACKBONES
+from mmlib.masks import KINDS, Law, family
+from mmlib.methods import METHODS
+from mmlib.runs.spec import numerics_version
+
+families = {family(Law(kind)) for kind in KINDS}
+for method in METHODS:
+    for backbone in BACKBONES:
+        for name in families:
+            print(method, backbone, name, numerics_version(method, backbone, (name,)))
+"""
+
+
+def test_what_the_guide_adds_makes_no_stored_run_stale(tmp_path: Path) -> None:
+    """The version of every method, backbone and family of laws that there was stays what it is."""
+    extended(tmp_path)
+    versions = {}
+    for home in (ROOT, tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", VERSIONS],
+            cwd=home,
+            env={**os.environ, "PYTHONPATH": str(home)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=True,
+        )
+        versions[home] = set(done.stdout.splitlines())
+    assert versions[ROOT] and versions[ROOT] < versions[tmp_path]
 
 
 def test_the_shown_backbone_carries_balm(monkeypatch: pytest.MonkeyPatch) -> None:

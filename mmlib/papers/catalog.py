@@ -10,15 +10,12 @@ from mmlib.papers import balm, dream, ebmc, gmm_loss, mculora, side_by_side
 
 # The comparison comes last: its notebook counts what the others made.
 PAPERS: dict[str, Paper] = {
-    paper.name: paper
-    for paper in (
-        balm.PAPER,
-        dream.PAPER,
-        ebmc.PAPER,
-        mculora.PAPER,
-        gmm_loss.PAPER,
-        side_by_side.PAPER,
-    )
+    "balm": balm.PAPER,
+    "dream": dream.PAPER,
+    "ebmc": ebmc.PAPER,
+    "mculora": mculora.PAPER,
+    "gmm_loss": gmm_loss.PAPER,
+    "side_by_side": side_by_side.PAPER,
 }
 
 
