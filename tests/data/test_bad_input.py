@@ -606,7 +606,10 @@ CALLS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     ),
     "missing rate that is NaN": (lambda tmp: masks.frames(float("nan")), ("nan", "[0, 1")),
     "nothing stays observed": (lambda tmp: masks.subset([]), ("no modality", "at least one")),
-    "unknown mask law": (lambda tmp: masks.Law("imbalance"), ("'imbalance'", "'imbalanced'")),
+    "unknown mask law": (
+        lambda tmp: masks.law_from_json({"kind": "imbalance"}),
+        ("'imbalance'", "'imbalanced'"),
+    ),
     "unknown mask layout": (
         lambda tmp: masks.imbalanced({"audio": 0.1}, "release"),  # type: ignore[arg-type]
         ("'release'", "'released'"),

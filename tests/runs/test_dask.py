@@ -331,7 +331,8 @@ def test_a_worker_of_another_version_gets_no_run_and_is_named(
                 r"Dask worker (tcp://[0-9.:]+): found code of fake on fake", seen
             )
             with pytest.raises(
-                InputError, match=f"{address}: found code of fake on fake: .*Make it as it is here"
+                InputError,
+                match=f"{address}: found code of fake on fake with masks.fixed: .*Make it as it is here",
             ):
                 cluster.sweep(specs(8), store)
         finally:
