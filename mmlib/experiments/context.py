@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +124,10 @@ class Paper:
     prepare: Callable[[Context], Context] = field(default=lambda context: context)
     """What the paper changes of a context: seeds on data with folds, what captions say of the profile."""
 
+    def __reduce__(self) -> tuple[Callable[[str], Paper], tuple[str]]:
+        """A paper goes to another process by its name: what it declares is functions, which do not travel."""
+        return paper_named, (self.name,)
+
     def context(
         self,
         profile: str = "quick",
@@ -204,6 +209,12 @@ def _check_seeds(count: int) -> None:
             f"1 to {MOST_SEEDS}, or 0 for the profile's",
             "Correct it.",
         )
+
+
+def paper_named(name: str) -> Paper:
+    """The paper that the package ``mmlib.papers.NAME`` declares."""
+    declared: Paper = importlib.import_module(f"mmlib.papers.{name}").PAPER
+    return declared
 
 
 @dataclass(frozen=True)
