@@ -18,7 +18,7 @@ def test_an_empty_store_draws_notes_and_no_table_of_results(
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
     context = catalog.PAPERS[paper].context("smoke")
-    waiting = [a for a in regenerate.artifacts(context) if a.specs(context)]
+    waiting = [a for a in regenerate.artifacts(context) if a.cells(context)]
     assert len(waiting) > 3
     for artifact in waiting:
         output = regenerate.draw(context, artifact.id)

@@ -13,7 +13,6 @@ from mmlib.data.bundle import Bundle, Task, make_bundle, save_bundle
 from mmlib.errors import InputError
 from mmlib.experiments.takes import DataRefused
 from mmlib.papers import catalog
-from mmlib.report.artifact import NAMES
 
 SHAPES = {"vectors": (3,), "frames": (2, 3), "images": (1, 4, 4), "clips": (2, 3, 4, 4)}
 TASKS = {"classes": Task("classes", ("a", "b")), "score": Task("score", range=(-3.0, 3.0))}
@@ -89,7 +88,7 @@ def test_a_role_takes_the_shapes_that_its_networks_take_and_refuses_others(
         module.context("smoke", data)
     said = str(refusal.value)
     assert said.startswith(
-        f"{NAMES[paper]}, role {role}, bundle made: found 2 modalities (m0 {SHAPES[shape]}"
+        f"{catalog.PAPERS[paper].called}, role {role}, bundle made: found 2 modalities (m0 {SHAPES[shape]}"
     )
 
 
