@@ -191,7 +191,7 @@ def looked_at(spec: RunSpec) -> set[str]:
     """The whole splits that a run's method asks for before its first epoch, were it free to."""
     whole = _Whole(bundle := prepare(spec), True, torch.device("cpu"))
     build(spec, bundle).start_epoch(Peek(0, 2, list, list, list, lambda *_: None, whole))
-    return set(whole.found)
+    return set(whole.batches)
 
 
 def test_rows_that_look_at_test_say_so_and_are_in_no_comparison_of_the_papers(made: Made) -> None:
