@@ -145,39 +145,6 @@ class Artifact:
             raise unknown_name(f"artifact {self.id}, kind", self.kind, ("table", "figure"))
 
 
-def declare(paper: str, called: str) -> Callable[..., Artifact]:
-    """What makes a paper's artifacts: ``Artifact`` without its paper.
-
-    Its source is its title in that paper unless another is given; called: the paper's name for readers.
-    """
-
-    def artifact(
-        id: str,
-        kind: Literal["table", "figure"],
-        title: str,
-        caption: str,
-        cells: Callable[[Any], Sequence[Any]],
-        draw: Callable[[Any, Sequence[Any]], Output],
-        rows: int | None = None,
-        source: str = "",
-        **other: Any,
-    ) -> Artifact:
-        return Artifact(
-            id,
-            paper,
-            kind,
-            title,
-            caption,
-            cells,
-            draw,
-            rows,
-            source or f"{called} {title}",
-            **other,
-        )
-
-    return artifact
-
-
 @dataclass(frozen=True)
 class Made:
     """Under which circumstances an artifact was made; goes into its manifest entry."""

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from mmlib.experiments.context import Context, Paper
+from mmlib.experiments.context import Paper
+from mmlib.experiments.declare import OURS, Declare, no_runs
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.papers.dream import analyses, claims, cost, figures, rows, sampling, tables
 from mmlib.papers.dream.choices import GUESSES, LEFT_OUT, OBSTACLES
-from mmlib.report.artifact import Artifact, declare
+from mmlib.report.artifact import Artifact
 
-_artifact = declare("dream", "DREAM")
-
-
-def _none(context: Context) -> list[Any]:
-    return []
+_declare = Declare("dream", "DREAM")
 
 
 ARTIFACTS: tuple[Artifact, ...] = (
-    _artifact(
+    _declare.table(
         "table1",
-        "table",
         "Table 1",
         "Modalities missing at test and dropped in training: F1 (%).",
-        tables.TABLE1.cells,
-        tables.TABLE1.draw,
+        tables.TABLE1,
         8,
-        any_score=True,
     ),
-    _artifact(
+    _declare.artifact(
         "table2",
         "table",
         "Table 2",
@@ -38,17 +30,17 @@ ARTIFACTS: tuple[Artifact, ...] = (
         5,
         any_score=True,
     ),
-    _artifact(
+    _declare.artifact(
         "table3",
         "table",
         "Table 3",
         "Trained parameters at the paper's size.",
-        _none,
+        no_runs,
         cost.parameters,
         3,
         any_score=True,
     ),
-    _artifact(
+    _declare.artifact(
         "fig3",
         "figure",
         "Fig 3",
@@ -57,7 +49,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.frames,
         8,
     ),
-    _artifact(
+    _declare.artifact(
         "fig4",
         "figure",
         "Fig 4",
@@ -66,7 +58,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.ablation,
         3,
     ),
-    _artifact(
+    _declare.artifact(
         "fig5",
         "figure",
         "Fig 5",
@@ -75,26 +67,15 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.references,
         4,
     ),
-    _artifact(
-        "claims",
-        "table",
-        "Claims",
-        "The paper's sentences, each with its test and what was measured.",
-        claims.claim_cells,
-        claims.claims,
-        source="ours, on the paper's text",
-    ),
-    _artifact(
+    _declare.claims(claims.claim_cells, claims.claims),
+    _declare.table(
         "complete-training",
-        "table",
         "Complete training",
         "Table 1's other reading: modalities are missing at test alone (B14), F1 (%).",
-        tables.COMPLETE_TRAINING.cells,
-        tables.COMPLETE_TRAINING.draw,
+        tables.COMPLETE_TRAINING,
         source="ours, on DREAM Table 1",
-        any_score=True,
     ),
-    _artifact(
+    _declare.artifact(
         "enhanced",
         "table",
         "What is enhanced",
@@ -102,57 +83,53 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "and who is right.",
         tables.TABLE1.cells,
         analyses.enhanced,
-        source="ours",
+        source=OURS,
         needs=analyses.lacking,
     ),
-    _artifact(
+    _declare.artifact(
         "detector",
         "table",
         "Is PSS = 0 a good detector",
         "Of modalities that are missing, and of useless ones.",
         analyses.looked_cells,
         analyses.detector,
-        source="ours",
+        source=OURS,
         needs="twins",
     ),
-    _artifact(
+    _declare.artifact(
         "values",
         "table",
         "What PSS and PAS measure",
         "Against each modality's true value.",
         analyses.looked_cells,
         analyses.values,
-        source="ours",
+        source=OURS,
         needs="twins",
     ),
-    _artifact(
+    _declare.artifact(
         "monte-carlo",
         "table",
         "Sampled contributions",
         "How fast drawn orders approach PSS, and what all subsets cost.",
-        _none,
+        no_runs,
         sampling.monte_carlo,
-        source="ours",
+        source=OURS,
         any_score=True,
     ),
-    _artifact(
+    _declare.artifact(
         "selection",
         "table",
         "What test selection buys",
         "The epoch chosen on validation, on test, or the last.",
         tables.TABLE1.cells,
         tables.selection,
-        source="ours",
+        source=OURS,
     ),
-    _artifact(
+    _declare.table(
         "departures",
-        "table",
         "Departures",
         "Readings of what the paper leaves open, under the mix of A.4.",
-        tables.DEPARTURES.cells,
-        tables.DEPARTURES.draw,
-        source="ours",
-        any_score=True,
+        tables.DEPARTURES,
     ),
 )
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from mmlib.experiments import budgets
 from mmlib.experiments.context import Context, Paper
-from mmlib.experiments.tables import Table
+from mmlib.experiments.declare import OURS, Declare, no_runs
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.papers.ebmc import analyses, appendix, claims, figures, frames, rows, tables
 from mmlib.papers.ebmc.choices import GUESSES, LEFT_OUT, OBSTACLES
-from mmlib.report.artifact import Artifact, declare
+from mmlib.report.artifact import Artifact
 
-_artifact = declare("ebmc", "EBMC")
-_OURS = "ours"
+_declare = Declare("ebmc", "EBMC")
 
 
 def prepared(context: Context) -> Context:
@@ -25,52 +23,36 @@ def prepared(context: Context) -> Context:
     return dataclasses.replace(context, profile=profile)
 
 
-def _table(
-    id_: str, title: str, caption: str, table: Table, rows_in_paper: int | None, **other: Any
-) -> Artifact:
-    source = "" if table.printed else _OURS
-    return _artifact(
-        id_,
-        "table",
-        title,
-        caption,
-        table.cells,
-        table.draw,
-        rows_in_paper,
-        source,
-        any_score=True,
-        **other,
-    )
-
-
-def _none(context: Context) -> list[Any]:
-    return []
-
-
-_VECTORS = {"needs": rows.lacks_vectors}
-
 ARTIFACTS: tuple[Artifact, ...] = (
-    _table("table1", "Table 1", "All modalities.", tables.TABLE1, 11, **_VECTORS),
-    _artifact(
+    _declare.table(
+        "table1", "Table 1", "All modalities.", tables.TABLE1, 11, needs=rows.lacks_vectors
+    ),
+    _declare.table(
         "table2",
-        "table",
         "Table 2",
         "F1 of each emotion (%).",
-        tables.TABLE2.cells,
-        tables.TABLE2.draw,
+        tables.TABLE2,
         9,
         needs="iemocap",
+        any_score=False,
     ),
-    _table(
+    _declare.table(
         "table3",
         "Table 3",
         "Every combination of modalities at test, one model for all: weighted F1 (%).",
         tables.TABLE3,
         9,
-        **_VECTORS,
+        needs=rows.lacks_vectors,
     ),
-    _table("table4", "Table 4", "Without each of the four parts.", tables.TABLE4, 5, **_VECTORS),
-    _artifact(
+    _declare.table(
+        "table4",
+        "Table 4",
+        "Without each of the four parts.",
+        tables.TABLE4,
+        5,
+        needs=rows.lacks_vectors,
+    ),
+    _declare.artifact(
         "table5",
         "table",
         "Table 5",
@@ -81,7 +63,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         needs=rows.lacks_frames,
         any_score=True,
     ),
-    _artifact(
+    _declare.artifact(
         "table6",
         "table",
         "Table 6",
@@ -90,10 +72,17 @@ ARTIFACTS: tuple[Artifact, ...] = (
         analyses.cost,
         5,
         any_score=True,
-        **_VECTORS,
+        needs=rows.lacks_vectors,
     ),
-    _table("table7", "Table 7", "Without each term of the energy.", tables.TABLE7, 4, **_VECTORS),
-    _artifact(
+    _declare.table(
+        "table7",
+        "Table 7",
+        "Without each term of the energy.",
+        tables.TABLE7,
+        4,
+        needs=rows.lacks_vectors,
+    ),
+    _declare.artifact(
         "fig3",
         "figure",
         "Fig 3",
@@ -101,9 +90,9 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.tsne_cells,
         figures.tsne,
         3,
-        **_VECTORS,
+        needs=rows.lacks_vectors,
     ),
-    _artifact(
+    _declare.artifact(
         "fig4",
         "figure",
         "Fig 4",
@@ -111,18 +100,18 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.contributions_cells,
         figures.contribution,
         3,
-        **_VECTORS,
+        needs=rows.lacks_vectors,
     ),
-    _artifact(
+    _declare.artifact(
         "fig5",
         "figure",
         "Fig 5",
         "Test utterances that the method corrects most.",
         figures.case_cells,
         figures.cases,
-        **_VECTORS,
+        needs=rows.lacks_vectors,
     ),
-    _artifact(
+    _declare.artifact(
         "fig6",
         "figure",
         "Fig 6",
@@ -130,10 +119,10 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.weight_cells,
         figures.weights,
         4,
-        **_VECTORS,
+        needs=rows.lacks_vectors,
     ),
     *(
-        _artifact(
+        _declare.artifact(
             f"fig{number}",
             "figure",
             f"Fig {number}",
@@ -145,71 +134,61 @@ ARTIFACTS: tuple[Artifact, ...] = (
         )
         for number, dataset in zip((7, 8), rows.FRAMES, strict=True)
     ),
-    _artifact(
-        "claims",
-        "table",
-        "Claims",
-        "The paper's sentences, each with its test and what was measured.",
-        claims.claim_cells,
-        claims.claims,
-        source="ours, on the paper's text",
-    ),
-    _table(
+    _declare.claims(claims.claim_cells, claims.claims),
+    _declare.table(
         "missing-parts",
         "The parts where modalities are missing",
         "Table 4's rows, one model for all: weighted F1 (%).",
         tables.MISSING_PARTS,
-        None,
-        **_VECTORS,
+        needs=rows.lacks_vectors,
     ),
-    _artifact(
+    _declare.artifact(
         "balance",
         "table",
         "Does EMC balance anything",
         "Energies and own accuracy along training.",
         analyses.balance_cells,
         analyses.balance,
-        source=_OURS,
-        **_VECTORS,
+        source=OURS,
+        needs=rows.lacks_vectors,
     ),
-    _artifact(
+    _declare.artifact(
         "theory",
         "table",
         "The appendix, measured",
         "Appendix B on a small energy landscape.",
-        _none,
+        no_runs,
         appendix.theory,
-        source=_OURS,
+        source=OURS,
         any_score=True,
-        **_VECTORS,
+        needs=rows.lacks_vectors,
     ),
-    _artifact(
+    _declare.artifact(
         "protocol",
         "table",
         "What a model per condition buys",
         "The two protocols of Table 3 (E2).",
         tables.protocol_cells,
         tables.protocol,
-        source=_OURS,
-        **_VECTORS,
+        source=OURS,
+        needs=rows.lacks_vectors,
     ),
-    _artifact(
+    _declare.artifact(
         "selection",
         "table",
         "What test selection buys",
         "The epoch chosen on validation, on test, or the last (E1).",
         tables.selection_cells,
         tables.selection,
-        source=_OURS,
-        **_VECTORS,
+        source=OURS,
+        needs=rows.lacks_vectors,
     ),
-    _table(
+    _declare.table(
         "departures",
         "Departures",
         "Readings and released components (all modalities).",
         tables.DEPARTURES,
-        None,
-        **_VECTORS,
+        needs=rows.lacks_vectors,
     ),
 )
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from mmlib.experiments.context import Paper
+from mmlib.experiments.declare import OURS, Declare
 from mmlib.experiments.takes import PICTURES, VECTORS, Takes
 from mmlib.papers.gmm_loss import analyses, claims, figures, rows, tables
 from mmlib.papers.gmm_loss.choices import GUESSES, LEFT_OUT, OBSTACLES
-from mmlib.report.artifact import Artifact, declare
+from mmlib.report.artifact import Artifact
 
-_artifact = declare("gmm_loss", "GMM-loss")
-_OURS = "ours"
+_declare = Declare("gmm_loss", "GMM-loss")
 
 ARTIFACTS: tuple[Artifact, ...] = (
-    _artifact(
+    _declare.table(
         "table1",
-        "table",
         "Table 1",
         "Accuracy (%) of the baselines and of the adaptive loss.",
-        tables.TABLE1.cells,
-        tables.TABLE1.draw,
+        tables.TABLE1,
         10,
     ),
-    _artifact(
+    _declare.artifact(
         "fig2",
         "figure",
         "Fig 2",
@@ -30,16 +28,14 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.after_warmup,
         2,
     ),
-    _artifact(
+    _declare.table(
         "table2",
-        "table",
         "Table 2",
         "What each part of the loss of Eq. 10 adds: accuracy (%).",
-        tables.TABLE2.cells,
-        tables.TABLE2.draw,
+        tables.TABLE2,
         5,
     ),
-    _artifact(
+    _declare.artifact(
         "fig3",
         "figure",
         "Fig 3",
@@ -48,16 +44,14 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.each_round,
         4,
     ),
-    _artifact(
+    _declare.table(
         "table3",
-        "table",
         "Table 3",
         "Optimizer, and its state where the adaptive phase starts: accuracy (%).",
-        tables.TABLE3.cells,
-        tables.TABLE3.draw,
+        tables.TABLE3,
         4,
     ),
-    _artifact(
+    _declare.artifact(
         "fig4",
         "figure",
         "Fig 4",
@@ -66,61 +60,51 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.along_training,
         3,
     ),
-    _artifact(
-        "claims",
-        "table",
-        "Claims",
-        "The paper's sentences, each with its test and what was measured.",
-        claims.claim_cells,
-        claims.claims,
-        source="ours, on the paper's text",
-    ),
-    _artifact(
+    _declare.claims(claims.claim_cells, claims.claims),
+    _declare.artifact(
         "planted",
         "table",
         "Planted truth",
         "The mixture's verdict against what was planted in each clip.",
         rows.our_cells,
         analyses.planted,
-        source=_OURS,
+        source=OURS,
         needs="twins",
     ),
-    _artifact(
+    _declare.artifact(
         "modes",
         "table",
         "Is the gap bimodal",
         "One, two and three Gaussians, and the dip test.",
         rows.our_cells,
         analyses.modes,
-        source=_OURS,
+        source=OURS,
     ),
-    _artifact(
+    _declare.artifact(
         "human-gap",
         "table",
         "The human modality gap",
         "What people (on twins: an observer) make of each modality alone, beside the model.",
         rows.our_main_cells,
         analyses.human_gap,
-        source=_OURS,
+        source=OURS,
         needs=analyses.lacks_judges,
     ),
-    _artifact(
+    _declare.table(
         "departures",
-        "table",
         "Departures",
         "Recommended readings beside what released codes do: accuracy (%).",
-        tables.DEPARTURES.cells,
-        tables.DEPARTURES.draw,
-        source=_OURS,
+        tables.DEPARTURES,
+        source=OURS,
     ),
-    _artifact(
+    _declare.artifact(
         "tuning",
         "table",
         "Tuning",
         "Every method's trials on validation, and which the tables use.",
         rows.trial_cells,
         tables.tuning,
-        source=_OURS,
+        source=OURS,
         needs="twins",
         on_request=True,
     ),

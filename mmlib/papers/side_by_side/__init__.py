@@ -6,23 +6,26 @@ No paper has printed it. ``grounds.py`` says on what they are compared and ``row
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from mmlib.experiments.context import Paper
+from mmlib.experiments.declare import OURS, Declare
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.papers.side_by_side import figures, grounds, rows, tables, tuning
 from mmlib.papers.side_by_side.choices import GUESSES, LEFT_OUT, OBSTACLES
-from mmlib.report.artifact import Artifact, declare
+from mmlib.report.artifact import Artifact
 
 NAME, CALLED = "side_by_side", "Side by side"
 NETWORKS = ("mmgcn", "dream", "momke", "crossmodal", "concat", "momke_frames")
-_declared = declare(NAME, CALLED)
+_declare = Declare(NAME, CALLED)
 
 
-def _artifact(id_: str, kind: str, title: str, caption: str, draw: Any, **other: Any) -> Artifact:
+def _artifact(
+    id_: str, kind: Literal["table", "figure"], title: str, caption: str, draw: Any, **other: Any
+) -> Artifact:
     """An artifact of all runs, unless ``cells`` says of which; no paper has it."""
     cells = other.pop("cells", rows.all_cells)
-    return _declared(id_, kind, title, caption, cells, draw, source="ours", **other)
+    return _declare.artifact(id_, kind, title, caption, cells, draw, source=OURS, **other)
 
 
 def _grid(id_: str, title: str, caption: str, choose: figures.Choose, lacking: str) -> Artifact:

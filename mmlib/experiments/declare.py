@@ -1,0 +1,83 @@
+"""Declaring a paper's artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.tables import Table
+from mmlib.report.artifact import Artifact, Output
+
+Cells = Callable[[Context], Sequence[Cell]]
+Draw = Callable[[Context, Sequence[Cell]], Output]
+OURS = "ours"  # an artifact that the paper does not have
+
+
+def no_runs(context: Context) -> list[Cell]:
+    """The cells of an artifact that is computed on the spot."""
+    return []
+
+
+@dataclass(frozen=True)
+class Declare:
+    """What declares the artifacts of one paper."""
+
+    paper: str
+    """What commands and folders call it."""
+
+    called: str
+    """What readers call it."""
+
+    def artifact(
+        self,
+        id: str,
+        kind: Literal["table", "figure"],
+        title: str,
+        caption: str,
+        cells: Cells,
+        draw: Draw,
+        rows: int | None = None,
+        source: str = "",
+        **other: Any,
+    ) -> Artifact:
+        """A table or figure, whose source is its title in the paper unless another is given.
+
+        rows: rows of the paper's table, or curves or bars of its figure. other: further fields of ``Artifact``.
+        """
+        source = source or f"{self.called} {title}"
+        return Artifact(id, self.paper, kind, title, caption, cells, draw, rows, source, **other)
+
+    def table(
+        self,
+        id: str,
+        title: str,
+        caption: str,
+        table: Table,
+        rows: int | None = None,
+        source: str = "",
+        any_score: bool = True,
+        **other: Any,
+    ) -> Artifact:
+        """A comparison of rows. Where it answers no printed table it is ours, unless ``source`` says otherwise."""
+        source = source or ("" if table.printed else OURS)
+        return self.artifact(
+            id,
+            "table",
+            title,
+            caption,
+            table.cells,
+            table.draw,
+            rows,
+            source,
+            any_score=any_score,
+            **other,
+        )
+
+    def claims(
+        self, cells: Cells, draw: Draw, source: str = "ours, on the paper's text"
+    ) -> Artifact:
+        """The paper's sentences with their tests."""
+        caption = "The paper's sentences, each with its test and what was measured."
+        return self.artifact("claims", "table", "Claims", caption, cells, draw, source=source)
