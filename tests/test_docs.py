@@ -174,11 +174,12 @@ from mmlib.masks import KINDS, Law, family
 from mmlib.methods import METHODS
 from mmlib.runs.spec import numerics_version
 
-families = {family(Law(kind)) for kind in KINDS}
 for method in METHODS:
-    for backbone in BACKBONES:
-        for name in families:
-            print(method, backbone, name, numerics_version(method, backbone, (name,)))
+    print(method, numerics_version(method, "mmgcn"))
+for backbone in BACKBONES:
+    print(backbone, numerics_version("plain", backbone))
+for name in {family(Law(kind)) for kind in KINDS}:
+    print(name, numerics_version("plain", "mmgcn", (name,)))
 """
 
 

@@ -218,6 +218,7 @@ def numerics_modules(
     return _imported({"fit", f"methods.{method}", f"backbones.{backbone}", "masks.draw", *families})
 
 
+@cache  # the same few files decide many runs
 def code_without_words(source: str) -> str:
     """The syntax tree of Python source without what only people and type checkers read.
 
@@ -262,16 +263,20 @@ def _imported(names: set[str]) -> set[str]:
         if not _module(name).exists():
             continue
         modules.add(name)
-        for node in ast.walk(ast.parse(_module(name).read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.ImportFrom)
-                and node.module
-                and node.module.startswith("mmlib.")
-            ):
-                module = node.module.removeprefix("mmlib.")
-                candidates = {module, *(f"{module}.{alias.name}" for alias in node.names)}
-                left |= {c for c in candidates if c.split(".")[0] in DECIDING} - modules
+        imports = _imports(_module(name).read_text(encoding="utf-8"))
+        left |= {other for other in imports if other.split(".")[0] in DECIDING} - modules
     return modules
+
+
+@cache
+def _imports(source: str) -> frozenset[str]:
+    """The modules of mmlib that a file may import, names of things in them included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mmlib."):
+            module = node.module.removeprefix("mmlib.")
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return frozenset(names)
 
 
 def _module(name: str) -> Path:
