@@ -80,8 +80,8 @@ class Table:
     places: Places | None = None
     """A row's cells on a data set, where its columns are trainings under several laws and not tests of one."""
 
-    said: Callable[[Context, Sequence[str]], Sequence[str]] = data_notes
-    """What is said of the data."""
+    data_notes: Callable[[Context, Sequence[str]], Sequence[str]] = data_notes
+    """What is said of the data below the table."""
 
     masks: Callable[[Context, str], Sequence[str]] = every_mask
     """The test masks that the table reads, of runs that are tested under more; all where empty."""
@@ -115,7 +115,7 @@ class Table:
             context,
             parts,
             self.baselines(context),
-            (*self.notes, *self.said(context, names)),
+            (*self.notes, *self.data_notes(context, names)),
             metrics,
             self.best,
             lambda dataset: self.averages(context, dataset),

@@ -23,7 +23,7 @@ from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
 from mmlib.nn.batch import Batch, make_layout
 from mmlib.papers.balm import rows, theory
-from mmlib.papers.balm.tables import data_said
+from mmlib.papers.balm.tables import notes_on_data
 from mmlib.report import figures, stats
 from mmlib.report.artifact import Output
 from mmlib.report.tables import mean_sd
@@ -86,7 +86,7 @@ def protocol(context: Context, cells: Sequence[Cell]) -> Output:
         f"{shown(context, context.main)}, weighted F1. Selecting on test can only raise a number; what it "
         "adds is shown as 'test - valid', and whether it changes the comparison as the lead.",
         f"The {family} leads are paired by seed and their intervals hold together.",
-        *data_said(context, [context.main]),
+        *notes_on_data(context, [context.main]),
     )
     made, figure = pd.DataFrame(lines).fillna("-"), _draw_leads(comparisons, name)
     return Output(made, figure, results, len(lines), notes, tuple(results["run_id"].unique()))
@@ -156,7 +156,7 @@ def factors(context: Context, cells: Sequence[Cell]) -> Output:
             f"{name}: {e.difference:+.2f} [{e.low:.2f}, {e.high:.2f}], {e.verdict}."
             for name, e in effects.items()
         ),
-        *data_said(context, [context.main]),
+        *notes_on_data(context, [context.main]),
     )
     run_ids = tuple(results["run_id"].unique())
     return Output(pd.DataFrame(lines), figure, chosen, len(lines), notes, run_ids)

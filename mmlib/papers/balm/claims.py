@@ -17,7 +17,7 @@ from mmlib.experiments.comparison import selected, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row, by_seed
 from mmlib.papers.balm import figures, rows
-from mmlib.papers.balm.tables import data_said
+from mmlib.papers.balm.tables import notes_on_data
 from mmlib.report import stats
 from mmlib.report.artifact import Output
 
@@ -65,7 +65,7 @@ def claims(context: Context, cells: Sequence[Cell]) -> Output:
     """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
     made = sorted(_results(context), key=lambda claim: (claim.where, claim.text))
     made += _along_training(context)
-    return table(context, made, POINTS, data_said(context, context.datasets), cells)
+    return table(context, made, POINTS, notes_on_data(context, context.datasets), cells)
 
 
 def _results(context: Context) -> list[Claim]:

@@ -39,7 +39,7 @@ FORMED = (
 )
 
 
-def data_said(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
+def notes_on_data(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
     """What to say where the data are not the paper's, or have no dialogues."""
     lacking = [d for d in datasets if not context.has_dialogues(d)]
     alone = (
@@ -70,7 +70,9 @@ def _joined(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(setting=frame["setting"] + " " + frame["condition"])
 
 
-_table = partial(Table, protocol=None, baseline="", metrics=fixed(METRICS), said=data_said)
+_table = partial(
+    Table, protocol=None, baseline="", metrics=fixed(METRICS), data_notes=notes_on_data
+)
 
 
 def _main(table: str, dataset: str) -> Table:
@@ -222,7 +224,7 @@ def grid_table(context: Context, cells: Sequence[Cell]) -> Output:
     notes = (
         f"Weighted F1 on {shown(context, context.main)}, mean of {per_cell} seeds a cell.",
         f"Between seeds of one cell the sd is {spread:.2f} on average: smaller differences say nothing.",
-        *data_said(context, [context.main]),
+        *notes_on_data(context, [context.main]),
     )
     run_ids = tuple(chosen["run_id"].unique())
     return Output(pd.DataFrame(lines), None, chosen, len(lines), notes, run_ids)
