@@ -7,8 +7,8 @@ while, it is read.
 
 from __future__ import annotations
 
-import gzip
 import json
+import lzma
 import stat
 import tomllib
 from collections.abc import Iterator
@@ -23,8 +23,10 @@ TOML_DOTS = 300  # in a line: tomllib's time and memory grow with the square of 
 TEXT_BYTES = 64 * 2**20
 LINE_BYTES = 2**20
 COLUMNS = 10_000
-UNFOLDED = 16  # times the compressed size; what this repository writes unfolds to at most nine times its size
+UNFOLDED = 64  # times the compressed size; what this repository writes unfolds to 17 times its size
 UNFOLDED_LEAST = 16 * 2**20
+UNFOLDED_MOST = 256 * 2**20
+XZ_MEMORY = 96 * 2**20  # of the decoder; what this repository writes needs 9 MiB
 UNFOLDED_LINE = 32 * 2**20
 _BLOCK = 2**20
 
@@ -174,26 +176,39 @@ def table_file(path: Path) -> Path:
 
 
 def unfolded_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a ``.gz`` file, which may unfold to 16 times its size and 16 MiB, as the sum of its members.
+    """The lines of an ``.xz`` file, which may unfold to 64 times its size and 16 MiB, and to 256 MiB at most.
 
     Raises:
         InputError: what ``regular_file`` raises.
-        ValueError: a file that unfolds to more, or has a line of more than 32 MiB.
-        OSError, EOFError, zlib.error: a damaged or truncated file.
+        ValueError: a file that unfolds to more, has a line of more than 32 MiB, or goes on after its end.
+        OSError, EOFError, lzma.LZMAError: a damaged or truncated file, or one whose decoder needs too much memory.
     """
-    most = UNFOLDED * regular_file(path).stat().st_size + UNFOLDED_LEAST
+    size = regular_file(path).stat().st_size
+    most = min(UNFOLDED * size + UNFOLDED_LEAST, UNFOLDED_MOST)
     left, rest = most, b""
-    with gzip.open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            left -= len(block)
-            if left < 0:
-                raise ValueError(f"unfolds to more than {most:,} bytes")
-            *lines, rest = (rest + block).split(b"\n")
-            yield from lines
-            if len(rest) > UNFOLDED_LINE:
-                raise ValueError(f"a line of more than {UNFOLDED_LINE:,} bytes")
+    for block in _unfolded(path):
+        left -= len(block)
+        if left < 0:
+            raise ValueError(f"unfolds to more than {most:,} bytes")
+        *lines, rest = (rest + block).split(b"\n")
+        yield from lines
+        if len(rest) > UNFOLDED_LINE:
+            raise ValueError(f"a line of more than {UNFOLDED_LINE:,} bytes")
     if rest:
         yield rest
+
+
+def _unfolded(path: Path) -> Iterator[bytes]:
+    """What an ``.xz`` file of one stream holds, a mebibyte at most at a time."""
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+    with path.open("rb") as file:
+        while not decoder.eof:
+            folded = file.read(_BLOCK) if decoder.needs_input else b""
+            if decoder.needs_input and not folded:
+                raise EOFError("the file ends before its content does")
+            yield decoder.decompress(folded, max_length=_BLOCK)
+        if decoder.unused_data or file.read(1):
+            raise ValueError("bytes after its end")
 
 
 def _kind(mode: int) -> str:

@@ -163,7 +163,7 @@ class Paper:
         runs = store or Store(paths.runs())
         context = Context(self, chosen, filled, runs, backbones, label, seeds)
         self._check_data(context)
-        for part in sorted(context.folder.glob("records-*.jsonl.gz")):
+        for part in sorted(context.folder.glob("records-*.jsonl.xz")):
             import_records(context.store, part)
         return self.prepare(context)
 

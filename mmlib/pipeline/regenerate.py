@@ -42,7 +42,7 @@ from mmlib.runs.store import StoreError
 from mmlib.runs.sweep import SweepReport, sweep
 from mmlib.runs.warned import counted, kinds
 
-PART = 100  # runs in a file of records, which version control should hold easily
+PART = 2500  # runs in a file of records, some 4 MB, which version control holds easily
 LARGE = {"weights", "embeddings", "found"}  # of a run's keep
 
 
@@ -219,7 +219,7 @@ def finish(context: Context) -> None:
             i for i, content in contents.items() if not LARGE & set(content["spec"]["keep"])
         )
         for part, start in enumerate(range(0, len(ids), PART), start=1):
-            path = context.folder / f"records-{part:02}.jsonl.gz"
+            path = context.folder / f"records-{part:02}.jsonl.xz"
             export_records(context.store, path, ids=ids[start : start + PART], arrays=main)
     gather.write_all(paths.figures(), PAPERS)
     called = {name: paper.called for name, paper in PAPERS.items()}

@@ -1,4 +1,4 @@
-"""The compact form of a store: one ``records.jsonl.gz``, small enough to be committed.
+"""The compact form of a store: one ``records.jsonl.xz``, small enough to be committed.
 
 A sweep resumes from it on another machine: the metrics of every selection and the test predictions
 travel, weights and embeddings do not. Lines: a head, every run's record, then every run's arrays in
@@ -8,9 +8,9 @@ the same order (text and packed numbers compress better apart).
 from __future__ import annotations
 
 import base64
-import gzip
-import io
-import zlib
+import contextlib
+import hashlib
+import lzma
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,19 @@ from mmlib.data.forms import check_form, listed, table, text, whole
 from mmlib.errors import InputError
 from mmlib.runs.store import Record, Store, canonical, write
 
-FORMAT = 1
+FORMAT = 2
+DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    lzma.LZMAError,
+    StopIteration,
+)
 RECORD_FORM = {"id": text, "status": text, "spec": table, "curves": table}
 
 
@@ -33,7 +45,7 @@ def export_records(
     ids: Sequence[str] | None = None,
     arrays: Sequence[str] = ("predictions.",),
 ) -> int:
-    """Write ``records.jsonl.gz``, small enough to be committed; how many records it holds.
+    """Write ``records.jsonl.xz``, small enough to be committed; how many records it holds.
 
     Curves are those of the main test mask, with four digits; arrays are float16, and an array that equals an
     earlier one of its run (two selections that picked the same epoch) is a reference to it. The
@@ -47,8 +59,12 @@ def export_records(
     Raises:
         InputError: a run that is not done, or a path that cannot be written.
     """
+    wanted = sorted(set(ids)) if ids is not None else store.ids()
+    head = _head(wanted, arrays)
+    if _holds(path, head):
+        return len(wanted)
     texts, packed = [], []
-    for run_id in sorted(set(ids)) if ids is not None else store.ids():
+    for run_id in wanted:
         record = store.get(run_id)
         if record is None:
             raise InputError(
@@ -57,16 +73,30 @@ def export_records(
         text, predictions = to_lines(record, store.arrays(run_id), tuple(arrays))
         texts.append(canonical(text))
         packed.append(canonical(predictions))
-    lines = [canonical({"format": FORMAT, "runs": len(texts)}), *texts, *packed]
-    buffer = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0, compresslevel=9) as file:
-        file.write(b"\n".join(lines) + b"\n")
-    write(Path(path), buffer.getvalue())
+    lines = [canonical(head), *texts, *packed]
+    write(path, lzma.compress(b"\n".join(lines) + b"\n"))
     return len(texts)
 
 
+def _head(ids: Sequence[str], arrays: Sequence[str]) -> dict[str, Any]:
+    """The first line of a file: a run's id decides its content, so equal heads are of equal files."""
+    content = hashlib.sha256(canonical({"ids": list(ids), "arrays": list(arrays)})).hexdigest()
+    return {"format": FORMAT, "runs": len(ids), "content": content}
+
+
+def _holds(path: Path, head: Mapping[str, Any]) -> bool:
+    """Whether a whole file with this head is there already."""
+    if not path.exists():
+        return False
+    with contextlib.suppress(*DAMAGED, InputError):
+        lines = unfolded_lines(path)
+        same = parse_json(next(lines)) == head
+        return same and sum(1 for _ in lines) == 2 * head["runs"]
+    return False
+
+
 def import_records(store: Store, path: Path) -> int:
-    """Take over the runs of a ``records.jsonl.gz`` that the store lacks; how many.
+    """Take over the runs of a ``records.jsonl.xz`` that the store lacks; how many.
 
     Their arrays come back as float32. The whole file is read before anything is written.
 
@@ -78,17 +108,7 @@ def import_records(store: Store, path: Path) -> int:
         parsed = [_from_lines(*pair) for pair in zip(lines[:half], lines[half:], strict=True)]
     except InputError:
         raise
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        MemoryError,
-        zlib.error,
-    ) as error:
+    except DAMAGED as error:
         raise InputError(
             str(path),
             f"{type(error).__name__}: {error}",
@@ -113,7 +133,7 @@ def _lines(path: Path) -> tuple[int, list[Any]]:
         content = parse_json(line)
         if number == 0:
             head = content
-            check_form("the head", head, {"format": whole, "runs": whole}, {})
+            check_form("the head", head, {"format": whole, "runs": whole, "content": text}, {})
             if head["format"] != FORMAT:
                 raise ValueError(f"format {head['format']}")
         elif number <= head["runs"]:

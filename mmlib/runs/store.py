@@ -61,7 +61,7 @@ class StoreError(InputError):
 class Record:
     """What a finished run left.
 
-    A record that came from ``records.jsonl.gz`` has ``imported`` set and its curves rounded.
+    A record that came from ``records.jsonl.xz`` has ``imported`` set and its curves rounded.
     """
 
     content: Mapping[str, Any]

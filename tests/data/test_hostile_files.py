@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import lzma
 import os
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -383,22 +384,22 @@ def test_a_data_manifest_of_another_form_is_refused(
 
 
 RECORDS: dict[str, bytes] = {
-    "no gzip": b"text",
+    "no xz": b"text",
     "nothing": b"",
-    "an empty archive": gzip.compress(b""),
-    "cut": gzip.compress(b"{}" * 99)[:20],
-    "no head": gzip.compress(b"[]\n"),
-    "a head without runs": gzip.compress(b'{"format":1}\n'),
-    "runs that are text": gzip.compress(b'{"format":1,"runs":"2"}\n'),
-    "a record without an id": gzip.compress(
-        b'{"format":1,"runs":1}\n{"record":{},"left_out":[]}\n{}\n'
+    "an empty archive": lzma.compress(b""),
+    "cut": lzma.compress(b"{}" * 99)[:20],
+    "no head": lzma.compress(b"[]\n"),
+    "a head without runs": lzma.compress(b'{"format":1}\n'),
+    "runs that are text": lzma.compress(b'{"format":1,"runs":"2"}\n'),
+    "a record without an id": lzma.compress(
+        b'{"format":2,"content":"","runs":1}\n{"record":{},"left_out":[]}\n{}\n'
     ),
-    "a record that is a list": gzip.compress(
-        b'{"format":1,"runs":1}\n{"record":[],"left_out":[]}\n{}\n'
+    "a record that is a list": lzma.compress(
+        b'{"format":2,"content":"","runs":1}\n{"record":[],"left_out":[]}\n{}\n'
     ),
-    "deep JSON": gzip.compress(b'{"format":1,"runs":1}\n' + b"[" * 10**6 + b"\n{}\n"),
-    "arrays that lack data": gzip.compress(
-        b'{"format":1,"runs":1}\n{"record":{"id":"aa-b","status":"done","spec":{},"curves":{}},"left_out":[]}\n'
+    "deep JSON": lzma.compress(b'{"format":2,"content":"","runs":1}\n' + b"[" * 10**6 + b"\n{}\n"),
+    "arrays that lack data": lzma.compress(
+        b'{"format":2,"content":"","runs":1}\n{"record":{"id":"aa-b","status":"done","spec":{},"curves":{}},"left_out":[]}\n'
         b'{"predictions.a":{"dtype":"float16","shape":[1000000000000]}}\n'
     ),
 }
@@ -408,9 +409,9 @@ RECORDS: dict[str, bytes] = {
 def test_records_of_another_form_are_refused_and_nothing_is_written(
     name: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "records.jsonl.gz").write_bytes(RECORDS[name])
+    (tmp_path / "records.jsonl.xz").write_bytes(RECORDS[name])
     with pytest.raises(InputError, match="export_records"):
-        import_records(Store(tmp_path / "runs"), tmp_path / "records.jsonl.gz")
+        import_records(Store(tmp_path / "runs"), tmp_path / "records.jsonl.xz")
     assert not (tmp_path / "runs").exists()
 
 
@@ -429,19 +430,30 @@ print(json.dumps({"found": found, "seconds": time.process_time() - begun, "more"
 """
 
 
+def with_dictionary_of_a_gigabyte(archive: bytes) -> bytes:
+    """An .xz file whose block header asks the decoder for 1 GiB (36 in the size's code), with the sum that fits."""
+    start, size = 12, 4 * (archive[12] + 1)
+    header = bytearray(archive[start : start + size])
+    assert header[2:4] == b"\x21\x01"  # LZMA2, whose one byte of properties follows
+    header[4] = 36
+    header[-4:] = zlib.crc32(header[:-4]).to_bytes(4, "little")
+    return archive[:start] + bytes(header) + archive[start + size :]
+
+
 def test_archives_that_unfold_without_end_are_refused(tmp_path: Path) -> None:
-    """A line without end, lines without end, and a gigabyte of archives in one another's wake."""
-    head = b'{"format":1,"runs":100000000}\n'
+    """A line without end, lines without end, archives in one another's wake, a decoder of a gigabyte."""
+    head = b'{"format":2,"content":"","runs":100000000}\n'
     line = b'{"record":{"id":"a","status":"done","spec":{},"curves":{}},"left_out":[]}\n'
     bombs = {
-        "line": gzip.compress(head + b" " * 6 * 10**7),
-        "lines": gzip.compress(head + line * 5 * 10**5),
-        "members": gzip.compress(head) + gzip.compress(b"\n" * 2 * 10**7) * 50,
+        "line": lzma.compress(head + b" " * 6 * 10**7),
+        "lines": lzma.compress(head + line * 5 * 10**5),
+        "members": lzma.compress(head) + lzma.compress(b"\n" * 2 * 10**7) * 50,
+        "dictionary": with_dictionary_of_a_gigabyte(lzma.compress(head)),
     }
     for name, content in bombs.items():
         (tmp_path / name).write_bytes(content)
     found = in_child(BOMB, str(tmp_path / "runs"), *(str(tmp_path / name) for name in bombs))
-    assert len(found["found"]) == 3 and found["seconds"] < 15 and found["more"] < 8e8
+    assert len(found["found"]) == 4 and found["seconds"] < 15 and found["more"] < 8e8
     assert not (tmp_path / "runs").exists()
 
 

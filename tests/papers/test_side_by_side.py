@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 import math
 from pathlib import Path
@@ -305,11 +304,11 @@ def test_every_row_of_the_embedded_data_has_its_trials(context: Context) -> None
 
 @pytest.mark.parametrize("name", [*rates.REAL])
 def test_trials_belong_to_the_very_data_that_were_compared(name: str) -> None:
-    parts = sorted((paths.root() / "figures" / name / "side_by_side").glob("records-*.jsonl.gz"))
+    parts = sorted((paths.root() / "figures" / name / "side_by_side").glob("records-*.jsonl.xz"))
     lines = [
         json.loads(line)
         for part in parts
-        for line in gzip.decompress(part.read_bytes()).splitlines()
+        for line in lzma.decompress(part.read_bytes()).splitlines()
     ]
     records = [line["record"] for line in lines if "record" in line]
     assert records and {r["fingerprint"] for r in records} == {rates.REAL[name].fingerprint}

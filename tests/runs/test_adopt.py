@@ -81,9 +81,9 @@ def test_one_witness_that_differs_in_one_bit_leaves_its_whole_group_stale(store:
 def test_imported_runs_are_compared_as_far_as_they_were_carried(
     store: Store, tmp_path: Path
 ) -> None:
-    export_records(store, tmp_path / "records.jsonl.gz")
+    export_records(store, tmp_path / "records.jsonl.xz")
     other = Store(tmp_path / "other")
-    import_records(other, tmp_path / "records.jsonl.gz")
+    import_records(other, tmp_path / "records.jsonl.xz")
     assert all(g.equal for g in quietly(other, rerun()))
 
 

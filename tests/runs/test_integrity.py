@@ -294,17 +294,17 @@ def test_merge_and_import_leave_damage_behind_and_replace_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours, theirs, name = filled(tmp_path / "a"), filled(tmp_path / "b"), run_id(DONE[0])
-    export_records(theirs, tmp_path / "r.gz", ids=[name])
+    export_records(theirs, tmp_path / "r.xz", ids=[name])
     arrays = theirs.path(name, ".safetensors")
     arrays.write_bytes(arrays.read_bytes()[::-1])
     empty = Store(tmp_path / "c")
     assert empty.merge(theirs) == len(DONE) and not empty.has(name)
     assert f"run {name}: its arrays do not have the recorded sum" in capsys.readouterr().err
     with pytest.raises(InputError, match="no finished run"):
-        export_records(theirs, tmp_path / "again.gz", ids=[name])
+        export_records(theirs, tmp_path / "again.xz", ids=[name])
     assert theirs.merge(ours) == 1 and theirs.has(name)
     arrays.unlink()
-    assert import_records(theirs, tmp_path / "r.gz") == 1 and theirs.has(name)
+    assert import_records(theirs, tmp_path / "r.xz") == 1 and theirs.has(name)
 
 
 def test_sums_stay_out_of_a_records_content_and_of_the_compact_form(tmp_path: Path) -> None:
@@ -312,8 +312,8 @@ def test_sums_stay_out_of_a_records_content_and_of_the_compact_form(tmp_path: Pa
     for spec in DONE[:2]:
         as_older_code_wrote_it(old, spec)
     names = old.ids()
-    export_records(store, tmp_path / "new.gz", ids=names)
-    export_records(old, tmp_path / "old.gz")
-    assert (tmp_path / "new.gz").read_bytes() == (tmp_path / "old.gz").read_bytes()
+    export_records(store, tmp_path / "new.xz", ids=names)
+    export_records(old, tmp_path / "old.xz")
+    assert (tmp_path / "new.xz").read_bytes() == (tmp_path / "old.xz").read_bytes()
     found = store.get(names[0])
     assert found is not None and not {"arrays_sha256", "record_sha256"} & found.content.keys()

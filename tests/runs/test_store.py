@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
+import lzma
 import os
 import time
 from pathlib import Path
@@ -160,7 +160,7 @@ def test_export_and_import_keep_metrics_exactly_and_predictions_to_half_precisio
 ) -> None:
     store, packed, back = (
         filled(tmp_path / "a", 3),
-        tmp_path / "records.jsonl.gz",
+        tmp_path / "records.jsonl.xz",
         Store(tmp_path / "b"),
     )
     assert export_records(store, packed) == 3
@@ -184,7 +184,7 @@ def test_export_and_import_keep_metrics_exactly_and_predictions_to_half_precisio
 
 def test_an_export_has_the_same_bytes_again_and_after_a_round_trip(tmp_path: Path) -> None:
     store, back = filled(tmp_path / "a", 3, keep=("weights",)), Store(tmp_path / "b")
-    paths = [tmp_path / f"{i}.gz" for i in range(3)]
+    paths = [tmp_path / f"{i}.xz" for i in range(3)]
     export_records(store, paths[0])
     export_records(store, paths[1], ids=list(reversed(store.ids())))
     import_records(back, paths[0])
@@ -192,14 +192,29 @@ def test_an_export_has_the_same_bytes_again_and_after_a_round_trip(tmp_path: Pat
     assert paths[0].read_bytes() == paths[1].read_bytes() == paths[2].read_bytes()
 
 
+def test_an_export_that_is_there_already_is_not_written_again(tmp_path: Path) -> None:
+    store, path = filled(tmp_path / "a", 3), tmp_path / "r.xz"
+    export_records(store, path)
+    content, written = path.read_bytes(), path.stat().st_mtime_ns
+    export_records(store, path)
+    assert path.stat().st_mtime_ns == written
+    path.write_bytes(content[:-30])  # its head still reads
+    export_records(store, path)
+    assert path.read_bytes() == content
+    export_records(store, path, arrays=())
+    assert len(path.read_bytes()) < len(content)
+    export_records(store, path, ids=store.ids()[:2])
+    assert import_records(Store(tmp_path / "b"), path) == 2
+
+
 def test_equal_predictions_are_stored_once_and_weights_stay_behind(tmp_path: Path) -> None:
     store, packed, back = (
         filled(tmp_path / "a", 1, keep=("weights",)),
-        tmp_path / "r.gz",
+        tmp_path / "r.xz",
         Store(tmp_path / "b"),
     )
     export_records(store, packed)
-    _, text, carried = map(json.loads, gzip.decompress(packed.read_bytes()).splitlines())
+    _, text, carried = map(json.loads, lzma.decompress(packed.read_bytes()).splitlines())
     assert carried["predictions.valid.test"] == "predictions.test.test" and text["left_out"] == [
         "weights.w"
     ]
@@ -217,8 +232,8 @@ def test_numbers_beyond_half_precision_travel_as_they_are(tmp_path: Path) -> Non
     made.arrays["predictions.last.test"][:3, 0] = 1e6, np.nan, np.inf
     store, back = Store(tmp_path / "a"), Store(tmp_path / "b")
     store.put(made)
-    export_records(store, tmp_path / "r.gz")
-    import_records(back, tmp_path / "r.gz")
+    export_records(store, tmp_path / "r.xz")
+    import_records(back, tmp_path / "r.xz")
     (name,) = back.ids()
     np.testing.assert_array_equal(
         back.arrays(name)["predictions.last.test"], made.arrays["predictions.last.test"]
@@ -228,31 +243,31 @@ def test_numbers_beyond_half_precision_travel_as_they_are(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "content",
     [
-        b"no gzip",
-        gzip.compress(b"{"),
-        gzip.compress(b""),
-        gzip.compress(b'{"format":99}\n'),
-        gzip.compress(b'{"format":1,"runs":1}\n{"record":{}}\n{}\n'),
-        gzip.compress(b'{"format":1,"runs":1}\n{}\n'),
-        gzip.compress(b'{"format":1,"runs":0}\n' * 9)[:-9],
+        b"no xz",
+        lzma.compress(b"{"),
+        lzma.compress(b""),
+        lzma.compress(b'{"format":99}\n'),
+        lzma.compress(b'{"format":2,"content":"","runs":1}\n{"record":{}}\n{}\n'),
+        lzma.compress(b'{"format":2,"content":"","runs":1}\n{}\n'),
+        lzma.compress(b'{"format":2,"content":"","runs":0}\n' * 9)[:-9],
     ],
     ids=range(7),
 )
 def test_a_file_that_no_export_wrote_is_refused_and_nothing_written(
     tmp_path: Path, content: bytes
 ) -> None:
-    path = tmp_path / "r.gz"
+    path = tmp_path / "r.xz"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"r\.gz"):
+    with pytest.raises(InputError, match=r"r\.xz"):
         import_records(Store(tmp_path / "s"), path)
     assert not (tmp_path / "s").exists()
 
 
 def test_an_id_that_is_a_path_is_refused(tmp_path: Path) -> None:
     record = outcome(specs(1)[0]).record | {"id": "../../outside"}
-    lines = [{"format": 1, "runs": 1}, {"record": record, "left_out": []}, {}]
-    path = tmp_path / "r.gz"
-    path.write_bytes(gzip.compress("\n".join(json.dumps(line) for line in lines).encode()))
+    lines = [{"format": 2, "content": "", "runs": 1}, {"record": record, "left_out": []}, {}]
+    path = tmp_path / "r.xz"
+    path.write_bytes(lzma.compress("\n".join(json.dumps(line) for line in lines).encode()))
     with pytest.raises(InputError, match="run id"):
         import_records(Store(tmp_path / "a" / "s"), path)
 
@@ -263,9 +278,9 @@ def test_merge_copies_what_is_missing_byte_for_byte_and_prefers_full_records(
     a, b = filled(tmp_path / "a", 4), filled(tmp_path / "b", 2)
     assert b.merge(a) == 2 and b.merge(a) == 0
     assert files(tmp_path / "a", ".time.json") == files(tmp_path / "b", ".time.json")
-    export_records(a, tmp_path / "r.gz")
+    export_records(a, tmp_path / "r.xz")
     c = Store(tmp_path / "c")
-    import_records(c, tmp_path / "r.gz")
+    import_records(c, tmp_path / "r.xz")
     assert a.merge(c) == 0 and c.merge(a) == 4
     assert files(tmp_path / "c") == files(tmp_path / "a")
 
@@ -302,7 +317,7 @@ def test_a_place_that_cannot_be_a_store_is_an_input_error(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="nowhere"):
         compare(Store(tmp_path / "a"), Store(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="nowhere"):
-        import_records(store, tmp_path / "nowhere.gz")
+        import_records(store, tmp_path / "nowhere.xz")
     with pytest.raises(InputError, match="no arrays"):
         store.arrays(run_id(specs(1)[0]))
 
