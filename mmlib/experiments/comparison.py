@@ -350,8 +350,8 @@ def compare(
     numbers["setting"] = nature.with_utterances(numbers["setting"], evaluated)
     rates = [sentence for part in read for sentence in part.rates]
     return Output(
-        table=tables.layout(numbers),
         numbers=numbers,
+        comparison=True,
         rows_built=tables.rows_built(numbers),
         notes=(*tables.remarks(numbers, paper_cells), *rates, *notes),
         run_ids=tuple(everything["run_id"].unique()),

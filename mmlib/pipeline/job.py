@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from mmlib import paths
 from mmlib.experiments import failures
 from mmlib.experiments.context import Context
-from mmlib.pipeline import regenerate, troubles
+from mmlib.pipeline import regenerate, reproduced, troubles
 from mmlib.pipeline.notebooks import execute_all
 from mmlib.pipeline.regenerate import draw_all
 from mmlib.pipeline.troubles import Trouble, shown
@@ -97,8 +97,11 @@ def list_artifacts(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
 
 
 def conclude(contexts: Sequence[Context], wanted: Sequence[str], failed: Sequence[Trouble]) -> int:
-    """Print the summary, then each notebook, table and figure that failed; 1 where there is any."""
+    """Print the summary, whether it is what is committed, and each thing that failed; 1 where there is any."""
     summary(contexts)
+    print()
+    for line in reproduced.lines(paths.figures(), (context.collection for context in contexts)):
+        print(line)
     every = [*failed, *not_drawn(contexts, wanted)]
     if every:
         print(f"\n{len(every)} failed, the rest is done:")
@@ -135,7 +138,8 @@ def summary(contexts: Sequence[Context]) -> None:
                 if entry["rows_in_paper"]
                 else "ours"
             )
-            best = sorted(entry["files"], key=lambda f: (not f.endswith((".md", ".png")), f))
+            files = [*entry["files"], *entry["local"]]
+            best = sorted(files, key=lambda f: (not f.endswith((".md", ".png")), f))
             print(
                 f"{context.collection:14} {context.paper:6} {artifact.id:24} {entry['status']:18} {rows:>7}  "
                 f"{best[0] if best else '-'}"

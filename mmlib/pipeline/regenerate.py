@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
@@ -173,9 +172,8 @@ def _drawn(context: Context, artifact: Artifact, why: str) -> tuple[Output, Made
 
     why: what it lacks, so that it cannot be made from these data.
     """
-    start = time.perf_counter()
     if why:
-        return Output(notes=(why,)), _made(context, [], 0.0), {}
+        return Output(notes=(why,)), _made(context, []), {}
     cells = artifact.cells(context)
     needed = with_parents(cell.spec for cell in cells)
     built = not needed or any(context.record(spec) for spec in needed)
@@ -184,7 +182,7 @@ def _drawn(context: Context, artifact: Artifact, why: str) -> tuple[Output, Made
     output = artifact.draw(context, cells) if built else Output(notes=(undone,))
     if failed:
         output = replace(output, notes=(*output.notes, *failures.notes(failed)), failed=failed)
-    made = _made(context, needed, time.perf_counter() - start)
+    made = _made(context, needed)
     return output, made, render(artifact, output, made)
 
 
@@ -246,7 +244,7 @@ def draw_all(contexts: Sequence[Context], wanted: Sequence[str]) -> list[Trouble
     return failed
 
 
-def _made(context: Context, needed: Sequence[RunSpec], seconds: float) -> Made:
+def _made(context: Context, needed: Sequence[RunSpec]) -> Made:
     names = sorted({open_bundle(s.data).name for s in needed})
     reduced = f"Data: {', '.join(names)}. {context.profile.reduced}".strip() if needed else ""
     fingerprints = sorted({context.bundle_fingerprint(d) for d in context.data.values()})
@@ -256,7 +254,6 @@ def _made(context: Context, needed: Sequence[RunSpec], seconds: float) -> Made:
         context.profile.name,
         "valid",
         seeds,
-        seconds,
         "+".join(fingerprints),
         reduced,
     )

@@ -1,7 +1,8 @@
 """Artifacts: a paper's tables and figures, how they are written, and the manifest that lists them.
 
 Files are ``figures/<collection>/<paper>/<id>.*``. Each is written to a temporary name and renamed, and equal
-content gives equal bytes.
+content gives equal bytes. What differs by machine (seconds, t-SNE layouts) stands in files called ``<id>-local*``;
+these and the pictures as SVG are not committed, so that a repeated run leaves the checkout clean.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from mmlib.data.bounded import JSON_BYTES, parse_json, read_bounded
 from mmlib.data.forms import check_form
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import check_collection, check_name
-from mmlib.report import tables
+from mmlib.report import layout, markup, tables
 
 DPI = 180
+LOCAL = "-local"
 NOT_DRAWN = "could not be drawn"
 STATUSES = ("regenerated", "not built yet", "needs data", "failed", NOT_DRAWN)
 MOST_RUN_IDS = 50
@@ -90,6 +92,12 @@ class Output:
     failed: tuple[FailedRun, ...] = ()
     """The runs that it lacks since they failed."""
 
+    comparison: bool = False
+    """Whether the numbers are those of ``tables.compare``, to be set as the table where they are written or shown."""
+
+    local: pd.DataFrame | None = None
+    """What was measured on this machine, such as seconds: text beside the table, in a file of its own."""
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -131,14 +139,17 @@ class Artifact:
     any_score: bool = False
     """Whether it shows whatever metrics there are, or none: scores without a sign have MAE and correlation alone."""
 
+    varies: bool = False
+    """Whether all of it differs by machine, as a t-SNE layout does."""
+
     def __post_init__(self) -> None:
         advice = "Name it as the paper does, such as 'table1' or 'fig8-tsne'."
         check_name("artifact id", self.id, advice)
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id) or LOCAL in self.id:
             raise InputError(
                 "artifact id",
                 repr(self.id),
-                "lower case letters, digits and single hyphens",
+                f"lower case letters, digits and single hyphens, without '{LOCAL}'",
                 advice,
             )
         if self.kind not in ("table", "figure"):
@@ -161,9 +172,6 @@ class Made:
     seeds: tuple[int, ...] = ()
     """Those of its runs."""
 
-    seconds: float = 0.0
-    """How long it took to draw."""
-
     fingerprint: str = ""
     """Of the bundles, joined by ``+``."""
 
@@ -177,22 +185,32 @@ class Made:
 def render(artifact: Artifact, output: Output, made: Made) -> dict[str, bytes]:
     """An artifact's files as bytes, by what follows its id in their names; nothing is written."""
     caption = f"{artifact.caption} {made.reduced}".strip()
+    heading = f"{artifact.title}. {caption}"
     contents: dict[str, bytes] = {}
+    label = f"{artifact.paper}-{artifact.id}"
+    if output.comparison and output.numbers is not None:
+        contents[".csv"] = csv_bytes(layout.wide(output.numbers))
+        contents[".md"] = layout.markdown(output.numbers, heading, output.notes).encode()
+        contents[".tex"] = layout.latex(output.numbers, heading, label).encode()
     if output.table is not None:
-        contents[".csv"] = csv_bytes(tables.flat(output.table))
-        contents[".md"] = tables.to_markdown(
-            output.table, f"{artifact.title}. {caption}", output.notes
-        ).encode()
-        label = f"{artifact.paper}-{artifact.id}"
-        contents[".tex"] = tables.to_latex(
-            output.table, f"{artifact.title}. {caption}", label
-        ).encode()
+        contents[".csv"] = csv_bytes(output.table)
+        contents[".md"] = markup.to_markdown(output.table, heading, output.notes).encode()
+        contents[".tex"] = markup.to_latex(output.table, heading, label).encode()
     if output.figure is not None:
         contents[".png"] = figure_bytes(output.figure, "png", artifact.id)
         contents[".svg"] = figure_bytes(output.figure, "svg", artifact.id)
     if output.numbers is not None:
         contents["-numbers.csv" if ".csv" in contents else ".csv"] = csv_bytes(output.numbers)
+    if artifact.varies:
+        contents = {f"{LOCAL}{ending}": content for ending, content in contents.items()}
+    if output.local is not None:
+        contents[f"{LOCAL}.csv"] = csv_bytes(output.local)
     return contents
+
+
+def is_local(name: str) -> bool:
+    """Whether a file of an artifact is not committed: a picture as SVG, or what differs by machine."""
+    return name.endswith(".svg") or LOCAL in name
 
 
 def write(
@@ -205,25 +223,25 @@ def write(
     """Write an artifact's files and return its manifest entry, whose paths are relative to the root.
 
     A table gives ``.csv``, ``.md``, ``.tex`` (and ``-numbers.csv`` where there are numbers), a figure ``.png``,
-    ``.svg`` and ``.csv``. The root is the folder that holds ``figures``. rendered: what ``render`` gave, where it was
-    called before.
+    ``.svg`` and ``.csv``; the entry lists apart those that are not committed. The root is the folder that holds
+    ``figures``. rendered: what ``render`` gave, where it was called before.
     """
     contents = render(artifact, output, made) if rendered is None else rendered
     folder = figures / made.collection / artifact.paper
     for ending, content in contents.items():
         files.write(folder / f"{artifact.id}{ending}", content)
-    done = output.table is not None or output.figure is not None
+    done = output.table is not None or output.figure is not None or output.comparison
     status = "regenerated" if done else "failed" if output.failed else "not built yet"
     entry = missing(artifact, made, status, output.notes)
     if output.failed:
         entry["failed"] = [dataclasses.asdict(run) for run in output.failed]
-    names = sorted(f"{artifact.id}{ending}" for ending in contents)
     at = Path(figures.name) / made.collection / artifact.paper
+    names = [(at / f"{artifact.id}{ending}").as_posix() for ending in sorted(contents)]
     return entry | {
         "rows_built": output.rows_built,
-        "files": [(at / name).as_posix() for name in names],
+        "files": sorted(name for name in names if not is_local(name)),
+        "local": sorted(name for name in names if is_local(name)),
         "seeds": sorted(made.seeds),
-        "seconds": round(made.seconds, 1),
         **_run_ids(output.run_ids),
     }
 
@@ -244,9 +262,9 @@ def missing(artifact: Artifact, made: Made, status: str, notes: Sequence[str] = 
         "rows_built": 0,
         "rows_in_paper": artifact.rows_in_paper,
         "files": [],
+        "local": [],
         **_run_ids(()),
         "seeds": [],
-        "seconds": 0.0,
         "profile": made.profile,
         "selection": made.selection,
         "fingerprint": made.fingerprint,
@@ -277,7 +295,7 @@ def read_manifest(path: Path) -> list[Entry]:
         if not isinstance(entries, list):
             raise ValueError(f"a {type(entries).__name__}")
         for number, entry in enumerate(entries):
-            check_form(f"entry {number}", entry, _FORM, {})
+            check_form(f"entry {number}", entry, _FORM, {"local": forms.listed(forms.text)})
         return [_inside(path, entry) for entry in entries]
     except ValueError as error:
         raise InputError(
@@ -318,8 +336,12 @@ def natural_order(key: tuple[str, str, str], papers: Sequence[str] = ()) -> tupl
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:
-    """A frame as CSV without its index, the same bytes on every system."""
-    return frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
+    """A frame as CSV without its index, the same bytes on every system.
+
+    Numbers have ten digits: what comes after them differs by processor, since each orders its sums in its own way.
+    """
+    text = frame.to_csv(index=False, lineterminator="\n", float_format="%.10g")
+    return text.encode("utf-8")
 
 
 @contextmanager
@@ -381,7 +403,6 @@ _FORM: dict[str, forms.Form] = {
     "run_ids": forms.listed(forms.text),
     "run_ids_hash": forms.text,
     "seeds": forms.listed(forms.whole),
-    "seconds": forms.number,
     "profile": forms.text,
     "selection": forms.text,
     "fingerprint": forms.text,
@@ -402,19 +423,21 @@ def _inside(manifest: Path, entry: Entry) -> Entry:
     advice = "Correct the entry, or delete the file and run the notebooks again; finished runs are reused."
     for key in _KEY:
         check_name(f"{manifest}, {key}", entry[key], advice)
-    here, kept = Path(os.path.abspath(manifest)).parent.name, []
-    for file in entry.get("files", []):
-        parts = PurePosixPath(str(file)).parts
-        if len(parts) != 4 or parts[1:3] != (entry["collection"], entry["paper"]):
-            raise InputError(
-                f"{manifest}, files of {entry['id']}",
-                f"{str(file)!r:.80}",
-                f"files in {here}/{entry['collection']}/{entry['paper']}",
-                advice,
-            )
-        check_name(f"{manifest}, files of {entry['id']}", parts[3], advice)
-        kept.append("/".join((here, *parts[1:])))
-    return entry | ({"files": kept} if "files" in entry else {})
+    here = Path(os.path.abspath(manifest)).parent.name
+    kept: dict[str, list[str]] = {"files": [], "local": []}
+    for kind, names in kept.items():
+        for file in entry.get(kind, []):
+            parts = PurePosixPath(str(file)).parts
+            if len(parts) != 4 or parts[1:3] != (entry["collection"], entry["paper"]):
+                raise InputError(
+                    f"{manifest}, {kind} of {entry['id']}",
+                    f"{str(file)!r:.80}",
+                    f"files in {here}/{entry['collection']}/{entry['paper']}",
+                    advice,
+                )
+            check_name(f"{manifest}, {kind} of {entry['id']}", parts[3], advice)
+            names.append("/".join((here, *parts[1:])))
+    return entry | kept
 
 
 def _run_ids(ids: Sequence[str]) -> Entry:

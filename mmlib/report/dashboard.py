@@ -153,18 +153,13 @@ def _card(entry: Entry, root: Path, here: Path) -> dict[str, Any]:
     table = next((f for f in files if f.suffix == ".csv" and f.stem == entry["id"]), None)
     preview = _preview(table) if table and not picture else None
     runs_failed = entry.get("failed") or []
-    instead = (
-        "empty table"
-        if table
-        else ", ".join(dict.fromkeys(run["what"] for run in runs_failed)) or status
-    )
     return {
         "data": [(key, str(entry.get(key, ""))) for key in FILTERS],
         "words": " ".join(words).lower(),
         "picture": _link(picture, here) if picture else "",
         "alt": caption or title,
         "preview": preview,
-        "instead": instead,
+        "instead": "empty table" if table else _instead(entry),
         "look": LOOKS.get(status, "open"),
         "status": status,
         "collection": entry["collection"],
@@ -176,6 +171,16 @@ def _card(entry: Entry, root: Path, here: Path) -> dict[str, Any]:
         "facts": _facts(entry),
         "notes": [str(note) for note in entry.get("notes") or []],
     }
+
+
+def _instead(entry: Entry) -> str:
+    """What the card says where there is nothing to look at."""
+    pictures = [Path(name).name for name in entry.get("local", []) if not name.endswith(".svg")]
+    if pictures:
+        return f"differs by machine, so it is not committed; a run writes {', '.join(pictures)}"
+    return ", ".join(dict.fromkeys(run["what"] for run in entry.get("failed") or [])) or str(
+        entry.get("status", "")
+    )
 
 
 def _rows_built(entry: Entry) -> str:
@@ -202,11 +207,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     seeds = ", ".join(str(seed) for seed in entry.get("seeds") or [])
     names = ("source", "profile", "selection", "runs")
     facts = [(name, entry.get(name)) for name in names]
-    facts += [
-        ("seeds", seeds),
-        ("seconds", entry.get("seconds")),
-        ("data", entry.get("fingerprint")),
-    ]
+    facts += [("seeds", seeds), ("data", entry.get("fingerprint"))]
     return [(name, str(value)) for name, value in facts if value]
 
 

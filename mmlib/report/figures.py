@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mmlib.errors import InputError
-from mmlib.report import tables
+from mmlib.report import layout
 from mmlib.report.artifact import Output, figure_bytes, plain_settings
-from mmlib.report.markup import escape_markdown
+from mmlib.report.markup import escape_markdown, to_markdown
 from mmlib.report.stats import MARGIN, Comparison, summarise
 
 SINGLE, DOUBLE = 3.4, 7.0  # column widths in inches
@@ -388,15 +388,22 @@ def shared_legend(figure: Figure, ax: Axes, columns: int = 6) -> None:
 
 
 def show(output: Output, caption: str = "") -> None:
-    """Show a table in its reading form and a figure as it is written; outside a notebook, print the table."""
+    """Show a table in its reading form and a figure as it is written; outside a notebook, print the table.
+
+    What was measured on this machine stands below.
+    """
     text = ""
-    if output.table is not None:
-        text = tables.for_reading(output.table, caption, output.notes)
+    if output.comparison and output.numbers is not None:
+        text = layout.reading(output.numbers, caption, output.notes)
+    elif output.table is not None:
+        text = to_markdown(output.table, caption, output.notes)
     elif caption or output.notes:
         head = [f"**{escape_markdown(caption, code=True)}**"] if caption else []
         text = "\n\n".join(
             [*head, *(f"- {escape_markdown(note, code=True)}" for note in output.notes)]
         )
+    if output.local is not None:
+        text += "\n" + to_markdown(output.local, "Measured on this machine")
     display, image, markdown = _notebook()
     if display is None:
         print(text)

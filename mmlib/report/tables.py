@@ -1,6 +1,6 @@
 """From results of runs to a paper's table: ours, its interval, its own plain network, the paper's number.
 
-``compare`` computes, in numbers; ``layout`` sets those numbers as text. Published numbers stand beside ours only
+``compare`` computes, in numbers; the module ``layout`` sets those as text. Published numbers stand beside ours only
 where the data are the paper's: never on twins (design, section 6).
 """
 
@@ -17,34 +17,8 @@ import pandas as pd
 from mmlib.errors import InputError, unknown_name
 from mmlib.masks import law_from_json
 from mmlib.report import stats
-from mmlib.report.markup import (
-    NOT_BUILT,
-    NOTHING,
-    flat,
-    for_reading,
-    overview,
-    to_latex,
-    to_markdown,
-)
+from mmlib.report.markup import NOT_BUILT
 
-__all__ = [
-    "METRICS",
-    "NOT_BUILT",
-    "Metric",
-    "compare",
-    "flat",
-    "for_reading",
-    "layout",
-    "mean_sd",
-    "metric",
-    "overview",
-    "records_frame",
-    "remarks",
-    "rows_built",
-    "shows_published",
-    "to_latex",
-    "to_markdown",
-]
 TWINS = "twins"
 SELECTIONS = ("valid", "test", "last")
 RESULT_COLUMNS = (
@@ -134,7 +108,7 @@ def metric(name: str) -> Metric:
 def mean_sd(values: stats.Values, decimals: int = 2) -> str:
     """``mean ± sd (n)``; with one run ``value (1)``."""
     summary = stats.summarise(values)
-    return _mean_sd(summary.mean, summary.sd, summary.n, decimals)
+    return spread_text(summary.mean, summary.sd, summary.n, decimals)
 
 
 def shows_published(collection: str, data: Iterable[str] = ()) -> bool:
@@ -226,41 +200,6 @@ def _comparisons(
         if (row, setting, name, selection) in cells
         and (baselines.get(row), setting, name, selection) in cells
     )
-
-
-def layout(numbers: pd.DataFrame) -> pd.DataFrame:
-    """The table as text: one row per method, columns (setting, metric, what).
-
-    What: ``paper``, ``ours`` as mean ± sd (n), ``95 % interval``, ``against plain`` (the difference with its
-    simultaneous interval), ``verdict``, ``test - valid`` (what selection on test adds), ``paper in our prediction``
-    and ``of the best possible``; columns that would be empty throughout are left out.
-    """
-    whats = {
-        "paper": _paper_text,
-        "ours": _ours_text,
-        "95 % interval": _interval_text,
-        "against plain": _difference_text,
-        "verdict": _verdict_text,
-        "test - valid": _gap_text,
-        "paper in our prediction": _prediction_text,
-        "of the best possible": _best_text,
-    }
-    lines = [{str(k): v for k, v in line.items()} for line in numbers.to_dict("records")]
-    text = {what: [function(line) for line in lines] for what, function in whats.items()}
-    kept = [
-        what for what, cells in text.items() if what == "ours" or any(c != NOTHING for c in cells)
-    ]
-    columns: dict[tuple[str, str, str], dict[str, str]] = {}
-    for i, (row, setting, name) in enumerate(
-        zip(numbers["row"], numbers["setting"], numbers["metric"], strict=True)
-    ):
-        for what in kept:
-            columns.setdefault((setting, metric(name).label, what), {})[row] = text[what][i]
-    frame = pd.DataFrame(
-        columns, index=pd.Index(list(dict.fromkeys(numbers["row"])), name="method")
-    ).fillna(NOTHING)
-    frame.columns.names = ["setting", "metric", "what"]
-    return frame
 
 
 def rows_built(numbers: pd.DataFrame) -> int:
@@ -499,70 +438,7 @@ def _pairs_text(pairs: Iterable[Sequence[Any]] | None) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(pairs or (), key=str))
 
 
-def _mean_sd(mean: float, sd: float, n: int, decimals: int) -> str:
+def spread_text(mean: float, sd: float, n: int, decimals: int) -> str:
+    """``mean ± sd (n)``, without the sd where it is not known."""
     spread = "" if math.isnan(sd) else f" ± {sd:.{decimals}f}"
     return f"{mean:.{decimals}f}{spread} ({n})"
-
-
-def _span(low: float, high: float, decimals: int) -> str:
-    return NOTHING if math.isnan(low) else f"[{low:.{decimals}f}, {high:.{decimals}f}]"
-
-
-def _paper_text(line: Mapping[str, Any]) -> str:
-    value, sd, d = (
-        line.get("paper", math.nan),
-        line.get("paper_sd", math.nan),
-        metric(line["metric"]).decimals,
-    )
-    if math.isnan(value):
-        return NOTHING
-    return f"{value:.{d}f}" if math.isnan(sd) else f"{value:.{d}f} ± {sd:.{d}f}"
-
-
-def _ours_text(line: Mapping[str, Any]) -> str:
-    if line["n"] == 0 and line.get("failed"):
-        return str(line["failed"])
-    if line["n"] == 0:
-        return NOT_BUILT if line["in_paper"] else NOTHING
-    text = _mean_sd(line["mean"], line["sd"], line["n"], metric(line["metric"]).decimals)
-    return text + " stale" if line["stale"] else text
-
-
-def _interval_text(line: Mapping[str, Any]) -> str:
-    return _span(line["low"], line["high"], metric(line["metric"]).decimals)
-
-
-def _difference_text(line: Mapping[str, Any]) -> str:
-    d = metric(line["metric"]).decimals
-    if math.isnan(line["difference"]):
-        return NOTHING
-    span = _span(line["difference_low"], line["difference_high"], d)
-    return f"{line['difference']:+.{d}f}" + ("" if span == NOTHING else f" {span}")
-
-
-def _verdict_text(line: Mapping[str, Any]) -> str:
-    if line["verdict"] == "undecided" and line["detectable"] > 0:
-        return f"undecided (could show {line['detectable']:.{metric(line['metric']).decimals}f})"
-    return line["verdict"] or NOTHING
-
-
-def _gap_text(line: Mapping[str, Any]) -> str:
-    return (
-        NOTHING
-        if math.isnan(line["gap"])
-        else f"{line['gap']:+.{metric(line['metric']).decimals}f}"
-    )
-
-
-def _prediction_text(line: Mapping[str, Any]) -> str:
-    if line.get("inside") is None:
-        return NOTHING
-    span = _span(line["prediction_low"], line["prediction_high"], metric(line["metric"]).decimals)
-    return ("inside " if line["inside"] else "outside ") + span
-
-
-def _best_text(line: Mapping[str, Any]) -> str:
-    if math.isnan(line.get("share", math.nan)):
-        return NOTHING
-    about = "about " if line["approximate"] else ""
-    return f"{about}{line['share']:.1f} % of {line['best']:.{metric(line['metric']).decimals}f}"

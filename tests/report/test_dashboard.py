@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,9 +20,7 @@ from mmlib.report import artifact, figures
 from mmlib.report.artifact import Artifact, Made, Output
 from mmlib.report.dashboard import write_dashboard
 
-MADE = Made(
-    "twins", "quick", seeds=(1, 0), seconds=3.14, fingerprint="abc", reduced="Reduced: 12 epochs."
-)
+MADE = Made("twins", "quick", seeds=(1, 0), fingerprint="abc", reduced="Reduced: 12 epochs.")
 NASTY = '<script>alert("1")</script> & \'x\' | "y"'
 
 
@@ -95,17 +95,40 @@ def test_a_table_and_a_figure_are_written_with_all_their_files(tmp_path: Path) -
     ]
     assert all((tmp_path / name).is_file() for name in entry["files"])
     assert (entry["status"], entry["rows_built"], entry["rows_in_paper"]) == ("regenerated", 1, 13)
-    assert (entry["run_ids"], entry["runs"], entry["seeds"], entry["seconds"]) == (
-        ["a", "b"],
-        2,
-        [0, 1],
-        3.1,
-    )
+    assert (entry["run_ids"], entry["runs"], entry["seeds"]) == (["a", "b"], 2, [0, 1])
     text = (folder / "twins/balm/table1.md").read_text(encoding="utf-8")
     assert "Reduced: 12 epochs." in text and "- one note" in text
     drawn = artifact.write(make("fig7", "figure"), figure_output(), folder, MADE)
-    assert drawn["files"] == [f"figures/twins/balm/fig7{e}" for e in (".csv", ".png", ".svg")]
+    assert drawn["files"] == [f"figures/twins/balm/fig7{e}" for e in (".csv", ".png")]
+    assert drawn["local"] == ["figures/twins/balm/fig7.svg"]
     assert not [p for p in folder.rglob(".*")]
+
+
+def test_what_differs_by_machine_stands_in_files_that_are_not_committed(tmp_path: Path) -> None:
+    folder, root = tmp_path / "figures", Path(__file__).resolve().parents[2]
+    timed = dataclasses.replace(table_output(), local=pd.DataFrame({"seconds": [0.25]}))
+    entry = artifact.write(make(), timed, folder, MADE)
+    assert entry["local"] == ["figures/twins/balm/table1-local.csv"]
+    assert (tmp_path / entry["local"][0]).read_text() == "seconds\n0.25\n"
+    layout = dataclasses.replace(make("fig9", "figure"), varies=True)
+    drawn = artifact.write(layout, figure_output(), folder, MADE)
+    assert drawn["files"] == [] and drawn["status"] == "regenerated"
+    assert drawn["local"] == [f"figures/twins/balm/fig9-local{e}" for e in (".csv", ".png", ".svg")]
+    for name in entry["local"] + drawn["local"]:
+        ignored = subprocess.run(["git", "check-ignore", "-q", name], cwd=root).returncode
+        assert (tmp_path / name).is_file() and ignored == 0
+    for name in entry["files"]:
+        assert subprocess.run(["git", "check-ignore", "-q", name], cwd=root).returncode == 1
+    artifact.update_manifest(folder / "manifest.json", [entry, drawn])
+    page = write_dashboard(folder / "manifest.json", folder / "index.html").read_text()
+    assert "fig9-local.png" in page and 'href="twins/balm/fig9-local.png"' not in page
+
+
+def test_numbers_have_ten_digits_whatever_comes_after_them() -> None:
+    sums = [pd.DataFrame({"x": [x]}) for x in (0.1 + 0.2, 0.3)]
+    assert sums[0]["x"][0] != sums[1]["x"][0]
+    assert artifact.csv_bytes(sums[0]) == artifact.csv_bytes(sums[1]) == b"x\n0.3\n"
+    assert artifact.csv_bytes(pd.DataFrame({"x": [65.123456789012]})) == b"x\n65.12345679\n"
 
 
 def test_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -210,7 +233,7 @@ def site(tmp_path: Path) -> Path:
         ),
         artifact.missing(make("fig3", "figure", "dream"), MADE, "needs data", ["Give --data."]),
     ]
-    entries[1]["files"].append("figures/twins/balm/gone.svg")
+    entries[1]["files"].append("figures/twins/balm/gone.png")
     artifact.update_manifest(folder / "manifest.json", entries)
     return write_dashboard(folder / "manifest.json", folder / "index.html", total=65)
 
@@ -222,7 +245,8 @@ def test_the_page_needs_no_network_and_every_linked_file_is_there(site: Path) ->
         assert part not in source
     files = [link for link in page.links if not link.startswith(("#", "data:"))]
     assert files and all((site.parent / unquote(link)).is_file() for link in files)
-    assert "twins/balm/fig7.png" in files and "mosi-bclstm/balm/fig7.svg" in files
+    assert "twins/balm/fig7.png" in files and "mosi-bclstm/balm/fig7.csv" in files
+    assert not any(link.endswith(".svg") for link in files)
     assert "../notebooks/01_balm.ipynb" in files and not any("gone" in link for link in files)
     assert (
         "2 of 65 regenerated" in page.text

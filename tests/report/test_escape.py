@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmlib.papers.ebmc import OBSTACLES
-from mmlib.report import tables
+from mmlib.report import layout, markup, tables
 from mmlib.report.markup import escape_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def shown(markup: str) -> str:
 
 
 def one_cell(name: str) -> str:
-    return tables.to_markdown(pd.DataFrame({"class": [name], "n": [1]}), "")
+    return markup.to_markdown(pd.DataFrame({"class": [name], "n": [1]}), "")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,7 +86,7 @@ def test_any_name_in_a_cell_is_shown_as_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_in_a_note_or_caption_has_no_markup_but_code(name: str) -> None:
-    text = RENDER(tables.to_markdown(pd.DataFrame({"a": [1]}), name, [name]))
+    text = RENDER(markup.to_markdown(pd.DataFrame({"a": [1]}), name, [name]))
     tags = set(re.findall(r"</?([a-z0-9]+)", text))
     code = {"code"} if name == "`code`" else set()
     assert tags - code <= {
@@ -107,13 +107,20 @@ def test_a_name_in_a_note_or_caption_has_no_markup_but_code(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_in_the_reading_form_has_no_markup(name: str) -> None:
-    columns = pd.MultiIndex.from_tuples(
-        [(name, "accuracy", what) for what in ("ours", "against plain", "verdict")]
+    by_seed = [
+        (row, seed, value + seed)
+        for row, value in ((name, 63.0), ("plain", 60.0))
+        for seed in (0, 1, 2)
+    ]
+    results = pd.DataFrame(by_seed, columns=["row", "seed", "value"]).assign(
+        run_id="r", setting=name, fold=None, selection="valid", metric="accuracy", stale=False
     )
-    frame = pd.DataFrame([[name, "+1.0", "better (large)"]], columns=columns, index=[name])
-    found = re.findall(r"<td>(.*?)</td>", RENDER(tables.for_reading(frame, "")), re.S)
-    assert shown(found[0]) == " ".join(name.split())
-    assert shown(found[1].split("<br>+1.0 <strong>better</strong>")[0]) == " ".join(name.split())
+    numbers = tables.compare(results, collection="mine", baselines={name: "plain"})
+    page = RENDER(layout.reading(numbers, ""))
+    heads, cells = (re.findall(f"<{tag}>(.*?)</{tag}>", page, re.S) for tag in ("th", "td"))
+    assert heads[0] == "setting" and shown(heads[1]) == " ".join(name.split())
+    assert shown(cells[0]) == " ".join(name.split())
+    assert cells[1] == "64.00 ± 1.00 (3)<br>+3.00 [3.00, 3.00] <strong>undecided</strong>"
 
 
 def test_what_is_committed_is_written_as_before() -> None:

@@ -128,7 +128,7 @@ def test_show_prints_the_table_outside_a_notebook(capsys: pytest.CaptureFixture[
     figures.show(Output(table=pd.DataFrame({"method": ["MMGCN"]}), notes=("a note",)), "Table 1")
     assert (
         capsys.readouterr().out
-        == "**Table 1**\n\n| method |\n| ------ |\n| MMGCN  |\n\n- a note\n\n"
+        == "**Table 1**\n\n| method   |\n|----------|\n| MMGCN    |\n\n- a note\n\n"
     )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mmlib.errors import InputError
-from mmlib.report import artifact, tables
+from mmlib.report import artifact, layout, markup, tables
 
 SETTING = "(0.5, 0.5, 0.7)"
 PLAIN, OURS, ONLY_PAPER = "MMGCN", "MMGCN+BALM", "GCNet"
@@ -75,16 +75,20 @@ def both_selections() -> pd.DataFrame:
     )
 
 
+def texts(numbers: pd.DataFrame) -> pd.DataFrame:
+    return layout.texts(numbers).set_index(["row", "setting", "metric"])
+
+
 def cell(frame: pd.DataFrame, row: str, what: str, metric: str = "accuracy") -> str:
-    return str(frame.loc[row, (SETTING, metric, what)])
+    return str(frame.loc[(row, SETTING, metric), what])
 
 
 def test_every_cell_of_a_comparison_by_hand() -> None:
     numbers = tables.compare(
         both_selections(), published(), collection="mosi", baselines={OURS: PLAIN}
     )
-    frame = tables.layout(numbers)
-    assert list(frame.index) == [ONLY_PAPER, OURS, PLAIN]
+    frame = texts(numbers)
+    assert list(frame.index.get_level_values("row")) == [ONLY_PAPER, OURS, PLAIN]
     # Ours 61, 64, 64: mean 63, sd sqrt(3); t(0.975, 2) = 4.30265, so the half width is 4.30265 sqrt(3) / sqrt(3).
     assert cell(frame, OURS, "ours") == "63.00 ± 1.73 (3)"
     assert cell(frame, OURS, "95 % interval") == "[58.70, 67.30]"
@@ -100,7 +104,7 @@ def test_every_cell_of_a_comparison_by_hand() -> None:
 
 def test_rows_that_only_the_paper_has_read_not_built_yet() -> None:
     numbers = tables.compare(both_selections(), published(), collection="mosi")
-    frame = tables.layout(numbers)
+    frame = texts(numbers)
     assert (
         cell(frame, ONLY_PAPER, "ours") == "not built yet"
         and cell(frame, ONLY_PAPER, "paper") == "58.04"
@@ -112,9 +116,8 @@ def test_rows_that_only_the_paper_has_read_not_built_yet() -> None:
         and "Paper: single run (GCNet)." in notes
     )
     nothing = tables.compare(both_selections().iloc[:0], published(), collection="mosi")
-    assert tables.rows_built(nothing) == 0 and set(
-        tables.layout(nothing)[(SETTING, "accuracy", "ours")]
-    ) == {"not built yet"}
+    assert tables.rows_built(nothing) == 0
+    assert set(texts(nothing)["ours"]) == {"not built yet"}
 
 
 @pytest.mark.parametrize(
@@ -129,32 +132,32 @@ def test_a_published_number_never_stands_beside_twins(collection: str, data: str
     numbers = tables.compare(
         runs, published(planted), collection=collection, baselines={OURS: PLAIN}, best=best
     )
-    frame = tables.layout(numbers)
+    frame = texts(numbers)
     everything = "\n".join(
         [
             numbers.to_csv(),
             frame.to_csv(),
-            tables.to_markdown(frame, "c", tables.remarks(numbers, published(planted))),
-            tables.to_latex(frame, "c", "l"),
-            tables.overview(frame).to_csv(),
+            layout.markdown(numbers, "c", tables.remarks(numbers, published(planted))),
+            layout.reading(numbers, "c", tables.remarks(numbers, published(planted))),
+            layout.latex(numbers, "c", "l"),
+            layout.wide(numbers).to_csv(),
+            layout.overview(numbers).to_csv(),
         ]
     )
     assert (
         "77.77" not in everything and "58.04" not in everything and "single run" not in everything
     )
-    assert not any("paper" in what for *_, what in frame.columns)
+    assert not any("paper" in what for what in frame.columns)
     assert cell(frame, ONLY_PAPER, "ours") == "not built yet"
     assert cell(frame, OURS, "of the best possible") == "about 90.0 % of 70.00"  # 63 of 70
-    shown = tables.layout(tables.compare(both_selections(), published(planted), collection="mosi"))
+    shown = texts(tables.compare(both_selections(), published(planted), collection="mosi"))
     assert "77.77" in shown.to_csv()  # the same call on other data does show it
 
 
 def test_lower_is_better_for_mae_and_the_sign_of_the_difference_stays() -> None:
     runs = results({PLAIN: [0.80, 0.81, 0.82], OURS: [0.70, 0.711, 0.719]}, metric="mae")
     best = pd.DataFrame([{"setting": SETTING, "metric": "mae", "value": 0.355}])
-    frame = tables.layout(
-        tables.compare(runs, collection="twins", baselines={OURS: PLAIN}, best=best)
-    )
+    frame = texts(tables.compare(runs, collection="twins", baselines={OURS: PLAIN}, best=best))
     assert cell(frame, OURS, "ours", "MAE") == "0.710 ± 0.010 (3)"
     assert cell(frame, OURS, "verdict", "MAE") == "better"
     # Differences -0.100, -0.099, -0.101: mean -0.1, sd 0.001, half width 0.0025.
@@ -163,7 +166,7 @@ def test_lower_is_better_for_mae_and_the_sign_of_the_difference_stays() -> None:
 
 
 def test_one_run_shows_its_value_and_no_spread() -> None:
-    frame = tables.layout(
+    frame = texts(
         tables.compare(
             results({OURS: [61.0], PLAIN: [60.0]}), collection="mosi", baselines={OURS: PLAIN}
         )
@@ -196,11 +199,11 @@ def test_intervals_are_simultaneous_over_the_comparisons_of_a_metric() -> None:
 
 def test_stale_runs_are_marked_and_give_way_to_fresh_ones() -> None:
     old = results({OURS: [50.0, 52.0]}).assign(stale=True)
-    frame = tables.layout(tables.compare(old, collection="mosi"))
+    frame = texts(tables.compare(old, collection="mosi"))
     assert cell(frame, OURS, "ours") == "51.00 ± 1.41 (2) stale"
     mixed = pd.concat([old, results({OURS: [61.0, 63.0]})], ignore_index=True)
     numbers = tables.compare(mixed, collection="mosi")
-    assert cell(tables.layout(numbers), OURS, "ours") == "62.00 ± 1.41 (2)"
+    assert cell(texts(numbers), OURS, "ours") == "62.00 ± 1.41 (2)"
     assert not any("stale" in note for note in tables.remarks(numbers))
 
 
@@ -208,10 +211,7 @@ def test_folds_count_once_a_seed() -> None:
     folds = pd.concat(
         [results({OURS: [60.0, 62.0]}).assign(fold=0), results({OURS: [64.0, 62.0]}).assign(fold=1)]
     )
-    assert (
-        cell(tables.layout(tables.compare(folds, collection="mosi")), OURS, "ours")
-        == "62.00 ± 0.00 (2)"
-    )
+    assert cell(texts(tables.compare(folds, collection="mosi")), OURS, "ours") == "62.00 ± 0.00 (2)"
 
 
 def test_bad_results_are_refused() -> None:
@@ -226,17 +226,15 @@ def test_bad_results_are_refused() -> None:
 
 
 def test_markdown_has_equal_columns_in_every_line_and_escapes_bars() -> None:
-    text = tables.to_markdown(
+    text = markup.to_markdown(
         pd.DataFrame({"a|b": ["x|y", None], "c": [1.0, float("nan")]}), "A | b", ["note"]
     )
     assert (
         text
-        == "**A \\| b**\n\n| a\\|b | c    |\n| ---- | ---- |\n| x\\|y | 1.00 |\n| –    | –    |\n\n- note\n"
+        == "**A \\| b**\n\n| a\\|b   | c    |\n|--------|------|\n| x\\|y   | 1.00 |\n| –      | –    |\n\n- note\n"
     )
     two = pd.concat([both_selections(), results({OURS: [61.0]}, metric="weighted_f1")])
-    wide = tables.to_markdown(
-        tables.layout(tables.compare(two, published(), collection="mosi")), "Table 1"
-    )
+    wide = layout.markdown(tables.compare(two, published(), collection="mosi"), "Table 1")
     assert "| 63.00 ± 1.73 (3) (paper: 64.39 ± 0.88) |" in wide  # the overview
     for block in wide.split("\n\n"):
         lines = [line for line in block.splitlines() if line.startswith("|")]
@@ -253,21 +251,19 @@ def test_the_reading_form_shows_a_metric_only_where_it_was_measured() -> None:
         collection="mosi",
         baselines={OURS: PLAIN},
     )
-    first, second = tables.for_reading(tables.layout(numbers), "Caption").split(
-        "*macro recall (%)*"
-    )
+    first, second = layout.reading(numbers, "Caption").split("*macro recall (%)*")
     assert SETTING in first and "other data" not in first and "62.50 ± 2.12 (2)" in first
     assert "other data" in second and SETTING not in second and "52.00 ± 1.41 (2)" in second
     assert "*accuracy (%)*" in first
     scores = tables.compare(results({OURS: [0.7, 0.8]}, metric="mae"), None, collection="mosi")
-    assert "*MAE, in the labels' unit*" in tables.for_reading(tables.layout(scores), "Caption")
+    assert "*MAE, in the labels' unit*" in layout.reading(scores, "Caption")
 
 
 def test_latex_escapes_everything_and_balances() -> None:
     frame = pd.DataFrame(
         {"a_b & c": ["50 % of {x}", "-1.5 ± 0.2", r"\input{x}", "[1]"], "m": ["τ", "$", "#", "~^"]}
     )
-    text = tables.to_latex(frame, "50 % & more_", "balm table_1")
+    text = markup.to_latex(frame, "50 % & more_", "balm table_1")
     assert r"a\_b \& c & m \\" in text and r"50 \% of \{x\} & $\tau$ \\" in text
     assert r"$-$1.5 $\pm$ 0.2 & \$ \\" in text and r"\textbackslash{}input\{x\} & \# \\" in text
     assert r"{[}1] & \textasciitilde{}\textasciicircum{} \\" in text

@@ -39,7 +39,7 @@ def _tsne(id_: str, title: str, what: str, part: str, panels: int, source: str =
     draw = figures.Embeddings(part).draw
     caption = f"{_TSNE} {what}."
     return _declare.artifact(
-        id_, "figure", title, caption, figures.tsne_cells, draw, panels, source
+        id_, "figure", title, caption, figures.tsne_cells, draw, panels, source, varies=True
     )
 
 

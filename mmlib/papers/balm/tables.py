@@ -15,8 +15,8 @@ from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.tables import Printed, Table, fixed, main_data_set
 from mmlib.papers.balm import rows
-from mmlib.report import tables
 from mmlib.report.artifact import Output
+from mmlib.report.markup import NOT_BUILT
 
 METRICS = ("accuracy", "weighted_f1")
 PAPER_RUNS = 5  # A19: stated for the shared rates only
@@ -146,7 +146,7 @@ def combinations(table: Table, context: Context, cells: Sequence[Cell]) -> Outpu
     """Tables 8 and 9: laid out by setting and method, since their columns would be many."""
     made = table.draw(context, cells)
     assert made.numbers is not None
-    return dataclasses.replace(made, table=combination_layout(made.numbers))
+    return dataclasses.replace(made, table=combination_layout(made.numbers), comparison=False)
 
 
 def combination_layout(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +164,7 @@ def combination_layout(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _combination(number: dict[str, Any]) -> str:
-    text = str(number.get("failed") or tables.NOT_BUILT)
+    text = str(number.get("failed") or NOT_BUILT)
     if number["n"]:
         spread = f" ± {number['sd']:.1f}" if number["n"] > 1 else ""
         text = f"{number['mean']:.1f}{spread} ({number['n']})"

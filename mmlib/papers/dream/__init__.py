@@ -29,6 +29,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         cost.times,
         5,
         any_score=True,
+        varies=True,
     ),
     _declare.artifact(
         "table3",

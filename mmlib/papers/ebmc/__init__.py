@@ -91,6 +91,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.tsne,
         3,
         needs=rows.lacks_vectors,
+        varies=True,
     ),
     _declare.artifact(
         "fig4",

@@ -67,7 +67,7 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
     """What trains, what is frozen and how long an epoch takes, beside accuracy over the seven combinations."""
     dataset = context.main
     names = rows.conditions(context, dataset)
-    lines, numbers = [], []
+    lines, numbers, timed = [], [], []
     for label, of_model in _models(context).items():
         row = of_model[0].name
         results = averaged(context, dataset, [cell for cell in cells if cell.row == row])
@@ -84,24 +84,37 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
                 "model": label,
                 "trained parameters": f"{sum(trained for trained, _ in sizes):,}",
                 "frozen parameters": f"{max(frozen for _, frozen in sizes):,}",
-                "seconds per epoch, evaluation included": f"{len(sizes) * np.median(took):.3f}"
-                if took
-                else "-",
                 "mean accuracy of the combinations": mean_sd(values) if len(values) else "-",
             }
         )
+        if took:
+            seconds_of_all = len(sizes) * np.median(took)
+            timed.append(
+                {
+                    "model": label,
+                    "seconds per epoch, evaluation included": f"{seconds_of_all:.3f}",
+                }
+            )
         numbers.append(
             pd.DataFrame({"model": label, "seed": values.index, "accuracy": values.to_numpy()})
         )
     notes = (
-        f"{shown(context, dataset)}. Second stage alone: every model starts from pre-training. The seconds per "
-        "epoch are medians over runs as they ran in the sweep, whose other workers share the machine; those of "
-        "a model per combination are for all seven, which between them see seven times the dialogues. Each of the "
-        "seven is taken at its own best validation epoch; one model for all has a single best epoch.",
+        f"{shown(context, dataset)}. Second stage alone: every model starts from pre-training. Each of the seven "
+        "models for one combination is taken at its own best validation epoch; one model for all has a single best "
+        "epoch.",
+        "Seconds per epoch differ by machine and stand in a file of their own: medians over runs as they ran in the "
+        "sweep, whose other workers share the machine. Those of a model per combination are for all seven, which "
+        "between them see seven times the dialogues.",
         *data_notes(context, [dataset]),
     )
     frame = pd.concat(numbers)
-    return Output(table=pd.DataFrame(lines), numbers=frame, rows_built=len(lines), notes=notes)
+    return Output(
+        table=pd.DataFrame(lines),
+        numbers=frame,
+        local=pd.DataFrame(timed) if timed else None,
+        rows_built=len(lines),
+        notes=notes,
+    )
 
 
 def parameters(spec: RunSpec) -> tuple[int, int]:

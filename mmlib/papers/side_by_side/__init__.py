@@ -84,6 +84,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "Cost",
         "What a model's training costs, against what it reaches.",
         figures.cost,
+        varies=True,
     ),
     _artifact("fairness", "table", "Fairness", "What every row was given.", tables.fairness),
     _artifact(

@@ -180,7 +180,7 @@ def best(context: Context, cells: Sequence[Cell]) -> Output:
 
 
 def fairness(context: Context, cells: Sequence[Cell]) -> Output:
-    """What every row was given: trials, learning rate, epochs by stage, parameters, seconds."""
+    """What every row was given: trials, learning rate, epochs by stage, parameters."""
     lines = []
     for ground, of_ground in by_ground(cells).items():
         for row in rows.rows(context, ground):
@@ -196,7 +196,6 @@ def fairness(context: Context, cells: Sequence[Cell]) -> Output:
         "`tuning`). Epochs: passes over the training data in every stage, P's included. Chosen: the median epoch "
         "of the last stage that validation picks; where it is near the last, longer training may do better. "
         "Parameters: that train in the last stage, and that are frozen then.",
-        TIMED,
         SAME,
     )
     table = pd.DataFrame(lines)
@@ -214,7 +213,6 @@ def given(context: Context, specs: Sequence[RunSpec]) -> dict[str, object]:
     main = spec.eval_masks[0][0]
     records = [record for record in map(context.record, specs) if record]
     picked = [1 + record["selected"]["valid"]["epoch"][main] for record in records]
-    timed = seconds(context, specs)
     lrs = sorted({s.training.lr for s in specs})
     return {
         "trials": len(rates.FACTORS),
@@ -224,7 +222,6 @@ def given(context: Context, specs: Sequence[RunSpec]) -> dict[str, object]:
         "chosen": f"{np.median(picked):g}" if picked else "-",
         "parameters, trained": f"{trained:,}",
         "frozen": f"{frozen:,}",
-        "seconds": f"{np.median(timed):.1f}" if timed else "-",
     }
 
 
