@@ -21,6 +21,7 @@ from mmlib.experiments.claims import VERDICTS
 from mmlib.experiments.comparison import STANDS_IN, SYNTHETIC
 from mmlib.experiments.context import Paper
 from mmlib.report.artifact import Artifact, Entry
+from mmlib.report.citations import FROM_ARTIFACTS, link_markdown, link_rows
 from mmlib.report.markup import NOT_BUILT, escape_markdown, to_markdown
 from mmlib.report.tables import TWINS
 
@@ -98,11 +99,18 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
         quoted=strongest(claims),
         arithmetic=sums(entries[0]["paper"]),
         slips=slips(entries[0]["paper"]),
-        obstacles=to_markdown(pd.DataFrame(paper.obstacles), "", own=True).strip(),
+        obstacles=_obstacles(paper),
         guesses=f"\nGuesses: {paper.guesses}\n" if paper.guesses else "",
         deviations=_bullets(_deviations(paper, main, entries)),
     )
-    return re.sub(r"\n{3,}", "\n\n", text)
+    return link_markdown(re.sub(r"\n{3,}", "\n\n", text), FROM_ARTIFACTS)
+
+
+def _obstacles(paper: Paper) -> str:
+    """The choices that a paper leaves, as a table whose last column links to the ledger."""
+    frame = pd.DataFrame(paper.obstacles)
+    frame["ledger"] = [link_rows(rows, FROM_ARTIFACTS) for rows in frame["ledger"]]
+    return to_markdown(frame, "", own=True).strip()
 
 
 def _unmade(own: Sequence[Artifact], by_id: dict[str, Entry]) -> str:

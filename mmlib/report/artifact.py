@@ -30,7 +30,7 @@ from mmlib.data.bounded import JSON_BYTES, parse_json, read_bounded
 from mmlib.data.forms import check_form
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import check_collection, check_name
-from mmlib.report import tables
+from mmlib.report import citations, tables
 
 DPI = 180
 NOT_DRAWN = "could not be drawn"
@@ -180,9 +180,8 @@ def render(artifact: Artifact, output: Output, made: Made) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     if output.table is not None:
         contents[".csv"] = csv_bytes(tables.flat(output.table))
-        contents[".md"] = tables.to_markdown(
-            output.table, f"{artifact.title}. {caption}", output.notes
-        ).encode()
+        page = tables.to_markdown(output.table, f"{artifact.title}. {caption}", output.notes)
+        contents[".md"] = citations.link_markdown(page, citations.FROM_ARTIFACTS).encode()
         label = f"{artifact.paper}-{artifact.id}"
         contents[".tex"] = tables.to_latex(
             output.table, f"{artifact.title}. {caption}", label
