@@ -79,5 +79,5 @@ class Declare:
         self, cells: Cells, draw: Draw, source: str = "ours, on the paper's text"
     ) -> Artifact:
         """The paper's sentences with their tests."""
-        caption = "The paper's sentences, each with its test and what was measured."
+        caption = "Testable claims of the paper, each with its test and the measured value."
         return self.artifact("claims", "table", "Claims", caption, cells, draw, source=source)
