@@ -34,9 +34,9 @@ def note(name: str, bundle: Bundle) -> tuple[str, ...]:
     total = len(bundle.rows("test"))
     listed = ", ".join(f"{modality} in {count}" for modality, count in counts.items())
     return (
-        f"{name}: of {total} test utterances some lack a modality by nature: {listed}. A condition with fixed "
-        "modalities is evaluated on the utterances that have any of them; under random missing rates an utterance "
-        "that would lose everything keeps one of its own.",
+        f"{name}: some of {total} test utterances lack a modality in the data themselves: {listed}. "
+        "A condition with fixed modalities is evaluated on the utterances that have any of them; "
+        "with random missing rates an utterance that would lose all modalities keeps one that it has.",
     )
 
 
@@ -73,7 +73,7 @@ def realised(context: Context, cells: Sequence[Cell]) -> tuple[str, ...]:
                 by_modality = rates.setdefault(cell.setting, {})
                 by_modality.setdefault(row["modality"], []).append(row["realised"])
     return tuple(
-        f"{setting}: realised missing rates, nature's included: "
+        f"{setting}: realised missing rates, including what the data lack: "
         + ", ".join(f"{modality} {100 * np.mean(values):.0f} %" for modality, values in of.items())
         + "."
         for setting, of in rates.items()

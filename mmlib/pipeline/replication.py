@@ -47,8 +47,8 @@ Generated from `figures/manifest.json`, the files that it lists and the paper's 
 
 ## What agreed
 
-{verdicts} Each claim has a test of its own, with one value per seed; the intervals of a collection hold together.
-Undecided means that these seeds cannot tell. All of them: [claims.md](claims.md).
+{verdicts} Each claim has its own test, with one value per seed; the intervals of a collection are simultaneous.
+Undecided means that more seeds are needed. All claims: [claims.md](claims.md).
 
 {quoted}
 
@@ -60,7 +60,7 @@ Undecided means that these seeds cannot tell. All of them: [claims.md](claims.md
 
 ## Obstacles
 
-Where the paper leaves a choice, the reading taken, with the rows of the ledger that discuss it.
+What the paper leaves open, the reading taken, and its rows of the [ledger](../../../docs/ledger.md).
 
 {obstacles}
 {guesses}
@@ -171,9 +171,7 @@ def failed_runs(entries: Sequence[Entry]) -> str:
         f"run `{run_id}` ({', '.join(lacks[run_id])}). {run['advice']}"
         for run_id, run in sorted(runs.items())
     ]
-    return (
-        f"{_count(len(runs), 'run')} failed; what is shown is over the others.\n\n{_bullets(lines)}"
-    )
+    return f"{_count(len(runs), 'run')} failed; all results are over the other runs.\n\n{_bullets(lines)}"
 
 
 def is_twins(entries: Iterable[Entry]) -> bool:
@@ -346,7 +344,7 @@ def slips(paper: str) -> str:
     frame = arithmetic.checks(paper)
     bad = frame[frame["verdict"].isin([arithmetic.WRONG, arithmetic.WORDS["repeat"][1]])]
     if bad.empty:
-        return "Nothing that was checked contradicts itself."
+        return "The checks found no contradictions."
     cell = [", ".join(filter(None, line)) for line in bad[list(arithmetic.KEYS)].to_numpy()]
     shown = pd.DataFrame(
         {

@@ -276,7 +276,7 @@ def remarks(numbers: pd.DataFrame, published: pd.DataFrame | None = None) -> tup
     if len(compared):
         most = int(compared["comparisons"].max())
         notes.append(
-            f"Differences are paired by seed; their 95 % intervals hold together for {most} comparisons."
+            f"Differences are paired by seed, with simultaneous 95 % intervals for {most} comparisons."
             if most > 1
             else "Differences are paired by seed, with 95 % intervals."
         )

@@ -135,8 +135,9 @@ def monte_carlo(context: Context, cells: Sequence[Cell]) -> Output:
     last = spent.iloc[-1]
     notes = (
         f"A network of P's kind with random weights on {UTTERANCES} utterances of noise, {FRAMES} frames of "
-        f"{DIM} values; {DRAWS} draws of each number of orders (light lines) against the exact PSS. Two orders "
-        "may agree by chance and tell no error at all.",
+        f"{DIM} values; {DRAWS} draws for each number of orders (light lines), compared "
+        "with the exact PSS. Two orders may agree by chance, and the estimated error "
+        "is then zero.",
         f"All {last['subsets']:.0f} subsets of {MOST} modalities take {1000 * last['seconds']:.0f} ms here, "
         f"{last['seconds'] / last['seconds of one']:.0f} times one prediction; {DEFAULT} orders look at "
         f"{last['subsets sampled']:.0f} of them. The paper calls more than four modalities infeasible (Q5); the "
@@ -155,7 +156,7 @@ def _curves(near: pd.DataFrame, spent: pd.DataFrame) -> Figure:
         [float(orders) for orders in ORDERS],
         {
             "error of PSS": by_draw["error"].to_numpy(),
-            "standard error that it tells": by_draw["told"].to_numpy(),
+            "its estimated standard error": by_draw["told"].to_numpy(),
         },
         xlabel="orders drawn",
         ylabel="root mean squared, units of PSS",

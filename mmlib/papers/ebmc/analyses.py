@@ -90,8 +90,9 @@ def balance(context: Context, cells: Sequence[Cell]) -> Output:
             axis.set_yscale("symlog", linthresh=1)
     figures.shared_legend(figure, axes[0])
     notes = (
-        f"{shown(context, context.main)}, all modalities, second stage. Energies are means over the steps of an "
-        "epoch, in training; accuracies are of each modality's own predictor on test, where nothing is chosen.",
+        f"{shown(context, context.main)}, all modalities, second stage. Energies are "
+        "means over the training steps of an epoch; accuracies are those of each "
+        "modality's own predictor on test; no epoch is selected on them.",
         *data_notes(context, [context.main]),
     )
     return Output(
@@ -183,9 +184,10 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 6: parameters at the paper's size, by features, and the time of both stages here."""
     lines = [*_printed_costs(context), *_counted_costs(), *_timed_costs(context, cells)]
     notes = (
-        "Times here are of runs as they ran in the sweep, whose workers share the machine; `mmlib bench ebmc` "
-        "measures alone. With the features that the released code reads, its count is the paper's own figure for "
-        "'offline'; with those that section 4 names it is not (E3).",
+        "Times were measured during the sweep, whose workers share the machine; "
+        "`mmlib bench ebmc` measures on an idle machine. With the features that the "
+        "released code reads, the parameter count equals the paper's figure for "
+        "'offline'; with the features that section 4 names it does not (E3).",
         *data_notes(context, [context.main]),
     )
     return Output(table=pd.DataFrame(lines), numbers=pd.DataFrame(lines), rows_built=1, notes=notes)

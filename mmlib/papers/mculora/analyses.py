@@ -23,10 +23,11 @@ from mmlib.runs.store import Record
 WITH, WITHOUT = rows.OURS.name, rows.NEITHER.name
 COMPARED = {"with MCLA": WITH, "joint training": WITHOUT}  # in Do gradients conflict
 GRADIENTS = (
-    "Gradients of the task loss, one for each combination of modalities, on "
-    "the training data, with respect to the maps W^m that all combinations share (with MCLA: W^m with its "
-    "shared adapter), over the maps that both of a pair use; no cell where there is none. A cosine below 0 is "
-    "a conflict: a small step for one combination raises the other's loss."
+    "Gradients of the task loss of each combination of modalities on the training "
+    "data, with respect to the maps W^m that the combinations share (with MCLA: W^m "
+    "with its shared adapter). For a pair only the maps that both use count; pairs "
+    "without a common map have no cell. A cosine below 0 is a conflict: a small step "
+    "for one combination raises the loss of the other."
 )
 # What L_ort moves, by what tables say of it.
 LOSSES = {
@@ -94,10 +95,12 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
             pd.DataFrame({"model": label, "seed": values.index, "accuracy": values.to_numpy()})
         )
     notes = (
-        f"{shown(context, dataset)}. Second stage alone: every model starts from pre-training. The seconds per "
-        "epoch are medians over runs as they ran in the sweep, whose other workers share the machine; those of "
-        "a model per combination are for all seven, which between them see seven times the dialogues. Each of the "
-        "seven is taken at its own best validation epoch; one model for all has a single best epoch.",
+        f"{shown(context, dataset)}. Second stage only: every model starts from "
+        "pre-training. The seconds per epoch are medians over the runs of the sweep, "
+        "whose workers share the machine. For one model per combination they are the "
+        "total of all seven models, which together see seven times as many dialogues; "
+        "each of the seven is evaluated at its own best validation epoch, whereas one "
+        "model for all has a single best epoch.",
         *data_notes(context, [dataset]),
     )
     frame = pd.concat(numbers)
@@ -223,8 +226,9 @@ def angles(context: Context, cells: Sequence[Cell]) -> Output:
         columns = {name: values[:, :, i] for i, name in enumerate(COSINES.values())}
         numbers.append(_by_epoch({"loss": label}, columns))
     notes = (
-        f"{shown(context, dataset)}. As printed the first cosine is pushed below 0, to opposition, not to "
-        "orthogonality; with a square (F3) to 0. beta is 0.001, as printed.",
+        f"{shown(context, dataset)}. The printed loss pushes the first cosine below 0, "
+        "so that the features become opposite, not orthogonal; with squares (F3) it is "
+        "pushed to 0. beta is 0.001, as printed.",
         *data_notes(context, [dataset]),
     )
     return Output(pd.DataFrame(lines), _draw_angles(series), pd.concat(numbers), len(lines), notes)
@@ -275,8 +279,9 @@ def shares(context: Context, cells: Sequence[Cell]) -> Output:
         return Output(notes=("Not built yet.",))
     figures.shared_legend(figure, axes[0], columns=7)
     notes = (
-        f"{shown(context, dataset)}. Mean share over epochs, runs drawn lightly. Equal shares are "
-        f"{100 / len(names):.1f} %. Eq. 10 is a rule on ranks: its step is nearly the same for all (F12).",
+        f"{shown(context, dataset)}. Mean share over epochs; light marks are single runs. Equal shares are "
+        f"{100 / len(names):.1f} %. Eq. 10 depends on the ranks: "
+        "its step has nearly the same size for all combinations (F12).",
         *data_notes(context, [dataset]),
     )
     frame = pd.DataFrame(lines)

@@ -55,7 +55,9 @@ def rank(context: Context, cells: Sequence[Cell]) -> Output:
         )
     numbers = results[results["setting"].isin(panels)]
     built = numbers.groupby("row")["value"].count()
-    notes = [f"{shown(context, dataset)}. Bold: mean over seeds; light: each seed."]
+    notes = [
+        f"{shown(context, dataset)}. Bold lines are means over seeds, light lines single seeds."
+    ]
     if len(tried) < ALL_RANKS:
         notes.append(f"Of the paper's ranks 1 to {ALL_RANKS} here {', '.join(map(str, tried))}.")
     return Output(
@@ -123,9 +125,10 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
             lines.append(pd.DataFrame({"row": row, "condition": name, **columns}))
     figures.shared_legend(figure, axes[0])
     notes = (
-        f"{shown(context, dataset)}, test accuracy after each epoch of the second stage; bold is the mean over "
-        "seeds. Nothing is chosen on these curves. The paper's third model is not named in its text; joint "
-        "training of the same network stands here.",
+        f"{shown(context, dataset)}, test accuracy after each epoch of the second stage; bold "
+        "lines are means over seeds. No epoch is selected on these curves. The paper "
+        "does not name its third model; we show joint training of the same network "
+        "instead.",
         *data_notes(context, [dataset]),
     )
     numbers = pd.concat(lines)
