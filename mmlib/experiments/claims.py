@@ -1,4 +1,4 @@
-"""Claims: a paper's sentences, each with the test that would show it, and what was measured.
+"""The testable claims of a paper, each with its test and the measured value.
 
 Every test has one value per seed; its sign is chosen so that above 0 supports the sentence. The intervals hold
 together for the whole table.

@@ -24,7 +24,7 @@ def collections(paper: str) -> list[str]:
 def verdicts(
     paper: str, collection: str, artifact: str, metric: str = "weighted_f1"
 ) -> pd.DataFrame:
-    """What a committed comparison found: row, setting, mean, sd, n, difference, interval, verdict; empty without it."""
+    """A committed comparison: row, setting, mean, sd, n, difference, interval, verdict; empty if there is none."""
     path = paths.figures() / collection / paper / f"{artifact}-numbers.csv"
     if not path.exists():  # the data fill another role of the paper
         return pd.DataFrame(columns=["setting", "row", "verdict", "difference"])

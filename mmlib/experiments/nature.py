@@ -1,4 +1,4 @@
-"""What tables say of modalities that are missing by nature: how many utterances a condition is evaluated on."""
+"""Modalities that the data themselves lack: notes, and the number of utterances that a condition is evaluated on."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ RANDOM = (
 
 
 def lacking(bundle: Bundle) -> dict[str, int]:
-    """Modality to how many test utterances lack it by nature; only those that some lack."""
+    """Modality to the number of test utterances whose data lack it; only modalities that some lack."""
     absent = (~bundle.observed[bundle.rows("test")]).sum(axis=0)
     return {m: int(n) for m, n in zip(bundle.modalities, absent, strict=True) if n}
 
 
 def note(name: str, bundle: Bundle) -> tuple[str, ...]:
-    """One sentence on a data set with modalities missing by nature; nothing for others."""
+    """A note on a data set that lacks modalities; empty for others."""
     counts = lacking(bundle)
     if not counts:
         return ()

@@ -1,6 +1,6 @@
 """A replication report of one paper on one collection, in the form that ReScience asks for.
 
-What was tried, what agreed, what is lacking, the paper's own arithmetic, obstacles, deviations. The templates hold no
+What was tried, what agreed, what is missing, the paper's own arithmetic, obstacles, deviations. The templates hold no
 number: every one comes from the manifest, the files it lists, the published tables or the paper's ``OBSTACLES``.
 """
 

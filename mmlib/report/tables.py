@@ -1,4 +1,4 @@
-"""From results of runs to a paper's table: ours, its interval, its own plain network, the paper's number.
+"""Comparison tables: our result, its interval, the own backbone without the method, the paper's number.
 
 ``compare`` computes, in numbers; ``layout`` sets those numbers as text. Published numbers stand beside ours only
 where the data are the paper's: never on twins (design, section 6).

@@ -1,4 +1,4 @@
-"""The paper's sentences, each with the test that would show it, and what was measured.
+"""The testable claims of the paper, each with its test and the measured value.
 
 Every test is a paired difference, or a correlation, with one value per seed; its sign is chosen so that above 0
 supports the sentence. The intervals hold together for the whole table.

@@ -1,6 +1,6 @@
 """What the paper does not show: what P says of each modality, what the twins' exact posterior says, what is enhanced.
 
-Is PSS = 0 a good detector, do PSS and PAS measure what a modality is worth, and who is right where nothing is enhanced?
+How well PSS = 0 detects missing and useless modalities, what PSS and PAS measure, and the accuracy by enhancement.
 """
 
 from __future__ import annotations

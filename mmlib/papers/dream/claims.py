@@ -1,4 +1,4 @@
-"""DREAM's sentences, each with its test."""
+"""Testable claims of the DREAM paper, each with its test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the paper does not show: does EMC balance anything, and what the two stages cost (Table 6)."""
+"""Analyses that the paper lacks: the effect of EMC on the balance; and the cost of both stages (Table 6)."""
 
 from __future__ import annotations
 

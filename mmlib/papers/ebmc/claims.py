@@ -1,4 +1,4 @@
-"""EBMC's sentences, each with its test."""
+"""Testable claims of the EBMC paper, each with its test."""
 
 from __future__ import annotations
 

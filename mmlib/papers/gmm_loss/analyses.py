@@ -1,4 +1,4 @@
-"""What the GMM-loss paper does not show: whether the gap is bimodal, the verdict right, and what people's gaps are."""
+"""Analyses that the GMM-loss paper lacks: bimodality of the gap, detection of imbalanced clips, human raters."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def agreement(mixture: own.Round, truth: np.ndarray, dominant: np.ndarray) -> di
 
 
 def modes(context: Context, cells: Sequence[Cell]) -> Output:
-    """Is the gap bimodal: one, two and three Gaussians by BIC, and the dip test, after the warm-up."""
+    """Bimodality of the gap after the warm-up: one, two and three Gaussians by BIC, and the dip test."""
     lines, ids = [], []
     datasets = context.datasets
     figure, axes = figures.panel_grid(len(datasets), columns=2, width=figures.DOUBLE, height=2.6)

@@ -21,7 +21,7 @@ from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
 WITH, WITHOUT = rows.OURS.name, rows.NEITHER.name
-COMPARED = {"with MCLA": WITH, "joint training": WITHOUT}  # in Do gradients conflict
+COMPARED = {"with MCLA": WITH, "joint training": WITHOUT}  # in the table of gradient conflicts
 GRADIENTS = (
     "Gradients of the task loss of each combination of modalities on the training "
     "data, with respect to the maps W^m that the combinations share (with MCLA: W^m "
@@ -29,7 +29,7 @@ GRADIENTS = (
     "without a common map have no cell. A cosine below 0 is a conflict: a small step "
     "for one combination raises the loss of the other."
 )
-# What L_ort moves, by what tables say of it.
+# Effect of L_ort: variants by their labels in tables.
 LOSSES = {
     "L_ort as printed": WITH,
     rows.WITHOUT_ORT.name: rows.WITHOUT_ORT.name,
@@ -207,7 +207,7 @@ def _extreme(cosines: np.ndarray, names: Sequence[str]) -> str:
 
 
 def angles(context: Context, cells: Sequence[Cell]) -> Output:
-    """What L_ort moves: the cosines that Eq. 3 names, along training, without it, as printed and with a square."""
+    """Effect of L_ort: the cosines of Eq. 3 during training, without it, as printed and with a square."""
     dataset = context.main
     cosines_by_seed = {
         label: by_seed(context, runs_of(cells, row), _cosines) for label, row in LOSSES.items()

@@ -1,4 +1,4 @@
-"""MCULoRA's sentences, each with its test."""
+"""Testable claims of the MCULoRA paper, each with its test."""
 
 from __future__ import annotations
 

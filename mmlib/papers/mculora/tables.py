@@ -1,4 +1,4 @@
-"""MCULoRA's tables, and those of ours that have their form: what the leak buys, and departures."""
+"""MCULoRA's tables, and two of ours of the same form: effect of training on test data, and other readings."""
 
 from __future__ import annotations
 
