@@ -1,7 +1,7 @@
 """The testable claims of a paper, each with its test and the measured value.
 
-Every test has one value per seed; its sign is chosen so that above 0 supports the sentence. The intervals hold
-together for the whole table.
+Every test has one value per seed; its sign is chosen so that above 0 supports the sentence. The intervals are
+simultaneous for the whole table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""BALM's figures: of rates (Figs 1, 2, 4), along training (5, 8, 11 to 22), of tau and rho (7), of what BALM adds (6),
+"""BALM's figures: of rates (Figs 1, 2, 4), during training (5, 8, 11 to 22), of tau and rho (7), of what BALM adds (6),
 and of what a network makes of its inputs (t-SNE: 8 to 10)."""
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
 
 @dataclass(frozen=True)
 class Watched:
-    """A quantity of Eqs 19 and 25 along training, or (ours) a gradient norm."""
+    """A quantity of Eqs 19 and 25 during training, or (ours) a gradient norm."""
 
     key: str
     """Its name in the records."""
@@ -220,7 +220,7 @@ def with_and_without(backbone: str) -> list[Row]:
 
 @dataclass(frozen=True)
 class Discrepancies:
-    """A figure of what is watched of each modality along training: a line per quantity, a column per variant."""
+    """A figure of what is watched of each modality during training: a line per quantity, a column per variant."""
 
     variants: Callable[[str], list[Row]]
     """The rows of a backbone."""

@@ -56,7 +56,7 @@ def main_metric(context: Context, dataset: str) -> str:
 
 
 def means(context: Context, dataset: str) -> Averages:
-    """Of yes-or-no questions the mean of F1 over them."""
+    """Of binary labels the mean of F1 over them."""
     task = context.bundle(dataset).task
     return {MEAN: [f"f1_{name}" for name in task.names]} if task.kind == "binaries" else {}
 

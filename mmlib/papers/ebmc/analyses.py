@@ -27,7 +27,7 @@ from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
 TERMS = ("norm", "loss", "uncertainty")
-ENERGY, OWN = "energy E(m)", "own accuracy (%)"  # what is drawn along training
+ENERGY, OWN = "energy E(m)", "own accuracy (%)"  # what is drawn during training
 GCNET = {"audio": 512, "text": 1024, "vision": 1024}  # wav2vec, DeBERTa and MA-Net (E3)
 STATED = {"audio": 74, "text": 768, "vision": 35}  # COVAREP, BERT and Facet, as section 4 says
 

@@ -1,4 +1,4 @@
-"""The GMM-loss paper's figures: the mixture on the gap, its rounds, and accuracies along training."""
+"""The GMM-loss paper's figures: the mixture on the gap, its rounds, and accuracies during training."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def along_cells(context: Context) -> list[Cell]:
 
 
 def along_training(context: Context, cells: Sequence[Cell]) -> Output:
-    """Fig 4: unimodal and fused validation accuracy along training, the method's and that of plain training."""
+    """Fig 4: unimodal and fused validation accuracy during training, the method's and that of plain training."""
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.5, sharey=True)
     numbers: list[pd.DataFrame] = []
     for axis, name in zip(axes, (rows.NAMES[method] for method in COMPARED), strict=True):

@@ -1,4 +1,4 @@
-"""MCULoRA's figures: the rank, accuracy of every combination along training, and test cases."""
+"""MCULoRA's figures: the rank, accuracy of every combination during training, and test cases."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def along(
     xlabel: str = "epoch",
     legend: bool = False,
 ) -> None:
-    """Draw arrays (runs, epochs) along training."""
+    """Draw arrays (runs, epochs) during training."""
     epochs = np.arange(1, next(iter(series.values())).shape[1] + 1)
     figures.lines(axis, epochs, series, xlabel=xlabel, ylabel=ylabel, title=title, legend=legend)
 

@@ -117,7 +117,7 @@ def comparisons(context: Context, ground: Ground, frame: pd.DataFrame) -> Iterat
 
 
 def verdicts(context: Context, cells: Sequence[Cell]) -> Output:
-    """Every method against the network under it, by training and kind of test, intervals that hold together."""
+    """Every method compared with its own network, by training mask and kind of test, with simultaneous intervals."""
     frames = {g: frame for g, frame in values(context, cells).items() if not frame.empty}
     made = [one for g, frame in frames.items() for one in comparisons(context, g, frame)]
     if not made:
