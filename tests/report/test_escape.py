@@ -125,7 +125,7 @@ def test_what_is_committed_is_written_as_before() -> None:
     count = 0
     for path in sorted((ROOT / "figures").rglob("*.md")):
         page = re.sub(
-            r"\[([A-H]\d+)\]\(\S*ledger\.md#\w+\)", r"\1", path.read_text(encoding="utf-8")
+            r"\[([A-H]\d+)\]\([^)\s]*ledger\.md#\w+\)", r"\1", path.read_text(encoding="utf-8")
         )
         for line in page.splitlines():
             for text in re.split(r"(?<!\\)\|", line)[1:-1] if line.startswith("| ") else []:
