@@ -16,7 +16,7 @@ import mmlib
 from mmlib import options
 from mmlib.errors import InputError, unknown_name
 
-EPILOG = """Start with `mmlib run --list` (what can be regenerated) or `mmlib doctor` (is this machine ready)."""
+EPILOG = """Start with `mmlib run --list` (lists all tables and figures) or `mmlib doctor` (checks this machine)."""
 
 
 def entry() -> None:
@@ -60,7 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mmlib {mmlib.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    doctor = commands.add_parser("doctor", help="is this machine ready: one line per thing checked")
+    doctor = commands.add_parser(
+        "doctor", help="check this machine and the installation, one line per check"
+    )
     doctor.set_defaults(run=_doctor)
     _add_data(commands)
     _add_run(commands)
@@ -75,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_run(commands: Any) -> None:
     running = commands.add_parser(
         "run",
-        help="the main job: runs, notebooks, figures (what run_all.sh calls)",
+        help="make runs, notebooks and figures (what run_all.sh calls)",
         allow_abbrev=False,
     )
     _add_selection(running)
@@ -83,18 +85,18 @@ def _add_run(commands: Any) -> None:
     running.add_argument(
         "--update-notebooks",
         action="store_true",
-        help="execute the notebooks in place, as they are committed, and stop",
+        help="execute the notebooks of the repository in place and stop",
     )
     running.set_defaults(run=_run, alone=running.parse_args([]))
 
 
 def _add_sweep(commands: Any) -> None:
     sweeping = commands.add_parser(
-        "sweep", help="only the runs, into the store", allow_abbrev=False
+        "sweep", help="make runs only, and store their records", allow_abbrev=False
     )
     _add_selection(sweeping)
     sweeping.add_argument(
-        "--max-minutes", type=float, metavar="M", help="stop cleanly after so many minutes"
+        "--max-minutes", type=float, metavar="M", help="stop cleanly after this many minutes"
     )
     sweeping.set_defaults(run=_sweep)
 
@@ -112,15 +114,17 @@ def _add_report(commands: Any) -> None:
 def _add_teach(commands: Any) -> None:
     teaching = commands.add_parser(
         "teach",
-        help="copies of the notebooks for students, without outputs and solutions",
+        help="write copies of the notebooks for students, without outputs and solutions",
         allow_abbrev=False,
     )
-    teaching.add_argument("--out", required=True, metavar="DIR", help="where the copies go")
-    teaching.add_argument("--paper", metavar="NAME[,NAME]", help="whose notebooks; all by default")
+    teaching.add_argument("--out", required=True, metavar="DIR", help="folder of the copies")
+    teaching.add_argument(
+        "--paper", metavar="NAME[,NAME]", help="papers whose notebooks are copied (default: all)"
+    )
     teaching.add_argument(
         "--repository",
         metavar="OWNER/NAME",
-        help="where the notebooks stand on GitHub: adds badges that open them in Colab and Binder",
+        help="the repository on GitHub: adds badges that open the notebooks in Colab and Binder",
     )
     teaching.set_defaults(run=_teach)
 
@@ -132,9 +136,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--paper", metavar="NAME[,NAME]", help="papers; all that are built by default"
-    )
+    parser.add_argument("--paper", metavar="NAME[,NAME]", help="papers (default: all)")
     parser.add_argument(
         "--profile", default="quick", help="smoke, quick (default), laptop or paper"
     )
@@ -143,13 +145,13 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ROLE=BUNDLE",
-        help="real data for a role, repeatable; roles that are not named are then left out",
+        help="use a bundle of real data for a role; may be repeated; other roles are then left out",
     )
     parser.add_argument("--artifact", metavar="ID[,ID]", help="only these tables and figures")
     parser.add_argument(
         "--backbone",
         metavar="NAME[,NAME]",
-        help="networks that the method plugs into, the main one first (default: the paper's)",
+        help="backbones of the method, the main one first (default: the paper's)",
     )
     parser.add_argument(
         "--seeds", type=int, default=0, metavar="N", help="paired seeds (default: the profile's)"
@@ -168,13 +170,15 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--executor",
         default="local",
         metavar="local|dask:ADDRESS",
-        help="where runs go: here, or to the workers of a Dask scheduler (docs/cluster.md)",
+        help="where runs are made: on this machine, or by the workers of a Dask scheduler (docs/cluster.md)",
     )
     parser.add_argument(
         "--label", metavar="NAME", help="name of the results' folder under figures/"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="say how many runs and how long, and stop"
+        "--dry-run",
+        action="store_true",
+        help="print the number of runs and the estimated time, and stop",
     )
 
 
@@ -194,7 +198,7 @@ def _add_store(commands: Any) -> None:
     store.add_argument(
         "action",
         choices=("compare", "merge", "adopt", "check"),
-        help="check: hold every file against its sum, and say what is damaged, failed or stale",
+        help="check: compare every file with its checksum and list damaged, failed and stale runs",
     )
     store.add_argument("first", metavar="STORE")
     store.add_argument(
@@ -204,15 +208,15 @@ def _add_store(commands: Any) -> None:
         "--against",
         default=None,
         metavar="CHECKOUT",
-        help="adopt: a checkout of the code that made the runs; both versions run the witnesses here, "
-        "so that runs of another machine can be adopted as well",
+        help="adopt: a checkout of the code that made the runs; runs of both versions are compared on this "
+        "machine, so that runs of another machine can be adopted as well",
     )
     store.add_argument(
         "--witnesses",
         type=int,
         default=1,
         metavar="N",
-        help="adopt: stale runs of each group that are run again to show that nothing has changed",
+        help="adopt: number of stale runs of each group that are repeated to show that no result has changed",
     )
     store.set_defaults(run=_store)
 

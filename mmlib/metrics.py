@@ -55,7 +55,7 @@ def per_class_f1(truth: np.ndarray, guess: np.ndarray, classes: int) -> np.ndarr
 
 
 def binary_f1(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """Weighted F1 of each emotion as its own yes-or-no problem; truth and guess (n, K) -> (K,)."""
+    """Weighted F1 of each emotion as its own binary problem; truth and guess (n, K) -> (K,)."""
     return np.array([weighted_f1(truth[:, k], guess[:, k]) for k in range(truth.shape[1])])
 
 
@@ -87,7 +87,7 @@ def sign_labels(
 
 
 def has_decisions(task: Task) -> bool:
-    """Whether answers are right or wrong: classes, yes-or-no questions, and scores on both sides of 0."""
+    """Whether answers are right or wrong: classes, binary labels, and scores on both sides of 0."""
     return task.kind != "score" or task.signed
 
 
@@ -102,7 +102,7 @@ def to_maximise(curve: Mapping[str, Any]) -> np.ndarray:
 
 
 def curve_metrics(task: Task, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The two metrics that are followed along training: accuracy and weighted F1, or those of ``UNSIGNED``."""
+    """The two metrics that are followed during training: accuracy and weighted F1, or those of ``UNSIGNED``."""
     if not has_decisions(task):
         score = outputs[:, 0]
         return {"mae": mae(labels, score), "pearson": pearson(labels, score)}

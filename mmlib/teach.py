@@ -160,6 +160,9 @@ def _student_copy(notebook: Any, name: str, repository: str) -> Any:
             )
         else:
             cell.source = POINTER.sub("", cell.source)
+            if repository:  # a copy in Colab or Binder has no docs/ beside it
+                address = f"https://github.com/{repository}/blob/main/docs/"
+                cell.source = cell.source.replace("](../docs/", f"]({address}")
     if repository:
         notebook.cells.insert(
             0, new_markdown_cell(BADGES.format(repository=repository, name=name), id="badges")

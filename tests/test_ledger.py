@@ -14,23 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from mmlib.report.citations import CODE, citations, link_html, link_markdown, link_rows
+
 ROOT = Path(__file__).resolve().parent.parent
 LEDGER = ROOT / "docs" / "ledger.md"
 
-CODE = r"[A-H][1-9]\d?"
-# A code, or the two ends of a range ("A1-A3", "H1 to H19"), that is no part of a word, a number,
-# a path, a colour or a formula.
-CITED = re.compile(rf"(?<![\w.#$/\\{{-])({CODE})(?:(?:\s*[-–]\s*|\s+to\s+)({CODE}))?(?!\w|[./-]\w)")
-# A paper's own numbering: "Table A1", "appendix A4".
-NUMBERED = re.compile(
-    r"\b(?:Tables?|Figs?\.?|Figures?|Eqs?\.?|Sections?|Appendix|Algorithm)\s+$", re.IGNORECASE
-)
-# F1 is a metric unless these words stand before it, or codes beside it in the same parentheses.
-BEFORE_F1 = re.compile(r"\b(?:ledger|rows?|read in)\s+$", re.IGNORECASE)
-LONGEST_BEFORE = 20  # characters that those words take
-CODES_ALONE = re.compile(rf"\((?:ledger )?{CODE}(?:, {CODE})+\)")
 SECTION = re.compile(r"\bledger(?:'s)?,?(?: section)? (\d)(?:\.\d)?\b", re.IGNORECASE)
-IMAGE = re.compile(r"data:image/[^\"')\s]+")
 
 ROW = re.compile(rf'^\| <a id="([a-h]\d+)"></a>\*\*({CODE})\*\* \| (.+) \| (.+) \|$', re.MULTILINE)
 HEADING = re.compile(r'^<a id="([a-h])"></a>$', re.MULTILINE)
@@ -38,18 +27,9 @@ HEADING = re.compile(r'^<a id="([a-h])"></a>$', re.MULTILINE)
 
 def codes(text: str) -> list[str]:
     """The ledger codes that a text cites, in order, ranges written out."""
-    text = IMAGE.sub("", text)
-    listed = [match.span() for match in CODES_ALONE.finditer(text)]
-    cited = []
-    for match in CITED.finditer(text):
-        first, last = match.groups()
-        start = match.start()
-        before = text[max(0, start - LONGEST_BEFORE) : start]
-        beside_others = last is not None or any(a < start < b for a, b in listed)
-        metric = first == "F1" and not beside_others and not BEFORE_F1.search(before)
-        if not metric and not NUMBERED.search(before):
-            cited += written_out(first, last or first)
-    return cited
+    return [
+        code for first, last, _ in citations(text) for code in written_out(first, last or first)
+    ]
 
 
 def written_out(first: str, last: str) -> list[str]:
@@ -264,3 +244,31 @@ def test_rows_stand_in_order_under_their_letter() -> None:
 def test_links_inside_the_ledger_lead_to_its_anchors() -> None:
     text = LEDGER.read_text(encoding="utf-8")
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= set(re.findall(r'<a id="([^"]+)"', text))
+
+
+@pytest.mark.parametrize(
+    ("text", "linked"),
+    [
+        ("as printed (A13).", "as printed ([A13](to.md#a13))."),
+        ("rows H1 to H3", "rows [H1](to.md#h1) to [H3](to.md#h3)"),
+        ("(A3, D1)", "([A3](to.md#a3), [D1](to.md#d1))"),
+        ("| ledger F1 | F1 (%) |", "| ledger [F1](to.md#f1) | F1 (%) |"),
+        ("`A13`, $A1$, [A2](a2.md), Table A1", "`A13`, $A1$, [A2](a2.md), Table A1"),
+        ('<b title="A13">A13</b>', '<b title="A13">[A13](to.md#a13)</b>'),
+        ("x < y (A1) > z", "x < y ([A1](to.md#a1)) > z"),
+    ],
+)
+def test_a_code_in_markdown_becomes_a_link_and_code_formulas_and_links_stay(
+    text: str, linked: str
+) -> None:
+    assert link_markdown(text, "to.md") == linked
+    assert link_markdown(linked, "to.md") == linked
+
+
+def test_a_code_in_a_page_becomes_a_link_and_all_else_is_escaped() -> None:
+    linked = link_html("<b> & (E1)", "to.md")
+    assert linked == '&lt;b&gt; &amp; (<a href="to.md#e1">E1</a>)'
+
+
+def test_a_list_of_rows_names_f1_as_a_row() -> None:
+    assert link_rows("F1, G2; ours", "x") == "[F1](x#f1), [G2](x#g2); ours"

@@ -240,6 +240,9 @@ def test_copies_can_open_in_colab_and_binder_and_overwrite_no_work(tmp_path: Pat
         f"github/someone/mmlib/blob/main/notebooks/{first.name}" in badges
         and "mybinder.org" in badges
     )
+    prose = "".join(c.source for c in cells(first, "markdown"))
+    assert "](../docs/" not in prose
+    assert "](https://github.com/someone/mmlib/blob/main/docs/ledger.md#a1)" in prose
     teach.student_copies(PATHS[:1], tmp_path, "someone/mmlib")
     first.write_text(
         first.read_text(encoding="utf-8").replace("...", "return 1", 1), encoding="utf-8"

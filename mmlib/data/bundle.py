@@ -37,7 +37,7 @@ class Task:
     (labels are (n, K) zeros and ones, one column per name)."""
 
     names: tuple[str, ...] = ()
-    """The names of the classes, or of the yes-or-no questions; empty for a score."""
+    """The names of the classes, or of the binary labels; empty for a score."""
 
     range: tuple[float, float] | None = None
     """The lowest and the highest score; None for other kinds."""

@@ -3,7 +3,7 @@
 Signal-to-noise ratios are set so that the best possible accuracy per modality subset has the order
 and the spacing of BALM Tables 8 (IEMOCAP) and 10 (CMU-MOSEI), and of MCULoRA Table 1 (IEMOCAP's four classes).
 The frame-level roles follow the same laws, an utterance's evidence spread over its frames; IEMOCAP's has utterances
-that are each their own dialogue, and its four emotions as yes-or-no questions, as that release has them (ledger, 2.1).
+that are each their own dialogue, and its four emotions as binary labels, as that release has them (ledger, 2.1).
 """
 
 from __future__ import annotations

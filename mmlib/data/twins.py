@@ -88,7 +88,7 @@ class Twin:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics whose best possible value is known: of the task, and ``f1_NAME`` of each yes-or-no question."""
+        """The metrics whose best possible value is known: of the task, and ``f1_NAME`` of each binary label."""
         task = self.role.task
         return METRICS[task.kind] + tuple(
             f"f1_{name}" for name in task.names if task.kind == "binaries"

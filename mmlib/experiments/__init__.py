@@ -1,4 +1,4 @@
-"""What all papers share: contexts, rows and stages, tables, claims, the main job.
+"""What all papers share: contexts, rows and training stages, tables, claims.
 
 ``published`` holds the numbers that the papers print.
 """

@@ -1,4 +1,4 @@
-"""What the papers in two stages spend on each, by profile, and what captions say of it."""
+"""Training budgets of the two-stage papers, by profile, and their description in captions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLD_SEEDS, FOLD_GRID_SEEDS = 5, 3  # at most, on data with folds
 
 @dataclass(frozen=True)
 class TransformerBudget:
-    """What is spent on each stage of a network of transformer blocks."""
+    """The budget of each training stage of a transformer network."""
 
     epochs: int
     """Passes over the training data."""

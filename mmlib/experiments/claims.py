@@ -1,7 +1,7 @@
-"""Claims: a paper's sentences, each with the test that would show it, and what was measured.
+"""The testable claims of a paper, each with its test and the measured value.
 
-Every test has one value per seed; its sign is chosen so that above 0 supports the sentence. The intervals hold
-together for the whole table.
+Every test has one value per seed; its sign is chosen so that above 0 supports the sentence. The intervals are
+simultaneous for the whole table.
 """
 
 from __future__ import annotations
@@ -149,15 +149,16 @@ def _notes(verdicts: pd.Series, family: int, notes: Sequence[str], drawn: int) -
     counts = verdicts.value_counts()
     remarks = (
         ", ".join(f"{counts[v]} {v}" for v in counts.index) + ".",
-        f"Each value is one per seed, paired; the {family} intervals hold together (95 %). 'Undecided' is no "
-        "evidence against a claim: these seeds cannot tell.",
+        f"Each test has one value per seed, paired; the {family} intervals are "
+        "simultaneous (95 %). 'Undecided' is no evidence against a claim: more seeds "
+        "are needed.",
         *notes,
     )
     if drawn <= DRAWN:
         return remarks
     return (
         *remarks,
-        f"Figure: {DRAWN} of {drawn} claims about results, what is decided first, then what comes nearest to it.",
+        f"Figure: {DRAWN} of {drawn} claims about results: decided ones first, then those nearest to a decision.",
     )
 
 

@@ -7,6 +7,7 @@ from IPython.display import Image, Markdown, display
 
 from mmlib import paths
 from mmlib.report.artifact import read_manifest
+from mmlib.report.citations import FROM_ARTIFACTS, FROM_NOTEBOOKS
 from mmlib.report.tables import TWINS
 
 
@@ -23,7 +24,7 @@ def collections(paper: str) -> list[str]:
 def verdicts(
     paper: str, collection: str, artifact: str, metric: str = "weighted_f1"
 ) -> pd.DataFrame:
-    """What a committed comparison found: row, setting, mean, sd, n, difference, interval, verdict; empty without it."""
+    """A committed comparison: row, setting, mean, sd, n, difference, interval, verdict; empty if there is none."""
     path = paths.figures() / collection / paper / f"{artifact}-numbers.csv"
     if not path.exists():  # the data fill another role of the paper
         return pd.DataFrame(columns=["setting", "row", "verdict", "difference"])
@@ -62,7 +63,11 @@ def count_verdicts(paper: str, collection: str, artifact: str) -> str:
 def show(paper: str, collection: str, artifact: str) -> None:
     """Show a committed table, and its picture where it has one, as they stand in ``figures/``."""
     folder = paths.figures() / collection / paper
-    for ending, kind in ((".png", Image), (".md", Markdown)):
-        path = folder / f"{artifact}{ending}"
-        if path.exists():
-            display(kind(filename=str(path), **({"width": 760} if kind is Image else {})))  # type: ignore[no-untyped-call]
+    picture, table = (folder / f"{artifact}{ending}" for ending in (".png", ".md"))
+    if picture.exists():
+        display(Image(filename=str(picture), width=760))  # type: ignore[no-untyped-call]
+    if table.exists():
+        text = table.read_text(encoding="utf-8").replace(
+            f"]({FROM_ARTIFACTS}#", f"]({FROM_NOTEBOOKS}#"
+        )
+        display(Markdown(text))  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What the papers' tables share: names as readers must see them, published cells, and the comparison itself."""
+"""Comparison tables: data set names, published cells, and the comparison itself."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WITHOUT_SIGN = (
 
 
 def shown(context: Context, dataset: str) -> str:
-    """A data set's name as readers must see it: twins are called twins, other data by their own name."""
+    """The name of a data set for readers: twins are called twins, other data have their own name."""
     if is_twin(context.reference(dataset)):
         return f"{NAMES[dataset]} twin"
     return NAMES[dataset] if context.is_papers(dataset) else context.bundle(dataset).name
@@ -84,7 +84,7 @@ def published_cells(
 
 
 def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
-    """What to say where the data are not the paper's: its numbers are left out."""
+    """Notes for data that are not the paper's, beside which its numbers are not shown."""
     notes = []
     for dataset in datasets:
         name = shown(context, dataset)

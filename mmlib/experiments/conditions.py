@@ -1,4 +1,4 @@
-"""Test conditions: which modalities are there, as names and as laws."""
+"""Test conditions, that is which modalities are observed, as names and as mask laws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A paper as it is declared, and what its notebook works in: profile, data for its roles, a store, results' folder."""
+"""The declaration of a paper, and the context of its runs: profile, data for its roles, store, results folder."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RESULTS = [
 
 
 class Choice(NamedTuple):
-    """What a paper does not say or says in two ways, what is done here, and the rows of the ledger, or ``ours``."""
+    """A point that a paper leaves open, the reading taken here, and its rows of the ledger, or ``ours``."""
 
     obstacle: str
     reading: str
@@ -74,58 +74,58 @@ class Cell:
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper: its tables and figures, what they take, and what is to be said about them."""
+    """A paper: its tables and figures, the data that they accept, and the text of its reports."""
 
     name: str
-    """What commands and folders call it."""
+    """Its name in commands and folders."""
 
     called: str
-    """What readers call it."""
+    """Its name for readers."""
 
     title: str
-    """The publication's."""
+    """The title of its notebook and reports."""
 
     notebook: str
     """Its notebook's file name."""
 
     roles: Mapping[str, str]
-    """Data set as the published numbers have it, to the role that fills it, in the paper's order."""
+    """Data set name of the published numbers to role, in the paper's order."""
 
     accepts: Mapping[str, takes.Takes]
-    """What data it takes, by data set; ``""`` is that of the others."""
+    """The data that it accepts, by data set; ``""`` is for all others."""
 
     backbones: tuple[str, ...]
-    """Its networks; the first is that of what is shown for one network."""
+    """Its backbones; figures that show a single backbone use the first."""
 
     artifacts: tuple[Artifact, ...]
     """Tables and figures, in the paper's order."""
 
     obstacles: tuple[Choice, ...]
-    """What it does not say or says in two ways, with what is done here."""
+    """What it leaves open, with the readings taken here."""
 
     left_out: str
     """What of the paper is not reproduced."""
 
     guesses: str = ""
-    """What is guessed where the paper says nothing."""
+    """What we guessed because the paper does not say it."""
 
     offered: tuple[str, ...] | None = None
-    """What ``--backbone`` may name, where that is not all its networks at once."""
+    """The values that ``--backbone`` accepts; None for any of its backbones."""
 
     only: str = ""
-    """What ``--backbone`` expects of a paper that offers no choice."""
+    """The only backbone, for the error message of a paper without a choice."""
 
     embedded: tuple[str, ...] = ()
-    """The roles that twins fill; all where empty."""
+    """The roles for which twins are used; all if empty."""
 
     carried: tuple[str, ...] = ()
-    """Arrays that its committed records carry beside the predictions under the main mask."""
+    """Arrays that its committed records contain besides the predictions under the main mask."""
 
     prepare: Callable[[Context], Context] = field(default=lambda context: context)
-    """What the paper changes of a context: seeds on data with folds, what captions say of the profile."""
+    """Changes a context for this paper: seeds on data with folds, captions about the profile."""
 
     def __reduce__(self) -> tuple[Callable[[str], Paper], tuple[str]]:
-        """A paper goes to another process by its name: what it declares is functions, which do not travel."""
+        """A paper is pickled by its name, because the functions that it declares cannot be pickled."""
         return paper_named, (self.name,)
 
     def context(
@@ -168,7 +168,7 @@ class Paper:
         return self.prepare(context)
 
     def _check_data(self, context: Context) -> None:
-        """Hold a context's data to what the paper takes, and its collection to a name that fits them."""
+        """Check that the paper accepts a context's data, and that the collection's name fits them."""
         check_collection("the results' folder", context.collection)
         bundles = {name: context.bundle(name) for name in context.datasets}
         takes.check(self.called, self.roles, bundles, self.accepts)
@@ -178,7 +178,7 @@ class Paper:
             )
 
     def _chosen(self, backbone: str) -> tuple[str, ...]:
-        """The networks that ``--backbone`` names; all where it names none."""
+        """The backbones that ``--backbone`` names; all if it is empty."""
         everything = self.backbones
         if backbone in ("", ",".join(everything)):
             return everything
@@ -219,25 +219,25 @@ def paper_named(name: str) -> Paper:
 
 @dataclass(frozen=True)
 class Context:
-    """Everything that decides what a paper's artifacts are made of."""
+    """Everything that determines a paper's artifacts."""
 
     declared: Paper
     """The paper."""
 
     profile: Profile
-    """How much is run."""
+    """The computing budget."""
 
     data: Mapping[str, str]
-    """Role to bundle reference; a role without data is absent."""
+    """Role to bundle reference; roles without data are absent."""
 
     store: Store
-    """Where runs are kept."""
+    """The store of runs."""
 
     backbones: tuple[str, ...] = ("mmgcn",)
-    """Those of the tables; the first is that of what is shown for one backbone."""
+    """The backbones of the tables; figures that show a single backbone use the first."""
 
     label: str = ""
-    """The collection's name, where it does not follow from the data."""
+    """The collection's name, if it is not to follow from the data."""
 
     seed_count: int = 0
     """Seeds of a table; 0 for the profile's."""
@@ -276,11 +276,11 @@ class Context:
         return self.datasets[0]
 
     def reference(self, dataset: str) -> str:
-        """The bundle reference that stands for a data set."""
+        """The bundle reference of a data set."""
         return self.data[self.roles[dataset]]
 
     def bundle(self, dataset: str) -> Bundle:
-        """The bundle that stands for a data set."""
+        """The bundle of a data set."""
         return open_bundle(self.reference(dataset))
 
     def has_dialogues(self, dataset: str) -> bool:
@@ -300,7 +300,7 @@ class Context:
         )
 
     def seeds(self, dataset: str, grid: bool = False, backbone: str = "") -> range:
-        """Seeds of a table's cell, or of a grid's."""
+        """The seeds of a cell of a table, or of a hyperparameter grid."""
         most = self.profile.seeds if self.bundle(dataset).fold is None else self.profile.fold_seeds
         if backbone not in ("", self.backbone):
             most = min(most, self.profile.other_seeds)
@@ -376,7 +376,7 @@ class Context:
 
     @property
     def folder(self) -> Path:
-        """Where this paper's results on this collection stand."""
+        """The folder of this paper's results in this collection."""
         return paths.figures() / self.collection / self.paper
 
     def results(self, cells: Iterable[Cell]) -> pd.DataFrame:

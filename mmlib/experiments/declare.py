@@ -16,7 +16,7 @@ OURS = "ours"  # an artifact that the paper does not have
 
 
 def no_runs(context: Context) -> list[Cell]:
-    """The cells of an artifact that is computed on the spot."""
+    """The cells of an artifact that needs no runs."""
     return []
 
 
@@ -25,10 +25,10 @@ class Declare:
     """What declares the artifacts of one paper."""
 
     paper: str
-    """What commands and folders call it."""
+    """Its name in commands and folders."""
 
     called: str
-    """What readers call it."""
+    """Its name for readers."""
 
     def artifact(
         self,
@@ -79,5 +79,5 @@ class Declare:
         self, cells: Cells, draw: Draw, source: str = "ours, on the paper's text"
     ) -> Artifact:
         """The paper's sentences with their tests."""
-        caption = "The paper's sentences, each with its test and what was measured."
+        caption = "Testable claims of the paper, each with its test and the measured value."
         return self.artifact("claims", "table", "Claims", caption, cells, draw, source=source)

@@ -28,7 +28,7 @@ ADVICE = {
 
 
 def what(kind: str) -> str:
-    """What a cell says: ``failed (diverged)``, ``failed`` or ``damaged``."""
+    """The text of a cell: ``failed (diverged)``, ``failed`` or ``damaged``."""
     return DAMAGED if kind == DAMAGED else f"failed ({kind})" if kind in SAID else "failed"
 
 
@@ -39,7 +39,7 @@ def advice(store: Store, failure: Failure) -> str:
 
 
 def of_run(context: Context, spec: RunSpec) -> Failure | None:
-    """Why a run of the present code is not there; None where it is done, or was never tried."""
+    """Why a run of the present code has no record; None if it is done or was never tried."""
     run_id = spec.run_id(context.bundle_fingerprint(spec.data))
     failure = context.store.failure(run_id)
     if failure is not None:
@@ -101,7 +101,7 @@ def place(run: FailedRun) -> str:
 
 
 def notes(failed: Sequence[FailedRun]) -> tuple[str, ...]:
-    """What stands below a table or figure some of whose runs failed; nothing where none did."""
+    """The notes of a table or figure on its failed runs; empty if none failed."""
     sentences = []
     for what_failed in dict.fromkeys(run.what for run in failed):
         mine = [run for run in failed if run.what == what_failed]

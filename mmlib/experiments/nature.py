@@ -1,4 +1,4 @@
-"""What tables say of modalities that are missing by nature: how many utterances a condition is evaluated on."""
+"""Modalities that the data themselves lack: notes, and the number of utterances that a condition is evaluated on."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ RANDOM = (
 
 
 def lacking(bundle: Bundle) -> dict[str, int]:
-    """Modality to how many test utterances lack it by nature; only those that some lack."""
+    """Modality to the number of test utterances whose data lack it; only modalities that some lack."""
     absent = (~bundle.observed[bundle.rows("test")]).sum(axis=0)
     return {m: int(n) for m, n in zip(bundle.modalities, absent, strict=True) if n}
 
 
 def note(name: str, bundle: Bundle) -> tuple[str, ...]:
-    """One sentence on a data set with modalities missing by nature; nothing for others."""
+    """A note on a data set that lacks modalities; empty for others."""
     counts = lacking(bundle)
     if not counts:
         return ()
     total = len(bundle.rows("test"))
     listed = ", ".join(f"{modality} in {count}" for modality, count in counts.items())
     return (
-        f"{name}: of {total} test utterances some lack a modality by nature: {listed}. A condition with fixed "
-        "modalities is evaluated on the utterances that have any of them; under random missing rates an utterance "
-        "that would lose everything keeps one of its own.",
+        f"{name}: some of {total} test utterances lack a modality in the data themselves: {listed}. "
+        "A condition with fixed modalities is evaluated on the utterances that have any of them; "
+        "with random missing rates an utterance that would lose all modalities keeps one that it has.",
     )
 
 
@@ -73,7 +73,7 @@ def realised(context: Context, cells: Sequence[Cell]) -> tuple[str, ...]:
                 by_modality = rates.setdefault(cell.setting, {})
                 by_modality.setdefault(row["modality"], []).append(row["realised"])
     return tuple(
-        f"{setting}: realised missing rates, nature's included: "
+        f"{setting}: realised missing rates, including what the data lack: "
         + ", ".join(f"{modality} {100 * np.mean(values):.0f} %" for modality, values in of.items())
         + "."
         for setting, of in rates.items()

@@ -1,4 +1,4 @@
-"""How much is run: the four profiles of the design's section 5."""
+"""The four profiles, that is computing budgets: smoke, quick, laptop, paper."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ class Profile:
     """A budget."""
 
     name: str
-    """What ``--profile`` calls it."""
+    """Its name for ``--profile``."""
 
     size: str
-    """Of the twins."""
+    """The size of the twins."""
 
     seeds: int
     """Paired seeds of a table."""
 
     grid_seeds: int
-    """Seeds of a grid's cell or a control."""
+    """Seeds of a cell of a hyperparameter grid, or of a control experiment."""
 
     fold_seeds: int
     """Seeds of a table on data with folds."""
 
     other_seeds: int
-    """Seeds, at most, of all backbones but the main one."""
+    """The largest number of seeds of all backbones except the main one."""
 
     training: dict[str, Training] = field(hash=False)
     """The schedule by data set name, ``default`` for others."""
 
     network: dict[str, Options] = field(default_factory=dict, hash=False)
-    """By backbone, options that reduce it; empty is the paper's network."""
+    """By backbone, options that reduce its size; empty for the paper's network."""
 
     taus: tuple[float, ...] = (0.1, 0.4, 0.7, 1.0, 1.3)
     """Of BALM's grid (Table 7)."""
@@ -51,10 +51,10 @@ class Profile:
     """Settings of BALM's Tables 8 and 9."""
 
     reduced: str = ""
-    """What a caption says of all this."""
+    """The sentence on the reduced budget in captions."""
 
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
-    """By backbone, what its own schedule differs in."""
+    """By backbone, the fields of its schedule that differ."""
 
     def training_for(self, dataset: str, backbone: str = "") -> Training:
         """The schedule of a data set and backbone."""

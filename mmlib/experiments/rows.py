@@ -1,4 +1,4 @@
-"""Rows of a table: the stages that a method trains in, and the runs that follow from them.
+"""Rows of a table: the training stages of a method, and the runs that follow from them.
 
 A row and what all rows of a table share (``Protocol``) decide every run: one for each seed and fold, the later stages
 starting from the weights of the one before.
@@ -23,18 +23,18 @@ Tests = tuple[tuple[str, Law], ...]
 
 @dataclass(frozen=True)
 class Budget:
-    """What is spent on a stage, and the size of every network."""
+    """The schedule of a training stage, and the size of every network."""
 
     training: Training
     """A stage's schedule."""
 
     sizes: dict[str, Options] = field(default_factory=dict)
-    """By backbone, the options that give its size; its own size where it is not named."""
+    """By backbone, the options that set its size; backbones that are not listed keep their own."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training. What it does not say is its table's."""
+    """One training stage; fields that are not set come from the table's protocol."""
 
     method: str
     """The method's name."""

@@ -1,4 +1,4 @@
-"""What data a paper's networks take: how many modalities, of which shape, for which task. Checked before any run."""
+"""Which data a paper's networks accept: number and shape of modalities, and task. Checked before any run."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ VECTORS, SEQUENCES, PICTURES = frozenset({1}), frozenset({2}), frozenset({3, 4})
 
 
 class DataRefused(InputError):
-    """A paper cannot take these data; another may."""
+    """A paper does not accept these data; another paper may."""
 
 
 @dataclass(frozen=True)
 class Takes:
-    """What a paper takes."""
+    """The data that a paper accepts."""
 
     forms: tuple[frozenset[int], ...]
-    """Numbers of axes that one utterance's modalities may have side by side; any one of these sets."""
+    """Accepted numbers of axes of one utterance's modalities: all of them in one of these sets."""
 
     most: int | None = None
-    """Modalities at most; any number from two up where None."""
+    """The largest number of modalities; None for any number from two up."""
 
     tasks: tuple[str, ...] = ("classes", "score", "binaries")
     """Kinds of task."""
 
     def fits(self, bundle: Bundle) -> bool:
-        """Whether these are such data."""
+        """Whether a bundle is accepted."""
         axes = {len(shape) for shape in bundle.shapes.values()}
         count = len(bundle.modalities)
         enough = 2 <= count and (self.most is None or count <= self.most)

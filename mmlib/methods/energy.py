@@ -52,7 +52,7 @@ def steepness(z: Tensor, pulled: Tensor, observed: Tensor, norm: float, loss: fl
 def entropy(task: Task, logits: Tensor, gaussian: bool = False) -> Tensor:
     """(n,): of the predictive distribution, Eq. 9; of a Gaussian with the given log-variance for scores (C6, C9).
 
-    Of yes-or-no questions the mean; 0 for scores without a variance.
+    Of binary labels the mean; 0 for scores without a variance.
     """
     if gaussian:
         return 0.5 * (1 + math.log(2 * math.pi) + logits[:, 1])
@@ -104,5 +104,5 @@ def distillation(
 
 
 def _by_question(task: Task, logits: Tensor) -> Tensor:
-    """(n, C) -> (n, 1, C), or (n, Q, 2) for yes-or-no questions."""
+    """(n, C) -> (n, 1, C), or (n, Q, 2) for binary labels."""
     return logits.unflatten(1, (-1, 2)) if task.kind == "binaries" else logits[:, None]

@@ -29,7 +29,7 @@ VARIANTS: dict[str, ReferenceConfig] = {
 
 
 class Reference(Plain):
-    """L_task: cross-entropy, over all yes-or-no questions where there are several, or the absolute error of a score."""
+    """L_task: cross-entropy, over all binary labels where there are several, or the absolute error of a score."""
 
     Config = ReferenceConfig
 

@@ -1,7 +1,7 @@
 """Contributions of modalities to a decision: Shapley averages over subsets, PSS and PAS (DREAM Eqs 1-4, ledger 2).
 
 A network decides under every subset of the modalities. Its decisions, (S, n, K) whole numbers, hold K decisions of each
-example: one of classes and scores, one of every yes-or-no question. All is computed for a batch at once, on its device.
+example: one of classes and scores, one of every binary label. All is computed for a batch at once, on its device.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""From papers to files: what is lacking is run in one pool, tables and figures are drawn, notebooks executed."""
+"""From papers to files: make missing runs in one pool, draw tables and figures, execute notebooks."""

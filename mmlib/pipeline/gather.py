@@ -1,6 +1,6 @@
-"""What is written of all papers and collections together once a paper's artifacts are drawn.
+"""Files on all papers and collections together, written after a paper's artifacts are drawn.
 
-``figures/claims.csv`` (every paper's sentences with their verdicts), ``figures/arithmetic.csv`` (the papers' own sums)
+``figures/claims.csv`` (every paper's claims with their verdicts), ``figures/arithmetic.csv`` (the papers' own sums)
 and a ``replication.md`` beside each paper's figures. All of it follows from the manifest, the files that it lists and
 the published tables, so a second call writes the same bytes, whichever paper was drawn last.
 """

@@ -1,4 +1,4 @@
-"""Notebooks run as in an empty home: with this Python, and with none of the user's own settings.
+"""Notebooks are executed with this Python and without the user's own settings.
 
 IPython's start-up files and ``exec_lines``, kernels that are called python3 and start another Python, and a
 matplotlibrc belong to the user's own work. A run with them is another run, or none.

@@ -1,6 +1,6 @@
 """A replication report of one paper on one collection, in the form that ReScience asks for.
 
-What was tried, what agreed, what is lacking, the paper's own arithmetic, obstacles, deviations. The templates hold no
+What was tried, what agreed, what is missing, the paper's own arithmetic, obstacles, deviations. The templates hold no
 number: every one comes from the manifest, the files it lists, the published tables or the paper's ``OBSTACLES``.
 """
 
@@ -21,6 +21,7 @@ from mmlib.experiments.claims import VERDICTS
 from mmlib.experiments.comparison import STANDS_IN, SYNTHETIC
 from mmlib.experiments.context import Paper
 from mmlib.report.artifact import Artifact, Entry
+from mmlib.report.citations import FROM_ARTIFACTS, link_markdown, link_rows
 from mmlib.report.markup import NOT_BUILT, escape_markdown, to_markdown
 from mmlib.report.tables import TWINS
 
@@ -46,8 +47,8 @@ Generated from `figures/manifest.json`, the files that it lists and the paper's 
 
 ## What agreed
 
-{verdicts} Each claim has a test of its own, with one value per seed; the intervals of a collection hold together.
-Undecided means that these seeds cannot tell. All of them: [claims.md](claims.md).
+{verdicts} Each claim has its own test, with one value per seed; the intervals of a collection are simultaneous.
+Undecided means that more seeds are needed. All claims: [claims.md](claims.md).
 
 {quoted}
 
@@ -59,7 +60,7 @@ Undecided means that these seeds cannot tell. All of them: [claims.md](claims.md
 
 ## Obstacles
 
-Where the paper leaves a choice, the reading taken, with the rows of the ledger that discuss it.
+What the paper leaves open, the reading taken, and its rows of the [ledger](../../../docs/ledger.md).
 
 {obstacles}
 {guesses}
@@ -98,11 +99,18 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
         quoted=strongest(claims),
         arithmetic=sums(entries[0]["paper"]),
         slips=slips(entries[0]["paper"]),
-        obstacles=to_markdown(pd.DataFrame(paper.obstacles), "", own=True).strip(),
+        obstacles=_obstacles(paper),
         guesses=f"\nGuesses: {paper.guesses}\n" if paper.guesses else "",
         deviations=_bullets(_deviations(paper, main, entries)),
     )
-    return re.sub(r"\n{3,}", "\n\n", text)
+    return link_markdown(re.sub(r"\n{3,}", "\n\n", text), FROM_ARTIFACTS)
+
+
+def _obstacles(paper: Paper) -> str:
+    """The choices that a paper leaves, as a table whose last column links to the ledger."""
+    frame = pd.DataFrame(paper.obstacles)
+    frame["ledger"] = [link_rows(rows, FROM_ARTIFACTS) for rows in frame["ledger"]]
+    return to_markdown(frame, "", own=True).strip()
 
 
 def _unmade(own: Sequence[Artifact], by_id: dict[str, Entry]) -> str:
@@ -163,9 +171,7 @@ def failed_runs(entries: Sequence[Entry]) -> str:
         f"run `{run_id}` ({', '.join(lacks[run_id])}). {run['advice']}"
         for run_id, run in sorted(runs.items())
     ]
-    return (
-        f"{_count(len(runs), 'run')} failed; what is shown is over the others.\n\n{_bullets(lines)}"
-    )
+    return f"{_count(len(runs), 'run')} failed; all results are over the other runs.\n\n{_bullets(lines)}"
 
 
 def is_twins(entries: Iterable[Entry]) -> bool:
@@ -338,7 +344,7 @@ def slips(paper: str) -> str:
     frame = arithmetic.checks(paper)
     bad = frame[frame["verdict"].isin([arithmetic.WRONG, arithmetic.WORDS["repeat"][1]])]
     if bad.empty:
-        return "Nothing that was checked contradicts itself."
+        return "The checks found no contradictions."
     cell = [", ".join(filter(None, line)) for line in bad[list(arithmetic.KEYS)].to_numpy()]
     shown = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""What went wrong with one notebook, table or figure while the rest went on: a line, and a file with the traceback."""
+"""Failures of single notebooks, tables and figures: one line, and a file with the traceback."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from mmlib.data.bounded import JSON_BYTES, parse_json, read_bounded
 from mmlib.data.forms import check_form
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import check_collection, check_name
-from mmlib.report import layout, markup, tables
+from mmlib.report import citations, layout, markup, tables
 
 DPI = 180
 LOCAL = "-local"
@@ -69,7 +69,7 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class Output:
-    """What drawing an artifact gave."""
+    """The result of drawing an artifact."""
 
     table: pd.DataFrame | None = None
     """The table as text."""
@@ -78,19 +78,19 @@ class Output:
     """The picture."""
 
     numbers: pd.DataFrame | None = None
-    """Those behind the table or picture, one line each."""
+    """The numbers behind the table or figure, one line each."""
 
     rows_built: int | None = None
     """How many of the paper's rows, curves or bars there are."""
 
     notes: tuple[str, ...] = ()
-    """What a reader must know, each one sentence or more."""
+    """Notes for the reader, each one or more sentences."""
 
     run_ids: tuple[str, ...] = ()
-    """The finished runs that it shows."""
+    """Ids of the finished runs that it shows."""
 
     failed: tuple[FailedRun, ...] = ()
-    """The runs that it lacks since they failed."""
+    """The runs that are missing because they failed."""
 
     comparison: bool = False
     """Whether the numbers are those of ``tables.compare``, to be set as the table where they are written or shown."""
@@ -101,7 +101,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A table or figure of a paper. What a context and a cell are, ``experiments`` says."""
+    """A table or figure of a paper. Contexts and cells are defined in ``experiments``."""
 
     id: str
     """The paper's own number: ``table1``, ``fig8-tsne``."""
@@ -110,19 +110,19 @@ class Artifact:
     """The paper's name: ``balm``."""
 
     kind: Literal["table", "figure"]
-    """Decides which files are written."""
+    """Determines which files are written."""
 
     title: str
-    """What the paper calls it: ``Table 1``."""
+    """Its name in the paper (``Table 1``), or what it shows."""
 
     caption: str
     """What it shows, one sentence or more."""
 
     cells: Callable[[Any], Sequence[Any]]
-    """From a context to the places of its runs; the runs that it needs follow from them."""
+    """Function from a context to its cells, from which the runs that it needs follow."""
 
     draw: Callable[[Any, Sequence[Any]], Output]
-    """From a context whose runs are done, and the cells, to what is shown."""
+    """Function from a context with finished runs, and the cells, to the output."""
 
     rows_in_paper: int | None = None
     """Rows of the paper's table, or curves or bars of its figure; None where that says nothing."""
@@ -131,13 +131,13 @@ class Artifact:
     """Where it is in the paper: ``BALM Table 1``."""
 
     on_request: bool = False
-    """Made only where it is asked for by name, since its runs take long."""
+    """Made only if it is requested by name, because its runs take long."""
 
     needs: str | Callable[[Any], str] = ""
-    """What it cannot do without: ``twins``, a data set, or what says why these data do not do; nothing where empty."""
+    """The data that it requires: ``twins``, a data set, or a function that says why given data do not suffice."""
 
     any_score: bool = False
-    """Whether it shows whatever metrics there are, or none: scores without a sign have MAE and correlation alone."""
+    """Whether it accepts scores without a neutral value, for which only MAE and correlation are defined."""
 
     varies: bool = False
     """Whether all of it differs by machine, as a t-SNE layout does."""
@@ -158,7 +158,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Made:
-    """Under which circumstances an artifact was made; goes into its manifest entry."""
+    """How an artifact was made: data, profile, seeds. Part of its manifest entry."""
 
     collection: str
     """The folder of ``figures`` that it goes into."""
@@ -190,11 +190,13 @@ def render(artifact: Artifact, output: Output, made: Made) -> dict[str, bytes]:
     label = f"{artifact.paper}-{artifact.id}"
     if output.comparison and output.numbers is not None:
         contents[".csv"] = csv_bytes(layout.wide(output.numbers))
-        contents[".md"] = layout.markdown(output.numbers, heading, output.notes).encode()
+        page = layout.markdown(output.numbers, heading, output.notes)
+        contents[".md"] = citations.link_markdown(page, citations.FROM_ARTIFACTS).encode()
         contents[".tex"] = layout.latex(output.numbers, heading, label).encode()
     if output.table is not None:
         contents[".csv"] = csv_bytes(output.table)
-        contents[".md"] = markup.to_markdown(output.table, heading, output.notes).encode()
+        page = markup.to_markdown(output.table, heading, output.notes)
+        contents[".md"] = citations.link_markdown(page, citations.FROM_ARTIFACTS).encode()
         contents[".tex"] = markup.to_latex(output.table, heading, label).encode()
     if output.figure is not None:
         contents[".png"] = figure_bytes(output.figure, "png", artifact.id)

@@ -21,6 +21,7 @@ from jinja2 import Environment, StrictUndefined
 
 from mmlib.files import write
 from mmlib.report.artifact import STATUSES, Entry, natural_order, read_manifest
+from mmlib.report.citations import FROM_FIGURES, link_html
 
 FILTERS = ("paper", "collection", "status", "kind", "selection")
 GATHERED = {
@@ -73,6 +74,7 @@ def write_dashboard(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["cited"] = lambda text: link_html(text, FROM_FIGURES)
     page = environment.from_string((folder / "dashboard.html").read_text(encoding="utf-8")).render(
         style=(folder / "dashboard.css").read_text(encoding="utf-8"),
         script=(folder / "dashboard.js").read_text(encoding="utf-8"),

@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from mmlib.errors import InputError
 from mmlib.report import layout
 from mmlib.report.artifact import Output, figure_bytes, plain_settings
+from mmlib.report.citations import FROM_NOTEBOOKS, link_markdown
 from mmlib.report.markup import escape_markdown, to_markdown
 from mmlib.report.stats import MARGIN, Comparison, summarise
 
@@ -417,7 +418,7 @@ def show(output: Output, caption: str = "") -> None:
             )
         )
     if text:
-        display(markdown(text))
+        display(markdown(link_markdown(text, FROM_NOTEBOOKS)))
 
 
 def _notebook() -> tuple[Callable[..., Any] | None, Any, Any]:

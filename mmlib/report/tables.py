@@ -1,4 +1,4 @@
-"""From results of runs to a paper's table: ours, its interval, its own plain network, the paper's number.
+"""Comparison tables: our result, its interval, the own backbone without the method, the paper's number.
 
 ``compare`` computes, in numbers; the module ``layout`` sets those as text. Published numbers stand beside ours only
 where the data are the paper's: never on twins (design, section 6).
@@ -215,7 +215,7 @@ def remarks(numbers: pd.DataFrame, published: pd.DataFrame | None = None) -> tup
     if len(compared):
         most = int(compared["comparisons"].max())
         notes.append(
-            f"Differences are paired by seed; their 95 % intervals hold together for {most} comparisons."
+            f"Differences are paired by seed, with simultaneous 95 % intervals for {most} comparisons."
             if most > 1
             else "Differences are paired by seed, with 95 % intervals."
         )

@@ -782,7 +782,7 @@ def test_vectors_lose_whole_modalities_in_figs_3_to_5_and_captions_say_so(vector
     assert own["fig3"] == own["fig4"]
     for name in ("fig3", "fig4", "fig5"):
         notes = " ".join(vectors.entries()[name]["notes"])
-        assert "no frames to lose" in notes and "mine stands in for the paper's data set" in notes
+        assert "no frames to drop" in notes and "mine stands in for the paper's data set" in notes
     assert (
         figures.lost(vectors.context, "mosi")
         == figures.lost(vectors.context, "mosi", True)

@@ -194,7 +194,7 @@ def test_intervals_are_simultaneous_over_the_comparisons_of_a_metric() -> None:
     assert line.loc["weighted_f1", "difference_high"] == pytest.approx(
         1 + 4.3027 / 3**0.5, abs=1e-3
     )
-    assert "hold together for 2 comparisons" in tables.remarks(numbers)[0]
+    assert "simultaneous 95 % intervals for 2 comparisons" in tables.remarks(numbers)[0]
 
 
 def test_stale_runs_are_marked_and_give_way_to_fresh_ones() -> None:

@@ -122,7 +122,7 @@ READERS: dict[str, Reader] = {
         "MulT's frames of IEMOCAP, four emotions",
         "iemocap_data.pkl, or iemocap_data_noalign.pkl",
         {
-            "task": "binaries (four yes-or-no questions, the default) or classes (utterances of exactly one emotion)"
+            "task": "binaries (four binary labels, the default) or classes (utterances of exactly one emotion)"
         },
     ),
     "mmmo": Reader(mmmo.read, "MMMO product reviews, 20 word-aligned steps", "FOLDER"),

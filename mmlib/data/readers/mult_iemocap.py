@@ -2,7 +2,7 @@
 
 A dictionary of train, valid and test, each with ``text`` (GloVe), ``audio`` and ``vision`` of shape (n, t, d) and
 ``labels`` (n, 4, 2): for each of four emotions, one of (absent, present). Ids are usually missing. The field reports
-a weighted F1 of each emotion as its own yes-or-no question (ledger, 2.1), so that is the task by default.
+a weighted F1 of each emotion as its own binary label (ledger, 2.1), so that is the task by default.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TASKS = ("binaries", "classes")
 def read(paths: Sequence[Path], task: str = "binaries") -> Bundle:
     """Read one pickle, safely, into frames with lengths.
 
-    task: ``binaries``, four yes-or-no questions an utterance, of which none or several may be true; or ``classes``,
+    task: ``binaries``, four binary labels an utterance, of which none or several may be true; or ``classes``,
     one of four, which leaves out the utterances that have no emotion or several, and counts them in the notes.
     Each utterance is its own dialogue; ids are made from split and row. A modality whose every frame is zero is
     marked as naturally missing; minus infinity in audio becomes 0, and is counted in the notes.

@@ -18,7 +18,7 @@ _SIX = (
 )
 _ONE = "One missing rate for all modalities: accuracy and weighted F1 (%), data in the role of"
 _MSE = "KL replaced by a mean squared error (BALM-M), data in the role of"
-_SOME = "Training and test with some modalities alone, at six missing rates:"
+_SOME = "Training and test with only some of the modalities, at six missing rates:"
 _TSNE = "t-SNE with and without BALM at 0.5/0.7/0.3:"
 
 
@@ -45,8 +45,8 @@ def _tsne(id_: str, title: str, what: str, part: str, panels: int, source: str =
 
 def _along_training(number: int, figure: figures.Discrepancies) -> Artifact:
     caption = (
-        f"Discrepancy of each modality along training at {rows.label(figure.rates)}: "
-        f"{rows.NAMES[figure.backbone]} with and without BALM; gradient norms are ours."
+        f"Discrepancy of each modality during training at {rows.label(figure.rates)}: "
+        f"{rows.NAMES[figure.backbone]} with and without BALM; the gradient norms are added by us."
     )
     title = f"Fig {number}"
     return _declare.artifact(
@@ -101,7 +101,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "fig5",
         "figure",
         "Fig 5",
-        "Discrepancy of each modality along training: backbone, +FCM, +BALM.",
+        "Discrepancy of each modality during training: backbone alone, +FCM, +BALM.",
         figures.FIG5.cells,
         figures.FIG5.draw,
         6,
@@ -111,7 +111,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "fig6",
         "figure",
         "Fig 6",
-        "What BALM adds for each combination of modalities.",
+        "Gain of BALM for each combination of modalities.",
         tables.TABLE9.cells,
         figures.combination_gains,
         2,
@@ -139,7 +139,8 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "fig8-variants",
         "figure",
         "Fig 8 (variants)",
-        "Discrepancy of each modality along training: distribution part alone, spatial part alone, both.",
+        "Discrepancy of each modality during training: distribution-driven part "
+        "alone, spatial part alone, both.",
         figures.FIG8.cells,
         figures.FIG8.draw,
         6,
@@ -151,7 +152,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _tsne(
         "fig8-tsne",
         "Fig 8 (t-SNE)",
-        "what the backbone is given",
+        "the input of the backbone",
         "input",
         6,
         "BALM Fig 8 (second)",
@@ -170,7 +171,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.table(
         "table13",
         "Table 13",
-        "The two halves of the gradient rebalancing module apart.",
+        "Ablation of the gradient rebalancing module: each of its two parts alone.",
         tables.TABLE13,
         2,
     ),
@@ -181,8 +182,9 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.artifact(
         "what-the-protocol-buys",
         "table",
-        "What the protocol buys",
-        "The same runs read at the epoch that validation picks, that test picks, and at the last.",
+        "Effect of selecting on test",
+        "The same runs evaluated at the epoch chosen on validation, at the epoch "
+        "chosen on test, and at the last epoch.",
         analyses.protocol_cells,
         analyses.protocol,
         source=OURS,
@@ -190,8 +192,9 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.artifact(
         "paper-or-released",
         "table",
-        "Paper or released",
-        "Masks, spatial loss and gradient noise: as printed or as released, 2 x 2 x 2.",
+        "Paper against released code",
+        "All eight combinations of masks, spatial loss and gradient noise, each as "
+        "printed or as released.",
         rows.factor_cells,
         analyses.factors,
         source=OURS,
@@ -199,8 +202,8 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.artifact(
         "of-the-best-possible",
         "table",
-        "Of the best possible",
-        "Accuracy over the Bayes accuracy, per modality subset.",
+        "Share of the best possible accuracy",
+        "Accuracy as a percentage of the Bayes accuracy, by modality subset.",
         analyses.best_cells,
         analyses.of_the_best,
         source=OURS,
@@ -208,21 +211,22 @@ ARTIFACTS: tuple[Artifact, ...] = (
     ),
     _declare.table(
         "controls",
-        "Controls",
-        "Readings and controls that the paper does not have, at 0.5/0.7/0.3.",
+        "Control experiments",
+        "Other readings of the paper, and control experiments that it does not have, "
+        "at 0.5/0.7/0.3.",
         tables.CONTROLS,
     ),
     _declare.table(
         "forms",
-        "Forms of the backbones",
-        "Official, released and other forms of each backbone, at 0.5/0.7/0.3.",
+        "Versions of the backbones",
+        "Official, released and other versions of each backbone, at 0.5/0.7/0.3.",
         tables.FORMS,
     ),
     _declare.artifact(
         "theory",
         "table",
         "Supplement B, measured",
-        "Each claim of the supplement beside what was measured.",
+        "Each claim of the supplement beside the measured value.",
         no_runs,
         theory.theory,
         source="ours, on BALM supplement B",
@@ -231,8 +235,8 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.artifact(
         "cost",
         "table",
-        "What BALM costs",
-        "Parameters and time of a training step over the bare backbone.",
+        "Cost of BALM",
+        "Parameters and time per training step, compared with the backbone alone.",
         no_runs,
         analyses.cost,
         source=OURS,

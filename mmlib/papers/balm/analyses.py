@@ -83,9 +83,10 @@ def protocol(context: Context, cells: Sequence[Cell]) -> Output:
             for selection, lead in leads.items():
                 comparisons[f"{row}, {scope.split()[0]}, {selection}"] = lead
     notes = (
-        f"{shown(context, context.main)}, weighted F1. Selecting on test can only raise a number; what it "
-        "adds is shown as 'test - valid', and whether it changes the comparison as the lead.",
-        f"The {family} leads are paired by seed and their intervals hold together.",
+        f"{shown(context, context.main)}, weighted F1. Selecting on test can only raise "
+        "a result: 'test - valid' is by how much, and the lead shows whether the "
+        "comparison changes.",
+        f"The {family} leads are paired by seed, with simultaneous intervals.",
         *notes_on_data(context, [context.main]),
     )
     made, figure = pd.DataFrame(lines).fillna("-"), _draw_leads(comparisons, name)
@@ -146,12 +147,13 @@ def factors(context: Context, cells: Sequence[Cell]) -> Output:
         axes[0],
         effects,
         xlabel="effect on weighted F1 (points): released minus paper",
-        title="What each departure of the released code does",
+        title="Effect of each departure of the released code",
     )
     notes = (
         f"{shown(context, context.main)} at {rows.label(rows.FOCUS)}, {len(by_seed)} seeds, "
         "epoch chosen on validation.",
-        "Effects average over the other factors within a seed; their intervals hold together.",
+        "Each effect is averaged over the other factors within a seed; the intervals "
+        "are simultaneous.",
         *(
             f"{name}: {e.difference:+.2f} [{e.low:.2f}, {e.high:.2f}], {e.verdict}."
             for name, e in effects.items()
@@ -235,8 +237,9 @@ def of_the_best(context: Context, cells: Sequence[Cell]) -> Output:
     of_rows, best = (table.map(lambda v: f"{v:.1f}").reset_index() for table in (of_rows, best))
     table = pd.concat([of_rows, best.assign(row="best possible accuracy (%)")])
     notes = (
-        f"Trained at {rows.label(rows.FOCUS)}, tested on complete data cut to each subset. 100 is the Bayes "
-        "decision on the same test utterances, which uses the whole dialogue.",
+        f"Trained at {rows.label(rows.FOCUS)}, tested on complete data restricted to "
+        "each subset. 100 is the accuracy of the Bayes decision on the same test "
+        "utterances, which uses the whole dialogue.",
     )
     run_ids = tuple(everything["run_id"].unique())
     return Output(table[list(of_rows.columns)], figure, everything, len(of_rows), notes, run_ids)
@@ -260,8 +263,8 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
     timed = table["source"] == "measured"
     counts = table[~timed].drop(columns="spread")
     notes = (
-        "The times of a training step and of a prediction, which differ by machine, are measured with this table "
-        "and stand in a file of their own: medians of interleaved repeats on one thread.",
+        "The times of a training step and of a prediction depend on the machine; they are written to a separate "
+        "file: medians of interleaved repeats on one thread.",
     )
     return Output(
         theory.text(counts), None, counts, len(counts), notes, local=theory.text(table[timed])

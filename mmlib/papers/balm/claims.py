@@ -1,7 +1,7 @@
-"""The paper's sentences, each with the test that would show it, and what was measured.
+"""The testable claims of the paper, each with its test and the measured value.
 
 Every test is a paired difference, or a correlation, with one value per seed; its sign is chosen so that above 0
-supports the sentence. The intervals hold together for the whole table.
+supports the sentence. The intervals are simultaneous for the whole table.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def settings(context: Context, dataset: str) -> Sequence[rows.Rates]:
 
 
 def watched_rows(backbone: str) -> list[Row]:
-    """The rows whose discrepancies are compared along training."""
+    """The rows whose discrepancies are compared during training."""
     return [*figures.main_variants(backbone), rows.balm(backbone, "s", "BALM-S")]
 
 
@@ -134,7 +134,7 @@ def _against(
 
 
 def _along_training(context: Context) -> list[Claim]:
-    """Claims about what happens along training, on the main data set and backbone."""
+    """Claims about what happens during training, on the main data set and backbone."""
     name, network = shown(context, context.main), rows.NAMES[context.backbone]
     tests = [*_of_discrepancies(context), *_of_rates(context)]
     return [

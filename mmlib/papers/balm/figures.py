@@ -1,4 +1,4 @@
-"""BALM's figures: of rates (Figs 1, 2, 4), along training (5, 8, 11 to 22), of tau and rho (7), of what BALM adds (6),
+"""BALM's figures: of rates (Figs 1, 2, 4), during training (5, 8, 11 to 22), of tau and rho (7), of what BALM adds (6),
 and of what a network makes of its inputs (t-SNE: 8 to 10)."""
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from mmlib.runs.store import Record
 DRAWS = 300
 HALF: rows.Rates = (0.5, 0.5, 0.5)
 TSNE_NOTE = (
-    "t-SNE axes have no unit, and distances between clusters no meaning. The silhouette of the labels in "
-    "the embedding itself (1 separate, 0 mixed) is in each title."
+    "The axes of t-SNE have no unit, and distances between clusters have no meaning. "
+    "Each title gives the silhouette score of the labels in the embedding before "
+    "projection (1: separated, 0: mixed)."
 )
 
 
@@ -53,7 +54,7 @@ def missing_rates(context: Context, cells: Sequence[Cell]) -> Output:
     measured = np.mean([np.std(values, ddof=1) for values in rates.values()])
     notes = (
         f"{shown(context, context.main)}, {n} training utterances. Dashed line: the quota operator's rate, "
-        f"{1 - quota.mean():.3f}; the rate after giving back one modality to empty utterances is "
+        f"{1 - quota.mean():.3f}; the rate after restoring one modality of utterances that would lose all is "
         f"{0.5 - 0.5**count / count:.3f}. Eq. 2 predicts a deviation of {np.sqrt(0.25 / n):.3f}; measured "
         f"{measured:.3f}.",
     )
@@ -137,8 +138,8 @@ def shared_rates(context: Context, cells: Sequence[Cell]) -> Output:
         frames.append(results.assign(dataset=dataset))
     figures.shared_legend(figure, axes[0], columns=3)
     notes = (
-        "Means over seeds drawn heavily, seeds lightly. Plain backbones other than GCNet are ours; "
-        "Mi-CGA and SDR-GNN are not built yet.",
+        "Bold lines are means over seeds, light lines single seeds. Plain backbones "
+        "other than GCNet are added by us. Mi-CGA and SDR-GNN are not built yet.",
     )
     return Output(figure=figure, numbers=pd.concat(frames), rows_built=len(pairs) // 2, notes=notes)
 
@@ -159,7 +160,7 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
     own = {row.name: row.against for row in chosen if row.against}
     kinds = {
         f"against {reference} (as printed)": dict.fromkeys(own, reference),
-        "against the own backbone": own,
+        "compared with the own backbone": own,
     }
     numbers = []
     for place, (title, baseline) in enumerate(kinds.items()):
@@ -178,7 +179,7 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
     notes = (
         f"{shown(context, 'iemocap')}, mean over the six settings of Table 9 within each seed; "
         "points are seeds, whiskers 95 % intervals.",
-        "A single modality has nothing to rebalance: there +BALM is FCM alone.",
+        "With a single modality there is nothing to rebalance, so +BALM is FCM alone.",
     )
     columns = ["row", "against", "combination", "seed_place", "gain"]
     frame = pd.concat(numbers, ignore_index=True)[columns]
@@ -187,7 +188,7 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
 
 @dataclass(frozen=True)
 class Watched:
-    """A quantity of Eqs 19 and 25 along training, or (ours) a gradient norm."""
+    """A quantity of Eqs 19 and 25 during training, or (ours) a gradient norm."""
 
     key: str
     """Its name in the records."""
@@ -219,7 +220,7 @@ def with_and_without(backbone: str) -> list[Row]:
 
 @dataclass(frozen=True)
 class Discrepancies:
-    """A figure of what is watched of each modality along training: a line per quantity, a column per variant."""
+    """A figure of what is watched of each modality during training: a line per quantity, a column per variant."""
 
     variants: Callable[[str], list[Row]]
     """The rows of a backbone."""
@@ -294,14 +295,16 @@ class Discrepancies:
         )
 
     def _notes(self, context: Context) -> tuple[str, ...]:
-        cosine = "Cosine: of a head's gradient and the fused prediction's (Eq. 25)."
-        norms = " Norms: of each encoder's gradient before modulation."
+        cosine = (
+            "Cosine: between the gradients of a unimodal head and of the fused prediction (Eq. 25)."
+        )
+        norms = " Norm: of each encoder's gradient before modulation."
         return (
-            f"{shown(context, context.main)} at (r_A, r_L, r_V) = {rows.label(self.rates)}; mean over the "
-            "steps of an epoch; one light line per run, the mean drawn heavily.",
+            f"{shown(context, context.main)} at (r_A, r_L, r_V) = {rows.label(self.rates)}; mean over "
+            "the steps of an epoch. Light lines are single runs, bold lines their mean.",
             cosine + (norms if NORM in self.watched else ""),
-            "KL is the unimodal prediction's divergence from the fused one (A6), measured by heads that see a "
-            "detached embedding.",
+            "KL: divergence of the unimodal from the fused prediction (A6), measured "
+            "by heads whose gradients do not reach the backbone.",
         )
 
 
@@ -438,7 +441,7 @@ class Embeddings:
             f"{shown(context, context.main)}, test utterances of one run at {rows.label(rows.FOCUS)}, "
             "coloured by label. "
         )
-        only = "Only utterances in which the modality is there: the others are all zeros."
+        only = "Only utterances that have the modality; in the others its features are zeros."
         first = [frame.iloc[0] for frame in frames]
         scores = "; ".join(f"{f['row']}, {f['part']}: {f['silhouette']:+.3f}" for f in first)
         return (where + (only if self.part == "input" else ""), TSNE_NOTE, f"{scores}.")

@@ -193,7 +193,7 @@ def cells(
 def _fitted(context: Context, dataset: str, row: Row, rates: Rates) -> Row:
     """A row with what depends on the data and the backbone.
 
-    On twins, series along training are kept in the six settings whether or not they are asked for, so that tables and
+    On twins, series during training are kept in the six settings whether or not they are asked for, so that tables and
     curves share their runs; real runs stay small enough to be committed. Where each utterance is its own dialogue, FCM
     averages over the batch instead (A4).
     """

@@ -20,22 +20,26 @@ from mmlib.report.markup import NOT_BUILT
 
 METRICS = ("accuracy", "weighted_f1")
 PAPER_RUNS = 5  # A19: stated for the shared rates only
-COMPLETE_IS_OURS = "The setting 'complete' is ours: nothing missing in training or test."
+COMPLETE_IS_OURS = "We added the setting 'complete': nothing is missing in training or test."
 COMBINED = (
-    "Columns: the modalities in use. Masks are drawn over all three, so an utterance may have nothing "
-    "left. Better, worse: than the own backbone without BALM; intervals stand in the file of numbers.",
-    "With one modality there is nothing to rebalance (Eq. 21 gives 0): +BALM is FCM alone there.",
+    "Columns: the modalities in use. Masks are drawn over all three, so an utterance "
+    "may have none left. Better and worse refer to the same backbone without BALM; "
+    "the intervals are in the numbers file.",
+    "With one modality there is nothing to rebalance (Eq. 21 gives 0), so +BALM is FCM alone.",
 )
 CONTROLLED = (
-    "'L_mod as a constant' is Eq. 26 read literally; it trains exactly as BALM-D does (A12).",
-    "Under Adam a constant gradient scale changes nothing; SGD is where scaling can act (ledger 0.1, 6).",
+    "'L_mod as a constant' is the literal reading of Eq. 26; it trains exactly as "
+    "BALM-D does (A12).",
+    "With Adam a constant gradient scale has no effect; with SGD it has (ledger 0.1, 6).",
 )
 FORMED = (
-    "A plain form is compared with the backbone of the tables, a form with BALM with the same form without.",
-    "official: 64 layers, speakers added to text alone, class weights (D13, D16, D17). gated: the LSTM gate that "
-    "BALM's scripts leave out (D15). linear encoders: A17 (ii) instead of (i). reconstruction: GCNet's own loss on "
-    "what is missing, which needs the complete training features. unpacked: recurrences run over padding, as "
-    "released (ledger 6).",
+    "A version without BALM is compared with the backbone of the tables, a version "
+    "with BALM with the same version without it.",
+    "official: 64 layers, speaker embeddings added to text alone, class weights (D13, "
+    "D16, D17). gated: with the LSTM gate that BALM's scripts leave out (D15). "
+    "linear encoders: A17 (ii) instead of (i). reconstruction: GCNet's loss on the "
+    "missing features, which needs complete training features. unpacked: recurrent "
+    "layers read padding, as released (ledger 6).",
 )
 
 
@@ -223,7 +227,8 @@ def grid_table(context: Context, cells: Sequence[Cell]) -> Output:
     per_cell = chosen.groupby(["setting", "seed"]).ngroups // settings
     notes = (
         f"Weighted F1 on {shown(context, context.main)}, mean of {per_cell} seeds a cell.",
-        f"Between seeds of one cell the sd is {spread:.2f} on average: smaller differences say nothing.",
+        f"The standard deviation between the seeds of a cell is {spread:.2f} on average; "
+        "smaller differences are not meaningful.",
         *notes_on_data(context, [context.main]),
     )
     run_ids = tuple(chosen["run_id"].unique())

@@ -491,11 +491,11 @@ def theory(context: Context, cells: Sequence[Cell]) -> Output:
     few = ~table["condition"].str.contains("batch of (?:2|4|8|32|64)$")
     held = int(table["holds"].eq("yes").sum())
     notes = (
-        f"{held} of {len(table)} measured values agree with what the supplement says, within four standard "
-        "errors; each row names its condition.",
+        f"{held} of {len(table)} measured values agree with the supplement within four "
+        "standard errors. Each row names its condition.",
         "Measured on twins and small networks with fixed seeds. 'error' is the standard error of 'measured'.",
-        "Shown are text's rows and three batch sizes; the rest stands in the file of numbers.",
-        f"Right panel: coefficients beyond {CLIP} in size stand in the outermost bars.",
+        "Only the rows of text and three batch sizes are shown; the numbers file has all.",
+        f"Right panel: coefficients larger than {CLIP} in magnitude are counted in the outermost bars.",
     )
     return Output(text(table[meant & few]), figure, table, len(table), notes)
 

@@ -1,6 +1,6 @@
 """What the paper does not show: what P says of each modality, what the twins' exact posterior says, what is enhanced.
 
-Is PSS = 0 a good detector, do PSS and PAS measure what a modality is worth, and who is right where nothing is enhanced?
+How well PSS = 0 detects missing and useless modalities, what PSS and PAS measure, and the accuracy by enhancement.
 """
 
 from __future__ import annotations
@@ -48,29 +48,36 @@ LACKING = "Records that came with the repository lack these predictions: give a 
 NOT_BUILT = Output(notes=("Not built yet.",))
 
 DETECTOR_NOTES = (
-    "Test utterances under the law that training sees of Table 1: each modality is missing with probability "
-    "0.5. 'Missing' is recalled by construction: a modality of zeros never changes P's decision (B1).",
-    "A modality that is there is useless where the best possible decision on all that is observed stays the "
-    "same without it, and never decisive where no subset's best decision changes when it joins (the best "
-    "decisions' own PSS is 0); both are exact on twins.",
-    "Figure: of all modalities with such a PSS, the shares that are missing, and there but useless; P of "
-    "incomplete data. Points are seeds, whiskers 95 % intervals.",
+    "Test utterances with the training mask of Table 1: each modality is missing with "
+    "probability 0.5. The recall of 'missing' is 100 % by construction, because a "
+    "modality of zeros never changes P's decision (B1).",
+    "An observed modality is useless if the best possible decision from all observed "
+    "modalities stays the same without it. It is never decisive if adding it changes "
+    "the best decision of no subset (the PSS of the best decisions is 0). Both are "
+    "exact on twins.",
+    "Figure: among all modalities with such a PSS, the shares that are missing, and "
+    "that are observed but useless; P trained on incomplete data. Points are seeds, "
+    "whiskers 95 % intervals.",
 )
 VALUES_NOTES = (
-    "Spearman's correlations over test utterances with all modalities. The value of a modality in an "
-    "utterance is the Shapley value of the exact posterior probability of the right answer (points); "
-    "'its size' takes both signs alike, as PSS does. 'Within' is the mean over modalities of the "
-    "correlation among one modality's utterances: without it, that text is the best is most of what "
-    "correlates. PAS reads the label, and so does the value.",
-    "Figure, above: each modality's part of the sum over modalities. Below: the mean true value of the "
-    "modalities with a PSS or PAS (over M) up to a level; P of incomplete data.",
+    "Spearman correlations over test utterances with all modalities. The value of a "
+    "modality in an utterance is the Shapley value of the exact posterior probability "
+    "of the correct label (in points); 'its size' is its magnitude, since PSS "
+    "ignores the sign. 'Within' is the correlation over the utterances of one "
+    "modality, averaged over modalities; the other correlations mostly reflect that "
+    "text is the best modality. PAS uses the label, and so does the value.",
+    "Figure, top: share of each modality in the sum over modalities. Bottom: mean "
+    "true value of the modalities whose PSS or PAS (divided by M) is in each range; P "
+    "trained on incomplete data.",
 )
 ENHANCED_NOTES = (
-    "A modality is enhanced where P's PSS of it is 0, and only what is enhanced passes the LayerNorm of Eqs 5-9. "
-    "Training: one epoch's masks, each modality dropped with probability 0.5; test: with all modalities. Of right "
-    "decisions: at the epoch that validation picks, of four questions their mean.",
-    "What is missing has no say, and counts as enhanced. A clip with nothing enhanced enters the fusion in a form "
-    "of its own; the share of training says how many such clips were seen.",
+    "A modality is enhanced if its PSS by P is 0, and only enhanced modalities pass "
+    "the LayerNorm of Eqs 5-9. Training: the masks of one epoch, with each modality "
+    "dropped with probability 0.5. Test: with all modalities. Accuracy: at the epoch "
+    "chosen on validation, averaged over the four labels of IEMOCAP.",
+    "A missing modality never changes P's prediction, so it counts as enhanced. A "
+    "clip without enhanced modalities enters the fusion without LayerNorm; the "
+    "training share shows how often training saw such clips.",
 )
 
 

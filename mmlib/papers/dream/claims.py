@@ -1,4 +1,4 @@
-"""DREAM's sentences, each with its test."""
+"""Testable claims of the DREAM paper, each with its test."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ POINTS = "points of F1"
 NETWORK = "dream"
 SEVERE = 0.5  # "when the missing ratio exceeds 0.5"
 COMPARED = (
-    "Where the paper compares with other networks, this compares with the same network trained with the task loss "
-    "alone, and with P by itself. F1 as in Table 1."
+    "Where the paper compares with other networks, we compare with the same network "
+    "trained with the task loss alone and with P by itself. F1 as in Table 1."
 )
 TARGETS = {
     "missing or useless": "missing, or useless to the best decision",

@@ -34,11 +34,13 @@ DIMS = {
 OUTPUTS = {"mosi": 1, "mosei": 1, "iemocap": 8}
 MODULE = "of which: P's predictions from every subset"
 TIME_NOTES = (
-    "P is frozen. Where training masks are fixed its predictions are made once ('once'); where they are drawn "
-    "anew each epoch, before every epoch ('every epoch', as in Table 1 and in DREAM's time here); at test "
-    "they cannot be kept. Made within each training step they cost about as much as 'every epoch'.",
-    "Without the module: the same network with nothing enhanced. The paper gives no unit; its 'pre-trained' "
-    "is the total of P. CubeMLP, TransM and GCNet (on frames) are not built yet.",
+    "P is frozen. If the training masks are fixed, its predictions are computed once "
+    "('once'); if they are drawn anew in each epoch, before every epoch ('every "
+    "epoch', as in Table 1 and in DREAM's time here). At test they cannot be cached. "
+    "Computing them in each training step costs about as much as 'every epoch'.",
+    "Without the module: the same network without enhancement. The paper gives no "
+    "unit; its 'pre-trained' is the total time of P. CubeMLP, TransM and GCNet (on "
+    "frames) are not built yet.",
 )
 
 
@@ -195,9 +197,10 @@ def parameters(context: Context, cells: Sequence[Cell]) -> Output:
     notes = (
         f"Counted from the networks at the paper's size, of no data: {dims} (ledger 2.1, from the differences of "
         "the printed counts).",
-        "P's layout is one that meets its three printed counts; others do too (B16). "
-        "The network's differences between data sets are the printed ones, which fixes its input maps and its "
-        "head; what is between them the paper does not give, so that its total differs.",
+        "The layout of P matches its three printed parameter counts; other layouts "
+        "do, too (B16). The differences of the network's counts between data sets "
+        "match the printed ones, which fixes its input layers and its head. The paper "
+        "does not describe the layers between them, so the totals differ.",
         f"P has this size in every profile; the network is {rows.spent(context).hidden} wide in "
         "this one.",
     )

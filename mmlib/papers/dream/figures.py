@@ -19,30 +19,36 @@ from mmlib.report.artifact import Output
 
 LABELS = {tables.MEAN: "mean F1 of the emotions (%)", "weighted_f1": "weighted F1 (%)"}
 EVERY_POINT = (
-    "Bold: mean over seeds; light: each seed. Every point is a training of its own, P's included."
+    "Bold lines are means over seeds, light lines single seeds. Every point is "
+    "trained separately, including P."
 )
-TEXT = "The paper's text does not give the ratios at which its figures are drawn."
+TEXT = "The paper does not state the ratios that its figures show."
 A4 = (
-    "Of the affected share two fifths lack one or two modalities, two fifths half of their frames, and one fifth "
-    "both (A.4); what happens inside an affected utterance is our reading."
+    "Of the affected utterances two fifths lack one or two modalities, two fifths "
+    "half of their frames, and one fifth both (appendix A.4). The details within an "
+    "affected utterance are our reading."
 )
 INDEPENDENT = (
-    "Frames of each modality are dropped independently at one ratio (B19), once, in "
-    "training, validation and test; at least one of a modality stays."
+    "The frames of each modality are dropped independently with the same ratio (B19), "
+    "once, in training, validation and test. At least one frame of a modality stays."
 )
 PARTS = (
-    "Without dynamic enhancement every modality is enhanced, whatever its "
-    "PSS; without MMFM the predicted weights fuse alone."
+    "Without dynamic enhancement every modality is enhanced, whatever its PSS. "
+    "Without MMFM the fusion uses the predicted weights alone."
 )
 GUESS = (
-    "The paper does not name the data set (a guess: IEMOCAP). Under-trained: "
-    "a tenth of the epochs, one at the least."
+    "The paper does not name the data set (our guess: IEMOCAP). Under-trained: a "
+    "tenth of the epochs, at least one."
 )
-SELFMM = "Self-MM's own training is of scores: on other data its network learns from the task loss."
+SELFMM = (
+    "Self-MM's training is defined for scores; on other data its network is "
+    "trained with the task loss."
+)
 ALONE = f"'{BOUND}' is that of an utterance by itself, from the twin's exact posterior, for the very masks."
 VECTORS = (
-    "{} has one vector for each utterance and no frames to lose: each whole modality is dropped at that rate, "
-    "and one is restored where all are. This is another experiment than the paper's."
+    "{} has one vector per utterance and no frames to drop. Instead each modality is "
+    "dropped at that rate, and one is restored if all are dropped. This is not the "
+    "paper's experiment."
 )
 
 

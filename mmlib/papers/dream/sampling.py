@@ -135,12 +135,12 @@ def monte_carlo(context: Context, cells: Sequence[Cell]) -> Output:
     last = spent.iloc[-1]
     notes = (
         f"A network of P's kind with random weights on {UTTERANCES} utterances of noise, {FRAMES} frames of "
-        f"{DIM} values; {DRAWS} draws of each number of orders (light lines) against the exact PSS. Two orders "
-        "may agree by chance and tell no error at all.",
-        f"Of all {last['subsets']:.0f} subsets of {MOST} modalities {DEFAULT} orders look at "
-        f"{last['subsets sampled']:.0f}. The paper calls more than four modalities infeasible (Q5); the method here is "
-        f"exact up to {shapley.EXACT}. How long P's predictions take differs by machine and stands in a file of its "
-        "own.",
+        f"{DIM} values; {DRAWS} draws for each number of orders (light lines), compared "
+        "with the exact PSS. Two orders may agree by chance, and the estimated error "
+        "is then zero.",
+        f"{DEFAULT} orders look at {last['subsets sampled']:.0f} of all {last['subsets']:.0f} subsets of {MOST} "
+        "modalities. The paper calls more than four modalities infeasible (Q5); the method here is exact up to "
+        f"{shapley.EXACT}. The time of P's predictions depends on the machine and is written to a separate file.",
     )
     times = ["seconds", "seconds sampled", "seconds of one"]
     numbers = pd.concat([near, spent.drop(columns=times)], ignore_index=True)
@@ -157,7 +157,7 @@ def _curves(near: pd.DataFrame, spent: pd.DataFrame) -> Figure:
         [float(orders) for orders in ORDERS],
         {
             "error of PSS": by_draw["error"].to_numpy(),
-            "standard error that it tells": by_draw["told"].to_numpy(),
+            "its estimated standard error": by_draw["told"].to_numpy(),
         },
         xlabel="orders drawn",
         ylabel="root mean squared, units of PSS",

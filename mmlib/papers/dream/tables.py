@@ -22,27 +22,31 @@ PAPER_RUNS = 5  # A.2
 MEAN = "f1_mean"  # over emotions
 WHOLE = ("audio+text+vision", "")  # what the printed tables call all modalities
 ZEROS = (
-    "F1 of scores is of positive and negative, without zeros (B17), and beside it with them; of IEMOCAP it is the "
-    "mean over its four emotions' weighted F1 (ledger 2.1)."
+    "For scores, F1 is of positive against negative without zeros (B17), and also "
+    "shown with zeros. For IEMOCAP it is the mean of the weighted F1 of the four "
+    "emotions (ledger 2.1)."
 )
 EQUAL = (
-    "P is CorrKD's backbone without its distillation (B16), trained on what the second stage sees (B15), and its "
-    "run is one for all rows. 'Same network, task loss alone' trains as long as DREAM's second stage and has no "
-    "P, no enhancement, no PSS and no distillation."
+    "P is CorrKD's backbone without its distillation (B16), trained on the same data "
+    "as the second stage (B15); all rows share its run. 'Same network, task loss "
+    "alone' trains as long as DREAM's second stage, without P, enhancement, PSS and "
+    "distillation."
 )
 DROPPING = (
-    "In training each modality of each utterance is dropped with probability 0.5, anew each epoch, and one is "
-    "restored where all are: the reading of B14 that the printed CorrKD shares. Epochs are chosen on "
-    "validation under that law. The other reading is the table 'complete training'."
+    "In training each modality of each utterance is dropped with probability 0.5, "
+    "anew in each epoch, and one is restored if all are dropped: the reading of B14 "
+    "that the printed CorrKD shares. Epochs are chosen on validation with the same "
+    "masks. The table 'Training on complete data' has the other reading."
 )
 COMPLETE = (
-    "Nothing is missing in training and validation; modalities are removed at test alone, as section 4.2 says "
-    "(B14), though the abstract does without complete data."
+    "Nothing is missing in training and validation; modalities are removed only at "
+    "test, as section 4.2 says (B14). According to the abstract, no complete data are "
+    "needed."
 )
 READINGS = (
-    f"Trained and tested under the law of Figs 4 and 5 at {rows.percent(rows.DEPARTING)}; each row against "
-    "DREAM as recommended, whose run it shares P with but where P itself differs. The paper does not give "
-    "lambda of Eq. 13: 0.1 here."
+    f"Trained and tested with the masks of Figs 4 and 5 at {rows.percent(rows.DEPARTING)}; each row "
+    "is compared with DREAM in the recommended reading and shares its P unless P "
+    "itself differs. The paper does not give lambda of Eq. 13; we use 0.1."
 )
 
 
@@ -52,7 +56,7 @@ def main_metric(context: Context, dataset: str) -> str:
 
 
 def means(context: Context, dataset: str) -> Averages:
-    """Of yes-or-no questions the mean of F1 over them."""
+    """Of binary labels the mean of F1 over them."""
     task = context.bundle(dataset).task
     return {MEAN: [f"f1_{name}" for name in task.names]} if task.kind == "binaries" else {}
 
@@ -156,8 +160,8 @@ def selection(context: Context, cells: Sequence[Cell]) -> Output:
         return Output(notes=("Not built yet.",))
     frame = pd.concat(numbers)
     notes = (
-        "A test epoch is chosen for each condition by itself, which is what such selection does. The 95 % "
-        "intervals are of paired differences, each alone.",
+        "The best test epoch is chosen for each condition separately. The 95 % "
+        "intervals are of paired differences and not simultaneous.",
         *data_notes(context, context.datasets),
     )
     run_ids = tuple(frame["run_id"].unique())

@@ -1,4 +1,4 @@
-"""What the paper does not show: does EMC balance anything, and what the two stages cost (Table 6)."""
+"""Analyses that the paper lacks: the effect of EMC on the balance; and the cost of both stages (Table 6)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
 TERMS = ("norm", "loss", "uncertainty")
-ENERGY, OWN = "energy E(m)", "own accuracy (%)"  # what is drawn along training
+ENERGY, OWN = "energy E(m)", "own accuracy (%)"  # what is drawn during training
 GCNET = {"audio": 512, "text": 1024, "vision": 1024}  # wav2vec, DeBERTa and MA-Net (E3)
 STATED = {"audio": 74, "text": 768, "vision": 35}  # COVAREP, BERT and Facet, as section 4 says
 
@@ -90,8 +90,9 @@ def balance(context: Context, cells: Sequence[Cell]) -> Output:
             axis.set_yscale("symlog", linthresh=1)
     figures.shared_legend(figure, axes[0])
     notes = (
-        f"{shown(context, context.main)}, all modalities, second stage. Energies are means over the steps of an "
-        "epoch, in training; accuracies are of each modality's own predictor on test, where nothing is chosen.",
+        f"{shown(context, context.main)}, all modalities, second stage. Energies are "
+        "means over the training steps of an epoch; accuracies are those of each "
+        "modality's own predictor on test; no epoch is selected on them.",
         *data_notes(context, [context.main]),
     )
     return Output(
@@ -184,10 +185,10 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
     lines = pd.DataFrame([*_printed_costs(context), *_counted_costs()])
     timed = _timed_costs(context, cells)
     notes = (
-        "Times here differ by machine and stand in a file of their own; they are of runs as they ran in the sweep, "
-        "whose workers share the machine, and `mmlib bench ebmc` measures alone.",
-        "With the features that the released code reads, its count is the paper's own figure for 'offline'; with "
-        "those that section 4 names it is not (E3).",
+        "Times depend on the machine and are written to a separate file. They were measured during the sweep, whose "
+        "workers share the machine; `mmlib bench ebmc` measures on an idle machine.",
+        "With the features that the released code reads, the parameter count equals the paper's figure for "
+        "'offline'; with the features that section 4 names it does not (E3).",
         *data_notes(context, [context.main]),
     )
     local = pd.DataFrame(timed) if timed else None

@@ -85,18 +85,25 @@ def theory(context: Context, cells: Sequence[Cell]) -> Output:
     printed, held = table["equation"] != "ours", table["holds"] == "yes"
     notes = (
         f"{(held & printed).sum()} of {printed.sum()} measured values agree with the appendix, and "
-        f"{(held & ~printed).sum()} of {(~printed).sum()} with what we say in its place ('ours'). Three modalities "
-        "over two numbers each, in double precision, with a fixed seed; derivatives are held against autograd.",
-        "Derivatives: Eqs 28-30 and 35-40 are right where L_gap counts a pair once (Eqs 27 and 39, not 10: C7) and the "
-        "teacher reads z_m, which the method's frozen one does not (C6). Eq. 33 takes g g^T for |g|^2, has other "
-        "factors, and gives to the penalty a term that is the gap's.",
-        "Sampling: with noise of variance lambda, Eq. 24 samples exp(-2 E); exp(-E) of Eq. 23 takes 2 lambda. Eq. 25 "
-        "has no noise and samples nothing.",
-        "Suppression (C8): descent on L_gap pushes a modality below the mean up its own energy, against Eq. 11. Third "
-        "panel: up to the dashed line Eq. 11 lowers all energies; then L_gap raises the lowest to meet the highest.",
-        "Rest: different modalities' energies are least at different heights, so Eq. 34 asks for what no point has. "
-        "With a small delta (0.01, C4) energies come together and gradients stay; with a large one (fourth panel, "
-        "right) every modality stays in its own minimum, at unequal energies.",
+        f"{(held & ~printed).sum()} of {(~printed).sum()} with our correction ('ours'). "
+        "Three modalities with two features each, in double precision, with a fixed "
+        "seed; derivatives are compared with autograd.",
+        "Derivatives: Eqs 28-30 and 35-40 are correct if L_gap counts each pair once "
+        "(as Eqs 27 and 39 do, and Eq. 10 does not: C7) and if the teacher reads z_m, "
+        "which the method's frozen teacher does not (C6). Eq. 33 has g g^T in place "
+        "of |g|^2 and other factors, and attributes a term of the gap to the penalty.",
+        "Sampling: with noise of variance lambda, Eq. 24 samples from exp(-2 E); to "
+        "sample from exp(-E), as Eq. 23 says, the variance must be 2 lambda. Eq. 25 "
+        "has no noise and does not sample.",
+        "Suppression (C8): descent on L_gap raises the energy of a modality that is "
+        "below the mean, contrary to Eq. 11. Third panel: up to the dashed line Eq. "
+        "11 lowers all energies; after it L_gap raises the lowest towards the "
+        "highest.",
+        "Stationary point: the minima of the modalities' energies have different "
+        "values, so no point satisfies Eq. 34. With a small delta (0.01, C4) the "
+        "energies become equal but their gradients do not vanish; with a large delta "
+        "(fourth panel, right) every modality stays in its own minimum, with unequal "
+        "energies.",
     )
     numbers = pd.concat([table, drawn], ignore_index=True)
     return Output(

@@ -1,4 +1,4 @@
-"""EBMC's sentences, each with its test."""
+"""Testable claims of the EBMC paper, each with its test."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ NETWORK = "momke"
 # From the sentence, where it stands, the test and its values by seed.
 MakeClaim = Callable[[str, str, str, pd.Series], Claim]
 COMPARED = (
-    "Where the paper compares with other networks, this compares with the same network trained with the task loss "
-    "alone, and with MoMKE, for as long. Weighted F1 unless the test says otherwise."
+    "Where the paper compares with other networks, we compare with the same network "
+    "trained with the task loss alone and with MoMKE, trained for as many epochs. "
+    "Weighted F1 unless the test says otherwise."
 )
 
 

@@ -82,10 +82,9 @@ def _signs(bundle: Bundle, fold: int | None) -> np.ndarray:
 def _tsne_notes(context: Context, frames: Sequence[pd.DataFrame]) -> tuple[str, ...]:
     silhouettes = [f"{f['row'].iloc[0]} {f['silhouette'].iloc[0]:+.3f}" for f in frames]
     return (
-        f"{shown(context, context.main)}, test utterances with all modalities, one run of each. t-SNE axes have "
-        "no unit. The silhouette of the labels in the embedding itself (1 separate, 0 mixed) is in each title: "
-        + "; ".join(silhouettes)
-        + ".",
+        f"{shown(context, context.main)}, test utterances with all modalities, one run of each. The axes "
+        "of t-SNE have no unit. Each title gives the silhouette score of the labels in "
+        "the embedding before projection (1: separated, 0: mixed): " + "; ".join(silhouettes) + ".",
         *data_notes(context, [context.main]),
     )
 
@@ -186,9 +185,10 @@ def contribution(context: Context, cells: Sequence[Cell]) -> Output:
     if not lines:
         return Output(notes=("Not built yet.",))
     notes = (
-        "The paper does not say what its contribution is; here it is the Shapley value of test accuracy, exact "
-        "over all combinations: the values add up to the accuracy with all modalities minus that of the most "
-        "frequent answer. One model for all combinations. Points are seeds, whiskers 95 % intervals.",
+        "The paper does not define contribution; we use the exact Shapley value of "
+        "the test accuracy. The values sum to the accuracy with all modalities minus "
+        "that of predicting the most frequent class. One model for all combinations. "
+        "Points are seeds, whiskers 95 % intervals.",
         *data_notes(context, datasets),
     )
     return Output(figure=figure, numbers=pd.concat(lines), rows_built=len(datasets), notes=notes)
@@ -274,8 +274,9 @@ def weights(context: Context, cells: Sequence[Cell]) -> Output:
             )
             numbers.append(results.assign(weight=weight))
     notes = (
-        f"{shown(context, dataset)}, all modalities. Bold: mean over seeds; light: each seed. Other weights as "
-        "printed: 0.5 for MSD, 0.1 for the others.",
+        f"{shown(context, dataset)}, all modalities. Bold lines are means over seeds, "
+        "light lines single seeds. The other weights are as printed:"
+        f" 0.5 for MSD, 0.1 for the others.",
         *data_notes(context, [dataset]),
     )
     frame = pd.concat(numbers)

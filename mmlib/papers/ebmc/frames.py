@@ -47,15 +47,20 @@ PANELS = {
 }  # of Figs 7 and 8, in the paper's order
 WRONG = ("mosei", "TETFN")  # a row that repeats that of the other data set (C18)
 LAW = (
-    "At test each frame is dropped with the rate's probability, at least one of a modality stays, and all rows see "
-    "the same masks. One model serves every rate: in training each modality of each utterance has a rate of its "
-    "own, 0 half of the time, else uniform (E23). The epoch is chosen on validation under that law, of one row at "
-    "50 %, as the released script does (E23)."
+    "At test each frame is dropped with the given probability, at least one frame of "
+    "a modality stays, and all rows have the same masks. One model serves every rate: "
+    "in training each modality of each utterance has its own rate, which is 0 with "
+    "probability one half and otherwise uniform (E23). The epoch is chosen on "
+    "validation with the same masks; one row chooses it at 50 %, as the released "
+    "script does (E23)."
 )
-ALONE = "The best possible is that of an utterance by itself, which is all that these networks see."
+ALONE = (
+    "The best possible result is that for a single utterance, since these networks see no context."
+)
 PRINTED = (
-    "Printed rows of others are from LNLN's paper, whose epochs were chosen on test, at 50 % (E24). Left out: "
-    "TETFN on MOSEI, which repeats its MOSI row (C18). The text calls EBMC best throughout; as printed it is "
+    "The printed rows of the other methods are from LNLN's paper, which chose epochs "
+    "on test, at 50 % (E24). Left out: TETFN on MOSEI, whose row repeats that on MOSI "
+    "(C18). According to the text EBMC is always best; by the printed numbers it is "
     "not, in MAE and 7-class accuracy on MOSEI (C20)."
 )
 
@@ -145,7 +150,7 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
     figures.shared_legend(figure, axes[0])
     frame = pd.concat(numbers).assign(rate=lambda f: f["setting"].map(RATES))
     notes = (
-        f"{shown(context, dataset)}. Bold: mean over seeds; light: each seed.",
+        f"{shown(context, dataset)}. Bold lines are means over seeds, light lines single seeds.",
         LAW,
         *_alone(context, [dataset]),
         *data_notes(context, [dataset]),

@@ -18,21 +18,21 @@ from mmlib.report.tables import mean_sd, metric
 
 PAPER_RUNS = 5
 EQUAL = (
-    "All rows have two stages of equal length; 'same network, task loss alone' trains each expert by itself, "
-    "then the fusion, without any of EBMC's losses."
+    "All rows have two stages of equal length. 'Same network, task loss alone' trains "
+    "each expert separately, then the fusion, without EBMC's losses."
 )
 ONE = (
-    "One model serves every condition, trained under combinations drawn anew each epoch; its epoch is chosen on "
-    "validation under the same law. The released protocol trains a model for each condition and chooses on test "
-    "(E1, E2)."
+    "One model serves every condition. It is trained with combinations drawn anew in "
+    "each epoch, and its epoch is chosen on validation with such masks. The released "
+    "protocol trains a model for each condition and chooses epochs on test (E1, E2)."
 )
 WITHOUT_MSD = (
-    "Without MSD the predictors read z_m itself and train on, since EMC and IMTD need them."
+    "Without MSD the predictors read z_m and continue to be trained, since EMC and IMTD need them."
 )
 EMOTIONS = (
-    "The paper has the release of 4,453 clips with yes-or-no questions; its code has four "
-    "classes in five sessions and no F1 of an emotion (E4). Here: the code's data, the paper's "
-    "measure."
+    "The paper uses the release of 4,453 clips with binary labels; its code uses four "
+    "classes in five sessions and computes no F1 per emotion (E4). We use the data "
+    "of the code and the metric of the paper."
 )
 
 
@@ -146,8 +146,8 @@ def selection(context: Context, cells: Sequence[Cell]) -> Output:
             lines.append({**names, **means, "test minus valid": difference(table, "test", "valid")})
         numbers.append(frame.assign(dataset=dataset))
     notes = (
-        "The released code reports the epoch with the best test F1 (E1) and reads all other metrics there. The "
-        "95 % intervals are of paired differences, each alone.",
+        "The released code reports all metrics at the epoch with the best test F1 "
+        "(E1). The 95 % intervals are of paired differences and not simultaneous.",
         *data_notes(context, rows.scores(context)),
     )
     return Output(pd.DataFrame(lines), None, pd.concat(numbers), len(lines), notes)
@@ -182,8 +182,9 @@ def protocol(context: Context, cells: Sequence[Cell]) -> Output:
     if not lines:
         return Output(notes=("Not built yet.",))
     notes = (
-        "Weighted F1 (%). A model per condition knows in training what will be missing at test, and trains on "
-        "nothing else; the other rows of Table 3 are one model for all. 95 % intervals, each alone.",
+        "Weighted F1 (%). A model per condition is trained only with the modalities "
+        "that are present at test; the other rows of Table 3 are one model for all "
+        "conditions. The 95 % intervals are not simultaneous.",
         *data_notes(context, [dataset]),
     )
     run_ids = tuple(cell.spec.run_id(context.bundle_fingerprint(cell.spec.data)) for cell in cells)

@@ -1,4 +1,4 @@
-"""What the GMM-loss paper does not show: whether the gap is bimodal, the verdict right, and what people's gaps are."""
+"""Analyses that the GMM-loss paper lacks: bimodality of the gap, detection of imbalanced clips, human raters."""
 
 from __future__ import annotations
 
@@ -24,20 +24,24 @@ from mmlib.report.tables import mean_sd
 COUNTS = (1, 2, 3)
 AREA = "area under the curve of |gap|"
 PLANTED = (
-    "Planted: clips in which one modality's signal is almost absent. The verdict is a posterior of the "
-    "imbalanced component above 0.5 (Eq. 9). Recall is also given for clips whose stronger modality is audio "
-    "or vision: a signed gap with one imbalanced component can hold one side only (H2).",
-    "Balanced accuracy 50 % and area 0.5 are chance. Precision: of the seeds that call any clip imbalanced.",
+    "Imbalanced clips are those made with almost no signal in one modality. A clip is "
+    "detected if the posterior of the imbalanced component is above 0.5 (Eq. 9). "
+    "Recall is also given by the stronger modality, audio or vision: a signed gap "
+    "with one imbalanced component can detect only one side (H2).",
+    "A balanced accuracy of 50 % and an area of 0.5 are chance. Precision is over the "
+    "seeds that detect any clip.",
 )
 BIC = (
-    "BIC compares mixtures of one, two and three Gaussians; a lower one is better. That two Gaussians fit "
-    "better than one does not make a sample bimodal: a skewed or peaked one takes two as well. The dip test "
-    "asks for two peaks; its p value is for unimodality."
+    "BIC compares mixtures of one, two and three Gaussians; lower is better. That two "
+    "Gaussians fit better than one does not make a sample bimodal: they also fit a "
+    "skewed or peaked sample better. The dip test tests for more than one peak; its p "
+    "value is for unimodality."
 )
 JUDGES = (
-    "The paper reads the gap's second mode as an imbalance of optimisation. Judges who were never optimised "
-    "with the model, one modality at a time, have a wide gap of their own on the same clips: so much of it "
-    "is in the clips."
+    "The paper explains the second mode of the gap by imbalanced optimisation. Human "
+    "raters or the observer, who judge one modality at a time and are not trained "
+    "with the model, also have a wide gap on the same clips; that part of the gap "
+    "comes from the clips."
 )
 VOTES = 6  # vote shares come first among the features of crema-d-votes
 
@@ -100,7 +104,7 @@ def agreement(mixture: own.Round, truth: np.ndarray, dominant: np.ndarray) -> di
 
 
 def modes(context: Context, cells: Sequence[Cell]) -> Output:
-    """Is the gap bimodal: one, two and three Gaussians by BIC, and the dip test, after the warm-up."""
+    """Bimodality of the gap after the warm-up: one, two and three Gaussians by BIC, and the dip test."""
     lines, ids = [], []
     datasets = context.datasets
     figure, axes = figures.panel_grid(len(datasets), columns=2, width=figures.DOUBLE, height=2.6)
@@ -233,8 +237,9 @@ def _observer(context: Context) -> tuple[str, np.ndarray, np.ndarray, str]:
         softmax(scores[m], axis=1)[np.arange(len(labels)), labels] for m in twin.bundle.modalities
     )
     words = (
-        "A twin has no raters: the observer knows the templates that its clips were made from, and gives "
-        "the true class a probability from the sound alone and from the frame alone."
+        "A twin has no raters. Instead an observer who knows the templates of the "
+        "clips computes the probability of the true class from the audio alone and "
+        "from the frame alone."
     )
     return "observer", first - second, first - second, words
 

@@ -31,5 +31,8 @@ OBSTACLES: tuple[Choice, ...] = (
     Choice("what a reset of the optimizer is", "its momenta; the learning rate stays", "H19"),
     Choice("validation accuracies of Fig 4", "a tenth of the training clips, held out", "H13, H14"),
 )
-LEFT_OUT = "CREMA-D's and AVE's own clips, which this repository reads (`mmlib data import crema-d`) but cannot ship."
+LEFT_OUT = (
+    "the raw clips of CREMA-D and AVE, which this repository can read "
+    "(`mmlib data import crema-d`) but may not distribute."
+)
 GUESSES = "every baseline's settings on AVE."

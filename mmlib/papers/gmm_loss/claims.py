@@ -1,4 +1,4 @@
-"""The GMM-loss paper's sentences, each with its test."""
+"""Testable claims of the GMM-loss paper, each with its test."""
 
 from __future__ import annotations
 

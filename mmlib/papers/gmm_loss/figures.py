@@ -1,4 +1,4 @@
-"""The GMM-loss paper's figures: the mixture on the gap, its rounds, and accuracies along training."""
+"""The GMM-loss paper's figures: the mixture on the gap, its rounds, and accuracies during training."""
 
 from __future__ import annotations
 
@@ -199,8 +199,8 @@ def each_round(context: Context, cells: Sequence[Cell]) -> Output:
         for number, group in by_round
     )
     notes = (
-        f"{shown(context, context.main)}, seed {cells[0].spec.seed}; densities differ in scale. Collapsed mixtures "
-        "are one Gaussian (H1).",
+        f"{shown(context, context.main)}, seed {cells[0].spec.seed}; the panels have "
+        "different density scales. Collapsed mixtures are a single Gaussian (H1).",
         f"Mean of {len(runs)} seeds by round (share of the imbalanced component, its mean, density at 0): {means}.",
         *data_notes(context, [context.main]),
     )
@@ -242,7 +242,7 @@ def along_cells(context: Context) -> list[Cell]:
 
 
 def along_training(context: Context, cells: Sequence[Cell]) -> Output:
-    """Fig 4: unimodal and fused validation accuracy along training, the method's and that of plain training."""
+    """Fig 4: unimodal and fused validation accuracy during training, the method's and that of plain training."""
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.5, sharey=True)
     numbers: list[pd.DataFrame] = []
     for axis, name in zip(axes, (rows.NAMES[method] for method in COMPARED), strict=True):
@@ -264,8 +264,9 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
         return Output(notes=("Not built yet.",))
     figures.shared_legend(figure, axes[0])
     notes = (
-        f"{shown(context, context.main)}, validation (H14). Dashed: where the adaptive phase starts. Each "
-        "modality's own prediction is its part of the fused logits.",
+        f"{shown(context, context.main)}, validation (H14). Dashed line: start of the "
+        "adaptive phase. The unimodal prediction of a modality is its part of the "
+        "fused logits.",
         *data_notes(context, [context.main]),
     )
     run_ids = tuple(record.id for cell in cells if (record := context.record(cell.spec)))

@@ -18,30 +18,39 @@ from mmlib.report.stats import summarise
 
 METRICS = ("accuracy",)
 NOT_ESTABLISHED = (
-    "One protocol and one tuning budget for all rows: same encoders, batches, SGD with momentum 0.9, "
-    "epochs in all, and trials on the twin's validation (table 'tuning').",
-    "Not established, so chosen here: every hyper-parameter on AVE but PMR's; any setting of Greedy and "
-    "G-Blending on either data set; PMR's momentum and entropy window; AGM's printed sign; whether MLA's "
-    "published accuracy used its projection. The paper's own alpha, beta, gamma and epochs are not printed "
-    "either.",
-    "Of the paper's CREMA-D column Greedy and OPM&OGM are no multiple of 1/744, of its AVE column no "
-    "baseline is one of 1/402: their test sets or runs differ from those of 'Ours'.",
+    "All rows have the same protocol and tuning budget: encoders, batches, SGD with "
+    "momentum 0.9, total epochs, and number of trials on the twin's validation split "
+    "(table 'Hyperparameter tuning').",
+    "Not documented, and therefore our choice: all hyperparameters on AVE except "
+    "PMR's; all settings of Greedy and G-Blending; PMR's momentum and entropy window; "
+    "the sign in AGM; whether MLA's published accuracy used its projection. The "
+    "paper does not print its own alpha, beta, gamma and epochs either.",
+    "In the paper's CREMA-D column the accuracies of Greedy and OPM&OGM are not "
+    "multiples of 1/744, and in its AVE column no baseline is a multiple of 1/402: "
+    "their test sets or number of runs differ from those of 'Ours'.",
 )
 SHARED_WARMUP = (
-    "All rows of a seed start from one warm-up. With alpha = 0 nothing classifies after it (H10).",
+    "All rows of a seed start from the same warm-up. With alpha = 0 there is no "
+    "classification loss after it (H10).",
 )
 OPTIMIZERS = (
-    "All rows of a seed and optimizer start from one warm-up; 'Same State' takes its state over.",
+    "All rows of a seed and optimizer start from the same warm-up; 'Same State' keeps "
+    "the optimizer's state.",
 )
 TAKEN_APART = (
-    "Every variant is compared with its own method as recommended, at that method's tuned values. D&R as "
-    "released trains without augmentation beside a baseline with it, which these rows take apart.",
+    "Every variant is compared with the recommended reading of its method, at that "
+    "method's tuned values. The released D&R trains without augmentation and compares "
+    "with a baseline that uses it; these rows separate the two.",
 )
 TUNED = (
-    "nothing here has seen test data. Learning rates are factors of the common one. Values were chosen once, "
-    "on the twin at the profile quick, and serve everywhere."
+    "test data were not used. Learning rates are factors of the common one. The "
+    "values were chosen once, on the twin with the profile quick, and are used "
+    "everywhere."
 )
-BY_CHANCE = "A difference within a method that is smaller than the seeds' spread is chance: take 'best' lightly."
+BY_CHANCE = (
+    "Differences within a method that are smaller than the spread between "
+    "seeds are not meaningful, including that of the 'best' value."
+)
 
 
 def setting(context: Context, dataset: str) -> str:

@@ -21,14 +21,15 @@ from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
 WITH, WITHOUT = rows.OURS.name, rows.NEITHER.name
-COMPARED = {"with MCLA": WITH, "joint training": WITHOUT}  # in Do gradients conflict
+COMPARED = {"with MCLA": WITH, "joint training": WITHOUT}  # in the table of gradient conflicts
 GRADIENTS = (
-    "Gradients of the task loss, one for each combination of modalities, on "
-    "the training data, with respect to the maps W^m that all combinations share (with MCLA: W^m with its "
-    "shared adapter), over the maps that both of a pair use; no cell where there is none. A cosine below 0 is "
-    "a conflict: a small step for one combination raises the other's loss."
+    "Gradients of the task loss of each combination of modalities on the training "
+    "data, with respect to the maps W^m that the combinations share (with MCLA: W^m "
+    "with its shared adapter). For a pair only the maps that both use count; pairs "
+    "without a common map have no cell. A cosine below 0 is a conflict: a small step "
+    "for one combination raises the loss of the other."
 )
-# What L_ort moves, by what tables say of it.
+# Effect of L_ort: variants by their labels in tables.
 LOSSES = {
     "L_ort as printed": WITH,
     rows.WITHOUT_ORT.name: rows.WITHOUT_ORT.name,
@@ -44,6 +45,17 @@ RULES = {
     "first release (G5)": rows.FIRST_RELEASE,
     "LEAKS: released (G1)": rows.LEAKS_LABELS,
 }
+
+SECONDS = "seconds per epoch, evaluation included"
+COSTED = (
+    "Second stage only: every model starts from pre-training. Each of the seven models for one combination is "
+    "evaluated at its own best validation epoch, whereas one model for all has a single best epoch."
+)
+TIMED = (
+    "Seconds per epoch depend on the machine and are written to a separate file: medians over the runs of the sweep, "
+    "whose workers share the machine. For one model per combination they are the total of all seven models, which "
+    "together see seven times as many dialogues."
+)
 
 
 def _models(context: Context) -> dict[str, list[rows.Row]]:
@@ -64,57 +76,45 @@ def cost_cells(context: Context) -> list[Cell]:
 
 
 def cost(context: Context, cells: Sequence[Cell]) -> Output:
-    """What trains, what is frozen and how long an epoch takes, beside accuracy over the seven combinations."""
+    """What trains and what is frozen, beside accuracy over the seven combinations; the time of an epoch apart."""
     dataset = context.main
-    names = rows.conditions(context, dataset)
     lines, numbers, timed = [], [], []
     for label, of_model in _models(context).items():
-        row = of_model[0].name
-        results = averaged(context, dataset, [cell for cell in cells if cell.row == row])
-        results = results[results["setting"].isin(names)]
-        by = results.groupby("seed")["value"].agg(["mean", "count"])
-        values = by.loc[by["count"] == len(names), "mean"]
-        specs = runs_of(cells, row)
-        took = [s for s in (seconds(context, spec) for spec in specs) if s is not None]
+        specs = runs_of(cells, of_model[0].name)
+        values = _over_combinations(context, cells, of_model[0].name)
         # One of each network: those for one combination differ in the law of training.
         networks = {spec.train_mask: spec for spec in specs}.values()
         sizes = [parameters(spec) for spec in networks]
+        trained, frozen = (np.array(count) for count in zip(*sizes, strict=True))
         lines.append(
             {
                 "model": label,
-                "trained parameters": f"{sum(trained for trained, _ in sizes):,}",
-                "frozen parameters": f"{max(frozen for _, frozen in sizes):,}",
+                "trained parameters": f"{trained.sum():,}",
+                "frozen parameters": f"{frozen.max():,}",
                 "mean accuracy of the combinations": mean_sd(values) if len(values) else "-",
             }
         )
+        took = [s for s in (seconds(context, spec) for spec in specs) if s is not None]
         if took:
-            seconds_of_all = len(sizes) * np.median(took)
-            timed.append(
-                {
-                    "model": label,
-                    "seconds per epoch, evaluation included": f"{seconds_of_all:.3f}",
-                }
-            )
-        numbers.append(
-            pd.DataFrame({"model": label, "seed": values.index, "accuracy": values.to_numpy()})
-        )
-    notes = (
-        f"{shown(context, dataset)}. Second stage alone: every model starts from pre-training. Each of the seven "
-        "models for one combination is taken at its own best validation epoch; one model for all has a single best "
-        "epoch.",
-        "Seconds per epoch differ by machine and stand in a file of their own: medians over runs as they ran in the "
-        "sweep, whose other workers share the machine. Those of a model per combination are for all seven, which "
-        "between them see seven times the dialogues.",
-        *data_notes(context, [dataset]),
-    )
-    frame = pd.concat(numbers)
+            timed.append({"model": label, SECONDS: f"{len(sizes) * np.median(took):.3f}"})
+        numbers.append(values.rename("accuracy").reset_index().assign(model=label))
+    notes = (f"{shown(context, dataset)}. {COSTED}", TIMED, *data_notes(context, [dataset]))
     return Output(
         table=pd.DataFrame(lines),
-        numbers=frame,
+        numbers=pd.concat(numbers)[["model", "seed", "accuracy"]],
         local=pd.DataFrame(timed) if timed else None,
         rows_built=len(lines),
         notes=notes,
     )
+
+
+def _over_combinations(context: Context, cells: Sequence[Cell], row: str) -> pd.Series:
+    """A row's mean accuracy over all combinations, by seed, of the seeds that have all."""
+    names = rows.conditions(context, context.main)
+    results = averaged(context, context.main, [cell for cell in cells if cell.row == row])
+    results = results[results["setting"].isin(names)]
+    by_seed = results.groupby("seed")["value"].agg(["mean", "count"])
+    return by_seed.loc[by_seed["count"] == len(names), "mean"]
 
 
 def parameters(spec: RunSpec) -> tuple[int, int]:
@@ -217,7 +217,7 @@ def _extreme(cosines: np.ndarray, names: Sequence[str]) -> str:
 
 
 def angles(context: Context, cells: Sequence[Cell]) -> Output:
-    """What L_ort moves: the cosines that Eq. 3 names, along training, without it, as printed and with a square."""
+    """Effect of L_ort: the cosines of Eq. 3 during training, without it, as printed and with a square."""
     dataset = context.main
     cosines_by_seed = {
         label: by_seed(context, runs_of(cells, row), _cosines) for label, row in LOSSES.items()
@@ -236,8 +236,9 @@ def angles(context: Context, cells: Sequence[Cell]) -> Output:
         columns = {name: values[:, :, i] for i, name in enumerate(COSINES.values())}
         numbers.append(_by_epoch({"loss": label}, columns))
     notes = (
-        f"{shown(context, dataset)}. As printed the first cosine is pushed below 0, to opposition, not to "
-        "orthogonality; with a square (F3) to 0. beta is 0.001, as printed.",
+        f"{shown(context, dataset)}. The printed loss pushes the first cosine below 0, "
+        "so that the features become opposite, not orthogonal; with squares (F3) it is "
+        "pushed to 0. beta is 0.001, as printed.",
         *data_notes(context, [dataset]),
     )
     return Output(pd.DataFrame(lines), _draw_angles(series), pd.concat(numbers), len(lines), notes)
@@ -288,8 +289,9 @@ def shares(context: Context, cells: Sequence[Cell]) -> Output:
         return Output(notes=("Not built yet.",))
     figures.shared_legend(figure, axes[0], columns=7)
     notes = (
-        f"{shown(context, dataset)}. Mean share over epochs, runs drawn lightly. Equal shares are "
-        f"{100 / len(names):.1f} %. Eq. 10 is a rule on ranks: its step is nearly the same for all (F12).",
+        f"{shown(context, dataset)}. Mean share over epochs; light marks are single runs. Equal shares are "
+        f"{100 / len(names):.1f} %. Eq. 10 depends on the ranks: "
+        "its step has nearly the same size for all combinations (F12).",
         *data_notes(context, [dataset]),
     )
     frame = pd.DataFrame(lines)

@@ -41,5 +41,5 @@ OBSTACLES: tuple[Choice, ...] = (
         "ours",
     ),
 )
-LEFT_OUT = "the published baselines but MoMKE, shown as *not built yet*."
-GUESSES = "$\\lambda$, and all that the profile reduces."
+LEFT_OUT = "the published baselines except MoMKE, shown as *not built yet*."
+GUESSES = "$\\lambda$, and everything that the profile reduces."

@@ -1,4 +1,4 @@
-"""MCULoRA's sentences, each with its test."""
+"""Testable claims of the MCULoRA paper, each with its test."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NETWORK = "crossmodal"
 FULL, MOMKE, JOINT = rows.OURS.name, rows.MOMKE.name, rows.JOINT.name
 COMPARED = tuple(dict.fromkeys((*rows.MAIN, *rows.ABLATION)))
 OTHERS = (
-    "Where the paper compares with other networks, this compares with MoMKE and with joint training of the same "
-    "network, both trained for as long."
+    "Where the paper compares with other networks, we compare with MoMKE and with "
+    "joint training of the same network, both trained for as many epochs."
 )
 Make = Callable[[str, str, str, pd.Series], Claim]
 

@@ -1,4 +1,4 @@
-"""MCULoRA's figures: the rank, accuracy of every combination along training, and test cases."""
+"""MCULoRA's figures: the rank, accuracy of every combination during training, and test cases."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def rank(context: Context, cells: Sequence[Cell]) -> Output:
         )
     numbers = results[results["setting"].isin(panels)]
     built = numbers.groupby("row")["value"].count()
-    notes = [f"{shown(context, dataset)}. Bold: mean over seeds; light: each seed."]
+    notes = [
+        f"{shown(context, dataset)}. Bold lines are means over seeds, light lines single seeds."
+    ]
     if len(tried) < ALL_RANKS:
         notes.append(f"Of the paper's ranks 1 to {ALL_RANKS} here {', '.join(map(str, tried))}.")
     return Output(
@@ -88,7 +90,7 @@ def along(
     xlabel: str = "epoch",
     legend: bool = False,
 ) -> None:
-    """Draw arrays (runs, epochs) along training."""
+    """Draw arrays (runs, epochs) during training."""
     epochs = np.arange(1, next(iter(series.values())).shape[1] + 1)
     figures.lines(axis, epochs, series, xlabel=xlabel, ylabel=ylabel, title=title, legend=legend)
 
@@ -123,9 +125,10 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
             lines.append(pd.DataFrame({"row": row, "condition": name, **columns}))
     figures.shared_legend(figure, axes[0])
     notes = (
-        f"{shown(context, dataset)}, test accuracy after each epoch of the second stage; bold is the mean over "
-        "seeds. Nothing is chosen on these curves. The paper's third model is not named in its text; joint "
-        "training of the same network stands here.",
+        f"{shown(context, dataset)}, test accuracy after each epoch of the second stage; bold "
+        "lines are means over seeds. No epoch is selected on these curves. The paper "
+        "does not name its third model; we show joint training of the same network "
+        "instead.",
         *data_notes(context, [dataset]),
     )
     numbers = pd.concat(lines)

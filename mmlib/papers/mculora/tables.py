@@ -1,4 +1,4 @@
-"""MCULoRA's tables, and those of ours that have their form: what the leak buys, and departures."""
+"""MCULoRA's tables, and two of ours of the same form: effect of training on test data, and other readings."""
 
 from __future__ import annotations
 
@@ -15,29 +15,35 @@ from mmlib.papers.mculora import rows
 
 PAPER_RUNS = {"mosei": 5, "iemocap": 1}  # five repeats; five folds, which are one run here too
 EQUAL = (
-    "All rows of a seed and fold start from one pre-training under mixed combinations; 'joint training' goes on "
-    "with the whole network for as long as the adapters train, and MoMKE has its own two stages of that length."
+    "All rows of a seed and fold start from the same network, pre-trained with mixed "
+    "combinations. 'Joint training' continues to train the whole network for as many "
+    "epochs as the adapters are trained; MoMKE has its own two stages of the same "
+    "length."
 )
 ONE_MODEL = (
-    "One model serves every condition, and one epoch is chosen for all of them, on validation under mixed "
-    "combinations. The released protocol trains one model for each condition and chooses on test (G2, G7)."
+    "One model serves every condition, and one epoch is chosen for all of them, on "
+    "validation with mixed combinations. The released protocol trains one model for "
+    "each condition and chooses epochs on test (G2, G7)."
 )
 UNPRINTED = (
-    "The paper reports this protocol in a supplement that is not to be had, so there are no numbers to compare "
-    "with. It fixes the seed to 66; here every run has its own mask, the same for all rows."
+    "The paper reports this protocol in a supplement that is not available, so there "
+    "are no published numbers. It fixes the seed to 66; here every seed has its own "
+    "mask, the same for all rows."
 )
 WITHOUT_MCLA = (
-    "Without MCLA the whole network goes on training. DPFT then has no private and common features to "
-    "compare; it compares what the prediction reads under a combination with what it reads under all "
-    "(our own reading)."
+    "Without MCLA the whole network continues to be trained. DPFT then has no private "
+    "and common features to compare; it compares the input of the prediction layer "
+    "under a combination with its input under all modalities (our reading)."
 )
 LEAKING = (
-    "Rows whose name begins with LEAKS look at test data while they train: the printed rule at its features (F9), "
-    "the released one at its labels (G1). They are no results to compare with."
+    "Rows whose name begins with LEAKS use test data in training: the printed rule "
+    "uses test features (F9), the released rule test labels (G1). Do not compare "
+    "other results with them."
 )
 RELEASED = (
-    "The released code trains everything from the start (G4), with no L_ort in effect (G9), adds the two "
-    "predictions (G10) and takes the shares from test accuracies (G1); here it starts from the same pre-training."
+    "The released code trains all weights from the start (G4), without an active "
+    "L_ort (G9), adds the two predictions (G10) and computes the shares from test "
+    "accuracies (G1). Here it starts from the same pre-training."
 )
 
 
@@ -64,7 +70,7 @@ TABLE1 = Table(
     printed=printed("table1"),
     averages=rows.averages,
     notes=(
-        "Averages over six and over seven conditions; the printed column mixes them (F16).",
+        "Averages are over six or over seven conditions; the printed column mixes the two (F16).",
         EQUAL,
         ONE_MODEL,
     ),
@@ -101,5 +107,5 @@ DEPARTURES = dataclasses.replace(
     rows=partial(rows.fitted, chosen=rows.DEPARTURES),
     protocol=rows.protocol_grid,
     baseline=rows.OURS.name,
-    notes=("Rows whose name begins with LEAKS look at test data while they train.", RELEASED),
+    notes=("Rows whose name begins with LEAKS use test data in training.", RELEASED),
 )

@@ -37,5 +37,5 @@ OBSTACLES: tuple[Choice, ...] = (
     ),
     Choice("epochs must be chosen", "on validation under the training law, for every test", "ours"),
 )
-LEFT_OUT = "methods of other papers, and every method on a network that its paper does not have."
+LEFT_OUT = "methods of other papers, and every method on a network that its paper does not use."
 GUESSES = ""

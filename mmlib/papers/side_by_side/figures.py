@@ -83,9 +83,9 @@ def grid(context: Context, cells: Sequence[Cell]) -> Output:
         _panel(axis, context, ground, frames[ground], training)
     numbers = _with_data(context, frames)
     notes = (
-        f"{F1}, means over seeds; columns are test conditions: what is observed, or missing rates "
-        "(of audio, text and vision where they differ). Read down a column to compare methods, across panels "
-        "to see what a training protocol is worth.",
+        f"{F1}, means over seeds. Columns are test conditions: the observed modalities, "
+        "or missing rates (of audio, text and vision where they differ). Compare "
+        "methods within a column, and training masks between panels.",
         SAME,
         *of_data(context, [g.dataset for g in frames]),
     )
@@ -136,7 +136,8 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
     _one_legend(figure, axes)
     numbers = pd.concat(kept, ignore_index=True)
     notes = (
-        "Bold: mean over seeds; light: each seed. One model for all rates. At 0 nothing is missing.",
+        "Bold lines are means over seeds, light lines single seeds. One model serves "
+        "all rates. At 0 nothing is missing.",
         SAME,
         *of_data(context),
     )
@@ -206,8 +207,9 @@ def ranks(context: Context, cells: Sequence[Cell]) -> Output:
             for seed, value in table[row].items()
         ]
     notes = (
-        "1 is the best; the mean over all trainings and test conditions, which are not independent: the interval "
-        "(95 %) is over seeds, of this ranking of these cells, not of other data. Points: each seed.",
+        "Mean rank over all training masks and test conditions; 1 is the best. The 95 "
+        "% interval is over seeds and holds for these cells only, which are not "
+        "independent; it does not extend to other data. Points are seeds.",
         SAME,
         *of_data(context),
     )
@@ -251,7 +253,7 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
     _one_legend(figure, axes)
     numbers = pd.concat(made.values())
     notes = (
-        "Mean over all trainings and test conditions; lines span the seeds.",
+        "Mean over all training masks and test conditions; lines span the seeds.",
         TIMED,
         SAME,
         *of_data(context),

@@ -17,10 +17,13 @@ from mmlib.experiments.context import Context
 FACTORS = (1.0, 1 / 3, 3.0, 10.0, 30.0)  # of the common learning rate: the trials of every row
 SEEDS = 3  # of a trial, at most
 
-USED = "What is chosen here is used on embedded sequences too, and on all data that have no trials of their own."
+USED = (
+    "The rates chosen here are also used on embedded sequences and on all data "
+    "without a learning-rate search of their own."
+)
 TUNED = (
-    "Learning rates were chosen on embedded data (artifact `tuning`): on these a row's own best may be another, "
-    "which can move it by points."
+    "The learning rates were chosen on embedded data (artifact `tuning`). On these "
+    "data another rate may be better, by several points."
 )
 
 

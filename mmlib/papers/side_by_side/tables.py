@@ -28,14 +28,22 @@ Compared = tuple[
 ]  # names, the method's values by seed, its network's
 NOT_BUILT = Output(notes=("Not built yet.",))
 TIMED = (
-    "Seconds: median of a model's training with its stages, the evaluation of every epoch on complete data and "
-    "of two epochs under all conditions included, on one thread beside another run."
+    "Seconds: median training time of a model over all its stages, on one thread "
+    "beside another run. It includes the evaluation of every epoch on complete data "
+    "and of two epochs under all conditions."
 )
-OVER = "Intervals are over seeds, tested on the same utterances: what other utterances would change is not in them."
-FEW_SEEDS = "With fewer than three seeds nothing is decided about so many comparisons; intervals are in the files."
+OVER = (
+    "Intervals are over seeds with the same test utterances; they do not include "
+    "the variation over other utterances."
+)
+FEW_SEEDS = (
+    "With fewer than three seeds there are no verdicts on so many "
+    "comparisons; the intervals are in the files."
+)
 SAME = (
-    "One model per row and training, tested under every condition. All rows see the same masks; in all their "
-    "stages together they have as many epochs; the epoch is chosen on validation under the training law."
+    "One model per row and training mask, tested under every condition. All rows have "
+    "the same masks and the same total number of epochs over their stages; the epoch "
+    "is chosen on validation with the training mask."
 )
 
 
@@ -109,7 +117,7 @@ def comparisons(context: Context, ground: Ground, frame: pd.DataFrame) -> Iterat
 
 
 def verdicts(context: Context, cells: Sequence[Cell]) -> Output:
-    """Every method against the network under it, by training and kind of test, intervals that hold together."""
+    """Every method compared with its own network, by training mask and kind of test, with simultaneous intervals."""
     frames = {g: frame for g, frame in values(context, cells).items() if not frame.empty}
     made = [one for g, frame in frames.items() for one in comparisons(context, g, frame)]
     if not made:
@@ -123,8 +131,9 @@ def verdicts(context: Context, cells: Sequence[Cell]) -> Output:
     counts = numbers["verdict"].value_counts()
     counted = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in stats.VERDICTS)
     notes = (
-        f"{F1}: the method minus the network under it, mean difference over seeds, with intervals that hold for "
-        f"all {len(lines)} comparisons of this table together (95 %, Bonferroni). Verdicts: {counted}.",
+        f"{F1}: the method minus its own network, mean difference over seeds, with "
+        "simultaneous intervals for all "
+        f"{len(lines)} comparisons of this table (95 %, Bonferroni). Verdicts: {counted}.",
         OVER,
         *([FEW_SEEDS] if numbers["n"].min() < FEW else []),
         SAME,
@@ -170,9 +179,11 @@ def best(context: Context, cells: Sequence[Cell]) -> Output:
     if not lines:
         return NOT_BUILT
     notes = (
-        "In % of the best possible weighted F1, which is known of twins (an approximation: the likeliest class, "
-        "not the best decision for F1), mean ± sd over seeds. The best possible of vectors uses the speaker's "
-        "other utterances, as the graph network can; that of sequences an utterance by itself.",
+        "Percentage of the best possible weighted F1, which is known for twins "
+        "(approximately: that of the most likely class, not of the best decision for "
+        "F1), mean ± sd over seeds. On vectors the best possible decision uses the "
+        "other utterances of the speaker, as the graph network can; on sequences it "
+        "uses a single utterance.",
         SAME,
     )
     shares = pd.concat(numbers, ignore_index=True)
@@ -192,10 +203,11 @@ def fairness(context: Context, cells: Sequence[Cell]) -> Output:
             lines.append({**names, **given(context, runs_of(of_ground, row.name))})
     elsewhere = any(rates.elsewhere(context, d) for d in context.datasets)
     notes = (
-        f"Trials: learning rates that were tried on validation{', of embedded data' * elsewhere} (artifact "
-        "`tuning`). Epochs: passes over the training data in every stage, P's included. Chosen: the median epoch "
-        "of the last stage that validation picks; where it is near the last, longer training may do better. "
-        "Parameters: that train in the last stage, and that are frozen then.",
+        f"Trials: number of learning rates tried on validation{', of embedded data' * elsewhere} (artifact "
+        "`tuning`). Epochs: passes over the training data in every stage, P's included. Chosen: "
+        "median epoch of the last stage chosen on validation; if it is near the last "
+        "epoch, longer training may be better. Parameters: trained in the last stage, "
+        "and frozen in it.",
         SAME,
     )
     table = pd.DataFrame(lines)

@@ -21,10 +21,14 @@ from mmlib.runs.execute import prepare
 from mmlib.runs.spec import RunSpec
 
 RULE = (
-    "Chosen: the factor nearest to 1 within one standard error of the best, which is that of a share counted over "
-    "the validation's utterances."
+    "Chosen: the factor nearest to 1 whose result is within one standard error of the "
+    "best. The standard error is that of a proportion over the validation "
+    "utterances."
 )
-NESTED = "Every fold chooses by itself: what it validates on, other folds test on."
+NESTED = (
+    "Every fold chooses separately, because the validation data of one fold are "
+    "test data of another."
+)
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,9 @@ def table(context: Context, cells: Sequence[Cell]) -> Output:
     seeds = sorted({len(specs) for one in made for specs in one.tried.values()})
     notes = (
         f"Weighted F1 (%) on validation at the best epoch of the mean curve of {' or '.join(map(str, seeds))} "
-        f"seed{'s' * (seeds != [1])}, by what the common learning rate is multiplied with; nothing where a run "
-        "diverged. Training on mixed combinations; on complete data for rows that two modalities of more alone "
-        "have.",
+        f"seed{'s' * (seeds != [1])}, for each factor of the common learning rate; "
+        "empty if a run diverged. Trained on mixed combinations; on complete data for "
+        "the rows that only the comparison on two modalities has.",
         RULE,
         *((NESTED,) if "fold" in numbers else ()),
         *at_edges(numbers),
@@ -171,5 +175,9 @@ def at_edges(numbers: pd.DataFrame) -> tuple[str, ...]:
     places = (f"{row} on {data}" for row, data in zip(ends["row"], ends["data"], strict=True))
     named = ", ".join(dict.fromkeys(places))
     return (
-        (f"Best at an end of what was tried, and perhaps better beyond: {named}.",) if named else ()
+        (
+            f"The best rate is at an end of the tried range, and a rate beyond it may be better: {named}.",
+        )
+        if named
+        else ()
     )
