@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from shared_runs import make_runs
 
 from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Bundle, Task, save_bundle
@@ -134,13 +135,15 @@ def weighted(truth: np.ndarray, guess: np.ndarray) -> float:
     return float(total)
 
 
-def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
+def make(
+    folder: Path, factory: pytest.TempPathFactory, data: dict[str, str], seeds: int = 0
+) -> Made:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
         patch.setattr(sampling, "MOST", 4)
         context = dream.context("smoke", data, seeds=seeds)
-        regenerate.run(context, jobs=1).raise_if_failed()
+        make_runs(context, factory)
         for artifact in regenerate.artifacts(context):
             regenerate.draw(context, artifact.id)
     return Made(context, folder / "figures", {r.id: r for r in context.store.records()})
@@ -151,6 +154,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Two twins of frames, of scores and of emotions."""
     return make(
         tmp_path_factory.mktemp("dream"),
+        tmp_path_factory,
         {dream.PAPER.roles[d]: reference for d, reference in TWINS.items()},
     )
 
@@ -161,7 +165,7 @@ def vectors(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("vectors")
     bundle = toy((3, 4) * 20, {"audio": 5, "vision": 4}, task=Task("score", range=(-3.0, 3.0)))
     save_bundle(dataclasses.replace(bundle, fold=bundle.dialogue % 5, name="mine"), folder / "mine")
-    return make(folder, {"mosi-frames": str(folder / "mine")}, seeds=1)
+    return make(folder, tmp_path_factory, {"mosi-frames": str(folder / "mine")}, seeds=1)
 
 
 def test_every_artifact_has_the_files_of_its_kind_and_says_how_much_of_the_paper_it_is(
