@@ -21,6 +21,8 @@ from mmlib.papers.balm import analyses, figures, rows, tables
 from mmlib.pipeline import regenerate
 from mmlib.runs.spec import Training
 
+pytestmark = pytest.mark.slow
+
 SOME = (
     "table1",
     "table8",

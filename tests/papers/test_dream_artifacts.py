@@ -36,6 +36,8 @@ from mmlib.report.figures import panel_grid
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
+pytestmark = pytest.mark.slow
+
 ALL, OURS, PLAIN, P = "all modalities", "DREAM", "same network, task loss alone", "P by itself"
 MAIN = [OURS, PLAIN, P]
 ONE = ["audio", "text", "vision"]

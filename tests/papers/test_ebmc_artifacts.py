@@ -27,6 +27,8 @@ from mmlib.pipeline import regenerate
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
+pytestmark = pytest.mark.slow
+
 ALL, EBMC, PLAIN, MOMKE = "all modalities", "EBMC", "same network, task loss alone", "MoMKE"
 ONE = ["audio", "text", "vision"]
 SIX = [*ONE, "audio+vision", "audio+text", "text+vision"]

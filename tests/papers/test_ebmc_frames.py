@@ -24,6 +24,8 @@ from mmlib.papers.ebmc import rows
 from mmlib.pipeline import notebooks, regenerate
 from mmlib.runs.store import Record
 
+pytestmark = pytest.mark.slow
+
 TWINS = {"mosi_frames": "twin:mosi-frames@smoke", "mosei_frames": "twin:mosei-frames@smoke"}
 SHOWN = {"mosi_frames": "CMU-MOSI frames twin", "mosei_frames": "CMU-MOSEI frames twin"}
 ROWS = {

@@ -27,6 +27,8 @@ from mmlib.papers.gmm_loss import analyses, figures, rows
 from mmlib.pipeline import regenerate
 from mmlib.runs.spec import RunSpec
 
+pytestmark = pytest.mark.slow
+
 SOME = ("table2", "table3", "fig2", "fig3", "fig4", "planted", "modes", "claims", "human-gap")
 ONE = {"crema-d": "twin:crema-d@smoke"}
 

@@ -29,6 +29,8 @@ from mmlib.pipeline import regenerate
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 
+pytestmark = pytest.mark.slow
+
 SEVEN = [
     "audio",
     "text",

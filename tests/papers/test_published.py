@@ -8,10 +8,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from counts import is_one_run
 
 from mmlib.errors import InputError
 from mmlib.experiments import arithmetic
-from mmlib.experiments.arithmetic import RIGHT, WRONG, checks, is_one_run, most_weighted_f1
+from mmlib.experiments.arithmetic import RIGHT, WRONG, checks, most_weighted_f1
 from mmlib.experiments.published import COLUMNS, modalities, papers, published, tables
 
 N_TEST = {"iemocap": 1623, "mosei": 3634, "crema-d": 744, "ave": 402}

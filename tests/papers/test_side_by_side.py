@@ -392,6 +392,7 @@ def test_trials_differ_in_the_rate_alone_and_test_nothing_that_the_comparison_do
         assert {s.seed for found in one.tried.values() for s in found} <= set(range(rates.SEEDS))
 
 
+@pytest.mark.slow
 def test_every_artifact_of_the_embedded_data_is_drawn(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
