@@ -500,7 +500,7 @@ def test_pss_and_pas_are_those_of_eight_passes_and_all_orders(made: Made, datase
 
 
 @pytest.mark.parametrize("dataset", list(TWINS))
-def test_what_is_useless_and_what_a_modality_is_worth_follow_from_the_posterior(
+def test_useless_modalities_change_no_decision_of_the_posterior_and_values_add_up_to_its_gain(
     made: Made, dataset: str
 ) -> None:
     law, twin = shared(0.5, resampled=True), open_twin(TWINS[dataset])
@@ -570,7 +570,7 @@ def test_the_detector_counts_hits_among_flags_and_among_targets(made: Made) -> N
     )
 
 
-def test_correlations_are_spearmans(made: Made) -> None:
+def test_correlations_are_spearmans_rank_correlations(made: Made) -> None:
     spec = made.stored(TWINS["iemocap"], OURS, shared(0.5, resampled=True), 7)[0].spec
     facts = known(made.context, spec, complete())
     assert facts is not None
@@ -679,7 +679,7 @@ def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
     assert {"one seed only"} <= set(frame["verdict"])  # of curves, at smoke
 
 
-def test_slopes_are_least_squares_and_what_is_above_one_half_is_a_mean(made: Made) -> None:
+def test_a_claims_slope_is_the_least_squares_line_through_a_seeds_curve(made: Made) -> None:
     r = np.random.default_rng(0)
     context = dataclasses.replace(
         made.context, profile=dataclasses.replace(made.context.profile, name="laptop")
@@ -695,7 +695,9 @@ def test_slopes_are_least_squares_and_what_is_above_one_half_is_a_mean(made: Mad
     assert dream.claims.slopes(context, "another", values).empty
 
 
-def test_what_is_enhanced_is_counted_and_judged_by_that_count(made: Made) -> None:
+def test_shares_and_accuracies_by_number_of_enhanced_modalities_are_those_of_the_predictions(
+    made: Made,
+) -> None:
     frame = made.table("enhanced-numbers").set_index(["data", "quantity", "seed", "enhanced"])[
         "value"
     ]

@@ -79,7 +79,7 @@ def test_where_runs_diverge_the_notebook_ends_all_the_same_and_every_failure_is_
     assert "failed (diverged)" in table and "--standardise" in table
 
 
-def test_a_notebook_that_fails_is_told_and_its_figures_are_drawn_all_the_same(
+def test_a_notebook_that_fails_is_reported_and_its_figures_are_drawn_all_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
