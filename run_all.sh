@@ -120,13 +120,15 @@ run_tests() {
     export OMP_NUM_THREADS=1
     if [ $# -gt 0 ]; then exec "$python" -m pytest "$@"; fi
     local failed=0 notebooks
-    # Two processes, a module's tests in one of them, so that what a module's tests share is made once.
-    "$python" -m pytest -n 2 --dist loadscope || failed=1
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    # Two processes, a module's tests in one of them, the longest modules first. Tests and notebooks
+    # share their runs at the smoke profile, so that each is made once.
+    MMLIB_SHARED_RUNS=$scratch/runs \
+        "$python" -m pytest -n 2 --dist loadgroup --no-loadscope-reorder || failed=1
     shopt -s nullglob
     notebooks=(notebooks/*.ipynb)
     if [ ${#notebooks[@]} -gt 0 ]; then
-        scratch=$(mktemp -d)
-        trap 'rm -rf "$scratch"' EXIT
         # As in an empty home: no start-up files, kernels or matplotlibrc of the user's.
         mkdir "$scratch/ipython" "$scratch/jupyter"
         : >"$scratch/matplotlibrc"
@@ -134,7 +136,8 @@ run_tests() {
             IPYTHONDIR=$scratch/ipython JUPYTER_DATA_DIR=$scratch/jupyter JUPYTER_PATH=$scratch/jupyter \
             JUPYTER_CONFIG_DIR=$scratch/jupyter JUPYTER_RUNTIME_DIR=$scratch/jupyter JUPYTER_PREFER_ENV_PATH=1 \
             MATPLOTLIBRC=$scratch/matplotlibrc PYTHONSTARTUP="" MPLBACKEND="" \
-            "$python" -m pytest -p no:cacheprovider --nbval-lax --nbval-current-env "${notebooks[@]}" || failed=1
+            "$python" -m pytest -n 2 --dist loadscope -p no:cacheprovider --nbval-lax --nbval-current-env \
+            "${notebooks[@]}" || failed=1
     fi
     exit $failed
 }

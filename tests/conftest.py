@@ -67,6 +67,22 @@ def toy_bundle(
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow modules come first, and with xdist's ``loadgroup`` each module is a group, for it shares fixtures.
+
+    Tests that are marked ``apart`` share nothing: each may run in whichever process is free.
+    """
+    groups = {
+        item: item.nodeid if item.get_closest_marker("apart") else item.nodeid.split("::")[0]
+        for item in items
+    }
+    slow = {group for item, group in groups.items() if item.get_closest_marker("slow")}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: groups[item] not in slow)
+
+
 @pytest.fixture(scope="session")
 def toy() -> Callable[..., Bundle]:
     """The builder ``toy_bundle``."""

@@ -217,7 +217,7 @@ def test_code_without_words_ignores_docstrings_and_comments_and_nothing_else() -
         bare.replace("return x", "return 'x' and x"),
     ):
         assert code_without_words(other) != code_without_words(bare)
-    described = 'x: int = 1\n"""What x holds."""\nfrom jaxtyping import Float\n'
+    described = 'x: int = 1\n"""What x holds."""\n'
     assert code_without_words(described) == code_without_words("x: float = 1\n")
 
 

@@ -108,19 +108,6 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("values that are nested too deeply") from error
 
 
-def read_json(path: Path, expected: str, do: str, most: int = JSON_BYTES) -> Any:
-    """The value of a JSON file.
-
-    Raises:
-        InputError: what ``read_bounded`` raises, or text that is no JSON.
-    """
-    content = read_bounded(path, most)
-    try:
-        return parse_json(content)
-    except ValueError as error:
-        raise InputError(str(path), f"no readable JSON ({error})", expected, do) from error
-
-
 def read_toml(path: Path, expected: str, do: str) -> dict[str, Any]:
     """The table of a TOML file of at most 256 KiB.
 

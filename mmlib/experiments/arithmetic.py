@@ -382,11 +382,6 @@ def most_weighted_f1(accuracy: np.ndarray, negative: int, positive: int) -> np.n
     return np.asarray(100 * (of_positive + of_negative).max(axis=0) / n)
 
 
-def is_one_run(value: float, n: int) -> bool:
-    """Whether some number of right answers among n prints as this accuracy."""
-    return abs(value - nearest_count(value, n)) <= HALF + SLACK
-
-
 def nearest_count(value: float, n: int) -> float:
     """The share of right answers among n (%) that is nearest to an accuracy."""
     return 100 * round(value * n / 100) / n

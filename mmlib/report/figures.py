@@ -159,30 +159,6 @@ def lines(
             _legend(ax, list(series), title)
 
 
-def bars_with_points(
-    ax: Axes,
-    values: Mapping[str, Sequence[float]],
-    *,
-    ylabel: str = "",
-    title: str = "",
-    base: float | None = None,
-) -> None:
-    """One bar per method at the mean, with every run as a point and the 95 % interval where there are two or more.
-
-    base: where the axis starts; by default 0, so that lengths can be compared.
-    """
-    grouped_bars(
-        ax,
-        list(values),
-        {"": [values[name] for name in values]},
-        ylabel=ylabel,
-        title=title,
-        base=base,
-    )
-    for place, bar in enumerate(ax.patches):
-        bar.set_facecolor(look(list(values)[place], place)["color"])
-
-
 def grouped_bars(
     ax: Axes,
     groups: Sequence[str],
@@ -195,7 +171,8 @@ def grouped_bars(
 ) -> None:
     """Bars side by side: for each group one bar per series; series name to one list of runs per group (may be empty).
 
-    Means, 95 % intervals and single runs are drawn as in ``bars_with_points``.
+    A bar stands at the mean, with every run as a point and the 95 % interval where there are two or more.
+    base: where the axis starts; by default 0, so that lengths can be compared.
     """
     width = 0.8 / len(series)
     with style():

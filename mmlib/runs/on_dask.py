@@ -222,7 +222,7 @@ class DaskExecutor(Executor):
         self._busy: dict[str, _Job] = {}
         self._asked: dict[str, Any] = {}  # answers that are awaited; None once read
         self._ready: dict[str, bool] = {}  # compared workers; whether they have the store's folder
-        self._seen, self._closed = 0.0, threading.Event()
+        self._seen, self._closed = time.monotonic(), threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         try:
             write(self.probe, b"")
@@ -260,16 +260,7 @@ class DaskExecutor(Executor):
 
     def _meet(self) -> None:
         """Compare every worker that is there; those that do not answer now, being busy, get work when they do."""
-        try:
-            self.client.wait_for_workers(1, timeout=WORKER_SECONDS)
-        except TimeoutError as error:
-            raise InputError(
-                f"Dask scheduler {self.address}",
-                "no worker",
-                "at least one",
-                "Start workers, and this again when the first has joined.",
-            ) from error
-        problems, until = self._look(), time.monotonic() + ANSWER_SECONDS
+        problems, until = self._first_look(), time.monotonic() + ANSWER_SECONDS
         while any(asked is not None for asked in self._asked.values()) and time.monotonic() < until:
             time.sleep(0.05)
             problems += self._look()
@@ -288,6 +279,21 @@ class DaskExecutor(Executor):
                 "a free worker",
                 "Wait until their other work has ended.",
             )
+
+    def _first_look(self) -> list[InputError]:
+        """Look until a worker is listed: the client's list may lag behind a worker that has joined."""
+        problems, until = self._look(), time.monotonic() + WORKER_SECONDS
+        while not self._asked:
+            if time.monotonic() > until:
+                raise InputError(
+                    f"Dask scheduler {self.address}",
+                    "no worker",
+                    "at least one",
+                    "Start workers, and this again when the first has joined.",
+                )
+            time.sleep(0.05)
+            problems += self._look()
+        return problems
 
     def _serve(self) -> None:
         looked = 0.0

@@ -222,12 +222,12 @@ def numerics_modules(
 def code_without_words(source: str) -> str:
     """The syntax tree of Python source without what only people and type checkers read.
 
-    Left out are docstrings and other bare strings, annotations, and imports of shape types.
+    Left out are docstrings and other bare strings, and annotations.
     """
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and node.body:
-            node.body = [line for line in node.body if not _is_for_readers(line)] or [ast.Pass()]
+            node.body = [line for line in node.body if not _is_bare_string(line)] or [ast.Pass()]
         if isinstance(node, ast.FunctionDef):
             node.returns = None
         if isinstance(node, ast.arg):
@@ -237,11 +237,8 @@ def code_without_words(source: str) -> str:
     return _skeleton(tree)
 
 
-def _is_for_readers(line: ast.stmt) -> bool:
-    """Whether a statement is a bare string, or imports the types that shapes are written in."""
-    if isinstance(line, ast.Expr):
-        return isinstance(getattr(line.value, "value", None), str)
-    return isinstance(line, ast.ImportFrom) and line.module == "jaxtyping"
+def _is_bare_string(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Expr) and isinstance(getattr(line.value, "value", None), str)
 
 
 def _skeleton(node: Any) -> str:

@@ -165,12 +165,6 @@ IMPORTS: dict[str, Case] = {
     "HDF5 that is text": hdf5(lambda path: path.write_text("numbers")),
     "HDF5 that is a pipe": hdf5(lambda path: (path.unlink(), os.mkfifo(path))),
 }
-IMPORT = """
-from mmlib.cli import main
-begun, before = time.process_time(), peak()
-code = main(["data", "import", *sys.argv[1:]])
-print(json.dumps({"code": code, "seconds": time.process_time() - begun, "more": peak() - before}))
-"""
 
 
 @pytest.mark.parametrize("name", IMPORTS)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from counts import is_one_run
 from sklearn.metrics import f1_score
 
 from mmlib.experiments import arithmetic
@@ -148,7 +149,7 @@ def test_an_accuracy_is_of_one_run_where_some_count_rounds_to_it(n: int) -> None
     prints = {
         math.floor(Fraction(10000 * k, n) + Fraction(1, 2)) for k in range(n + 1)
     }  # in hundredths
-    found = {v for v in range(10001) if arithmetic.is_one_run(v / 100, n)}
+    found = {v for v in range(10001) if is_one_run(v / 100, n)}
     halves = {
         v
         for v in found - prints

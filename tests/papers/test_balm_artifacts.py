@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from shared_runs import make_runs
 
 from mmlib import masks, paths
 from mmlib.data.catalog import open_twin
@@ -19,6 +20,8 @@ from mmlib.papers import balm
 from mmlib.papers.balm import analyses, figures, rows, tables
 from mmlib.pipeline import regenerate
 from mmlib.runs.spec import Training
+
+pytestmark = pytest.mark.slow
 
 SOME = (
     "table1",
@@ -47,8 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Path]:
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
         context = balm.context("smoke")
-        report = regenerate.run(context, SOME, jobs=1)
-        report.raise_if_failed()
+        make_runs(context, tmp_path_factory, SOME)
         for name in SOME:
             regenerate.draw(context, name)
         regenerate.finish(context)

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from shared_runs import make_runs
 
 from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Bundle, Task, save_bundle
@@ -35,6 +36,8 @@ from mmlib.report.artifact import LOCAL
 from mmlib.report.figures import panel_grid
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
+
+pytestmark = pytest.mark.slow
 
 ALL, OURS, PLAIN, P = "all modalities", "DREAM", "same network, task loss alone", "P by itself"
 MAIN = [OURS, PLAIN, P]
@@ -135,13 +138,15 @@ def weighted(truth: np.ndarray, guess: np.ndarray) -> float:
     return float(total)
 
 
-def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
+def make(
+    folder: Path, factory: pytest.TempPathFactory, data: dict[str, str], seeds: int = 0
+) -> Made:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
         patch.setattr(sampling, "MOST", 4)
         context = dream.context("smoke", data, seeds=seeds)
-        regenerate.run(context, jobs=1).raise_if_failed()
+        make_runs(context, factory)
         for artifact in regenerate.artifacts(context):
             regenerate.draw(context, artifact.id)
     return Made(context, folder / "figures", {r.id: r for r in context.store.records()})
@@ -152,6 +157,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Two twins of frames, of scores and of emotions."""
     return make(
         tmp_path_factory.mktemp("dream"),
+        tmp_path_factory,
         {dream.PAPER.roles[d]: reference for d, reference in TWINS.items()},
     )
 
@@ -162,7 +168,7 @@ def vectors(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("vectors")
     bundle = toy((3, 4) * 20, {"audio": 5, "vision": 4}, task=Task("score", range=(-3.0, 3.0)))
     save_bundle(dataclasses.replace(bundle, fold=bundle.dialogue % 5, name="mine"), folder / "mine")
-    return make(folder, {"mosi-frames": str(folder / "mine")}, seeds=1)
+    return make(folder, tmp_path_factory, {"mosi-frames": str(folder / "mine")}, seeds=1)
 
 
 def test_every_artifact_has_the_files_of_its_kind_and_says_how_much_of_the_paper_it_is(
@@ -495,7 +501,7 @@ def test_pss_and_pas_are_those_of_eight_passes_and_all_orders(made: Made, datase
 
 
 @pytest.mark.parametrize("dataset", list(TWINS))
-def test_what_is_useless_and_what_a_modality_is_worth_follow_from_the_posterior(
+def test_useless_modalities_change_no_decision_of_the_posterior_and_values_add_up_to_its_gain(
     made: Made, dataset: str
 ) -> None:
     law, twin = shared(0.5, resampled=True), open_twin(TWINS[dataset])
@@ -565,7 +571,7 @@ def test_the_detector_counts_hits_among_flags_and_among_targets(made: Made) -> N
     )
 
 
-def test_correlations_are_spearmans(made: Made) -> None:
+def test_correlations_are_spearmans_rank_correlations(made: Made) -> None:
     spec = made.stored(TWINS["iemocap"], OURS, shared(0.5, resampled=True), 7)[0].spec
     facts = known(made.context, spec, complete())
     assert facts is not None
@@ -674,7 +680,7 @@ def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
     assert {"one seed only"} <= set(frame["verdict"])  # of curves, at smoke
 
 
-def test_slopes_are_least_squares_and_what_is_above_one_half_is_a_mean(made: Made) -> None:
+def test_a_claims_slope_is_the_least_squares_line_through_a_seeds_curve(made: Made) -> None:
     r = np.random.default_rng(0)
     context = dataclasses.replace(
         made.context, profile=dataclasses.replace(made.context.profile, name="laptop")
@@ -690,7 +696,9 @@ def test_slopes_are_least_squares_and_what_is_above_one_half_is_a_mean(made: Mad
     assert dream.claims.slopes(context, "another", values).empty
 
 
-def test_what_is_enhanced_is_counted_and_judged_by_that_count(made: Made) -> None:
+def test_shares_and_accuracies_by_number_of_enhanced_modalities_are_those_of_the_predictions(
+    made: Made,
+) -> None:
     frame = made.table("enhanced-numbers").set_index(["data", "quantity", "seed", "enhanced"])[
         "value"
     ]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from shared_runs import make_runs
 
 from mmlib.data.catalog import open_bundle
 from mmlib.experiments.context import Context
@@ -26,6 +27,8 @@ from mmlib.pipeline import regenerate
 from mmlib.report.artifact import LOCAL
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
+
+pytestmark = pytest.mark.slow
 
 ALL, EBMC, PLAIN, MOMKE = "all modalities", "EBMC", "same network, task loss alone", "MoMKE"
 ONE = ["audio", "text", "vision"]
@@ -167,7 +170,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         context = dataclasses.replace(
             whole, profile=dataclasses.replace(whole.profile, fold_seeds=1)
         )
-        regenerate.run(context, jobs=1).raise_if_failed()
+        make_runs(context, tmp_path_factory)
         for artifact in regenerate.artifacts(context):
             regenerate.draw(context, artifact.id)
     return Made(context, folder / "figures", {r.id: r for r in context.store.records()})

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from shared_runs import make_runs
 
 from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.data.catalog import open_bundle, open_twin
@@ -22,6 +23,8 @@ from mmlib.papers import ebmc
 from mmlib.papers.ebmc import rows
 from mmlib.pipeline import notebooks, regenerate
 from mmlib.runs.store import Record
+
+pytestmark = pytest.mark.slow
 
 TWINS = {"mosi_frames": "twin:mosi-frames@smoke", "mosei_frames": "twin:mosei-frames@smoke"}
 SHOWN = {"mosi_frames": "CMU-MOSI frames twin", "mosei_frames": "CMU-MOSEI frames twin"}
@@ -69,13 +72,15 @@ class Made:
         )
 
 
-def make(folder: Path, data: dict[str, str], seeds: int = 0) -> Made:
+def make(
+    folder: Path, factory: pytest.TempPathFactory, data: dict[str, str], seeds: int = 0
+) -> Made:
     """Everything that the data allow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
         context = ebmc.context("smoke", data, seeds=seeds)
-        regenerate.run(context, jobs=1).raise_if_failed()
+        make_runs(context, factory)
         for artifact in regenerate.artifacts(context):
             regenerate.draw(context, artifact.id)
     return Made(context, folder / "figures")
@@ -86,6 +91,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Both twins, two seeds."""
     return make(
         tmp_path_factory.mktemp("frames"),
+        tmp_path_factory,
         {ebmc.PAPER.roles[d]: reference for d, reference in TWINS.items()},
     )
 
@@ -307,7 +313,7 @@ def test_claims_are_differences_of_the_curves_by_seed(made: Made) -> None:
 
 
 def test_two_modalities_of_different_lengths_without_dialogues_do_as_well(
-    toy: Toy, tmp_path: Path
+    toy: Toy, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     bundle = toy(
         (1,) * 160, {"audio": 5, "vision": 4}, task=Task("score", range=(-3.0, 3.0)), frames=4
@@ -315,7 +321,7 @@ def test_two_modalities_of_different_lengths_without_dialogues_do_as_well(
     features = {"audio": bundle.features["audio"], "vision": bundle.features["vision"][:, :3]}
     lengths = {m: np.minimum(x, features[m].shape[1]) for m, x in bundle.lengths.items()}
     save_bundle(dataclasses.replace(bundle, features=features, lengths=lengths), tmp_path / "mine")
-    made = make(tmp_path, {"mosei-frames": str(tmp_path / "mine")}, seeds=1)
+    made = make(tmp_path, tmp_path_factory, {"mosei-frames": str(tmp_path / "mine")}, seeds=1)
     entries = made.entries()
     assert {name for name, e in entries.items() if e["status"] == "regenerated"} == {
         "table5",

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm
+from shared_runs import make_runs
 from sklearn.metrics import roc_auc_score
 
 from mmlib import paths
@@ -25,6 +26,8 @@ from mmlib.papers import catalog, gmm_loss
 from mmlib.papers.gmm_loss import analyses, figures, rows
 from mmlib.pipeline import regenerate
 from mmlib.runs.spec import RunSpec
+
+pytestmark = pytest.mark.slow
 
 SOME = ("table2", "table3", "fig2", "fig3", "fig4", "planted", "modes", "claims", "human-gap")
 ONE = {"crema-d": "twin:crema-d@smoke"}
@@ -43,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Path]:
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
         context = gmm_loss.context("smoke", ONE)
-        regenerate.run(context, SOME, jobs=1).raise_if_failed()
+        make_runs(context, tmp_path_factory, SOME)
         for name in SOME:
             regenerate.draw(context, name)
         regenerate.finish(context)

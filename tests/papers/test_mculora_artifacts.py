@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from shared_runs import make_runs
 
 from mmlib.data import posterior
 from mmlib.data.catalog import open_twin
@@ -27,6 +28,8 @@ from mmlib.papers.mculora import claims, figures, rows
 from mmlib.pipeline import regenerate
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
+
+pytestmark = pytest.mark.slow
 
 SEVEN = [
     "audio",
@@ -69,7 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         context = dataclasses.replace(
             whole, profile=dataclasses.replace(whole.profile, fold_seeds=1)
         )
-        regenerate.run(context, jobs=1).raise_if_failed()
+        make_runs(context, tmp_path_factory)
         for artifact in regenerate.artifacts(context):
             regenerate.draw(context, artifact.id)
         regenerate.finish(context)

@@ -42,7 +42,7 @@ def context(paper: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cont
 
 
 @pytest.mark.parametrize("paper", ROLES)
-def test_what_is_about_right_and_wrong_answers_says_why_it_is_lacking(
+def test_artifacts_about_right_and_wrong_answers_say_that_scores_of_one_sign_have_none(
     paper: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = context(paper, tmp_path, monkeypatch)
@@ -75,7 +75,7 @@ def test_a_comparison_shows_mae_and_correlation_alone(
     )
 
 
-def test_the_epoch_is_that_of_the_smallest_error(
+def test_the_selected_epoch_is_that_of_the_smallest_validation_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = context("ebmc", tmp_path, monkeypatch)

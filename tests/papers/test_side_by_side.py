@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
+from shared_runs import make_runs
 
 from mmlib import paths
 from mmlib.data.bundle import save_bundle
@@ -391,15 +392,16 @@ def test_trials_differ_in_the_rate_alone_and_test_nothing_that_the_comparison_do
         assert {s.seed for found in one.tried.values() for s in found} <= set(range(rates.SEEDS))
 
 
+@pytest.mark.slow
 def test_every_artifact_of_the_embedded_data_is_drawn(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
     from mmlib.pipeline import regenerate
 
     made = side_by_side.context("smoke", seeds=1)
-    assert regenerate.run(made, jobs=1).failed == 0
+    make_runs(made, tmp_path_factory)
     for artifact in regenerate.artifacts(made):
         output = regenerate.draw(made, artifact.id)
         assert output.rows_built and (output.table is not None or output.figure is not None), (

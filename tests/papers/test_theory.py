@@ -170,7 +170,7 @@ def test_a_constant_factor_scales_sgds_step_and_not_adams() -> None:
     ]
 
 
-def test_proposition_counts_what_a_made_up_training_holds() -> None:
+def test_departures_from_the_proposition_are_shares_of_a_trainings_coefficients() -> None:
     coefficients = np.array(
         [[0.4, 0.7, 0.9], [-0.5, 1.5, 1.0], [12.0, -20.0, 10.0], [0.7, 0.8, 0.5]]
     )

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,9 +157,9 @@ def gone(process: subprocess.Popen[bytes], seconds: float = 30) -> None:
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 300  # on a busy machine a worker takes minutes to import torch
     while not true():
-        assert time.monotonic() < limit, f"waited a minute: {what}"
+        assert time.monotonic() < limit, f"waited five minutes: {what}"
         time.sleep(0.02)
 
 
@@ -466,6 +467,46 @@ def test_no_worker_a_worker_of_two_threads_and_a_scheduler_that_goes_are_told(
     finally:
         own.stop()
     assert 0 < len(store.ids()) < 200 and store.failures() == []
+
+
+class LaggingClient:
+    """A Dask client that lists its worker some looks after it has joined."""
+
+    worker = "tcp://127.0.0.1:1"
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+        self.left -= 1
+        return {"workers": {} if self.left >= 0 else {self.worker: {"nthreads": 1}}}
+
+    def submit(self, function: Callable[..., Any], *given: Any, **_: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*given))
+        return future
+
+    def wait_for_workers(self, *_: object, **__: object) -> None:
+        """The worker has joined."""
+
+    def close(self, timeout: float) -> None:
+        """Nothing is open."""
+
+
+def test_a_worker_that_joined_and_is_not_listed_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NUMERICS)
+    monkeypatch.setattr(on_dask, "_files", lambda: on_dask.LOADED)  # however young this checkout is
+    store = Store(tmp_path / "s")
+    for looks in (0, 1, 5):
+        monkeypatch.setattr(on_dask, "_connect", lambda _, looks=looks: LaggingClient(looks))
+        with DaskExecutor("x", specs(1), store, fingerprint=fake_runs.fingerprint) as executor:
+            assert executor._ready == {LaggingClient.worker: True}
+    monkeypatch.setattr(on_dask, "WORKER_SECONDS", 0.1)
+    monkeypatch.setattr(on_dask, "_connect", lambda _: LaggingClient(10**9))
+    with pytest.raises(InputError, match="found no worker"):
+        DaskExecutor("x", specs(1), store, fingerprint=fake_runs.fingerprint)
 
 
 FAULTS = """

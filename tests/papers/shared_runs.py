@@ -1,0 +1,43 @@
+"""Runs that several modules of tests need, and the notebooks after them: each made once."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from mmlib.experiments.context import Context
+from mmlib.pipeline import regenerate
+from mmlib.runs.store import Store
+
+FOLDER = "MMLIB_SHARED_RUNS"
+
+
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """The store of a whole session, whatever process of it asks: the environment's, else beside pytest's own folders.
+
+    It is never older than the session, since a run's id does not cover the code that executes it.
+    """
+    if os.environ.get(FOLDER):
+        return Path(os.environ[FOLDER])
+    own = factory.getbasetemp()  # with xdist, one folder for each process in the session's
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared-runs"
+
+
+def make_runs(
+    context: Context, factory: pytest.TempPathFactory, wanted: Iterable[str] = ()
+) -> None:
+    """Fill a context's own store with the runs of some artifacts (all by default), and nothing else.
+
+    Runs that the session has made already are copied, so a test may do to its store what it likes.
+    """
+    names = tuple(wanted)
+    shared = Store(shared_folder(factory), quiet=True)
+    there = dataclasses.replace(context, store=shared)
+    regenerate.run(there, names, jobs=1).raise_if_failed()
+    for spec in regenerate.specs(context, regenerate.artifacts(context, names)):
+        run_id = spec.run_id(context.bundle_fingerprint(spec.data))
+        context.store.take(run_id, shared.files(run_id))
