@@ -91,6 +91,9 @@ class Output:
     """The runs that it lacks since they failed."""
 
 
+NOT_BUILT = Output(notes=("Not built yet.",))
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A table or figure of a paper. What a context and a cell are, ``experiments`` says."""
