@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 from mmlib.data.bundle import Bundle
 from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Context
 from mmlib.masks import draw
 from mmlib.report import figures
@@ -71,7 +72,7 @@ def _bars(
     figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.4)
     figures.grouped_bars(
         axes[0],
-        [_short(g) for g in counts.index],
+        [short(g) for g in counts.index],
         {k: [[float(v)] for v in counts[k].fillna(0)] for k in ("corrected", "broken")},
         base=0,
         ylabel="test utterances",
@@ -79,16 +80,6 @@ def _bars(
         "(broken), by what is observed",
     )
     return figure
-
-
-def _short(modalities: str) -> str:
-    return (
-        "{"
-        + ", ".join(
-            {"audio": "a", "text": "t", "vision": "v"}.get(m, m) for m in modalities.split("+")
-        )
-        + "}"
-    )
 
 
 def _one_fold(

@@ -19,6 +19,7 @@ from mmlib.masks import Law, draw
 from mmlib.metrics import UNSIGNED, has_decisions
 from mmlib.report import stats, tables
 from mmlib.report.artifact import Output
+from mmlib.runs.execute import SELECTIONS
 
 NAMES = {
     "iemocap": "IEMOCAP",
@@ -186,8 +187,20 @@ def difference(table: pd.DataFrame, first: str, second: str) -> str:
     """The paired difference of two columns (seeds down) with its 95 % interval; a dash for a single seed."""
     if len(table) < 2:
         return "-"
-    test = stats.paired(table[first].to_numpy(), table[second].to_numpy())
-    return f"{test.difference:+.2f} [{test.low:.2f}, {test.high:.2f}]"
+    return str(stats.paired(table[first].to_numpy(), table[second].to_numpy()))
+
+
+def every_selection(results: pd.DataFrame) -> pd.DataFrame:
+    """Results for each way of choosing the epoch, folds averaged within a seed."""
+    parts = [results[results["selection"] == selection] for selection in SELECTIONS]
+    return pd.concat([stats.average_folds(part) for part in parts], ignore_index=True)
+
+
+def selections_beside(results: pd.DataFrame, decimals: int = 2) -> dict[str, str]:
+    """Columns of one row's results by way of choosing the epoch, and what choosing it on test adds."""
+    table = results.pivot_table(index="seed", columns="selection", values="value")
+    means = {f"epoch by {s}": tables.mean_sd(table[s], decimals) for s in SELECTIONS}
+    return {**means, "test minus valid": difference(table, "test", "valid")}
 
 
 def failed_cells(

@@ -31,6 +31,12 @@ def law(condition: str) -> Law:
     return complete() if condition == ALL else subset(condition.split("+"))
 
 
+def short(condition: str) -> str:
+    """``{a,t}`` as papers write a combination of the usual modalities; else with whole names."""
+    letters = {"audio": "a", "text": "t", "vision": "v"}
+    return "{" + ", ".join(letters.get(m, m) for m in condition.split("+")) + "}"
+
+
 def tests(names: Sequence[str]) -> Tests:
     """Test conditions as test masks."""
     return tuple((name, law(name)) for name in names)

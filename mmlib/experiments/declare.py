@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mmlib.experiments.claims import Claims
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.tables import Table
 from mmlib.report.artifact import Artifact, Output
@@ -75,9 +76,9 @@ class Declare:
             **other,
         )
 
-    def claims(
-        self, cells: Cells, draw: Draw, source: str = "ours, on the paper's text"
-    ) -> Artifact:
+    def claims(self, claims: Claims, source: str = "ours, on the paper's text") -> Artifact:
         """The paper's sentences with their tests."""
         caption = "Testable claims of the paper, each with its test and the measured value."
-        return self.artifact("claims", "table", "Claims", caption, cells, draw, source=source)
+        return self.artifact(
+            "claims", "table", "Claims", caption, claims.cells, claims.draw, source=source
+        )

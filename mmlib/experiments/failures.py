@@ -6,8 +6,7 @@ it, with the advice that fits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import with_parents
@@ -117,17 +116,6 @@ def notes(failed: Sequence[FailedRun]) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A failed run and the artifacts that ask for it."""
-
-    run: FailedRun
-    """The run."""
-
-    artifacts: list[str]
-    """Each as ``paper artifact``."""
-
-
 def failure_lines(
     asked: Iterable[tuple[Context, Artifact]], errors: Sequence[tuple[str, str]]
 ) -> list[str]:
@@ -139,20 +127,19 @@ def failure_lines(
     """
     if not errors:
         return []
-    seen: dict[str, _Seen] = {}
+    failed: dict[str, FailedRun] = {}
+    asking: dict[str, list[str]] = {}  # artifacts, each as ``paper artifact``
     for context, artifact in asked:
         cells = artifact.cells(context)
         for run in of_runs(context, cells, with_parents(cell.spec for cell in cells)):
-            seen.setdefault(run.run_id, _Seen(run, [])).artifacts.append(
-                f"{context.paper} {artifact.id}"
-            )
-    lines = [_line(run_id, text, seen) for run_id, text in errors]
-    return [*lines, *dict.fromkeys(one.run.advice for one in seen.values())]
-
-
-def _line(run_id: str, text: str, seen: Mapping[str, _Seen]) -> str:
-    reason = (text.strip().splitlines() or ["no reason is known"])[-1]
-    if run_id not in seen:
-        return f"failed: run {run_id}, which others start from: {reason}"
-    one = seen[run_id]
-    return f"{one.run.what}: {_few(one.artifacts)}: {place(one.run)}, run {run_id}: {reason}"
+            failed.setdefault(run.run_id, run)
+            asking.setdefault(run.run_id, []).append(f"{context.paper} {artifact.id}")
+    lines = []
+    for run_id, text in errors:
+        reason = (text.strip().splitlines() or ["no reason is known"])[-1]
+        where = f"failed: run {run_id}, which others start from"
+        if run_id in failed:
+            run = failed[run_id]
+            where = f"{run.what}: {_few(asking[run_id])}: {place(run)}, run {run_id}"
+        lines.append(f"{where}: {reason}")
+    return [*lines, *dict.fromkeys(run.advice for run in failed.values())]

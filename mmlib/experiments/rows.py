@@ -159,9 +159,19 @@ def cells(
     ]
 
 
+def on(cells: Iterable[Cell], dataset: str) -> list[Cell]:
+    """The cells of a data set."""
+    return [cell for cell in cells if cell.dataset == dataset]
+
+
+def of_row(cells: Iterable[Cell], row: str) -> list[Cell]:
+    """The cells of a row."""
+    return [cell for cell in cells if cell.row == row]
+
+
 def runs_of(cells: Iterable[Cell], row: str) -> list[RunSpec]:
     """The runs of a row among some cells, each once."""
-    return list(dict.fromkeys(cell.spec for cell in cells if cell.row == row))
+    return list(dict.fromkeys(cell.spec for cell in of_row(cells, row)))
 
 
 def with_parents(wanted: Iterable[RunSpec]) -> list[RunSpec]:

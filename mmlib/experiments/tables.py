@@ -110,7 +110,7 @@ class Table:
         for dataset in names:
             asked = [*metrics[dataset], *means[dataset]]
             known = self.printed(context, dataset, asked) if self.printed else None
-            parts.append((dataset, [cell for cell in cells if cell.dataset == dataset], known))
+            parts.append((dataset, rows.on(cells, dataset), known))
         return comparison.compare(
             context,
             parts,

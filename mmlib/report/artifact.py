@@ -99,6 +99,9 @@ class Output:
     """What was measured on this machine, such as seconds: text beside the table, in a file of its own."""
 
 
+NOT_BUILT = Output(notes=("Not built yet.",))
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A table or figure of a paper. Contexts and cells are defined in ``experiments``."""

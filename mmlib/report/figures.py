@@ -159,6 +159,44 @@ def lines(
             _legend(ax, list(series), title)
 
 
+def along(
+    ax: Axes,
+    series: Mapping[str, np.ndarray],
+    ylabel: str,
+    title: str,
+    xlabel: str = "epoch",
+    legend: bool = False,
+) -> None:
+    """Curves along training; series: (runs, epochs) each."""
+    epochs = np.arange(1, next(iter(series.values())).shape[1] + 1)
+    lines(ax, epochs, series, xlabel=xlabel, ylabel=ylabel, title=title, legend=legend)
+
+
+def long(values: Mapping[str, np.ndarray], axes: Mapping[str, Any], **labels: str) -> pd.DataFrame:
+    """The numbers behind a picture as lines: what is the same for all, a column for each axis, the values by name.
+
+    values: arrays of one shape. axes: in their order, by name the labels along it, or the number that they count from.
+    """
+    shape = next(iter(values.values())).shape
+    counted = [
+        range(of, of + size) if isinstance(of, int) else of
+        for of, size in zip(axes.values(), shape, strict=True)
+    ]
+    index = pd.MultiIndex.from_product(counted, names=list(axes))
+    frame = pd.DataFrame({name: of.ravel() for name, of in values.items()}, index=index)
+    frame = frame.reset_index()
+    for place, (name, label) in enumerate(labels.items()):
+        frame.insert(place, name, label)
+    return frame
+
+
+def one_scale(axes: Sequence[Axes]) -> None:
+    """The same vertical limits for all, so that they hold everything that any shows."""
+    lows, highs = zip(*(axis.get_ylim() for axis in axes), strict=True)
+    for axis in axes:
+        axis.set_ylim(min(lows), max(highs))
+
+
 def grouped_bars(
     ax: Axes,
     groups: Sequence[str],

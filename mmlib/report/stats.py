@@ -80,6 +80,10 @@ class Comparison:
     """The smallest true difference that this many seeds would have shown in four of five repetitions, were the sd the
     true one."""
 
+    def __str__(self) -> str:
+        """The difference with its interval, as tables show it."""
+        return f"{self.difference:+.2f} [{self.low:.2f}, {self.high:.2f}]"
+
 
 @dataclass(frozen=True)
 class Interval:

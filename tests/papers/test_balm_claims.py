@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from mmlib.experiments.claims import VERDICTS
+from mmlib.experiments.claims import VERDICTS, Lead, Mean
 from mmlib.experiments.context import Cell
 from mmlib.papers import balm
 from mmlib.papers.balm import claims, rows, tables
@@ -39,8 +41,11 @@ def test_correlations_are_of_the_rates_and_not_of_which_modality_it_is() -> None
 
 def test_settings_are_averaged_within_a_seed_before_any_interval() -> None:
     gains = {"a": np.array([1.0, 2.0, 3.0]), "b": np.array([3.0, 2.0, 1.0])}
-    assert claims._mean(gains) == pytest.approx([2, 2, 2])
-    assert claims._mean({}).size == 0
+    placed = {("balm", setting): pd.Series(gain) for setting, gain in gains.items()}
+    nothing = {("plain", setting): pd.Series(np.zeros(3)) for setting in gains}
+    mean = Mean([Lead("balm", "plain", setting) for setting in gains])
+    assert mean({**placed, **nothing}).to_numpy() == pytest.approx([2, 2, 2])
+    assert mean({}).size == 0
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,7 @@ def test_every_claim_that_the_issue_names_has_a_row_and_unmade_runs_say_so(
     monkeypatch.setenv("MMLIB_RUNS", f"{tmp_path}/runs")
     monkeypatch.setenv("MMLIB_FIGURES", f"{tmp_path}/figures")
     context = balm.context("smoke")
-    output = claims.claims(context, claims.claim_cells(context))
+    output = claims.CLAIMS.draw(context, claims.CLAIMS.cells(context))
     assert output.table is not None
     text = " ".join(output.table["claim"])
     for words in (
@@ -111,7 +116,9 @@ def test_a_claim_holds_where_it_was_planted(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(type(context), "results", lambda self, cells: results(cells))
     found = {
-        (c.backbone, c.data): c.values for c in claims._results(context) if "improves" in c.text
+        (c.backbone, c.data): c.values
+        for c in dataclasses.replace(claims.CLAIMS, declared=claims._results).measured(context)
+        if "improves" in c.text
     }
     for (backbone, _), values in found.items():
         assert values == pytest.approx([2 if backbone == "MMGCN" else -2] * 2, abs=0.01)

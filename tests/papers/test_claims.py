@@ -1,18 +1,24 @@
-"""Which claims a figure has room for, and what it says of the others."""
+"""What follows from declared claims; which a figure has room for, and what it says of the others."""
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
+import pandas as pd
+import pytest
 
 from mmlib.experiments import claims
-from mmlib.experiments.claims import Claim
+from mmlib.experiments.claims import Claim, Claims, Lead, Mean, Measured, Source
+from mmlib.experiments.context import Cell, Context
+from mmlib.papers import catalog, ebmc
 from mmlib.report import stats
 
 POINTS = "points"
 
 
-def claim(number: int, mean: float, spread: float) -> Claim:
-    return Claim(
+def claim(number: int, mean: float, spread: float) -> Measured:
+    return Measured(
         f"claim {number}",
         "1",
         "data",
@@ -56,3 +62,75 @@ def test_the_table_has_every_claim_and_the_figure_says_how_many_it_shows() -> No
     assert f"{claims.DRAWN} of {claims.DRAWN + 5}" in " ".join(output.notes)
     few = claims.table(None, found[:5], POINTS, (), ())  # type: ignore[arg-type]
     assert "Figure:" not in " ".join(few.notes)
+
+
+BY_PLACE = {
+    ("ours", "a"): pd.Series({0: 5.0, 1: 6.0, 2: 7.0}),
+    ("other", "a"): pd.Series({0: 4.0, 1: 4.0, 2: 4.0}),
+    ("ours", "b"): pd.Series({0: 5.0, 1: 6.0, 2: 7.0}),
+    ("other", "b"): pd.Series({0: 2.0, 1: 4.0}),
+}
+
+
+def test_a_lead_and_a_mean_of_leads_are_of_the_seeds_that_all_rows_have() -> None:
+    leads = [Lead("ours", "other", setting) for setting in "ab"]
+    assert leads[0](BY_PLACE).to_dict() == {0: 1.0, 1: 2.0, 2: 3.0}
+    assert leads[1](BY_PLACE).to_dict() == {0: 3.0, 1: 2.0}
+    assert Mean(leads)(BY_PLACE).dropna().to_dict() == {0: 2.0, 1: 2.0}
+    assert Lead("ours", "unmade", "a")(BY_PLACE).empty and Mean([])(BY_PLACE).empty
+
+
+def test_each_source_is_read_once_and_a_claims_runs_are_those_of_its_source() -> None:
+    context, read = ebmc.context("smoke"), []
+    cells = ebmc.claims.CLAIMS.cells(context)[:2]
+
+    def source(mine: list[Cell]) -> Source:
+        def reading(context: Context, cells: list[Cell]) -> object:
+            read.append(cells)
+            return BY_PLACE
+
+        return Source(context.main, mine, reading)
+
+    first, second = source(cells[:1]), source(cells)
+    declared = [
+        Claim("by more", "1", "ours minus other", first, Lead("ours", "other", "a")),
+        Claim("in points", "1", "a list", first, lambda by_place: [1.0, 2.0], "units", "net"),
+        Claim("by less", "2", "the reverse", second, Lead("other", "ours", "b")),
+    ]
+    every = Claims(lambda context: declared, POINTS, "network")
+    assert every.cells(context) == cells
+    measured = every.measured(context)
+    assert read == [cells[:1], cells]
+    assert [list(m.values) for m in measured] == [[1, 2, 3], [1, 2], [-3, -2]]
+    assert [(m.unit, m.backbone) for m in measured] == [
+        (POINTS, "network"),
+        ("units", "net"),
+        (POINTS, "network"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "paper,primary",
+    [
+        ("balm", ["+BALM minus plain, mean of the six settings"]),
+        ("dream", ["DREAM minus same network, task loss alone"]),
+        ("ebmc", ["EBMC minus same network, task loss alone"] * 2),
+        (
+            "mculora",
+            [
+                "MCULoRA minus joint training",
+                "MCULoRA minus w/o MCLA",
+                "MCULoRA minus w/o DPFT",
+            ],
+        ),
+        ("gmm_loss", ["Ours minus Concat"]),
+    ],
+)
+def test_each_paper_names_one_to_three_primary_claims_on_its_main_data(
+    paper: str, primary: list[str]
+) -> None:
+    context = catalog.PAPERS[paper].context("smoke")
+    declared = importlib.import_module(f"mmlib.papers.{paper}.claims").CLAIMS.declared(context)
+    marked = [claim for claim in declared if claim.primary]
+    assert [claim.test for claim in marked] == primary
+    assert {claim.source.dataset for claim in marked} == {context.main}

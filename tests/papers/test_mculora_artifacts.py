@@ -347,7 +347,7 @@ def test_verdicts_follow_from_the_intervals_and_numbers_are_unique(made: Made) -
         ((0, 3), (0, 0.1), (0, 0), (3, 0), (3, 1), (-3, 1)),
     )
     planted = [
-        judged.Claim("", "", "", "", "", unit, mean + sd * noise)
+        judged.Measured("", "", "", "", "", unit, mean + sd * noise)
         for unit in ("points of accuracy", "cosine")
         for mean, sd in laws
     ]

@@ -18,6 +18,7 @@ from mmlib.data.bundle import Task
 from mmlib.experiments import comparison
 from mmlib.experiments.comparison import shown
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import on
 from mmlib.fit import make_optimizer, train_step
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
@@ -115,10 +116,9 @@ def _leads(row: pd.Series, baseline: pd.Series, family: int) -> dict[str, stats.
 def _read_thrice(table: pd.Series) -> dict[str, object]:
     """A row's values by selection, and what selecting on test adds; table: by (selection, seed)."""
     names = {s: "last epoch" if s == "last" else f"selected on {s}" for s in SELECTIONS}
-    gap = stats.paired(table["test"], table["valid"])
     return {
         **{name: mean_sd(table[selection]) for selection, name in names.items()},
-        "test - valid": f"{gap.difference:+.2f} [{gap.low:.2f}, {gap.high:.2f}]",
+        "test - valid": str(stats.paired(table["test"], table["valid"])),
     }
 
 
@@ -154,10 +154,7 @@ def factors(context: Context, cells: Sequence[Cell]) -> Output:
         "epoch chosen on validation.",
         "Each effect is averaged over the other factors within a seed; the intervals "
         "are simultaneous.",
-        *(
-            f"{name}: {e.difference:+.2f} [{e.low:.2f}, {e.high:.2f}], {e.verdict}."
-            for name, e in effects.items()
-        ),
+        *(f"{name}: {effect}, {effect.verdict}." for name, effect in effects.items()),
         *notes_on_data(context, [context.main]),
     )
     run_ids = tuple(results["run_id"].unique())
@@ -172,7 +169,7 @@ def _factor_line(by_seed: pd.DataFrame, layout: str, spatial: str, noise: str) -
         "spatial loss": spatial,
         "gradient noise": noise,
         "weighted F1": mean_sd(values),
-        "lead over plain, same masks": f"{lead.difference:+.2f} [{lead.low:.2f}, {lead.high:.2f}]",
+        "lead over plain, same masks": str(lead),
         "verdict": lead.verdict,
     }
 
@@ -218,7 +215,7 @@ def of_the_best(context: Context, cells: Sequence[Cell]) -> Output:
     )
     frames = []
     for axis, dataset in zip(axes, context.datasets, strict=True):
-        shares = _shares(context, [cell for cell in cells if cell.dataset == dataset])
+        shares = _shares(context, on(cells, dataset))
         title = shown(context, dataset)
         names = [name for name, _ in rows.groups(context, dataset)]
         series = {

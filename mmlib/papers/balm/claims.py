@@ -6,66 +6,40 @@ supports the sentence. The intervals are simultaneous for the whole table.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
+import pandas as pd
 from scipy.stats import rankdata, spearmanr
 
 from mmlib.data.catalog import is_twin
-from mmlib.experiments.claims import Claim, table
-from mmlib.experiments.comparison import selected, shown
+from mmlib.experiments.claims import Claim, Claims, Lead, Mean, Source, Values, by_metric
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import Row, by_seed
+from mmlib.experiments.rows import Row, by_seed, runs_of
 from mmlib.papers.balm import figures, rows
 from mmlib.papers.balm.tables import notes_on_data
 from mmlib.report import stats
-from mmlib.report.artifact import Output
 
-POINTS = "points of weighted F1"
 HALVES = {"d": "distribution", "s": "spatial"}  # of the gradient rebalancing, as variants
 AT_FOCUS = f"at {rows.label(rows.FOCUS)}"
-BySeed = dict[int, float]
-Test = tuple[str, str, str, str, np.ndarray]
-"""Sentence, where it stands, its test, unit, and one value per seed."""
+Along = Callable[..., dict[int, np.ndarray]]
+"""From a row, a quantity and the rates to its series by seed, (epochs, M), folds averaged."""
+
+
+def declared(context: Context) -> list[Claim]:
+    """Claims about weighted F1 by where they stand, then those about what happens along training."""
+    results = sorted(_results(context), key=lambda claim: (claim.where, claim.text))
+    return [*results, *_along_training(context)]
+
+
+CLAIMS = Claims(declared, "points of weighted F1", "", data_notes=notes_on_data)
 
 
 def settings(context: Context, dataset: str) -> Sequence[rows.Rates]:
     """Where a claim's own runs are made: in all six settings on twins, at the focus setting on other data."""
     return rows.SETTINGS if is_twin(context.reference(dataset)) else (rows.FOCUS,)
-
-
-def watched_rows(backbone: str) -> list[Row]:
-    """The rows whose discrepancies are compared during training."""
-    return [*figures.main_variants(backbone), rows.balm(backbone, "s", "BALM-S")]
-
-
-def watched_cells(context: Context, row: Row, rates: rows.Rates = rows.FOCUS) -> list[Cell]:
-    """A watched row's runs; on twins at the focus setting those of the tables."""
-    shared = rates == rows.FOCUS and is_twin(context.reference(context.main))
-    return rows.cells(context, context.main, rows.watched(row), rates, grid=not shared)
-
-
-def claim_cells(context: Context) -> list[Cell]:
-    """Every run that a claim reads."""
-    cells: list[Cell] = []
-    for dataset in context.datasets:
-        own = rows.in_settings(settings(context, dataset))
-        compared = [*rows.squared(context), *rows.halves(context)]
-        cells += rows.of_rows(context, dataset, rows.pairs(context), rows.SIX)
-        cells += rows.of_rows(context, dataset, compared, own)
-    for row in watched_rows(context.backbone):
-        cells += watched_cells(context, row)
-    for rates in settings(context, context.main):
-        for row in figures.with_and_without(context.backbone):
-            cells += watched_cells(context, row, rates)
-    return cells
-
-
-def claims(context: Context, cells: Sequence[Cell]) -> Output:
-    """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
-    made = sorted(_results(context), key=lambda claim: (claim.where, claim.text))
-    made += _along_training(context)
-    return table(context, made, POINTS, notes_on_data(context, context.datasets), cells)
 
 
 def _results(context: Context) -> list[Claim]:
@@ -99,24 +73,29 @@ def _results(context: Context) -> list[Claim]:
 
 
 def _improves(context: Context, dataset: str, backbone: str) -> Claim:
-    gains = _gains(context, dataset, rows.balm(backbone), rows.plain(backbone), rows.SETTINGS)
-    count = len(rows.SETTINGS)
-    verdicts = [
-        stats.paired(gain, np.zeros(len(gain)), comparisons=count).verdict
-        for gain in gains.values()
-        if len(gain) > 1
-    ]
-    detail = ", ".join(f"{v} in {verdicts.count(v)}" for v in dict.fromkeys(verdicts))
+    source, lead = _ahead(context, dataset, backbone, rows.plain(backbone), rows.SETTINGS)
     return Claim(
         "BALM improves each backbone under imbalanced missing rates",
         "4.2, Tables 1, 2",
-        shown(context, dataset),
-        rows.NAMES[backbone],
         "+BALM minus plain, mean of the six settings",
-        POINTS,
-        _mean(gains),
-        f"single settings: {detail}" if detail else "",
+        source,
+        lead,
+        network=rows.NAMES[backbone],
+        detail=partial(_single_settings, lead),
+        primary=(dataset, backbone) == (context.main, context.backbone),
     )
+
+
+def _single_settings(mean: Mean, f1: Values) -> str:
+    """How many settings have which verdict, each by itself."""
+    gains = [lead(f1).to_numpy() for lead in mean.leads]
+    verdicts = [
+        stats.paired(gain, np.zeros(len(gain)), comparisons=len(gains)).verdict
+        for gain in gains
+        if len(gain) > 1
+    ]
+    detail = ", ".join(f"{v} in {verdicts.count(v)}" for v in dict.fromkeys(verdicts))
+    return f"single settings: {detail}" if detail else ""
 
 
 def _against(
@@ -127,191 +106,194 @@ def _against(
     every = f"mean of {len(wanted)} settings" if len(wanted) > 1 else f"at {rows.label(wanted[0])}"
     suffix = f"BALM-{variant.upper()}"
     other = rows.balm(backbone, variant, suffix)
-    gains = _gains(context, dataset, rows.balm(backbone), other, wanted)
-    name, network = shown(context, dataset), rows.NAMES[backbone]
+    source, lead = _ahead(context, dataset, backbone, other, wanted)
     test = f"+BALM minus +{suffix}, {every}"
-    return Claim(text, where, name, network, test, POINTS, _mean(gains))
+    return Claim(text, where, test, source, lead, network=rows.NAMES[backbone])
+
+
+def _ahead(
+    context: Context, dataset: str, backbone: str, other: Row, wanted: Sequence[rows.Rates]
+) -> tuple[Source, Mean]:
+    """BALM over a backbone and another row in some settings, and the mean of the leads."""
+    row = rows.balm(backbone)
+    cells = rows.of_rows(context, dataset, [row, other], rows.in_settings(wanted))
+    leads = [Lead(row.name, other.name, rows.label(rates)) for rates in wanted]
+    return Source(dataset, cells, by_metric("weighted_f1")), Mean(leads)
+
+
+def _watched(context: Context, wanted: Sequence[Row], of: Sequence[rows.Rates]) -> Source:
+    """Watched rows on the main data set; on twins at the focus setting their runs are those of the tables."""
+    twin = is_twin(context.reference(context.main))
+    cells = [
+        cell
+        for rates in of
+        for row in wanted
+        for cell in rows.cells(
+            context,
+            context.main,
+            rows.watched(row),
+            rates,
+            grid=not (twin and rates == rows.FOCUS),
+        )
+    ]
+    return Source(context.main, cells, _along)
+
+
+def _along(context: Context, cells: Sequence[Cell]) -> Along:
+    def along(row: Row, key: str, rates: rows.Rates = rows.FOCUS) -> dict[int, np.ndarray]:
+        there = [cell for cell in cells if cell.setting == rows.label(rates)]
+        return by_seed(
+            context, runs_of(there, row.name), lambda record: figures.recorded(record, key)
+        )
+
+    return along
 
 
 def _along_training(context: Context) -> list[Claim]:
-    """Claims about what happens during training, on the main data set and backbone."""
-    name, network = shown(context, context.main), rows.NAMES[context.backbone]
-    tests = [*_of_discrepancies(context), *_of_rates(context)]
-    return [
-        Claim(text, where, name, network, test, unit, values)
-        for text, where, test, unit, values in tests
+    """What happens along training, on the main data set and backbone."""
+    compared = [
+        *figures.main_variants(context.backbone),
+        rows.balm(context.backbone, "s", "BALM-S"),
     ]
+    bare, fcm, both, _ = compared
+    at_focus = _watched(context, compared, [rows.FOCUS])
+    in_settings = _watched(context, (bare, both), settings(context, context.main))
+    made = [
+        *_of_discrepancies(at_focus, *compared),
+        _slowness(context, in_settings, bare),
+        _equilibrium(at_focus, fcm, both),
+        _inverse(context, in_settings, both),
+    ]
+    network = rows.NAMES[context.backbone]
+    return [dataclasses.replace(claim, network=network) for claim in made]
 
 
-def _of_discrepancies(context: Context) -> list[Test]:
+def _of_discrepancies(at_focus: Source, bare: Row, fcm: Row, both: Row, alone: Row) -> list[Claim]:
     """What each part of the method does to the discrepancies (Fig 5, Fig 8)."""
-    bare, fcm, both, alone = watched_rows(context.backbone)
-    cosine = {row.name: _late(context, row, "cosine") for row in (fcm, both, alone)}
+    claim = partial(Claim, source=at_focus)
     late = f"mean over modalities and the last quarter of epochs, {AT_FOCUS}"
     return [
-        (
+        claim(
             "FCM reduces the discrepancies among modalities",
             "4.3, Fig 5",
             f"KL without FCM minus with it, {late}",
-            "nats",
-            _difference(_late(context, bare, "kl"), _late(context, fcm, "kl")),
+            measure=lambda along: _late(along(bare, "kl")) - _late(along(fcm, "kl")),
+            unit="nats",
         ),
-        (
+        claim(
             "GRM raises the cosine similarity",
             "4.3, Fig 5",
             f"cosine, +BALM minus +FCM, {late}",
-            "cosine",
-            _difference(cosine[both.name], cosine[fcm.name]),
+            measure=lambda along: _late(along(both, "cosine")) - _late(along(fcm, "cosine")),
+            unit="cosine",
         ),
-        (
+        claim(
             "GRM stabilises the KL divergence",
             "4.3, Fig 5",
             f"log ratio of the KL's spread over the last half of epochs, +FCM over +BALM, {AT_FOCUS}",
-            "log ratio",
-            _difference(_unrest(context, fcm), _unrest(context, both)),
+            measure=lambda along: _unrest(along(fcm, "kl")) - _unrest(along(both, "kl")),
+            unit="log ratio",
         ),
-        (
+        claim(
             "the distribution part keeps the spatial part from being over-balanced",
             "F.4, Fig 8",
             f"|cosine|, +BALM minus +BALM-S, {late}",
-            "cosine",
-            _difference(_sizes(cosine[both.name]), _sizes(cosine[alone.name])),
+            measure=lambda along: (
+                abs(_late(along(both, "cosine"))) - abs(_late(along(alone, "cosine")))
+            ),
+            unit="cosine",
         ),
     ]
 
 
-def _of_rates(context: Context) -> list[Test]:
-    """How fast modalities converge, and what the coefficients do about it."""
-    fcm, both = rows.fcm(context.backbone), rows.balm(context.backbone)
-    return [
-        (
-            "modalities with a higher missing rate converge more slowly",
-            "3.1, B.1",
-            "rank correlation of r_m with the epochs until half of the head's drop in KL, plain backbone, "
-            "all settings",
-            "correlation",
-            _slowness(context),
+def _slowness(context: Context, in_settings: Source, bare: Row) -> Claim:
+    return Claim(
+        "modalities with a higher missing rate converge more slowly",
+        "3.1, B.1",
+        "rank correlation of r_m with the epochs until half of the head's drop in KL, plain backbone, "
+        "all settings",
+        in_settings,
+        lambda along: _correlated(
+            context, partial(along, bare, "kl"), lambda rate: rate, half_time
         ),
-        (
-            "modulation brings the encoders' gradient norms to equilibrium",
-            "Eq. 35",
-            "log(largest / smallest encoder gradient norm): +FCM's minus +BALM's after modulation, "
-            f"{AT_FOCUS}",
-            "log ratio",
-            _difference(_imbalance(context, fcm, False), _imbalance(context, both, True)),
+        "correlation",
+    )
+
+
+def _equilibrium(at_focus: Source, fcm: Row, both: Row) -> Claim:
+    return Claim(
+        "modulation brings the encoders' gradient norms to equilibrium",
+        "Eq. 35",
+        "log(largest / smallest encoder gradient norm): +FCM's minus +BALM's after modulation, "
+        f"{AT_FOCUS}",
+        at_focus,
+        lambda along: _imbalance(along, fcm) - _imbalance(along, both, modulated=True),
+        "log ratio",
+    )
+
+
+def _inverse(context: Context, in_settings: Source, both: Row) -> Claim:
+    return Claim(
+        "mu corrects inversely to availability",
+        "B.2, Eq. 21",
+        "rank correlation of the mean mu_m with 1/(1 - r_m), over modalities and settings",
+        in_settings,
+        lambda along: _correlated(
+            context, partial(along, both, "mu"), lambda rate: 1 / (1 - rate), np.median
         ),
-        (
-            "mu corrects inversely to availability",
-            "B.2, Eq. 21",
-            "rank correlation of the mean mu_m with 1/(1 - r_m), over modalities and settings",
-            "correlation",
-            _inverse(context),
-        ),
-    ]
+        "correlation",
+    )
 
 
-def _gains(
-    context: Context, dataset: str, row: Row, other: Row, wanted: Sequence[rows.Rates]
-) -> dict[str, np.ndarray]:
-    """Differences in weighted F1 by seed, per setting; none where either side is not run."""
-    cells = rows.of_rows(context, dataset, [row, other], rows.in_settings(wanted))
-    results = selected(context, cells, "weighted_f1")
-    if results.empty:
-        return {}
-    seeds = results.pivot_table(index="seed", columns=["setting", "row"], values="value")
-    pairs = {s: seeds[s] for s in seeds.columns.get_level_values(0).unique()}
-    return {
-        setting: (frame[row.name] - frame[other.name]).dropna().to_numpy()
-        for setting, frame in pairs.items()
-        if {row.name, other.name} <= set(frame.columns)
-    }
+def _each(curves: dict[int, np.ndarray], of: Callable[[np.ndarray], float]) -> pd.Series:
+    """By seed: what follows from a curve (epochs, M)."""
+    return pd.Series({seed: float(of(curve)) for seed, curve in curves.items()}, dtype=float)
 
 
-def _mean(gains: dict[str, np.ndarray]) -> np.ndarray:
-    """The mean over settings within each seed; settings that lack seeds leave those seeds out."""
-    if not gains:
-        return np.zeros(0)
-    count = min(map(len, gains.values()))
-    return np.mean([g[:count] for g in gains.values()], axis=0)
-
-
-def _along(
-    context: Context, row: Row, key: str, rates: rows.Rates = rows.FOCUS
-) -> dict[int, np.ndarray]:
-    """A row's series by seed, (epochs, M), folds averaged."""
-    specs = [cell.spec for cell in watched_cells(context, row, rates)]
-    return by_seed(context, specs, lambda record: figures.recorded(record, key))
-
-
-def _late(context: Context, row: Row, key: str) -> BySeed:
+def _late(curves: dict[int, np.ndarray]) -> pd.Series:
     """Mean over modalities and the last quarter of epochs."""
-    curves = _along(context, row, key)
-    return {seed: float(curve[-max(1, len(curve) // 4) :].mean()) for seed, curve in curves.items()}
+    return _each(curves, lambda curve: curve[-max(1, len(curve) // 4) :].mean())
 
 
-def _sizes(values: BySeed) -> BySeed:
-    return {seed: abs(value) for seed, value in values.items()}
-
-
-def _difference(a: BySeed, b: BySeed) -> np.ndarray:
-    return np.array([a[seed] - b[seed] for seed in a if seed in b])
-
-
-def _unrest(context: Context, row: Row) -> BySeed:
+def _unrest(curves: dict[int, np.ndarray]) -> pd.Series:
     """Log of the spread of a KL curve over the last half of epochs, mean over modalities."""
-    unrest = {}
-    for seed, curve in _along(context, row, "kl").items():
-        half = curve[-max(2, len(curve) // 2) :]
-        unrest[seed] = float(np.log(half.std(axis=0, ddof=1).mean()))
-    return unrest
+    return _each(
+        curves,
+        lambda curve: np.log(curve[-max(2, len(curve) // 2) :].std(axis=0, ddof=1).mean()),
+    )
 
 
-def _imbalance(context: Context, row: Row, modulated: bool) -> BySeed:
+def _imbalance(along: Along, row: Row, modulated: bool = False) -> pd.Series:
     """How far apart the encoders' gradient norms are: log(largest / smallest), last half of epochs."""
-    mu = _along(context, row, "mu")
-    apart = {}
-    for seed, norms in _along(context, row, "gradient_norm").items():
-        effective = norms * np.abs(mu[seed]) if modulated else norms
-        ratio = effective.max(axis=1) / effective.min(axis=1)
-        apart[seed] = float(np.log(ratio)[len(ratio) // 2 :].mean())
-    return apart
-
-
-def _slowness(context: Context) -> np.ndarray:
-    """Per seed: rank correlation of missing rate and epochs to half of the drop in KL, over modalities and settings."""
-    bare = rows.watched_plain(context.backbone)
-    return _correlated(context, bare, "kl", lambda rate: rate, half_time)
-
-
-def _inverse(context: Context) -> np.ndarray:
-    """Per seed: rank correlation of the median mu with 1/(1 - r), over modalities and settings."""
-    row = rows.balm(context.backbone)
-    return _correlated(context, row, "mu", lambda rate: 1 / (1 - rate), np.median)
+    norms = along(row, "gradient_norm")
+    if modulated:
+        mu = along(row, "mu")
+        norms = {seed: of * np.abs(mu[seed]) for seed, of in norms.items()}
+    ratios = {seed: np.log(of.max(axis=1) / of.min(axis=1)) for seed, of in norms.items()}
+    return _each(ratios, lambda ratio: ratio[len(ratio) // 2 :].mean())
 
 
 def _correlated(
     context: Context,
-    row: Row,
-    key: str,
+    curves: Callable[..., dict[int, np.ndarray]],
     of_rate: Callable[[float], float],
     of_curve: Callable[[np.ndarray], float],
-) -> np.ndarray:
-    """Per seed: rank correlation of what follows from a modality's rate and from its curve."""
+) -> list[float]:
+    """Per seed: rank correlation of what follows from a modality's rate and from its curve, over modalities and
+    settings.
+
+    curves: by seed, from rates.
+    """
     per_seed: dict[int, list[tuple[float, float, int]]] = {}
     for rates in settings(context, context.main):
-        in_order = _in_order(context, rates)
-        for seed, curve in _along(context, row, key, rates).items():
+        given = dict(context.rates(context.main, rates).rates)
+        in_order = [given[m] for m in context.bundle(context.main).modalities]
+        for seed, curve in curves(rates=rates).items():
             per_seed.setdefault(seed, []).extend(
                 (of_rate(rate), float(of_curve(curve[:, place])), place)
                 for place, rate in enumerate(in_order)
             )
     return correlations(per_seed)
-
-
-def _in_order(context: Context, rates: rows.Rates) -> list[float]:
-    """The rates in the order of the bundle's modalities."""
-    given = dict(context.rates(context.main, rates).rates)
-    return [given[m] for m in context.bundle(context.main).modalities]
 
 
 def half_time(curve: np.ndarray) -> float:
@@ -321,7 +303,7 @@ def half_time(curve: np.ndarray) -> float:
     return float(passed[0]) if len(passed) else float(len(curve))
 
 
-def correlations(per_seed: dict[int, list[tuple[float, float, int]]]) -> np.ndarray:
+def correlations(per_seed: dict[int, list[tuple[float, float, int]]]) -> list[float]:
     """Spearman's correlation per seed of (x, y, modality) triples.
 
     Where there are several settings, y is ranked within its modality first, so that what is correlated is the rate and
@@ -334,4 +316,4 @@ def correlations(per_seed: dict[int, list[tuple[float, float, int]]]) -> np.ndar
             for p in set(place):
                 y[place == p] = rankdata(y[place == p])
         each.append(0.0 if len(set(y)) == 1 else float(spearmanr(x, y).statistic))
-    return np.array(each)
+    return each

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from mmlib.experiments.comparison import selected, shown
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import Row
+from mmlib.experiments.rows import Row, of_row, on
 from mmlib.masks import draw, imbalanced, shared
 from mmlib.papers.balm import rows, tables
 from mmlib.report import figures, projection
@@ -123,7 +123,7 @@ def shared_rates(context: Context, cells: Sequence[Cell]) -> Output:
     pairs = rows.pairs(context)
     frames = []
     for axis, dataset in zip(axes, context.datasets, strict=True):
-        results = selected(context, [c for c in cells if c.dataset == dataset], "weighted_f1")
+        results = selected(context, on(cells, dataset), "weighted_f1")
         table = results.pivot_table(index=["row", "seed"], columns="setting", values="value")
         table = table.reindex(columns=[f"{rate:.1f}" for rate in rates])
         figures.lines(
@@ -264,7 +264,7 @@ class Discrepancies:
         run_ids: list[str] = []
         modalities = context.bundle(context.main).modalities
         for column, name in enumerate(names):
-            records = [context.record(cell.spec) for cell in cells if cell.row == name]
+            records = [context.record(cell.spec) for cell in of_row(cells, name)]
             run_ids += [r.id for r in records if r is not None and recorded(r, KL.key) is not None]
             for line, quantity in enumerate(self.watched):
                 series = [recorded(record, quantity.key) for record in records]
@@ -272,10 +272,12 @@ class Discrepancies:
                 nothing = np.full((1, 1, len(modalities)), np.nan)
                 curves = np.stack(done) if done else nothing  # (runs, epochs, M)
                 self._panel(context, axes[line * across + column], curves, name, line, column)
-                numbers.append(_tidy(curves, modalities, name, quantity.key))
+                of_axes = {"run": 0, "epoch": 1, "modality": modalities}
+                frame = figures.long({"value": curves}, of_axes, row=name, quantity=quantity.key)
+                numbers.append(frame)
         figures.shared_legend(figure, axes[0])
         for line in range(len(self.watched)):
-            _share_limits(axes[line * across : (line + 1) * across])
+            figures.one_scale(axes[line * across : (line + 1) * across])
         of_the_paper = sum(quantity != NORM for quantity in self.watched) * across
         frame = pd.concat(numbers)
         return Output(None, figure, frame, of_the_paper, self._notes(context), tuple(run_ids))
@@ -284,14 +286,12 @@ class Discrepancies:
         self, context: Context, axis: Axes, curves: np.ndarray, name: str, line: int, column: int
     ) -> None:
         modalities = context.bundle(context.main).modalities
-        figures.lines(
+        figures.along(
             axis,
-            np.arange(1, curves.shape[1] + 1),
             {m: curves[:, :, i] for i, m in enumerate(modalities)},
-            xlabel="epoch" if line + 1 == len(self.watched) else "",
-            ylabel="" if column else self.watched[line].label,
-            title="" if line else name,
-            legend=False,
+            "" if column else self.watched[line].label,
+            "" if line else name,
+            "epoch" if line + 1 == len(self.watched) else "",
         )
 
     def _notes(self, context: Context) -> tuple[str, ...]:
@@ -321,27 +321,6 @@ def recorded(record: Record | None, key: str) -> np.ndarray | None:
     """(epochs, M): per-epoch means of a series that a run recorded; None where it is not done or recorded none."""
     kept = record["curves"].get("series") if record is not None else None
     return np.array(kept[key]) if kept is not None else None
-
-
-def _tidy(curves: np.ndarray, modalities: Sequence[str], row: str, key: str) -> pd.DataFrame:
-    run, epoch, modality = (index.ravel() for index in np.indices(curves.shape))
-    names = np.array(modalities)[modality]
-    return pd.DataFrame(
-        {
-            "row": row,
-            "quantity": key,
-            "run": run,
-            "epoch": epoch + 1,
-            "modality": names,
-            "value": curves.ravel(),
-        }
-    )
-
-
-def _share_limits(axes: Sequence[Axes]) -> None:
-    limits = [axis.get_ylim() for axis in axes]
-    for axis in axes:
-        axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
 def sensitivity(context: Context, cells: Sequence[Cell]) -> Output:

@@ -69,7 +69,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.references,
         4,
     ),
-    _declare.claims(claims.claim_cells, claims.claims),
+    _declare.claims(claims.CLAIMS),
     _declare.table(
         "complete-training",
         "Training on complete data",

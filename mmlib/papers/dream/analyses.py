@@ -21,7 +21,7 @@ from mmlib.data.twins import Twin
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import cells as cells_of
-from mmlib.experiments.rows import with_parents
+from mmlib.experiments.rows import on, with_parents
 from mmlib.fit import evaluation_batches
 from mmlib.masks import Law, Mask, complete, draw
 from mmlib.methods.dream import Dream
@@ -30,7 +30,7 @@ from mmlib.nn.batch import to_device
 from mmlib.nn.shapley import Plan
 from mmlib.papers.dream import rows, tables
 from mmlib.report import figures
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
@@ -45,7 +45,6 @@ BINS = {
 }
 LEVELS = np.array([-1 / 6, 0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1])
 LACKING = "Records that came with the repository lack these predictions: give a --label and an empty MMLIB_RUNS."
-NOT_BUILT = Output(notes=("Not built yet.",))
 
 DETECTOR_NOTES = (
     "Test utterances with the training mask of Table 1: each modality is missing with "
@@ -250,7 +249,7 @@ def detected(by_seed: dict[int, Known]) -> pd.DataFrame:
         for seed, facts in by_seed.items()
         for target, pair in targets(facts).items()
     ]
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=["seed", "target", "base rate", "precision", "recall"])
 
 
 def detector(context: Context, cells: Sequence[Cell]) -> Output:
@@ -258,7 +257,7 @@ def detector(context: Context, cells: Sequence[Cell]) -> Output:
     figure, axes = figures.panel_grid(len(context.datasets), width=figures.DOUBLE, height=2.5)
     lines, numbers = [], []
     for axis, dataset in zip(axes, context.datasets, strict=True):
-        mine, name = rows.on(cells, dataset), shown(context, dataset)
+        mine, name = on(cells, dataset), shown(context, dataset)
         by_law = {words: looked(context, mine, law, rows.DROPPING) for words, law in PS.items()}
         for words, by_seed in by_law.items():
             if not by_seed:
@@ -331,7 +330,7 @@ def values(context: Context, cells: Sequence[Cell]) -> Output:
     figure, axes = figures.panel_grid(2 * count, columns=count, width=figures.DOUBLE, height=2.4)
     lines, numbers = [], []
     for place, dataset in enumerate(context.datasets):
-        mine, name = rows.on(cells, dataset), shown(context, dataset)
+        mine, name = on(cells, dataset), shown(context, dataset)
         by_law = {words: looked(context, mine, law, complete()) for words, law in PS.items()}
         for words, by_seed in by_law.items():
             if not by_seed:
@@ -438,7 +437,7 @@ def enhanced(context: Context, cells: Sequence[Cell]) -> Output:
     figure, axes = figures.panel_grid(2 * count, columns=count, width=figures.DOUBLE, height=2.3)
     lines, numbers = [], []
     for place, dataset in enumerate(context.datasets):
-        train, test = counted(context, rows.on(cells, dataset))
+        train, test = counted(context, on(cells, dataset))
         if test.empty:
             return NOT_BUILT
         name, groups = shown(context, dataset), range(1 + len(context.bundle(dataset).modalities))

@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
-from mmlib.experiments.claims import Claim, Values, minus, table, values
-from mmlib.experiments.comparison import data_notes, shown, with_averages
+from mmlib.experiments.claims import Claim, Claims, Lead, Source, Values, at, values
+from mmlib.experiments.comparison import with_averages
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import cells as cells_of
+from mmlib.experiments.rows import on
 from mmlib.papers.dream import analyses, figures, rows, tables
 from mmlib.papers.dream.rows import OURS
-from mmlib.report.artifact import Output
 
 POINTS = "points of F1"
-NETWORK = "dream"
 SEVERE = 0.5  # "when the missing ratio exceeds 0.5"
 COMPARED = (
     "Where the paper compares with other networks, we compare with the same network "
@@ -30,99 +29,82 @@ TARGETS = {
 }
 
 
-def claim_cells(context: Context) -> list[Cell]:
-    """Every run that a claim reads."""
-    referred = [cell for d in rows.compared(context) for cell in _referred(context, d)]
-    return [
-        *tables.TABLE1.cells(context),
-        *figures.frame_cells(context),
-        *figures.ablation_cells(context),
-        *referred,
-        *_knowing(context),
-        *(analyses.looked_cells(context) if _twins(context) else ()),
-    ]
-
-
-def claims(context: Context, cells: Sequence[Cell]) -> Output:
-    """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
+def declared(context: Context) -> list[Claim]:
+    """Table 1 and Fig 3 data set by data set, then Figs 4 and 5 and what the text says of P and of PSS."""
     made = []
     for dataset in context.datasets:
-        made += _inter(context, dataset) + _intra(context, dataset)
+        made += [*_inter(context, dataset), *_intra(context, dataset)]
     made += _parts(context)
     for dataset in rows.compared(context):
         made += _references(context, dataset)
-    made += _needs(context) + (_signal(context) if _twins(context) else [])
-    return table(context, made, POINTS, (COMPARED, *data_notes(context, context.datasets)), cells)
+    return [*made, *_needs(context), *_signal(context)]
 
 
-def _twins(context: Context) -> bool:
-    return all(is_twin(context.reference(dataset)) for dataset in context.datasets)
+CLAIMS = Claims(declared, POINTS, "dream", (COMPARED,))
 
 
-def _referred(context: Context, dataset: str) -> list[Cell]:
-    """The method with each P of Fig 5, and the network without any P."""
-    every = [*rows.reference_rows(context, dataset), rows.plain()]
-    return rows.mixtures(context, dataset, every)
+def _f1(
+    dataset: str, cells: Sequence[Cell], averages: Mapping[str, Sequence[str]] | None = None
+) -> Source:
+    """F1 of each row and setting, and of means of some settings, under their names."""
 
+    def read(context: Context, cells: Sequence[Cell]) -> Values:
+        frame = tables.measured(context, cells)
+        return values(with_averages(frame, averages or {}, ("row", "seed", "metric")))
 
-def _knowing(context: Context) -> list[Cell]:
-    """The method, and the method whose P knows complete data."""
-    dataset = rows.ablated(context)
-    both = [rows.main_rows(context, dataset)[0], rows.knowing(context, dataset)]
-    return cells_of(context, dataset, both, rows.departing(context, dataset))
-
-
-def _values(
-    context: Context, cells: Sequence[Cell], averages: Mapping[str, Sequence[str]]
-) -> Values:
-    """Of each row and setting, by seed; and of means of some settings, under their names."""
-    frame = tables.measured(context, cells)
-    return values(with_averages(frame, averages, ("row", "seed", "metric")))
-
-
-def _claim(
-    data: str, text: str, where: str, test: str, measured: pd.Series, unit: str = POINTS
-) -> Claim:
-    return Claim(text, where, data, NETWORK, test, unit, measured.dropna().to_numpy())
+    return Source(dataset, cells, read)
 
 
 def _inter(context: Context, dataset: str) -> list[Claim]:
     """Table 1: which modalities are missing."""
-    claim = partial(_claim, shown(context, dataset))
     missing, weak = rows.names_of(context, dataset)[:-1], rows.weak(context, dataset)
-    averages = {rows.AVERAGE: missing, "weak": weak}
-    by_place = _values(context, tables.TABLE1.cells_of(context, dataset), averages)
+    cells = tables.TABLE1.cells_of(context, dataset)
+    f1 = _f1(dataset, cells, {rows.AVERAGE: missing, "weak": weak})
     words = {
         rows.AVERAGE: "better with modalities missing, on average",
         rows.ALL: f"better with {rows.ALL}",
         **{name: f"consistently better under inter-modal missingness: {name}" for name in missing},
     }
-    made = [
-        claim(text, "4.2, Table 1", f"DREAM minus {other}", minus(by_place, OURS, other, setting))
+    primary = rows.PLAIN, rows.AVERAGE
+    leads = [
+        Claim(
+            text,
+            "4.2, Table 1",
+            f"DREAM minus {other}",
+            f1,
+            Lead(OURS, other, setting),
+            primary=dataset == context.main and (other, setting) == primary,
+        )
         for other in rows.RIVALS
         for setting, text in words.items()
     ]
-    if weak != missing:
-        made += [
-            claim(
-                "strong where only low-contribution modalities are there",
-                "4.2 Q2, Table 1",
-                f"DREAM minus {other}, mean of {', '.join(weak)}",
-                minus(by_place, OURS, other, "weak"),
-            )
-            for other in rows.RIVALS
-        ]
-    return made + (_language(claim, by_place, weak) if "text" in missing else [])
+    where_weak = [
+        Claim(
+            "strong where only low-contribution modalities are there",
+            "4.2 Q2, Table 1",
+            f"DREAM minus {other}, mean of {', '.join(weak)}",
+            f1,
+            Lead(OURS, other, "weak"),
+        )
+        for other in rows.RIVALS
+        if weak != missing
+    ]
+    return [*leads, *where_weak, *(_language(f1, weak) if "text" in missing else ())]
 
 
-def _language(claim: Callable[..., Claim], by_place: Values, weak: Sequence[str]) -> list[Claim]:
+def _language(f1: Source, weak: Sequence[str]) -> list[Claim]:
     """Text by itself against each other modality by itself, of every row."""
+
+    def lead(f1: Values, row: str, other: str) -> pd.Series:
+        return at(f1, row, "text") - at(f1, row, other)
+
     return [
-        claim(
+        Claim(
             "all models are substantially better on language than on another modality alone",
             "4.2 Q2",
             f"{row}: text minus {other}",
-            _at(by_place, row, "text") - _at(by_place, row, other),
+            f1,
+            partial(lead, row=row, other=other),
         )
         for row in (OURS, *rows.RIVALS)
         for other in weak
@@ -130,15 +112,10 @@ def _language(claim: Callable[..., Claim], by_place: Values, weak: Sequence[str]
     ]
 
 
-def _at(by_place: Values, row: str, setting: str) -> pd.Series:
-    """By seed; empty where nothing is known."""
-    return by_place.get((row, setting), pd.Series(dtype=float))
-
-
 def slopes(context: Context, row: str, by_place: Values) -> pd.Series:
     """By seed: the least-squares slope of F1 over the ratio of what is lost, points for each tenth."""
     levels = np.array(rows.levels(context))
-    by_level = [_at(by_place, row, rows.percent(level)) for level in levels]
+    by_level = [at(by_place, row, rows.percent(level)) for level in levels]
     frame = pd.concat(by_level, axis=1).dropna()
     centred = levels - levels.mean()
     return pd.Series(frame.to_numpy() @ centred / (centred @ centred) / 10, index=frame.index)
@@ -146,29 +123,34 @@ def slopes(context: Context, row: str, by_place: Values) -> pd.Series:
 
 def _intra(context: Context, dataset: str) -> list[Claim]:
     """Fig 3: how much is lost of every modality."""
-    claim, lost = partial(_claim, shown(context, dataset)), figures.lost(context, dataset)
     severe = [rows.percent(level) for level in rows.levels(context) if level > SEVERE]
-    by_place = _values(context, rows.lossy(context, dataset), {"severe": severe})
-    steep = {row: slopes(context, row, by_place) for row in (OURS, *rows.RIVALS)}
-    made = [
-        claim(
+    f1 = _f1(dataset, rows.lossy(context, dataset), {"severe": severe})
+
+    def steeper(f1: Values, other: str) -> pd.Series:
+        return slopes(context, OURS, f1) - slopes(context, other, f1)
+
+    steep = [
+        Claim(
             "the slowest degradation",
             "4.2 Q1, Fig 3",
-            f"slope of DREAM minus that of {other}, {lost}",
-            steep[OURS] - steep[other],
+            f"slope of DREAM minus that of {other}, {figures.lost(context, dataset)}",
+            f1,
+            partial(steeper, other=other),
             f"{POINTS} for each tenth lost",
         )
         for other in rows.RIVALS
     ]
-    return made + [
-        claim(
+    best = [
+        Claim(
             "the best above a missing ratio of 0.5",
             "4.2 Q1, Fig 3",
             f"DREAM minus {other}, mean of {', '.join(severe)}",
-            minus(by_place, OURS, other, "severe"),
+            f1,
+            Lead(OURS, other, "severe"),
         )
         for other in rows.RIVALS
     ]
+    return steep + best
 
 
 def _shares(context: Context) -> list[str]:
@@ -179,16 +161,16 @@ def _shares(context: Context) -> list[str]:
 def _parts(context: Context) -> list[Claim]:
     """Fig 4: both parts are needed, at every share."""
     shares = _shares(context)
-    by_place = _values(context, figures.ablation_cells(context), {rows.AVERAGE: shares})
+    f1 = _f1(rows.ablated(context), figures.ablation_cells(context), {rows.AVERAGE: shares})
     tests = [(rows.AVERAGE, "better", "mean of all shares")]
     tests += [(share, "consistently better", share) for share in shares]
     return [
-        _claim(
-            shown(context, rows.ablated(context)),
+        Claim(
             f"{sentence} than {row}",
             "4.2 Q3, Fig 4",
             f"DREAM minus {row}, {of}",
-            minus(by_place, OURS, row, setting),
+            f1,
+            Lead(OURS, row, setting),
         )
         for row in rows.ABLATED
         for setting, sentence, of in tests
@@ -197,56 +179,71 @@ def _parts(context: Context) -> list[Claim]:
 
 def _references(context: Context, dataset: str) -> list[Claim]:
     """Fig 5: a better P is better, and a poor one does no harm."""
-    by_place = _values(context, _referred(context, dataset), {rows.AVERAGE: _shares(context)})
+    every = [*rows.reference_rows(context, dataset), rows.plain()]
+    cells = rows.mixtures(context, dataset, every)
+    f1 = _f1(dataset, cells, {rows.AVERAGE: _shares(context)})
     best, full, poor = rows.SELFMM, rows.CORRKD, (rows.POOR, rows.MLP)
     harmless = "a poor P costs little: {} (no difference that matters supports it too)"
     useful = "even with a poor P better than without any: {}"
     tests = [(f"Self-MM is the best P: better than {p}", best, p) for p in (full, *poor)]
     tests += [(harmless.format(p), p, full) for p in poor]
     tests += [(useful.format(p), p, rows.PLAIN) for p in poor]
-    made = []
-    for text, first, second in tests:
-        other = second if second == rows.PLAIN else f"with {second}"
-        mean = minus(by_place, first, second, rows.AVERAGE)
-        test = f"DREAM with {first} minus {other}"
-        made.append(_claim(shown(context, dataset), text, "4.2 Q4, Fig 5", test, mean))
-    return made
+    return [
+        Claim(
+            text,
+            "4.2 Q4, Fig 5",
+            f"DREAM with {first} minus {'' if second == rows.PLAIN else 'with '}{second}",
+            f1,
+            Lead(first, second, rows.AVERAGE),
+        )
+        for text, first, second in tests
+    ]
 
 
 def _needs(context: Context) -> list[Claim]:
     """Complete data are not needed: P learns as well from what is there (B15)."""
-    share = rows.percent(rows.DEPARTING)
-    by_place = _values(context, _knowing(context), {})
+    dataset, share = rows.ablated(context), rows.percent(rows.DEPARTING)
+    both = [rows.main_rows(context, dataset)[0], rows.knowing(context, dataset)]
     return [
-        _claim(
-            shown(context, rows.ablated(context)),
+        Claim(
             "no complete data are needed (no difference that matters supports it too)",
             "abstract, 1",
             f"DREAM minus {rows.KNOWING}, {share} affected",
-            minus(by_place, OURS, rows.KNOWING, share),
+            _f1(dataset, cells_of(context, dataset, both, rows.departing(context, dataset))),
+            Lead(OURS, rows.KNOWING, share),
         )
     ]
 
 
 def _signal(context: Context) -> list[Claim]:
     """PSS = 0 tells what to enhance; on twins the truth is known."""
-    made = []
-    for dataset in context.datasets:
-        cells = rows.on(analyses.looked_cells(context), dataset)
-        by_seed = analyses.looked(context, cells, rows.DROPPING, rows.DROPPING)
-        if not by_seed:
-            continue
-        frame = analyses.detected(by_seed)
-        for target, words in TARGETS.items():
-            mine = frame[frame["target"] == target].set_index("seed")
-            made.append(
-                _claim(
-                    shown(context, dataset),
-                    f"PSS = 0 is a reliable signal: {words}",
-                    "3.4",
-                    "share of targets among modalities with PSS = 0 minus that among all",
-                    mine["precision"] - mine["base rate"],
-                    "points of precision",
-                )
-            )
-    return made
+    if not all(is_twin(context.reference(dataset)) for dataset in context.datasets):
+        return []
+    cells = analyses.looked_cells(context)
+    sources = [Source(d, on(cells, d), _detected) for d in context.datasets]
+    return [
+        Claim(
+            f"PSS = 0 is a reliable signal: {words}",
+            "3.4",
+            "share of targets among modalities with PSS = 0 minus that among all",
+            source,
+            _precision(target),
+            "points of precision",
+        )
+        for source in sources
+        for target, words in TARGETS.items()
+    ]
+
+
+def _detected(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:
+    return analyses.detected(analyses.looked(context, cells, rows.DROPPING, rows.DROPPING))
+
+
+def _precision(target: str) -> Callable[[pd.DataFrame], pd.Series]:
+    """By seed: above how many of all are targets."""
+
+    def above_base(detected: pd.DataFrame) -> pd.Series:
+        mine = detected[detected["target"] == target].set_index("seed")
+        return mine["precision"] - mine["base rate"]
+
+    return above_base

@@ -14,6 +14,7 @@ from mmlib.backbones import build_backbone
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.published import published
+from mmlib.experiments.rows import on
 from mmlib.fit import evaluation_batches, make_optimizer, predict, train_epoch
 from mmlib.masks import draw
 from mmlib.methods.dream import Dream
@@ -21,7 +22,7 @@ from mmlib.methods.plain import Peek, Plain
 from mmlib.nn.batch import Batch, Resident, to_device
 from mmlib.papers.dream import rows, tables
 from mmlib.papers.dream.analyses import guided
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 
@@ -54,10 +55,10 @@ def times(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 2: seconds of the whole training and of one test pass, of each part by itself."""
     lines = []
     for dataset in context.datasets:
-        by_row = {cell.row: cell.spec for cell in rows.on(cells, dataset)}
+        by_row = {cell.row: cell.spec for cell in on(cells, dataset)}
         measured = _measure(context, by_row)
         if not measured:
-            return Output(notes=("Not built yet.",))
+            return NOT_BUILT
         name = shown(context, dataset)
         lines += [
             {"data": name, "method": part, "source": "here", "train (s)": train, "test (s)": test}

@@ -12,10 +12,10 @@ from mmlib.data.catalog import is_twin
 from mmlib.experiments.comparison import BOUND, by_setting, data_notes, shown
 from mmlib.experiments.conditions import framed
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import Row
+from mmlib.experiments.rows import Row, on
 from mmlib.papers.dream import rows, tables
 from mmlib.report import figures
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 
 LABELS = {tables.MEAN: "mean F1 of the emotions (%)", "weighted_f1": "weighted F1 (%)"}
 EVERY_POINT = (
@@ -77,7 +77,7 @@ def curves(
     """Mean over seeds by level, each seed drawn lightly, and on twins the best possible."""
     results = [tables.measured(context, panel.cells) for panel in panels]
     if any(frame.empty for frame in results):
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     figure, axes = figures.panel_grid(
         len(panels), columns=columns, width=figures.DOUBLE, height=2.6
     )
@@ -85,7 +85,7 @@ def curves(
     frame = pd.concat(drawn, ignore_index=True)
     datasets = list(dict.fromkeys(panel.dataset for panel in panels))
     for dataset in datasets:
-        _one_scale([a for a, p in zip(axes, panels, strict=True) if p.dataset == dataset])
+        figures.one_scale([a for a, p in zip(axes, panels, strict=True) if p.dataset == dataset])
     figures.shared_legend(figure, axes[0], columns=5)
     vectors = [shown(context, d) for d in datasets if not framed(context, d)]
     twins = any(is_twin(context.reference(dataset)) for dataset in datasets)
@@ -124,13 +124,6 @@ def _draw(axis: Axes, panel: Panel, results: pd.DataFrame) -> pd.DataFrame:
     return everything.assign(panel=panel.title, dataset=panel.dataset, level=level)
 
 
-def _one_scale(axes: Sequence[Axes]) -> None:
-    """The same limits for all, so that they hold everything that any shows."""
-    lows, highs = zip(*(axis.get_ylim() for axis in axes), strict=True)
-    for axis in axes:
-        axis.set_ylim(min(lows), max(highs))
-
-
 def lost(context: Context, dataset: str, mixed: bool = False) -> str:
     """What the levels of a figure are."""
     if not framed(context, dataset):
@@ -145,9 +138,7 @@ def frame_cells(context: Context) -> list[Cell]:
 
 def frames(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 3: frames of every modality dropped at one ratio, independently (B19), in training and in test."""
-    panels = [
-        Panel(shown(context, d), rows.on(cells, d), lost(context, d)) for d in context.datasets
-    ]
+    panels = [Panel(shown(context, d), on(cells, d), lost(context, d)) for d in context.datasets]
     return curves(context, panels, (INDEPENDENT, TEXT, tables.EQUAL), columns=3, built=1)
 
 
@@ -179,8 +170,8 @@ def references(context: Context, cells: Sequence[Cell]) -> Output:
     panels = []
     for dataset in rows.compared(context):
         name, levels = shown(context, dataset), lost(context, dataset, mixed=True)
-        guided = [cell for cell in rows.on(cells, dataset) if cell.spec.parent]
-        alone = [cell for cell in rows.on(cells, dataset) if not cell.spec.parent]
+        guided = [cell for cell in on(cells, dataset) if cell.spec.parent]
+        alone = [cell for cell in on(cells, dataset) if not cell.spec.parent]
         panels.append(Panel(f"{name}: DREAM with this P", guided, levels))
         panels.append(Panel(f"{name}: P by itself", alone, levels))
     other = set(rows.compared(context)) - set(rows.scores(context))

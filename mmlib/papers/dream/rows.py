@@ -254,11 +254,6 @@ def _at_levels(
     ]
 
 
-def on(cells: Sequence[Cell], dataset: str) -> list[Cell]:
-    """The cells of a data set."""
-    return [cell for cell in cells if cell.dataset == dataset]
-
-
 def scores(context: Context) -> list[str]:
     """The data sets whose task is a score."""
     return conditions.of_kind("score")(context)

@@ -9,14 +9,13 @@ import pandas as pd
 
 from mmlib.data.catalog import open_twin
 from mmlib.experiments import comparison
-from mmlib.experiments.comparison import Averages, data_notes, difference, shown, with_averages
+from mmlib.experiments.comparison import Averages, data_notes, shown, with_averages
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import on
 from mmlib.experiments.tables import Table
 from mmlib.papers.dream import rows
-from mmlib.report import stats
-from mmlib.report.artifact import Output
-from mmlib.report.tables import mean_sd, metric
-from mmlib.runs.execute import SELECTIONS
+from mmlib.report.artifact import NOT_BUILT, Output
+from mmlib.report.tables import metric
 
 PAPER_RUNS = 5  # A.2
 MEAN = "f1_mean"  # over emotions
@@ -81,8 +80,7 @@ def every_selection(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:
         frame, means(context, dataset), ("row", "setting", "seed", "fold", "selection"), "metric"
     )
     frame = frame[frame["metric"] == main_metric(context, dataset)]
-    parts = [frame[frame["selection"] == selection] for selection in SELECTIONS]
-    return pd.concat([stats.average_folds(part) for part in parts], ignore_index=True)
+    return comparison.every_selection(frame)
 
 
 def measured(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:
@@ -139,25 +137,21 @@ def selection(context: Context, cells: Sequence[Cell]) -> Output:
     """What choosing the epoch on test buys: Table 1's average there minus that at the epoch validation picks."""
     lines, numbers = [], []
     for dataset in context.datasets:
-        frame = every_selection(context, rows.on(cells, dataset))
+        frame = every_selection(context, on(cells, dataset))
         averages = rows.averages(context, dataset)
         frame = with_averages(frame, averages, ("row", "seed", "selection", "metric"))
         frame = frame[frame["setting"].isin([rows.AVERAGE, rows.ALL])]
         for (row, setting), group in frame.groupby(["row", "setting"], sort=False):
-            table = group.pivot_table(index="seed", columns="selection", values="value")
             names = {
                 "data": shown(context, dataset),
                 "row": row,
                 "tested with": setting,
                 "metric": metric(main_metric(context, dataset)).label,
             }
-            chosen = {f"epoch by {name}": mean_sd(table[name]) for name in SELECTIONS}
-            lines.append(
-                {**names, **chosen, "test minus valid": difference(table, "test", "valid")}
-            )
+            lines.append({**names, **comparison.selections_beside(group)})
         numbers.append(frame.assign(dataset=dataset))
     if not lines:
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     frame = pd.concat(numbers)
     notes = (
         "The best test epoch is chosen for each condition separately. The 95 % "

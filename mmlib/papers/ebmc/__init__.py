@@ -140,7 +140,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         )
         for number, dataset in zip((7, 8), rows.FRAMES, strict=True)
     ),
-    _declare.claims(claims.claim_cells, claims.claims),
+    _declare.claims(claims.CLAIMS),
     _declare.table(
         "missing-parts",
         "Ablation with missing modalities",

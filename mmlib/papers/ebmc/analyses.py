@@ -8,20 +8,19 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 
 from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Task
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.published import published
-from mmlib.experiments.rows import Row, by_seed
+from mmlib.experiments.rows import Row, by_seed, of_row, runs_of
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.methods import build_method
 from mmlib.papers.ebmc import rows
 from mmlib.papers.ebmc.figures import BALANCED
 from mmlib.report import figures
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd, shows_published
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
@@ -61,7 +60,7 @@ def own_accuracy(context: Context, row: Row) -> dict[int, np.ndarray]:
 
 
 def _balanced(context: Context, row: Row) -> list[RunSpec]:
-    return [cell.spec for cell in balance_cells(context) if cell.row == row.name]
+    return runs_of(balance_cells(context), row.name)
 
 
 def gaps(context: Context, row: Row) -> pd.Series:
@@ -79,10 +78,14 @@ def balance(context: Context, cells: Sequence[Cell]) -> Output:
     for place, (label, row) in enumerate(BALANCED.items()):
         energy, own = energies(context, row), own_accuracy(context, row)
         if not energy or not own:
-            return Output(notes=("Not built yet.",))
-        _along(axes[place], energy, names, ENERGY if place == 0 else "", title=label)
-        _along(axes[2 + place], own, names, OWN if place == 0 else "", xlabel="epoch")
-        numbers += [_by_epoch(label, ENERGY, energy, names), _by_epoch(label, OWN, own, names)]
+            return NOT_BUILT
+        below = {axes[place]: (ENERGY, energy, label, ""), axes[2 + place]: (OWN, own, "", "epoch")}
+        for axis, (quantity, by_seed_of, title, xlabel) in below.items():
+            stacked = np.stack(list(by_seed_of.values()))  # (seeds, epochs, M)
+            curves = {m: stacked[:, :, i] for i, m in enumerate(names)}
+            figures.along(axis, curves, "" if place else quantity, title, xlabel)
+            of_axes = {"seed": list(by_seed_of), "epoch": 1, "modality": names}
+            numbers.append(figures.long({"value": stacked}, of_axes, row=label, quantity=quantity))
         falls += [e.max() / np.abs(e[-1]).max() for e in energy.values()]
         lines.append(_balance_line(label, energy, own, gaps(context, row), names))
     if max(falls) > 10:
@@ -101,45 +104,6 @@ def balance(context: Context, cells: Sequence[Cell]) -> Output:
         numbers=pd.concat(numbers),
         rows_built=len(lines),
         notes=notes,
-    )
-
-
-def _along(
-    axis: Axes,
-    by_seed: Mapping[int, np.ndarray],
-    names: Sequence[str],
-    ylabel: str,
-    title: str = "",
-    xlabel: str = "",
-) -> None:
-    """A line by epoch for each modality; by_seed: (epochs, M) each."""
-    stacked = np.stack(list(by_seed.values()))
-    figures.lines(
-        axis,
-        np.arange(1, stacked.shape[1] + 1),
-        {m: stacked[:, :, i] for i, m in enumerate(names)},
-        xlabel=xlabel,
-        ylabel=ylabel,
-        title=title,
-        legend=False,
-    )
-
-
-def _by_epoch(
-    row: str, quantity: str, by_seed: Mapping[int, np.ndarray], names: Sequence[str]
-) -> pd.DataFrame:
-    """Long: one line per seed, epoch and modality; by_seed: (epochs, M) each."""
-    stacked = np.stack(list(by_seed.values()))
-    seed, epoch, index = np.indices(stacked.shape)
-    return pd.DataFrame(
-        {
-            "row": row,
-            "quantity": quantity,
-            "seed": np.array(list(by_seed))[seed.ravel()],
-            "epoch": epoch.ravel() + 1,
-            "modality": np.array(names)[index.ravel()],
-            "value": stacked.ravel(),
-        }
     )
 
 
@@ -233,7 +197,7 @@ def _timed_costs(context: Context, cells: Sequence[Cell]) -> list[dict[str, str]
     """The time of both stages, as recommended and as released, where the store knows it."""
     lines = []
     for row in (rows.OURS, rows.RELEASED):
-        took = _seconds(context, [cell for cell in cells if cell.row == row.name])
+        took = _seconds(context, of_row(cells, row.name))
         method = f"{row.name}, {shown(context, context.main)}"
         if took:
             lines.append(_cost_line(method, "here, this profile", "–", f"{mean_sd(took)} s"))

@@ -14,12 +14,12 @@ from mmlib.data.bundle import Bundle
 from mmlib.experiments.cases import corrections
 from mmlib.experiments.comparison import data_notes, selected, shown
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import Row
+from mmlib.experiments.rows import Row, of_row, on, runs_of
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.metrics import sign_labels
 from mmlib.papers.ebmc import rows
 from mmlib.report import figures, projection
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 
 STEPS = {
     "w/o MSD": rows.WITHOUT["msd"],
@@ -164,9 +164,9 @@ def contribution(context: Context, cells: Sequence[Cell]) -> Output:
     )
     lines: list[pd.DataFrame] = []
     for place, dataset in enumerate(datasets):
-        mine = [cell for cell in cells if cell.dataset == dataset]
+        mine = on(cells, dataset)
         shares = {
-            name: contributions(context, dataset, [c for c in mine if c.row == row.name])
+            name: contributions(context, dataset, of_row(mine, row.name))
             for name, row in BALANCED.items()
         }
         if any(frame.empty for frame in shares.values()):
@@ -183,7 +183,7 @@ def contribution(context: Context, cells: Sequence[Cell]) -> Output:
             for name, frame in shares.items()
         ]
     if not lines:
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     notes = (
         "The paper does not define contribution; we use the exact Shapley value of "
         "the test accuracy. The values sum to the accuracy with all modalities minus "
@@ -239,9 +239,7 @@ def case_cells(context: Context) -> list[Cell]:
 def cases(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 5: the test utterances that the method corrects most, and how many each way."""
     named = {"EBMC": rows.OURS, "task loss alone": rows.PLAIN}
-    ours, theirs = (
-        (name, [c.spec for c in cells if c.row == row.name]) for name, row in named.items()
-    )
+    ours, theirs = ((name, runs_of(cells, row.name)) for name, row in named.items())
     return corrections(context, rows.of_cases(context), ours, theirs, rows.ALL, rows.ALL)
 
 

@@ -18,7 +18,7 @@ from mmlib import masks
 from mmlib.data.catalog import is_twin
 from mmlib.experiments import budgets, comparison
 from mmlib.experiments.budgets import BUDGETS, TransformerBudget
-from mmlib.experiments.claims import Claim, Values, minus, values
+from mmlib.experiments.claims import Claim, Lead, Source, Values, at, by_metric
 from mmlib.experiments.comparison import best_possible, data_notes, selected, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Protocol
@@ -26,11 +26,10 @@ from mmlib.experiments.rows import cells as cells_of
 from mmlib.experiments.tables import Table, fixed, of_rows
 from mmlib.papers.ebmc import rows, tables
 from mmlib.report import figures
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import metric
 
 NETWORK = "momke_frames"
-Test = tuple[str, str, str, pd.Series]  # a sentence, where it stands, its test, the values by seed
 RATES = {f"{10 * k} %": k / 10 for k in range(10)}
 STAGES = "for each of the two stages"
 SPENT = {
@@ -131,7 +130,7 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
     dataset = drawn[0].dataset
     results = {name: selected(context, drawn, name) for name in PANELS}
     if any(frame.empty for frame in results.values()):
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     bound = best(drawn)
     figure, axes = figures.panel_grid(len(PANELS), columns=2, width=figures.DOUBLE, height=2.3)
     numbers = []
@@ -164,72 +163,53 @@ def claims(context: Context) -> list[Claim]:
 
 
 def _claims_on(context: Context, dataset: str) -> list[Claim]:
-    frame = comparison.with_averages(
-        selected(context, cells_on(dataset)(context), "weighted_f1"),
-        {rows.MEAN_MISSING: list(RATES)},
-        ("row", "seed", "selection", "metric"),
-    )
-    by_place = values(frame)
-    tests = [*_leads(by_place), *_at_the_ends(by_place, majority_f1(context, dataset))]
-    return [
-        Claim(
-            text,
-            where,
-            shown(context, dataset),
-            NETWORK,
-            test,
-            rows.POINTS,
-            value.dropna().to_numpy(),
-        )
-        for text, where, test, value in tests
-    ]
-
-
-def _leads(by_place: Values) -> list[Test]:
-    """The lead over the other rows, averaged over the rates."""
-    mean = partial(minus, by_place, OURS.name, setting=rows.MEAN_MISSING)
-    tests = [
-        (
+    """The lead averaged over the rates."""
+    cells = cells_on(dataset)(context)
+    f1 = Source(dataset, cells, by_metric("weighted_f1", {rows.MEAN_MISSING: list(RATES)}))
+    claim = partial(Claim, source=f1, network=NETWORK)
+    leads = [
+        claim(
             "best where frames are dropped",
             "4.4, Table 5",
             f"EBMC minus {other}, mean of the rates",
-            mean(other),
+            measure=Lead(OURS.name, other, rows.MEAN_MISSING),
         )
         for other in (rows.PLAIN.name, rows.MOMKE.name)
     ]
-    from_imtd = (
-        "this robustness stems from IMTD",
-        "4.4",
-        f"EBMC minus {WITHOUT_IMTD.name}, mean of the rates",
-        mean(WITHOUT_IMTD.name),
-    )
-    return [*tests, from_imtd]
-
-
-def _at_the_ends(by_place: Values, majority: float) -> list[Test]:
-    """What happens from the lowest rate to the highest; majority: weighted F1 of the most frequent answer."""
-    full, (least, *_, most) = OURS.name, RATES
-    falls = {
-        row: _at(by_place, row, least) - _at(by_place, row, most) for row in (full, rows.PLAIN.name)
-    }
     return [
-        (
-            "its degradation is smoother",
-            "C.3, Figs 7, 8",
-            f"fall of {rows.PLAIN.name} from {least} to {most} minus EBMC's",
-            falls[rows.PLAIN.name] - falls[full],
+        *leads,
+        claim(
+            "this robustness stems from IMTD",
+            "4.4",
+            f"EBMC minus {WITHOUT_IMTD.name}, mean of the rates",
+            measure=Lead(OURS.name, WITHOUT_IMTD.name, rows.MEAN_MISSING),
         ),
-        (
-            "it avoids the collapse to the majority",
-            "C.3, Figs 7, 8",
-            f"EBMC at {most} minus the most frequent answer's weighted F1",
-            _at(by_place, full, most) - majority,
-        ),
+        *_at_the_ends(claim, majority_f1(context, dataset)),
     ]
 
 
-def _at(by_place: Values, row: str, setting: str) -> pd.Series:
-    return by_place.get((row, setting), pd.Series(dtype=float))
+def _at_the_ends(claim: Callable[..., Claim], majority: float) -> list[Claim]:
+    """What happens from the lowest rate to the highest; majority: weighted F1 of the most frequent answer."""
+    full, plain, (least, *_, most) = OURS.name, rows.PLAIN.name, RATES
+
+    def slower(f1: Values) -> pd.Series:
+        falls = {row: at(f1, row, least) - at(f1, row, most) for row in (full, plain)}
+        return falls[plain] - falls[full]
+
+    return [
+        claim(
+            "its degradation is smoother",
+            "C.3, Figs 7, 8",
+            f"fall of {plain} from {least} to {most} minus EBMC's",
+            measure=slower,
+        ),
+        claim(
+            "it avoids the collapse to the majority",
+            "C.3, Figs 7, 8",
+            f"EBMC at {most} minus the most frequent answer's weighted F1",
+            measure=lambda f1: at(f1, full, most) - majority,
+        ),
+    ]
 
 
 def majority_f1(context: Context, dataset: str) -> float:

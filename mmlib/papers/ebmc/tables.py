@@ -10,10 +10,10 @@ from mmlib.experiments import comparison
 from mmlib.experiments.comparison import data_notes, difference, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import cells as cells_of
+from mmlib.experiments.rows import on
 from mmlib.experiments.tables import Printed, Table, fixed, main_data_set, of_rows
 from mmlib.papers.ebmc import rows
-from mmlib.report import stats
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd, metric
 
 PAPER_RUNS = 5
@@ -130,20 +130,12 @@ def selection(context: Context, cells: Sequence[Cell]) -> Output:
     """What choosing the epoch on test buys: each run's result there minus that at the epoch validation picks (E1)."""
     lines, numbers = [], []
     for dataset in rows.scores(context):
-        results = context.results(c for c in cells if c.dataset == dataset)
-        frame = pd.concat(
-            stats.average_folds(results[results["selection"] == s]).assign(selection=s)
-            for s in ("valid", "test", "last")
-        )
+        frame = comparison.every_selection(context.results(on(cells, dataset)))
         frame = frame[frame["metric"].isin(["accuracy", "weighted_f1", "acc7", "mae"])]
         for (row, name), group in frame.groupby(["row", "metric"], sort=False):
-            table = group.pivot_table(index="seed", columns="selection", values="value")
-            decimals = metric(str(name)).decimals
-            means = {
-                f"epoch by {s}": mean_sd(table[s], decimals) for s in ("valid", "test", "last")
-            }
-            names = {"data": shown(context, dataset), "row": row, "metric": metric(str(name)).label}
-            lines.append({**names, **means, "test minus valid": difference(table, "test", "valid")})
+            of = metric(str(name))
+            names = {"data": shown(context, dataset), "row": row, "metric": of.label}
+            lines.append({**names, **comparison.selections_beside(group, of.decimals)})
         numbers.append(frame.assign(dataset=dataset))
     notes = (
         "The released code reports all metrics at the epoch with the best test F1 "
@@ -180,7 +172,7 @@ def protocol(context: Context, cells: Sequence[Cell]) -> Output:
             }
         )
     if not lines:
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     notes = (
         "Weighted F1 (%). A model per condition is trained only with the modalities "
         "that are present at test; the other rows of Table 3 are one model for all "

@@ -61,7 +61,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.along_training,
         3,
     ),
-    _declare.claims(claims.claim_cells, claims.claims),
+    _declare.claims(claims.CLAIMS),
     _declare.artifact(
         "planted",
         "table",

@@ -18,7 +18,7 @@ from mmlib.experiments.context import Cell, Context
 from mmlib.methods.gmm_loss import fit_mixture
 from mmlib.papers.gmm_loss import figures as own
 from mmlib.report import figures
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd
 
 COUNTS = (1, 2, 3)
@@ -77,7 +77,7 @@ def planted(context: Context, cells: Sequence[Cell]) -> Output:
             axis.axhline(0.5, color="black", linewidth=0.8, linestyle=(0, (4, 2)))
     frame = pd.DataFrame(lines)
     if frame.empty:
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     by_round = frame.drop(columns="seed").groupby(["data", "round"], sort=False)
     table = by_round.agg(_of_some).reset_index()
     return Output(table, figure, frame, len(table), PLANTED, tuple(ids))
@@ -118,7 +118,7 @@ def modes(context: Context, cells: Sequence[Cell]) -> Output:
             components_panel(axis, model[0][1], name)
     frame = pd.DataFrame(lines)
     if frame.empty:
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     figures.shared_legend(figure, axes[0])
     by_seed = ["components by BIC", "dip p value"]
     table = frame.drop(columns=["seed", *by_seed]).groupby("data", sort=False).agg(mean_sd)

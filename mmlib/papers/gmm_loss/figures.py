@@ -13,9 +13,10 @@ from scipy.stats import norm
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.published import published
+from mmlib.experiments.rows import runs_of
 from mmlib.papers.gmm_loss import rows
 from mmlib.report import figures
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.runs.spec import RunSpec
 
 GAP = "modality gap"
@@ -183,7 +184,7 @@ def each_round(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 3: gaps and mixture after the warm-up and after each round, first seed; shares and means over all seeds."""
     runs = paths(context, cells, context.main)
     if not runs:
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     figure, axes = figures.panel_grid(len(runs[0]), columns=3, width=figures.DOUBLE, height=2.0)
     for axis, mixture in zip(axes, runs[0], strict=True):
         mixture_panel(
@@ -246,22 +247,21 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.5, sharey=True)
     numbers: list[pd.DataFrame] = []
     for axis, name in zip(axes, (rows.NAMES[method] for method in COMPARED), strict=True):
-        chosen = [cell.spec for cell in cells if cell.row == name]
+        chosen = runs_of(cells, name)
         curves = [by_view for spec in chosen if (by_view := views(context, spec)) is not None]
         if not curves:
             continue
         stacked = {key: np.stack([by_view[key] for by_view in curves]) for key in curves[0]}
-        epochs = np.arange(1, stacked["fused"].shape[1] + 1)
-        ylabel = "" if numbers else "validation accuracy (%)"
-        figures.lines(
-            axis, epochs, stacked, xlabel="epoch", ylabel=ylabel, title=name, legend=False
-        )
+        figures.along(axis, stacked, "" if numbers else "validation accuracy (%)", name)
         if chosen[0].parent:
             start = chosen[0].parent.training.epochs + 0.5
             axis.axvline(start, color="black", linewidth=0.8, linestyle=(0, (4, 2)))
-        numbers += [_accuracies(name, key, values) for key, values in stacked.items()]
+        numbers += [
+            figures.long({"accuracy": values}, {"run": 0, "epoch": 1}, row=name, prediction=key)
+            for key, values in stacked.items()
+        ]
     if not numbers:
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     figures.shared_legend(figure, axes[0])
     notes = (
         f"{shown(context, context.main)}, validation (H14). Dashed line: start of the "
@@ -271,17 +271,3 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
     )
     run_ids = tuple(record.id for cell in cells if (record := context.record(cell.spec)))
     return Output(None, figure, pd.concat(numbers), 3, notes, run_ids)
-
-
-def _accuracies(row: str, prediction: str, values: np.ndarray) -> pd.DataFrame:
-    """A prediction's accuracies (runs, epochs) as lines."""
-    run, epoch = np.indices(values.shape)
-    return pd.DataFrame(
-        {
-            "row": row,
-            "prediction": prediction,
-            "run": run.ravel(),
-            "epoch": epoch.ravel() + 1,
-            "accuracy": values.ravel(),
-        }
-    )

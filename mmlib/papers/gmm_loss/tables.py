@@ -9,7 +9,7 @@ import pandas as pd
 from mmlib.experiments import comparison, failures
 from mmlib.experiments.comparison import shown
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import Row
+from mmlib.experiments.rows import Row, of_row
 from mmlib.experiments.tables import Printed, Table, fixed, main_data_set
 from mmlib.papers.gmm_loss import rows
 from mmlib.report import figures, tables
@@ -133,7 +133,7 @@ def tuning(context: Context, cells: Sequence[Cell]) -> Output:
         means = [summarise(of).mean if of else float("-inf") for of in values]
         best = means.index(max(means))
         for place, options in enumerate(trials):
-            tried = [cell for cell in cells if cell.row == rows.trial_row(method, options)]
+            tried = of_row(cells, rows.trial_row(method, options))
             lacking = failures.lacking(context, tried)
             lines.append(
                 {

@@ -57,7 +57,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.case_cells,
         figures.cases,
     ),
-    _declare.claims(claims.claim_cells, claims.claims),
+    _declare.claims(claims.CLAIMS),
     _declare.artifact(
         "cost",
         "table",

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import by_seed, runs_of
 from mmlib.masks import combinations
 from mmlib.papers.mculora import rows
-from mmlib.papers.mculora.figures import along, averaged, short
+from mmlib.papers.mculora.figures import averaged
 from mmlib.report import figures
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
@@ -164,7 +165,7 @@ def premise(context: Context, cells: Sequence[Cell]) -> Output:
     for axis, (label, row) in zip(axes[2:], COMPARED.items(), strict=True):
         cosines = conflicts(context, cells, row)
         if not cosines:
-            return Output(notes=("Not built yet.",))
+            return NOT_BUILT
         stacked = np.stack(list(cosines.values()))
         pairs = off_diagonal(stacked)
         mean, below = np.nanmean(pairs, axis=2), 100 * _share_negative(pairs)
@@ -182,21 +183,16 @@ def premise(context: Context, cells: Sequence[Cell]) -> Output:
                 "most opposed": _extreme(typical, names),
             }
         )
-        numbers.append(_by_epoch({"model": label}, {"mean cosine": mean, "below 0": below}))
-    along(axes[0], means, "mean cosine of pairs", "Along training", "before epoch", legend=True)
-    along(axes[1], negative, "pairs below 0 (%)", "In conflict", "before epoch")
+        of_pairs = {"mean cosine": mean, "below 0": below}
+        numbers.append(figures.long(of_pairs, {"seed": 0, "epoch": 1}, model=label))
+    figures.along(
+        axes[0], means, "mean cosine of pairs", "Along training", "before epoch", legend=True
+    )
+    figures.along(axes[1], negative, "pairs below 0 (%)", "In conflict", "before epoch")
     axes[0].axhline(0, color="black", linewidth=0.8)
     name = shown(context, context.main)
     notes = (f"{name}. {GRADIENTS}", *data_notes(context, [context.main]))
     return Output(pd.DataFrame(lines), figure, pd.concat(numbers), len(lines), notes)
-
-
-def _by_epoch(labels: Mapping[str, str], values: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Arrays (seeds, epochs) as a frame with a line for each seed and epoch."""
-    seed, epoch = np.indices(next(iter(values.values())).shape)
-    columns = {name: of.ravel() for name, of in values.items()}
-    places = {"seed": seed.ravel(), "epoch": epoch.ravel() + 1}
-    return pd.DataFrame({**labels, **places, **columns})
 
 
 def combination_names(context: Context) -> list[str]:
@@ -223,7 +219,7 @@ def angles(context: Context, cells: Sequence[Cell]) -> Output:
         label: by_seed(context, runs_of(cells, row), _cosines) for label, row in LOSSES.items()
     }
     if not all(cosines_by_seed.values()):
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     accuracy = averaged(context, dataset, cells)
     accuracy = accuracy[accuracy["setting"] == rows.MEAN_ALL]
     series, lines, numbers = {}, [], []
@@ -234,7 +230,7 @@ def angles(context: Context, cells: Sequence[Cell]) -> Output:
         mean = mean_sd(of_row) if len(of_row) else "-"
         lines.append({"loss": label, **ends, "mean accuracy": mean})
         columns = {name: values[:, :, i] for i, name in enumerate(COSINES.values())}
-        numbers.append(_by_epoch({"loss": label}, columns))
+        numbers.append(figures.long(columns, {"seed": 0, "epoch": 1}, loss=label))
     notes = (
         f"{shown(context, dataset)}. The printed loss pushes the first cosine below 0, "
         "so that the features become opposite, not orthogonal; with squares (F3) it is "
@@ -249,7 +245,7 @@ def _draw_angles(series: Mapping[str, np.ndarray]) -> figures.Figure:
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.6)
     for place, title in enumerate(COSINES):
         drawn = {label: values[:, :, place] for label, values in series.items()}
-        along(axes[place], drawn, "mean cosine", title, "before epoch")
+        figures.along(axes[place], drawn, "mean cosine", title, "before epoch")
     figures.shared_legend(figure, axes[0])
     return figure
 
@@ -280,13 +276,13 @@ def shares(context: Context, cells: Sequence[Cell]) -> Output:
             continue
         stacked = np.stack(of_runs)
         of_names = {name: stacked[:, :, i] for i, name in enumerate(names)}
-        along(axis, of_names, "share of dialogues (%)" if axis is axes[0] else "", title)
+        figures.along(axis, of_names, "share of dialogues (%)" if axis is axes[0] else "", title)
         typical = zip(names, stacked.mean(axis=(0, 1)), strict=True)
         means = {name: f"{mean:.1f}" for name, mean in typical}
         moved = np.abs(stacked - 100 / len(names)).max()
         lines.append({"rule": title, **means, "largest move from equal": f"{moved:.1f}"})
     if not lines:
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     figures.shared_legend(figure, axes[0], columns=7)
     notes = (
         f"{shown(context, dataset)}. Mean share over epochs; light marks are single runs. Equal shares are "

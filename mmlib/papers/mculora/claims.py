@@ -2,210 +2,223 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from mmlib.experiments.claims import Claim, Values, minus, table, values
-from mmlib.experiments.comparison import data_notes, shown
+from mmlib.experiments.claims import Claim, Claims, Lead, Source, Values, values
+from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.rows import Row
 from mmlib.papers.mculora import analyses, rows
-from mmlib.papers.mculora.figures import averaged, curves, short
-from mmlib.report.artifact import Output
+from mmlib.papers.mculora.figures import averaged, curves
 
 POINTS = "points of accuracy"
-COSINE = "cosine"
-NETWORK = "crossmodal"
 FULL, MOMKE, JOINT = rows.OURS.name, rows.MOMKE.name, rows.JOINT.name
+WITHOUT = {"MCLA": rows.WITHOUT_MCLA.name, "DPFT": rows.WITHOUT_DPFT.name}
 COMPARED = tuple(dict.fromkeys((*rows.MAIN, *rows.ABLATION)))
 OTHERS = (
     "Where the paper compares with other networks, we compare with MoMKE and with "
     "joint training of the same network, both trained for as many epochs."
 )
-Make = Callable[[str, str, str, pd.Series], Claim]
 
 
-def claim_cells(context: Context) -> list[Cell]:
-    """Every run that a claim reads."""
-    return [
-        *(cell for dataset in context.datasets for cell in _compared(context, dataset)),
-        *_ranks(context),
-        *_leaks(context),
-        *analyses.probed_cells(context),
-    ]
+def declared(context: Context) -> list[Claim]:
+    """Data set by data set, then those about the main one alone."""
+    results = [claim for dataset in context.datasets for claim in _results(context, dataset)]
+    return [*results, *_rank(context), *_leak(context), *_conflict(context)]
 
 
-def claims(context: Context, cells: Sequence[Cell]) -> Output:
-    """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
-    made = [claim for dataset in context.datasets for claim in _results(context, dataset)]
-    made += [*_rank(context), *_leak(context), *_conflict(context)]
-    return table(context, made, POINTS, (OTHERS, *data_notes(context, context.datasets)), cells)
+CLAIMS = Claims(declared, POINTS, "crossmodal", (OTHERS,))
 
 
-def _compared(context: Context, dataset: str) -> list[Cell]:
-    return rows.cells(context, dataset, COMPARED)
+def _accuracies(
+    context: Context, dataset: str, chosen: Sequence[Row], grid: bool = False
+) -> Source:
+    """Accuracy of some rows by condition, both averages too."""
 
+    def read(context: Context, cells: Sequence[Cell]) -> Values:
+        return values(averaged(context, dataset, cells))
 
-def _ranks(context: Context) -> list[Cell]:
-    """The lowest and the highest rank of Fig 3."""
-    tried = list(rows.rank_rows(context).values())
-    return rows.cells(context, context.main, [tried[0], tried[-1]], grid=True)
-
-
-def _leaks(context: Context) -> list[Cell]:
-    return rows.cells(context, context.main, rows.LEAK)
-
-
-def _claim(
-    context: Context, dataset: str, unit: str, text: str, where: str, test: str, measured: pd.Series
-) -> Claim:
-    return Claim(
-        text, where, shown(context, dataset), NETWORK, test, unit, measured.dropna().to_numpy()
-    )
+    return Source(dataset, rows.cells(context, dataset, chosen, grid), read)
 
 
 def _results(context: Context, dataset: str) -> list[Claim]:
-    claim = partial(_claim, context, dataset, POINTS)
-    cells = _compared(context, dataset)
-    measured = values(averaged(context, dataset, cells))
+    accuracy = _accuracies(context, dataset, COMPARED)
     conditions = rows.conditions(context, dataset)
-    places = [(MOMKE, condition) for condition in conditions]
-    made = [
-        claim(
-            "better on average" if setting == rows.MEAN_ALL else f"better under {short(setting)}",
-            "4.3, Table 1",
-            f"MCULoRA minus {other}",
-            minus(measured, FULL, other, setting),
-        )
-        for other, setting in (*places, (MOMKE, rows.MEAN_ALL), (JOINT, rows.MEAN_ALL))
+    main = dataset == context.main
+    return [
+        *(
+            Claim(
+                f"better under {short(condition)}",
+                "4.3, Table 1",
+                f"MCULoRA minus {MOMKE}",
+                accuracy,
+                Lead(FULL, MOMKE, condition),
+            )
+            for condition in conditions
+        ),
+        *(
+            Claim(
+                "better on average",
+                "4.3, Table 1",
+                f"MCULoRA minus {other}",
+                accuracy,
+                Lead(FULL, other, rows.MEAN_ALL),
+                primary=main and other == JOINT,
+            )
+            for other in (MOMKE, JOINT)
+        ),
+        *_weak(accuracy, conditions),
+        *_needed(accuracy, primary=main),
+        *_smoothness(accuracy),
     ]
-    made += _weak(claim, measured, conditions)
-    without = {"MCLA": rows.WITHOUT_MCLA.name, "DPFT": rows.WITHOUT_DPFT.name}
-    made += [
-        claim(
-            f"{part} is needed",
-            "4.4, Table 2",
-            f"MCULoRA minus {row}",
-            _mean_lead(measured, FULL, row),
-        )
-        for part, row in without.items()
-    ]
-    made.append(
-        claim(
+
+
+def _needed(accuracy: Source, primary: bool) -> list[Claim]:
+    """Table 2: both parts are needed; primary: whether these are primary claims."""
+    return [
+        *(
+            Claim(
+                f"{part} is needed",
+                "4.4, Table 2",
+                f"MCULoRA minus {row}",
+                accuracy,
+                Lead(FULL, row, rows.MEAN_ALL),
+                primary=primary,
+            )
+            for part, row in WITHOUT.items()
+        ),
+        Claim(
             "without DPFT the decline is more pronounced than without MCLA (Table 2 says the reverse, F17)",
             "4.4",
             "w/o MCLA minus w/o DPFT",
-            _mean_lead(measured, without["MCLA"], without["DPFT"]),
-        )
-    )
-    return made + _smoothness(claim, context, dataset, cells)
+            accuracy,
+            Lead(WITHOUT["MCLA"], WITHOUT["DPFT"], rows.MEAN_ALL),
+        ),
+    ]
 
 
-def _smoothness(claim: Make, context: Context, dataset: str, cells: Sequence[Cell]) -> list[Claim]:
+def _smoothness(accuracy: Source) -> list[Claim]:
     """Whether test accuracy moves less from epoch to epoch than with the two others of Fig 4."""
-    of_rows = {row: curves(context, dataset, cells, row) for row in (FULL, MOMKE, JOINT)}
-    rough = {row: _roughness(accuracy) for row, accuracy in of_rows.items()}
+
+    def roughness(context: Context, cells: Sequence[Cell]) -> dict[str, pd.Series]:
+        compared = (FULL, MOMKE, JOINT)
+        return {row: _steps(curves(context, accuracy.dataset, cells, row)) for row in compared}
+
+    def smoother(rough: dict[str, pd.Series], other: str) -> pd.Series:
+        return rough[other] - rough[FULL]
+
+    along = dataclasses.replace(accuracy, read=roughness)
     return [
-        claim(
+        Claim(
             "training progresses more smoothly",
             "4.4, Fig 4",
             f"mean absolute step between epochs, {other} minus MCULoRA",
-            rough[other] - rough[FULL],
+            along,
+            partial(smoother, other=other),
         )
         for other in (MOMKE, JOINT)
     ]
 
 
-def _mean_lead(measured: Values, first: str, second: str) -> pd.Series:
-    """First minus second by seed, in the mean over all conditions."""
-    return minus(measured, first, second, rows.MEAN_ALL)
-
-
-def _weak(claim: Make, measured: Values, conditions: Sequence[str]) -> list[Claim]:
-    """What is gained without text, the strongest modality, and with it; nothing where only one of them is."""
-    missing = conditions[:-1]
-    weak = [c for c in conditions if "text" not in c.split("+")]
-    strong = [c for c in missing if c not in weak]
-    if not weak or not strong:
-        return []
-    gains = pd.DataFrame({c: minus(measured, FULL, MOMKE, c) for c in (*weak, *strong)}).dropna()
-    return [
-        claim(
-            "weak combinations gain most",
-            "4.3",
-            "gain over MoMKE without text minus gain with text",
-            gains[weak].mean(axis=1) - gains[strong].mean(axis=1),
-        )
-    ]
-
-
-def _roughness(accuracy: dict[int, np.ndarray]) -> pd.Series:
+def _steps(accuracy: dict[int, np.ndarray]) -> pd.Series:
     """By seed: the mean absolute change of test accuracy from epoch to epoch, over the seven combinations."""
     steps = {seed: np.abs(np.diff(a, axis=0)).mean(axis=0) for seed, a in accuracy.items()}
     return pd.Series({seed: of.mean() for seed, of in steps.items()}, dtype=float)
 
 
-def _rank(context: Context) -> list[Claim]:
-    cells = _ranks(context)
-    low, high = cells[0].row, cells[-1].row
-    measured = values(averaged(context, context.main, cells))
-    full = rows.conditions(context, context.main)[-1]
-    gain, whole = (minus(measured, high, low, setting) for setting in (rows.MEAN_MISSING, full))
-    claim = partial(_claim, context, context.main, POINTS)
+def _weak(accuracy: Source, conditions: Sequence[str]) -> list[Claim]:
+    """What is gained without text, the strongest modality, and with it; nothing where only one of them is."""
+    weak = [c for c in conditions if "text" not in c.split("+")]
+    strong = [c for c in conditions[:-1] if c not in weak]
+
+    def more(measured: Values) -> pd.Series:
+        gains = pd.DataFrame({c: Lead(FULL, MOMKE, c)(measured) for c in (*weak, *strong)}).dropna()
+        return gains[weak].mean(axis=1) - gains[strong].mean(axis=1)
+
+    if not weak or not strong:
+        return []
     return [
-        claim(
+        Claim(
+            "weak combinations gain most",
+            "4.3",
+            "gain over MoMKE without text minus gain with text",
+            accuracy,
+            more,
+        )
+    ]
+
+
+def _rank(context: Context) -> list[Claim]:
+    """The lowest and the highest rank of Fig 3."""
+    tried = list(rows.rank_rows(context).values())
+    low, high = tried[0], tried[-1]
+    accuracy = _accuracies(context, context.main, (low, high), grid=True)
+    missing = Lead(high.name, low.name, rows.MEAN_MISSING)
+    whole = Lead(high.name, low.name, rows.conditions(context, context.main)[-1])
+    return [
+        Claim(
             "a higher rank helps where modalities are missing",
             "4.4, Fig 3",
-            f"{high} minus {low}, missing conditions",
-            gain,
+            f"{high.name} minus {low.name}, missing conditions",
+            accuracy,
+            missing,
         ),
-        claim(
+        Claim(
             "... and little where all are present",
             "4.4, Fig 3",
-            f"{high} minus {low}: gain with missing minus gain with all",
-            gain - whole,
+            f"{high.name} minus {low.name}: gain with missing minus gain with all",
+            accuracy,
+            lambda measured: missing(measured) - whole(measured),
         ),
     ]
 
 
 def _leak(context: Context) -> list[Claim]:
-    measured = values(averaged(context, context.main, _leaks(context)))
-    claim = partial(_claim, context, context.main, POINTS)
+    accuracy = _accuracies(context, context.main, rows.LEAK)
     return [
-        claim(
+        Claim(
             f"(ours) {row.name}: looking at test pays",
             "ledger F9, G1",
             f"against {FULL}, whose rule sees train alone",
-            _mean_lead(measured, row.name, FULL),
+            accuracy,
+            Lead(row.name, FULL, rows.MEAN_ALL),
         )
         for row in (rows.LEAKS_INPUTS, rows.LEAKS_LABELS)
     ]
 
 
 def _conflict(context: Context) -> list[Claim]:
-    cells = analyses.probed_cells(context)
-    joint, adapted = (_mean_cosine(context, cells, r) for r in (analyses.WITHOUT, analyses.WITH))
-    claim = partial(_claim, context, context.main, COSINE)
+    cosines = Source(context.main, analyses.probed_cells(context), _mean_cosines)
     return [
-        claim(
+        Claim(
             "gradients of different combinations conflict",
             "abstract, 1",
             "minus the mean cosine on shared weights, joint training",
-            -joint,
+            cosines,
+            lambda mean: -mean[analyses.WITHOUT],
+            "cosine",
         ),
-        claim(
+        Claim(
             "MCLA removes conflict",
             "abstract, 1",
             "mean cosine on shared weights, with MCLA minus joint training",
-            adapted - joint,
+            cosines,
+            lambda mean: mean[analyses.WITH] - mean[analyses.WITHOUT],
+            "cosine",
         ),
     ]
 
 
-def _mean_cosine(context: Context, cells: Sequence[Cell], row: str) -> pd.Series:
-    """By seed: the mean cosine of pairs of combinations, over epochs too."""
-    cosines = analyses.conflicts(context, cells, row)
-    means = {seed: np.nanmean(analyses.off_diagonal(of)) for seed, of in cosines.items()}
-    return pd.Series(means, dtype=float)
+def _mean_cosines(context: Context, cells: Sequence[Cell]) -> dict[str, pd.Series]:
+    """By row and seed: the mean cosine of pairs of combinations, over epochs too."""
+    means = {}
+    for row in (analyses.WITHOUT, analyses.WITH):
+        cosines = analyses.conflicts(context, cells, row)
+        of_seeds = {seed: np.nanmean(analyses.off_diagonal(of)) for seed, of in cosines.items()}
+        means[row] = pd.Series(of_seeds, dtype=float)
+    return means

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from mmlib.experiments.cases import corrections
 from mmlib.experiments.comparison import data_notes, shown, with_averages
+from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import by_seed, runs_of
 from mmlib.papers.mculora import rows
 from mmlib.report import figures, stats
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.runs.store import Record
 
 COMPARED = (rows.OURS, rows.MOMKE, rows.JOINT)  # in Fig 4
@@ -82,19 +83,6 @@ def curves(
     return by_seed(context, runs_of(cells, row), read, dataset)
 
 
-def along(
-    axis: figures.Axes,
-    series: Mapping[str, np.ndarray],
-    ylabel: str,
-    title: str,
-    xlabel: str = "epoch",
-    legend: bool = False,
-) -> None:
-    """Draw arrays (runs, epochs) during training."""
-    epochs = np.arange(1, next(iter(series.values())).shape[1] + 1)
-    figures.lines(axis, epochs, series, xlabel=xlabel, ylabel=ylabel, title=title, legend=legend)
-
-
 def along_dataset(context: Context) -> str:
     """The paper draws Fig 4 for IEMOCAP; the main data set stands in where there is none."""
     return "iemocap" if "iemocap" in context.datasets else context.main
@@ -112,17 +100,17 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
     # Seeds, epochs, conditions.
     stacked = {row: np.stack(list(of.values())) for row, of in of_row.items() if of}
     if not stacked:
-        return Output(notes=("Not built yet.",))
+        return NOT_BUILT
     names = rows.conditions(context, dataset)
     figure, axes = figures.panel_grid(len(names), columns=4, width=figures.DOUBLE, height=2.0)
     lines = []
     for place, name in enumerate(names):
         series = {row: values[:, :, place] for row, values in stacked.items()}
-        along(axes[place], series, "" if place % 4 else "accuracy (%)", short(name))
-        for row, values in series.items():
-            run, epoch = np.indices(values.shape)
-            columns = {"run": run.ravel(), "epoch": epoch.ravel() + 1, "accuracy": values.ravel()}
-            lines.append(pd.DataFrame({"row": row, "condition": name, **columns}))
+        figures.along(axes[place], series, "" if place % 4 else "accuracy (%)", short(name))
+        lines += [
+            figures.long({"accuracy": values}, {"run": 0, "epoch": 1}, row=row, condition=name)
+            for row, values in series.items()
+        ]
     figures.shared_legend(figure, axes[0])
     notes = (
         f"{shown(context, dataset)}, test accuracy after each epoch of the second stage; bold "
@@ -133,12 +121,6 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
     )
     numbers = pd.concat(lines)
     return Output(figure=figure, numbers=numbers, rows_built=len(names), notes=notes)
-
-
-def short(condition: str) -> str:
-    """``{a,t}`` as the paper writes a combination of the usual modalities; else with whole names."""
-    letters = {"audio": "a", "text": "t", "vision": "v"}
-    return "{" + ", ".join(letters.get(m, m) for m in condition.split("+")) + "}"
 
 
 def case_cells(context: Context) -> list[Cell]:

@@ -16,9 +16,9 @@ from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row, runs_of
 from mmlib.papers.side_by_side import grounds, rows, tables
 from mmlib.papers.side_by_side.grounds import COMPLETE, MIXED, Ground, by_ground
-from mmlib.papers.side_by_side.tables import F1, NOT_BUILT, SAME, TIMED, ids, of_data, title, values
+from mmlib.papers.side_by_side.tables import F1, SAME, TIMED, ids, of_data, title, values
 from mmlib.report import figures, stats
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 
 Choose = Callable[[Context], list[Ground]]
 Looks = Mapping[str, Mapping[str, Any]]

@@ -16,7 +16,7 @@ from mmlib.experiments.rows import runs_of
 from mmlib.papers.side_by_side import grounds, rates, rows
 from mmlib.papers.side_by_side.grounds import Ground, by_ground
 from mmlib.report import stats
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
@@ -26,7 +26,6 @@ FEW = 3  # seeds; fewer give no interval that a table should show
 Compared = tuple[
     dict[str, str], pd.Series, pd.Series
 ]  # names, the method's values by seed, its network's
-NOT_BUILT = Output(notes=("Not built yet.",))
 TIMED = (
     "Seconds: median training time of a model over all its stages, on one thread "
     "beside another run. It includes the evaluation of every epoch on complete data "

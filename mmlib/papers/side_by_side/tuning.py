@@ -15,8 +15,8 @@ from mmlib.experiments.context import Cell, Context
 from mmlib.masks import complete
 from mmlib.papers.side_by_side import grounds, rates, rows
 from mmlib.papers.side_by_side.grounds import Ground, ground_of
-from mmlib.papers.side_by_side.tables import NOT_BUILT, title
-from mmlib.report.artifact import Output
+from mmlib.papers.side_by_side.tables import title
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.runs.execute import prepare
 from mmlib.runs.spec import RunSpec
 
