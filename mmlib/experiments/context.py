@@ -103,8 +103,8 @@ class Paper:
     obstacles: tuple[Choice, ...]
     """What it does not say or says in two ways, with what is done here."""
 
-    left_out: str
-    """What of the paper is not reproduced."""
+    left_out: str = ""
+    """What of the paper is not reproduced, beside the printed rows that nothing declares."""
 
     guesses: str = ""
     """What is guessed where the paper says nothing."""

@@ -128,6 +128,9 @@ class Artifact:
     needs: str | Callable[[Any], str] = ""
     """What it cannot do without: ``twins``, a data set, or what says why these data do not do; nothing where empty."""
 
+    left_out: Callable[[Any], Sequence[str]] = lambda context: ()
+    """From a context to the rows that the paper prints there and that nothing here declares."""
+
     any_score: bool = False
     """Whether it shows whatever metrics there are, or none: scores without a sign have MAE and correlation alone."""
 

@@ -6,7 +6,7 @@ from mmlib.experiments.context import Paper
 from mmlib.experiments.declare import OURS, Declare, no_runs
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.papers.dream import analyses, claims, cost, figures, rows, sampling, tables
-from mmlib.papers.dream.choices import GUESSES, LEFT_OUT, OBSTACLES
+from mmlib.papers.dream.choices import GUESSES, OBSTACLES
 from mmlib.report.artifact import Artifact
 
 _declare = Declare("dream", "DREAM")
@@ -28,6 +28,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         cost.time_cells,
         cost.times,
         5,
+        left_out=cost.times_left_out,
         any_score=True,
     ),
     _declare.artifact(
@@ -81,7 +82,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "What is enhanced",
         "By how many modalities are enhanced: how often that is in training and in the complete test, "
         "and who is right.",
-        tables.TABLE1.cells,
+        tables.OWN.cells,
         analyses.enhanced,
         source=OURS,
         needs=analyses.lacking,
@@ -121,7 +122,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "table",
         "What test selection buys",
         "The epoch chosen on validation, on test, or the last.",
-        tables.TABLE1.cells,
+        tables.OWN.cells,
         tables.selection,
         source=OURS,
     ),
@@ -143,8 +144,7 @@ PAPER = Paper(
     ("dream",),
     ARTIFACTS,
     OBSTACLES,
-    LEFT_OUT,
-    GUESSES,
+    guesses=GUESSES,
     only="dream, the paper's own network",
     carried=(analyses.PREDICTIONS,),
     prepare=rows.prepared,

@@ -34,7 +34,7 @@ def claim_cells(context: Context) -> list[Cell]:
     """Every run that a claim reads."""
     referred = [cell for d in rows.compared(context) for cell in _referred(context, d)]
     return [
-        *tables.TABLE1.cells(context),
+        *tables.OWN.cells(context),
         *figures.frame_cells(context),
         *figures.ablation_cells(context),
         *referred,
@@ -91,7 +91,7 @@ def _inter(context: Context, dataset: str) -> list[Claim]:
     claim = partial(_claim, shown(context, dataset))
     missing, weak = rows.names_of(context, dataset)[:-1], rows.weak(context, dataset)
     averages = {rows.AVERAGE: missing, "weak": weak}
-    by_place = _values(context, tables.TABLE1.cells_of(context, dataset), averages)
+    by_place = _values(context, tables.OWN.cells_of(context, dataset), averages)
     words = {
         rows.AVERAGE: "better with modalities missing, on average",
         rows.ALL: f"better with {rows.ALL}",

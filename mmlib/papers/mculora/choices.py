@@ -41,5 +41,4 @@ OBSTACLES: tuple[Choice, ...] = (
         "ours",
     ),
 )
-LEFT_OUT = "the published baselines but MoMKE, shown as *not built yet*."
 GUESSES = "$\\lambda$, and all that the profile reduces."
