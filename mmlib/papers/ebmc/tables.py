@@ -19,11 +19,11 @@ from mmlib.report.tables import mean_sd, metric
 
 PAPER_RUNS = 5
 EQUAL = (
-    "All rows but GCNet have two stages of equal length; 'same network, task loss alone' trains each expert by itself, "
+    "All rows have two stages of equal length; 'same network, task loss alone' trains each expert by itself, "
     "then the fusion, without any of EBMC's losses."
 )
 ONE_STAGE = (
-    "GCNet has one stage, as long as the two of the other rows together.",
+    "GCNet alone has one stage, as long as the two of the other rows together.",
     GCNET,
 )
 ONE = (
