@@ -103,8 +103,8 @@ class Paper:
     obstacles: tuple[Choice, ...]
     """What it leaves open, with the readings taken here."""
 
-    left_out: str
-    """What of the paper is not reproduced."""
+    left_out: str = ""
+    """What of the paper is not reproduced, beside the printed rows that nothing declares."""
 
     guesses: str = ""
     """What we guessed because the paper does not say it."""

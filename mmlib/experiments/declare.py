@@ -72,6 +72,7 @@ class Declare:
             table.draw,
             rows,
             source,
+            left_out=table.left_out,
             any_score=any_score,
             **other,
         )

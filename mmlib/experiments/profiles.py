@@ -67,14 +67,25 @@ _GRID = ((0.1, 0.7, 1.3), (1.0, 1.4, 1.8))
 _LAPTOP = Training(epochs=25, batch=4, lr=1e-3)
 
 
-def _widths(encoder: int, graph: int, layers: int = 16) -> dict[str, Options]:
+def _widths(encoder: int, graph: int, layers: int = 16, depth: int = 1) -> dict[str, Options]:
     """Every backbone at one width of its encoders' outputs (GCNet's ``hidden`` is one direction of two).
 
-    layers: of MM-DFN's graph.
+    layers: of MM-DFN's graph. depth: blocks of MoMKE's experts.
     """
+    blocks: Options = (("depth", depth), ("dropout", 0.3), ("hidden", encoder))
     sizes: Options = (("graph", graph), ("hidden", encoder))
     deep: Options = () if layers == 16 else (("layers", layers),)
-    return {"mmgcn": sizes, "gcnet": (("hidden", encoder // 2),), "mmdfn": (*sizes, *deep)}
+    return {
+        "mmgcn": sizes,
+        "gcnet": (("hidden", encoder // 2),),
+        "mmdfn": (*sizes, *deep),
+        "momke": blocks,
+    }
+
+
+def _momke(lr: float) -> dict[str, Any]:
+    """MoMKE's schedule, with the learning rate that it has in the other papers' tables."""
+    return {"lr": lr, "weight_decay": 1e-5}
 
 
 PROFILES: dict[str, Profile] = {
@@ -91,7 +102,8 @@ PROFILES: dict[str, Profile] = {
         (1.4, 1.8),
         (0.0, 0.5),
         1,
-        "Smoke run: 2 epochs, 2 seeds, width 16, on the smallest twins; it shows only that everything runs.",
+        recipes={"momke": _momke(3e-3)},
+        reduced="Smoke run: 2 epochs, 2 seeds, width 16, on the smallest twins; it shows only that everything runs.",
     ),
     "quick": Profile(
         "quick",
@@ -103,6 +115,7 @@ PROFILES: dict[str, Profile] = {
         {"default": _SMALL},
         _widths(32, 16, 4),
         *_GRID,
+        recipes={"momke": _momke(3e-3)},
         reduced="Reduced (quick): width 32, 4 layers in MM-DFN, 6 epochs, batches of 8 dialogues, learning rate "
         "0.01, 3 seeds (2 in grids and of all backbones but the main one), a 3 x 3 grid.",
     ),
@@ -114,12 +127,14 @@ PROFILES: dict[str, Profile] = {
         10,
         5,
         {"default": _LAPTOP},
-        _widths(64, 32),
+        _widths(64, 32, depth=2),
         *_GRID,
         (0.0, 0.5),
         recipes={
-            "gcnet": {"lr": 3e-3}
-        },  # of 0.001, 0.003 and 0.01 the plain network's best on validation
+            # of 0.001, 0.003 and 0.01 the plain network's best on validation
+            "gcnet": {"lr": 3e-3},
+            "momke": _momke(1e-3),
+        },
         reduced="Reduced (laptop): width 64, 25 epochs, batches of 4 dialogues, learning rate 0.001 (GCNet 0.003); of "
         "the shared rates 0 and 0.5; 10 seeds, 5 of all backbones but the main one.",
     ),
@@ -135,7 +150,11 @@ PROFILES: dict[str, Profile] = {
             "mosei": Training(epochs=25, batch=32, lr=1e-3),
             "default": Training(epochs=80, batch=16, lr=3e-4),
         },
-        recipes={"gcnet": {"lr": 1e-3, "weight_decay": 1e-5}, "mmdfn": {"weight_decay": 1e-4}},
+        recipes={
+            "gcnet": {"lr": 1e-3, "weight_decay": 1e-5},
+            "mmdfn": {"weight_decay": 1e-4},
+            "momke": _momke(1e-4),
+        },
     ),
 }
 

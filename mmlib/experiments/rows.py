@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.takes import Takes
 from mmlib.masks import Law
 from mmlib.runs.spec import Options, RunSpec, Training
 from mmlib.runs.store import Record
@@ -80,8 +81,11 @@ class Row:
     stages: tuple[Stage, ...]
     """In the order of training; the results are those of the last."""
 
-    against: str = ""
-    """The row that it is compared with, where that is not the table's baseline."""
+    against: str | None = ""
+    """The row that it is compared with, where that is not the table's baseline; None where with none."""
+
+    takes: Takes | None = None
+    """What data its networks take, where that is less than what the paper takes: it is absent on others."""
 
     def but(self, **changes: Any) -> Row:
         """The same row with its last stage changed, and its name where ``name`` is given."""
@@ -167,6 +171,11 @@ def on(cells: Iterable[Cell], dataset: str) -> list[Cell]:
 def of_row(cells: Iterable[Cell], row: str) -> list[Cell]:
     """The cells of a row."""
     return [cell for cell in cells if cell.row == row]
+
+
+def fits(context: Context, dataset: str, row: Row) -> bool:
+    """Whether a row's networks take a data set."""
+    return row.takes is None or row.takes.fits(context.bundle(dataset))
 
 
 def runs_of(cells: Iterable[Cell], row: str) -> list[RunSpec]:

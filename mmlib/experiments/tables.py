@@ -94,7 +94,7 @@ class Table:
 
     def cells_of(self, context: Context, dataset: str) -> list[Cell]:
         """The places of the runs of one data set."""
-        chosen = self.rows(context, dataset)
+        chosen = [row for row in self.rows(context, dataset) if rows.fits(context, dataset, row)]
         if self.protocol is not None:
             shared, masks = self.protocol(context, dataset), self.masks(context, dataset)
             return rows.cells(context, dataset, chosen, shared, masks)
@@ -115,7 +115,7 @@ class Table:
             context,
             parts,
             self.baselines(context),
-            (*self.notes, *self.data_notes(context, names)),
+            (*self.notes, *self.absent(context), *self.data_notes(context, names)),
             metrics,
             self.best,
             lambda dataset: self.averages(context, dataset),
@@ -128,9 +128,33 @@ class Table:
         """Row to the row that it is compared with."""
         chosen = [row for dataset in self.datasets(context) for row in self.rows(context, dataset)]
         against = {
-            row.name: row.against or self.baseline for row in chosen if row.name != self.baseline
+            row.name: row.against or self.baseline
+            for row in chosen
+            if row.name != self.baseline and row.against is not None
         }
         return {name: other for name, other in against.items() if other}
+
+    def absent(self, context: Context) -> list[str]:
+        """For each row that is absent on some data sets, what its networks take and on which it is."""
+        lacking: dict[Row, list[str]] = {}
+        for dataset in self.datasets(context):
+            for row in self.rows(context, dataset):
+                if not rows.fits(context, dataset, row):
+                    lacking.setdefault(row, []).append(comparison.shown(context, dataset))
+        return [
+            f"{row.name} takes {row.takes}: no such row on {', '.join(names)}."
+            for row, names in lacking.items()
+        ]
+
+    def left_out(self, context: Context) -> list[str]:
+        """The rows that the paper prints of the data sets and that nothing declares, in the printed order."""
+        names: list[str] = []
+        for dataset in self.datasets(context):
+            metrics = [*self.metrics(context, dataset), *self.means(context, dataset)]
+            known = self.printed(context, dataset, metrics) if self.printed else pd.DataFrame()
+            declared = {row.name for row in self.rows(context, dataset)}
+            names += [name for name in known.get("row", ()) if name not in declared]
+        return list(dict.fromkeys(names))
 
 
 def fixed(names: Sequence[str]) -> Callable[[Context, str], Sequence[str]]:

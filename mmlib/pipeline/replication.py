@@ -20,6 +20,7 @@ from mmlib.experiments import arithmetic
 from mmlib.experiments.claims import VERDICTS
 from mmlib.experiments.comparison import STANDS_IN, SYNTHETIC
 from mmlib.experiments.context import Paper
+from mmlib.experiments.undeclared import left_out
 from mmlib.report.artifact import Artifact, Entry
 from mmlib.report.citations import FROM_ARTIFACTS, link_markdown, link_rows
 from mmlib.report.markup import NOT_BUILT, escape_markdown, to_markdown
@@ -415,7 +416,8 @@ def _deviations(paper: Paper, main: Entry, entries: Sequence[Entry]) -> list[str
     needs = [
         f"{e['title']}: {' '.join(e['notes'])}" for e in entries if e["status"] == "needs data"
     ]
-    left = [f"Left out: {paper.left_out}"] if paper.left_out else []
+    told = left_out(paper)
+    left = [f"Left out: {told}"] if told else []
     return [*notes, *split, *([reduced] if reduced else []), *left, *needs]
 
 

@@ -139,6 +139,9 @@ class Artifact:
     needs: str | Callable[[Any], str] = ""
     """The data that it requires: ``twins``, a data set, or a function that says why given data do not suffice."""
 
+    left_out: Callable[[Any], Sequence[str]] = lambda context: ()
+    """From a context to the rows that the paper prints there and that nothing here declares."""
+
     any_score: bool = False
     """Whether it accepts scores without a neutral value, for which only MAE and correlation are defined."""
 

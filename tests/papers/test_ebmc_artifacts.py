@@ -39,6 +39,7 @@ SHOWN = {"mosi": "CMU-MOSI twin", "mosei": "CMU-MOSEI twin", "iemocap": "IEMOCAP
 PARTS = {f"w/o {name.upper()}": f"no_{name}" for name in ("msd", "cce", "emc", "imtd")}
 TERMS = {"w/o ||z_m||_2^2": "no_norm", "w/o l_m": "no_loss", "w/o u_m": "no_uncertainty"}
 VARIANTS = {EBMC: "paper", **PARTS, **TERMS}
+GCNET = "GCNet"  # of Tables 2 and 3
 MAIN, ABLATED, ENERGY = [EBMC, PLAIN, MOMKE], [*PARTS, PLAIN, EBMC], [*TERMS, EBMC]
 POINTS = "points of weighted F1 or accuracy"
 Frame = Any  # of pandas, whose stubs say too little of what an index finds
@@ -77,6 +78,8 @@ class Made:
     def stored(self, data: str, row: str, train: str, keep: tuple[str, ...] = ()) -> list[Record]:
         """A row's second stages that are tested under every condition, or trained and tested with all modalities."""
         masks = 1 if train == "complete" else 7
+        if row == GCNET:
+            return self.of_gcnet(data, train)
         plain = row in (PLAIN, MOMKE)
         kind = (
             "plain" if plain else "ebmc",
@@ -96,6 +99,16 @@ class Made:
             and (r.spec.method, r.spec.variant, dict(r.spec.backbone_options)["routing"]) == kind
         ]
         found = [r for r in found if len(r.spec.eval_masks) == masks]
+        return sorted(found, key=lambda r: (r.spec.seed, r.spec.fold or 0))
+
+    def of_gcnet(self, data: str, train: str) -> list[Record]:
+        """GCNet's runs, which have one stage."""
+        found = [
+            r
+            for r in self.records.values()
+            if (r.spec.data, str(r.spec.train_mask), r.spec.backbone)
+            == (TWINS[data], train, "gcnet")
+        ]
         return sorted(found, key=lambda r: (r.spec.seed, r.spec.fold or 0))
 
     def told(self, record: Record, condition: str, selection: str) -> tuple[np.ndarray, np.ndarray]:
@@ -198,10 +211,12 @@ def test_every_artifact_has_the_files_of_its_kind_and_the_papers_rows(made: Made
         )
     for name in ("table1", "table2", "table3", "table4", "table7"):
         rows = set(published("ebmc", name)["row"])
-        built = rows & set(VARIANTS) if name in ("table4", "table7") else {EBMC}
+        others = {GCNET} if name in ("table2", "table3") else set()
+        built = rows & set(VARIANTS) if name in ("table4", "table7") else {EBMC, *others}
         assert [found[name][k] for k in ("rows_in_paper", "rows_built")] == [len(rows), len(built)]
         shown = set(made.table(f"{name}-numbers").query("n > 0")["row"])
-        assert shown == set(ABLATED if name == "table4" else ENERGY if name == "table7" else MAIN)
+        main = {*MAIN, *others}
+        assert shown == set(ABLATED if name == "table4" else ENERGY if name == "table7" else main)
     costs = published("ebmc", "table6")
     same = costs["value"].isin(
         [
@@ -245,7 +260,15 @@ def test_rows_share_budget_data_masks_and_equal_first_stages(
     for record in map(made.records.__getitem__, made.entries()[name]["run_ids"]):
         groups.setdefault((record.spec.data, record.spec.seed, record.spec.fold), []).append(record)
     assert len(groups) == places
-    for place, found in groups.items():
+    for place, everything in groups.items():
+        # GCNet has no stage before, and is trained as long as both stages of the others.
+        of_others = [r for r in everything if r.spec.backbone == "gcnet"]
+        found = [r for r in everything if r not in of_others]
+        assert len(of_others) == (name in ("table2", "table3"))
+        for r in of_others:
+            assert (r.spec.parent, r.spec.train_mask) == (None, found[0].spec.train_mask)
+            assert r["masks"] == found[0]["masks"]
+            assert r.spec.training.epochs == 2 * found[0].spec.training.epochs
         before = [made.parent(r) for r in found]
         for alike in (found, before):
             assert len({json.dumps(r["masks"], sort_keys=True) for r in alike}) == 1
@@ -316,7 +339,8 @@ def test_a_model_of_a_condition_sees_that_alone_in_training_and_test(made: Made)
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "rows"), [("table3", "mosei", MAIN), ("missing-parts", "mosi", ABLATED)]
+    ("name", "data", "rows"),
+    [("table3", "mosei", [*MAIN, GCNET]), ("missing-parts", "mosi", ABLATED)],
 )
 def test_the_average_is_over_the_six_conditions_of_each_run(
     made: Made, name: str, data: str, rows: list[str]
@@ -335,7 +359,7 @@ def test_the_average_is_over_the_six_conditions_of_each_run(
 def test_the_mean_f1_is_of_four_emotions_in_each_run_and_folds_are_one_value(made: Made) -> None:
     frame = made.table("table2-numbers").query("n > 0").set_index(["row", "metric"])
     names = open_bundle(TWINS["iemocap"]).task.names
-    for row in MAIN:
+    for row in (*MAIN, GCNET):
         found = made.stored("iemocap", row, "complete")
         assert sorted(r.spec.fold for r in found if r.spec.fold is not None) == [0, 1, 2, 3, 4]
         each = np.array([[made.measure(r, ALL, str(k)) for k in range(4)] for r in found])

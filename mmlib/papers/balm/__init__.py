@@ -9,7 +9,7 @@ from mmlib.experiments.declare import OURS, Declare, no_runs
 from mmlib.experiments.tables import Table
 from mmlib.experiments.takes import VECTORS, Takes
 from mmlib.papers.balm import analyses, claims, figures, rows, tables, theory
-from mmlib.papers.balm.choices import GUESSES, LEFT_OUT, OBSTACLES
+from mmlib.papers.balm.choices import GUESSES, OBSTACLES
 from mmlib.report.artifact import Artifact
 
 _declare = Declare("balm", "BALM")
@@ -31,6 +31,7 @@ def _combined(number: int, metric: str, table: Table) -> Artifact:
         table.cells,
         partial(tables.combinations, table),
         3,
+        left_out=table.left_out,
         needs="iemocap",
     )
 
@@ -254,7 +255,6 @@ PAPER = Paper(
     rows.BACKBONES,
     ARTIFACTS,
     OBSTACLES,
-    LEFT_OUT,
-    GUESSES,
+    guesses=GUESSES,
 )
 context = PAPER.context

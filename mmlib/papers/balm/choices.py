@@ -27,7 +27,6 @@ OBSTACLES: tuple[Choice, ...] = (
     Choice("masks where modalities are left out", "drawn over all three", "Tables 8, 9"),
     Choice("number of runs", "ours is in every cell", "A19"),
 )
-LEFT_OUT = "the other models of Group 1 (MMIN, SDR-GNN, Mi-CGA, MoMKE, Ada2I, RedCore, MCE)."
 GUESSES = (
     "the number of runs behind Tables 1 and 2; that the cosine uses the weight without the bias; "
     "how BALM attaches to GCNet."

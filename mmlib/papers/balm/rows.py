@@ -95,13 +95,25 @@ def watched_plain(backbone: str) -> Row:
 
 
 def main_rows(context: Context, dataset: str = "") -> list[Row]:
-    """Tables 1 and 2: each backbone plain and with BALM as printed; the main one also with BALM as released."""
+    """Each backbone plain and with BALM as printed; the main one also with BALM as released."""
     return [*pairs(context), balm(context.backbone, "released", "BALM (released)")]
 
 
 def pairs(context: Context, dataset: str = "") -> list[Row]:
     """Each backbone plain (ours in Tables 11 and 12, but for GCNet) and with BALM (ours there for GCNet)."""
     return [make(backbone) for backbone in context.backbones for make in (plain, balm)]
+
+
+def momke() -> Row:
+    """MoMKE (ledger E22): the experts' own stage, then its routing; both see the masks of the table (F21)."""
+    own = (("routing", "own"),)
+    experts = Stage("unimodal", "momke", network=own, tests=((SAME, complete()),), keep=("last",))
+    return Row("MoMKE", (experts, Stage("plain", "momke")), against=None)
+
+
+def table_rows(context: Context, dataset: str = "") -> list[Row]:
+    """Tables 1 and 2: our rows, and those of Group 1."""
+    return [*main_rows(context), momke()]
 
 
 def severe_rows(context: Context, dataset: str = "") -> list[Row]:
@@ -191,13 +203,20 @@ def cells(
 
 
 def _fitted(context: Context, dataset: str, row: Row, rates: Rates) -> Row:
-    """A row with what depends on the data and the backbone.
+    """A row with what depends on the data and the backbone; its stages share the epochs.
 
     On twins, series during training are kept in the six settings whether or not they are asked for, so that tables and
     curves share their runs; real runs stay small enough to be committed. Where each utterance is its own dialogue, FCM
     averages over the batch instead (A4).
     """
-    stage = row.stages[-1]
+    stages = tuple(
+        _fitted_stage(context, dataset, stage, rates, len(row.stages)) for stage in row.stages
+    )
+    return dataclasses.replace(row, stages=stages)
+
+
+def _fitted_stage(context: Context, dataset: str, stage: Stage, rates: Rates, stages: int) -> Stage:
+    """One of so many stages with what depends on the data and the backbone."""
     kind = context.bundle(dataset).task.kind
     keep = stage.keep
     options: dict[str, Any] = {}
@@ -214,9 +233,13 @@ def _fitted(context: Context, dataset: str, row: Row, rates: Rates) -> Row:
     if kind != "classes":
         options.pop("class_weights", None)
     schedule = {**context.profile.recipes.get(stage.backbone, {}), **dict(stage.training)}
+    if stages > 1:
+        schedule["epochs"] = context.profile.training_for(dataset).epochs // stages
     if stage.training == SGD:
         schedule["lr"] = SGD_RATES[kind]
-    return row.but(options=tuple(options.items()), training=tuple(schedule.items()), keep=keep)
+    return dataclasses.replace(
+        stage, options=tuple(options.items()), training=tuple(schedule.items()), keep=keep
+    )
 
 
 def _budget(context: Context, dataset: str) -> Budget:

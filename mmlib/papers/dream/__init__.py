@@ -6,7 +6,7 @@ from mmlib.experiments.context import Paper
 from mmlib.experiments.declare import OURS, Declare, no_runs
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.papers.dream import analyses, claims, cost, figures, rows, sampling, tables
-from mmlib.papers.dream.choices import GUESSES, LEFT_OUT, OBSTACLES
+from mmlib.papers.dream.choices import GUESSES, OBSTACLES
 from mmlib.report.artifact import Artifact
 
 _declare = Declare("dream", "DREAM")
@@ -28,6 +28,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         cost.time_cells,
         cost.times,
         5,
+        left_out=cost.times_left_out,
         any_score=True,
         varies=True,
     ),
@@ -83,7 +84,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "Number of enhanced modalities",
         "How often each number of modalities is enhanced, in training and on complete "
         "test data, and the accuracy for each.",
-        tables.TABLE1.cells,
+        tables.OWN.cells,
         analyses.enhanced,
         source=OURS,
         needs=analyses.lacking,
@@ -124,7 +125,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "Effect of selecting on test",
         "Results at the epoch chosen on validation, at the epoch chosen on test, and "
         "at the last epoch.",
-        tables.TABLE1.cells,
+        tables.OWN.cells,
         tables.selection,
         source=OURS,
     ),
@@ -147,8 +148,7 @@ PAPER = Paper(
     ("dream",),
     ARTIFACTS,
     OBSTACLES,
-    LEFT_OUT,
-    GUESSES,
+    guesses=GUESSES,
     only="dream, the paper's own network",
     carried=(analyses.PREDICTIONS,),
     prepare=rows.prepared,

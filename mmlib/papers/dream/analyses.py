@@ -389,7 +389,7 @@ def _by_level(score: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 def lacking(context: Context) -> str:
     """Why it cannot be told what is enhanced: records of the repository do not carry what each clip was answered."""
-    for spec in with_parents(cell.spec for cell in tables.TABLE1.cells(context)):
+    for spec in with_parents(cell.spec for cell in tables.OWN.cells(context)):
         record = context.record(spec)
         if record and PREDICTIONS in record.left_out:
             return LACKING

@@ -17,5 +17,4 @@ OBSTACLES: tuple[Choice, ...] = (
     Choice("the layout of P", "one that meets the three parameter counts", "B16"),
     Choice("heads, dropout, the weight of the distillation", "four, none, one tenth", "ours"),
 )
-LEFT_OUT = "the published baselines, shown as *not built yet*."
 GUESSES = ""

@@ -58,7 +58,7 @@ def _f1(
 def _inter(context: Context, dataset: str) -> list[Claim]:
     """Table 1: which modalities are missing."""
     missing, weak = rows.names_of(context, dataset)[:-1], rows.weak(context, dataset)
-    cells = tables.TABLE1.cells_of(context, dataset)
+    cells = tables.OWN.cells_of(context, dataset)
     f1 = _f1(dataset, cells, {rows.AVERAGE: missing, "weak": weak})
     words = {
         rows.AVERAGE: "better with modalities missing, on average",

@@ -9,7 +9,7 @@ from mmlib.experiments.context import Context, Paper
 from mmlib.experiments.declare import OURS, Declare, no_runs
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.papers.ebmc import analyses, appendix, claims, figures, frames, rows, tables
-from mmlib.papers.ebmc.choices import GUESSES, LEFT_OUT, OBSTACLES
+from mmlib.papers.ebmc.choices import GUESSES, OBSTACLES
 from mmlib.report.artifact import Artifact
 
 _declare = Declare("ebmc", "EBMC")
@@ -65,6 +65,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         frames.TABLE5.cells,
         frames.table,
         9,
+        left_out=frames.TABLE5.left_out,
         needs=rows.lacks_frames,
         any_score=True,
     ),
@@ -76,6 +77,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         analyses.cost_cells,
         analyses.cost,
         5,
+        left_out=analyses.cost_left_out,
         any_score=True,
         needs=rows.lacks_vectors,
     ),
@@ -212,8 +214,7 @@ PAPER = Paper(
     ("momke",),
     ARTIFACTS,
     OBSTACLES,
-    LEFT_OUT,
-    GUESSES,
+    guesses=GUESSES,
     only="momke, whose experts the two stages train",
     prepare=prepared,
 )

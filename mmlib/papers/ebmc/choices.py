@@ -33,5 +33,4 @@ OBSTACLES: tuple[Choice, ...] = (
     ),
     Choice("temperature of the distillation, size of the noise", "one, and a tenth", "ours"),
 )
-LEFT_OUT = "the published baselines, shown as *not built yet*."
 GUESSES = ""

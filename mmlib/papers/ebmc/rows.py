@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from mmlib.experiments import budgets, conditions
+from mmlib.experiments.baselines import gcnet
 from mmlib.experiments.budgets import TransformerBudget
 from mmlib.experiments.conditions import ALL
 from mmlib.experiments.context import Context
@@ -85,7 +86,7 @@ OURS, PLAIN, MOMKE = ours(), plain(), momke()
 WITHOUT = {
     name: ours(f"w/o {name.upper()}", f"no_{name}") for name in ("msd", "cce", "emc", "imtd")
 }
-MAIN = (OURS, PLAIN, MOMKE)  # Tables 1 and 2; the two beside the method are ours
+MAIN = (OURS, PLAIN, MOMKE)  # Table 1; the two beside the method are ours
 ABLATION = (*WITHOUT.values(), PLAIN, OURS)  # Table 4, and what is left with none of the four
 ENERGY = (  # Table 7
     ours("w/o ||z_m||_2^2", "no_norm"),
@@ -109,6 +110,12 @@ DEPARTURES = (  # readings and released components, each against the method as r
     RELEASED,
 )
 ALONE = "EBMC, a model per condition (E2)"
+
+
+def with_gcnet(context: Context, dataset: str) -> list[Row]:
+    """Tables 2 and 3: GCNet, in one stage, gets the epochs of both stages of the other rows."""
+    both = 2 * budgets.budget(context, dataset, PRINTED).epochs
+    return [*MAIN, gcnet(context, both)]
 
 
 def weight_rows(context: Context) -> dict[str, list[tuple[float, Row]]]:

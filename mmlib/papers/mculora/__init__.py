@@ -9,7 +9,7 @@ from mmlib.experiments.context import Paper
 from mmlib.experiments.declare import OURS, Declare
 from mmlib.experiments.takes import VECTORS, Takes
 from mmlib.papers.mculora import analyses, claims, figures, rows, tables
-from mmlib.papers.mculora.choices import GUESSES, LEFT_OUT, OBSTACLES
+from mmlib.papers.mculora.choices import GUESSES, OBSTACLES
 from mmlib.report.artifact import Artifact
 
 _declare = Declare("mculora", "MCULoRA")
@@ -123,8 +123,7 @@ PAPER = Paper(
     ("crossmodal",),
     ARTIFACTS,
     OBSTACLES,
-    LEFT_OUT,
-    GUESSES,
+    guesses=GUESSES,
     only="crossmodal, into which adapters can be put",
     prepare=partial(budgets.prepared, words="of pre-training and as many of adaptation"),
 )

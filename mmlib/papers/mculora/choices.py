@@ -41,5 +41,4 @@ OBSTACLES: tuple[Choice, ...] = (
         "ours",
     ),
 )
-LEFT_OUT = "the published baselines except MoMKE, shown as *not built yet*."
 GUESSES = "$\\lambda$, and everything that the profile reduces."
