@@ -10,7 +10,7 @@ from mmlib.experiments.profiles import profile
 from mmlib.experiments.published import published
 from mmlib.runs.store import Store
 
-PRINTED = "rows that the paper prints and that this repository does not run, shown as *not built yet*"
+PRINTED = "printed rows shown as *not built yet*"
 
 
 def rows_left_out(paper: Paper) -> dict[str, list[str]]:
