@@ -157,7 +157,7 @@ def test_rows_share_budget_masks_and_but_for_momke_a_parent(
         assert len(runs) == count and {s for s in runs if s.parent is None} <= shared != {None}
         assert all(p in shared or p.backbone == "momke" for p in parents)
         # GCNet has no stage before, and is trained as long as both stages of the others.
-        assert len(of_others) == (name == "table1")
+        assert len(of_others) == (name == "table1" and "mosei" in runs[0].data)
         for spec in of_others:
             assert (spec.parent, spec.train_mask) == (None, runs[0].train_mask)
             assert spec.training.epochs == 2 * runs[0].training.epochs
@@ -173,7 +173,7 @@ def test_averages_are_over_six_and_over_seven_conditions(made: Made, name: str, 
     assert (
         rows.conditions(made[0], "mosei") == SEVEN
         and set(means) == {*SEVEN, OF_SIX, OF_SEVEN}
-        and len(means) == 2 * {"table1": 5, "table2": 4}[name]
+        and len(means) == 2 * (5 if (name, twin) == ("table1", "CMU-MOSEI twin") else 4)
     )
     np.testing.assert_allclose(means[OF_SIX], means[SIX].mean(axis=1))
     np.testing.assert_allclose(means[OF_SEVEN], means[SEVEN].mean(axis=1))
@@ -285,7 +285,7 @@ def test_the_best_possible_is_the_mean_over_sessions_of_what_the_whole_datas_pos
     np.testing.assert_allclose(
         frame["best"], best[frame["setting"].str.removeprefix("IEMOCAP twin ")]
     )
-    assert frame["share"].notna().sum() == 5 * 9 and not frame["approximate"].any()
+    assert frame["share"].notna().sum() == 4 * 9 and not frame["approximate"].any()
     np.testing.assert_allclose(frame["share"], 100 * frame["mean"] / frame["best"])
 
 

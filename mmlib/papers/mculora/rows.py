@@ -146,9 +146,11 @@ def fitted(context: Context, dataset: str, chosen: Iterable[Row]) -> list[Row]:
 
 
 def table_rows(context: Context, dataset: str) -> list[Row]:
-    """Table 1: GCNet, in one stage, gets the epochs of pre-training and of what follows together."""
-    both = 2 * budgets.budget(context, dataset, PRINTED).epochs
-    return [*fitted(context, dataset, MAIN), gcnet(context, both)]
+    """Table 1: GCNet stands where the paper prints it, with the epochs of both stages of the others in its one."""
+    chosen = fitted(context, dataset, MAIN)
+    if dataset != "mosei":
+        return chosen
+    return [*chosen, gcnet(context, 2 * budgets.budget(context, dataset, PRINTED).epochs)]
 
 
 def cells(

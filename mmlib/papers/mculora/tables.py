@@ -22,7 +22,8 @@ EQUAL = (
     "length."
 )
 ONE_STAGE = (
-    "GCNet starts from no pre-training and has one stage, as long as the two of the other rows."
+    "GCNet, which the paper prints for CMU-MOSEI alone, starts from no pre-training and has one stage, as long as "
+    "the two of the other rows."
 )
 ONE_MODEL = (
     "One model serves every condition, and one epoch is chosen for all of them, on "
