@@ -174,7 +174,7 @@ def test_no_file_names_this_machine_or_a_package_host() -> None:
     found = []
     for name in filter(None, listed):
         path = ROOT / name
-        if path.suffix in (".svg", ".png", ".gz", ".safetensors") or not path.is_file():
+        if path.suffix in (".svg", ".png", ".xz", ".safetensors") or not path.is_file():
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if (hit := local.search(line)) or any(host in line for host in hosts):

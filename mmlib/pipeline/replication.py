@@ -110,7 +110,8 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
 def _obstacles(paper: Paper) -> str:
     """The choices that a paper leaves, as a table whose last column links to the ledger."""
     frame = pd.DataFrame(paper.obstacles)
-    frame["ledger"] = [link_rows(rows, FROM_ARTIFACTS) for rows in frame["ledger"]]
+    if "ledger" in frame:
+        frame["ledger"] = [link_rows(rows, FROM_ARTIFACTS) for rows in frame["ledger"]]
     return to_markdown(frame, "", own=True).strip()
 
 

@@ -261,7 +261,11 @@ class DaskExecutor(Executor):
     def _meet(self) -> None:
         """Compare every worker that is there; those that do not answer now, being busy, get work when they do."""
         problems, until = self._first_look(), time.monotonic() + ANSWER_SECONDS
-        while any(asked is not None for asked in self._asked.values()) and time.monotonic() < until:
+        while time.monotonic() < until:
+            awaited = any(asked is not None for asked in self._asked.values())
+            gone = not self._asked and not problems  # a worker that was listed may come back
+            if not awaited and not gone:
+                break
             time.sleep(0.05)
             problems += self._look()
         if problems:
