@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from mmlib.pipeline.troubles import shown
+
 
 def lines(figures: Path, collections: Iterable[str]) -> list[str]:
     """A sentence for each collection that is committed; none where git or a checkout is lacking.
@@ -14,7 +16,7 @@ def lines(figures: Path, collections: Iterable[str]) -> list[str]:
     """
     said = []
     for name in sorted(set(collections)):
-        folder = figures / name
+        folder = shown(figures / name)
         committed = _git(figures, "ls-files", "-z", "--", name)
         if not committed:
             continue
