@@ -18,7 +18,7 @@ def rows_left_out(paper: Paper) -> dict[str, list[str]]:
 
     Nothing is run and no record is read: the tables are asked what they declare on all of the paper's data sets.
     """
-    own = [artifact for artifact in paper.artifacts if not artifact.source.startswith("ours")]
+    own = [artifact for artifact in paper.artifacts if not artifact.is_ours]
     if not paper.roles:
         return {}
     context = _on_twins(paper)

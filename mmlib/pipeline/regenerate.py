@@ -216,12 +216,21 @@ def finish(context: Context) -> None:
         ids = sorted(
             i for i, content in contents.items() if not LARGE & set(content["spec"]["keep"])
         )
-        for part, start in enumerate(range(0, len(ids), PART), start=1):
-            path = context.folder / f"records-{part:02}.jsonl.xz"
-            export_records(context.store, path, ids=ids[start : start + PART], arrays=main)
+        _write_parts(context, ids, main)
     gather.write_all(paths.figures(), PAPERS)
     called = {name: paper.called for name, paper in PAPERS.items()}
     write_dashboard(paths.figures() / "manifest.json", paths.figures() / "index.html", called)
+
+
+def _write_parts(context: Context, ids: Sequence[str], arrays: Sequence[str]) -> None:
+    """Write the compact records of some runs, and drop what more parts there were before."""
+    before = set(context.folder.glob("records-*.jsonl.xz"))
+    for part, start in enumerate(range(0, len(ids), PART), start=1):
+        path = context.folder / f"records-{part:02}.jsonl.xz"
+        export_records(context.store, path, ids=ids[start : start + PART], arrays=arrays)
+        before.discard(path)
+    for path in before:
+        path.unlink()
 
 
 def draw_all(contexts: Sequence[Context], wanted: Sequence[str]) -> list[Trouble]:

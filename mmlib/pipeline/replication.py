@@ -73,7 +73,7 @@ What the paper leaves open, the reading taken, and its rows of the [ledger](../.
 
 def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
     """The report's Markdown; entries: the manifest's of this paper and collection."""
-    own = [a for a in paper.artifacts if not a.source.startswith("ours")]
+    own = [a for a in paper.artifacts if not a.is_ours]
     by_id = {e["id"]: e for e in entries}
     regenerated = [a for a in own if by_id.get(a.id, {}).get("status") == "regenerated"]
     main = by_id.get("claims") or entries[0]
@@ -399,9 +399,7 @@ def _beyond(artifacts: Iterable[Artifact], by_id: dict[str, Entry]) -> str:
     extra = [
         f"{a.title} (`{a.id}`)"
         for a in artifacts
-        if a.source.startswith("ours")
-        and a.id != "claims"
-        and by_id.get(a.id, {}).get("status") == "regenerated"
+        if a.is_ours and a.id != "claims" and by_id.get(a.id, {}).get("status") == "regenerated"
     ]
     return f"Beyond the paper: {', '.join(extra)}." if extra else ""
 

@@ -161,6 +161,11 @@ class Artifact:
         if self.kind not in ("table", "figure"):
             raise unknown_name(f"artifact {self.id}, kind", self.kind, ("table", "figure"))
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the paper has no such table or figure."""
+        return self.source.startswith("ours")
+
 
 @dataclass(frozen=True)
 class Made:

@@ -33,7 +33,6 @@ DAMAGED = (
     ArithmeticError,
     MemoryError,
     lzma.LZMAError,
-    StopIteration,
 )
 RECORD_FORM = {"id": text, "status": text, "spec": table, "curves": table}
 
@@ -59,18 +58,13 @@ def export_records(
     Raises:
         InputError: a run that is not done, or a path that cannot be written.
     """
-    wanted = sorted(set(ids)) if ids is not None else store.ids()
-    head = _head(wanted, arrays)
+    records = [_finished(store, i) for i in (store.ids() if ids is None else sorted(set(ids)))]
+    head = _head(records, arrays)
     if _holds(path, head):
-        return len(wanted)
+        return len(records)
     texts, packed = [], []
-    for run_id in wanted:
-        record = store.get(run_id)
-        if record is None:
-            raise InputError(
-                f"run {run_id}", "no finished run", "one that is done", "Run it before the export."
-            )
-        text, predictions = to_lines(record, store.arrays(run_id), tuple(arrays))
+    for record in records:
+        text, predictions = to_lines(record, store.arrays(record.id), tuple(arrays))
         texts.append(canonical(text))
         packed.append(canonical(predictions))
     lines = [canonical(head), *texts, *packed]
@@ -78,10 +72,24 @@ def export_records(
     return len(texts)
 
 
-def _head(ids: Sequence[str], arrays: Sequence[str]) -> dict[str, Any]:
-    """The first line of a file: a run's id decides its content, so equal heads are of equal files."""
-    content = hashlib.sha256(canonical({"ids": list(ids), "arrays": list(arrays)})).hexdigest()
-    return {"format": FORMAT, "runs": len(ids), "content": content}
+def _finished(store: Store, run_id: str) -> Record:
+    record = store.get(run_id)
+    if record is None:
+        raise InputError(
+            f"run {run_id}", "no finished run", "one that is done", "Run it before the export."
+        )
+    return record
+
+
+def _head(records: Sequence[Record], arrays: Sequence[str]) -> dict[str, Any]:
+    """The first line of a file, whose sum over its records says whether another file has the same content.
+
+    An id alone does not: a run that is made again on another processor has its id, and other last digits.
+    """
+    content = hashlib.sha256(canonical({"arrays": list(arrays)}))
+    for record in records:
+        content.update(canonical(_carried(record)))
+    return {"format": FORMAT, "runs": len(records), "content": content.hexdigest()}
 
 
 def _holds(path: Path, head: Mapping[str, Any]) -> bool:
@@ -90,7 +98,7 @@ def _holds(path: Path, head: Mapping[str, Any]) -> bool:
         return False
     with contextlib.suppress(*DAMAGED, InputError):
         lines = unfolded_lines(path)
-        same = parse_json(next(lines)) == head
+        same: bool = parse_json(next(lines, b"")) == head
         return same and sum(1 for _ in lines) == 2 * head["runs"]
     return False
 
@@ -154,8 +162,6 @@ def to_lines(
     record: Record, arrays: Mapping[str, np.ndarray], prefixes: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A run's two lines: its record, with curves rounded, and its packed arrays of those names."""
-    content = {k: v for k, v in record.content.items() if k != "imported"}
-    content["curves"] = _main_curves(content)
     carried: dict[str, Any] = {}
     seen: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     for name in sorted(n for n in arrays if n.startswith(prefixes)):
@@ -177,7 +183,7 @@ def to_lines(
             }
         )
     left_out = sorted({*record.left_out, *(n for n in arrays if n not in carried)})
-    return {"record": content, "left_out": left_out}, carried
+    return {"record": _carried(record), "left_out": left_out}, carried
 
 
 def _from_lines(
@@ -196,6 +202,12 @@ def _from_lines(
     if record["status"] != "done" or not isinstance(record["id"], str):
         raise ValueError(f"status {record['status']}")
     return record, arrays
+
+
+def _carried(record: Record) -> dict[str, Any]:
+    """What of a record travels."""
+    content = {k: v for k, v in record.content.items() if k != "imported"}
+    return content | {"curves": _main_curves(content)}
 
 
 def _main_curves(content: Mapping[str, Any]) -> Any:

@@ -8,6 +8,8 @@ import lzma
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import fake_runs
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from fake_runs import FINGERPRINT, NUMERICS, outcome, run_id, specs
 
 from mmlib.errors import InputError
+from mmlib.pipeline import regenerate
 from mmlib.runs.compact import export_records, import_records
 from mmlib.runs.compare import compare
 from mmlib.runs.store import Store, StoreError
@@ -205,6 +208,39 @@ def test_an_export_that_is_there_already_is_not_written_again(tmp_path: Path) ->
     assert len(path.read_bytes()) < len(content)
     export_records(store, path, ids=store.ids()[:2])
     assert import_records(Store(tmp_path / "b"), path) == 2
+
+
+def test_parts_that_are_no_longer_needed_are_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regenerate, "PART", 2)
+    context: Any = SimpleNamespace(folder=tmp_path / "figures", store=filled(tmp_path / "a", 5))
+    for count, names in ((5, ["01", "02", "03"]), (2, ["01"])):
+        regenerate._write_parts(context, context.store.ids()[:count], ("predictions.",))
+        parts = sorted(context.folder.glob("*"))
+        assert [part.name for part in parts] == [f"records-{name}.jsonl.xz" for name in names]
+        back = Store(tmp_path / str(count))
+        assert sum(import_records(back, part) for part in parts) == count
+
+
+def test_an_export_follows_a_run_that_was_made_again_with_another_result(tmp_path: Path) -> None:
+    """As on another processor: the id is the same, the last digits are not."""
+    store, path = filled(tmp_path / "a", 2), tmp_path / "r.xz"
+    export_records(store, path)
+    before = path.read_bytes()
+    again = outcome(specs(1)[0])
+    again.record["selected"]["valid"]["acc"] += 2**-40
+    other = Store(tmp_path / "b")
+    other.put(again)
+    other.put(outcome(specs(2)[1]))
+    assert other.ids() == store.ids()
+    export_records(other, path)
+    assert path.read_bytes() != before
+    back = Store(tmp_path / "c")
+    import_records(back, path)
+    record = back.get(run_id(specs(1)[0]))
+    assert record is not None
+    assert record["selected"]["valid"]["acc"] == again.record["selected"]["valid"]["acc"]
 
 
 def test_equal_predictions_are_stored_once_and_weights_stay_behind(tmp_path: Path) -> None:
