@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_run(commands)
     _add_sweep(commands)
+    _add_recipes(commands)
     _add_report(commands)
     _add_store(commands)
     _add_teach(commands)
@@ -99,6 +100,28 @@ def _add_sweep(commands: Any) -> None:
         "--max-minutes", type=float, metavar="M", help="stop cleanly after this many minutes"
     )
     sweeping.set_defaults(run=_sweep)
+
+
+def _add_recipes(commands: Any) -> None:
+    recipes = commands.add_parser(
+        "recipes",
+        help="search each network's learning rate and number of steps on validation",
+        description="Without DATA: show the recipes. With it: search them on these data and keep every trial.",
+        allow_abbrev=False,
+    )
+    recipes.add_argument(
+        "data",
+        nargs="*",
+        metavar="DATA",
+        help="bundles, or twin:ROLE@SIZE; none: show what there is",
+    )
+    recipes.add_argument("--profile", default="laptop", help="quick or laptop (default)")
+    recipes.add_argument("--network", metavar="NAME[,NAME]", help="default: all that take the data")
+    recipes.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: cores)")
+    recipes.add_argument(
+        "--max-minutes", type=float, metavar="M", help="stop cleanly after this many minutes"
+    )
+    recipes.set_defaults(run=_recipes)
 
 
 def _add_report(commands: Any) -> None:
@@ -305,6 +328,17 @@ def _sweep(args: argparse.Namespace) -> int:
     else:
         code = job.sweep_all(contexts, _ids(args), args.jobs, args.max_minutes, args.executor)
     return max(code, int(refused))
+
+
+def _recipes(args: argparse.Namespace) -> int:
+    from mmlib.pipeline import recipes
+
+    options.minutes("--max-minutes", args.max_minutes)
+    if not args.data:
+        print(recipes.shown())
+        return 0
+    networks = tuple(args.network.split(",")) if args.network else ()
+    return recipes.search_all(args.data, args.profile, networks, args.jobs, args.max_minutes)
 
 
 def _report(args: argparse.Namespace) -> int:

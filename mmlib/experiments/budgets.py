@@ -1,25 +1,25 @@
-"""Training budgets of the two-stage papers, by profile, and their description in captions."""
+"""Training budgets by profile: recipes where they were searched, a paper's own at its profile."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
-
-from mmlib.data.bundle import Bundle
+from mmlib.experiments import recipes
 from mmlib.experiments.context import Context
+from mmlib.experiments.profiles import BY_RECIPE
 from mmlib.experiments.rows import Budget
 from mmlib.runs.spec import Options, Training
 
 WEIGHT_DECAY = 1e-5
-FOLD_SEEDS, FOLD_GRID_SEEDS = 5, 3  # at most, on data with folds
+FOLD_GRID_SEEDS = 3  # at most, on data with folds
 
 
 @dataclass(frozen=True)
 class TransformerBudget:
-    """The budget of each training stage of a transformer network."""
+    """The printed budget of each training stage of a transformer network."""
 
     epochs: int
     """Passes over the training data."""
@@ -46,66 +46,65 @@ class TransformerBudget:
         return Budget(training, dict.fromkeys(backbones, size))
 
 
-BUDGETS = {
-    "smoke": TransformerBudget(2, 8, 3e-3, 16, 1, 0.3),
-    "quick": TransformerBudget(8, 8, 3e-3, 32, 1, 0.3),
-    "laptop": TransformerBudget(25, 4, 1e-3, 64, 2, 0.3),
-}
+def searched(context: Context, dataset: str) -> Budget:
+    """Of a profile other than the paper's: each network's recipe and size."""
+    profile, bundle = context.profile, context.bundle(dataset)
+    schedule = partial(recipes.schedule, profile, bundle)
+    return Budget(profile.training_for(dataset), profile.network, schedule)
 
 
 def budget(
-    context: Context, dataset: str, printed: Mapping[str, TransformerBudget]
-) -> TransformerBudget:
+    context: Context, dataset: str, printed: Mapping[str, TransformerBudget], *backbones: str
+) -> Budget:
     """Of a profile; the paper's own differs by data set."""
-    return printed[dataset] if context.profile.name == "paper" else BUDGETS[context.profile.name]
+    if context.profile.name == "paper":
+        return printed[dataset].of(*backbones)
+    return searched(context, dataset)
 
 
 def prepared(context: Context, words: str, frames: Collection[str] = ()) -> Context:
     """A paper's context with the seeds that data with folds get, and with what captions say of the profile.
 
-    words: how the epochs are spent, after their number. frames: the data sets whose utterances are sequences; what is
-    reduced of those is not said.
+    words: how the steps are spent. frames: the data sets whose utterances are sequences; what is reduced of those is
+    not said.
     """
     profile = context.profile
     has_folds = context.bundle(context.main).fold is not None
     fewer = dataclasses.replace(
         profile,
-        fold_seeds=min(profile.fold_seeds, FOLD_SEEDS),
         grid_seeds=min(profile.grid_seeds, FOLD_GRID_SEEDS) if has_folds else profile.grid_seeds,
         other_seeds=profile.seeds,  # MoMKE is a row of the tables, not another backbone
     )
     context = dataclasses.replace(context, profile=fewer)
     vectors = [d for d in context.datasets if d not in frames]
-    caption = reduced(context, vectors, BUDGETS, words)
+    caption = reduced(context, vectors, words)
     return dataclasses.replace(context, profile=dataclasses.replace(fewer, reduced=caption))
 
 
-def reduced(
-    context: Context,
-    datasets: Sequence[str],
-    budgets: Mapping[str, TransformerBudget],
-    words: str,
-    unit: str = "dialogues",
-) -> str:
+def reduced(context: Context, datasets: Sequence[str], words: str) -> str:
     """What captions say of a profile's budget for some data sets: nothing at the paper's, or without any."""
     profile = context.profile
     if profile.name == "paper" or not datasets:
         return ""
-    spent = budgets[profile.name]
+    blocks = dict(profile.network["momke"])
     seeds = {
         profile.fold_seeds if context.bundle(d).fold is not None else profile.seeds
         for d in datasets
     }
     return (
-        f"Reduced ({profile.name}): width {spent.hidden}, {spent.depth} block{'s' * (spent.depth > 1)}, "
-        f"dropout {spent.dropout:g}, {spent.epochs} epochs {words}, batches of {spent.batch} {unit}, "
-        f"learning rate {spent.lr:g}, {' or '.join(map(str, sorted(seeds)))} seeds ({profile.grid_seeds} in grids)."
+        f"Reduced ({profile.name}): width {blocks['hidden']}, {blocks['depth']} block{'s' * (blocks['depth'] > 1)}, "
+        f"dropout {blocks['dropout']:g}, {spent(context)} {words}, "
+        f"{' or '.join(map(str, sorted(seeds)))} seeds ({profile.grid_seeds} in grids)."
     )
 
 
-def whole_dialogues(utterances: int, bundle: Bundle) -> int:
-    """Dialogues a step that hold about so many utterances, since steps take whole ones."""
-    return max(1, round(utterances * len(np.unique(bundle.dialogue)) / len(bundle.dialogue)))
+def spent(context: Context) -> str:
+    """How long and how fast networks are trained at a profile other than the paper's, in words."""
+    profile = context.profile
+    if profile.searched:
+        return BY_RECIPE
+    training = profile.training["default"]
+    return f"{training.epochs} epochs"
 
 
 def few(context: Context) -> bool:

@@ -56,96 +56,96 @@ class Profile:
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
     """By backbone, the fields of its schedule that differ."""
 
+    searched: bool = False
+    """Whether networks are trained by the recipes that a search on validation chose (``recipes.py``)."""
+
     def training_for(self, dataset: str, backbone: str = "") -> Training:
         """The schedule of a data set and backbone."""
         schedule = self.training.get(dataset, self.training["default"])
         return dataclasses.replace(schedule, **self.recipes.get(backbone, {}))
 
 
-_SMALL = Training(epochs=6, batch=8, lr=1e-2)
+_DEFAULT = Training(epochs=2, batch=8, lr=3e-3, weight_decay=1e-5)
 _GRID = ((0.1, 0.7, 1.3), (1.0, 1.4, 1.8))
-_LAPTOP = Training(epochs=25, batch=4, lr=1e-3)
+BY_RECIPE = (
+    "each network's learning rate, weight decay and number of steps as its search on validation chose them "
+    "(docs/recipes.md), steps of about 96 utterances"
+)
 
 
-def _widths(encoder: int, graph: int, layers: int = 16, depth: int = 1) -> dict[str, Options]:
-    """Every backbone at one width of its encoders' outputs (GCNet's ``hidden`` is one direction of two).
+def _widths(width: int, depth: int, layers: int = 16) -> dict[str, Options]:
+    """Every network at one width of its encoders' outputs (GCNet's ``hidden`` is one direction of two).
 
-    layers: of MM-DFN's graph. depth: blocks of MoMKE's experts.
+    depth: blocks or repeats, where a network has them. layers: of MM-DFN's graph.
     """
-    blocks: Options = (("depth", depth), ("dropout", 0.3), ("hidden", encoder))
-    sizes: Options = (("graph", graph), ("hidden", encoder))
+    blocks: Options = (("depth", depth), ("dropout", 0.3), ("hidden", width))
+    sizes: Options = (("graph", width // 2), ("hidden", width))
     deep: Options = () if layers == 16 else (("layers", layers),)
     return {
         "mmgcn": sizes,
-        "gcnet": (("hidden", encoder // 2),),
+        "gcnet": (("hidden", width // 2),),
         "mmdfn": (*sizes, *deep),
-        "momke": blocks,
+        **dict.fromkeys(("momke", "momke_frames", "crossmodal"), blocks),
+        "dream": (("hidden", width), ("repeats", depth)),
+        "concat": (("encoder", "mlp"), ("hidden", width)),
     }
-
-
-def _momke(lr: float) -> dict[str, Any]:
-    """MoMKE's schedule, with the learning rate that it has in the other papers' tables."""
-    return {"lr": lr, "weight_decay": 1e-5}
 
 
 PROFILES: dict[str, Profile] = {
     "smoke": Profile(
         "smoke",
         "smoke",
-        2,
-        1,
-        2,
-        2,
-        {"default": dataclasses.replace(_SMALL, epochs=2)},
-        _widths(16, 8, 2),
-        (0.4,),
-        (1.4, 1.8),
-        (0.0, 0.5),
-        1,
-        recipes={"momke": _momke(3e-3)},
+        seeds=2,
+        grid_seeds=1,
+        fold_seeds=2,
+        other_seeds=2,
+        training={"default": _DEFAULT},
+        network=_widths(16, 1, layers=2),
+        taus=(0.4,),
+        rhos=(1.4, 1.8),
+        shared_rates=(0.0, 0.5),
+        combined=1,
         reduced="Smoke run: 2 epochs, 2 seeds, width 16, on the smallest twins; it shows only that everything runs.",
     ),
     "quick": Profile(
         "quick",
         "quick",
-        3,
-        2,
-        2,
-        2,
-        {"default": _SMALL},
-        _widths(32, 16, 4),
-        *_GRID,
-        recipes={"momke": _momke(3e-3)},
-        reduced="Reduced (quick): width 32, 4 layers in MM-DFN, 6 epochs, batches of 8 dialogues, learning rate "
-        "0.01, 3 seeds (2 in grids and of all backbones but the main one), a 3 x 3 grid.",
+        seeds=3,
+        grid_seeds=2,
+        fold_seeds=2,
+        other_seeds=2,
+        training={"default": _DEFAULT},
+        network=_widths(32, 1, layers=4),
+        taus=_GRID[0],
+        rhos=_GRID[1],
+        searched=True,
+        reduced=f"Reduced (quick): width 32, 4 layers in MM-DFN, {BY_RECIPE}, 3 seeds (2 in grids and of all "
+        "backbones but the main one), a 3 x 3 grid.",
     ),
     "laptop": Profile(
         "laptop",
-        "quick",
-        10,
-        5,
-        10,
-        5,
-        {"default": _LAPTOP},
-        _widths(64, 32, depth=2),
-        *_GRID,
-        (0.0, 0.5),
-        recipes={
-            # of 0.001, 0.003 and 0.01 the plain network's best on validation
-            "gcnet": {"lr": 3e-3},
-            "momke": _momke(1e-3),
-        },
-        reduced="Reduced (laptop): width 64, 25 epochs, batches of 4 dialogues, learning rate 0.001 (GCNet 0.003); of "
-        "the shared rates 0 and 0.5; 10 seeds, 5 of all backbones but the main one.",
+        "study",
+        seeds=10,
+        grid_seeds=5,
+        fold_seeds=10,
+        other_seeds=5,
+        training={"default": _DEFAULT},
+        network=_widths(64, 2),
+        taus=_GRID[0],
+        rhos=_GRID[1],
+        shared_rates=(0.0, 0.5),
+        searched=True,
+        reduced=f"Reduced (laptop): width 64, {BY_RECIPE}; of the shared rates 0 and 0.5; 10 seeds, 5 of all "
+        "backbones but the main one.",
     ),
     "paper": Profile(
         "paper",
         "full",
-        10,
-        5,
-        10,
-        10,
-        {
+        seeds=10,
+        grid_seeds=5,
+        fold_seeds=10,
+        other_seeds=10,
+        training={
             "iemocap": Training(epochs=80, batch=16, lr=3e-4),
             "mosei": Training(epochs=25, batch=32, lr=1e-3),
             "default": Training(epochs=80, batch=16, lr=3e-4),
@@ -153,7 +153,7 @@ PROFILES: dict[str, Profile] = {
         recipes={
             "gcnet": {"lr": 1e-3, "weight_decay": 1e-5},
             "mmdfn": {"weight_decay": 1e-4},
-            "momke": _momke(1e-4),
+            "momke": {"lr": 1e-4, "weight_decay": 1e-5},
         },
     ),
 }

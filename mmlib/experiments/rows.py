@@ -32,6 +32,13 @@ class Budget:
     sizes: dict[str, Options] = field(default_factory=dict)
     """By backbone, the options that set its size; backbones that are not listed keep their own."""
 
+    recipe: Callable[[str, int | None], Training] | None = None
+    """A stage's schedule by backbone and fold, where networks have recipes."""
+
+    def of(self, backbone: str, fold: int | None = None) -> Training:
+        """The schedule of a stage that trains a network."""
+        return self.training if self.recipe is None else self.recipe(backbone, fold)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -138,7 +145,9 @@ def spec_of(
             train_mask=protocol.train if stage.train is None else stage.train,
             eval_masks=protocol.tests if stage.tests is None else stage.tests,
             valid_mask=stage.valid,
-            training=dataclasses.replace(protocol.budget.training, **dict(stage.training)),
+            training=dataclasses.replace(
+                protocol.budget.of(stage.backbone, fold), **dict(stage.training)
+            ),
             keep=stage.keep,
             parent=spec,
         )

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from mmlib.data.catalog import is_twin
+from mmlib.experiments import budgets
+from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Budget, Protocol, Row, Stage, Tests, specs
 from mmlib.experiments.tables import Places
 from mmlib.masks import Law, complete, subset
-from mmlib.runs.spec import Options
+from mmlib.runs.spec import Options, Training
 
 Rates = tuple[float, float, float]
 SETTINGS: tuple[Rates, ...] = (
@@ -112,14 +114,15 @@ def momke() -> Row:
 
 
 def table_rows(context: Context, dataset: str = "") -> list[Row]:
-    """Tables 1 and 2: our rows, and those of Group 1."""
-    return [*main_rows(context), momke()]
+    """Tables 1 and 2: our rows, those of Group 1, and the linear model."""
+    return [*main_rows(context), momke(), LINEAR]
 
 
 def severe_rows(context: Context, dataset: str = "") -> list[Row]:
     """Table 4: GCNet, and the main backbone with and without BALM."""
     main = [plain(context.backbone), balm(context.backbone)]
-    return [plain("gcnet"), *main] if "gcnet" in context.backbones[1:] else main
+    others = [plain("gcnet")] if "gcnet" in context.backbones[1:] else []
+    return [*others, *main, LINEAR]
 
 
 def fcm_rows(context: Context, dataset: str = "") -> list[Row]:
@@ -232,9 +235,10 @@ def _fitted_stage(context: Context, dataset: str, stage: Stage, rates: Rates, st
     options |= dict(stage.options)
     if kind != "classes":
         options.pop("class_weights", None)
-    schedule = {**context.profile.recipes.get(stage.backbone, {}), **dict(stage.training)}
+    schedule = dict(stage.training)
     if stages > 1:
-        schedule["epochs"] = context.profile.training_for(dataset).epochs // stages
+        whole = _budget(context, dataset).of(stage.backbone).epochs
+        schedule["epochs"] = max(1, whole // stages)
     if stage.training == SGD:
         schedule["lr"] = SGD_RATES[kind]
     return dataclasses.replace(
@@ -243,7 +247,15 @@ def _fitted_stage(context: Context, dataset: str, stage: Stage, rates: Rates, st
 
 
 def _budget(context: Context, dataset: str) -> Budget:
-    return Budget(context.profile.training_for(dataset), context.profile.network)
+    """Each network's recipe; at the paper's profile, its printed schedule."""
+    profile = context.profile
+    if profile.name != "paper":
+        return budgets.searched(context, dataset)
+
+    def printed(backbone: str, fold: int | None) -> Training:
+        return profile.training_for(dataset, backbone)
+
+    return Budget(profile.training_for(dataset), profile.network, printed)
 
 
 def in_settings(settings: Iterable[Rates]) -> Places:

@@ -72,11 +72,11 @@ def times(context: Context, cells: Sequence[Cell]) -> Output:
         ]
         lines += _printed_times(context, dataset)
     numbers = pd.DataFrame(lines)
-    spent = rows.spent(context)
+    spent = rows.budget(context, context.main)
     notes = (
-        f"Medians of {REPEATS} passes on one thread at this profile: {spent.first} epochs of P and {spent.epochs} "
-        "of the network in training, evaluation left out; one pass over all test utterances at test. DREAM's "
-        "times include P's own training.",
+        f"Medians of {REPEATS} passes on one thread at this profile: {spent.of('corrkd').epochs} epochs of P and "
+        f"{spent.of('dream').epochs} of the network in training (on {shown(context, context.main)}), evaluation "
+        "left out; one pass over all test utterances at test. DREAM's times include P's own training.",
         *TIME_NOTES,
         f"Printed and not built yet: {', '.join(times_left_out(context))}.",
         *data_notes(context, context.datasets),
@@ -208,7 +208,6 @@ def parameters(context: Context, cells: Sequence[Cell]) -> Output:
         "do, too (B16). The differences of the network's counts between data sets "
         "match the printed ones, which fixes its input layers and its head. The paper "
         "does not describe the layers between them, so the totals differ.",
-        f"P has this size in every profile; the network is {rows.spent(context).hidden} wide in "
-        "this one.",
+        f"P has this size in every profile; the network is {rows.width(context)} wide in this one.",
     )
     return Output(table, None, table, len(sizes("mosi")), notes)

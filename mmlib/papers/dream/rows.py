@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from mmlib import masks
 from mmlib.experiments import budgets, conditions
-from mmlib.experiments.baselines import gcnet
+from mmlib.experiments.baselines import LINEAR, gcnet
 from mmlib.experiments.budgets import few
 from mmlib.experiments.conditions import ALL
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.recipes import whole_dialogues
 from mmlib.experiments.rows import Budget, Protocol, Row, Stage
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.masks import Law, complete
@@ -40,57 +40,33 @@ KNOWING = "P on complete data (B15)"
 ABLATED = {"w/o dynamic enhancement": "enhance_all", "w/o MMFM": "no_masked_fusion"}  # by variant
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What is spent on the two stages; P has its full size everywhere."""
-
-    first: int
-    """Epochs of P."""
-
-    epochs: int
-    """Epochs of what follows."""
-
-    batch: int
-    """Utterances a step, or about as many in whole dialogues."""
-
-    lr: float
-    """Learning rate."""
-
-    hidden: int
-    """The network's d."""
-
-    repeats: int
-    """The network's D."""
-
-
-SPENT = {
-    "smoke": Spent(2, 2, 32, 3e-3, 16, 1),
-    "quick": Spent(5, 6, 48, 3e-3, 32, 1),
-    "laptop": Spent(20, 20, 32, 1e-3, 64, 2),
-    "paper": Spent(30, 30, 32, 1e-4, 200, 2),
-}
-IEMOCAP_LR = 2e-4  # A.2, at the paper's size
-
-
-def spent(context: Context) -> Spent:
-    """Of the context's profile."""
-    return SPENT[context.profile.name]
+PRINTED_EPOCHS, PRINTED_BATCH, PRINTED_LR = 30, 32, 1e-4  # of P as of what follows; utterances
+IEMOCAP_LR = 2e-4  # A.2
 
 
 def budget(context: Context, dataset: str) -> Budget:
-    """Of the second stage; steps take whole dialogues, as many as hold about the batch's utterances."""
-    of = spent(context)
-    lr = IEMOCAP_LR if (context.profile.name, dataset) == ("paper", "iemocap") else of.lr
-    batch = budgets.whole_dialogues(of.batch, context.bundle(dataset))
-    size: Options = (("hidden", of.hidden), ("repeats", of.repeats))
-    return Budget(Training(of.epochs, batch, lr, weight_decay=0.0), {"dream": size})
+    """Of both stages; P has its full size everywhere. Steps take whole dialogues."""
+    if context.profile.name != "paper":
+        return budgets.searched(context, dataset)
+    lr = IEMOCAP_LR if dataset == "iemocap" else PRINTED_LR
+    batch = whole_dialogues(PRINTED_BATCH, context.bundle(dataset))
+    size: Options = (("hidden", 200), ("repeats", 2))
+    return Budget(Training(PRINTED_EPOCHS, batch, lr, weight_decay=0.0), {"dream": size})
 
 
-def reference(context: Context, dataset: str, backbone: str = "corrkd", epochs: int = 0) -> Stage:
-    """P, trained under the law of the row's table; Self-MM's own training is of scores."""
+def reference(
+    context: Context, dataset: str, backbone: str = "corrkd", share: float = 1.0
+) -> Stage:
+    """P, trained under the law of the row's table; Self-MM's own training is of scores.
+
+    share: of its epochs.
+    """
     own = backbone == "selfmm" and dataset in scores(context)
     method = "selfmm" if own else "reference"
-    training = (("epochs", epochs or spent(context).first),)
+    training: Options = ()
+    if share < 1:
+        epochs = budget(context, dataset).of(backbone).epochs
+        training = (("epochs", max(1, round(share * epochs))),)
     return Stage(method, backbone, training=training, keep=("weights",))
 
 
@@ -112,14 +88,15 @@ def main_rows(context: Context, dataset: str) -> list[Row]:
 
 
 def table_rows(context: Context, dataset: str) -> list[Row]:
-    """Table 1: the method, its network, two of the networks that it takes as P by themselves (B16), and GCNet."""
+    """Table 1: the method, its network, two of its Ps by themselves (B16), GCNet and the linear model."""
     p = reference(context, dataset)
     return [
         guided(p),
         plain(),
         Row(CORRKD_AS_P, (p,)),
         Row(SELFMM_AS_P, (reference(context, dataset, "selfmm"),), against=None),
-        gcnet(context, spent(context).epochs, "reference"),
+        gcnet(context, PRINTED_EPOCHS, "reference"),
+        LINEAR,
     ]
 
 
@@ -132,8 +109,7 @@ def ablation_rows(context: Context, dataset: str) -> list[Row]:
 def references(context: Context, dataset: str) -> dict[str, Stage]:
     """The Ps of Fig 5; one has a tenth of the epochs."""
     p = partial(reference, context, dataset)
-    tenth = max(1, round(0.1 * spent(context).first))
-    return {CORRKD: p(), POOR: p(epochs=tenth), SELFMM: p("selfmm"), MLP: p("mlp")}
+    return {CORRKD: p(), POOR: p(share=0.1), SELFMM: p("selfmm"), MLP: p("mlp")}
 
 
 def reference_rows(context: Context, dataset: str) -> list[Row]:
@@ -167,7 +143,7 @@ def readings(context: Context, dataset: str) -> list[Row]:
         row("literal fusion (B6)", "literal_fusion"),
         row("enhance up to 1/6 (B7)", "low_contribution"),
         row("enhance in turn (B8)", network=(("sequential", True),)),
-        *(repeated if spent(context).repeats > 1 else ()),
+        *(repeated if repeats(context) > 1 else ()),
         knowing(context, dataset),
         row("no distillation", "no_distillation"),
         row("no enhancement", "no_enhancement"),
@@ -289,25 +265,33 @@ def of_readings(context: Context) -> list[str]:
     return [first] if first in scores(context) else compared(context)
 
 
+def width(context: Context) -> int:
+    """d, the network's width."""
+    return int(dict(budget(context, context.main).sizes["dream"])["hidden"])
+
+
+def repeats(context: Context) -> int:
+    """D, the network's blocks of enhancement."""
+    return int(dict(budget(context, context.main).sizes["dream"])["repeats"])
+
+
 def prepared(context: Context) -> Context:
-    """The context with the seeds that data with folds get, and with what captions say of the profile."""
-    profile = context.profile
-    fold_seeds = min(profile.fold_seeds, budgets.FOLD_SEEDS)
-    fewer = dataclasses.replace(profile, fold_seeds=fold_seeds, other_seeds=profile.seeds)
+    """The context with the seeds of every network, and with what captions say of the profile."""
+    fewer = dataclasses.replace(context.profile, other_seeds=context.profile.seeds)
     caption = reduced(dataclasses.replace(context, profile=fewer))
     return dataclasses.replace(context, profile=dataclasses.replace(fewer, reduced=caption))
 
 
 def reduced(context: Context) -> str:
     """What captions say of a profile's budget; nothing at the paper's."""
-    profile, of = context.profile, spent(context)
+    profile = context.profile
     if profile.name == "paper":
         return ""
     folded = {context.bundle(dataset).fold is not None for dataset in context.datasets}
     seeds = sorted({profile.fold_seeds if fold else profile.seeds for fold in folded})
+    size = dict(profile.network["dream"])
     return (
-        f"Reduced ({profile.name}): width {of.hidden}, enhancement {'twice' if of.repeats == 2 else 'once'}, "
-        f"{of.first} epochs of P and {of.epochs} of what follows, batches of {of.batch} utterances or so, "
-        f"learning rate {of.lr:g}, {' or '.join(map(str, seeds))} seeds "
+        f"Reduced ({profile.name}): width {size['hidden']}, enhancement {'twice' if size['repeats'] == 2 else 'once'}, "
+        f"{budgets.spent(context)}, {' or '.join(map(str, seeds))} seeds "
         f"({profile.grid_seeds} of {'curves and ' * few(context)}departures)."
     )

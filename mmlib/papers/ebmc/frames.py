@@ -17,10 +17,12 @@ from sklearn.metrics import f1_score
 from mmlib import masks
 from mmlib.data.catalog import is_twin
 from mmlib.experiments import budgets, comparison
-from mmlib.experiments.budgets import BUDGETS, TransformerBudget
+from mmlib.experiments.baselines import LINEAR
+from mmlib.experiments.budgets import TransformerBudget
 from mmlib.experiments.claims import Claim, Lead, Source, Values, at, by_metric
 from mmlib.experiments.comparison import best_possible, data_notes, selected, shown
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.recipes import whole_dialogues
 from mmlib.experiments.rows import Protocol
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.experiments.tables import Table, fixed, of_rows
@@ -32,12 +34,7 @@ from mmlib.report.tables import metric
 NETWORK = "momke_frames"
 RATES = {f"{10 * k} %": k / 10 for k in range(10)}
 STAGES = "for each of the two stages"
-SPENT = {
-    "smoke": dataclasses.replace(BUDGETS["smoke"], batch=32),
-    "quick": dataclasses.replace(BUDGETS["quick"], epochs=4, batch=48),
-    "laptop": dataclasses.replace(BUDGETS["laptop"], epochs=20, batch=16),
-    "paper": TransformerBudget(50, 16, 1e-4, 256, 4, 0.5),  # E23; batches are of utterances
-}
+PRINTED_BUDGET = TransformerBudget(50, 16, 1e-4, 256, 4, 0.5)  # E23; batches are of utterances
 PANELS = {
     "weighted_f1": "weighted F1 (%)",
     "acc7": "7-class accuracy (%)",
@@ -68,22 +65,22 @@ OURS = rows.ours(backbone=NETWORK)
 WITHOUT_IMTD = rows.ours("w/o IMTD", "no_imtd", backbone=NETWORK)
 HALF = OURS.but(name="EBMC, epoch chosen at 50 % (E23)", valid=masks.frames(RATES["50 %"]))
 # Of Table 5; those beside the method are ours: networks under it, IMTD for the text, the script's choice (E23).
-ROWS = (OURS, rows.plain(NETWORK), rows.momke(NETWORK), WITHOUT_IMTD, HALF)
+ROWS = (OURS, rows.plain(NETWORK), rows.momke(NETWORK), WITHOUT_IMTD, HALF, LINEAR)
 
 
 def protocol(context: Context, dataset: str) -> Protocol:
     """Frames dropped in training and at every rate at test; steps take about as many utterances in whole dialogues."""
-    spent = SPENT[context.profile.name]
-    batch = budgets.whole_dialogues(spent.batch, context.bundle(dataset))
+    batch = whole_dialogues(PRINTED_BUDGET.batch, context.bundle(dataset))
+    printed = {dataset: dataclasses.replace(PRINTED_BUDGET, batch=batch)}
     tests = tuple((name, masks.frames(rate)) for name, rate in RATES.items())
     return Protocol(
-        masks.random_frames(), tests, dataclasses.replace(spent, batch=batch).of(NETWORK)
+        masks.random_frames(), tests, budgets.budget(context, dataset, printed, NETWORK)
     )
 
 
 def reduced(context: Context) -> str:
     """What captions say of the budget of frames."""
-    budget = budgets.reduced(context, rows.frames(context), SPENT, STAGES, "utterances or so")
+    budget = budgets.reduced(context, rows.frames(context), STAGES)
     return budget and f"Table 5, Figs 7 and 8: {budget[0].lower()}{budget[1:]}"
 
 

@@ -14,7 +14,7 @@ from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import is_twin
 from mmlib.experiments.context import Context
 
-FACTORS = (1.0, 1 / 3, 3.0, 10.0, 30.0)  # of the common learning rate: the trials of every row
+FACTORS = (1.0, 1 / 3, 3.0)  # of the learning rate of its network's recipe: the trials of every row
 SEEDS = 3  # of a trial, at most
 
 USED = (
@@ -47,22 +47,9 @@ class Chosen:
         return factor[fold or 0] if isinstance(factor, tuple) else factor
 
 
-TWINS = Chosen("", {"MMGCN": 3.0, "BALM on MMGCN": 3.0, "DREAM": 3.0})
+TWINS = Chosen("", {})
 # By name of the results' folder, whose artifact ``tuning`` is tested to agree.
-REAL: dict[str, Chosen] = {
-    "crema-d-votes": Chosen("8f11e24f2fb820be", {"MMGCN": 3.0, "BALM on MMGCN": 10.0}),
-    "mmmo-standardised": Chosen("c7635d36e41141ef", {}),
-    "mosi-bclstm": Chosen("918a052a2609f9d3", {"MCULoRA's network": 1 / 3}),
-    "mosi-unseen": Chosen(
-        "3b618ebb4b6cbe38",
-        {
-            "BALM on MMGCN": (1.0, 3.0, 1.0, 1.0, 1.0),
-            "DREAM": (1.0, 1.0, 3.0, 1.0, 1.0),
-            "EBMC": (3.0, 1.0, 1.0, 1.0, 3.0),
-            "MCULoRA": (1.0, 3.0, 1.0, 1.0, 1.0),
-        },
-    ),
-}
+REAL: dict[str, Chosen] = {}
 
 
 def chosen(bundle: Bundle) -> Chosen:

@@ -8,13 +8,13 @@ many as a method of one stage), the same optimizer, batches and width, and as ma
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass
 
-from mmlib.data.bundle import Bundle
-from mmlib.experiments.budgets import FOLD_SEEDS, WEIGHT_DECAY, few, whole_dialogues
+from mmlib.experiments import budgets
+from mmlib.experiments.baselines import LINEAR
+from mmlib.experiments.budgets import WEIGHT_DECAY, few
 from mmlib.experiments.conditions import framed
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.recipes import whole_dialogues
 from mmlib.experiments.rows import Budget, Protocol, Row, Stage, spec_of
 from mmlib.masks import Law, complete
 from mmlib.papers.balm.rows import TAU_RHO
@@ -26,68 +26,26 @@ from mmlib.runs.spec import Options, RunSpec, Training
 
 METRIC = "weighted_f1"
 GMM_ROUNDS = 3
+_BLOCKS: Options = (("depth", 4), ("dropout", 0.5), ("hidden", 256))
+FULL: dict[str, Options] = {  # every network's size at the paper's profile
+    "mmgcn": (("graph", 128), ("hidden", 256)),
+    "dream": (("hidden", 256), ("repeats", 4)),
+    **dict.fromkeys(("momke", "momke_frames", "crossmodal"), _BLOCKS),
+    "concat": (("encoder", "mlp"), ("hidden", 256)),
+}
 OF_VECTORS, OF_SEQUENCES = (
     ("mmgcn", "dream", "momke", "crossmodal"),
     ("dream", "momke_frames"),
 )  # networks
 
 
-@dataclass(frozen=True)
-class CommonBudget:
-    """What every row gets."""
-
-    epochs: int
-    """Passes over the training data, in all stages together."""
-
-    utterances: int
-    """Utterances a step, at most."""
-
-    lr: float
-    """What a row's own factor multiplies."""
-
-    hidden: int
-    """Every network's width."""
-
-    depth: int
-    """Blocks or repeats, where a network has them."""
-
-    dropout: float = 0.3
-    """Of the blocks."""
-
-    parts: int = 1
-    """A step sees at most one in so many of the utterances.
-
-    Small data would leave but a few dozen steps else, in which a method of two stages cannot be trained.
-    """
-
-    def step(self, bundle: Bundle) -> int:
-        """Utterances a step, or so."""
-        return min(self.utterances, len(bundle) // self.parts)
-
-    def of(self, row: Row, factor: float, bundle: Bundle) -> Budget:
-        """A row's, whose stages share the epochs; factor: of its learning rate."""
-        batch = whole_dialogues(self.step(bundle), bundle)
-        epochs = self.epochs // len(row.stages)
-        return Budget(Training(epochs, batch, self.lr * factor, WEIGHT_DECAY), self.sizes)
-
-    @property
-    def sizes(self) -> dict[str, Options]:
-        """Every network's size: one width, and as many blocks where there are blocks."""
-        blocks = (("depth", self.depth), ("dropout", self.dropout), ("hidden", self.hidden))
-        return {
-            "mmgcn": (("graph", self.hidden // 2), ("hidden", self.hidden)),
-            "dream": (("hidden", self.hidden), ("repeats", self.depth)),
-            **dict.fromkeys(("momke", "momke_frames", "crossmodal"), blocks),
-            "concat": (("encoder", "mlp"), ("hidden", self.hidden)),
-        }
-
-
-BUDGETS = {
-    "smoke": CommonBudget(4, 32, 3e-3, 16, 1),
-    "quick": CommonBudget(12, 64, 3e-3, 32, 1),
-    "laptop": CommonBudget(24, 128, 1e-3, 64, 2, parts=16),
-    "paper": CommonBudget(200, 512, 1e-4, 256, 4, 0.5, parts=16),
-}
+def budget(context: Context, dataset: str) -> Budget:
+    """Each network's recipe and size; one common schedule at the paper's profile."""
+    if context.profile.name != "paper":
+        return budgets.searched(context, dataset)
+    bundle = context.bundle(dataset)
+    batch = whole_dialogues(min(512, len(bundle) // 16), bundle)
+    return Budget(Training(200, batch, 1e-4, WEIGHT_DECAY), FULL)
 
 
 def rows(context: Context, ground: Ground) -> list[Row]:
@@ -99,7 +57,9 @@ def rows(context: Context, ground: Ground) -> list[Row]:
         allowed = OF_SEQUENCES
     elif pair and context.bundle(dataset).task.kind == "classes":
         allowed = (*OF_VECTORS, "concat")
-    return [row for row in every_row(context, dataset) if row.stages[-1].backbone in allowed]
+    return [row for row in every_row(context, dataset) if row.stages[-1].backbone in allowed] + [
+        LINEAR
+    ]
 
 
 def every_row(context: Context, dataset: str) -> list[Row]:
@@ -118,7 +78,7 @@ def every_row(context: Context, dataset: str) -> list[Row]:
     adapted = Stage("mculora", "crossmodal", options=bounds(dataset))
     unadapted = dataclasses.replace(adapted, variant="neither")
     fused = Stage("gmm_loss", "concat", options=gmm.tuned("gmm_loss"))
-    rounds = gmm.in_phases(fused, BUDGETS[context.profile.name].epochs, GMM_ROUNDS)
+    rounds = gmm.in_phases(fused, budget(context, dataset).of("concat").epochs, GMM_ROUNDS)
     return [
         Row("MMGCN", (Stage("plain", "mmgcn"),)),
         Row("BALM on MMGCN", (Stage("balm", "mmgcn", options=TAU_RHO + descriptor),), "MMGCN"),
@@ -138,18 +98,43 @@ def specs(
 ) -> list[RunSpec]:
     """One run per seed and fold. factor: of the learning rate; the chosen one where 0."""
     dataset, bundle = ground.dataset, context.bundle(ground.dataset)
-    tests, spent = grounds.tests(context, ground), BUDGETS[context.profile.name]
-    *early, last = (dataclasses.replace(s, modalities=ground.modalities) for s in row.stages)
+    tests, shared = grounds.tests(context, ground), budget(context, dataset)
+    stages = [
+        _with_share(
+            dataclasses.replace(stage, modalities=ground.modalities), shared, len(row.stages)
+        )
+        for stage in row.stages
+    ]
     # The first stage is tested on complete data alone, since nobody reads its tests.
-    early = [dataclasses.replace(stage, tests=tests[:1]) for stage in early]
-    row = dataclasses.replace(row, stages=(*early, dataclasses.replace(last, keep=("picked",))))
+    early = [dataclasses.replace(stage, tests=tests[:1]) for stage in stages[:-1]]
+    row = dataclasses.replace(
+        row, stages=(*early, dataclasses.replace(stages[-1], keep=("picked",)))
+    )
     made = []
     for seed in context.seeds(dataset, few(context)):
         for fold in context.folds(dataset):
             used = factor or rates.chosen(bundle).factor(row.name, fold)
-            protocol = Protocol(training, tests, spent.of(row, used, bundle))
+            protocol = Protocol(training, tests, _at(shared, used))
             made.append(spec_of(context, dataset, row, protocol, seed, fold))
     return made
+
+
+def _with_share(stage: Stage, shared: Budget, stages: int) -> Stage:
+    """A stage with its share of its network's epochs, where it does not say itself how many it has."""
+    if "epochs" in dict(stage.training):
+        return stage
+    epochs = max(1, shared.of(stage.backbone).epochs // stages)
+    return dataclasses.replace(stage, training=(*stage.training, ("epochs", epochs)))
+
+
+def _at(shared: Budget, factor: float) -> Budget:
+    """The budget with every learning rate times a factor."""
+
+    def schedule(backbone: str, fold: int | None) -> Training:
+        usual = shared.of(backbone, fold)
+        return dataclasses.replace(usual, lr=usual.lr * factor)
+
+    return dataclasses.replace(shared, recipe=schedule)
 
 
 def cells(context: Context, ground: Ground) -> list[Cell]:
@@ -169,26 +154,20 @@ def all_cells(context: Context) -> list[Cell]:
 
 
 def prepared(context: Context) -> Context:
-    """The context with the seeds that data with folds get, and with what captions say of the profile."""
-    profile = context.profile
-    fewer = dataclasses.replace(profile, fold_seeds=min(profile.fold_seeds, FOLD_SEEDS))
-    caption = reduced(dataclasses.replace(context, profile=fewer))
-    return dataclasses.replace(context, profile=dataclasses.replace(fewer, reduced=caption))
+    """The context with what captions say of the profile."""
+    profile = dataclasses.replace(context.profile, reduced=reduced(context))
+    return dataclasses.replace(context, profile=profile)
 
 
 def reduced(context: Context) -> str:
     """What captions say of a profile's budget; nothing at the paper's."""
-    name, spent = context.profile.name, BUDGETS[context.profile.name]
-    if name == "paper":
+    profile = context.profile
+    if profile.name == "paper":
         return ""
-    seeds = _either(len(context.seeds(d, few(context))) for d in context.datasets)
-    utterances = _either(spent.step(context.bundle(d)) for d in context.datasets)
+    seeds = sorted({len(context.seeds(d, few(context))) for d in context.datasets})
+    blocks = dict(profile.network["momke"])
     return (
-        f"Reduced ({name}): width {spent.hidden}, {spent.depth} block{'s' * (spent.depth > 1)}, "
-        f"{spent.epochs} epochs in all stages together, batches of {utterances} utterances or so, "
-        f"learning rate {spent.lr:g} times what each row's trials chose, {seeds} seeds."
+        f"Reduced ({profile.name}): width {blocks['hidden']}, {blocks['depth']} block{'s' * (blocks['depth'] > 1)}, "
+        f"{budgets.spent(context)}, in all stages together, learning rates times what each row's trials chose, "
+        f"{' or '.join(map(str, seeds))} seeds."
     )
-
-
-def _either(numbers: Iterable[int]) -> str:
-    return " or ".join(map(str, sorted(set(numbers))))

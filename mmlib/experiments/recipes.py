@@ -1,0 +1,167 @@
+"""Recipes: the learning rate, weight decay and number of steps that a search on validation chose for each network.
+
+``recipes.csv`` holds every trial (``search.py`` makes it); what is used is read from it, never typed. A budget counts
+optimizer steps, since an epoch of 19 dialogues is five steps and one of 6,000 clips is sixty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mmlib.data.bundle import Bundle
+from mmlib.experiments.profiles import Profile
+from mmlib.runs.spec import Training
+
+FILE = Path(__file__).with_name("recipes.csv")
+UTTERANCES = 96  # of a step, in whole dialogues or about as many
+WITHIN = 0.5  # points of the best that a smaller number of steps may lack
+COLUMNS = {
+    "profile": str,
+    "data": str,
+    "fingerprint": str,
+    "task": str,
+    "train": int,
+    "network": str,
+    "fold": int,
+    "lr": float,
+    "weight_decay": float,
+    "steps": int,
+    "runs": int,
+    "valid": float,
+    "valid_sd": float,
+    "test": float,
+    "test_sd": float,
+}
+NO_FOLD = -1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained on some data."""
+
+    lr: float
+    """The learning rate."""
+
+    weight_decay: float
+    """The optimizer's penalty."""
+
+    steps: int
+    """Optimizer steps."""
+
+    data: str
+    """The data on which it was searched."""
+
+
+@lru_cache(maxsize=1)
+def trials() -> pd.DataFrame:
+    """Every trial: one line for each data set, fold, network, setting and number of steps.
+
+    valid, test: means over runs of weighted F1 (%) at the epoch that validation picks within so many steps.
+    """
+    return pd.read_csv(FILE, dtype=COLUMNS) if FILE.exists() else pd.DataFrame(columns=[*COLUMNS])
+
+
+def whole_dialogues(utterances: int, bundle: Bundle) -> int:
+    """Dialogues a step that hold about so many utterances, since steps take whole ones."""
+    return max(1, round(utterances * len(np.unique(bundle.dialogue)) / len(bundle.dialogue)))
+
+
+def steps_per_epoch(bundle: Bundle, batch: int) -> int:
+    """Optimizer steps of one pass over the training dialogues."""
+    return math.ceil(len(np.unique(bundle.dialogue[bundle.rows("train")])) / batch)
+
+
+def schedule(profile: Profile, bundle: Bundle, network: str, fold: int | None = None) -> Training:
+    """A network's schedule on some data: its recipe where profiles are searched, else the profile's own.
+
+    Epochs hold at least the recipe's steps; all folds of a bundle have as many.
+    """
+    default = profile.training_for("default", network)
+    recipe = find(profile.name, bundle, network, fold) if profile.searched else None
+    if recipe is None:
+        return default
+    whole = bundle if bundle.fold is None else bundle.with_fold(0)
+    batch = whole_dialogues(UTTERANCES, bundle)
+    epochs = math.ceil(recipe.steps / steps_per_epoch(whole, batch))
+    return dataclasses.replace(
+        default, epochs=epochs, batch=batch, lr=recipe.lr, weight_decay=recipe.weight_decay
+    )
+
+
+@lru_cache(maxsize=4096)
+def _found(
+    profile: str, fingerprint: str, task: str, train: int, network: str, fold: int
+) -> Recipe | None:
+    table = trials()
+    table = table[(table["profile"] == profile) & (table["network"] == network)]
+    own = table[table["fingerprint"] == fingerprint]
+    if not len(own):
+        own, fold = _nearest(table, task, train), NO_FOLD
+    if not len(own):
+        return None
+    chosen = choose(own[own["fold"] == fold] if (own["fold"] == fold).any() else own)
+    steps = max(choose(of_fold).steps for _, of_fold in own.groupby("fold"))
+    return dataclasses.replace(chosen, steps=steps)
+
+
+def find(profile: str, bundle: Bundle, network: str, fold: int | None = None) -> Recipe | None:
+    """A network's recipe on some data; that of the most similar searched data where these were not searched.
+
+    Similar are data of the same task, by the number of training utterances. On data with folds each fold's
+    learning rate is chosen on its own validation alone, since what one fold validates on another tests on. None where
+    the network was never searched.
+    """
+    train = len(bundle.rows("train"))
+    number = NO_FOLD if fold is None else fold
+    return _found(profile, bundle.fingerprint, bundle.task.kind, train, network, number)
+
+
+def forget() -> None:
+    """Read the file again when it is next needed."""
+    trials.cache_clear()
+    _found.cache_clear()
+
+
+def is_own(profile: str, bundle: Bundle) -> bool:
+    """Whether recipes were searched on these very data."""
+    table = trials()
+    return bool(
+        ((table["profile"] == profile) & (table["fingerprint"] == bundle.fingerprint)).any()
+    )
+
+
+def _nearest(table: pd.DataFrame, task: str, train: int) -> pd.DataFrame:
+    """The trials on the data of the same task whose number of training utterances is nearest in ratio."""
+    alike = table[table["task"] == task]
+    alike = alike if len(alike) else table
+    if not len(alike):
+        return alike
+    distance = np.abs(np.log(alike["train"].to_numpy(float) / max(1, train)))
+    nearest = alike.iloc[int(np.argmin(distance))]["fingerprint"]
+    return alike[alike["fingerprint"] == nearest]
+
+
+def choose(tried: pd.DataFrame) -> Recipe:
+    """The setting that is best on validation, with the fewest steps that lack at most ``WITHIN`` points of it.
+
+    tried: trials of one network on some data; folds are averaged. A setting of which a run diverged has no value and
+    is not chosen.
+    """
+    setting = ["lr", "weight_decay"]
+    columns = [*setting, "steps", "valid"]
+    known = tried[columns].fillna(-np.inf)
+    means = known.groupby([*setting, "steps"], as_index=False).mean()
+    best = means.iloc[int(means["valid"].to_numpy().argmax())]
+    same = means[(means[setting] == best[setting]).all(axis=1)]
+    enough = same[same["valid"] >= best["valid"] - WITHIN]
+    names = tried["data"].iloc[0]
+    return Recipe(
+        float(best["lr"]), float(best["weight_decay"]), int(enough["steps"].min()), str(names)
+    )

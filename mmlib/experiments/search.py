@@ -1,0 +1,293 @@
+"""The search behind the recipes: as many trials for every network, on complete data, judged on validation.
+
+``mmlib recipes`` runs it and writes ``recipes.csv`` and ``docs/recipes.md``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mmlib.data.bundle import Bundle
+from mmlib.data.catalog import is_av_twin, is_twin, open_bundle, open_twin
+from mmlib.experiments import recipes
+from mmlib.experiments.baselines import LINEAR
+from mmlib.experiments.profiles import Profile
+from mmlib.experiments.recipes import COLUMNS, NO_FOLD
+from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
+from mmlib.masks import complete, draw
+from mmlib.runs.spec import RunSpec, Training
+from mmlib.runs.store import Record, Store
+from mmlib.runs.sweep import sweep
+
+# Learning rate and weight decay: the trials of every network.
+SETTINGS = ((1e-3, 1e-5), (3e-3, 1e-5), (1e-2, 1e-5), (3e-3, 1e-3))
+STEPS = {"quick": (50, 100, 200), "laptop": (100, 200, 400)}
+SEEDS = 3
+METRIC = "weighted_f1"
+MASK = "same"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is searched."""
+
+    backbone: str
+    """Its name."""
+
+    takes: Takes
+    """The data that it accepts."""
+
+    method: str = "plain"
+    """Whose task loss it is trained with."""
+
+    def method_on(self, bundle: Bundle) -> str:
+        """Self-MM has a training of its own for scores."""
+        if self.backbone == "selfmm" and bundle.task.kind == "score":
+            return "selfmm"
+        return self.method
+
+
+_VECTORS, _FRAMES, _BOTH = Takes((VECTORS,)), Takes((SEQUENCES,)), Takes((VECTORS, SEQUENCES))
+NETWORKS = (
+    Network("mmgcn", _VECTORS),
+    Network("gcnet", _VECTORS),
+    Network("mmdfn", _VECTORS),
+    Network("momke", _VECTORS),
+    Network("crossmodal", _VECTORS),
+    Network("concat", Takes((VECTORS,), most=2, tasks=("classes",))),
+    Network("dream", _BOTH, "reference"),
+    Network("corrkd", _BOTH, "reference"),
+    Network("selfmm", _FRAMES, "reference"),
+    Network("mlp", _FRAMES, "reference"),
+    Network("momke_frames", _FRAMES),
+)
+
+
+def networks(bundle: Bundle) -> list[Network]:
+    """The networks that take some data."""
+    return [network for network in NETWORKS if network.takes.fits(bundle)]
+
+
+def folds(bundle: Bundle) -> Sequence[int | None]:
+    """Fold numbers, or one None."""
+    return [None] if bundle.fold is None else range(int(bundle.fold.max()) + 1)
+
+
+def specs(profile: Profile, reference: str, network: Network) -> list[RunSpec]:
+    """Every trial's runs, each long enough for the largest number of steps."""
+    bundle = open_bundle(reference)
+    whole = bundle if bundle.fold is None else bundle.with_fold(0)
+    batch = recipes.whole_dialogues(recipes.UTTERANCES, bundle)
+    epochs = math.ceil(max(STEPS[profile.name]) / recipes.steps_per_epoch(whole, batch))
+    base = profile.training_for("default", network.backbone)
+    return [
+        RunSpec(
+            reference,
+            seed,
+            network.method_on(bundle),
+            "paper",
+            backbone=network.backbone,
+            backbone_options=tuple(sorted(profile.network.get(network.backbone, ()))),
+            fold=fold,
+            train_mask=complete(),
+            eval_masks=((MASK, complete()),),
+            training=dataclasses.replace(
+                base, epochs=epochs, batch=batch, lr=lr, weight_decay=decay
+            ),
+        )
+        for lr, decay in SETTINGS
+        for fold in folds(bundle)
+        for seed in range(SEEDS)
+    ]
+
+
+def linear_specs(reference: str) -> list[RunSpec]:
+    """The linear model's runs: one for each fold, since nothing in it is random."""
+    bundle = open_bundle(reference)
+    (stage,) = LINEAR.stages
+    return [
+        RunSpec(
+            reference,
+            0,
+            stage.method,
+            backbone=stage.backbone,
+            fold=fold,
+            train_mask=complete(),
+            eval_masks=((MASK, complete()),),
+            training=dataclasses.replace(Training(), **dict(stage.training)),
+        )
+        for fold in folds(bundle)
+    ]
+
+
+def lines(profile: Profile, store: Store, specs: Iterable[RunSpec]) -> list[dict[str, object]]:
+    """The trials of one network on some data, as lines of ``recipes.csv``."""
+    groups: dict[tuple[int | None, float, float], list[RunSpec]] = {}
+    for spec in specs:
+        place = (spec.fold, spec.training.lr, spec.training.weight_decay)
+        groups.setdefault(place, []).append(spec)
+    return [
+        line
+        for (fold, lr, decay), runs in groups.items()
+        for line in _of_setting(profile, store, fold, lr, decay, runs)
+    ]
+
+
+def _of_setting(
+    profile: Profile,
+    store: Store,
+    fold: int | None,
+    lr: float,
+    decay: float,
+    runs: Sequence[RunSpec],
+) -> list[dict[str, object]]:
+    bundle = open_bundle(runs[0].data)
+    records = [store.find(spec, bundle.fingerprint)[0] for spec in runs]
+    training = runs[0].training
+    whole = bundle if bundle.fold is None else bundle.with_fold(0)
+    is_linear = runs[0].backbone == "linear"
+    per_epoch = 1 if is_linear else recipes.steps_per_epoch(whole, training.batch)
+    made = []
+    for steps in (training.epochs,) if is_linear else STEPS[profile.name]:
+        values = [_picked(record, math.ceil(steps / per_epoch)) for record in records]
+        valid, test = np.array(values, dtype=float).T
+        made.append(
+            {
+                "profile": profile.name,
+                "data": runs[0].data,
+                "fingerprint": bundle.fingerprint,
+                "task": bundle.task.kind,
+                "train": len(bundle.rows("train")),
+                "network": runs[0].backbone,
+                "fold": NO_FOLD if fold is None else fold,
+                "lr": lr,
+                "weight_decay": decay,
+                "steps": steps,
+                "runs": len(runs),
+                "valid": round(float(valid.mean()), 3),
+                "valid_sd": round(float(valid.std(ddof=1)), 3) if len(runs) > 1 else 0.0,
+                "test": round(float(test.mean()), 3),
+                "test_sd": round(float(test.std(ddof=1)), 3) if len(runs) > 1 else 0.0,
+            }
+        )
+    return made
+
+
+def _picked(record: Record | None, epochs: int) -> tuple[float, float]:
+    """Validation and test at the epoch that validation picks among the first ones; NaN where the run failed."""
+    if record is None:
+        return math.nan, math.nan
+    valid = record["curves"]["valid"][METRIC][:epochs]
+    best = int(np.argmax(valid))
+    return valid[best], record["curves"]["test"][MASK][METRIC][best]
+
+
+def search(
+    profile: Profile,
+    reference: str,
+    chosen: Sequence[Network],
+    store: Store,
+    jobs: int | None = None,
+    max_minutes: float | None = None,
+) -> bool:
+    """Make the trials of some networks on some data, and write those that are whole into ``recipes.csv``.
+
+    Returns whether all of them are; where time ran out, the same call goes on.
+    """
+    wanted = {network.backbone: specs(profile, reference, network) for network in chosen}
+    wanted["linear"] = linear_specs(reference)
+    every = [spec for of_network in wanted.values() for spec in of_network]
+    report = sweep(every, store, jobs=jobs, max_minutes=max_minutes, title=f"recipes, {reference}")
+    failed = {failure.id for failure in store.failures()}
+    fingerprint = open_bundle(reference).fingerprint
+    whole = {
+        name: of_network
+        for name, of_network in wanted.items()
+        if all(
+            store.find(spec, fingerprint)[0] or spec.run_id(fingerprint) in failed
+            for spec in of_network
+        )
+    }
+    made = [line for of_network in whole.values() for line in lines(profile, store, of_network)]
+    if made:
+        write(profile, reference, made)
+    return report.left == 0 and len(whole) == len(wanted)
+
+
+def write(profile: Profile, reference: str, made: Sequence[dict[str, object]]) -> None:
+    """Put the trials on some data into ``recipes.csv``, in the place of those that it has for the same networks."""
+    table = recipes.trials()
+    new = pd.DataFrame(made, columns=[*COLUMNS])
+    replaced = (
+        (table["profile"] == profile.name)
+        & (table["data"] == reference)
+        & table["network"].isin(set(new["network"]))
+    )
+    order = ["profile", "data", "network", "fold", "lr", "weight_decay", "steps"]
+    both = pd.concat([part for part in (table[~replaced], new) if len(part)], ignore_index=True)
+    both.sort_values(order).to_csv(recipes.FILE, index=False)
+    recipes.forget()
+
+
+def summary() -> pd.DataFrame:
+    """A line for each network on each of the searched data: its recipe, and what it reaches beside the linear model.
+
+    Columns profile, data, network, steps, learning rate, weight decay, validation, linear, difference, test,
+    test of linear, best possible (of twins).
+    """
+    table = recipes.trials()
+    made = []
+    for (profile, data), group in table.groupby(["profile", "data"], sort=False):
+        linear = group[group["network"] == "linear"]
+        for network, tried in group[group["network"] != "linear"].groupby("network", sort=False):
+            made.append(_summary_line(str(profile), str(data), str(network), tried, linear))
+    return pd.DataFrame(made)
+
+
+def _summary_line(
+    profile: str, data: str, network: str, tried: pd.DataFrame, linear: pd.DataFrame
+) -> dict[str, object]:
+    by_fold = {fold: recipes.choose(of_fold) for fold, of_fold in tried.groupby("fold")}
+    steps = max(recipe.steps for recipe in by_fold.values())
+    reached = [
+        tried[
+            (tried["fold"] == fold)
+            & (tried["lr"] == recipe.lr)
+            & (tried["weight_decay"] == recipe.weight_decay)
+            & (tried["steps"] == steps)
+        ]
+        for fold, recipe in by_fold.items()
+    ]
+    chosen = pd.concat(reached)
+    return {
+        "profile": profile,
+        "data": data,
+        "network": network,
+        "steps": steps,
+        "learning rate": " ".join(dict.fromkeys(f"{r.lr:g}" for r in by_fold.values())),
+        "weight decay": " ".join(dict.fromkeys(f"{r.weight_decay:g}" for r in by_fold.values())),
+        "validation": chosen["valid"].mean(),
+        "linear, validation": linear["valid"].mean(),
+        "test": chosen["test"].mean(),
+        "linear, test": linear["test"].mean(),
+        "best possible": best_possible(data),
+    }
+
+
+def best_possible(reference: str) -> float:
+    """Of a twin, the best weighted F1 on complete test data, folds averaged; NaN for others."""
+    if not is_twin(reference) or is_av_twin(reference):
+        return math.nan
+    twin = open_twin(reference)
+    values = []
+    for fold in folds(twin.bundle):
+        of_fold = twin if fold is None else twin.with_fold(fold)
+        mask = draw(complete(), of_fold.bundle, "test", 0)
+        values.append(of_fold.best("test", mask.utterance, METRIC)[1])
+    return float(np.mean(values))
