@@ -69,7 +69,7 @@ _DEFAULT = Training(epochs=2, batch=8, lr=3e-3, weight_decay=1e-5)
 _GRID = ((0.1, 0.7, 1.3), (1.0, 1.4, 1.8))
 BY_RECIPE = (
     "each network's learning rate, weight decay and number of steps as its search on validation chose them "
-    "(docs/recipes.md), steps of about 96 utterances"
+    "(docs/recipes.md), steps of about 128 utterances"
 )
 
 

@@ -20,7 +20,7 @@ from mmlib.experiments.profiles import Profile
 from mmlib.runs.spec import Training
 
 FILE = Path(__file__).with_name("recipes.csv")
-UTTERANCES = 96  # of a step, in whole dialogues or about as many
+UTTERANCES = 128  # of a step, in whole dialogues or about as many
 WITHIN = 0.5  # points of the best that a smaller number of steps may lack
 COLUMNS = {
     "profile": str,

@@ -25,9 +25,12 @@ from mmlib.runs.spec import RunSpec, Training
 from mmlib.runs.store import Record, Store
 from mmlib.runs.sweep import sweep
 
-# Learning rate and weight decay: the trials of every network.
-SETTINGS = ((1e-3, 1e-5), (3e-3, 1e-5), (1e-2, 1e-5), (3e-3, 1e-3))
-STEPS = {"quick": (50, 100, 200), "laptop": (100, 200, 400)}
+# Learning rate and weight decay: the trials of every network, by profile; few steps want larger rates.
+SETTINGS = {
+    "quick": ((3e-3, 1e-5), (1e-2, 1e-5), (2e-2, 1e-5), (1e-2, 1e-3)),
+    "laptop": ((1e-3, 1e-5), (3e-3, 1e-5), (1e-2, 1e-5), (3e-3, 1e-3)),
+}
+STEPS = {"quick": (32, 64, 128), "laptop": (100, 200, 400)}
 SEEDS = 3
 METRIC = "weighted_f1"
 MASK = "same"
@@ -101,7 +104,7 @@ def specs(profile: Profile, reference: str, network: Network) -> list[RunSpec]:
                 base, epochs=epochs, batch=batch, lr=lr, weight_decay=decay
             ),
         )
-        for lr, decay in SETTINGS
+        for lr, decay in SETTINGS[profile.name]
         for fold in folds(bundle)
         for seed in range(SEEDS)
     ]

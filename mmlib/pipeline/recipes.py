@@ -17,8 +17,11 @@ from mmlib.experiments.search import NETWORKS, Network
 from mmlib.runs.store import Store
 
 PAGE = "recipes.md"
-TRIALS = ", ".join(
-    f"learning rate {lr:g} with weight decay {decay:g}" for lr, decay in search.SETTINGS
+TRIALS = "; ".join(
+    f"at `{name}` "
+    + ", ".join(f"learning rate {lr:g} with weight decay {decay:g}" for lr, decay in settings)
+    + f", up to {max(search.STEPS[name])} steps"
+    for name, settings in search.SETTINGS.items()
 )
 TITLE = f"""# Recipes
 
