@@ -299,8 +299,12 @@ class Context:
             self.bundle(dataset), self.roles[dataset], self.paper
         )
 
-    def seeds(self, dataset: str, grid: bool = False, backbone: str = "") -> range:
-        """The seeds of a cell of a table, or of a hyperparameter grid."""
+    def seeds(
+        self, dataset: str, grid: bool = False, backbone: str = "", main: bool = False
+    ) -> range:
+        """The seeds of a cell of a table, of a hyperparameter grid, or of the paper's main comparison."""
+        if main:
+            return range(self.seed_count or self.profile.main_seeds)
         most = self.profile.seeds if self.bundle(dataset).fold is None else self.profile.fold_seeds
         if backbone not in ("", self.backbone):
             most = min(most, self.profile.other_seeds)

@@ -77,6 +77,14 @@ class Declare:
             **other,
         )
 
+    def main(self, table: Table) -> Artifact:
+        """The paper's main comparison, the one that is not reduced."""
+        caption = (
+            "The method, its network trained with the task loss alone, and the linear model, with as many seeds "
+            "as decide it."
+        )
+        return self.table("main", "Main comparison", caption, table)
+
     def claims(self, claims: Claims, source: str = "ours, on the paper's text") -> Artifact:
         """The paper's sentences with their tests."""
         caption = "Testable claims of the paper, each with its test and the measured value."

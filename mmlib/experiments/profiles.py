@@ -32,6 +32,9 @@ class Profile:
     other_seeds: int
     """The largest number of seeds of all backbones except the main one."""
 
+    main_seeds: int
+    """Seeds of each paper's main comparison, which is not reduced below what decides it."""
+
     training: dict[str, Training] = field(hash=False)
     """The schedule by data set name, ``default`` for others."""
 
@@ -99,6 +102,7 @@ PROFILES: dict[str, Profile] = {
         grid_seeds=1,
         fold_seeds=2,
         other_seeds=2,
+        main_seeds=2,
         training={"default": _DEFAULT},
         network=_widths(16, 1, layers=2),
         taus=(0.4,),
@@ -110,17 +114,20 @@ PROFILES: dict[str, Profile] = {
     "quick": Profile(
         "quick",
         "quick",
-        seeds=3,
-        grid_seeds=2,
-        fold_seeds=2,
-        other_seeds=2,
+        seeds=1,
+        grid_seeds=1,
+        fold_seeds=1,
+        other_seeds=1,
+        main_seeds=10,
         training={"default": _DEFAULT},
         network=_widths(32, 1, layers=4),
         taus=_GRID[0],
         rhos=_GRID[1],
+        shared_rates=(0.0, 0.3, 0.6),
+        combined=1,
         searched=True,
-        reduced=f"Reduced (quick): width 32, 4 layers in MM-DFN, {BY_RECIPE}, 3 seeds (2 in grids and of all "
-        "backbones but the main one), a 3 x 3 grid.",
+        reduced=f"Reduced (quick): width 32, 4 layers in MM-DFN, {BY_RECIPE}, 1 seed (10 in the main "
+        "comparison), three shared rates, one setting of Tables 8 and 9, a 3 x 3 grid.",
     ),
     "laptop": Profile(
         "laptop",
@@ -129,6 +136,7 @@ PROFILES: dict[str, Profile] = {
         grid_seeds=5,
         fold_seeds=10,
         other_seeds=5,
+        main_seeds=10,
         training={"default": _DEFAULT},
         network=_widths(64, 2),
         taus=_GRID[0],
@@ -145,6 +153,7 @@ PROFILES: dict[str, Profile] = {
         grid_seeds=5,
         fold_seeds=10,
         other_seeds=10,
+        main_seeds=10,
         training={
             "iemocap": Training(epochs=80, batch=16, lr=3e-4),
             "mosei": Training(epochs=25, batch=32, lr=1e-3),

@@ -117,10 +117,13 @@ class Protocol:
     grid: bool = False
     """Whether its cells get the seeds of a grid instead of a table's."""
 
+    main: bool = False
+    """Whether its cells get the seeds of the paper's main comparison."""
+
 
 def specs(context: Context, dataset: str, row: Row, protocol: Protocol) -> list[RunSpec]:
     """One run of a row's last stage for each seed and fold, the earlier stages as its parents."""
-    seeds = context.seeds(dataset, protocol.grid, row.stages[-1].backbone)
+    seeds = context.seeds(dataset, protocol.grid, row.stages[-1].backbone, protocol.main)
     places = [(seed, fold) for seed in seeds for fold in context.folds(dataset)]
     return [spec_of(context, dataset, row, protocol, seed, fold) for seed, fold in places]
 

@@ -179,6 +179,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.table("table14", "Table 14", f"{_MSE} IEMOCAP.", tables.TABLE14, 3, needs="iemocap"),
     _declare.table("table15", "Table 15", f"{_MSE} CMU-MOSEI.", tables.TABLE15, 3, needs="mosei"),
     *(_along_training(number, figure) for number, figure in enumerate(figures.ALONG_TRAINING, 11)),
+    _declare.main(tables.MAIN),
     _declare.claims(claims.CLAIMS, source="ours, on BALM's text"),
     _declare.artifact(
         "what-the-protocol-buys",

@@ -125,6 +125,11 @@ def severe_rows(context: Context, dataset: str = "") -> list[Row]:
     return [*others, *main, LINEAR]
 
 
+def compared_rows(context: Context, dataset: str = "") -> list[Row]:
+    """The main comparison: the main backbone with and without BALM, and the linear model."""
+    return [balm(context.backbone), plain(context.backbone), LINEAR]
+
+
 def fcm_rows(context: Context, dataset: str = "") -> list[Row]:
     """Tables 3 and 10: the main backbone with and without FCM."""
     return [plain(context.backbone), fcm(context.backbone)]
@@ -194,13 +199,14 @@ def cells(
     setting: str = "",
     layout: str = "paper",
     grid: bool = False,
+    main: bool = False,
 ) -> list[Cell]:
     """The cells of one row in one setting; the same runs serve every artifact that asks for them."""
     law = complete() if rates == COMPLETE else context.rates(dataset, rates, layout)
     tests: Tests = ((SAME, law),)
     if rates == FOCUS and not row.stages[-1].modalities:
         tests = (*tests, *subsets(context, dataset))
-    protocol = Protocol(law, tests, _budget(context, dataset), grid)
+    protocol = Protocol(law, tests, _budget(context, dataset), grid, main)
     made = specs(context, dataset, _fitted(context, dataset, row, rates), protocol)
     return [Cell(row.name, setting or label(rates), spec, SAME, dataset) for spec in made]
 
@@ -265,6 +271,15 @@ def in_settings(settings: Iterable[Rates]) -> Places:
         return [cell for rates in settings for cell in cells(context, dataset, row, rates)]
 
     return places
+
+
+def compared(context: Context, dataset: str, row: Row) -> list[Cell]:
+    """The cells of the main comparison: complete data and the focus setting, with its seeds."""
+    return [
+        cell
+        for rates in (COMPLETE, FOCUS)
+        for cell in cells(context, dataset, row, rates, main=True)
+    ]
 
 
 SIX = in_settings(SETTINGS)

@@ -116,6 +116,7 @@ def _combined(table: str, metric: str) -> Table:
     )
 
 
+MAIN = _table(rows=rows.compared_rows, places=rows.compared, datasets=main_data_set)
 TABLE1, TABLE2 = _main("table1", "iemocap"), _main("table2", "mosei")
 TABLE4 = _table(
     rows=rows.severe_rows, places=rows.in_settings(rows.SEVERE), printed=printed("table4")

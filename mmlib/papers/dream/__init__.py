@@ -70,6 +70,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.references,
         4,
     ),
+    _declare.main(tables.MAIN),
     _declare.claims(claims.CLAIMS),
     _declare.table(
         "complete-training",

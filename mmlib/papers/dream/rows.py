@@ -87,6 +87,11 @@ def main_rows(context: Context, dataset: str) -> list[Row]:
     return [guided(p), plain(), Row(P, (p,))]
 
 
+def compared_rows(context: Context, dataset: str) -> list[Row]:
+    """The main comparison: the method, its network with the task loss alone, and the linear model."""
+    return [guided(reference(context, dataset)), plain(), LINEAR]
+
+
 def table_rows(context: Context, dataset: str) -> list[Row]:
     """Table 1: the method, its network, two of its Ps by themselves (B16), GCNet and the linear model."""
     p = reference(context, dataset)
@@ -206,6 +211,11 @@ def whole(context: Context, dataset: str) -> Protocol:
 def dropped(context: Context, dataset: str) -> Protocol:
     """Modalities dropped in training, Table 1's conditions at test."""
     return dataclasses.replace(whole(context, dataset), train=DROPPING, grid=False)
+
+
+def dropped_main(context: Context, dataset: str) -> Protocol:
+    """``dropped`` with the seeds of the main comparison."""
+    return dataclasses.replace(dropped(context, dataset), main=True)
 
 
 def under(context: Context, dataset: str, law: Law, grid: bool) -> Protocol:

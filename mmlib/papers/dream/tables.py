@@ -139,6 +139,15 @@ TABLE1 = dataclasses.replace(
     printed=printed_as_p,
     notes=(DROPPING, ZEROS, EQUAL, AS_P, GCNET),
 )
+MAIN = dataclasses.replace(
+    OWN,
+    rows=rows.compared_rows,
+    protocol=rows.dropped_main,
+    datasets=lambda context: [rows.ablated(context)],
+    printed=None,
+    settings=(rows.AVERAGE, rows.ALL),
+    notes=(DROPPING, EQUAL),
+)
 COMPLETE_TRAINING = dataclasses.replace(OWN, protocol=rows.whole, notes=(COMPLETE, ZEROS, EQUAL))
 DEPARTURES = Table(
     rows.departure_rows,

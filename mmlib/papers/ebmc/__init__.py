@@ -142,6 +142,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         )
         for number, dataset in zip((7, 8), rows.FRAMES, strict=True)
     ),
+    _declare.main(tables.MAIN),
     _declare.claims(claims.CLAIMS),
     _declare.table(
         "missing-parts",

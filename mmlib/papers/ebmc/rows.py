@@ -162,6 +162,11 @@ def missing(context: Context, dataset: str, grid: bool = False) -> Protocol:
     return Protocol(patterns(), tests, _budget(context, dataset), grid)
 
 
+def missing_main(context: Context, dataset: str) -> Protocol:
+    """``missing`` with the seeds of the main comparison."""
+    return dataclasses.replace(missing(context, dataset), main=True)
+
+
 def whole_grid(context: Context, dataset: str) -> Protocol:
     """``whole`` with a grid's seeds."""
     return whole(context, dataset, grid=True)

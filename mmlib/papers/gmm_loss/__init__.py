@@ -61,6 +61,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.along_training,
         3,
     ),
+    _declare.main(tables.MAIN),
     _declare.claims(claims.CLAIMS),
     _declare.artifact(
         "planted",

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.budgets import few
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Budget, Protocol, Row, Stage, spec_of
@@ -207,8 +208,13 @@ def encoder(context: Context, dataset: str) -> str:
 
 
 def main_rows(context: Context, dataset: str) -> list[Row]:
-    """Table 1."""
-    return [row(context, dataset, method) for method in NAMES]
+    """Table 1, and the linear model."""
+    return [*(row(context, dataset, method) for method in NAMES), LINEAR]
+
+
+def compared_rows(context: Context, dataset: str) -> list[Row]:
+    """The main comparison: the method, plain concatenation and the linear model."""
+    return [row(context, dataset, "gmm_loss"), row(context, dataset, "plain"), LINEAR]
 
 
 def single_rows(context: Context, dataset: str) -> list[Row]:
@@ -273,11 +279,16 @@ def protocol(context: Context, dataset: str, grid: bool = False) -> Protocol:
 
 
 def cells(
-    context: Context, dataset: str, rows: Iterable[Row], grid: bool = False, setting: str = ""
+    context: Context,
+    dataset: str,
+    rows: Iterable[Row],
+    grid: bool = False,
+    setting: str = "",
+    main: bool = False,
 ) -> list[Cell]:
     """Rows as cells of one table: one run per seed, on the data's own split, since the paper has no folds."""
     shared = protocol(context, dataset, grid)
-    seeds = context.seeds(dataset, shared.grid)
+    seeds = context.seeds(dataset, shared.grid, main=main)
     return [
         Cell(row.name, setting, spec_of(context, dataset, row, shared, seed, None), MASK, dataset)
         for row in rows

@@ -63,6 +63,11 @@ def places(context: Context, dataset: str, row: Row) -> list[Cell]:
     return rows.cells(context, dataset, [row], setting=setting(context, dataset))
 
 
+def main_places(context: Context, dataset: str, row: Row) -> list[Cell]:
+    """A row's cells in the main comparison."""
+    return rows.cells(context, dataset, [row], setting=shown(context, dataset), main=True)
+
+
 def departure_places(context: Context, dataset: str, row: Row) -> list[Cell]:
     """A row's cells in the table of departures."""
     return rows.cells(context, dataset, [row], grid=True, setting=shown(context, dataset))
@@ -91,6 +96,15 @@ TABLE1 = Table(
     best=unbounded,
     notes=NOT_ESTABLISHED,
     places=places,
+)
+MAIN = Table(
+    rows.compared_rows,
+    None,
+    rows.NAMES["plain"],
+    fixed(("accuracy", "weighted_f1")),
+    main_data_set,
+    best=unbounded,
+    places=main_places,
 )
 TABLE2 = Table(
     rows.ablation_rows,

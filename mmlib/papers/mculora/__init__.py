@@ -57,6 +57,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         figures.case_cells,
         figures.cases,
     ),
+    _declare.main(tables.MAIN),
     _declare.claims(claims.CLAIMS),
     _declare.artifact(
         "cost",

@@ -18,6 +18,7 @@ from mmlib.runs.spec import Options
 ROLES = {"mosei": "mosei", "iemocap": "iemocap4"}
 RANDOM = "random"
 MEAN_MISSING, MEAN_ALL = "average of the missing conditions", "average of all conditions"
+WHOLE = "all modalities"
 METRICS = {"mosei": ("accuracy", "weighted_f1"), "iemocap": ("accuracy", "macro_recall")}
 
 PRINTED = {
@@ -116,6 +117,12 @@ def averages(context: Context, dataset: str) -> dict[str, list[str]]:
     return {MEAN_MISSING: every[:-1], MEAN_ALL: every}
 
 
+def compared_averages(context: Context, dataset: str) -> dict[str, list[str]]:
+    """Those of the main comparison: what is missing in some way, and what is complete."""
+    every = conditions(context, dataset)
+    return {MEAN_MISSING: every[:-1], WHOLE: every[-1:]}
+
+
 def bounds(dataset: str) -> Options:
     """The shares' range by data set, as printed for masking probabilities: 0.45 to 0.55 and 0.4 to 0.6 (F13)."""
     return () if dataset == "iemocap" else (("high", 1.2), ("low", 0.8))
@@ -126,6 +133,11 @@ def protocol(context: Context, dataset: str, grid: bool = False) -> Protocol:
     tests = _tests([*conditions(context, dataset), RANDOM])
     spent = budgets.budget(context, dataset, PRINTED, "crossmodal", "momke")
     return Protocol(patterns(), tests, spent, grid)
+
+
+def protocol_main(context: Context, dataset: str) -> Protocol:
+    """``protocol`` with the seeds of the main comparison."""
+    return dataclasses.replace(protocol(context, dataset), main=True)
 
 
 def protocol_grid(context: Context, dataset: str) -> Protocol:
