@@ -55,7 +55,10 @@ def search_all(
     end = time.monotonic() + 60 * max_minutes if max_minutes is not None else None
     whole = True
     for reference, networks in groups.items():
-        left = None if end is None else max(0.0, end - time.monotonic()) / 60
+        left = None if end is None else (end - time.monotonic()) / 60
+        if left is not None and left <= 0:
+            whole = False
+            break
         whole &= search.search(chosen, reference, networks, store, jobs, left)
         write_page()
     print(shown())

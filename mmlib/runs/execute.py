@@ -24,6 +24,7 @@ from mmlib.methods.plain import Plain
 from mmlib.metrics import all_metrics, curve_metrics, to_maximise
 from mmlib.nn.batch import to_device
 from mmlib.runs.divergence import check_finite, check_size
+from mmlib.runs.expected import NAME, expected_accuracy
 from mmlib.runs.spec import RunSpec
 
 SELECTIONS = ("valid", "test", "last")
@@ -271,7 +272,7 @@ def _results(
     arrays: dict[str, np.ndarray] = {}
     for name, selection, epoch, outputs in _selections(fitted, tests, chosen):
         selected[selection]["epoch"][name] = epoch
-        selected[selection]["metrics"][name] = all_metrics(task, outputs, truth[name])
+        selected[selection]["metrics"][name] = _metrics(spec, task, name, outputs, truth[name])
         arrays[f"predictions.{selection}.{name}"] = in_all_rows(outputs, masks[name])
     curves = {
         "loss": [float(v) for v in fitted.loss],
@@ -280,6 +281,17 @@ def _results(
         **_curves_of_method(task, fitted, truth),
     }
     return {"selected": selected, "curves": curves}, arrays | _kept_of_training(spec, fitted)
+
+
+def _metrics(
+    spec: RunSpec, task: Any, name: str, outputs: np.ndarray, truth: np.ndarray
+) -> dict[str, float]:
+    """Every metric under a test mask; on twins with the expected accuracy."""
+    metrics = all_metrics(task, outputs, truth)
+    law = dict(spec.eval_masks)[name]
+    combined = law.kind == "patterns" and spec.modalities  # drawn over these modalities alone
+    expected = None if combined else expected_accuracy(spec, law, task, outputs)
+    return metrics if expected is None else {**metrics, NAME: expected}
 
 
 def _selections(

@@ -1,0 +1,175 @@
+"""Recipes: what a search on validation chooses, what data without a search get, and the committed file."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmlib.cli import main
+from mmlib.data.bundle import Bundle, save_bundle
+from mmlib.data.catalog import open_bundle
+from mmlib.experiments import recipes, search
+from mmlib.experiments.profiles import PROFILES
+from mmlib.experiments.recipes import COLUMNS, NO_FOLD, choose
+from mmlib.papers.catalog import PAPERS
+from mmlib.pipeline import recipes as command
+from mmlib.pipeline import regenerate
+
+Toy = Callable[..., Bundle]
+
+
+def trial(lr: float, steps: int, valid: float, **other: object) -> dict[str, object]:
+    known = dict.fromkeys(COLUMNS, 0) | {
+        "profile": "quick",
+        "data": "some",
+        "fingerprint": "f",
+        "task": "classes",
+        "train": 100,
+        "network": "mmgcn",
+        "fold": NO_FOLD,
+        "weight_decay": 1e-5,
+    }
+    return {**known, "lr": lr, "steps": steps, "valid": valid, **other}
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts trials where recipes are read from."""
+    monkeypatch.setattr(recipes, "FILE", tmp_path / "recipes.csv")
+    recipes.forget()
+
+    def write(*trials: dict[str, object]) -> None:
+        pd.DataFrame(trials, columns=[*COLUMNS]).to_csv(recipes.FILE, index=False)
+        recipes.forget()
+
+    yield write  # type: ignore[misc]
+    monkeypatch.undo()
+    recipes.forget()
+
+
+def test_the_best_setting_is_chosen_with_the_fewest_steps_that_are_as_good() -> None:
+    tried = [
+        trial(0.01, 32, 60.0),
+        trial(0.01, 64, 69.8),
+        trial(0.01, 128, 70.0),
+        trial(0.02, 32, 69.9),
+        trial(0.02, 128, 69.9),
+    ]
+    recipe = choose(pd.DataFrame(tried))
+    assert (recipe.lr, recipe.steps) == (0.01, 64)
+
+
+def test_test_results_take_no_part() -> None:
+    tried = [trial(0.01, 32, 60.0, test=10.0), trial(0.02, 32, 59.0, test=99.0)]
+    assert choose(pd.DataFrame(tried)).lr == 0.01
+
+
+def test_a_setting_of_which_a_run_diverged_is_not_chosen() -> None:
+    tried = [trial(0.01, 32, 60.0), trial(0.02, 32, math.nan)]
+    assert choose(pd.DataFrame(tried)).lr == 0.01
+
+
+def test_folds_choose_their_rates_apart_and_share_the_number_of_steps(
+    toy: Toy, file: Callable[..., None]
+) -> None:
+    whole = toy()
+    bundle = dataclasses.replace(whole, fold=whole.dialogue % 3)
+    own = {"fingerprint": bundle.fingerprint}
+    file(
+        trial(0.01, 32, 60.0, fold=0, **own),
+        trial(0.02, 32, 50.0, fold=0, **own),
+        trial(0.01, 32, 50.0, fold=1, **own),
+        trial(0.02, 32, 60.0, fold=1, **own),
+        trial(0.02, 64, 70.0, fold=1, **own),
+    )
+    rates = [recipes.find("quick", bundle, "mmgcn", fold) for fold in (0, 1)]
+    assert [r.lr for r in rates if r] == [0.01, 0.02]
+    assert {r.steps for r in rates if r} == {64}
+
+
+def test_data_without_a_search_have_the_recipe_of_the_most_similar(
+    toy: Toy, file: Callable[..., None]
+) -> None:
+    bundle = toy()
+    train = len(bundle.rows("train"))
+    file(
+        trial(0.01, 32, 60.0, data="alike", fingerprint="a", train=2 * train),
+        trial(0.02, 32, 60.0, data="larger", fingerprint="b", train=50 * train),
+        trial(0.03, 32, 60.0, data="scores", fingerprint="c", train=train, task="score"),
+    )
+    recipe = recipes.find("quick", bundle, "mmgcn")
+    assert recipe is not None and recipe.data == "alike"
+    assert recipes.find("quick", bundle, "gcnet") is None
+    assert not recipes.is_own("quick", bundle)
+
+
+def test_epochs_hold_the_steps_of_a_recipe(toy: Toy, file: Callable[..., None]) -> None:
+    bundle = toy((3, 5) * 40)
+    file(trial(0.02, 50, 60.0, fingerprint=bundle.fingerprint))
+    schedule = recipes.schedule(PROFILES["quick"], bundle, "mmgcn")
+    dialogues = len(np.unique(bundle.dialogue[bundle.rows("train")]))
+    assert schedule.batch == round(recipes.UTTERANCES / 4)
+    steps = math.ceil(dialogues / schedule.batch)
+    assert schedule.epochs == math.ceil(50 / steps) and schedule.lr == 0.02
+
+
+def test_a_search_gives_every_network_as_many_trials_and_resumes(
+    toy: Toy,
+    file: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MMLIB_HOME", str(tmp_path))
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(search, "STEPS", {"quick": (2, 4)})
+    monkeypatch.setattr(search, "SEEDS", 2)
+    (tmp_path / "docs").mkdir()
+    save_bundle(toy(), tmp_path / "mine")
+    data = str(tmp_path / "mine")
+    call = ["recipes", data, "--profile", "quick", "--network", "momke,crossmodal", "--jobs", "1"]
+    assert main([*call, "--max-minutes", "0.00001"]) == 1
+    assert main(call) == 0
+    table = recipes.trials()
+    counts = table.groupby("network").size().to_dict()
+    settings = len(search.SETTINGS["quick"])
+    assert counts == {"crossmodal": 2 * settings, "momke": 2 * settings, "linear": 1}
+    first = recipes.FILE.read_bytes()
+    assert main(call) == 0 and recipes.FILE.read_bytes() == first
+    page = (tmp_path / "docs" / command.PAGE).read_text()
+    assert "crossmodal" in page and "learning rate" in page
+    assert main(["recipes", data, "--profile", "paper"]) == 2
+    assert main(["recipes", data, "--network", "mmgnc"]) == 2
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("paper", sorted(PAPERS))
+def test_every_network_of_the_first_command_was_searched_on_its_own_data(paper: str) -> None:
+    context = PAPERS[paper].context("quick")
+    wanted = regenerate.specs(context, regenerate.artifacts(context))
+    table = recipes.trials()
+    table = table[table["profile"] == "quick"]
+    searched = set(zip(table["fingerprint"], table["network"], strict=True))
+    networks = {n.backbone for n in search.NETWORKS} - {"selfmm", "mlp", "concat"}
+    needed = {
+        (open_bundle(spec.data).fingerprint, spec.backbone)
+        for spec in wanted
+        if spec.backbone in networks
+    }
+    assert needed <= searched
+
+
+def test_the_committed_page_shows_the_committed_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed = Path(__file__).parents[2] / "docs" / command.PAGE
+    monkeypatch.setenv("MMLIB_HOME", str(tmp_path))
+    (tmp_path / "docs").mkdir()
+    command.write_page()
+    assert (tmp_path / "docs" / command.PAGE).read_text() == committed.read_text()
