@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmlib.experiments.context import Context
-from mmlib.experiments.rows import Row, Stage
+from mmlib.experiments.rows import Budget, Row, Stage
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 
 STRENGTHS = 13  # half a decade apart
@@ -28,14 +28,15 @@ GCNET = (
 )
 
 
-def gcnet(context: Context, epochs: int, method: str = "plain") -> Row:
+def gcnet(context: Context, budget: Budget, stages: int, method: str = "plain") -> Row:
     """GCNet as published (ledger 6.2), its reconstruction included, trained in one stage.
 
-    epochs: at the paper's profile; its recipe's elsewhere. method: that of the other rows' task loss.
+    budget: of the table. stages: the other rows' number of stages, the epochs of all of which it has. method: that of
+    the other rows' task loss.
     """
     profile = context.profile
     network = (*profile.network.get("gcnet", ()), ("reconstruct", 1.0))
+    epochs = stages * budget.of("gcnet").epochs
     schedule = {**profile.recipes.get("gcnet", {}), "epochs": epochs}
-    training = tuple(schedule.items()) if profile.name == "paper" else ()
-    stage = Stage(method, "gcnet", network=network, training=training)
+    stage = Stage(method, "gcnet", network=network, training=tuple(schedule.items()))
     return Row("GCNet", (stage,), against=None, takes=Takes((VECTORS,)))

@@ -110,9 +110,10 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
 def write_page() -> None:
     """Write ``docs/recipes.md``."""
     folder = paths.root() / "docs"
-    if not folder.is_dir():
+    summary = search.summary()
+    if summary.empty or not folder.is_dir():
         return
-    table = rounded(search.summary())
+    table = rounded(summary)
     parts = [TITLE]
     for name, group in table.groupby("profile", sort=False):
         parts.append(f"## {name}\n\n{group.drop(columns='profile').to_markdown(index=False)}\n")

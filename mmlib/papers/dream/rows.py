@@ -100,7 +100,7 @@ def table_rows(context: Context, dataset: str) -> list[Row]:
         plain(),
         Row(CORRKD_AS_P, (p,)),
         Row(SELFMM_AS_P, (reference(context, dataset, "selfmm"),), against=None),
-        gcnet(context, PRINTED_EPOCHS, "reference"),
+        gcnet(context, budget(context, dataset), 1, "reference"),
         LINEAR,
     ]
 

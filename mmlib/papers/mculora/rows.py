@@ -162,7 +162,7 @@ def table_rows(context: Context, dataset: str) -> list[Row]:
     chosen = fitted(context, dataset, MAIN)
     if dataset != "mosei":
         return [*chosen, LINEAR]
-    return [*chosen, gcnet(context, 2 * PRINTED[dataset].epochs), LINEAR]
+    return [*chosen, gcnet(context, protocol(context, dataset).budget, stages=2), LINEAR]
 
 
 def cells(
