@@ -100,7 +100,9 @@ def _found(
     profile: str, fingerprint: str, task: str, train: int, network: str, fold: int
 ) -> Recipe | None:
     table = trials()
-    table = table[(table["profile"] == profile) & (table["network"] == network)]
+    table = table[table["profile"] == profile]
+    known = table["network"] == network
+    table = table[known if known.any() else table["network"] != "linear"]
     own = table[table["fingerprint"] == fingerprint]
     if not len(own):
         own, fold = _nearest(table, task, train), NO_FOLD
@@ -115,8 +117,8 @@ def find(profile: str, bundle: Bundle, network: str, fold: int | None = None) ->
     """A network's recipe on some data; that of the most similar searched data where these were not searched.
 
     Similar are data of the same task, by the number of training utterances. On data with folds each fold's
-    learning rate is chosen on its own validation alone, since what one fold validates on another tests on. None where
-    the network was never searched.
+    learning rate is chosen on its own validation alone, since what one fold validates on another tests on. A network
+    that was never searched has the setting that is best for the others on average; None before any search.
     """
     train = len(bundle.rows("train"))
     number = NO_FOLD if fold is None else fold

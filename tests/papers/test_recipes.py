@@ -105,7 +105,9 @@ def test_data_without_a_search_have_the_recipe_of_the_most_similar(
     )
     recipe = recipes.find("quick", bundle, "mmgcn")
     assert recipe is not None and recipe.data == "alike"
-    assert recipes.find("quick", bundle, "gcnet") is None
+    other = recipes.find("quick", bundle, "gcnet")
+    assert other is not None and other.data == "alike"
+    assert recipes.find("laptop", bundle, "mmgcn") is None
     assert not recipes.is_own("quick", bundle)
 
 
