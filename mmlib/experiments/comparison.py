@@ -18,7 +18,7 @@ from mmlib.experiments.published import published
 from mmlib.masks import Law, draw
 from mmlib.metrics import UNSIGNED, has_decisions
 from mmlib.report import stats, tables
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.runs.execute import SELECTIONS
 
 NAMES = {
@@ -363,6 +363,8 @@ def compare(
         best=_joined(part.bound for part in read),
         failed=_merged(part.failed for part in read),
     )
+    if numbers.empty:
+        return NOT_BUILT
     evaluated = _merged(part.evaluated for part in read)
     numbers["setting"] = nature.with_utterances(numbers["setting"], evaluated)
     rates = [sentence for part in read for sentence in part.rates]

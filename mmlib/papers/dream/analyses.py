@@ -338,7 +338,7 @@ def values(context: Context, cells: Sequence[Cell]) -> Output:
             frame = pd.DataFrame(
                 [{"seed": s, **correlations(facts)} for s, facts in by_seed.items()]
             )
-            means = {kind: mean_sd(frame[kind].dropna(), 2) for kind in frame if kind != "seed"}
+            means = {kind: _over_seeds(frame[kind]) for kind in frame if kind != "seed"}
             lines.append({"data": name, "P trained on": words, **means})
             numbers.append(frame.assign(data=name, P=words))
         facts = list(by_law["incomplete data"].values())
@@ -349,6 +349,12 @@ def values(context: Context, cells: Sequence[Cell]) -> Output:
     return Output(
         pd.DataFrame(lines), figure, pd.concat(numbers, ignore_index=True), len(lines), notes
     )
+
+
+def _over_seeds(correlations: pd.Series[float]) -> str:
+    """Mean and spread over the seeds that have a correlation: what never varies has none."""
+    known = correlations.dropna()
+    return mean_sd(known, 2) if len(known) else "no variation"
 
 
 def _shares(
