@@ -69,6 +69,7 @@ class Profile:
 
 
 _DEFAULT = Training(epochs=2, batch=8, lr=3e-3, weight_decay=1e-5)
+_UNSEARCHED = Training(epochs=25, batch=4, lr=1e-3, weight_decay=1e-5)
 _GRID = ((0.1, 0.7, 1.3), (1.0, 1.4, 1.8))
 BY_RECIPE = (
     "each network's learning rate, weight decay and number of steps as its search on validation chose them "
@@ -140,7 +141,7 @@ PROFILES: dict[str, Profile] = {
         fold_seeds=10,
         other_seeds=5,
         main_seeds=10,
-        training={"default": _DEFAULT},
+        training={"default": _UNSEARCHED},
         network=_widths(64, 2, 0.3),
         taus=_GRID[0],
         rhos=_GRID[1],

@@ -13,13 +13,10 @@ import pytest
 
 from mmlib.cli import main
 from mmlib.data.bundle import Bundle, save_bundle
-from mmlib.data.catalog import open_bundle
 from mmlib.experiments import recipes, search
 from mmlib.experiments.profiles import PROFILES
 from mmlib.experiments.recipes import COLUMNS, NO_FOLD, choose
-from mmlib.papers.catalog import PAPERS
 from mmlib.pipeline import recipes as command
-from mmlib.pipeline import regenerate
 
 Toy = Callable[..., Bundle]
 
@@ -149,22 +146,6 @@ def test_a_search_gives_every_network_as_many_trials_and_resumes(
     assert main(["recipes", data, "--profile", "paper"]) == 2
     assert main(["recipes", data, "--network", "mmgnc"]) == 2
     capsys.readouterr()
-
-
-@pytest.mark.parametrize("paper", sorted(PAPERS))
-def test_every_network_of_the_first_command_was_searched_on_its_own_data(paper: str) -> None:
-    context = PAPERS[paper].context("quick")
-    wanted = regenerate.specs(context, regenerate.artifacts(context))
-    table = recipes.trials()
-    table = table[table["profile"] == "quick"]
-    searched = set(zip(table["fingerprint"], table["network"], strict=True))
-    networks = {n.backbone for n in search.NETWORKS} - {"selfmm", "mlp", "concat"}
-    needed = {
-        (open_bundle(spec.data).fingerprint, spec.backbone)
-        for spec in wanted
-        if spec.backbone in networks
-    }
-    assert needed <= searched
 
 
 def test_the_committed_page_shows_the_committed_trials(
