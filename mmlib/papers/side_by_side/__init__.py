@@ -11,7 +11,7 @@ from typing import Any, Literal
 from mmlib.experiments.context import Paper
 from mmlib.experiments.declare import OURS, Declare
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
-from mmlib.papers.side_by_side import figures, grounds, rows, tables, tuning
+from mmlib.papers.side_by_side import figures, grounds, rows, tables
 from mmlib.papers.side_by_side.choices import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.report.artifact import Artifact
 
@@ -94,17 +94,8 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "fairness",
         "table",
         "Training budget",
-        "Learning-rate trials, epochs and parameters of every row.",
+        "Learning rate, epochs and parameters of every row.",
         tables.fairness,
-    ),
-    _artifact(
-        "tuning",
-        "table",
-        "Learning-rate search",
-        "Learning-rate trials of every row on validation.",
-        tuning.table,
-        cells=tuning.cells,
-        on_request=True,
     ),
 )
 

@@ -17,7 +17,7 @@ OBSTACLES: tuple[Choice, ...] = (
     ),
     Choice(
         "each paper has its own learning rate",
-        "one, times what trials on the data's validation choose",
+        "that of its network's recipe, searched on the data's validation",
         "ours",
     ),
     Choice(

@@ -1,8 +1,8 @@
 """Which runs make the comparison: every method and the network under it, by what training sees, under every test mask.
 
 No paper has this; each choice is ours. One model per method and training protocol is tested under every condition. All
-rows of a ground see the same masks, as many passes over the training data (the stages of a method together have as
-many as a method of one stage), the same optimizer, batches and width, and as many trials of their learning rate.
+rows of a ground see the same masks, the same optimizer, batches and width. A method has the recipe of its network; its
+stages together have as many passes over the training data as its network has in one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mmlib.masks import Law, complete
 from mmlib.papers.balm.rows import TAU_RHO
 from mmlib.papers.gmm_loss import rows as gmm
 from mmlib.papers.mculora.rows import bounds
-from mmlib.papers.side_by_side import grounds, rates
+from mmlib.papers.side_by_side import grounds
 from mmlib.papers.side_by_side.grounds import Ground
 from mmlib.runs.spec import Options, RunSpec, Training
 
@@ -78,7 +78,8 @@ def every_row(context: Context, dataset: str) -> list[Row]:
     adapted = Stage("mculora", "crossmodal", options=bounds(dataset))
     unadapted = dataclasses.replace(adapted, variant="neither")
     fused = Stage("gmm_loss", "concat", options=gmm.tuned("gmm_loss"))
-    rounds = gmm.in_phases(fused, budget(context, dataset).of("concat").epochs, GMM_ROUNDS)
+    epochs = max(2, budget(context, dataset).of("concat").epochs)
+    rounds = gmm.in_phases(fused, epochs, min(GMM_ROUNDS, epochs // 2))
     return [
         Row("MMGCN", (Stage("plain", "mmgcn"),)),
         Row("BALM on MMGCN", (Stage("balm", "mmgcn", options=TAU_RHO + descriptor),), "MMGCN"),
@@ -93,11 +94,9 @@ def every_row(context: Context, dataset: str) -> list[Row]:
     ]
 
 
-def specs(
-    context: Context, ground: Ground, row: Row, training: Law, factor: float = 0.0
-) -> list[RunSpec]:
-    """One run per seed and fold. factor: of the learning rate; the chosen one where 0."""
-    dataset, bundle = ground.dataset, context.bundle(ground.dataset)
+def specs(context: Context, ground: Ground, row: Row, training: Law) -> list[RunSpec]:
+    """One run per seed and fold."""
+    dataset = ground.dataset
     tests, shared = grounds.tests(context, ground), budget(context, dataset)
     stages = [
         _with_share(
@@ -107,16 +106,14 @@ def specs(
     ]
     # The first stage is tested on complete data alone, since nobody reads its tests.
     early = [dataclasses.replace(stage, tests=tests[:1]) for stage in stages[:-1]]
-    row = dataclasses.replace(
-        row, stages=(*early, dataclasses.replace(stages[-1], keep=("picked",)))
-    )
-    made = []
-    for seed in context.seeds(dataset, few(context)):
-        for fold in context.folds(dataset):
-            used = factor or rates.chosen(bundle).factor(row.name, fold)
-            protocol = Protocol(training, tests, _at(shared, used))
-            made.append(spec_of(context, dataset, row, protocol, seed, fold))
-    return made
+    last = dataclasses.replace(stages[-1], keep=("picked",))
+    row = dataclasses.replace(row, stages=(*early, last))
+    protocol = Protocol(training, tests, shared)
+    return [
+        spec_of(context, dataset, row, protocol, seed, fold)
+        for seed in context.seeds(dataset, few(context))
+        for fold in context.folds(dataset)
+    ]
 
 
 def _with_share(stage: Stage, shared: Budget, stages: int) -> Stage:
@@ -125,16 +122,6 @@ def _with_share(stage: Stage, shared: Budget, stages: int) -> Stage:
         return stage
     epochs = max(1, shared.of(stage.backbone).epochs // stages)
     return dataclasses.replace(stage, training=(*stage.training, ("epochs", epochs)))
-
-
-def _at(shared: Budget, factor: float) -> Budget:
-    """The budget with every learning rate times a factor."""
-
-    def schedule(backbone: str, fold: int | None) -> Training:
-        usual = shared.of(backbone, fold)
-        return dataclasses.replace(usual, lr=usual.lr * factor)
-
-    return dataclasses.replace(shared, recipe=schedule)
 
 
 def cells(context: Context, ground: Ground) -> list[Cell]:
@@ -168,6 +155,6 @@ def reduced(context: Context) -> str:
     blocks = dict(profile.network["momke"])
     return (
         f"Reduced ({profile.name}): width {blocks['hidden']}, {blocks['depth']} block{'s' * (blocks['depth'] > 1)}, "
-        f"{budgets.spent(context)}, in all stages together, learning rates times what each row's trials chose, "
+        f"{budgets.spent(context)}, in all stages together, "
         f"{' or '.join(map(str, seeds))} seeds."
     )

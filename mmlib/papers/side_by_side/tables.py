@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
+from mmlib.experiments import recipes
 from mmlib.experiments.comparison import best_possible, data_notes, selected, shown
 from mmlib.experiments.conditions import framed
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import runs_of
-from mmlib.papers.side_by_side import grounds, rates, rows
+from mmlib.papers.side_by_side import grounds, rows
 from mmlib.papers.side_by_side.grounds import Ground, by_ground
 from mmlib.report import stats
 from mmlib.report.artifact import NOT_BUILT, Output
@@ -40,6 +41,10 @@ FEW_SEEDS = (
     "With fewer than three seeds there are no verdicts on so many "
     "comparisons; the intervals are in the files."
 )
+ELSEWHERE = (
+    "Learning rates and steps were not searched on these data, but on similar ones "
+    "(docs/recipes.md). On these data others may be better, by several points."
+)
 SAME = (
     "One model per row and training mask, tested under every condition. All rows have "
     "the same masks and the same total number of epochs over their stages; the epoch "
@@ -48,10 +53,13 @@ SAME = (
 
 
 def of_data(context: Context, datasets: Sequence[str] = ()) -> tuple[str, ...]:
-    """What must be said of some data, of all where none are named, and of what was chosen on others."""
+    """What must be said of some data, of all where none are named, and of recipes that were searched on others."""
     chosen = datasets or context.datasets
-    elsewhere = any(rates.elsewhere(context, d) for d in chosen)
-    return (*data_notes(context, chosen), *((rates.TUNED,) if elsewhere else ()))
+    profile = context.profile
+    elsewhere = profile.searched and not all(
+        recipes.is_own(profile.name, context.bundle(d)) for d in chosen
+    )
+    return (*data_notes(context, chosen), *((ELSEWHERE,) if elsewhere else ()))
 
 
 def title(context: Context, ground: Ground) -> str:
@@ -211,11 +219,10 @@ def fairness(context: Context, cells: Sequence[Cell]) -> Output:
                 "method's own network": row.against or "-",
             }
             lines.append({**names, **given(context, runs_of(of_ground, row.name))})
-    elsewhere = any(rates.elsewhere(context, d) for d in context.datasets)
     notes = (
-        f"Trials: number of learning rates tried on validation{', on twins' * elsewhere} (artifact "
-        "`tuning`). Epochs: passes over the training data in every stage, P's included. Chosen: "
-        "median epoch of the last stage chosen on validation; if it is near the last "
+        "Learning rate: of the network's recipe (docs/recipes.md), the same for a method and "
+        "its network. Epochs: passes over the training data in every stage, P's included. "
+        "Chosen: median epoch of the last stage chosen on validation; if it is near the last "
         "epoch, longer training may be better. Parameters: trained in the last stage, "
         "and frozen in it.",
         SAME,
@@ -237,7 +244,6 @@ def given(context: Context, specs: Sequence[RunSpec]) -> dict[str, object]:
     picked = [1 + record["selected"]["valid"]["epoch"][main] for record in records]
     lrs = sorted({s.training.lr for s in specs})
     return {
-        "trials": len(rates.FACTORS),
         "learning rate": ", ".join(f"{lr:.2g}" for lr in lrs),
         "models": len(specs),
         "epochs": " + ".join(map(str, epochs)),
