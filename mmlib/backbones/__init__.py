@@ -11,6 +11,7 @@ from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.crossmodal import Crossmodal
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
+from mmlib.backbones.linear import Linear
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
@@ -25,6 +26,7 @@ BACKBONES: dict[str, Any] = {
     "mmgcn": MMGCN,
     "gcnet": GCNet,
     "mmdfn": MMDFN,
+    "linear": Linear,
     "concat": Concat,
     "mmtm": MMTM,
     "crossmodal": Crossmodal,

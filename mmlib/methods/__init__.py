@@ -18,6 +18,7 @@ from mmlib.methods import (
     gblending,
     gmm_loss,
     greedy,
+    linear,
     mculora,
     mla,
     ogm_ge,
@@ -33,6 +34,7 @@ from mmlib.nn.backbone import Backbone
 
 METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "plain": (plain.Plain, plain.VARIANTS),
+    "linear": (linear.Linear, linear.VARIANTS),
     "balm": (balm.Balm, balm.VARIANTS),
     "gmm_loss": (gmm_loss.GmmLoss, gmm_loss.VARIANTS),
     "ogm_ge": (ogm_ge.OgmGe, ogm_ge.VARIANTS),
