@@ -1,4 +1,4 @@
-"""From a reference to a bundle: ``twin:ROLE@SIZE``, a bundle's name, or the path of its folder."""
+"""From a reference to a bundle: ``twin:ROLE@SIZE``, the name of a bundle, imported or embedded, or a folder's path."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from mmlib import paths
+from mmlib.data import embedded
 from mmlib.data.av_twins import AV_ROLES, AVTwin, make_av_twin
 from mmlib.data.bundle import Bundle, load_bundle
 from mmlib.data.keep import HEAD
@@ -15,8 +16,20 @@ from mmlib.errors import InputError, unknown_name
 
 
 def is_twin(reference: str) -> bool:
-    """Whether a reference names embedded data."""
+    """Whether a reference names a twin: synthetic data."""
     return reference.startswith("twin:")
+
+
+def is_embedded(reference: str) -> bool:
+    """Whether a reference leads to data that come with the repository: a twin, or the embedded real data.
+
+    An imported bundle under the name of embedded data is such only where it holds the same.
+    """
+    if is_twin(reference):
+        return True
+    return reference in embedded.KINDS and (
+        open_bundle(reference).fingerprint == embedded.open_votes().fingerprint
+    )
 
 
 def is_av_twin(reference: str) -> bool:
@@ -63,7 +76,7 @@ def open_av_twin(reference: str) -> AVTwin:
 
 @lru_cache(maxsize=8)
 def open_bundle(reference: str) -> Bundle:
-    """The bundle of a reference.
+    """The bundle of a reference; an imported bundle goes before embedded data of its name.
 
     Raises:
         InputError: no such bundle; the message names the nearest known one.
@@ -73,7 +86,9 @@ def open_bundle(reference: str) -> Bundle:
     for folder in (paths.bundles() / reference, Path(reference)):
         if _is_bundle(folder):
             return load_bundle(folder)
-    raise unknown_name("bundle", reference, names())
+    if reference in embedded.KINDS:
+        return embedded.open_votes()
+    raise unknown_name("bundle", reference, [*names(), *embedded.KINDS])
 
 
 def names() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlib import names, paths
-from mmlib.data import catalog
+from mmlib.data import catalog, embedded
 from mmlib.data.av_twins import AV_ROLES
 from mmlib.data.bundle import SPLITS, Bundle, save_bundle
 from mmlib.data.readers import READERS, read_bundle
@@ -45,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
         description="Import data sets, list them, and check them.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add(commands, "list", "bundles, twins and readers", EXAMPLES["list"])
+    _add(commands, "list", "bundles, embedded data, twins and readers", EXAMPLES["list"])
     _add_import(commands)
     checking = _add(
         commands,
@@ -187,7 +187,11 @@ def _list() -> list[str]:
     )
     sizes = {role: tuple(law.shapes) for role, law in (*ROLES.items(), *FRAME_ROLES.items())}
     sizes |= {role: tuple(law.shapes) for role, law in AV_ROLES.items()}
-    lines += ["twins:", *(f"  twin:{role}@ {', '.join(shapes)}" for role, shapes in sizes.items())]
+    lines += ["embedded:", *(f"  {name}: {kind}" for name, kind in embedded.KINDS.items())]
+    lines += [
+        "twins (synthetic):",
+        *(f"  twin:{role}@ {', '.join(shapes)}" for role, shapes in sizes.items()),
+    ]
     return [
         *lines,
         "readers:",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,20 @@ SOURCE = "CREMA-D, tabulatedVotes.csv: judgements from voice alone and from face
 LICENCE = "Open Database License (ODbL) 1.0"
 
 
+@dataclass(frozen=True)
+class Votes:
+    """What the public tables say of n clips, in the order of their sorted names."""
+
+    split: Mapping[str, str]
+    """Clip to ``train`` or ``test``, as the public lists have them."""
+
+    counts: Mapping[str, np.ndarray]
+    """Modality to (n, 6) votes for each class of ``CLASSES``."""
+
+    means: Mapping[str, np.ndarray]
+    """Modality to (n, 6) normalised mean intensities, 0 to 1; 0 where nobody chose the class."""
+
+
 def read(paths: Sequence[Path]) -> Bundle:
     """Read the folder with ``tabulatedVotes.csv``, ``split_train.csv`` and ``split_test.csv``.
 
@@ -41,22 +56,45 @@ def read(paths: Sequence[Path]) -> Bundle:
         InputError: missing files or columns, clips without votes, or a clip in both lists.
     """
     folder = one_path(paths, "the folder that holds tabulatedVotes.csv")
+    return bundle_of(str(folder), tables(folder))
+
+
+def tables(folder: Path) -> Votes:
+    """The counts and means of the public tables, for the clips of both lists.
+
+    Raises:
+        InputError: missing files or columns, clips without votes, or a clip in both lists.
+    """
     lists = {split: _clips(existing(folder / f"split_{split}.csv")) for split in ("train", "test")}
     split = one_each(str(folder), lists)
     ids = sorted(split)
-    labels = np.array([_label(folder, name) for name in ids])
-    train = [name for name in ids if split[name] == "train"]
-    held = hold_out_by_class(train, [_label(folder, name) for name in train])
-    votes = _votes(folder / "tabulatedVotes.csv")
+    rows = _votes(folder / "tabulatedVotes.csv")
+    views = {
+        m: _of_clips(folder, rows[rows.index // 100000 == view], ids) for m, view in VIEWS.items()
+    }
+    return Votes(
+        {name: split[name] for name in ids},
+        {m: view[list(VOTES)].to_numpy(dtype=np.float64) for m, view in views.items()},
+        {m: _means(view[list(MEANS)].to_numpy(dtype=np.float64)) for m, view in views.items()},
+    )
+
+
+def bundle_of(where: str, votes: Votes) -> Bundle:
+    """The bundle of some votes, wherever they were read.
+
+    Raises:
+        InputError: a clip whose name says no emotion; ``where`` says in which files.
+    """
+    ids = list(votes.split)
+    labels = np.array([_label(where, name) for name in ids])
+    train = [name for name in ids if votes.split[name] == "train"]
+    held = hold_out_by_class(train, [_label(where, name) for name in train])
     return make_bundle(
         "crema-d-votes",
         Task("classes", CLASSES),
-        {
-            m: _features(folder, votes[votes.index // 100000 == view], ids)
-            for m, view in VIEWS.items()
-        },
+        {m: _features(votes.counts[m], votes.means[m]) for m in VIEWS},
         labels,
-        ["valid" if name in held else split[name] for name in ids],
+        ["valid" if name in held else votes.split[name] for name in ids],
         ids,
         speaker=[name.split("_")[0] for name in ids],
         position=[0] * len(ids),
@@ -73,17 +111,17 @@ def _clips(path: Path) -> list[str]:
     return [str(name) for name in read_csv(path, header=None, dtype=str).iloc[:, 0]]
 
 
-def _label(folder: Path, name: str) -> int:
+def _label(where: str, name: str) -> int:
     parts = name.split("_")
     if len(parts) != 4:
         raise InputError(
-            str(folder),
+            where,
             f"the clip {name!r}",
             "a name such as 1001_IEO_NEU_XX",
             "Correct the split lists.",
         )
     if parts[2] not in CLASSES:
-        raise unknown_name(f"{folder}, emotion of {name}", parts[2], CLASSES)
+        raise unknown_name(f"{where}, emotion of {name}", parts[2], CLASSES)
     return CLASSES.index(parts[2])
 
 
@@ -95,7 +133,8 @@ def _votes(path: Path) -> pd.DataFrame:
     return table.set_index(numbers(f"{path}, index", list(table.iloc[:, 0])).astype(int))
 
 
-def _features(folder: Path, votes: pd.DataFrame, ids: Sequence[str]) -> np.ndarray:
+def _of_clips(folder: Path, votes: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
+    """One view's row of each clip, in the clips' order."""
     by_clip = votes.set_index("fileName")
     lacking = sorted(set(ids) - set(by_clip.index))
     if lacking or by_clip.index.has_duplicates:
@@ -105,8 +144,14 @@ def _features(folder: Path, votes: pd.DataFrame, ids: Sequence[str]) -> np.ndarr
             "one row per clip and view",
             "Use the files of one release.",
         )
-    rows = by_clip.loc[list(ids)]
-    counts = rows[list(VOTES)].to_numpy(dtype=np.float64)
-    means = rows[list(MEANS)].to_numpy(dtype=np.float64)
-    chosen = np.where(np.isnan(means) | (means < 0), 0.0, means)
-    return np.concatenate([counts / counts.sum(axis=1, keepdims=True), chosen / 100], axis=1)
+    return by_clip.loc[list(ids)]
+
+
+def _means(printed: np.ndarray) -> np.ndarray:
+    """Intensities of 0 to 1; the table has -1 or nothing where nobody chose the emotion."""
+    return np.where(np.isnan(printed) | (printed < 0), 0.0, printed) / 100
+
+
+def _features(counts: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """(n, 12): shares of the votes, then mean intensities."""
+    return np.concatenate([counts / counts.sum(axis=1, keepdims=True), means], axis=1)
