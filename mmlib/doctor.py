@@ -198,7 +198,7 @@ def check_kernel() -> Check:
 
 
 def check_twin() -> Check:
-    """Whether the embedded data can be made: the smallest six-class twin."""
+    """Whether the twins can be made: the smallest six-class one."""
     try:
         from mmlib.data.catalog import open_bundle
 

@@ -21,7 +21,8 @@ SUFFIXES = ("_lengths", "_observed")  # of the arrays that belong to a modality
 BESIDE_COLLECTIONS = frozenset(
     {"arithmetic.csv", "claims.csv", "index.html", "manifest.json"}
 )  # files in figures/
-EMBEDDED = "twins"  # the collection of results on embedded data
+TWINS = "twins"  # the collection of results on synthetic data
+EMBEDDED = "embedded"  # that of results on all that comes with the repository: twins, and real data
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?=[A-Za-z0-9_-]))*")
 _WINDOWS = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 _SHOWN = reprlib.Repr()
@@ -58,9 +59,9 @@ def check_bundle_name(where: str, name: object, do: str = "Give another --name."
     """The name of a bundle, which also names its results' folder.
 
     Raises:
-        InputError: what ``check_collection`` says, or the name that is kept for embedded data.
+        InputError: what ``check_collection`` says, or a name that is kept for embedded data.
     """
-    return check_name(where, name, do, BESIDE_COLLECTIONS | {EMBEDDED})
+    return check_name(where, name, do, BESIDE_COLLECTIONS | {TWINS, EMBEDDED})
 
 
 def check_modality(where: str, name: object, do: str = "Rename the modality.") -> str:

@@ -25,7 +25,13 @@ from mmlib.pipeline import regenerate
 
 FILE = Path(__file__).with_suffix(".csv")
 COLUMNS = ["collection", "profile", "paper", "artifact", "runs", "keys"]
-TWINS = "twins"
+TWINS, EMBEDDED = "twins", "embedded"
+# What a profile's twins fill, of the papers whose defaults have embedded real data too.
+TWIN_ROLES = {
+    "mculora": ("mosei", "iemocap4"),
+    "gmm_loss": ("crema-d", "ave"),
+    "side_by_side": ("iemocap6", "mosei-frames"),
+}
 # Collection to what `--data` says, for each paper that has committed results there.
 REAL: dict[str, dict[str, dict[str, str]]] = {
     "crema-d-votes": {
@@ -76,8 +82,11 @@ def import_real(folder: Path) -> None:
 def contexts(collection: str, profile: str) -> Iterator[Context]:
     """Every paper's context on a collection."""
     real = REAL.get(collection, {})
-    for paper in real or PAPERS:
+    for paper in TWIN_ROLES if collection == EMBEDDED else real or PAPERS:
         data = real.get(paper, {})
+        if collection == TWINS and paper in TWIN_ROLES:
+            size = PROFILES[profile].size
+            data = {role: f"twin:{role}@{size}" for role in TWIN_ROLES[paper]}
         yield PAPERS[paper].context(profile=profile, data=data)
 
 
@@ -101,7 +110,8 @@ def everything() -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as home:
         os.environ["MMLIB_HOME"] = os.environ["MMLIB_RUNS"] = home
         import_real(paths.bundles())
-        return pd.concat([table(name, profile) for name in (TWINS, *REAL) for profile in PROFILES])
+        places = [(name, profile) for name in (TWINS, EMBEDDED, *REAL) for profile in PROFILES]
+        return pd.concat([table(*place) for place in places if place != (EMBEDDED, "smoke")])
 
 
 def main(arguments: list[str]) -> int:

@@ -48,6 +48,12 @@ def test_every_artifact_on_twins_needs_the_runs_that_were_written_down(
     same_as_written(run_keys.TWINS, profile)
 
 
+def test_every_artifact_on_the_embedded_data_needs_the_runs_that_were_written_down(
+    home: Path,
+) -> None:
+    same_as_written(run_keys.EMBEDDED, "quick")
+
+
 @pytest.mark.parametrize("collection", run_keys.REAL)
 def test_every_artifact_on_real_data_needs_the_runs_that_were_written_down(
     real: Path, collection: str
@@ -57,7 +63,7 @@ def test_every_artifact_on_real_data_needs_the_runs_that_were_written_down(
 
 def test_every_profile_is_written_down() -> None:
     assert set(WRITTEN["profile"]) == set(PROFILES)
-    assert set(WRITTEN["collection"]) == {run_keys.TWINS, *run_keys.REAL}
+    assert set(WRITTEN["collection"]) == {run_keys.TWINS, run_keys.EMBEDDED, *run_keys.REAL}
 
 
 def same_as_written(collection: str, profile: str) -> None:

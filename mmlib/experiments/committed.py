@@ -6,9 +6,9 @@ import pandas as pd
 from IPython.display import Image, Markdown, display
 
 from mmlib import paths
+from mmlib.names import EMBEDDED, TWINS
 from mmlib.report.artifact import read_manifest
 from mmlib.report.citations import FROM_ARTIFACTS, FROM_NOTEBOOKS
-from mmlib.report.tables import TWINS
 
 
 def collections(paper: str) -> list[str]:
@@ -16,7 +16,9 @@ def collections(paper: str) -> list[str]:
     names = {
         str(e["collection"])
         for e in read_manifest(paths.figures() / "manifest.json")
-        if e["paper"] == paper and e["status"] == "regenerated" and e["collection"] != TWINS
+        if e["paper"] == paper
+        and e["status"] == "regenerated"
+        and e["collection"] not in (TWINS, EMBEDDED)
     }
     return sorted(names, key=lambda name: ("unseen" not in name, name))
 

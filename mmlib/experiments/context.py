@@ -14,22 +14,24 @@ import pandas as pd
 
 from mmlib import paths
 from mmlib.data.bundle import Bundle
-from mmlib.data.catalog import is_twin, open_bundle
+from mmlib.data.catalog import is_embedded, is_twin, open_bundle
 from mmlib.data.check import agrees
 from mmlib.errors import InputError, unknown_name
 from mmlib.experiments import takes
 from mmlib.experiments.profiles import Profile
 from mmlib.experiments.profiles import profile as profile_of
 from mmlib.masks import Law, imbalanced
-from mmlib.names import check_collection
+from mmlib.names import EMBEDDED, TWINS, check_collection
 from mmlib.report.artifact import Artifact
-from mmlib.report.tables import TWINS
 from mmlib.runs.compact import import_records
 from mmlib.runs.execute import SELECTIONS
 from mmlib.runs.spec import Options, RunSpec
 from mmlib.runs.store import Record, Store
 
 MOST_SEEDS = 1000
+REAL = {
+    "crema-d": "crema-d-votes"
+}  # role to the embedded real data that fill it; twins fill the others
 RESULTS = [
     "row",
     "setting",
@@ -116,7 +118,10 @@ class Paper:
     """The only backbone, for the error message of a paper without a choice."""
 
     embedded: tuple[str, ...] = ()
-    """The roles for which twins are used; all if empty."""
+    """The roles that embedded data fill; all if empty."""
+
+    only_real: tuple[str, ...] = ()
+    """Of these, the roles that embedded real data fill and no twin: the paper does not accept what the twin has."""
 
     carried: tuple[str, ...] = ()
     """Arrays that its committed records contain besides the predictions under the main mask."""
@@ -127,6 +132,19 @@ class Paper:
     def __reduce__(self) -> tuple[Callable[[str], Paper], tuple[str]]:
         """A paper is pickled by its name, because the functions that it declares cannot be pickled."""
         return paper_named, (self.name,)
+
+    def defaults(self, profile: Profile) -> dict[str, str]:
+        """Role to the embedded data that are used where none are given: real ones where there are, else a twin.
+
+        A smoke run has small twins alone, since the real data would take minutes more.
+        """
+        real = {} if profile.name == "smoke" else REAL
+        roles = self.embedded or tuple(self.roles.values())
+        return {
+            role: real.get(role, f"twin:{role}@{profile.size}")
+            for role in roles
+            if role in real or role not in self.only_real
+        }
 
     def context(
         self,
@@ -141,7 +159,7 @@ class Paper:
 
         Args:
             profile: how much is run; one of ``PROFILES``.
-            data: role to bundle. Roles that it does not name are filled by twins, unless it names any.
+            data: role to bundle. Where it names none, ``defaults`` fill them.
             backbone: names with commas between, the main one first; all where empty.
             label: the collection's name, where that is not to follow from the data.
             seeds: of a table, 0 for the profile's.
@@ -154,10 +172,7 @@ class Paper:
         chosen = profile_of(profile)
         backbones = self._chosen(backbone)
         _check_seeds(seeds)
-        twins = {
-            role: f"twin:{role}@{chosen.size}" for role in self.embedded or self.roles.values()
-        }
-        filled = self._filled(dict(data or {}) or twins)
+        filled = self._filled(dict(data or {}) or self.defaults(chosen))
         if label:
             check_collection("--label", label)
         runs = store or Store(paths.runs())
@@ -172,10 +187,14 @@ class Paper:
         check_collection("the results' folder", context.collection)
         bundles = {name: context.bundle(name) for name in context.datasets}
         takes.check(self.called, self.roles, bundles, self.accepts)
-        if context.label == TWINS and not all(is_twin(d) for d in context.data.values()):
-            raise InputError(
-                "--label", context.label, "another name", "Only embedded data may be called twins."
-            )
+        kept = {
+            TWINS: (is_twin, "Only embedded synthetic data may be called twins."),
+            EMBEDDED: (is_embedded, "Only data that come with the repository may be called so."),
+        }
+        if context.label in kept:
+            belongs, do = kept[context.label]
+            if not all(map(belongs, context.data.values())):
+                raise InputError("--label", context.label, "another name", do)
 
     def _chosen(self, backbone: str) -> tuple[str, ...]:
         """The backbones that ``--backbone`` names; all if it is empty."""
@@ -259,11 +278,18 @@ class Context:
 
     @property
     def collection(self) -> str:
-        """Name of the results' folder: ``twins``, the bundle's name, or the label."""
+        """Name of the results' folder: the label, ``twins``, ``embedded`` or the bundle's name.
+
+        Twins beside embedded real data are ``embedded``.
+        """
         if self.label:
             return self.label
-        real = sorted({open_bundle(d).name for d in self.data.values() if not is_twin(d)})
-        return "_".join(real) if real else TWINS
+        references = list(self.data.values())
+        real = sorted({open_bundle(d).name for d in references if not is_twin(d)})
+        if not real:
+            return TWINS
+        mixed = any(map(is_twin, references)) and all(map(is_embedded, references))
+        return EMBEDDED if mixed else "_".join(real)
 
     @property
     def datasets(self) -> list[str]:

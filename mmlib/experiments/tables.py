@@ -27,6 +27,11 @@ def main_data_set(context: Context) -> Sequence[str]:
     return context.datasets[:1]
 
 
+def fixed_data_set(name: str) -> Callable[[Context], Sequence[str]]:
+    """A data set by its name, where it has data."""
+    return lambda context: [d for d in context.datasets if d == name]
+
+
 def every_mask(context: Context, dataset: str) -> Sequence[str]:
     """All test masks of a run."""
     return ()

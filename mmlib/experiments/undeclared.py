@@ -21,7 +21,7 @@ def rows_left_out(paper: Paper) -> dict[str, list[str]]:
     own = [artifact for artifact in paper.artifacts if not artifact.is_ours]
     if not paper.roles:
         return {}
-    context = _on_twins(paper)
+    context = _on_embedded(paper)
     titles: dict[str, list[str]] = {}
     for artifact in own:
         for name in artifact.left_out(context):
@@ -41,8 +41,8 @@ def printed_rows(paper: str, table: str, built: Collection[str]) -> list[str]:
     return [name for name in dict.fromkeys(published(paper, table)["row"]) if name not in built]
 
 
-def _on_twins(paper: Paper) -> Context:
-    """A paper's context in which every role that twins fill is filled."""
-    roles = paper.embedded or tuple(paper.roles.values())
-    data = {role: f"twin:{role}@smoke" for role in roles}
-    return Context(paper, profile("smoke"), data, Store(paths.runs()), paper.backbones)
+def _on_embedded(paper: Paper) -> Context:
+    """A paper's context in which every role that embedded data fill is filled."""
+    smoke = profile("smoke")
+    store = Store(paths.runs())
+    return Context(paper, smoke, paper.defaults(smoke), store, paper.backbones)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mmlib import files
@@ -72,15 +73,16 @@ def claims(
         listed, key=lambda e: natural_order((e["collection"], e["paper"], e["id"]), papers_in_order)
     ):
         numbers = replication.numbers(entry, root, str)
-        made_of = "twins" if replication.is_twins([entry]) else "real data"
+        synthetic, mixed = replication.is_twins([entry]), replication.is_mixed([entry])
         known = {
             "paper": entry["paper"],
             "collection": entry["collection"],
-            "made of": made_of,
             "profile": entry["profile"],
             "fingerprint": entry["fingerprint"],
         }
         if numbers is not None:
+            twin = numbers["data"].str.endswith(" twin") if mixed else synthetic
+            known["made of"] = np.where(twin, "twins", "real data")
             frames.append(numbers.assign(**known).reindex(columns=COLUMNS, fill_value=""))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
 

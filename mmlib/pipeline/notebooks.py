@@ -115,7 +115,8 @@ def _without_notebook(trouble: Trouble, draw: Callable[[], Any]) -> Trouble:
 
 def _parameters(context: Context) -> dict[str, Any]:
     """What a notebook is given: its context's own choices, as its first code cell names them."""
-    given = {role: data for role, data in context.data.items() if not data.startswith("twin:")}
+    own = dict(context.data) == context.declared.defaults(context.profile)
+    given = {} if own else context.data
     return {
         "profile": context.profile.name,
         "data": ",".join(f"{r}={d}" for r, d in given.items()),

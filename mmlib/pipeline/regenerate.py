@@ -18,6 +18,7 @@ from mmlib.experiments import failures
 from mmlib.experiments.context import Context
 from mmlib.experiments.rows import with_parents
 from mmlib.metrics import has_decisions
+from mmlib.names import EMBEDDED
 from mmlib.papers.catalog import PAPERS
 from mmlib.pipeline import gather, troubles
 from mmlib.pipeline.troubles import Trouble
@@ -211,7 +212,7 @@ def finish(context: Context) -> None:
     records = {record.id: (record, stale) for record, stale in map(context.stored, used) if record}
     contents = {i: {**record.content, "stale": stale} for i, (record, stale) in records.items()}
     write_records(contents.values(), paths.figures(), context.collection, context.paper)
-    if any(not is_twin(d) for d in context.data.values()):
+    if context.collection != EMBEDDED and not all(map(is_twin, context.data.values())):
         main = ("predictions.valid.same", "predictions.valid.random", *context.declared.carried)
         ids = sorted(
             i for i, content in contents.items() if not LARGE & set(content["spec"]["keep"])

@@ -21,10 +21,10 @@ from mmlib.experiments.claims import VERDICTS
 from mmlib.experiments.comparison import STANDS_IN, SYNTHETIC
 from mmlib.experiments.context import Paper
 from mmlib.experiments.undeclared import left_out
+from mmlib.names import TWINS
 from mmlib.report.artifact import Artifact, Entry
 from mmlib.report.citations import FROM_ARTIFACTS, link_markdown, link_rows
 from mmlib.report.markup import NOT_BUILT, escape_markdown, to_markdown
-from mmlib.report.tables import TWINS
 
 STRONGEST = 3
 OPEN = (NOT_BUILT, "one seed only")
@@ -142,7 +142,9 @@ def numbers(entry: Entry, root: Path, kind: type | None = None) -> pd.DataFrame 
 def lacking(entries: Sequence[Entry], built: int, has: int, rows: int) -> list[str]:
     """Why a replication is partial: data, budget, artifacts, rows; empty where it is full."""
     reasons = []
-    if is_twins(entries):
+    if is_mixed(entries):
+        reasons.append("synthetic twins and other data stand in for the paper's data sets")
+    elif is_twins(entries):
         reasons.append("the data are synthetic twins, not the paper's data sets")
     elif _noted(entries, STANDS_IN):
         reasons.append("other data stand in for the paper's")
@@ -180,6 +182,12 @@ def is_twins(entries: Iterable[Entry]) -> bool:
     """Whether results are of synthetic data, whatever their collection is called."""
     listed = list(entries)
     return any(e["collection"] == TWINS for e in listed) or _noted(listed, SYNTHETIC)
+
+
+def is_mixed(entries: Iterable[Entry]) -> bool:
+    """Whether some of the data behind results are synthetic and some are real."""
+    listed = list(entries)
+    return _noted(listed, SYNTHETIC) and _noted(listed, STANDS_IN)
 
 
 def artifact_lines(
@@ -368,7 +376,12 @@ def _data(artifacts: Iterable[Artifact], main: Entry, entries: Sequence[Entry]) 
         f"{_caption(artifacts, main)[0]}; fingerprint{'s' * (len(prints) > 1)} "
         f"{', '.join(f'`{p}`' for p in prints)}."
     ]
-    if is_twins(entries):
+    if is_mixed(entries):
+        lines.append(
+            "What is called a twin is synthetic: its best possible answer is known. The other data are real. No number "
+            "here is a result on the paper's data."
+        )
+    elif is_twins(entries):
         lines.append(
             "These are synthetic twins of the paper's data sets, whose best possible answer is known. No "
             "number here is a result on the paper's data."

@@ -16,10 +16,10 @@ import pandas as pd
 
 from mmlib.errors import InputError, unknown_name
 from mmlib.masks import law_from_json
+from mmlib.names import EMBEDDED, TWINS
 from mmlib.report import stats
 from mmlib.report.markup import NOT_BUILT
 
-TWINS = "twins"
 SELECTIONS = ("valid", "test", "last")
 RESULT_COLUMNS = (
     "run_id",
@@ -112,8 +112,9 @@ def mean_sd(values: stats.Values, decimals: int = 2) -> str:
 
 
 def shows_published(collection: str, data: Iterable[str] = ()) -> bool:
-    """Whether a paper's numbers may stand beside these results: not on twins, whatever they are labelled."""
-    return collection != TWINS and not any(str(reference).startswith("twin:") for reference in data)
+    """Whether a paper's numbers may stand beside these results: not on embedded data, nor on twins under a label."""
+    twins = any(str(reference).startswith("twin:") for reference in data)
+    return collection not in (TWINS, EMBEDDED) and not twins
 
 
 def compare(

@@ -67,10 +67,10 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "table",
         "Detection of imbalanced clips",
         "Decisions of the mixture compared with the known truth of each synthetic clip.",
-        rows.our_cells,
+        analyses.planted_cells,
         analyses.planted,
         source=OURS,
-        needs="twins",
+        needs=analyses.lacks_planted,
     ),
     _declare.artifact(
         "modes",
@@ -106,7 +106,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         rows.trial_cells,
         tables.tuning,
         source=OURS,
-        needs="twins",
+        needs=tables.lacks_trials,
         on_request=True,
     ),
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from mmlib.data.catalog import is_twin
 from mmlib.experiments import comparison, failures
 from mmlib.experiments.comparison import shown
 from mmlib.experiments.context import Cell, Context
@@ -122,6 +123,13 @@ DEPARTURES = Table(  # each is compared with the recommended reading of its own 
     notes=TAKEN_APART,
     places=departure_places,
 )
+
+
+def lacks_trials(context: Context) -> str:
+    """Why the trials cannot be made, which the twin's validation decides; empty where they can."""
+    if is_twin(context.reference(context.main)):
+        return ""
+    return "Made on the twin: give --data crema-d=twin:crema-d@quick."
 
 
 def tuning(context: Context, cells: Sequence[Cell]) -> Output:

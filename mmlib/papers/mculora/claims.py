@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib.experiments.claims import Claim, Claims, Lead, Source, Values, values
+from mmlib.experiments.comparison import data_notes
 from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row
@@ -28,11 +29,17 @@ OTHERS = (
 
 def declared(context: Context) -> list[Claim]:
     """Data set by data set, then those about the main one alone."""
-    results = [claim for dataset in context.datasets for claim in _results(context, dataset)]
+    own = rows.own_data_sets(context)
+    results = [claim for dataset in own for claim in _results(context, dataset)]
     return [*results, *_rank(context), *_leak(context), *_conflict(context)]
 
 
-CLAIMS = Claims(declared, POINTS, "crossmodal", (OTHERS,))
+def _notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
+    """What is said of the data of the claims."""
+    return data_notes(context, rows.own_data_sets(context))
+
+
+CLAIMS = Claims(declared, POINTS, "crossmodal", (OTHERS,), _notes)
 
 
 def _accuracies(

@@ -79,7 +79,8 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "Share of the best possible F1",
         "Weighted F1 of each row as a percentage of the best possible.",
         tables.best,
-        needs="twins",
+        cells=tables.best_cells,
+        needs=tables.lacks_best,
     ),
     _artifact(
         "cost",
@@ -122,6 +123,7 @@ PAPER = Paper(
     offered=(),
     only="none: every method brings its own",
     embedded=grounds.EMBEDDED,
+    only_real=grounds.ONLY_REAL,
     prepare=rows.prepared,
 )
 context = PAPER.context

@@ -19,10 +19,9 @@ ROLES = {
     "crema-d": "crema-d",
     "mosei_frames": "mosei-frames",
 }
-EMBEDDED = (
-    "iemocap6",
-    "mosei-frames",
-)  # the roles that twins fill: classes in dialogues, and sequences
+# The roles that embedded data fill: classes in dialogues, real data with two modalities, and sequences.
+EMBEDDED = ("iemocap6", "crema-d", "mosei-frames")
+ONLY_REAL = ("crema-d",)  # whose twin has pictures
 TRIMODAL = ("audio", "text", "vision", "audio+text", "audio+vision", "text+vision")
 COMPLETE, MIXED = "complete", "mixed combinations"
 IMBALANCED = (

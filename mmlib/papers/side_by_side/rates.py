@@ -1,7 +1,7 @@
 """Learning rates: what every row tries on validation, as often as every other row, and what it chose.
 
 Rows differ too much for one learning rate, and which is best depends on the data. Data on which nothing was tried use
-what was chosen on embedded data; the tables then say so. The rule of ``tuning.choose`` replaced another (the mean of
+what was chosen on twins; the tables then say so. The rule of ``tuning.choose`` replaced another (the mean of
 each run's best epoch) after test results of mosi-bclstm under that one had been seen; it looks at validation alone.
 """
 
@@ -18,11 +18,11 @@ FACTORS = (1.0, 1 / 3, 3.0, 10.0, 30.0)  # of the common learning rate: the tria
 SEEDS = 3  # of a trial, at most
 
 USED = (
-    "The rates chosen here are also used on embedded sequences and on all data "
+    "The rates chosen here are also used on the twins' sequences and on all data "
     "without a learning-rate search of their own."
 )
 TUNED = (
-    "The learning rates were chosen on embedded data (artifact `tuning`). On these "
+    "The learning rates were chosen on twins (artifact `tuning`). On these "
     "data another rate may be better, by several points."
 )
 
@@ -66,7 +66,7 @@ REAL: dict[str, Chosen] = {
 
 
 def chosen(bundle: Bundle) -> Chosen:
-    """What was chosen on these very data, else on embedded data."""
+    """What was chosen on these very data, else on twins."""
     return {trials.fingerprint: trials for trials in REAL.values()}.get(bundle.fingerprint, TWINS)
 
 

@@ -60,9 +60,13 @@ class CommonBudget:
     Small data would leave but a few dozen steps else, in which a method of two stages cannot be trained.
     """
 
+    most_steps: int = 0
+    """Of an epoch, at most, whose steps are then larger, so that large data take no longer; any number where 0."""
+
     def step(self, bundle: Bundle) -> int:
         """Utterances a step, or so."""
-        return min(self.utterances, len(bundle) // self.parts)
+        least = len(bundle.rows("train")) // self.most_steps if self.most_steps else 0
+        return max(least, min(self.utterances, len(bundle) // self.parts))
 
     def of(self, row: Row, factor: float, bundle: Bundle) -> Budget:
         """A row's, whose stages share the epochs; factor: of its learning rate."""
@@ -84,7 +88,7 @@ class CommonBudget:
 
 BUDGETS = {
     "smoke": CommonBudget(4, 32, 3e-3, 16, 1),
-    "quick": CommonBudget(12, 64, 3e-3, 32, 1),
+    "quick": CommonBudget(12, 64, 3e-3, 32, 1, most_steps=24),
     "laptop": CommonBudget(24, 128, 1e-3, 64, 2, parts=16),
     "paper": CommonBudget(200, 512, 1e-4, 256, 4, 0.5, parts=16),
 }

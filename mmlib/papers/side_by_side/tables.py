@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmlib.data.catalog import is_twin
 from mmlib.experiments.comparison import best_possible, data_notes, selected, shown
 from mmlib.experiments.conditions import framed
 from mmlib.experiments.context import Cell, Context
@@ -155,6 +156,16 @@ def _text(line: Mapping[str, Any]) -> str:
     return f"{difference} [{line['low']:+.1f}, {line['high']:+.1f}] {line['verdict']}"
 
 
+def best_cells(context: Context) -> list[Cell]:
+    """The runs on twins, of which the best possible is known."""
+    return [cell for cell in rows.all_cells(context) if is_twin(cell.spec.data)]
+
+
+def lacks_best(context: Context) -> str:
+    """Why no share of the best possible is known; empty where it is."""
+    return "" if any(map(is_twin, context.data.values())) else "Known of twins only."
+
+
 def best(context: Context, cells: Sequence[Cell]) -> Output:
     """What share of the best possible each row reaches, by training and kind of test; of twins alone."""
     lines, numbers = [], []
@@ -202,7 +213,7 @@ def fairness(context: Context, cells: Sequence[Cell]) -> Output:
             lines.append({**names, **given(context, runs_of(of_ground, row.name))})
     elsewhere = any(rates.elsewhere(context, d) for d in context.datasets)
     notes = (
-        f"Trials: number of learning rates tried on validation{', of embedded data' * elsewhere} (artifact "
+        f"Trials: number of learning rates tried on validation{', on twins' * elsewhere} (artifact "
         "`tuning`). Epochs: passes over the training data in every stage, P's included. Chosen: "
         "median epoch of the last stage chosen on validation; if it is near the last "
         "epoch, longer training may be better. Parameters: trained in the last stage, "

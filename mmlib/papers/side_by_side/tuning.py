@@ -102,7 +102,7 @@ def table(context: Context, cells: Sequence[Cell]) -> Output:
         RULE,
         *((NESTED,) if "fold" in numbers else ()),
         *at_edges(numbers),
-        *((rates.USED,) if all(map(is_twin, context.data.values())) else ()),
+        *((rates.USED,) if any(map(is_twin, context.data.values())) else ()),
     )
     return Output(numbers.round(3), numbers=numbers, rows_built=len(lines), notes=notes)
 
