@@ -47,6 +47,7 @@ PIECES = (
     "x" * 60,
     "manifest.json",
     "twins",
+    "embedded",
     "%2e",
     "\udcff",
     "$HOME",
@@ -150,7 +151,7 @@ def test_names_that_leave_a_folder_are_refused_everywhere(
     assert listing(tmp_path) == {}
 
 
-@pytest.mark.parametrize("name", ["twins", "Manifest.json", "claims.csv"])
+@pytest.mark.parametrize("name", ["twins", "embedded", "Manifest.json", "claims.csv"])
 def test_bundles_may_not_take_the_place_of_what_stands_in_figures(
     name: str, tmp_path: Path
 ) -> None:

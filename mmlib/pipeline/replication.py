@@ -143,7 +143,9 @@ def lacking(entries: Sequence[Entry], built: int, has: int, rows: int) -> list[s
     """Why a replication is partial: data, budget, artifacts, rows; empty where it is full."""
     reasons = []
     if is_mixed(entries):
-        reasons.append("synthetic twins and other data stand in for the paper's data sets")
+        reasons.append(
+            "twins, which are synthetic, and other data stand in for the paper's data sets"
+        )
     elif is_twins(entries):
         reasons.append("the data are synthetic twins, not the paper's data sets")
     elif _noted(entries, STANDS_IN):

@@ -173,11 +173,16 @@ def test_the_templates_hold_no_number_and_a_planted_one_is_found(planted: str) -
 @pytest.mark.parametrize(("paper", "collection"), REPORTS)
 def test_twins_are_called_twins_and_stand_ins_stand_ins(paper: str, collection: str) -> None:
     text = committed(paper, collection)
-    assert ("synthetic twins" in text) == (collection == "twins") == (STANDS_IN not in text)
+    assert ("synthetic twins" in text) == (collection == "twins")
+    assert ("which are synthetic" in text) == (collection == "embedded")
     assert "Partial replication" in text
+    quoted = [line for line in text.splitlines() if line.startswith("- claim ")]
     if collection == "twins":
-        quoted = [line for line in text.splitlines() if line.startswith("- claim ")]
-        assert quoted and all(" twin, " in line for line in quoted)
+        assert STANDS_IN not in text and quoted and all(" twin, " in line for line in quoted)
+    elif collection == "embedded":
+        assert quoted and all(" twin, " in line or "crema-d-votes, " in line for line in quoted)
+    else:
+        assert STANDS_IN in text
 
 
 def entry(id_: str, **other: Any) -> Entry:
@@ -216,6 +221,10 @@ PAPER = Paper("balm", "A paper", "A paper", "01.ipynb", {}, {}, ("mmgcn",), TABL
         ({"status": "needs data"}, "1 of 2 tables and figures were made"),
         ({"notes": [f"x {STANDS_IN}, so"]}, "other data stand in"),
         ({"notes": [f"x: {SYNTHETIC}"]}, "synthetic twins"),
+        (
+            {"notes": [f"x: {SYNTHETIC}", f"y {STANDS_IN}, so"]},
+            "which are synthetic, and other data",
+        ),
     ],
 )
 def test_a_replication_is_full_only_where_data_budget_artifacts_and_rows_are_the_papers(

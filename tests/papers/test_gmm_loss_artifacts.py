@@ -305,7 +305,7 @@ def test_other_backbones_and_data_with_three_modalities_are_refused() -> None:
 
 def test_data_and_backbones_choose_the_papers_that_have_them() -> None:
     assert catalog.papers_for({}, "") == list(catalog.PAPERS)
-    assert catalog.papers_for({"crema-d": "x"}, "") == ["gmm_loss", "side_by_side"]
+    assert catalog.papers_for({"crema-d": "x"}, "") == ["mculora", "gmm_loss", "side_by_side"]
     assert catalog.papers_for({"mosei": "x"}, "gcnet") == ["balm"]
     with pytest.raises(InputError, match="Did you mean"):
         catalog.papers_for({"crema": "x"}, "")

@@ -224,6 +224,14 @@ def test_steps_are_no_larger_than_a_share_of_the_data(context: Context) -> None:
     assert dataclasses.replace(most, parts=16, utterances=3).step(bundle) == 3
 
 
+def test_an_epoch_has_no_more_steps_than_it_may(context: Context) -> None:
+    bundle = context.bundle("iemocap")
+    few = rows.CommonBudget(epochs=1, utterances=3, lr=1.0, hidden=1, depth=1, most_steps=5)
+    train = len(bundle.rows("train"))
+    assert train / few.step(bundle) == pytest.approx(5, abs=0.2)
+    assert dataclasses.replace(few, utterances=train).step(bundle) == train
+
+
 @pytest.fixture
 def folds(tmp_path: Path) -> Context:
     """Embedded data in three folds."""
