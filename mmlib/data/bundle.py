@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mmlib import names
-from mmlib.data.bundle_file import read_arrays, read_head, short_names
+from mmlib.data.bundle_file import checked_scaling, read_arrays, read_head, short_names
 from mmlib.data.keep import HEAD, arrays_file, newest, replace_bundle
 from mmlib.data.labels import check_labels, check_varied, stored, with_sign
 from mmlib.errors import InputError, unknown_name
@@ -26,6 +26,8 @@ SPLITS = ("train", "valid", "test")
 FORMAT = 1
 _PER_ROW = ("labels", "split", "dialogue", "position", "speaker", "observed")
 _OPTIONAL = ("fold",)
+Scaling = Mapping[str, Sequence[float]]
+"""``mean`` and ``sd``, (d,) each: raw features less the one and over the other are the bundle's."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,9 @@ class Bundle:
     notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What else a user should know of how the bundle was made, by topic."""
 
+    scaling: Mapping[str, Scaling] = dataclasses.field(default_factory=dict)
+    """Modality to the mean and sd by which its raw features were standardised; absent where they were not."""
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -157,10 +162,23 @@ class Bundle:
         for key, array in sorted(_arrays(self).items()):
             digest.update(f"{key}{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
+        if self.scaling and self.fold is not None:
+            digest.update(f"standardised in each fold: {sorted(self.scaling)}".encode())
         return digest.hexdigest()[:16]
 
     def with_fold(self, number: int) -> Bundle:
-        """The same data with fold ``number`` as test, the next as validation, the others as train."""
+        """The same data with fold ``number`` as test, the next as validation, the others as train.
+
+        Standardised features are so over the training rows of the fold.
+        """
+        folded = self._with_split_of_fold(number)
+        if not self.scaling:
+            return folded
+        from mmlib.data.standardise import standardised_where_possible  # which imports this module
+
+        return standardised_where_possible(folded)
+
+    def _with_split_of_fold(self, number: int) -> Bundle:
         if self.fold is None:
             raise InputError(
                 f"bundle {self.name}",
@@ -188,6 +206,7 @@ class Bundle:
             self,
             features={m: self.features[m] for m in sorted(modalities)},
             lengths={m: v for m, v in self.lengths.items() if m in modalities},
+            scaling={m: v for m, v in self.scaling.items() if m in modalities},
             observed=self.observed[:, keep],
         )
 
@@ -390,7 +409,7 @@ def _check_folds(where: str, bundle: Bundle, fold: np.ndarray) -> None:
         )
     _check_whole(where, bundle, fold, "fold")
     for number in range(count):
-        check_labels(f"{where}, fold {number}", bundle.with_fold(number))
+        check_labels(f"{where}, fold {number}", bundle._with_split_of_fold(number))
 
 
 def _check_whole(where: str, bundle: Bundle, part: np.ndarray, kind: str) -> None:
@@ -421,6 +440,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         "source": bundle.source,
         "licence": bundle.licence,
         "notes": dict(bundle.notes),
+        "scaling": {m: {name: list(v) for name, v in s.items()} for m, s in bundle.scaling.items()},
         "fingerprint": bundle.fingerprint,
     }
     replace_bundle(folder, head, _arrays(bundle))
@@ -487,6 +507,7 @@ def _from_files(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Bu
         source=head["source"],
         licence=head["licence"],
         notes=head["notes"],
+        scaling=checked_scaling(head, arrays),
         fold=fold,
         **{key: arrays[key] for key in _PER_ROW},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from mmlib.data.bounded import JSON_BYTES, is_regular, parse_json, read_bounded
-from mmlib.data.forms import check_form, listed, number, optional, table, text, whole
+from mmlib.data.forms import check_form, listed, named, number, optional, table, text, whole
 from mmlib.errors import InputError
 
 TASK = {
@@ -27,6 +27,7 @@ HEAD = {
     "notes": table,
     "fingerprint": text,
 }
+SCALING = {"mean": listed(number), "sd": listed(number)}
 VECTORS = {
     "labels": ("int64", "float32"),
     "split": ("int8",),
@@ -71,6 +72,29 @@ def read_head(path: Path, version: int) -> dict[str, Any]:
     check_form("bundle.json", head, HEAD, {})
     check_form("task", head["task"], TASK, {})
     return head
+
+
+def checked_scaling(
+    head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, list[float]]]:
+    """The means and sds in a head, by modality; none where a bundle was not standardised, or by an older version.
+
+    Raises:
+        ValueError: another form, a modality that is not there, or not one positive sd for each dimension.
+    """
+    scaling: dict[str, dict[str, list[float]]] = head.get("scaling", {})
+    check_form("scaling", {"scaling": scaling}, {"scaling": named(table)}, {})
+    for modality, of in scaling.items():
+        check_form(f"scaling of {modality}", of, SCALING, {})
+        features = arrays.get(f"features.{modality}")
+        if features is None:
+            raise ValueError(f"a scaling of {modality!r}, which is no modality")
+        lengths = {len(of["mean"]), len(of["sd"])}
+        if lengths != {features.shape[-1]}:
+            raise ValueError(f"a scaling of {modality!r} that does not fit its dimensions")
+        if min(of["sd"]) <= 0:
+            raise ValueError(f"a scaling of {modality!r} with an sd of 0 or less")
+    return scaling
 
 
 def read_arrays(path: Path, n: int) -> dict[str, np.ndarray]:

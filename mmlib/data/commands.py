@@ -18,7 +18,8 @@ from mmlib.errors import InputError
 
 EXAMPLES = {
     "import": """examples:
-  mmlib data import folder my-data --name mine
+  mmlib data import folder my-data --name mine            (standardises the features)
+  mmlib data import folder my-data --name mine --raw      (keeps their values)
   mmlib data import bclstm-mosi mosi-bclstm CMUMOSI_features_raw_2way.pkl --option split=leaky
   mmlib data import mmmo mmmo-frames --standardise --name mmmo
   mmlib data import gcnet CMUMOSEI --option task=mosei --out bundles/mosei
@@ -76,7 +77,10 @@ def _add_import(commands: Any) -> None:
     importing.add_argument(
         "--standardise",
         action="store_true",
-        help="mean 0 and standard deviation 1 in every dimension, over the training split",
+        help="mean 0 and standard deviation 1 in every dimension, over the training split (the default for folder)",
+    )
+    importing.add_argument(
+        "--raw", action="store_true", help="keep the values of a folder's features as they are"
     )
     importing.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="repeatable"
@@ -152,18 +156,42 @@ def _options(pairs: Sequence[str]) -> dict[str, str]:
 def _import(args: argparse.Namespace) -> int:
     from mmlib.data.check import compare_files, findings
     from mmlib.data.scales import scale_lines
-    from mmlib.data.standardise import standardised
 
     if args.name is not None:
         names.check_bundle_name("--name", args.name)
-    bundle = read_bundle(args.format, args.paths, _options(args.option))
-    sources = compare_files(bundle.name, args.paths)
-    bundle = standardised(bundle) if args.standardise else bundle
-    bundle = dataclasses.replace(bundle, name=args.name or bundle.name)
+    if args.raw and args.standardise:
+        raise InputError("--raw", "--standardise beside it", "one of the two", "Leave one out.")
+    read = read_bundle(args.format, args.paths, _options(args.option))
+    sources = compare_files(read.name, args.paths)
+    bundle = dataclasses.replace(_scaled(read, args), name=args.name or read.name)
     _write(bundle, args.out)
     following = f"next: mmlib data check {args.out or bundle.name}"
-    print("\n".join([*sources, *scale_lines(bundle), *findings(bundle), following]))
+    as_read = [f"as read: {line}" for line in scale_lines(read)] if bundle.scaling else []
+    told = [*sources, *as_read, *_told(bundle, args), *scale_lines(bundle), *findings(bundle)]
+    print("\n".join([*told, following]))
     return 0
+
+
+def _scaled(bundle: Bundle, args: argparse.Namespace) -> Bundle:
+    """A bundle as an import keeps it: a folder's features standardised, those of published layouts if asked."""
+    from mmlib.data.standardise import standardised, standardised_where_possible
+
+    if args.standardise:
+        return standardised(bundle)
+    own = args.format == "folder" and not args.raw
+    return standardised_where_possible(bundle) if own else bundle
+
+
+def _told(bundle: Bundle, args: argparse.Namespace) -> list[str]:
+    """What was standardised, and how the values can be kept."""
+    if not bundle.scaling:
+        return []
+    over = "train" if bundle.fold is None else "train, and in each fold over its own training rows"
+    keeps = "" if args.standardise else " (--raw keeps the values)"
+    return [
+        f"standardised: {', '.join(sorted(bundle.scaling))}: each dimension less its mean and over its sd in {over}; "
+        f"observed utterances and frames that exist count{keeps}"
+    ]
 
 
 def _write(bundle: Bundle, out: Path | None) -> None:

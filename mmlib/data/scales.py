@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmlib.data.bundle import Bundle
+from mmlib.data.standardise import zero as zero_of
 
 # Initial weights and learning rates suppose features of order one. A hundredfold either way still trains with Adam; 1e4
 # in one place is what overflows squares and softmaxes.
@@ -70,18 +71,29 @@ def scale_warnings(bundle: Bundle) -> list[str]:
     )
     for modality in (m for m in bundle.modalities if bundle.features[m].dtype != np.uint8):
         measured = scale(bundle, modality)
-        if not measured.sane:
+        if modality in bundle.scaling:
+            lines += [] if measured.sd else [_says_nothing(bundle, modality)]
+        elif not measured.sane:
             lines.append(
                 f"WARNING: the features of {modality} in {bundle.name} have mean {measured.mean:.3g}, sd "
                 f"{measured.sd:.3g} and values up to {measured.largest:.3g}, where networks suppose an sd near 1 "
-                f"(warned of: {bounds}). Training may fail or say little: import again with --standardise."
+                f"(warned of: {bounds}). Training may fail or say little: import again with --standardise "
+                "(a folder: without --raw)."
             )
     return lines
 
 
+def _says_nothing(bundle: Bundle, modality: str) -> str:
+    return (
+        f"WARNING: the features of {modality} in {bundle.name} are the same in all of train: they say nothing. "
+        "Check the file, or leave the modality out."
+    )
+
+
 def zero_warnings(bundle: Bundle) -> list[str]:
     """Modalities that are observed everywhere, though many of their rows are zeros alone."""
-    zero = zero_rows(bundle.features, bundle.lengths)
+    differ = {m: _differs_from_zero(bundle, m) for m in bundle.modalities}
+    zero = zero_rows(differ, bundle.lengths)
     lines = []
     for index, modality in enumerate(bundle.modalities):
         count = int(zero[:, index].sum())
@@ -92,6 +104,12 @@ def zero_warnings(bundle: Bundle) -> list[str]:
                 f"folder with --option zeros=missing, or with {modality}_observed.npy."
             )
     return lines
+
+
+def _differs_from_zero(bundle: Bundle, modality: str) -> np.ndarray:
+    """A modality's values, or where it was standardised whether they differ from what a zero has become."""
+    values, scaling = bundle.features[modality], bundle.scaling.get(modality)
+    return values if scaling is None else values != zero_of(scaling)
 
 
 def zero_rows(features: Mapping[str, np.ndarray], lengths: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -38,7 +38,7 @@ STEPS = (
 
 
 def command(source: Path, out: Path) -> list[str]:
-    return ["data", "import", "folder", str(source), "--name", "mine", "--out", str(out)]
+    return ["data", "import", "folder", str(source), "--raw", "--name", "mine", "--out", str(out)]
 
 
 @pytest.fixture(scope="module")

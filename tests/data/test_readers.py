@@ -360,7 +360,8 @@ def test_import_writes_a_bundle_that_loads_equal(
     tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out = write_folder(tmp_path / "in"), tmp_path / "out"
-    assert cli(["data", "import", "folder", str(folder), "--out", str(out), "--name", "mine"]) == 0
+    given = ["data", "import", "folder", str(folder), "--raw", "--out", str(out), "--name", "mine"]
+    assert cli(given) == 0
     loaded = load_bundle(out)
     assert (
         loaded.name == "mine" and loaded.fingerprint == read_bundle("folder", [folder]).fingerprint

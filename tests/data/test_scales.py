@@ -12,6 +12,7 @@ from small_folder import write_folder
 from mmlib.data import scales
 from mmlib.data.check import check, findings
 from mmlib.data.readers import read_bundle
+from mmlib.data.standardise import standardised
 
 Cli = Callable[[Sequence[str]], int]
 ROWS = np.random.default_rng(5).normal(3, 2, size=(24, 5, 2))
@@ -59,7 +60,8 @@ def test_raw_scales_are_warned_of_at_import_and_check(
     folder = write_folder(
         tmp_path / "in", audio=change(np.random.default_rng(6).normal(size=(24, 4)))
     )
-    assert cli(["data", "import", "folder", str(folder), "--out", str(tmp_path / "out")]) == 0
+    given = ["data", "import", "folder", str(folder), "--raw", "--out", str(tmp_path / "out")]
+    assert cli(given) == 0
     said = capsys.readouterr().out
     assert (
         ("--standardise" in said) is warned
@@ -85,3 +87,10 @@ def test_many_rows_of_zeros_are_warned_of_and_can_be_told_to_be_missing(
         and told.observed[:, 1].all()
     )
     assert not findings(told)
+    assert findings(standardised(kept)) == findings(kept), "standardised zeros are still found"
+
+
+def test_a_standardised_modality_that_does_not_vary_is_named(tmp_path: Path) -> None:
+    kept = read_bundle("folder", [write_folder(tmp_path, audio=np.full((24, 4), 3.0))])
+    (line,) = scales.scale_warnings(standardised(kept))
+    assert "audio" in line and "the same in all of train" in line

@@ -48,7 +48,7 @@ class Reader:
 READERS: dict[str, Reader] = {
     "folder": Reader(
         folder.read,
-        "your own data: utterances.csv and one <modality>.npy each",
+        "your own data: utterances.csv and one <modality>.npy each; standardised over train unless --raw",
         "FOLDER",
         {
             "valid": "share of train held out where no row is marked valid (0.1)",
