@@ -50,6 +50,8 @@ UNIT = 0.01
 HALF = UNIT / 2
 SLACK = 1e-9
 FULL = "audio+text+vision"
+BEST_OTHER = "best other row"
+OVER = "over "
 # Test utterances; of two-class accuracies on scores those without zero. Then, by sign, MOSI's and MOSEI's.
 TEST_UTTERANCES = {
     "balm": {"iemocap": 1623, "mosei": 3634},
@@ -156,7 +158,7 @@ def _check(
     allowed: float,
     above: bool = False,
 ) -> Check:
-    """One check; above: the number may lie anywhere below what is recomputed."""
+    """One check; above: the printed number may lie anywhere below what is recomputed."""
     off = printed - recomputed
     right = off <= allowed if above else abs(off) <= allowed
     words = WORDS.get(kind, (RIGHT, WRONG))
@@ -193,7 +195,8 @@ def averages(paper: str, table: str) -> Iterator[Check]:
     for spec in (a for a in AVERAGES if (a.paper, a.table) == (paper, table)):
         place, groups = KEYS.index(spec.over), dict[Key, dict[str, float]]()
         for key, value in cells(paper, table).items():
-            groups.setdefault(key[:place] + key[place + 1 :], {})[key[place]] = value
+            if not key[4].startswith("delta"):
+                groups.setdefault(key[:place] + key[place + 1 :], {})[key[place]] = value
         for rest, terms in groups.items():
             printed = terms.pop(spec.name)
             coarse = spec.coarse and all(round(v, 1) == v for v in (printed, *terms.values()))
@@ -219,7 +222,7 @@ def differences(paper: str, table: str) -> Iterator[Check]:
     for line in published(paper, table).to_dict("records"):
         if line["metric"].startswith("delta"):
             kind, metric = line["metric"].split("_", 1)
-            other, elsewhere = _compared_with(table, line["row"], kind)
+            other, elsewhere = _compared_with(paper, table, line["row"], kind)
             base = _base(paper, elsewhere, _key(line, metric=metric), other)
             own = cells(paper, table)[_key(line, metric=metric)]
             yield _check(
@@ -234,8 +237,10 @@ def differences(paper: str, table: str) -> Iterator[Check]:
             )
 
 
-def _compared_with(table: str, row: str, kind: str) -> tuple[str, str]:
-    """What BALM's tables compare a row with, and in which table that stands."""
+def _compared_with(paper: str, table: str, row: str, kind: str) -> tuple[str, str]:
+    """What BALM's and MCULoRA's tables compare a row with, and in which table that stands."""
+    if paper == "mculora":
+        return BEST_OTHER, table
     if table == "table4":
         return "GCNet|MMGCN", table
     if table in ("table14", "table15"):
@@ -244,7 +249,9 @@ def _compared_with(table: str, row: str, kind: str) -> tuple[str, str]:
 
 
 def _base(paper: str, table: str, key: Key, other: str) -> float:
-    """The value that another is compared with: of a row, or the mean of several, or of group 1."""
+    """The value that another is compared with: of a row, the mean of several or of group 1, or the best other row's."""
+    if other == BEST_OTHER:
+        return max(v for k, v in cells(paper, table).items() if _others(k, key))
     names = other.split("|")
     if other == "group 1":
         frame = published(paper, table)
@@ -253,22 +260,36 @@ def _base(paper: str, table: str, key: Key, other: str) -> float:
     return fmean(v for v in values if v is not None)
 
 
+def _others(key: Key, own: Key) -> bool:
+    """Whether a cell differs from another in its row alone."""
+    return key != own and (*key[:2], *key[3:]) == (*own[:2], *own[3:])
+
+
 def gains(paper: str) -> Iterator[Check]:
-    """Gains that the text states against the difference of their cells, to the decimals that are stated."""
+    """Gains that the text states against the difference of their cells, to the decimals that are stated.
+
+    A gain of "over" a number holds where the cells give that much or more.
+    """
     for line in stated(paper).to_dict("records"):
         own = cells(paper, line["table"])[_key(line)]
-        base = _base(paper, line["other_table"] or line["table"], _key(line), line["other"])
-        decimals = len(line["stated"].partition(".")[2])
+        there = _key(line, setting=line["other_setting"] or line["setting"])
+        base = _base(paper, line["other_table"] or line["table"], there, line["other"])
+        over = line["stated"].startswith(OVER)
+        number = line["stated"].removeprefix(OVER)
+        decimals = len(number.partition(".")[2])
         rule = f"section {line['where']}: minus {line['other'].replace('|', ', ')}"
+        rule += f" at {line['other_setting']}" if line["other_setting"] else ""
+        rule += ", at the least" if over else ""
         yield _check(
             paper,
             line["table"],
             _key(line),
             "gain",
             rule,
-            float(line["stated"]),
+            float(number),
             own - base,
-            0.5 * 10.0**-decimals + SLACK,
+            SLACK if over else 0.5 * 10.0**-decimals + SLACK,
+            above=over,
         )
 
 

@@ -124,6 +124,48 @@ def test_a_claim_holds_where_it_was_planted(monkeypatch: pytest.MonkeyPatch) -> 
         assert values == pytest.approx([2 if backbone == "MMGCN" else -2] * 2, abs=0.01)
 
 
+def test_settings_are_paired_by_seed_where_one_run_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """+BALM leads by 1 at seed 0, by 2 at seed 1, by 3 at seed 2; seeds differ by 10 points, settings by 100."""
+    context = balm.context("smoke", backbone="mmgcn", seeds=3)
+    lacking = ("MMGCN", rows.label(rows.SETTINGS[2]), 0)
+
+    def results(cells: list[Cell]) -> pd.DataFrame:
+        places = sorted({(cell.row, cell.setting, cell.spec.seed) for cell in cells} - {lacking})
+        settings = [rows.label(rates) for rates in rows.SETTINGS]
+        lines = [
+            {
+                "row": row,
+                "setting": setting,
+                "seed": seed,
+                "fold": None,
+                "selection": "valid",
+                "metric": "weighted_f1",
+                "stale": False,
+                "run_id": "x",
+                "data": "twin:",
+                "value": 100 * settings.index(setting) + 10 * seed + (seed + 1) * ("+" in row),
+            }
+            for row, setting, seed in places
+        ]
+        return pd.DataFrame(lines)
+
+    monkeypatch.setattr(type(context), "results", lambda self, cells: results(cells))
+    claim = claims._improves(context, "iemocap", "mmgcn")
+    gains = claim.measure(claim.source.read(context, claim.source.cells))
+    assert isinstance(gains, pd.Series) and gains.dropna().to_dict() == {1: 2.0, 2: 3.0}
+
+
+def test_curves_of_two_rows_are_paired_by_seed_where_one_run_is_missing() -> None:
+    curves = {
+        "+FCM": {0: np.full((8, 3), 5.0), 1: np.full((8, 3), 20.0), 2: np.full((8, 3), 40.0)},
+        "MMGCN": {1: np.full((8, 3), 21.0), 2: np.full((8, 3), 42.0)},
+    }
+    lead = claims._late(curves["MMGCN"]) - claims._late(curves["+FCM"])
+    assert lead.dropna().to_dict() == {1: 1.0, 2: 2.0}
+
+
 def test_tsne_keeps_two_far_clusters_apart_and_gives_the_same_places_twice() -> None:
     rng = np.random.default_rng(1)
     values = np.concatenate([rng.normal(size=(20, 5)), rng.normal(size=(20, 5)) + 30]).astype(

@@ -5,7 +5,8 @@ Columns: ``table``, ``dataset``, ``setting``, ``row`` (method), ``condition``, `
 ``r_A/r_L/r_V``, one shared rate, or in ``dream``, ``ebmc`` and ``mculora`` the modalities seen at test as
 ``audio+text``, or ``average``; empty where all are.
 Values are as printed, misprints included but for one misplaced point (``mculora`` table 2, noted there), and where
-the paper prints a dash they are empty, or in ``mculora`` have no line; a metric that starts with ``delta`` is a
+the paper prints a dash they are empty, or in ``mculora`` have no line (nor have two gains that are unreadable in our
+copy); a metric that starts with ``delta`` is a
 difference that the paper prints, kept so that its arithmetic can be checked.
 
 ``stated.csv`` has the gains that the papers' texts state, each with the cells whose difference it is.
@@ -60,7 +61,8 @@ def stated(paper: str) -> pd.DataFrame:
 
     Columns: ``where`` (section), ``table``, ``dataset``, ``setting``, ``condition``, ``metric``, ``row``, ``other``
     (what the row is compared with: a row, several with ``|`` between for their mean, or ``group 1``),
-    ``other_table`` (where that stands in another) and ``stated``, as text with the decimals that are printed.
+    ``other_setting`` and ``other_table`` (where that stands in another) and ``stated``, as text with the decimals that
+    are printed, or ``over 3``.
 
     Raises:
         InputError: no such paper.
