@@ -166,13 +166,19 @@ def alignment(common: Tensor, observed: Tensor, temperature: float) -> Tensor:
 
 
 def overlap(specific: Tensor, observed: Tensor, signed: bool = False) -> Tensor:
-    """L_dis, Eq. 3: the mean over pairs of modalities of the squared cosine of z^s (C2); signed as printed."""
+    """L_dis, Eq. 3: the mean over pairs of modalities of the squared cosine of z^s (C2).
+
+    signed: as printed, the sum of the cosines over ordered pairs, each a mean over the utterances that have both.
+    """
     unit = F.normalize(specific, dim=2)
     first, second = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
     cosines = (unit[first] * unit[second]).sum(dim=2)
     both = (observed[:, first] & observed[:, second]).t()
-    means = mean_where(cosines if signed else cosines.square(), both)
-    return mean_where(means, both.any(dim=1))
+    if signed:
+        return (
+            2 * mean_where(cosines, both).sum()
+        )  # each pair stands in Eq. 3 twice, as (i, j) and (j, i)
+    return mean_where(mean_where(cosines.square(), both), both.any(dim=1))
 
 
 def predictors_loss(
@@ -191,5 +197,7 @@ def likelihood(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def reconstruction(z: Tensor, made: Tensor, observed: Tensor) -> Tensor:
-    """E ||z~ - z||^2 of Eq. 7, a mean over dimensions too; z and made are (M, n, d), the target without gradient."""
+    """The first term of Eq. 7, E ||z~ - z||^2, divided by d: a mean over dimensions too (C23), so that weights do not
+    depend on the width. z and made are (M, n, d), the target without gradient.
+    """
     return mean_where((made - z.detach()).square().mean(dim=2), observed.t()).mean()

@@ -36,7 +36,7 @@ class EbmcConfig(PlainConfig):
     zeta, beta, gamma, eta: Eq. 17. lambda1, lambda2: Eq. 5. temperature: of Eq. 2 (C1); trust_temperature: of Eq. 16,
     which the paper does not give. norm, loss, uncertainty: alpha, beta, gamma of Eq. 8; delta: Eq. 12 (C4).
     noise: standard deviation of Eq. 6's perturbation, a guess. gaussian: predictors of scores give a variance (C9).
-    signed: Eq. 3 as printed (C2). printed_kl: Eq. 16's direction as printed (C11). squared: sigma squared in Eq. 14
+    signed: Eq. 3 as printed, a sum of signed cosines over six ordered pairs (C2). printed_kl: Eq. 16's direction as printed (C11). squared: sigma squared in Eq. 14
     (C10). entropy: sigma is the entropy instead (C9). teacher_drops: the teacher drops out while it teaches (E8).
     continues: the optimizer goes on from the first stage's state (E21).
     """
@@ -202,7 +202,9 @@ class Enhance(Plain):
         return inv + c.lambda1 * dis + c.lambda2 * uni
 
     def cce(self, batch: Batch, fused: Fused, parts: Components) -> Tensor:
-        """L_CCE, Eq. 7 with its gamma at 1 (C3); as released, the distance of predictions in place of a loss (E16)."""
+        """L_CCE, Eq. 7 with its gamma at 1 (C3) and the squared norm divided by d (C23); as released, the distance of
+        predictions in place of a loss (E16).
+        """
         made = self.parts.generate(parts, batch.observed, self.config.noise)
         rebuilt = disentangle.reconstruction(
             self.stacked(fused.z), self.stacked(made), batch.observed

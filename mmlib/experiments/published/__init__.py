@@ -5,9 +5,9 @@ Columns: ``table``, ``dataset``, ``setting``, ``row`` (method), ``condition``, `
 ``r_A/r_L/r_V``, one shared rate, or in ``dream``, ``ebmc`` and ``mculora`` the modalities seen at test as
 ``audio+text``, or ``average``; empty where all are.
 Values are as printed, misprints included but for one misplaced point (``mculora`` table 2, noted there), and where
-the paper prints a dash they are empty, or in ``mculora`` have no line (nor have two gains that are unreadable in our
-copy); a metric that starts with ``delta`` is a
-difference that the paper prints, kept so that its arithmetic can be checked.
+the paper prints a dash they are empty, or in ``mculora`` have no line (nor have four gains that our copy of the paper
+does not show); a metric that starts with ``delta`` is a difference that the paper prints, kept so that its arithmetic
+can be checked.
 
 ``stated.csv`` has the gains that the papers' texts state, each with the cells whose difference it is.
 """
