@@ -1,7 +1,7 @@
 """A network of the size of DREAM's pre-trained one, which it calls CorrKD's backbone (BASELINES_MM 2.2, B16).
 
-Every modality goes through a convolution of three frames, a residual linear map and a mean over time; a linear head
-reads all of them, and a narrow one their sum. The wiring is a guess that meets the three parameter counts of Table 3;
+Every modality goes through a convolution of three frames, a residual linear map and a mean over its real frames (B21); a
+linear head reads all of them, and a narrow one their sum. The wiring is a guess that meets the three parameter counts of Table 3;
 others meet them too, so it is published as a network of that size. What is zero and what is missing are the same to it.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmlib.errors import InputError
 from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch
-from mmlib.nn.frames import FrameConv, as_frames
+from mmlib.nn.frames import FrameConv, as_frames, mean_over, real_frames
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class CorrKD(Backbone):
 
 
 class FrameEncoder(nn.Module):
-    """h = mean over time of LN(u + W u + b), u = ReLU(convolution of x)."""
+    """h = mean over real frames of LN(u + W u + b), u = ReLU(convolution of x)."""
 
     def __init__(self, dim: int, config: CorrKDConfig) -> None:
         super().__init__()
@@ -76,6 +76,6 @@ class FrameEncoder(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """(n, t, dim) or (n, dim) -> (n, hidden)."""
-        inner = F.relu(self.conv(as_frames(values)))
-        pooled: Tensor = self.norm(inner + self.linear(inner)).mean(dim=1)
-        return pooled
+        frames = as_frames(values)
+        inner = F.relu(self.conv(frames))
+        return mean_over(self.norm(inner + self.linear(inner)), real_frames(frames))

@@ -1,7 +1,7 @@
 """Self-MM's network over vectors (BASELINES_MM 1): a fused score, and one of every modality by itself.
 
 Text enters as it is, where Self-MM has BERT's first token; audio, vision and any other modality through one linear map,
-where Self-MM has an LSTM's last state. Frames enter as their mean over time. The method ``selfmm`` trains it.
+where Self-MM has an LSTM's last state. Frames enter as their mean over the real ones. The method ``selfmm`` trains it.
 """
 
 from __future__ import annotations

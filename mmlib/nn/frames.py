@@ -25,9 +25,24 @@ def as_frames(values: Tensor) -> Tensor:
     return values[:, None] if values.ndim == 2 else values
 
 
+def real_frames(frames: Tensor) -> Tensor:
+    """(n, t, d) -> (n, t) bool: frames with any value that is not zero, as padding and dropped frames have none (B21).
+
+    All frames of an utterance that has no such frame, which are equal.
+    """
+    real = (frames != 0).any(dim=2)
+    return real | ~real.any(dim=1, keepdim=True)
+
+
+def mean_over(frames: Tensor, counts: Tensor) -> Tensor:
+    """(n, t, d) and (n, t) bool, in every row one at the least -> (n, d): the mean over the frames that count."""
+    return (frames * counts[:, :, None]).sum(dim=1) / counts.sum(dim=1, keepdim=True)
+
+
 def time_mean(values: Tensor) -> Tensor:
-    """(n, d) or (n, t, d) -> (n, d), over all t frames, those of zeros too."""
-    return as_frames(values).mean(dim=1)
+    """(n, d) or (n, t, d) -> (n, d), over the real frames; zeros where an utterance has none."""
+    frames = as_frames(values)
+    return mean_over(frames, real_frames(frames))
 
 
 class FrameConv(nn.Module):

@@ -144,6 +144,31 @@ def test_they_tell_nothing_by_what_is_said_to_be_missing_and_no_sample_by_anothe
 
 
 @pytest.mark.parametrize("name", ["corrkd", "mlp", "selfmm"])
+def test_forty_appended_frames_of_padding_change_nothing(name: str) -> None:
+    net, batch = made(name), batch_of()
+    batch.features["audio"][0] = 0  # missing
+    batch.features["text"][1, 2:] = 0  # shorter than the others
+    batch.features["vision"][2, 1] = 0  # a dropped frame
+    padded = {
+        m: torch.cat([x, x.new_zeros(6, 40, x.shape[2])], dim=1) for m, x in batch.features.items()
+    }
+    before, after = net(batch, batch.features), net(batch, padded)
+    torch.testing.assert_close(after.logits, before.logits, rtol=0, atol=1e-12)
+    for m in THREE:
+        torch.testing.assert_close(after.z[m], before.z[m], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["corrkd", "mlp", "selfmm"])
+def test_an_utterance_is_to_them_what_it_is_without_its_padding(name: str) -> None:
+    net, batch = made(name), batch_of()
+    cut = {m: x[:, :3] for m, x in batch.features.items()}
+    padded = {m: torch.cat([x, torch.zeros_like(x[:, :1])], dim=1) for m, x in cut.items()}
+    torch.testing.assert_close(
+        net(batch, padded).logits, net(batch, cut).logits, rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", ["corrkd", "mlp", "selfmm"])
 def test_vectors_are_one_frame(name: str) -> None:
     net, batch = made(name), batch_of(steps=0)
     frames = {m: x[:, None] for m, x in batch.features.items()}
