@@ -209,7 +209,8 @@ def test_the_shown_backbone_carries_balm(monkeypatch: pytest.MonkeyPatch) -> Non
     network = module.__dict__["Joined"](
         bundle.dims, 6, bundle.speakers, module.__dict__["JoinedConfig"](hidden=8)
     )
-    method = build_method("balm", "paper", (), network, bundle.task, bundle.dims)
+    whole = (("scaled", "whole"),)
+    method = build_method("balm", "paper", whole, network, bundle.task, bundle.dims)
     method.loss(batch).backward()
     before = {
         m: [p.grad.clone() for p in network.encoders[m].parameters()] for m in bundle.modalities

@@ -1,8 +1,9 @@
 """A network of the size of DREAM's pre-trained one, which it calls CorrKD's backbone (BASELINES_MM 2.2, B16).
 
-Every modality goes through a convolution of three frames, a residual linear map and a mean over its real frames (B21); a
-linear head reads all of them, and a narrow one their sum. The wiring is a guess that meets the three parameter counts of Table 3;
-others meet them too, so it is published as a network of that size. What is zero and what is missing are the same to it.
+Every modality goes through a convolution of three frames, a residual linear map and a mean over its real frames
+(B21); a linear head reads all of them, and a narrow one their sum. The wiring is a guess that meets the three parameter
+counts of Table 3; others meet them too, so it is published as a network of that size. What is zero and what is missing
+are the same to it.
 """
 
 from __future__ import annotations

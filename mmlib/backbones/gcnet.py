@@ -105,16 +105,20 @@ class GCNet(Backbone):
         )
         return Fused(z, hidden, self.prediction(hidden))  # hidden: (n, D_h)
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """The linear layers' parameters, or the first BiLSTM layer's input weights in both directions."""
+        if self.encoders:
+            return super().encoder_parameters()
+        ways = (self.sequence.ahead, self.sequence.back)
+        return [layers[0].get_parameter("weight_ih_l0") for layers in ways]
+
     def encoder_gradients(self, modality: str) -> list[Tensor]:
         """The gradients of theta^phi^m, to be changed in place: a layer's, or columns of the first BiLSTM layer's."""
         if self.encoders:
             return super().encoder_gradients(modality)
         index = self.modalities.index(modality)
         start, width = sum(self.widths[:index]), self.widths[index]
-        weights = [
-            layers[0].get_parameter("weight_ih_l0")
-            for layers in (self.sequence.ahead, self.sequence.back)
-        ]
+        weights = self.encoder_parameters()
         return [w.grad.narrow(1, start, width) for w in weights if w.grad is not None]
 
     def extra_loss(self, batch: Batch, fused: Fused) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""A perceptron over the modalities' means over real frames: the simplest pre-trained network of DREAM's Fig. 5 (a guess)."""
+"""A perceptron over means over real frames: the simplest pre-trained network of DREAM's Fig. 5 (a guess)."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 A feature calibration module (FCM, Eqs 7-10) rescales each modality's features by a gate that a
 dialogue's available features decide. A gradient rebalancing module (GRM, Eqs 16-27) trains one
-small head per modality, scales each encoder's gradient by how fast its head's prediction nears the
-fused one, and adds a loss on the cosine between the heads' and the fused prediction's gradients.
+small head per modality, scales the task loss's gradient of each encoder by how fast its head's
+prediction nears the fused one, and adds a loss on the cosine between the heads' and the fused prediction's gradients.
 The backbone stays as it is. Every reading of an ambiguity and every departure of the released code
 is a field of ``BalmConfig`` that names its ledger row; ``VARIANTS`` holds the named combinations.
 """
@@ -27,10 +27,12 @@ from mmlib.nn.objectives import log_distribution
 
 EPSILON = 1e-8
 IN_LOSS = ("gradients", "aligned", "constant")  # spatial parts that are a term of this step's loss
+WITH_GRADIENT = ("gradients", "aligned")  # those that reach the encoders
 _CHOICES = {
     "gate": ("one-plus", "double"),
     "descriptor": ("dialogue", "batch"),
     "discrepancy": ("uni-multi", "multi-uni", "mse"),
+    "scaled": ("task", "whole"),
     "coefficients": ("raw", "guarded", "ema"),
     "spatial": ("off", "gradients", "weights", "constant", "aligned"),
     "reduction": ("sum-rho", "mean"),
@@ -46,6 +48,8 @@ class BalmConfig(PlainConfig):
     fcm: calibrate features. gate: ``one-plus`` is 1 + sigmoid (Eq. 10), ``double`` is 2 sigmoid (A5, D7).
     descriptor: Eq. 7 averages over each ``dialogue`` (A4, D8) or over the ``batch``.
     distribution: scale encoder gradients by mu (Eq. 22; A9, A10, A11).
+    scaled: the gradient of the ``task`` loss alone, as Eq. 22 prints, to which that of tau L_mod is added; or the
+        ``whole`` encoder gradient, as the released code does, where L_mod reaches no encoder (A9).
     discrepancy: KL(unimodal || fused) as Eq. 19 prints, ``multi-uni`` as released (A6, D9), or ``mse`` (BALM-M).
     coefficients: ``raw`` (A8, D10), ``guarded`` clips c to [0, 2], ``ema`` smooths D^m over steps (A7); both ours.
     spatial: ``gradients`` is Eq. 26 differentiably in the same step (A12); ``weights`` is the released
@@ -62,6 +66,7 @@ class BalmConfig(PlainConfig):
     gate: str = "one-plus"
     descriptor: str = "dialogue"
     distribution: bool = True
+    scaled: str = "task"
     discrepancy: str = "uni-multi"
     coefficients: str = "raw"
     spatial: str = "gradients"
@@ -87,6 +92,7 @@ class BalmConfig(PlainConfig):
 PAPER = BalmConfig()
 RELEASED = BalmConfig(
     gate="double",
+    scaled="whole",
     discrepancy="multi-uni",
     spatial="weights",
     reduction="mean",
@@ -186,6 +192,19 @@ def cosine_slope(weight: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     return cosine, other / norms - cosine * weight / weight.square().sum()
 
 
+def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> dict[nn.Parameter, Tensor]:
+    """A loss's gradients of the parameters that it reaches; the graph stays, for a backward pass after it."""
+    values = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return {p: g for p, g in zip(parameters, values, strict=True) if g is not None}
+
+
+def _add(gradients: Mapping[nn.Parameter, Tensor], sign: int) -> None:
+    """Add gradients to those that the parameters have, or take them away again."""
+    if gradients:
+        there = [p.grad for p in gradients if p.grad is not None]
+        torch._foreach_add_(there, list(gradients.values()), alpha=sign)
+
+
 class Balm(Plain):
     """BALM over any backbone that declares ``encoders``, ``prediction`` and ``embedding_dim``."""
 
@@ -226,6 +245,7 @@ class Balm(Plain):
         self.register_buffer("share", torch.ones(count), persistent=False)
         self.register_buffer("stale", torch.zeros_like(last.weight), persistent=False)
         self._series: dict[str, Tensor] = {}
+        self._spatial: dict[nn.Parameter, Tensor] = {}
         self._own = [p for name, p in self.named_parameters() if not name.startswith("heads.")]
 
     def forward(self, batch: Batch) -> Fused:
@@ -238,6 +258,7 @@ class Balm(Plain):
         """L_task + tau L_mod (Eq. 27) plus the heads' own losses (Eq. 18), which reach nothing else."""
         fused = self(batch)
         heads = {m: self.heads[m](fused.z[m].detach()) for m in self.modalities}
+        self._spatial = {}
         loss = self.fused_loss(batch, fused)
         loss = loss + sum(self.task_loss(logits, batch.labels) for _, logits in heads.values())
         with torch.no_grad():
@@ -252,12 +273,27 @@ class Balm(Plain):
                 "cosine": cosines.detach(),
                 "mu": self.config.rho * self.share,
             }
-        return loss + self._spatial_loss(cosines) if self.config.spatial in IN_LOSS else loss
+        if self.config.spatial not in IN_LOSS:
+            return loss
+        spatial = self._spatial_loss(cosines)
+        if self._splits and spatial.requires_grad:
+            self._spatial = _gradients(spatial, self.backbone.encoder_parameters())
+        return loss + spatial
+
+    @property
+    def _splits(self) -> bool:
+        """Whether the encoders' gradients of the task loss and of tau L_mod are treated apart (A9)."""
+        c = self.config
+        return c.distribution and c.scaled == "task" and c.spatial in WITH_GRADIENT
 
     def after_backward(self) -> None:
-        """Scale each encoder's gradient (Eq. 22), add noise where released (D6), keep L_mod's late gradient (D4)."""
+        """Scale the encoders' gradients (Eq. 22), add noise where released (D6), keep L_mod's late gradient (D4).
+
+        What is scaled is the gradient without that of tau L_mod, which is taken out before and put back after.
+        """
         if self.config.spatial == "weights":
             self._add_stale_gradient()
+        _add(self._spatial, -1)
         if self.keep_series:
             self._series["gradient_norm"] = torch.stack(
                 [
@@ -265,8 +301,12 @@ class Balm(Plain):
                     for m in self.modalities
                 ]
             )
-        if not self.config.distribution:
-            return
+        if self.config.distribution:
+            self._scale()
+        _add(self._spatial, 1)
+        self._spatial = {}
+
+    def _scale(self) -> None:
         mu = self.config.rho * self.share
         for index, modality in enumerate(self.modalities):
             gradients = self.backbone.encoder_gradients(modality)
@@ -281,7 +321,10 @@ class Balm(Plain):
         return self._own
 
     def series(self) -> dict[str, Tensor]:
-        """kl, cosine, mu and gradient_norm of the last step, each (M,), modalities alphabetical."""
+        """kl, cosine, mu and gradient_norm of the last step, each (M,), modalities alphabetical.
+
+        gradient_norm is that of what mu scales, before it does: an encoder's gradient of the task loss, or the whole.
+        """
         return self._series
 
     def _distance(self, logits: Tensor, heads: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
@@ -309,7 +352,7 @@ class Balm(Plain):
     ) -> Tensor:
         """Eq. 25 for every modality, (M,); the heads' gradients are constants (A12)."""
         with torch.set_grad_enabled(
-            self.config.spatial in ("gradients", "aligned") and torch.is_grad_enabled()
+            self.config.spatial in WITH_GRADIENT and torch.is_grad_enabled()
         ):
             main = prediction_gradient(
                 fused.hidden, self.task_loss.residual(fused.logits, labels)

@@ -36,9 +36,9 @@ class EbmcConfig(PlainConfig):
     zeta, beta, gamma, eta: Eq. 17. lambda1, lambda2: Eq. 5. temperature: of Eq. 2 (C1); trust_temperature: of Eq. 16,
     which the paper does not give. norm, loss, uncertainty: alpha, beta, gamma of Eq. 8; delta: Eq. 12 (C4).
     noise: standard deviation of Eq. 6's perturbation, a guess. gaussian: predictors of scores give a variance (C9).
-    signed: Eq. 3 as printed, a sum of signed cosines over six ordered pairs (C2). printed_kl: Eq. 16's direction as printed (C11). squared: sigma squared in Eq. 14
-    (C10). entropy: sigma is the entropy instead (C9). teacher_drops: the teacher drops out while it teaches (E8).
-    continues: the optimizer goes on from the first stage's state (E21).
+    signed: Eq. 3 as printed, a sum of signed cosines over ordered pairs (C2). printed_kl: Eq. 16's direction as printed
+    (C11). squared: sigma squared in Eq. 14 (C10). entropy: sigma is the entropy instead (C9). teacher_drops: the
+    teacher drops out while it teaches (E8). continues: the optimizer goes on from the first stage's state (E21).
     """
 
     msd: str = "paper"

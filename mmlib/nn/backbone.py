@@ -48,7 +48,8 @@ class Lazy(Mapping[str, Tensor]):
 class Backbone(nn.Module):
     """The hook: which parameters encode modality m, where z^m is, which layer predicts.
 
-    encoders: modality to the module whose parameters are theta^phi^m (or override ``encoder_gradients``).
+    encoders: modality to the module whose parameters are theta^phi^m (or override ``encoder_parameters`` and
+        ``encoder_gradients``).
     prediction: the last linear layer, F_pred.
     embedding_dim: d_emb, the width of every z^m.
     needs_complete: whether ``extra_loss`` reads ``batch.complete``.
@@ -62,6 +63,10 @@ class Backbone(nn.Module):
     def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
         """Encode, fuse and predict; features[m] is (n, d_m), zero where the modality is missing."""
         raise NotImplementedError
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """The parameters that hold theta^phi^m of any modality."""
+        return list(self.encoders.parameters())
 
     def encoder_gradients(self, modality: str) -> list[Tensor]:
         """The gradients of theta^phi^m after a backward pass, to be changed in place."""

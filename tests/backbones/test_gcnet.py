@@ -20,7 +20,6 @@ from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
 from mmlib.fit import fit, train_step
 from mmlib.methods import build_method
-from mmlib.methods.plain import Plain
 from mmlib.nn.batch import Batch, Layout, make_layout, to_device
 from mmlib.nn.recurrent import DialogueRNN
 from mmlib.runs.spec import Training
@@ -734,10 +733,10 @@ def test_reconstruction_joins_the_training_loss_through_fit(toy: Toy) -> None:
 # Under BALM.
 
 
-def balm(bundle: Bundle, **options: Any) -> Plain:
+def balm(bundle: Bundle, variant: str = "paper", **options: Any) -> Any:
     return build_method(
         "balm",
-        "paper",
+        variant,
         (),
         network(bundle.dims, **{"hidden": 8, **options}),
         bundle.task,
@@ -748,7 +747,8 @@ def balm(bundle: Bundle, **options: Any) -> Plain:
 @BOTH
 def test_balm_trains_on_it_and_the_loss_falls(toy: Toy, encoder: str) -> None:
     bundle = toy(LENGTHS)
-    method, batch = balm(bundle, encoder=encoder, dropout=0.2, hidden=32).train(), whole(bundle)
+    method = balm(bundle, encoder=encoder, dropout=0.2, hidden=32, seed=3).train()
+    batch = whole(bundle)
     optimizer = torch.optim.Adam(method.parameters(), lr=0.01)
     losses, task = [], []
     for _ in range(30):
@@ -763,7 +763,7 @@ def test_balm_trains_on_it_and_the_loss_falls(toy: Toy, encoder: str) -> None:
 
 def test_balm_scales_each_modalitys_columns_by_its_own_coefficient(toy: Toy) -> None:
     bundle = toy(LENGTHS)
-    method, batch = balm(bundle), whole(bundle)
+    method, batch = balm(bundle, "d"), whole(bundle)
     method.keep_series = True
     method.loss(batch).backward()  # type: ignore[no-untyped-call]
     before = {k: p.grad.clone() for k, p in method.named_parameters() if p.grad is not None}
@@ -776,3 +776,39 @@ def test_balm_scales_each_modalitys_columns_by_its_own_coefficient(toy: Toy) -> 
             for modality, scale in zip(sorted(THREE), mu, strict=True):
                 expected[:, BLOCKS[modality]] *= scale
         torch.testing.assert_close(parameter.grad, expected)
+
+
+@BOTH
+def test_balm_adds_the_modulation_losss_gradient_unscaled(toy: Toy, encoder: str) -> None:
+    """Eq. 22 in double precision, from the gradients of L_task and of tau L_mod, each by itself."""
+    bundle = toy(LENGTHS)
+    method, batch = balm(bundle, encoder=encoder).double(), double(whole(bundle))
+    method.fcm = None
+    method.loss(batch).backward()  # type: ignore[no-untyped-call]
+    method.after_backward()
+    mu = 1.4 * method.share
+    fused, last = method(batch), method.backbone.prediction.weight
+
+    def slope(logits: Tensor, weight: Tensor, graph: bool) -> Tensor:
+        loss = F.cross_entropy(logits, batch.labels)
+        return torch.autograd.grad(loss, weight, create_graph=graph, retain_graph=True)[0].flatten()
+
+    main, own = slope(fused.logits, last, True), []
+    for m, head in method.heads.items():
+        own.append(slope(head(fused.z[m].detach())[1], head.prediction.weight, False))
+    cosines = torch.stack([F.cosine_similarity(x, main, dim=0) for x in own])
+    losses = F.cross_entropy(fused.logits, batch.labels), 0.4 * (cosines * mu).abs().sum()
+    parameters = dict(method.backbone.named_parameters())
+    of_task, of_modulation = (
+        torch.autograd.grad(x, list(parameters.values()), retain_graph=True, materialize_grads=True)
+        for x in losses
+    )
+    for name, first, second in zip(parameters, of_task, of_modulation, strict=True):
+        scale = torch.ones_like(first)
+        for place, m in enumerate(sorted(THREE)):
+            if encoder == "columns" and name in FIRST:
+                scale[:, BLOCKS[m]] = mu[place]
+            elif name.startswith(f"encoders.{m}."):
+                scale[:] = mu[place]
+        expected = scale * first + second
+        torch.testing.assert_close(parameters[name].grad, expected, atol=1e-12, rtol=1e-8, msg=name)

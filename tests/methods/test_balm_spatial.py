@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from mmlib.data.bundle import Task
 from mmlib.fit import make_optimizer, train_step
-from mmlib.methods.balm import Balm, cosine_slope, prediction_gradient
+from mmlib.methods.balm import VARIANTS, Balm, cosine_slope, prediction_gradient
 from mmlib.nn.batch import Batch
 from mmlib.nn.objectives import logit_residual, task_loss
 from mmlib.runs.spec import Training
@@ -136,6 +137,95 @@ def test_eq25_eq26_eq27_gradient_through_the_fused_head_equals_autograds(
     expected = torch.autograd.grad(task_part + 0.9 * modulation, list(kept.values()))
     for name, gradient in zip(kept, expected, strict=True):
         torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def in_double(batch: Batch) -> Batch:
+    features = {m: x.double() for m, x in batch.features.items()}
+    floating = batch.labels.is_floating_point()
+    labels = batch.labels.double() if floating else batch.labels
+    layout = dataclasses.replace(batch.layout)
+    vars(layout)["membership"] = batch.layout.membership.double()  # cached there
+    return dataclasses.replace(batch, features=features, labels=labels, layout=layout)
+
+
+def expected_gradients(
+    balm: Balm, batch: Batch, mu: Tensor, spatial: str, scaled: str
+) -> dict[str, Tensor]:
+    """Eq. 22 and Eq. 27 from two gradients, each of one loss alone: L_task's and tau L_mod's (double backward)."""
+    task_part, cosines = spatial_by_autograd(balm, batch, graph=True)
+    terms = (cosines * mu).abs() if spatial == "gradients" else mu.abs() - mu * cosines
+    modulation = balm.config.tau * terms.sum()
+    kept = {k: p for k, p in balm.named_parameters() if not k.startswith("heads.")}
+    of_task, of_modulation = (
+        torch.autograd.grad(loss, list(kept.values()), retain_graph=True, materialize_grads=True)
+        for loss in (task_part, modulation)
+    )
+    expected = {}
+    for name, first, second in zip(kept, of_task, of_modulation, strict=True):
+        encoder = name.startswith("backbone.encoders.")
+        scale = mu[balm.modalities.index(name.split(".")[2])] if encoder else torch.tensor(1.0)
+        assert not encoder or (second != 0).any(), name
+        expected[name] = scale * first + (scale if scaled == "whole" else 1) * second
+    return expected
+
+
+@pytest.mark.parametrize("scaled", ["task", "whole"])
+@pytest.mark.parametrize("spatial", ["gradients", "aligned"])
+@pytest.mark.parametrize(
+    "task", [Task("classes", ("a", "b", "c")), SCORE, PAIRS], ids=lambda task: task.kind
+)
+def test_eq22_scales_the_task_losss_gradient_and_adds_that_of_the_modulation_loss(
+    toy: Toy, task: Task, spatial: str, scaled: str
+) -> None:
+    """In double precision, at the first step and at one whose progress is of another kind (Eq. 20)."""
+    bundle = toy((3, 5, 1, 4) * 4, task=task)
+    balm, source = make(bundle, spatial=spatial, scaled=scaled, tau=0.9).double(), batches(bundle)
+    last = np.zeros(3)
+    for step in range(2):
+        batch = in_double(next(source))
+        if task.kind == "classes":
+            now = kl_by_scipy(balm, batch)
+            progress, last = (now if step == 0 else last - now), now
+        found = gradients(balm, batch)
+        mu = 1.4 * balm.share
+        if task.kind == "classes":
+            by_hand = 1.4 * (1 - progress / progress.sum())
+            np.testing.assert_allclose(array(mu), by_hand, rtol=1e-4)
+        expected = expected_gradients(balm, batch, mu, spatial, scaled)
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, atol=1e-11, rtol=1e-9, msg=name)
+
+
+def test_eq22_the_whole_gradient_is_scaled_as_released_and_the_task_losss_as_printed() -> None:
+    assert VARIANTS["paper"].scaled == "task" and VARIANTS["released"].scaled == "whole"
+
+
+@pytest.mark.parametrize("variant", ["d", "constant", "released", "s", "fcm", "probe"])
+def test_eq22_both_readings_are_one_where_the_modulation_loss_reaches_no_encoder_or_nothing_is_scaled(
+    toy: Toy, variant: str
+) -> None:
+    bundle, ends = toy(), []
+    for scaled in ("task", "whole"):
+        balm, source = make(bundle, variant, scaled=scaled, noise=False), batches(bundle)
+        optimizer = make_optimizer(balm, Training(lr=0.01))
+        for _ in range(3):
+            train_step(balm, next(source), optimizer, clip=2.0)
+        ends.append(dict(balm.named_parameters()))
+    assert not unlike(*ends)
+
+
+def test_eq35_the_series_holds_the_norm_of_the_task_losss_gradient(toy: Toy) -> None:
+    bundle = toy()
+    balm, batch = make(bundle).double(), in_double(next(batches(bundle)))
+    balm.keep_series = True
+    gradients(balm, batch)
+    task_part, _ = spatial_by_autograd(balm, batch, graph=False)
+    for place, m in enumerate(balm.modalities):
+        parts = torch.autograd.grad(
+            task_part, list(balm.backbone.encoders[m].parameters()), retain_graph=True
+        )
+        norm = torch.cat([part.flatten() for part in parts]).norm()
+        torch.testing.assert_close(balm.series()["gradient_norm"][place], norm)
 
 
 def test_eq25_eq26_eq27_gradient_of_the_cosine_by_hand(toy: Toy) -> None:

@@ -12,7 +12,11 @@ OBSTACLES: tuple[Choice, ...] = (
     Choice("Eq. 7 averages over what", "the dialogue", "A4"),
     Choice("direction of KL", "as printed in 'paper', as coded in 'released'", "A6, D9"),
     Choice("coefficients may be negative or huge", "left raw; 'guarded' as a control", "A8"),
-    Choice("encoders are updated twice in Algorithm 1", "one step with the scaled gradient", "A9"),
+    Choice(
+        "encoders are updated twice in Algorithm 1",
+        "one step: mu times the task loss's gradient, plus that of tau L_mod",
+        "A9",
+    ),
     Choice("L_mod of numbers has no gradient", "differentiated in closed form, same step", "A12"),
     Choice(
         "tau and rho are not disclosed",

@@ -151,7 +151,7 @@ def best_rows(context: Context, dataset: str = "") -> list[Row]:
 
 
 def control_rows(context: Context, dataset: str = "") -> list[Row]:
-    """Controls at the focus setting (A8, A10, A12, A13; ledger 7.2)."""
+    """Controls at the focus setting (A8, A9, A10, A12, A13; ledger 7.2)."""
     b = context.backbone
     controls = {
         "guarded coefficients": "guarded",
@@ -160,6 +160,7 @@ def control_rows(context: Context, dataset: str = "") -> list[Row]:
         "aligned sign": "aligned",
     }
     named = [balm(b, variant).but(name=name) for name, variant in controls.items()]
+    named.append(balm(b).but(name="whole gradient scaled", options=(("scaled", "whole"),)))
     bare, full = (r.but(name=f"{r.name} (SGD)", training=SGD) for r in (plain(b), balm(b)))
     return [plain(b), balm(b), *named, bare, dataclasses.replace(full, against=bare.name)]
 

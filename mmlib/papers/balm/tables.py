@@ -34,6 +34,7 @@ COMBINED = (
 CONTROLLED = (
     "'L_mod as a constant' is the literal reading of Eq. 26; it trains exactly as "
     "BALM-D does (A12).",
+    "'whole gradient scaled': mu scales the part of L_mod in an encoder's gradient too, which Eq. 22 does not (A9).",
     "With Adam a constant gradient scale has no effect; with SGD it has (ledger 0.1, 6).",
 )
 FORMED = (
