@@ -21,10 +21,11 @@ from mmlib.data.bundle import Bundle, Task
 from mmlib.errors import InputError
 from mmlib.masks.law import Mask
 from mmlib.methods.plain import Peek, Plain
-from mmlib.metrics import curve_metrics, to_maximise
+from mmlib.metrics import all_metrics, curve_metrics, merits, to_maximise
 from mmlib.nn.batch import Batch, Resident, to_device
 
 EVALUATION_ROWS, EVALUATION_VALUES = 4096, 2**26
+MAIN = ""  # in the place of a metric's name: what chooses the epoch of predictions and weights
 
 
 class Schedule(Protocol):
@@ -56,7 +57,8 @@ class Fitted:
     views: name to (epochs, n, C) outputs of the method's views, as ``valid.NAME`` and ``MASK.NAME``.
     recorded: name to (times, ...) what the method noted before epochs, in ``recorded_at`` (times,).
     memory: the optimizer's state after the last epoch.
-    picked: of masks that are not followed, name to the outputs (n_test, C) at the epochs ``valid`` and ``last``.
+    picked: of masks that are not followed, name to epoch to the outputs (n_test, C), for the last epoch and those that
+        validation picks by any metric.
     """
 
     loss: np.ndarray
@@ -69,7 +71,7 @@ class Fitted:
     recorded: dict[str, np.ndarray] = field(default_factory=dict)
     recorded_at: tuple[int, ...] = ()
     memory: dict[str, Tensor] = field(default_factory=dict)
-    picked: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    picked: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
 
 
 def pick_device() -> torch.device:
@@ -100,7 +102,7 @@ def fit(
     train_mask gives the mask of an epoch, from the method's ``shares`` where it has them; it is asked once unless
     ``resampled``. A method with shares decides them on the epoch before; all others see the epoch to come.
     memory_before: the optimizer's state to start from, as ``Fitted.memory``.
-    unfollowed: further test masks, under which only the epoch that validation picks and the last one are evaluated.
+    unfollowed: further test masks, under which only the epochs that validation picks and the last one are evaluated.
     """
     device = device or pick_device()
     method.to(device)
@@ -116,7 +118,7 @@ def fit(
         loop.train_epoch(epoch)
         loop.evaluate()
         if keep_weights or unfollowed:
-            loop.keep_best(epoch, truth)
+            loop.keep_best(epoch, truth, every_metric=bool(unfollowed))
     return loop.finish(unfollowed or {})
 
 
@@ -156,8 +158,8 @@ class _Loop:
     """One training: what ``fit`` goes through epoch by epoch, and what it has noted so far.
 
     losses: one per epoch. outputs: (split, view) to one (n, C) per epoch. steps: the series, one per step.
-    findings: what the method noted, with the epoch before which it did. best_score, best_epoch, best_weights: of the
-    epoch that validation picks so far.
+    findings: what the method noted, with the epoch before which it did. best: the best value and its epoch so far on
+    validation, by metric, ``MAIN`` for what chooses predictions. weights: by epoch, of those epochs.
     """
 
     def __init__(
@@ -182,9 +184,8 @@ class _Loop:
         self.outputs: dict[tuple[str, str], list[Tensor]] = {}
         self.steps: list[dict[str, Tensor]] = []
         self.findings: list[tuple[int, dict[str, Tensor]]] = []
-        self.best_score = -np.inf
-        self.best_epoch = 0
-        self.best_weights: dict[str, Tensor] = {}
+        self.best: dict[str, tuple[float, int]] = {}
+        self.weights: dict[int, dict[str, Tensor]] = {}
 
     def train_epoch(self, epoch: int) -> None:
         """Let the method look, then train it for one epoch."""
@@ -211,13 +212,19 @@ class _Loop:
             for view, values in predict(self.method, batches).items():
                 self.outputs.setdefault((split, view), []).append(values)
 
-    def keep_best(self, epoch: int, truth: np.ndarray) -> None:
-        """Keep the weights where this epoch is the best on validation so far; truth: labels of validation."""
-        score = _score(self.bundle.task, self.outputs["valid", ""][-1], truth)
-        if score > self.best_score:
-            self.best_score = score
-            self.best_epoch = epoch
-            self.best_weights = {
+    def keep_best(self, epoch: int, truth: np.ndarray, every_metric: bool) -> None:
+        """Keep the weights where this epoch is the best on validation so far, by any metric or by the main one alone.
+
+        truth: labels of validation.
+        """
+        outputs = self.outputs["valid", ""][-1].cpu().numpy()
+        for name, value in _scores(self.bundle.task, outputs, truth, every_metric).items():
+            if name not in self.best or value > self.best[name][0]:
+                self.best[name] = value, epoch
+        wanted = {at for _, at in self.best.values()}
+        self.weights = {at: weights for at, weights in self.weights.items() if at in wanted}
+        if epoch in wanted:
+            self.weights[epoch] = {
                 name: value.detach().cpu().clone()
                 for name, value in self.method.state_dict().items()
             }
@@ -248,14 +255,15 @@ class _Loop:
         self.findings.append((epochs, self.method.end_training(self.peek(epochs))))
         picked = {}
         if unfollowed:
-            picked = _at_picked_epochs(
-                self.method, self.bundle, unfollowed, self.best_weights, self.split.device
-            )
+            last = {name: value.clone() for name, value in self.method.state_dict().items()}
+            by_epoch = {**self.weights, epochs - 1: last}
+            picked = _at_epochs(self.method, self.bundle, unfollowed, by_epoch, self.split.device)
+        best_epoch = self.best[MAIN][1] if self.best else 0
         return Fitted(
             loss=torch.stack(self.losses).cpu().numpy(),
             series=_stacked(self.steps),
-            weights=self.best_weights,
-            best_epoch=self.best_epoch,
+            weights=self.weights.get(best_epoch, {}),
+            best_epoch=best_epoch,
             memory=memory(self.optimizer),
             picked=picked,
             **_evaluated(self.outputs),
@@ -263,23 +271,25 @@ class _Loop:
         )
 
 
-def _score(task: Task, outputs: Tensor, truth: np.ndarray) -> float:
-    """What the choice of an epoch maximises, of one epoch."""
-    return float(to_maximise(curve_metrics(task, outputs.cpu().numpy(), truth)))
+def _scores(
+    task: Task, outputs: np.ndarray, truth: np.ndarray, every_metric: bool
+) -> dict[str, float]:
+    """What the choices of an epoch maximise, of one epoch: the main one, and each metric's own."""
+    main = {MAIN: float(to_maximise(curve_metrics(task, outputs, truth)))}
+    return main | (merits(all_metrics(task, outputs, truth)) if every_metric else {})
 
 
-def _at_picked_epochs(
+def _at_epochs(
     method: Plain,
     bundle: Bundle,
     masks: Mapping[str, Mask],
-    best: Mapping[str, Tensor],
+    weights: Mapping[int, Mapping[str, Tensor]],
     device: torch.device,
-) -> dict[str, dict[str, np.ndarray]]:
-    """``picked`` of ``Fitted``; the method keeps its last weights."""
-    last = {name: value.clone() for name, value in method.state_dict().items()}
-    picked: dict[str, dict[str, np.ndarray]] = {name: {} for name in masks}
-    for epoch, weights in (("valid", best), ("last", last)):
-        method.load_state_dict(weights)
+) -> dict[str, dict[int, np.ndarray]]:
+    """``picked`` of ``Fitted``; weights: by epoch, the last one's last in order of epochs, which the method keeps."""
+    picked: dict[str, dict[int, np.ndarray]] = {name: {} for name in masks}
+    for epoch, state in sorted(weights.items()):
+        method.load_state_dict(state)
         for name, mask in masks.items():
             outputs = predict(method, evaluation_batches(to_device(bundle, "test", mask, device)))
             picked[name][epoch] = outputs[""].cpu().numpy()

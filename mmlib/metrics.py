@@ -8,15 +8,15 @@ sides of 0 have MAE and correlation alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import f1_score, recall_score
 
 from mmlib.data.bundle import Task
 
 SELECTION_METRIC = "weighted_f1"
+SINGLE = "f1_"  # begins the names of the F1 scores of single classes or emotions
 UNSIGNED = ("mae", "pearson")  # all that scores without a sign have
 
 
@@ -42,16 +42,17 @@ def weighted_f1(truth: np.ndarray, guess: np.ndarray) -> float:
 
 def macro_recall(truth: np.ndarray, guess: np.ndarray) -> float:
     """Recall averaged over the classes that occur in the truth (UA)."""
-    present = np.unique(truth)
-    return 100 * float(
-        recall_score(truth, guess, labels=present, average="macro", zero_division=0.0)
-    )
+    counts = np.bincount(truth)
+    right = np.bincount(truth[truth == guess], minlength=len(counts))
+    present = counts > 0
+    return 100 * float(np.mean(right[present] / counts[present]))
 
 
 def per_class_f1(truth: np.ndarray, guess: np.ndarray, classes: int) -> np.ndarray:
-    """F1 of each class against the rest, (classes,)."""
-    scores = f1_score(truth, guess, labels=np.arange(classes), average=None, zero_division=0.0)
-    return 100 * np.asarray(scores)
+    """F1 of each class against the rest, (classes,); 0 of one that is neither in the truth nor guessed."""
+    both = np.bincount(truth, minlength=classes) + np.bincount(guess, minlength=classes)
+    right = np.bincount(truth[truth == guess], minlength=classes)
+    return np.asarray(100 * 2 * right / np.maximum(both, 1))
 
 
 def binary_f1(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
@@ -99,6 +100,26 @@ def to_maximise(curve: Mapping[str, Any]) -> np.ndarray:
     if SELECTION_METRIC in curve:
         return np.asarray(curve[SELECTION_METRIC])
     return -np.asarray(curve["mae"])
+
+
+def merits(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What each metric's choice of an epoch maximises: its own value, minus the MAE.
+
+    F1 scores of single classes or emotions are chosen together, by their mean, which tables show beside them.
+
+    metrics: as ``all_metrics`` has them.
+    """
+    own = {name: -value if name == "mae" else value for name, value in metrics.items()}
+    single = [name for name in metrics if name.startswith(SINGLE)]
+    if not single:
+        return own
+    return own | dict.fromkeys(single, float(np.mean([own[name] for name in single])))
+
+
+def own_epochs(epochs: Sequence[Mapping[str, float]]) -> dict[str, int]:
+    """Metric to the first epoch at which it is best; epochs: ``all_metrics`` of each."""
+    of_epoch = [merits(metrics) for metrics in epochs]
+    return {name: int(np.argmax([values[name] for values in of_epoch])) for name in of_epoch[0]}
 
 
 def curve_metrics(task: Task, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from mmlib import metrics
 from mmlib.data.bundle import Task
@@ -189,3 +189,33 @@ def test_an_epoch_is_chosen_by_f1_or_else_by_the_smallest_error() -> None:
     f1, error = [50.0, 70.0, 60.0], [0.3, 0.2, 0.1]
     assert metrics.to_maximise({"accuracy": error, "weighted_f1": f1}).argmax() == 1
     assert metrics.to_maximise({"mae": error, "pearson": f1}).argmax() == 2
+
+
+def test_each_metric_picks_its_own_first_best_epoch_and_single_classes_theirs_together() -> None:
+    """The error by its least value; the classes' F1 by their mean, 50, 60 and 60."""
+    epochs = [
+        {"accuracy": 70.0, "mae": 0.3, "pearson": 0.1, "f1_a": 90.0, "f1_b": 10.0},
+        {"accuracy": 70.0, "mae": 0.1, "pearson": 0.2, "f1_a": 50.0, "f1_b": 70.0},
+        {"accuracy": 60.0, "mae": 0.2, "pearson": 0.3, "f1_a": 40.0, "f1_b": 80.0},
+    ]
+    assert metrics.own_epochs(epochs) == {
+        "accuracy": 0,
+        "mae": 1,
+        "pearson": 2,
+        "f1_a": 1,
+        "f1_b": 1,
+    }
+
+
+def test_recall_and_the_classes_f1_are_scikit_learns() -> None:
+    random = np.random.default_rng(0)
+    for classes in (2, 4, 6):
+        for n in (1, 5, 40):
+            truth, guess = random.integers(classes, size=(2, n))
+            single = f1_score(
+                truth, guess, labels=np.arange(classes), average=None, zero_division=0.0
+            )
+            np.testing.assert_allclose(metrics.per_class_f1(truth, guess, classes), 100 * single)
+            present = np.unique(truth)
+            recall = recall_score(truth, guess, labels=present, average="macro", zero_division=0.0)
+            assert metrics.macro_recall(truth, guess) == pytest.approx(100 * recall)

@@ -187,6 +187,18 @@ class Twin:
             truth, decision, metric
         )
 
+    def answers(
+        self,
+        split: str,
+        observed: np.ndarray,
+        frames: Mapping[str, np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """The posterior of what ``accuracy`` counts: of classes (n, K), of signs (n, 2), of no and yes (n K, 2).
+
+        Arguments as ``bayes``. Signs leave out the mass of level 0, whose labels do not count.
+        """
+        return self._answers(self.bayes(split, observed, frames=frames), "accuracy")
+
     def _decide(self, mass: np.ndarray, metric: str) -> np.ndarray:
         role, prior = self.role, np.asarray(self.role.prior)
         if metric not in self.metrics:

@@ -408,6 +408,8 @@ class Context:
     def results(self, cells: Iterable[Cell]) -> pd.DataFrame:
         """Long results: row, setting, seed, fold, selection, metric, value, stale, run_id, data.
 
+        Each metric's value is that of the epoch that the metric itself picks (``runs.execute``); of records that are
+        older than that, of the epoch that weighted F1 picks.
         Runs that the store lacks are left out; the tables call them not built yet, or say how they failed
         (``failures.of_cells``).
         """

@@ -270,7 +270,9 @@ def records_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
                     common
                     | {
                         "selection": selection,
-                        "epoch": chosen["epoch"][mask],
+                        "epoch": chosen.get("epochs", {})
+                        .get(mask, {})
+                        .get(name, chosen["epoch"][mask]),
                         "mask": mask,
                         "metric": name,
                         "value": value,

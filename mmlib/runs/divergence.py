@@ -49,10 +49,8 @@ def check_finite(fitted: Fitted) -> None:
     for name, outputs in (("validation", fitted.valid), *fitted.tests.items()):
         flat = outputs.reshape(len(outputs), -1)
         _refuse(f"outputs on {name} are not finite", flat, ~np.isfinite(flat))
-    last = len(fitted.loss) - 1
     for name, at in fitted.picked.items():
-        for selection, outputs in at.items():
-            epoch = fitted.best_epoch if selection == "valid" else last
+        for epoch, outputs in at.items():
             _refuse(
                 f"outputs on {name} are not finite",
                 outputs[None],
@@ -78,8 +76,8 @@ def check_size(fitted: Fitted, task: Task, valid_labels: np.ndarray, chosen: int
         for epoch in sorted({chosen, last}):
             _limit(f"an output on {name}", outputs[epoch], epoch)
     for name, at in fitted.picked.items():
-        for selection, outputs in at.items():
-            _limit(f"an output on {name}", outputs, chosen if selection == "valid" else last)
+        for epoch in sorted({chosen, last} & set(at)):
+            _limit(f"an output on {name}", at[epoch], epoch)
     if task.kind == "score" and task.range is not None:
         width = task.range[1] - task.range[0]
         error = float(np.abs(fitted.valid[chosen][:, 0].astype(np.float64) - valid_labels).mean())

@@ -6,7 +6,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +14,17 @@ import numpy as np
 import torch
 
 from mmlib.backbones import build_backbone
-from mmlib.data.bundle import Bundle
+from mmlib.data.bundle import Bundle, Task
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
 from mmlib.fit import Fitted, evaluation_batches, fit, pick_device
 from mmlib.masks import Law, Mask, audit, draw
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
-from mmlib.metrics import all_metrics, curve_metrics, to_maximise
+from mmlib.metrics import all_metrics, curve_metrics, own_epochs, to_maximise
 from mmlib.nn.batch import to_device
 from mmlib.runs.divergence import check_finite, check_size
+from mmlib.runs.expected import NAME, expected_accuracy
 from mmlib.runs.spec import RunSpec
 
 SELECTIONS = ("valid", "test", "last")
@@ -267,12 +268,8 @@ def _results(
     tests = {name: _curves(task, outputs, truth[name]) for name, outputs in fitted.tests.items()}
     chosen = int(np.argmax(to_maximise(valid)))
     check_size(fitted, task, truth["valid"], chosen)
-    selected: dict[str, Any] = {s: {"epoch": {}, "metrics": {}} for s in SELECTIONS}
-    arrays: dict[str, np.ndarray] = {}
-    for name, selection, epoch, outputs in _selections(fitted, tests, chosen):
-        selected[selection]["epoch"][name] = epoch
-        selected[selection]["metrics"][name] = all_metrics(task, outputs, truth[name])
-        arrays[f"predictions.{selection}.{name}"] = in_all_rows(outputs, masks[name])
+    selected, arrays = _selected(spec, task, fitted, truth, chosen)
+    arrays = {name: in_all_rows(x, masks[name.split(".", 2)[2]]) for name, x in arrays.items()}
     curves = {
         "loss": [float(v) for v in fitted.loss],
         "valid": valid,
@@ -282,19 +279,52 @@ def _results(
     return {"selected": selected, "curves": curves}, arrays | _kept_of_training(spec, fitted)
 
 
-def _selections(
-    fitted: Fitted, tests: Mapping[str, dict[str, list[float]]], chosen: int
-) -> Iterator[tuple[str, str, int, np.ndarray]]:
-    """(test mask, selection, epoch, outputs there (n, C)); tests: the curves by mask, chosen: validation's epoch."""
+def _expected(spec: RunSpec, task: Task, name: str, outputs: np.ndarray) -> dict[str, float]:
+    """The expected accuracy under a test mask, on twins that have it; outputs are of the epoch that accuracy picks."""
+    law = dict(spec.eval_masks)[name]
+    if law.kind == "patterns" and spec.modalities:  # drawn over these modalities alone
+        return {}
+    expected = expected_accuracy(spec, law, task, outputs)
+    return {} if expected is None else {NAME: expected}
+
+
+def _selected(
+    spec: RunSpec,
+    task: Task,
+    fitted: Fitted,
+    truth: Mapping[str, np.ndarray],
+    chosen: int,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """``selected`` of the record, and the predictions at the epochs that the main metric picks.
+
+    truth: labels by mask, and of validation as ``valid``. chosen: the epoch that validation picks by the main metric.
+
+    Of each selection and test mask: ``metrics``, each at the epoch that its own value picks, on validation or on test;
+    ``epochs``, which that is; and ``epoch``, that of the main metric and of the predictions. Masks that are not
+    followed have no selection on test.
+    """
     last = len(fitted.loss) - 1
-    for name, outputs in fitted.tests.items():
-        best = int(np.argmax(to_maximise(tests[name])))
-        epochs = {"valid": chosen, "test": best, "last": last}
-        for selection in SELECTIONS:
-            yield name, selection, epochs[selection], outputs[epochs[selection]]
-    for name, by_selection in fitted.picked.items():
-        for selection, outputs in by_selection.items():
-            yield name, selection, {"valid": chosen, "last": last}[selection], outputs
+    on_valid = own_epochs([all_metrics(task, outputs, truth["valid"]) for outputs in fitted.valid])
+    lasts = dict.fromkeys(on_valid, last)
+    selected: dict[str, Any] = {s: {"epoch": {}, "epochs": {}, "metrics": {}} for s in SELECTIONS}
+    arrays = {}
+    followed = {name: dict(enumerate(outputs)) for name, outputs in fitted.tests.items()}
+    for name, outputs in {**followed, **fitted.picked}.items():
+        metrics = {at: all_metrics(task, x, truth[name]) for at, x in outputs.items()}
+        picked = {"valid": (chosen, on_valid), "last": (last, lasts)}
+        if name in followed:
+            curve = to_maximise(_curves(task, fitted.tests[name], truth[name]))
+            picked["test"] = int(np.argmax(curve)), own_epochs(list(metrics.values()))
+        for selection, (main, epochs) in picked.items():
+            part = selected[selection]
+            of_accuracy = epochs.get("accuracy", main)
+            expected = _expected(spec, task, name, outputs[of_accuracy])
+            part["epoch"][name] = main
+            part["epochs"][name] = epochs | dict.fromkeys(expected, of_accuracy)
+            own = {metric: metrics[at][metric] for metric, at in epochs.items()}
+            part["metrics"][name] = own | expected
+            arrays[f"predictions.{selection}.{name}"] = outputs[main]
+    return selected, arrays
 
 
 def _curves_of_method(

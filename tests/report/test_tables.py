@@ -304,6 +304,11 @@ def test_records_become_one_row_per_run_selection_mask_and_metric() -> None:
         and first["train_mask"] == "shared(0.5)"
     )
     assert first["fold"] == 2 and first["epoch"] == 3 and not first["stale"]
+    own = record(0)
+    for chosen in own["selected"].values():
+        chosen["epochs"] = {mask: {"accuracy": 7} for mask in chosen["epoch"]}
+    epochs = tables.records_frame([own]).set_index("metric")["epoch"]
+    assert set(epochs["accuracy"]) == {7} and set(epochs.drop("accuracy")) == {3}
     other = tables.records_frame([record(valid_mask={"kind": "shared", "rate": 0.2})])
     assert set(frame["valid_mask"]) == {"shared(0.5)"} and set(other["valid_mask"]) == {
         "shared(0.2)"

@@ -34,7 +34,7 @@ def fitted(task: Task = CLASSES, picked: float = 1.0) -> Fitted:
         {},
         {},
         1,
-        picked={"other": {"valid": np.full(shape[1:], picked), "last": np.ones(shape[1:])}},
+        picked={"other": {1: np.full(shape[1:], picked), 2: np.ones(shape[1:])}},
     )
 
 

@@ -229,13 +229,69 @@ def test_a_records_curves_picks_metrics_and_predictions_agree(
         for rule, epoch in epochs.items():
             assert record["selected"][rule]["epoch"][name] == epoch
             found = record["selected"][rule]["metrics"][name]
-            assert (
-                found["weighted_f1"] == f1[epoch]
-                and found["accuracy"] == curves["test"][name]["accuracy"][epoch]
-            )
-            assert found == metrics.all_metrics(
-                task, outcome.arrays[f"predictions.{rule}.{name}"], truth
-            )
+            predictions = outcome.arrays[f"predictions.{rule}.{name}"]
+            of_predictions = metrics.all_metrics(task, predictions, truth)
+            assert found["weighted_f1"] == f1[epoch] == of_predictions["weighted_f1"]
+            own = record["selected"][rule]["epochs"][name]
+            accuracy = {"valid": curves["valid"], "test": curves["test"][name]}.get(rule)
+            if accuracy is not None:
+                assert own["accuracy"] == np.argmax(accuracy["accuracy"])
+            assert found["accuracy"] == curves["test"][name]["accuracy"][own["accuracy"]]
+            assert set(found) == set(own) == set(of_predictions) and own["weighted_f1"] == epoch
+            same = [metric for metric, at in own.items() if at == epoch]
+            assert all(found[metric] == of_predictions[metric] for metric in same)
+
+
+def best_epoch(values: list[float], least: bool = False) -> int:
+    """The first epoch with the largest value, or the least."""
+    return values.index(min(values) if least else max(values))
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task("classes", ("a", "b", "c")),
+        Task("score", range=(-3.0, 3.0)),
+        Task("binaries", ("joy", "fear")),
+    ],
+    ids=lambda task: task.kind,
+)
+def test_each_metric_is_read_at_the_epoch_that_its_own_value_picks_on_validation_or_on_test(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task
+) -> None:
+    """Outputs at random, so that metrics disagree on the epoch; single classes' F1 scores are picked by their mean."""
+    one = spec(stored(toy((4, 5, 6, 4) * 4, task=task), tmp_path / "toy"))
+    bundle, epochs, random = prepare(one), 30, np.random.default_rng(4)
+    truth = {s: bundle.labels[bundle.rows(s)] for s in ("valid", "test")}
+    outputs = {
+        name: random.normal(
+            size=(epochs, len(truth["valid" if name == "valid" else "test"]), task.outputs)
+        )
+        for name in ("valid", "same", "text", "all")
+    }
+    tests = {name: of for name, of in outputs.items() if name != "valid"}
+    made = Fitted(np.ones(epochs), outputs["valid"], tests, {}, {}, 0)
+    monkeypatch.setattr(execute_module, "fit", lambda *_, **__: made)
+    selected, picks = execute(one).record["selected"], set()
+    for name in tests:
+        every = {
+            "valid": [metrics.all_metrics(task, o, truth["valid"]) for o in outputs["valid"]],
+            "test": [metrics.all_metrics(task, o, truth["test"]) for o in tests[name]],
+        }
+        single = [metric for metric in every["test"][0] if metric.startswith("f1_")]
+        for rule, curves in every.items():
+            for metric, value in selected[rule]["metrics"][name].items():
+                values = [of[metric] for of in curves]
+                if metric in single:
+                    values = [sum(of[m] for m in single) for of in curves]
+                epoch = best_epoch(values, least=metric == "mae")
+                assert selected[rule]["epochs"][name][metric] == epoch, (rule, metric)
+                assert value == every["test"][epoch][metric], (rule, metric)
+                picks.add(epoch)
+            main = best_epoch([of["weighted_f1"] for of in curves])
+            assert selected[rule]["epoch"][name] == main
+        assert set(selected["last"]["epochs"][name].values()) == {epochs - 1}
+    assert len(picks) > 3
 
 
 def test_a_record_names_its_masks_and_their_realised_rates(folder: Path) -> None:
