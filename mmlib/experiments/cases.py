@@ -43,7 +43,8 @@ def corrections(
     broken = everything[~right & wrong]
     table = corrected.head(CASES).drop(columns=[f"{ours[0]} right", f"{theirs[0]} right", "gain"])
     notes = (
-        f"{shown(context, dataset)}, {words}, seed 0: of {len(everything)} test utterances {ours[0]} corrects "
+        f"{shown(context, dataset)}, {words}, seed 0, at the epoch that the main metric picks on validation: "
+        f"of {len(everything)} test utterances {ours[0]} corrects "
         f"{len(corrected)} of {theirs[0]}'s errors and makes {len(broken)} of its own. These "
         "examples are selected in the method's favour; the counts show both directions.",
         *data_notes(context, [dataset]),

@@ -32,6 +32,10 @@ NAMES = {
 }
 SYNTHETIC, STANDS_IN = "synthetic data whose law is known", "stands in for the paper's data set"
 BOUND = "best possible"
+OWN_EPOCHS = (
+    "Each metric is read at the epoch at which it is best on validation, F1 scores of single classes or emotions "
+    "where their mean is."
+)
 Part = tuple[str, list[Cell], pd.DataFrame | None]
 Averages = Mapping[str, Sequence[str]]
 K = TypeVar("K")
@@ -366,6 +370,6 @@ def compare(
         numbers=numbers,
         comparison=True,
         rows_built=tables.rows_built(numbers),
-        notes=(*tables.remarks(numbers, paper_cells), *rates, *notes),
+        notes=(*tables.remarks(numbers, paper_cells), *rates, OWN_EPOCHS, *notes),
         run_ids=tuple(everything["run_id"].unique()),
     )

@@ -113,7 +113,16 @@ class Made:
     def f1(
         self, record: Record, condition: str, zeros: bool = False, selection: str = "valid"
     ) -> float:
-        """Weighted F1 of signs, or the mean over yes-or-no questions of theirs, from predictions."""
+        """Weighted F1 of signs, or the mean over yes-or-no questions of theirs, from predictions.
+
+        From the record where the metric is read at another epoch than predictions are kept of.
+        """
+        chosen = record["selected"][selection]
+        epochs, metrics = chosen["epochs"][condition], chosen["metrics"][condition]
+        names = [name for name in metrics if name.startswith("f1_")]
+        names = names or ["weighted_f1_with_zero" if zeros else "weighted_f1"]
+        if epochs[names[0]] != chosen["epoch"][condition]:
+            return float(np.mean([metrics[name] for name in names]))
         bundle = open_bundle(record.spec.data)
         bundle = bundle if record.spec.fold is None else bundle.with_fold(record.spec.fold)
         truth = bundle.labels[bundle.rows("test")]

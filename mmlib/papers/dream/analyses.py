@@ -73,7 +73,7 @@ ENHANCED_NOTES = (
     "A modality is enhanced if its PSS by P is 0, and only enhanced modalities pass "
     "the LayerNorm of Eqs 5-9. Training: the masks of one epoch, with each modality "
     "dropped with probability 0.5. Test: with all modalities. Accuracy: at the epoch "
-    "chosen on validation, averaged over the four labels of IEMOCAP.",
+    "that the main metric picks on validation, averaged over the four labels of IEMOCAP.",
     "A missing modality never changes P's prediction, so it counts as enhanced. A "
     "clip without enhanced modalities enters the fusion without LayerNorm; the "
     "training share shows how often training saw such clips.",
