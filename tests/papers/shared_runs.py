@@ -11,7 +11,7 @@ import pytest
 
 from mmlib.experiments.context import Context
 from mmlib.pipeline import regenerate
-from mmlib.runs.store import Store
+from mmlib.runs.store import Record, Store
 
 FOLDER = "MMLIB_SHARED_RUNS"
 
@@ -41,3 +41,16 @@ def make_runs(
     for spec in regenerate.specs(context, regenerate.artifacts(context, names)):
         run_id = spec.run_id(context.bundle_fingerprint(spec.data))
         context.store.take(run_id, shared.files(run_id))
+
+
+def at_another_epoch(
+    record: Record, condition: str, metric: str, selection: str = "valid"
+) -> float | None:
+    """A metric by the record where it is read at another epoch than predictions are kept of; else None.
+
+    That it is the metric of its epoch's outputs is a test of ``runs.execute``.
+    """
+    chosen = record["selected"][selection]
+    if chosen["epochs"][condition][metric] == chosen["epoch"][condition]:
+        return None
+    return float(chosen["metrics"][condition][metric])

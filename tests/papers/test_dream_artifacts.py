@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from shared_runs import make_runs
+from shared_runs import at_another_epoch, make_runs
 
 from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Bundle, Task, save_bundle
@@ -117,12 +117,13 @@ class Made:
 
         From the record where the metric is read at another epoch than predictions are kept of.
         """
-        chosen = record["selected"][selection]
-        epochs, metrics = chosen["epochs"][condition], chosen["metrics"][condition]
+        metrics = record["selected"][selection]["metrics"][condition]
         names = [name for name in metrics if name.startswith("f1_")]
         names = names or ["weighted_f1_with_zero" if zeros else "weighted_f1"]
-        if epochs[names[0]] != chosen["epoch"][condition]:
-            return float(np.mean([metrics[name] for name in names]))
+        read = [at_another_epoch(record, condition, name, selection) for name in names]
+        elsewhere = [value for value in read if value is not None]
+        if elsewhere:
+            return float(np.mean(elsewhere))
         bundle = open_bundle(record.spec.data)
         bundle = bundle if record.spec.fold is None else bundle.with_fold(record.spec.fold)
         truth = bundle.labels[bundle.rows("test")]

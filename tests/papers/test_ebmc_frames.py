@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from shared_runs import make_runs
+from shared_runs import at_another_epoch, make_runs
 
 from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.data.catalog import open_bundle, open_twin
@@ -119,19 +119,17 @@ def measures(truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
 
 
 def by_rate(made: Made, dataset: str, row: str) -> Frame:
-    """From predictions at the epoch that validation picks: seed, rate, and the seven metrics."""
+    """Seed, rate, and the seven metrics at the epochs that validation picks, from predictions where these are of it."""
     bundle = open_bundle(TWINS[dataset])
     truth, lines = bundle.labels[bundle.rows("test")], []
     for record in made.stored(TWINS[dataset], row):
         kept = made.context.store.arrays(record.id)
-        lines += [
-            {
-                "seed": record.spec.seed,
-                "rate": rate,
-                **measures(truth, kept[f"predictions.valid.{name}"][:, 0]),
-            }
-            for rate, name in zip(RATES, NAMES, strict=True)
-        ]
+        for rate, name in zip(RATES, NAMES, strict=True):
+            found = measures(truth, kept[f"predictions.valid.{name}"][:, 0])
+            for metric in found:
+                elsewhere = at_another_epoch(record, name, metric)
+                found[metric] = found[metric] if elsewhere is None else elsewhere
+            lines.append({"seed": record.spec.seed, "rate": rate, **found})
     return pd.DataFrame(lines)
 
 

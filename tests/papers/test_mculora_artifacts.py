@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from shared_runs import make_runs
+from shared_runs import at_another_epoch, make_runs
 
 from mmlib.data import posterior
 from mmlib.data.catalog import open_twin
@@ -189,6 +189,7 @@ def test_a_printed_average_over_seven_stands_as_such_and_all_others_at_the_six(m
     lines = published("mculora", "table1").replace(
         {"mosei": "CMU-MOSEI twin", "iemocap": "IEMOCAP twin"}
     )
+    lines = lines[~lines["metric"].str.startswith("delta")]
     printed = lines.pivot(index=["row", "metric", "dataset"], columns="setting", values="value")
     of_seven = (printed["average"] - printed[SEVEN].mean(axis=1, skipna=False)).abs() < 0.05  # F16
     expected = {
@@ -253,8 +254,11 @@ def test_each_fold_is_tested_on_its_own_session_and_cases_have_every_utterance_o
         truth = bundle.labels[sorted(np.flatnonzero(bundle.fold == k), key=lambda i: bundle.ids[i])]
         for name in SEVEN:
             guess = context.store.arrays(found.id)[f"predictions.valid.{name}"].argmax(axis=1)
-            assert metrics[name]["accuracy"] == pytest.approx(100 * np.mean(guess == truth))
-        assert metrics["random"]["accuracy"] == pytest.approx(100 * part["MCULoRA right"].mean())
+            elsewhere = at_another_epoch(found, name, "accuracy")
+            expected = 100 * np.mean(guess == truth) if elsewhere is None else elsewhere
+            assert metrics[name]["accuracy"] == pytest.approx(expected)
+        guess = context.store.arrays(found.id)["predictions.valid.random"].argmax(axis=1)
+        assert part["MCULoRA right"].mean() == pytest.approx(np.mean(guess == truth))
         for rate in (r for r in found["rates"] if r["mask"] == "random"):
             assert part["missing"].str.contains(rate["modality"]).mean() == pytest.approx(
                 rate["realised"]
@@ -296,9 +300,12 @@ def test_cases_are_counted_as_the_stored_predictions_say(made: Made) -> None:
     for row in (rows.OURS, rows.MOMKE):
         found = made[0].store.arrays(specs(made[0], "mosei", row)[0].run_id(bundle.fingerprint))
         right[row.name] = ((found["predictions.valid.random"][:, 0] > 0) == (truth > 0))[truth != 0]
-        assert 100 * right[row.name].mean() == pytest.approx(
-            values(made, row.name).loc[0, "random"]
-        )
+        run = made[0].store.get(specs(made[0], "mosei", row)[0].run_id(bundle.fingerprint))
+        assert run is not None
+        if at_another_epoch(run, "random", "accuracy") is None:
+            assert 100 * right[row.name].mean() == pytest.approx(
+                values(made, row.name).loc[0, "random"]
+            )
     ours, theirs, numbers = right["MCULoRA"], right["MoMKE"], table(made, "fig5-numbers")
     assert (
         f"of {len(ours)} test utterances MCULoRA corrects {(ours & ~theirs).sum()} of MoMKE's errors and makes "
