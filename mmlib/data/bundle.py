@@ -20,14 +20,13 @@ from mmlib import names
 from mmlib.data.bundle_file import checked_scaling, read_arrays, read_head, short_names
 from mmlib.data.keep import HEAD, arrays_file, newest, replace_bundle
 from mmlib.data.labels import check_labels, check_varied, stored, with_sign
+from mmlib.data.scaling import Counted, Scaling, counted, standardise
 from mmlib.errors import InputError, unknown_name
 
 SPLITS = ("train", "valid", "test")
 FORMAT = 1
 _PER_ROW = ("labels", "split", "dialogue", "position", "speaker", "observed")
 _OPTIONAL = ("fold",)
-Scaling = Mapping[str, Sequence[float]]
-"""``mean`` and ``sd``, (d,) each: raw features less the one and over the other are the bundle's."""
 
 
 @dataclass(frozen=True)
@@ -172,11 +171,22 @@ class Bundle:
         Standardised features are so over the training rows of the fold.
         """
         folded = self._with_split_of_fold(number)
-        if not self.scaling:
-            return folded
-        from mmlib.data.standardise import standardised_where_possible  # which imports this module
+        return folded.standardised_over_train() if self.scaling else folded
 
-        return standardised_where_possible(folded)
+    def counted(self, modality: str) -> Counted:
+        """What of a modality is there, and of it what training has."""
+        values, lengths = self.features[modality], self.lengths.get(modality)
+        observed = self.observed[:, self.modalities.index(modality)]
+        return counted(values, observed, lengths, self.split == 0)
+
+    def standardised_over_train(self) -> Bundle:
+        """The same data, vectors and frames with mean 0 and sd 1 over what training has of them."""
+        features, scaling = dict(self.features), dict(self.scaling)
+        for modality in self.modalities:
+            part = self.counted(modality)
+            if part.scales:
+                features[modality], scaling[modality] = standardise(part, scaling.get(modality))
+        return dataclasses.replace(self, features=features, scaling=scaling)
 
     def _with_split_of_fold(self, number: int) -> Bundle:
         if self.fold is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmlib.data.bundle import Bundle
-from mmlib.data.standardise import zero as zero_of
+from mmlib.data.scaling import zero as zero_of
 
 # Initial weights and learning rates suppose features of order one. A hundredfold either way still trains with Adam; 1e4
 # in one place is what overflows squares and softmaxes.

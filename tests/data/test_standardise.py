@@ -13,7 +13,8 @@ import pytest
 
 from mmlib import cli
 from mmlib.data.bundle import SPLITS, Bundle, load_bundle, save_bundle
-from mmlib.data.standardise import scaled, standardised, standardised_where_possible
+from mmlib.data.scaling import scaled
+from mmlib.data.standardise import standardised, standardised_where_possible
 from mmlib.data.twins import make_twin
 from mmlib.errors import InputError
 from mmlib.masks import complete

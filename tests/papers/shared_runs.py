@@ -32,9 +32,13 @@ def make_runs(
 ) -> None:
     """Fill a context's own store with the runs of some artifacts (all by default), and nothing else.
 
-    Runs that the session has made already are copied, so a test may do to its store what it likes.
+    Runs that the session has made already are copied, so a test may do to its store what it likes. Runs on a bundle of
+    the test's own are not shared: another test may have the same data elsewhere, and a record names its data's place.
     """
     names = tuple(wanted)
+    if any(Path(reference).is_absolute() for reference in context.data.values()):
+        regenerate.run(context, names, jobs=1).raise_if_failed()
+        return
     shared = Store(shared_folder(factory), quiet=True)
     there = dataclasses.replace(context, store=shared)
     regenerate.run(there, names, jobs=1).raise_if_failed()

@@ -20,7 +20,7 @@ from mmlib.data.check import agrees, load_manifest
 from mmlib.errors import InputError
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
-from mmlib.experiments.rows import Row
+from mmlib.experiments.rows import Row, Stage
 from mmlib.methods import METHODS
 from mmlib.papers import catalog, gmm_loss
 from mmlib.papers.gmm_loss import analyses, figures, rows
@@ -76,6 +76,15 @@ def test_one_warm_up_per_seed_and_optimizer_serves_every_row() -> None:
             budget.epochs
         }
     assert by_row[rows.OURS] == by_row["SGD (Reset State)"]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 9])
+def test_both_phases_have_an_epoch_however_few_there_are(epochs: int) -> None:
+    first, second = rows.in_phases(Stage("gmm_loss", "concat"), epochs, 3)
+    counts = [dict(stage.training)["epochs"] for stage in (first, second)]
+    assert min(counts) >= 1 and sum(counts) == max(2, epochs)
+    assert dict(first.options)["warmup"] == counts[0]
+    assert counts[1] % dict(second.options)["round_epochs"] == 0
 
 
 def test_all_methods_have_the_same_budget_network_size_and_number_of_trials() -> None:

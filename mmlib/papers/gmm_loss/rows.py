@@ -137,8 +137,10 @@ def in_phases(stage: Stage, epochs: int, rounds: int, share: float = 0.0) -> tup
     """The warm-up, which is the same whatever the variant and its options, and the adaptive phase.
 
     stage: what both have in common, and the adaptive phase's variant, options and ``keep``. epochs, rounds, share: as
-    ``phases`` has them.
+    ``phases`` has them. Where there are fewer epochs than the phases need, they have fewer rounds, and one epoch each.
     """
+    epochs = max(2, epochs)
+    rounds = min(rounds, epochs - 1)
     warmup, each = phases(epochs, rounds, share)
     first = dataclasses.replace(
         stage,
