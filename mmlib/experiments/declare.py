@@ -77,13 +77,13 @@ class Declare:
             **other,
         )
 
-    def main(self, table: Table) -> Artifact:
-        """The paper's main comparison, the one that is not reduced."""
+    def main(self, table: Table, **other: Any) -> Artifact:
+        """The paper's main comparison, the one that is not reduced. other: further fields of ``Artifact``."""
         caption = (
             "The method, its network trained with the task loss alone, and the linear model, with as many seeds "
             "as decide it."
         )
-        return self.table("main", "Main comparison", caption, table)
+        return self.table("main", "Main comparison", caption, table, **other)
 
     def claims(self, claims: Claims, source: str = "ours, on the paper's text") -> Artifact:
         """The paper's sentences with their tests."""

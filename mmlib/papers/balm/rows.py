@@ -106,6 +106,11 @@ def pairs(context: Context, dataset: str = "") -> list[Row]:
     return [make(backbone) for backbone in context.backbones for make in (plain, balm)]
 
 
+def shared_rows(context: Context, dataset: str = "") -> list[Row]:
+    """Tables 11 and 12: ``pairs``, and the linear model."""
+    return [*pairs(context), LINEAR]
+
+
 def momke() -> Row:
     """MoMKE (ledger E22): the experts' own stage, then its routing; both see the masks of the table (F21)."""
     own = (("routing", "own"),)
@@ -131,8 +136,8 @@ def compared_rows(context: Context, dataset: str = "") -> list[Row]:
 
 
 def fcm_rows(context: Context, dataset: str = "") -> list[Row]:
-    """Tables 3 and 10: the main backbone with and without FCM."""
-    return [plain(context.backbone), fcm(context.backbone)]
+    """Tables 3 and 10: the main backbone with and without FCM, and the linear model."""
+    return [plain(context.backbone), fcm(context.backbone), LINEAR]
 
 
 def halves(context: Context, dataset: str = "") -> list[Row]:

@@ -98,7 +98,7 @@ def _main(table: str, dataset: str) -> Table:
 def _shared(table: str, dataset: str) -> Table:
     """One missing rate for all modalities."""
     return _table(
-        rows=rows.pairs,
+        rows=rows.shared_rows,
         places=rows.at_shared,
         datasets=rows.some(dataset),
         printed=printed(table),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mmlib.data.catalog import open_twin
 from mmlib.experiments import comparison
-from mmlib.experiments.baselines import GCNET
+from mmlib.experiments.baselines import GCNET, LINEAR
 from mmlib.experiments.comparison import Averages, data_notes, shown, with_averages
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import on
@@ -148,7 +148,12 @@ MAIN = dataclasses.replace(
     settings=(rows.AVERAGE, rows.ALL),
     notes=(DROPPING, EQUAL),
 )
-COMPLETE_TRAINING = dataclasses.replace(OWN, protocol=rows.whole, notes=(COMPLETE, ZEROS, EQUAL))
+COMPLETE_TRAINING = dataclasses.replace(
+    OWN,
+    rows=lambda context, dataset: [*rows.main_rows(context, dataset), LINEAR],
+    protocol=rows.whole,
+    notes=(COMPLETE, ZEROS, EQUAL),
+)
 DEPARTURES = Table(
     rows.departure_rows,
     rows.departing,

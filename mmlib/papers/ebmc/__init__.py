@@ -142,7 +142,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         )
         for number, dataset in zip((7, 8), rows.FRAMES, strict=True)
     ),
-    _declare.main(tables.MAIN),
+    _declare.main(tables.MAIN, needs=rows.lacks_vectors),
     _declare.claims(claims.CLAIMS),
     _declare.table(
         "missing-parts",

@@ -63,7 +63,7 @@ def of_emotions(context: Context, dataset: str) -> list[str]:
 
 
 TABLE1 = Table(
-    of_rows(rows.MAIN),
+    of_rows((*rows.MAIN, LINEAR)),
     rows.whole,
     rows.PLAIN.name,
     fixed(rows.SCORES),

@@ -106,7 +106,7 @@ TABLE2 = dataclasses.replace(
     notes=(WITHOUT_MCLA, EQUAL, ONE_MODEL),
 )
 RANDOM_MISSING = Table(
-    partial(rows.fitted, chosen=rows.MAIN),
+    partial(rows.fitted, chosen=(*rows.MAIN, LINEAR)),
     rows.protocol,
     rows.JOINT.name,
     TABLE1.metrics,
@@ -115,7 +115,7 @@ RANDOM_MISSING = Table(
     notes=(UNPRINTED, EQUAL),
 )
 PAIR = Table(
-    partial(rows.fitted, chosen=rows.MAIN),
+    partial(rows.fitted, chosen=(*rows.MAIN, LINEAR)),
     rows.protocol,
     rows.JOINT.name,
     TABLE1.metrics,

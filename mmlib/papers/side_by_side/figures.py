@@ -23,7 +23,14 @@ from mmlib.report.artifact import NOT_BUILT, Output
 Choose = Callable[[Context], list[Ground]]
 Looks = Mapping[str, Mapping[str, Any]]
 HEIGHT, HEAD = 0.23, 1.35  # inches of a line of the grid, and of what is around it
-NETWORKS = ("mmgcn", "dream", "momke", "crossmodal", "concat")  # a colour and a marker each
+NETWORKS = (
+    "mmgcn",
+    "dream",
+    "momke",
+    "crossmodal",
+    "concat",
+    "linear",
+)  # a colour and a marker each
 DRAWN = (COMPLETE, MIXED)  # trainings of the curves
 
 
