@@ -37,6 +37,9 @@ class Shape:
     frames: int = 0
     """Frames of the longest utterances, the same in all modalities; the shortest have half. 0 for one vector."""
 
+    clarity: float = 1.0
+    """What every signal-to-noise ratio is multiplied with, so that few steps suffice to learn the law."""
+
     @property
     def shortest(self) -> int:
         """Frames of the shortest utterances."""
@@ -61,7 +64,7 @@ class Role:
 
     snr: tuple[float, float, float]
     """Signal-to-noise ratio of each modality in the order of ``MODALITIES``. In ``FRAME_ROLES`` it is that of an
-    utterance of average length; ``by_frames`` gives that of a frame."""
+    utterance of average length; ``at`` gives that of a frame."""
 
     share: tuple[float, float, float]
     """Of each modality, the part of the noise's variance that is common to all modalities; the rest is its own."""
@@ -95,14 +98,14 @@ class Role:
         common = np.sqrt(self.share)
         return np.asarray(np.outer(common, common) + np.diag(1 - np.asarray(self.share)))
 
-    def by_frames(self, shape: Shape) -> Role:
-        """The law of one frame: as many frames as an utterance has on average make up the law's ratio."""
-        average = (shape.shortest + shape.frames) / 2
-        return (
-            dataclasses.replace(self, snr=tuple(ratio / average**0.5 for ratio in self.snr))
-            if average
-            else self
-        )
+    def at(self, shape: Shape) -> Role:
+        """The law of one vector, or of one frame, of data of a shape.
+
+        As many frames as an utterance has on average make up the law's ratio.
+        """
+        frames = (shape.shortest + shape.frames) / 2 or 1.0
+        factor = shape.clarity / frames**0.5
+        return dataclasses.replace(self, snr=tuple(factor * ratio for ratio in self.snr))
 
     @property
     def levels(self) -> np.ndarray:
@@ -137,11 +140,11 @@ ROLES: dict[str, Role] = {
         snr=(0.91, 1.19, 0.43),
         share=(0.4, 0.4, 0.07),
         speakers=2,
-        draw=35,
+        draw=28,
         shapes={
             "tiny": _TINY,
             "smoke": Shape((12, 4, 8), (120, 36, 84), (48, 32, 16)),
-            "quick": Shape((125, 12, 50), (1500, 150, 600), (6, 8, 6)),
+            "quick": Shape((125, 12, 50), (1500, 150, 600), (6, 8, 6), clarity=1.3),
             "study": Shape((250, 50, 430), (3000, 600, 5200), (12, 16, 8)),
             "full": Shape((108, 12, 31), (5229, 581, 1623), (1582, 1024, 342)),
         },

@@ -290,7 +290,7 @@ def make_twin(role: str, size: str = "quick", seed: int = 0) -> Twin:
     if size not in law.shapes:
         raise unknown_name("twin size", size, law.shapes)
     shape = law.shapes[size]
-    law = law.by_frames(shape)
+    law = law.at(shape)
     generators = _generators(f"{role}@{size}#{law.draw}", seed)
     frame = _conversations(law, shape, generators[0])
     states = _states(law, frame, generators[1])

@@ -30,7 +30,7 @@ SETTINGS = {
     "quick": ((3e-3, 1e-5), (1e-2, 1e-5), (2e-2, 1e-5), (1e-2, 1e-3)),
     "laptop": ((1e-3, 1e-5), (3e-3, 1e-5), (1e-2, 1e-5), (3e-3, 1e-3)),
 }
-STEPS = {"quick": (32, 64, 128), "laptop": (100, 200, 400)}
+STEPS = {"quick": (32, 64, 96), "laptop": (100, 200, 400)}
 SEEDS = 3
 METRIC = "weighted_f1"
 MASK = "same"

@@ -18,6 +18,7 @@ from mmlib.data.bundle import Task, make_bundle, save_bundle
 from mmlib.data.catalog import open_av_twin
 from mmlib.data.check import agrees, load_manifest
 from mmlib.errors import InputError
+from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
 from mmlib.experiments.rows import Row, Stage
@@ -89,7 +90,7 @@ def test_both_phases_have_an_epoch_however_few_there_are(epochs: int) -> None:
 
 def test_all_methods_have_the_same_budget_network_size_and_number_of_trials() -> None:
     context = gmm_loss.context("smoke", ONE)
-    for row in rows.main_rows(context, "crema-d"):
+    for row in (row for row in rows.main_rows(context, "crema-d") if row != LINEAR):
         for spec in specs(context, row):
             epochs = spec.training.epochs + (spec.parent.training.epochs if spec.parent else 0)
             assert (epochs, spec.training.batch, spec.training.weight_decay) == (
