@@ -37,7 +37,7 @@ Generated from `figures/manifest.json`, the files that it lists and the paper's 
 ## What was tried
 
 {data}
-- Profile `{profile}`, epochs chosen on `{selection}`, for each metric by itself, {seeds}.
+- Profile `{profile}`, epochs chosen on `{selection}`, {seeds}.
 - {built} of the {has} tables and figures of the paper were made{unmade}.
 
 {artifacts}

@@ -237,7 +237,7 @@ def test_real_data_may_not_be_labelled_twins(tmp_path: Path) -> None:
 
     folder = tmp_path / "mine"
     save_bundle(open_twin("twin:mosei@tiny").bundle, folder)
-    with pytest.raises(InputError, match="Only embedded data"):
+    with pytest.raises(InputError, match="Only embedded synthetic data"):
         balm.context("smoke", {"mosei": str(folder)}, label="twins")
 
 

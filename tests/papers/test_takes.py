@@ -25,7 +25,7 @@ TAKEN = {
         **dict.fromkeys(("mosi", "mosei", "iemocap4"), VECTORS),
         **dict.fromkeys(("mosi-frames", "mosei-frames"), FRAMES),
     },
-    "mculora": dict.fromkeys(("mosei", "iemocap4"), VECTORS),
+    "mculora": dict.fromkeys(("mosei", "iemocap4", "crema-d"), VECTORS),
     "gmm_loss": dict.fromkeys(("crema-d", "ave"), frozenset({"vectors", "images", "clips"})),
     "side_by_side": dict.fromkeys(
         ("mosei", "iemocap6", "crema-d", "mosei-frames"), VECTORS | FRAMES
