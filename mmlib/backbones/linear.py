@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch
-from mmlib.nn.frames import as_frames
+from mmlib.nn.frames import time_mean
 
 SPREAD = 1e-6
 
@@ -77,14 +77,14 @@ class Linear(Backbone):
     def standardise(self, batch: Batch) -> None:
         """Take each modality's mean and standard deviation from the rows of a batch that have it."""
         for index, m in enumerate(self.modalities):
-            self.scaler(m).fitted(real_mean(batch.features[m])[batch.observed[:, index]])
+            self.scaler(m).fitted(time_mean(batch.features[m])[batch.observed[:, index]])
 
     def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
         """features[m]: (n, d_m) or (n, t, d_m)."""
         parts = {}
         for index, m in enumerate(self.modalities):
             observed = batch.observed[:, index]
-            scaled = self.scaler(m)(real_mean(features[m]), observed)
+            scaled = self.scaler(m)(time_mean(features[m]), observed)
             parts[m] = torch.cat([scaled, observed[:, None].to(scaled.dtype)], dim=1)
         hidden = torch.cat([parts[m] for m in self.modalities], dim=1)
         weights = self.prediction.weight.split([parts[m].shape[1] for m in self.modalities], dim=1)
@@ -93,10 +93,3 @@ class Linear(Backbone):
             for m, weight in zip(self.modalities, weights, strict=True)
         }
         return Fused(z, hidden, self.prediction(hidden))
-
-
-def real_mean(values: Tensor) -> Tensor:
-    """(n, d), or the mean of (n, t, d) over the frames that are there: those that are not zero throughout."""
-    frames = as_frames(values)
-    real = frames.ne(0).any(dim=2, keepdim=True)
-    return (frames * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)

@@ -200,9 +200,9 @@ def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> dict[nn.Para
 
 def _add(gradients: Mapping[nn.Parameter, Tensor], sign: int) -> None:
     """Add gradients to those that the parameters have, or take them away again."""
-    if gradients:
-        there = [p.grad for p in gradients if p.grad is not None]
-        torch._foreach_add_(there, list(gradients.values()), alpha=sign)
+    for parameter, gradient in gradients.items():
+        assert parameter.grad is not None  # the loss has this gradient as a term
+        parameter.grad.add_(gradient, alpha=sign)
 
 
 class Balm(Plain):

@@ -174,10 +174,8 @@ def overlap(specific: Tensor, observed: Tensor, signed: bool = False) -> Tensor:
     first, second = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
     cosines = (unit[first] * unit[second]).sum(dim=2)
     both = (observed[:, first] & observed[:, second]).t()
-    if signed:
-        return (
-            2 * mean_where(cosines, both).sum()
-        )  # each pair stands in Eq. 3 twice, as (i, j) and (j, i)
+    if signed:  # each pair stands in Eq. 3 twice, as (i, j) and (j, i)
+        return 2 * mean_where(cosines, both).sum()
     return mean_where(mean_where(cosines.square(), both), both.any(dim=1))
 
 

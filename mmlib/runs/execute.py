@@ -268,7 +268,7 @@ def _results(
     tests = {name: _curves(task, outputs, truth[name]) for name, outputs in fitted.tests.items()}
     chosen = int(np.argmax(to_maximise(valid)))
     check_size(fitted, task, truth["valid"], chosen)
-    selected, arrays = _selected(spec, task, fitted, truth, chosen)
+    selected, arrays = _selected(spec, task, fitted, truth, tests, chosen)
     arrays = {name: in_all_rows(x, masks[name.split(".", 2)[2]]) for name, x in arrays.items()}
     curves = {
         "loss": [float(v) for v in fitted.loss],
@@ -293,11 +293,13 @@ def _selected(
     task: Task,
     fitted: Fitted,
     truth: Mapping[str, np.ndarray],
+    curves: Mapping[str, Mapping[str, list[float]]],
     chosen: int,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """``selected`` of the record, and the predictions at the epochs that the main metric picks.
 
-    truth: labels by mask, and of validation as ``valid``. chosen: the epoch that validation picks by the main metric.
+    truth: labels by mask, and of validation as ``valid``. curves: of test, by followed mask. chosen: the epoch that
+    validation picks by the main metric.
 
     Of each selection and test mask: ``metrics``, each at the epoch that its own value picks, on validation or on test;
     ``epochs``, which that is; and ``epoch``, that of the main metric and of the predictions. Masks that are not
@@ -313,8 +315,8 @@ def _selected(
         metrics = {at: all_metrics(task, x, truth[name]) for at, x in outputs.items()}
         picked = {"valid": (chosen, on_valid), "last": (last, lasts)}
         if name in followed:
-            curve = to_maximise(_curves(task, fitted.tests[name], truth[name]))
-            picked["test"] = int(np.argmax(curve)), own_epochs(list(metrics.values()))
+            best = int(np.argmax(to_maximise(curves[name])))
+            picked["test"] = best, own_epochs(list(metrics.values()))
         for selection, (main, epochs) in picked.items():
             part = selected[selection]
             of_accuracy = epochs.get("accuracy", main)

@@ -13,11 +13,11 @@ from sklearn.preprocessing import StandardScaler
 
 from mmlib import masks
 from mmlib.backbones import build_backbone
-from mmlib.backbones.linear import real_mean
 from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.errors import InputError
 from mmlib.methods import build_method
 from mmlib.methods.linear import solve
+from mmlib.nn.frames import time_mean
 from mmlib.runs.execute import Outcome, execute
 from mmlib.runs.spec import RunSpec, Training
 
@@ -103,7 +103,7 @@ def test_each_of_several_questions_has_a_model_of_its_own(toy: Toy, tmp_path: Pa
 
 def test_frames_count_by_the_mean_of_those_that_are_there() -> None:
     values = torch.tensor([[[2.0, 4.0], [4.0, 0.0], [0.0, 0.0]], [[0.0, 0.0]] * 3])
-    assert real_mean(values).tolist() == [[3.0, 2.0], [0.0, 0.0]]
+    assert time_mean(values).tolist() == [[3.0, 2.0], [0.0, 0.0]]
 
 
 def test_a_class_that_training_lacks_is_never_given() -> None:

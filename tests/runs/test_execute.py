@@ -29,6 +29,11 @@ from mmlib.runs.spec import RunSpec, Training
 Toy = Callable[..., Bundle]
 SIZES = (("hidden", 8), ("graph", 6), ("layers", 2))
 LAW = masks.imbalanced({"audio": 0.3, "text": 0.5, "vision": 0.6})
+KINDS = (
+    Task("classes", ("a", "b", "c")),
+    Task("score", range=(-3.0, 3.0)),
+    Task("binaries", ("joy", "fear")),
+)
 TESTS = (("same", LAW), ("text", masks.subset(["text"])), ("all", masks.complete()))
 QUICK = Training(epochs=4, batch=3, lr=0.02)
 
@@ -200,15 +205,7 @@ def test_each_rule_picks_its_epoch_the_first_of_equals(
         assert np.array_equal(predictions, made.tests[name][picked[rule][name]])
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        Task("classes", ("a", "b", "c")),
-        Task("score", range=(-3.0, 3.0)),
-        Task("binaries", ("joy", "fear")),
-    ],
-    ids=lambda task: task.kind,
-)
+@pytest.mark.parametrize("task", KINDS, ids=lambda task: task.kind)
 def test_a_records_curves_picks_metrics_and_predictions_agree(
     toy: Toy, tmp_path: Path, task: Task
 ) -> None:
@@ -247,15 +244,7 @@ def best_epoch(values: list[float], least: bool = False) -> int:
     return values.index(min(values) if least else max(values))
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        Task("classes", ("a", "b", "c")),
-        Task("score", range=(-3.0, 3.0)),
-        Task("binaries", ("joy", "fear")),
-    ],
-    ids=lambda task: task.kind,
-)
+@pytest.mark.parametrize("task", KINDS, ids=lambda task: task.kind)
 def test_each_metric_is_read_at_the_epoch_that_its_own_value_picks_on_validation_or_on_test(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task
 ) -> None:
