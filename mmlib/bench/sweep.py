@@ -95,6 +95,7 @@ def cluster(kind: str, workers: int) -> Iterator[str | None]:
         processes=True,
         host="127.0.0.1",
         dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its HTTP server: any free port
     ) as started:
         yield started.scheduler_address
 
