@@ -16,7 +16,9 @@ from mmlib.data.bundle import Bundle, save_bundle
 from mmlib.experiments import recipes, search
 from mmlib.experiments.profiles import PROFILES
 from mmlib.experiments.recipes import COLUMNS, NO_FOLD, choose
+from mmlib.papers.catalog import PAPERS
 from mmlib.pipeline import recipes as command
+from mmlib.pipeline import regenerate
 
 Toy = Callable[..., Bundle]
 
@@ -146,6 +148,24 @@ def test_a_search_gives_every_network_as_many_trials_and_resumes(
     assert main(["recipes", data, "--profile", "paper"]) == 2
     assert main(["recipes", data, "--network", "mmgnc"]) == 2
     capsys.readouterr()
+
+
+# GMM-loss trains with the paper's own optimizer and schedule.
+@pytest.mark.parametrize("paper", [name for name in PAPERS if name != "gmm_loss"])
+def test_networks_of_the_first_command_were_searched_on_its_own_data(paper: str) -> None:
+    context = PAPERS[paper].context(profile="quick")
+    needed = [
+        spec
+        for artifact in PAPERS[paper].artifacts
+        if not regenerate.lacks(context, artifact)
+        for spec in regenerate.runs_of(context, artifact)
+    ]
+    known = [network.backbone for network in search.NETWORKS]
+    trained = {(spec.data, spec.backbone) for spec in needed if spec.backbone in known}
+    table = recipes.trials()
+    table = table[table["profile"] == "quick"]
+    missing = trained - set(zip(table["data"], table["network"], strict=True))
+    assert trained and not missing
 
 
 def test_the_committed_page_shows_the_committed_trials(
