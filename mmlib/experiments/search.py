@@ -241,8 +241,8 @@ def write(profile: Profile, reference: str, made: Sequence[dict[str, object]]) -
 def summary() -> pd.DataFrame:
     """A line for each network on each of the searched data: its recipe, and what it reaches beside the linear model.
 
-    Columns profile, data, network, steps, learning rate, weight decay, validation, linear, difference, test,
-    test of linear, best possible (of twins).
+    Columns profile, data, network, steps, learning rate, weight decay, validation, test, both of the linear model,
+    best possible (of twins), and "last steps": what the largest number of steps gained over the second largest.
     """
     table = recipes.trials()
     made = []
@@ -268,19 +268,28 @@ def _summary_line(
         for fold, recipe in by_fold.items()
     ]
     chosen = pd.concat(reached)
+    gains = [_last_gain(of_fold, by_fold[fold]) for fold, of_fold in tried.groupby("fold")]
     return {
         "profile": profile,
         "data": data,
         "network": network,
         "steps": steps,
-        "learning rate": " ".join(dict.fromkeys(f"{r.lr:g}" for r in by_fold.values())),
-        "weight decay": " ".join(dict.fromkeys(f"{r.weight_decay:g}" for r in by_fold.values())),
+        "learning rate": " or ".join(dict.fromkeys(f"{r.lr:g}" for r in by_fold.values())),
+        "weight decay": " or ".join(dict.fromkeys(f"{r.weight_decay:g}" for r in by_fold.values())),
         "validation": chosen["valid"].mean(),
         "linear, validation": linear["valid"].mean(),
         "test": chosen["test"].mean(),
         "linear, test": linear["test"].mean(),
         "best possible": best_possible(data),
+        "last steps": float(np.mean(gains)),
     }
+
+
+def _last_gain(tried: pd.DataFrame, recipe: recipes.Recipe) -> float:
+    """Points on validation between the two largest numbers of steps, at a recipe's setting."""
+    same = (tried["lr"] == recipe.lr) & (tried["weight_decay"] == recipe.weight_decay)
+    valid = tried[same].set_index("steps")["valid"].sort_index()
+    return float(valid.iloc[-1] - valid.iloc[-2])
 
 
 def best_possible(reference: str) -> float:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from mmlib import paths
@@ -17,24 +18,33 @@ from mmlib.experiments.search import NETWORKS, Network
 from mmlib.runs.store import Store
 
 PAGE = "recipes.md"
-TRIALS = "; ".join(
-    f"at `{name}` "
-    + ", ".join(f"learning rate {lr:g} with weight decay {decay:g}" for lr, decay in settings)
-    + f", up to {max(search.STEPS[name])} steps"
+BELOW = 1.0  # points under the linear model, on validation, from which a network is marked
+SETTINGS = "\n".join(
+    f"| {name} | "
+    + "; ".join(f"{lr:g}, {decay:g}" for lr, decay in settings)
+    + f" | {', '.join(map(str, search.STEPS[name]))} |"
     for name, settings in search.SETTINGS.items()
 )
 TITLE = f"""# Recipes
 
 How each network is trained at the profiles `quick` and `laptop`, found by a search on validation. On each data set
-every network had the same trials: {TRIALS};
-{search.SEEDS} seeds each (for each fold, where the data have folds), on complete data, in steps of about
-{recipes.UTTERANCES} utterances in whole dialogues. Chosen is the trial with the best weighted F1 on validation, with
-the fewest steps that lack at most {recipes.WITHIN:g} points of it. On data with folds, each fold chooses its learning
-rate on its own validation; all folds have as many steps. Test results took no part in any choice.
+every network has the same trials, with {search.SEEDS} seeds each (for each fold, where the data have folds), on complete
+data, in steps of about {recipes.UTTERANCES} utterances in whole dialogues:
+
+| profile | learning rate, weight decay | steps, at least |
+|:--|:--|:--|
+{SETTINGS}
+
+Chosen is the setting with the best weighted F1 on validation, with the fewest steps that lack at most
+{recipes.WITHIN:g} points of it. Training takes whole epochs, so it has at least so many steps. On data with folds,
+each fold chooses its learning rate on its own validation; all folds have as many steps. Test results take no part in
+any choice. A method over a network has that network's recipe.
 
 *Linear* is logistic regression, or ridge regression of a score, on the standardised features, its strength chosen on
-validation too. A network that stays more than one point below it on validation is marked: it is badly trained, or
-does not suit so few data, and comparisons on it say little.
+validation too. A network that stays more than {BELOW:g} point below it on validation is marked: *still gaining* where
+the last steps brought more than {recipes.WITHIN:g} points, so that more steps would bring more; else *levelled off*: it
+does not suit so few data at these settings. Comparisons on a marked network say little about methods.
+*Best possible* is known of twins alone. All numbers are weighted F1 in %, means over seeds and folds.
 
 `mmlib recipes DATA --profile PROFILE` repeats a search; every trial is in `mmlib/experiments/recipes.csv`. Other data
 use the recipes of the searched data with the same task and the most similar number of training utterances.
@@ -102,9 +112,11 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
         name: table[name].map(lambda value: "" if pd.isna(value) else f"{value:.1f}")
         for name in percent
     }
-    below = table["validation"] < table["linear, validation"] - 1
-    marks = below.map({True: "below", False: ""})
-    return table.assign(**texts, **{"against linear": marks})
+    below = table["validation"] < table["linear, validation"] - BELOW
+    gaining = table["last steps"] > recipes.WITHIN
+    marks = np.where(gaining, "below, still gaining", "below, levelled off")
+    shown = table.assign(**texts, **{"against linear": np.where(below, marks, "")})
+    return shown.drop(columns="last steps")
 
 
 def write_page() -> None:
@@ -116,5 +128,7 @@ def write_page() -> None:
     table = rounded(summary)
     parts = [TITLE]
     for name, group in table.groupby("profile", sort=False):
-        parts.append(f"## {name}\n\n{group.drop(columns='profile').to_markdown(index=False)}\n")
+        parts.append(
+            f"## {name}\n\n{group.drop(columns='profile').to_markdown(index=False, disable_numparse=True)}\n"
+        )
     (folder / PAGE).write_text("\n".join(parts), encoding="utf-8")
