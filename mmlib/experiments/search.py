@@ -63,7 +63,7 @@ NETWORKS = (
     Network("mmdfn", _VECTORS),
     Network("momke", _VECTORS),
     Network("crossmodal", _VECTORS),
-    Network("concat", Takes((VECTORS,), most=2, tasks=("classes",))),
+    Network("concat", Takes((VECTORS,), tasks=("classes",))),
     Network("dream", _BOTH, "reference"),
     Network("corrkd", _BOTH, "reference"),
     Network("selfmm", _FRAMES, "reference"),
