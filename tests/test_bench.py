@@ -168,17 +168,16 @@ def test_replaying_a_list_does_the_listed_products() -> None:
 def test_measurement_covers_every_training_utterance_and_counts_more_work_for_balm(
     rows: list[dict[str, Any]],
 ) -> None:
-    dims = open_bundle("twin:iemocap6@quick").dims
+    bundle = open_bundle("twin:iemocap6@quick")
+    assert bundle.dims["audio"] == bundle.dims["vision"] != bundle.dims["text"]
+    width = f"{bundle.dims['audio']}x200t"  # of two encoders: every utterance passes each once an epoch
     for row in rows:
-        width = (
-            f"{dims['audio']}x200t"  # the audio encoder: every utterance passes it once an epoch
-        )
         seen = sum(
             int(left.split("x")[0]) * count
             for _, left, right, count in row["products"]
             if right == width
         )
-        assert seen == row["utterances"] == 350
+        assert seen == 2 * row["utterances"] == 2 * len(bundle.rows("train"))
         assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0
     plain, paper, _ = rows
     assert paper["gflop"] > plain["gflop"]

@@ -68,7 +68,7 @@ def test_the_full_size_is_the_papers() -> None:
 
 
 def test_the_frozen_network_is_asked_never_or_for_all_subsets_of_every_utterance() -> None:
-    expected = (0, 0, 8 * 350, 8 * 350, 0, 8 * 350)
+    expected = (0, 0, 8 * 1000, 8 * 1000, 0, 8 * 1000)
     assert {case: passes_of(case) for case in CASES} == dict(zip(CASES, expected, strict=True))
 
 
@@ -80,7 +80,7 @@ def test_products_are_those_that_torchs_own_counter_finds(rows: list[dict[str, A
         with FlopCounterMode(display=False) as counter:
             epoch()
         assert row["gflop"] == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-9)
-        assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["utterances"] == 350
+        assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["utterances"] == 1000
 
 
 def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(
@@ -95,7 +95,7 @@ def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(
     model, epoch = dream.epoch_of(CASES[0], open_bundle(SIZES["quick"][0]), "quick", CPU)
     assert (
         isinstance(model, Without)
-        and len(model.fixed) == 350
+        and len(model.fixed) == 1000
         and (model.fixed == 0).float().mean() > 3 / 7 - 0.1
     )
     epoch()
@@ -105,7 +105,7 @@ def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(
 def test_p_of_the_benchmark_decides_by_its_input() -> None:
     bundle = open_bundle(SIZES["quick"][0])
     model, _ = dream.epoch_of(CASES[2], bundle, "quick", CPU)
-    batch = dream.training_rows(bundle, CPU).batch(range(350))
+    batch = dream.training_rows(bundle, CPU).batch(range(1000))
     pss = shapley.pss(model.plan, model.look(batch))
     assert (pss[~batch.observed] == 0).all() and 0.05 < (pss[batch.observed] > 0).float().mean()
 

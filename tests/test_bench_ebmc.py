@@ -130,7 +130,7 @@ def test_the_full_size_is_the_released_trainings() -> None:
     assert shape.utterances[0] + shape.utterances[1] == 4290 and shape.dims == (512, 1024, 1024)
     assert (size.width, size.depth, size.batch) == (256, 4, 16)
     bundle, whole = ebmc.training_bundle("twin:iemocap4@quick"), open_bundle("twin:iemocap4@quick")
-    assert len(bundle.rows("train")) == len(whole.rows("train")) + len(whole.rows("valid")) == 560
+    assert len(bundle.rows("train")) == len(whole.rows("train")) + len(whole.rows("valid")) == 960
     assert len(bundle.rows("valid")) == 0 and np.array_equal(
         bundle.rows("test"), whole.rows("test")
     )
@@ -141,7 +141,7 @@ def test_an_epoch_covers_every_utterance_in_each_case(rows: list[dict[str, Any]]
     size = SIZES["quick"]
     bundle = ebmc.training_bundle(size.data)
     for row in rows:
-        assert row["utterances"] == 560 and row["dialogues"] == 48
+        assert row["utterances"] == 960 and row["dialogues"] == 80
         assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["ratio"] > 0
         passes = 1 if row["case"] == "stage I" else 2  # the student and the teacher
         model, epoch = ebmc.epoch_of(row["case"], bundle, size, CPU)
@@ -150,7 +150,7 @@ def test_an_epoch_covers_every_utterance_in_each_case(rows: list[dict[str, Any]]
             for p in list_products(epoch)
             if p.right == f"{bundle.dims['audio']}x{size.width}t"
         )
-        assert entered == 560 * passes
+        assert entered == 960 * passes
         frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
         assert (
             row["frozen_parameters"] == frozen == (0 if passes == 1 else row["trained_parameters"])
@@ -168,7 +168,7 @@ def test_products_are_those_that_torchs_own_counter_finds(rows: list[dict[str, A
 
 def test_the_closed_form_costs_the_products_counted_by_hand(rows: list[dict[str, Any]]) -> None:
     gflop = {row["case"]: row["gflop"] for row in rows}
-    n, width, outputs = 560, SIZES["quick"].width, 4
+    n, width, outputs = 960, SIZES["quick"].width, 4
     # Forward: through the head, both layers, and the first layer once more for its signs; backward, to both factors of
     # the head's product and of the layers', and none through the signs.
     by_hand = 2 * n * (outputs * width * (1 + 2) + width**2 * (3 + 2 * 2))

@@ -37,8 +37,8 @@ def test_dry_run_counts_runs_and_starts_none(
 ) -> None:
     one = ["--paper", "balm", "--profile", "smoke"]
     assert main(["run", "--dry-run", *one, "--artifact", "table3", "--jobs", "2"]) == 0
-    # 2 rows x 2 data sets x 2 seeds, on twins one second each while the store knows no better.
-    assert "8 runs, 8 still to do, about 0.1 minutes with 2 at a time" in capsys.readouterr().out
+    # 3 rows x 2 data sets x 2 seeds, on twins one second each while the store knows no better.
+    assert "12 runs, 12 still to do, about 0.1 minutes with 2 at a time" in capsys.readouterr().out
     assert main(["run", "--dry-run", *one, "--jobs", "1"]) == 0
     count, minutes = re.findall(
         r"(\d+) still to do, about ([\d.]+) minutes", capsys.readouterr().out
@@ -63,12 +63,12 @@ def test_one_artifact_is_run_drawn_and_listed_and_a_second_call_reuses_it(
     ]
     assert main(arguments) == 0
     first = capsys.readouterr().out
-    assert "8 done" in first and "table3" in first and "regenerated" in first
+    assert "12 done" in first and "table3" in first and "regenerated" in first
     assert (tmp_path / "figures" / "index.html").exists()
     names = ("twins/balm/table3.csv", "twins/balm/replication.md", "claims.csv", "arithmetic.csv")
     files = {name: (tmp_path / "figures" / name).read_bytes() for name in names}
     assert main(arguments) == 0
-    assert "8 reused, 0 done" in capsys.readouterr().out
+    assert "12 reused, 0 done" in capsys.readouterr().out
     assert {name: (tmp_path / "figures" / name).read_bytes() for name in names} == files
 
 
@@ -180,6 +180,6 @@ def test_stores_are_merged_and_compared(capsys: pytest.CaptureFixture[str], tmp_
     )
     capsys.readouterr()
     assert main(["store", "merge", str(tmp_path / "copy"), str(tmp_path / "runs")]) == 0
-    assert "8 runs copied" in capsys.readouterr().out
+    assert "12 runs copied" in capsys.readouterr().out
     assert main(["store", "compare", str(tmp_path / "copy"), str(tmp_path / "runs")]) == 0
-    assert capsys.readouterr().out.count("True") >= 8
+    assert capsys.readouterr().out.count("True") >= 12

@@ -30,6 +30,7 @@ from mmlib.cli import build_parser, main
 from mmlib.data import catalog
 from mmlib.data import check as check_module
 from mmlib.errors import InputError
+from mmlib.experiments import search
 from mmlib.experiments.profiles import PROFILES
 from mmlib.papers.catalog import PAPERS
 from mmlib.pipeline import job, notebooks
@@ -90,6 +91,8 @@ VALUES: dict[str, list[str]] = {
         "crema-d=twin:crema-d@smoke",
         "mosei=mine",
         "mosei-frames=mine",
+        "mine",
+        "twin:iemocap6@smoke",
         "ave=mine",
         "mosei",
         "=x",
@@ -101,6 +104,7 @@ VALUES: dict[str, list[str]] = {
     ],
     "artifact": ["table1", "fig2", "table1,claims", "tabel1", "table1,table1", "tuning"],
     "backbone": ["mmgcn", "gcnet,mmgcn", "momke", "mmgnc", "mmgcn,mmgcn", "concat"],
+    "network": ["mmgcn", "gcnet,mmgcn", "concat", "mmgnc", "linear"],
     "against": ["there", "nowhere", "file"],
     "seeds": NUMBERS,
     "jobs": NUMBERS,
@@ -221,6 +225,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in ("run", "sweep_all", "report", "dry_run", "list_artifacts"):
         patch.setattr(job, name, lambda *_, **__: 0)
     patch.setattr(notebooks, "update_notebooks", lambda: 0)
+    patch.setattr(search, "search", lambda *_, **__: True)
     patch.setattr(doctor, "main", lambda: 0)
     for module, name in (
         (balm, "measure_apart"),

@@ -162,9 +162,8 @@ def test_row_names_are_those_of_the_published_tables() -> None:
         ("table2", rows.ablation_rows),
         ("table3", rows.optimizer_rows),
     ):
-        assert {row.name for row in of(context, "crema-d")} == set(
-            published("gmm_loss", table)["row"]
-        )
+        names = {row.name for row in of(context, "crema-d")} - {LINEAR.name}
+        assert names == set(published("gmm_loss", table)["row"])
 
 
 def test_a_table_cell_is_the_mean_over_seeds_of_the_stored_records(
