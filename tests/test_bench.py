@@ -170,7 +170,9 @@ def test_measurement_covers_every_training_utterance_and_counts_more_work_for_ba
 ) -> None:
     bundle = open_bundle("twin:iemocap6@quick")
     assert bundle.dims["audio"] == bundle.dims["vision"] != bundle.dims["text"]
-    width = f"{bundle.dims['audio']}x200t"  # of two encoders: every utterance passes each once an epoch
+    width = (
+        f"{bundle.dims['audio']}x200t"  # of two encoders: every utterance passes each once an epoch
+    )
     for row in rows:
         seen = sum(
             int(left.split("x")[0]) * count

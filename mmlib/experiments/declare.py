@@ -81,7 +81,8 @@ class Declare:
         """The paper's main comparison, the one that is not reduced. other: further fields of ``Artifact``."""
         caption = (
             "The method, its network trained with the task loss alone, and the linear model, with as many seeds "
-            "as decide it."
+            "as decide it. At profiles with recipes the method has its network's learning rate and no trials of "
+            "its own."
         )
         return self.table("main", "Main comparison", caption, table, **other)
 

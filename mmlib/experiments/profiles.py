@@ -53,6 +53,12 @@ class Profile:
     combined: int = 6
     """Settings of BALM's Tables 8 and 9."""
 
+    settings: int = 6
+    """Settings of BALM's other tables: all six, or the three in which each modality has each rate once."""
+
+    others_everywhere: bool = True
+    """Whether BALM's other backbones are trained on every data set, or on the main one alone."""
+
     reduced: str = ""
     """The sentence on the reduced budget in captions."""
 
@@ -129,9 +135,12 @@ PROFILES: dict[str, Profile] = {
         rhos=_GRID[1],
         shared_rates=(0.0, 0.3, 0.6),
         combined=1,
+        settings=3,
+        others_everywhere=False,
         searched=True,
         reduced=f"Reduced (quick): width 64, dropout 0.2, 4 layers in MM-DFN, {BY_RECIPE}, 1 seed (10 in the main "
-        "comparison), three shared rates, one setting of Tables 8 and 9, a 3 x 3 grid.",
+        "comparison), three of six imbalanced settings (one in Tables 8 and 9), three shared rates, a 3 x 3 grid, "
+        "other backbones on the main data set alone.",
     ),
     "laptop": Profile(
         "laptop",

@@ -28,8 +28,8 @@ SETTINGS = "\n".join(
 TITLE = f"""# Recipes
 
 How each network is trained at the profiles `quick` and `laptop`, found by a search on validation. On each data set
-every network has the same trials, with {search.SEEDS} seeds each (for each fold, where the data have folds), on complete
-data, in steps of about {recipes.UTTERANCES} utterances in whole dialogues:
+every network has the same trials, with {search.SEEDS} seeds each (for each fold, where the data have folds), on
+complete data, in steps of about {recipes.UTTERANCES} utterances in whole dialogues:
 
 | profile | learning rate, weight decay | steps, at least |
 |:--|:--|:--|

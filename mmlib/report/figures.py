@@ -167,9 +167,18 @@ def along(
     xlabel: str = "epoch",
     legend: bool = False,
 ) -> None:
-    """Curves along training; series: (runs, epochs) each."""
-    epochs = np.arange(1, next(iter(series.values())).shape[1] + 1)
-    lines(ax, epochs, series, xlabel=xlabel, ylabel=ylabel, title=title, legend=legend)
+    """Curves along training; series: (runs, epochs) each, which may differ in their number of epochs."""
+    longest = max(values.shape[1] for values in series.values())
+    whole = {
+        name: np.pad(
+            values.astype(float),
+            ((0, 0), (0, longest - values.shape[1])),
+            constant_values=np.nan,
+        )
+        for name, values in series.items()
+    }
+    epochs = np.arange(1, longest + 1)
+    lines(ax, epochs, whole, xlabel=xlabel, ylabel=ylabel, title=title, legend=legend)
 
 
 def long(values: Mapping[str, np.ndarray], axes: Mapping[str, Any], **labels: str) -> pd.DataFrame:

@@ -273,9 +273,7 @@ def test_what_is_dropped_or_beyond_the_length_does_not_matter() -> None:
     assert not np.allclose(
         other.bayes("test", everything(twin)), twin.bayes("test", everything(twin))
     )
-    loose = {
-        m: f | (np.arange(8) >= twin.bundle.lengths[m][rows, None]) for m, f in frames.items()
-    }
+    loose = {m: f | (np.arange(8) >= twin.bundle.lengths[m][rows, None]) for m, f in frames.items()}
     assert any((loose[m] != f).any() for m, f in frames.items())
     assert np.array_equal(twin.bayes("test", everything(twin), frames=loose), kept)
 

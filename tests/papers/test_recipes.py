@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmlib import paths
 from mmlib.cli import main
 from mmlib.data.bundle import Bundle, save_bundle
+from mmlib.data.catalog import open_twin
 from mmlib.experiments import recipes, search
 from mmlib.experiments.profiles import PROFILES
 from mmlib.experiments.recipes import COLUMNS, NO_FOLD, choose
@@ -166,6 +168,28 @@ def test_networks_of_the_first_command_were_searched_on_its_own_data(paper: str)
     table = table[table["profile"] == "quick"]
     missing = trained - set(zip(table["data"], table["network"], strict=True))
     assert trained and not missing
+
+
+# Paper to where its main comparison stands, and the row, setting and metric of the plain network on complete data.
+PLAIN = {
+    "balm": ("twins", "MMGCN", "complete", "weighted_f1"),
+    "dream": ("twins", "same network, task loss alone", "all modalities", "f1_mean"),
+    "ebmc": ("twins", "same network, task loss alone", "all modalities", "weighted_f1"),
+    "mculora": ("embedded", "joint training", "all modalities", "weighted_f1"),
+}
+
+
+@pytest.mark.parametrize("paper", PLAIN)
+def test_the_committed_plain_network_reaches_85_percent_of_the_best_possible(paper: str) -> None:
+    collection, row, setting, metric = PLAIN[paper]
+    numbers = pd.read_csv(paths.root() / "figures" / collection / paper / "main-numbers.csv")
+    of_row = numbers[(numbers["row"] == row) & (numbers["metric"] == metric)]
+    (line,) = of_row[of_row["setting"] == setting].to_dict("records")
+    context = PAPERS[paper].context(profile="quick")
+    twin = open_twin(context.reference(context.main))
+    everything = np.ones((len(twin.bundle.rows("test")), 3), dtype=bool)
+    best = twin.best("test", everything, "weighted_f1")[1]
+    assert line["n"] == 10 and line["mean"] >= 0.85 * best
 
 
 def test_the_committed_page_shows_the_committed_trials(

@@ -67,6 +67,16 @@ def test_curves_show_the_mean_over_seeds_that_have_a_value() -> None:
         figures.lines(ax, [0, 1, 2], {"plain": np.zeros((4, 2))})
 
 
+def test_curves_along_training_end_where_their_training_ends() -> None:
+    _, axes = figures.panel_grid(1)
+    long, short = np.arange(8.0).reshape(2, 4), np.array([[1.0, 3.0], [3.0, 5.0]])
+    figures.along(axes[0], {"long": long, "short": short}, "accuracy", "")
+    by_name = {line.get_label(): line for line in axes[0].lines}
+    assert list(by_name["long"].get_ydata()) == [2.0, 3.0, 4.0, 5.0]
+    ends = np.asarray(by_name["short"].get_ydata())
+    assert list(ends[:2]) == [2.0, 4.0] and np.isnan(ends[2:]).all()
+
+
 def test_series_differ_in_colour_marker_and_line() -> None:
     for names in (["audio", "text", "vision", "fused"], [f"m{i}" for i in range(8)]):
         forms = [figures.look(name, place) for place, name in enumerate(names)]

@@ -32,7 +32,6 @@ from mmlib.runs.execute import SELECTIONS
 from mmlib.runs.spec import Training
 
 FACTORS = ("masks", "spatial loss", "gradient noise")
-SIX = "mean of the six settings"
 # Feature dims (Table 6), the task, and a batch of about the paper's size: dialogues and utterances in each.
 PAPER_SIZES: dict[str, tuple[dict[str, int], Task, int, int]] = {
     "iemocap": (
@@ -68,7 +67,7 @@ def protocol(context: Context, cells: Sequence[Cell]) -> Output:
     focus = rows.label(rows.FOCUS)
     scopes = {
         focus: results[results["setting"] == focus],
-        SIX: results[results["setting"] != "complete"],
+        rows.mean_of_settings(context): results[results["setting"] != "complete"],
     }
     lines: list[dict[str, object]] = []
     comparisons: dict[str, stats.Comparison] = {}

@@ -72,7 +72,8 @@ def shared_cells(context: Context) -> list[Cell]:
 def shared_against_imbalanced(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 2: accuracy under equivalent rates (Eq. 39): one shared rate says little of a model's behaviour."""
     results = selected(context, cells, "accuracy")
-    names = {rows.label(HALF): "shared 0.5"} | {rows.label(r): rows.label(r) for r in rows.SETTINGS}
+    imbalanced = [rows.label(rates) for rates in rows.kept(context, rows.SETTINGS)]
+    names = {rows.label(HALF): "shared 0.5"} | {name: name for name in imbalanced}
     figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.6)
     figures.grouped_bars(
         axes[0],
@@ -88,7 +89,7 @@ def shared_against_imbalanced(context: Context, cells: Sequence[Cell]) -> Output
     notes = (
         f"{shown(context, context.main)}; bars are means over seeds with 95 % intervals, points are "
         "seeds; the axis does not start at 0.",
-        f"Largest minus smallest mean over the seven settings: {spreads}.",
+        f"Largest minus smallest mean over the {len(names)} settings: {spreads}.",
         "The paper's other models are not built yet.",
     )
     run_ids = tuple(results["run_id"].unique()) if "run_id" in results else ()
@@ -145,7 +146,7 @@ def shared_rates(context: Context, cells: Sequence[Cell]) -> Output:
 
 
 def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
-    """Fig 6: what BALM adds for each combination of modalities, over the six settings.
+    """Fig 6: what BALM adds for each combination of modalities, over the settings of Table 9.
 
     Left as the paper draws it, against GCNet whatever the backbone; right against the own backbone (A24).
     """
@@ -177,8 +178,8 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
                 numbers.append(frame.assign(row=row, against=title, combination=name))
     figures.shared_legend(figure, axes[0])
     notes = (
-        f"{shown(context, 'iemocap')}, mean over the six settings of Table 9 within each seed; "
-        "points are seeds, whiskers 95 % intervals.",
+        f"{shown(context, 'iemocap')}, mean over the settings of Table 9 ({context.profile.combined}) within each "
+        "seed; points are seeds, whiskers 95 % intervals.",
         "With a single modality there is nothing to rebalance, so +BALM is FCM alone.",
     )
     columns = ["row", "against", "combination", "seed_place", "gain"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mmlib.data.catalog import is_twin
@@ -32,6 +32,12 @@ SEVERE: tuple[Rates, ...] = (
     (0.6, 0.6, 0.9),
     (0.6, 0.9, 0.6),
     (0.9, 0.6, 0.6),
+)
+THREE: tuple[Rates, ...] = (  # of these, each modality has each rate once
+    (0.3, 0.5, 0.7),
+    (0.5, 0.7, 0.3),
+    (0.7, 0.3, 0.5),
+    *SEVERE[:3],
 )
 COMBINED: tuple[Rates, ...] = (  # Tables 8 and 9
     (0.5, 0.5, 0.7),
@@ -96,19 +102,25 @@ def watched_plain(backbone: str) -> Row:
     return balm(backbone, "probe").but(name=NAMES[backbone])
 
 
+def backbones(context: Context, dataset: str = "") -> Sequence[str]:
+    """The backbones that are trained on a data set, the main one first."""
+    everywhere = context.profile.others_everywhere or dataset in ("", context.main)
+    return context.backbones if everywhere else context.backbones[:1]
+
+
 def main_rows(context: Context, dataset: str = "") -> list[Row]:
     """Each backbone plain and with BALM as printed; the main one also with BALM as released."""
-    return [*pairs(context), balm(context.backbone, "released", "BALM (released)")]
+    return [*pairs(context, dataset), balm(context.backbone, "released", "BALM (released)")]
 
 
 def pairs(context: Context, dataset: str = "") -> list[Row]:
     """Each backbone plain (ours in Tables 11 and 12, but for GCNet) and with BALM (ours there for GCNet)."""
-    return [make(backbone) for backbone in context.backbones for make in (plain, balm)]
+    return [make(backbone) for backbone in backbones(context, dataset) for make in (plain, balm)]
 
 
 def shared_rows(context: Context, dataset: str = "") -> list[Row]:
     """Tables 11 and 12: ``pairs``, and the linear model."""
-    return [*pairs(context), LINEAR]
+    return [*pairs(context, dataset), LINEAR]
 
 
 def momke() -> Row:
@@ -120,13 +132,13 @@ def momke() -> Row:
 
 def table_rows(context: Context, dataset: str = "") -> list[Row]:
     """Tables 1 and 2: our rows, those of Group 1, and the linear model."""
-    return [*main_rows(context), momke(), LINEAR]
+    return [*main_rows(context, dataset), momke(), LINEAR]
 
 
 def severe_rows(context: Context, dataset: str = "") -> list[Row]:
     """Table 4: GCNet, and the main backbone with and without BALM."""
     main = [plain(context.backbone), balm(context.backbone)]
-    others = [plain("gcnet")] if "gcnet" in context.backbones[1:] else []
+    others = [plain("gcnet")] if "gcnet" in backbones(context, dataset)[1:] else []
     return [*others, *main, LINEAR]
 
 
@@ -148,7 +160,11 @@ def halves(context: Context, dataset: str = "") -> list[Row]:
 
 def squared(context: Context, dataset: str = "") -> list[Row]:
     """Tables 14 and 15: for each backbone, BALM with a mean squared error in the place of KL."""
-    return [row for b in context.backbones for row in (plain(b), balm(b), balm(b, "m", "BALM-M"))]
+    return [
+        row
+        for b in backbones(context, dataset)
+        for row in (plain(b), balm(b), balm(b, "m", "BALM-M"))
+    ]
 
 
 def combination_rows(context: Context, dataset: str = "") -> list[Row]:
@@ -271,12 +287,31 @@ def _budget(context: Context, dataset: str) -> Budget:
 
 
 def in_settings(settings: Iterable[Rates]) -> Places:
-    """The cells of a row in some settings."""
+    """The cells of a row in some settings, of those that the profile has."""
 
     def places(context: Context, dataset: str, row: Row) -> list[Cell]:
-        return [cell for rates in settings for cell in cells(context, dataset, row, rates)]
+        return [
+            cell
+            for rates in kept(context, settings)
+            for cell in cells(context, dataset, row, rates)
+        ]
 
     return places
+
+
+def kept(context: Context, settings: Iterable[Rates]) -> list[Rates]:
+    """Those of some settings that the profile has; complete data and shared rates always."""
+    few = context.profile.settings < len(SETTINGS)
+    return [
+        rates
+        for rates in settings
+        if not few or rates in THREE or rates not in (*SETTINGS, *SEVERE)
+    ]
+
+
+def mean_of_settings(context: Context) -> str:
+    """What a mean over the settings of the main tables is called."""
+    return f"mean of the {'six' if len(kept(context, SETTINGS)) == len(SETTINGS) else 'three'} settings"
 
 
 def compared(context: Context, dataset: str, row: Row) -> list[Cell]:
