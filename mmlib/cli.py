@@ -105,7 +105,7 @@ def _add_sweep(commands: Any) -> None:
 def _add_recipes(commands: Any) -> None:
     recipes = commands.add_parser(
         "recipes",
-        help="search each network's learning rate and number of steps on validation",
+        help="search the learning rates of networks and methods on validation",
         description="Without DATA: show the recipes. With it: search them on these data and keep every trial.",
         allow_abbrev=False,
     )
@@ -116,7 +116,12 @@ def _add_recipes(commands: Any) -> None:
         help="bundles, or twin:ROLE@SIZE; none: show what there is",
     )
     recipes.add_argument("--profile", default="laptop", help="quick or laptop (default)")
-    recipes.add_argument("--network", metavar="NAME[,NAME]", help="default: all that take the data")
+    recipes.add_argument(
+        "--network",
+        metavar="NAME[,NAME]",
+        help="only these (default: all that take the data, then the methods over them)",
+    )
+    recipes.add_argument("--method", metavar="NAME[,NAME]", help="only the trials of these methods")
     recipes.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: cores)")
     recipes.add_argument(
         "--max-minutes", type=float, metavar="M", help="stop cleanly after this many minutes"
@@ -338,7 +343,9 @@ def _recipes(args: argparse.Namespace) -> int:
         print(recipes.shown())
         return 0
     networks = tuple(args.network.split(",")) if args.network else ()
-    return recipes.search_all(args.data, args.profile, networks, args.jobs, args.max_minutes)
+    methods = tuple(args.method.split(",")) if args.method else ()
+    wanted = recipes.Wanted(networks, methods)
+    return recipes.search_all(args.data, args.profile, wanted, args.jobs, args.max_minutes)
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -104,6 +104,7 @@ VALUES: dict[str, list[str]] = {
     ],
     "artifact": ["table1", "fig2", "table1,claims", "tabel1", "table1,table1", "tuning"],
     "backbone": ["mmgcn", "gcnet,mmgcn", "momke", "mmgnc", "mmgcn,mmgcn", "concat"],
+    "method": ["balm", "ebmc,dream", "gmm_loss", "blam"],
     "network": ["mmgcn", "gcnet,mmgcn", "concat", "mmgnc", "linear"],
     "against": ["there", "nowhere", "file"],
     "seeds": NUMBERS,

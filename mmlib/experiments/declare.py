@@ -81,8 +81,7 @@ class Declare:
         """The paper's main comparison, the one that is not reduced. other: further fields of ``Artifact``."""
         caption = (
             "The method, its network trained with the task loss alone, and the linear model, with as many seeds "
-            "as decide it. At profiles with recipes the method has its network's learning rate and no trials of "
-            "its own."
+            "as decide it. The method has had as many trials of its learning rate as its network."
         )
         return self.table("main", "Main comparison", caption, table, **other)
 

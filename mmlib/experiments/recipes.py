@@ -29,6 +29,7 @@ COLUMNS = {
     "task": str,
     "train": int,
     "network": str,
+    "method": str,
     "fold": int,
     "lr": float,
     "weight_decay": float,
@@ -61,11 +62,14 @@ class Recipe:
 
 @lru_cache(maxsize=1)
 def trials() -> pd.DataFrame:
-    """Every trial: one line for each data set, fold, network, setting and number of steps.
+    """Every trial: one line for each data set, fold, network, method, setting and number of steps.
 
-    valid, test: means over runs of weighted F1 (%) at the epoch that validation picks within so many steps.
+    method: empty for a network by itself. valid, test: means over runs of weighted F1 (%) at the epoch that validation
+    picks within so many steps.
     """
-    return pd.read_csv(FILE, dtype=COLUMNS) if FILE.exists() else pd.DataFrame(columns=[*COLUMNS])
+    if not FILE.exists():
+        return pd.DataFrame(columns=[*COLUMNS])
+    return pd.read_csv(FILE, dtype=COLUMNS).fillna({"method": ""})
 
 
 def whole_dialogues(utterances: int, bundle: Bundle) -> int:
@@ -78,10 +82,13 @@ def steps_per_epoch(bundle: Bundle, batch: int) -> int:
     return math.ceil(len(np.unique(bundle.dialogue[bundle.rows("train")])) / batch)
 
 
-def schedule(profile: Profile, bundle: Bundle, network: str, fold: int | None = None) -> Training:
+def schedule(
+    profile: Profile, bundle: Bundle, network: str, fold: int | None = None, method: str = ""
+) -> Training:
     """A network's schedule on some data: its recipe where profiles are searched, else the profile's own.
 
-    Epochs hold at least the recipe's steps; all folds of a bundle have as many.
+    Epochs hold at least the recipe's steps; all folds of a bundle have as many. A method over the network has as many,
+    with the learning rate and weight decay of its own trials, or the network's where it had none.
     """
     default = profile.training_for("default", network)
     recipe = find(profile.name, bundle, network, fold) if profile.searched else None
@@ -90,8 +97,10 @@ def schedule(profile: Profile, bundle: Bundle, network: str, fold: int | None = 
     whole = bundle if bundle.fold is None else bundle.with_fold(0)
     batch = whole_dialogues(UTTERANCES, bundle)
     epochs = math.ceil(recipe.steps / steps_per_epoch(whole, batch))
+    tried = of_method(profile.name, bundle, network, method, fold) if method else None
+    setting = tried or recipe
     return dataclasses.replace(
-        default, epochs=epochs, batch=batch, lr=recipe.lr, weight_decay=recipe.weight_decay
+        default, epochs=epochs, batch=batch, lr=setting.lr, weight_decay=setting.weight_decay
     )
 
 
@@ -100,7 +109,7 @@ def _found(
     profile: str, fingerprint: str, task: str, train: int, network: str, fold: int
 ) -> Recipe | None:
     table = trials()
-    table = table[table["profile"] == profile]
+    table = table[(table["profile"] == profile) & (table["method"] == "")]
     known = table["network"] == network
     table = table[known if known.any() else table["network"] != "linear"]
     own = table[table["fingerprint"] == fingerprint]
@@ -125,10 +134,36 @@ def find(profile: str, bundle: Bundle, network: str, fold: int | None = None) ->
     return _found(profile, bundle.fingerprint, bundle.task.kind, train, network, number)
 
 
+@lru_cache(maxsize=4096)
+def _tried(
+    profile: str, fingerprint: str, task: str, train: int, network: str, method: str, fold: int
+) -> Recipe | None:
+    table = trials()
+    same = (table["profile"] == profile) & (table["network"] == network)
+    table = table[same & (table["method"] == method)]
+    own = table[table["fingerprint"] == fingerprint]
+    if not len(own):
+        own, fold = _nearest(table, task, train), NO_FOLD
+    if not len(own):
+        return None
+    return choose(own[own["fold"] == fold] if (own["fold"] == fold).any() else own)
+
+
+def of_method(
+    profile: str, bundle: Bundle, network: str, method: str, fold: int | None = None
+) -> Recipe | None:
+    """What a method's own trials over a network chose, on these data or the most similar; None without any."""
+    train = len(bundle.rows("train"))
+    number = NO_FOLD if fold is None else fold
+    kind = bundle.task.kind
+    return _tried(profile, bundle.fingerprint, kind, train, network, method, number)
+
+
 def forget() -> None:
     """Read the file again when it is next needed."""
     trials.cache_clear()
     _found.cache_clear()
+    _tried.cache_clear()
 
 
 def is_own(profile: str, bundle: Bundle) -> bool:

@@ -32,12 +32,12 @@ class Budget:
     sizes: dict[str, Options] = field(default_factory=dict)
     """By backbone, the options that set its size; backbones that are not listed keep their own."""
 
-    recipe: Callable[[str, int | None], Training] | None = None
-    """A stage's schedule by backbone and fold, where networks have recipes."""
+    recipe: Callable[[str, int | None, str], Training] | None = None
+    """A stage's schedule by backbone, fold and method, where networks have recipes."""
 
-    def of(self, backbone: str, fold: int | None = None) -> Training:
-        """The schedule of a stage that trains a network."""
-        return self.training if self.recipe is None else self.recipe(backbone, fold)
+    def of(self, backbone: str, fold: int | None = None, method: str = "") -> Training:
+        """The schedule of a stage that trains a network, by itself or with a method."""
+        return self.training if self.recipe is None else self.recipe(backbone, fold, method)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,10 @@ class Stage:
 
     modalities: tuple[str, ...] = ()
     """Those that are used; all where empty."""
+
+    recipe: str = ""
+    """The method whose trials give the learning rate, where that is not its own: a baseline that only watches, or
+    that leaves a method's parts out, is trained as its network is."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ def spec_of(
             eval_masks=protocol.tests if stage.tests is None else stage.tests,
             valid_mask=stage.valid,
             training=dataclasses.replace(
-                protocol.budget.of(stage.backbone, fold), **dict(stage.training)
+                protocol.budget.of(stage.backbone, fold, stage.recipe or stage.method),
+                **dict(stage.training),
             ),
             keep=stage.keep,
             parent=spec,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from mmlib.experiments import recipes
 from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.profiles import Profile
 from mmlib.experiments.recipes import COLUMNS, NO_FOLD
+from mmlib.experiments.rows import with_parents
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.masks import complete, draw
 from mmlib.runs.spec import RunSpec, Training
@@ -34,6 +35,8 @@ STEPS = {"quick": (32, 64, 96), "laptop": (100, 200, 400)}
 SEEDS = 3
 METRIC = "weighted_f1"
 MASK = "same"
+AT_NETWORKS = "at its network's setting"
+Key = tuple[str, str]  # a network and the method over it, empty for the network by itself
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,27 @@ def networks(bundle: Bundle) -> list[Network]:
 def folds(bundle: Bundle) -> Sequence[int | None]:
     """Fold numbers, or one None."""
     return [None] if bundle.fold is None else range(int(bundle.fold.max()) + 1)
+
+
+def of_networks(
+    profile: Profile, reference: str, chosen: Sequence[Network]
+) -> dict[Key, list[RunSpec]]:
+    """The trials of some networks, with the linear model's runs."""
+    wanted = {(n.backbone, ""): specs(profile, reference, n) for n in chosen}
+    return {**wanted, ("linear", ""): linear_specs(reference)}
+
+
+def at_every_setting(profile: Profile, runs: Iterable[RunSpec], method: str) -> list[RunSpec]:
+    """A method's runs with each learning rate and weight decay, in all of the stages that are its own."""
+    return [_at(run, method, lr, decay) for lr, decay in SETTINGS[profile.name] for run in runs]
+
+
+def _at(spec: RunSpec, method: str, lr: float, decay: float) -> RunSpec:
+    parent = None if spec.parent is None else _at(spec.parent, method, lr, decay)
+    training = spec.training
+    if spec.method == method:
+        training = dataclasses.replace(training, lr=lr, weight_decay=decay)
+    return dataclasses.replace(spec, training=training, parent=parent)
 
 
 def specs(profile: Profile, reference: str, network: Network) -> list[RunSpec]:
@@ -129,8 +153,10 @@ def linear_specs(reference: str) -> list[RunSpec]:
     ]
 
 
-def lines(profile: Profile, store: Store, specs: Iterable[RunSpec]) -> list[dict[str, object]]:
-    """The trials of one network on some data, as lines of ``recipes.csv``."""
+def lines(
+    profile: Profile, store: Store, specs: Iterable[RunSpec], method: str = ""
+) -> list[dict[str, object]]:
+    """The trials of one network on some data, by itself or with a method, as lines of ``recipes.csv``."""
     groups: dict[tuple[int | None, float, float], list[RunSpec]] = {}
     for spec in specs:
         place = (spec.fold, spec.training.lr, spec.training.weight_decay)
@@ -138,7 +164,7 @@ def lines(profile: Profile, store: Store, specs: Iterable[RunSpec]) -> list[dict
     return [
         line
         for (fold, lr, decay), runs in groups.items()
-        for line in _of_setting(profile, store, fold, lr, decay, runs)
+        for line in _of_setting(profile, store, fold, lr, decay, runs, method)
     ]
 
 
@@ -149,15 +175,20 @@ def _of_setting(
     lr: float,
     decay: float,
     runs: Sequence[RunSpec],
+    method: str,
 ) -> list[dict[str, object]]:
     bundle = open_bundle(runs[0].data)
     records = [store.find(spec, bundle.fingerprint)[0] for spec in runs]
     training = runs[0].training
     whole = bundle if bundle.fold is None else bundle.with_fold(0)
-    is_linear = runs[0].backbone == "linear"
-    per_epoch = 1 if is_linear else recipes.steps_per_epoch(whole, training.batch)
+    per_epoch = recipes.steps_per_epoch(whole, training.batch)
+    counts: tuple[int, ...] = STEPS[profile.name]
+    if method:  # which has its network's number of steps, in so many epochs
+        counts = (training.epochs * per_epoch,)
+    elif runs[0].backbone == "linear":
+        per_epoch, counts = 1, (training.epochs,)
     made = []
-    for steps in (training.epochs,) if is_linear else STEPS[profile.name]:
+    for steps in counts:
         values = [_picked(record, math.ceil(steps / per_epoch)) for record in records]
         valid, test = np.array(values, dtype=float).T
         made.append(
@@ -168,6 +199,7 @@ def _of_setting(
                 "task": bundle.task.kind,
                 "train": len(bundle.rows("train")),
                 "network": runs[0].backbone,
+                "method": method,
                 "fold": NO_FOLD if fold is None else fold,
                 "lr": lr,
                 "weight_decay": decay,
@@ -188,36 +220,36 @@ def _picked(record: Record | None, epochs: int) -> tuple[float, float]:
         return math.nan, math.nan
     valid = record["curves"]["valid"][METRIC][:epochs]
     best = int(np.argmax(valid))
-    return valid[best], record["curves"]["test"][MASK][METRIC][best]
+    (first, *_) = record["curves"]["test"]
+    return valid[best], record["curves"]["test"][first][METRIC][best]
 
 
 def search(
     profile: Profile,
     reference: str,
-    chosen: Sequence[Network],
+    wanted: Mapping[Key, Sequence[RunSpec]],
     store: Store,
     jobs: int | None = None,
     max_minutes: float | None = None,
 ) -> bool:
-    """Make the trials of some networks on some data, and write those that are whole into ``recipes.csv``.
+    """Make some trials on some data, and write those that are whole into ``recipes.csv``.
 
-    Returns whether all of them are; where time ran out, the same call goes on.
+    wanted: by network and method. Returns whether all of them are; where time ran out, the same call goes on.
     """
-    wanted = {network.backbone: specs(profile, reference, network) for network in chosen}
-    wanted["linear"] = linear_specs(reference)
-    every = [spec for of_network in wanted.values() for spec in of_network]
+    every = with_parents(spec for runs in wanted.values() for spec in runs)
     report = sweep(every, store, jobs=jobs, max_minutes=max_minutes, title=f"recipes, {reference}")
     failed = {failure.id for failure in store.failures()}
     fingerprint = open_bundle(reference).fingerprint
     whole = {
-        name: of_network
-        for name, of_network in wanted.items()
+        key: runs
+        for key, runs in wanted.items()
         if all(
-            store.find(spec, fingerprint)[0] or spec.run_id(fingerprint) in failed
-            for spec in of_network
+            store.find(spec, fingerprint)[0] or spec.run_id(fingerprint) in failed for spec in runs
         )
     }
-    made = [line for of_network in whole.values() for line in lines(profile, store, of_network)]
+    made = [
+        line for (_, method), runs in whole.items() for line in lines(profile, store, runs, method)
+    ]
     if made:
         write(profile, reference, made)
     return report.left == 0 and len(whole) == len(wanted)
@@ -227,12 +259,13 @@ def write(profile: Profile, reference: str, made: Sequence[dict[str, object]]) -
     """Put the trials on some data into ``recipes.csv``, in the place of those that it has for the same networks."""
     table = recipes.trials()
     new = pd.DataFrame(made, columns=[*COLUMNS])
+    pairs = pd.MultiIndex.from_frame(table[["network", "method"]])
     replaced = (
         (table["profile"] == profile.name)
         & (table["data"] == reference)
-        & table["network"].isin(set(new["network"]))
+        & pairs.isin(pd.MultiIndex.from_frame(new[["network", "method"]]))
     )
-    order = ["profile", "data", "network", "fold", "lr", "weight_decay", "steps"]
+    order = ["profile", "data", "method", "network", "fold", "lr", "weight_decay", "steps"]
     both = pd.concat([part for part in (table[~replaced], new) if len(part)], ignore_index=True)
     both.sort_values(order).to_csv(recipes.FILE, index=False)
     recipes.forget()
@@ -245,6 +278,7 @@ def summary() -> pd.DataFrame:
     best possible (of twins), and "last steps": what the largest number of steps gained over the second largest.
     """
     table = recipes.trials()
+    table = table[table["method"] == ""]
     made = []
     for (profile, data), group in table.groupby(["profile", "data"], sort=False):
         linear = group[group["network"] == "linear"]
@@ -283,6 +317,50 @@ def _summary_line(
         "best possible": best_possible(data),
         "last steps": float(np.mean(gains)),
     }
+
+
+def methods_summary() -> pd.DataFrame:
+    """A line for each method that was searched: its setting, and what it reaches with it and with its network's.
+
+    Columns profile, data, method, network, learning rate, weight decay, validation, that at its network's, test.
+    """
+    table = recipes.trials()
+    made = []
+    groups = ["profile", "data", "method", "network"]
+    for (profile, data, method, network), tried in table[table["method"] != ""].groupby(groups):
+        alike = (table["profile"] == profile) & (table["data"] == data)
+        alone = table[alike & (table["network"] == network) & (table["method"] == "")]
+        chosen, own = [], []
+        for fold, of_fold in tried.groupby("fold"):
+            mine, network_s = recipes.choose(of_fold), recipes.choose(_of_fold(alone, fold))
+            chosen.append(_reached(of_fold, mine))
+            own.append(_reached(of_fold, network_s))
+        best = pd.concat(chosen)
+        made.append(
+            {
+                "profile": profile,
+                "data": data,
+                "method": method,
+                "network": network,
+                "learning rate": " or ".join(dict.fromkeys(f"{lr:g}" for lr in best["lr"])),
+                "weight decay": " or ".join(
+                    dict.fromkeys(f"{decay:g}" for decay in best["weight_decay"])
+                ),
+                "validation": best["valid"].mean(),
+                AT_NETWORKS: pd.concat(own)["valid"].mean(),
+                "test": best["test"].mean(),
+            }
+        )
+    return pd.DataFrame(made)
+
+
+def _of_fold(tried: pd.DataFrame, fold: object) -> pd.DataFrame:
+    return tried[tried["fold"] == fold] if (tried["fold"] == fold).any() else tried
+
+
+def _reached(tried: pd.DataFrame, recipe: recipes.Recipe) -> pd.DataFrame:
+    """The trials at a setting."""
+    return tried[(tried["lr"] == recipe.lr) & (tried["weight_decay"] == recipe.weight_decay)]
 
 
 def _last_gain(tried: pd.DataFrame, recipe: recipes.Recipe) -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,9 @@ from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError, unknown_name
 from mmlib.experiments import recipes, search
 from mmlib.experiments.profiles import Profile, profile
-from mmlib.experiments.search import NETWORKS, Network
+from mmlib.experiments.search import NETWORKS, Key, Network
+from mmlib.pipeline import trials
+from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Store
 
 PAGE = "recipes.md"
@@ -38,7 +42,10 @@ complete data, in steps of about {recipes.UTTERANCES} utterances in whole dialog
 Chosen is the setting with the best weighted F1 on validation, with the fewest steps that lack at most
 {recipes.WITHIN:g} points of it. Training takes whole epochs, so it has at least so many steps. On data with folds,
 each fold chooses its learning rate on its own validation; all folds have as many steps. Test results take no part in
-any choice. A method over a network has that network's recipe.
+any choice.
+
+A method over a network has as many steps as the network, and as many trials of its learning rate and weight decay,
+trained and validated under mixed combinations of modalities; the last table shows what they chose.
 
 *Linear* is logistic regression, or ridge regression of a score, on the standardised features, its strength chosen on
 validation too. A network that stays more than {BELOW:g} point below it on validation is marked: *still gaining* where
@@ -51,25 +58,36 @@ use the recipes of the searched data with the same task and the most similar num
 """
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is searched: everything that takes the data where both are empty."""
+
+    networks: tuple[str, ...] = ()
+    """Names of networks."""
+
+    methods: tuple[str, ...] = ()
+    """Names of methods."""
+
+
 def search_all(
     data: Sequence[str],
     profile_name: str,
-    wanted: Sequence[str],
+    wanted: Wanted,
     jobs: int | None,
     max_minutes: float | None,
 ) -> int:
     """Search on each of some data in turn; 0 when all trials are made, 1 where time ran out."""
     chosen = _searched_profile(profile_name)
-    groups = {reference: _networks(reference, wanted) for reference in data}
+    groups = {reference: _parts(chosen, reference, wanted) for reference in data}
     store = Store(paths.runs())
     end = time.monotonic() + 60 * max_minutes if max_minutes is not None else None
     whole = True
-    for reference, networks in groups.items():
+    for reference, part in ((r, part) for r, parts in groups.items() for part in parts):
         left = None if end is None else (end - time.monotonic()) / 60
         if left is not None and left <= 0:
             whole = False
             break
-        whole &= search.search(chosen, reference, networks, store, jobs, left)
+        whole &= search.search(chosen, reference, part(), store, jobs, left)
         write_page()
     print(shown())
     if not whole:
@@ -82,6 +100,31 @@ def _searched_profile(name: str) -> Profile:
     if not chosen.searched:
         raise InputError("--profile", name, "quick or laptop", "Other profiles have fixed budgets.")
     return chosen
+
+
+def _parts(
+    chosen: Profile, reference: str, wanted: Wanted
+) -> list[Callable[[], Mapping[Key, Sequence[RunSpec]]]]:
+    """The trials on some data, to be made in turn: those of methods start from what networks' trials chose."""
+    parts: list[Callable[[], Mapping[Key, Sequence[RunSpec]]]] = []
+    if wanted.networks or not wanted.methods:
+        networks = _networks(reference, wanted.networks)
+        parts.append(partial(search.of_networks, chosen, reference, networks))
+    if wanted.methods or not wanted.networks:
+        parts.append(partial(_methods, chosen, reference, wanted.methods))
+    return parts
+
+
+def _methods(
+    chosen: Profile, reference: str, wanted: Sequence[str]
+) -> Mapping[Key, Sequence[RunSpec]]:
+    """The trials of methods that take some data, or of those of them that are wanted."""
+    every = trials.of_methods(chosen, reference)
+    known = dict.fromkeys(method for _, method in every)
+    for name in wanted:
+        if name not in known:
+            raise unknown_name("--method", name, known)
+    return {key: runs for key, runs in every.items() if not wanted or key[1] in wanted}
 
 
 def _networks(reference: str, wanted: Sequence[str]) -> list[Network]:
@@ -102,7 +145,10 @@ def _networks(reference: str, wanted: Sequence[str]) -> list[Network]:
 def shown() -> str:
     """All recipes as text."""
     table = search.summary()
-    return "no recipes yet" if table.empty else rounded(table).to_string(index=False)
+    if table.empty:
+        return "no recipes yet"
+    parts = [rounded(table), rounded_methods(search.methods_summary())]
+    return "\n\n".join(part.to_string(index=False) for part in parts if len(part))
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
@@ -119,6 +165,14 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
     return shown.drop(columns="last steps")
 
 
+def rounded_methods(table: pd.DataFrame) -> pd.DataFrame:
+    """The summary of methods with readable numbers."""
+    if table.empty:
+        return table
+    percent = ["validation", search.AT_NETWORKS, "test"]
+    return table.assign(**{name: table[name].map("{:.1f}".format) for name in percent})
+
+
 def write_page() -> None:
     """Write ``docs/recipes.md``."""
     folder = paths.root() / "docs"
@@ -127,8 +181,15 @@ def write_page() -> None:
         return
     table = rounded(summary)
     parts = [TITLE]
+    methods = rounded_methods(search.methods_summary())
     for name, group in table.groupby("profile", sort=False):
-        parts.append(
-            f"## {name}\n\n{group.drop(columns='profile').to_markdown(index=False, disable_numparse=True)}\n"
-        )
+        parts.append(f"## {name}\n\n{_markdown(group)}\n")
+        if len(methods) and (methods["profile"] == name).any():
+            of_profile = methods[methods["profile"] == name]
+            parts.append(f"### {name}: methods\n\n{_markdown(of_profile)}\n")
     (folder / PAGE).write_text("\n".join(parts), encoding="utf-8")
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """A profile's part of a table."""
+    return str(table.drop(columns="profile").to_markdown(index=False, disable_numparse=True))

@@ -18,9 +18,16 @@ from mmlib.data.catalog import open_twin
 from mmlib.experiments import recipes, search
 from mmlib.experiments.profiles import PROFILES
 from mmlib.experiments.recipes import COLUMNS, NO_FOLD, choose
+from mmlib.masks import complete
+from mmlib.papers.balm import rows as balm_rows
+from mmlib.papers.balm.rows import FOCUS
 from mmlib.papers.catalog import PAPERS
+from mmlib.papers.side_by_side.grounds import Ground
+from mmlib.papers.side_by_side.rows import every_row
+from mmlib.papers.side_by_side.rows import specs as row_specs
 from mmlib.pipeline import recipes as command
 from mmlib.pipeline import regenerate
+from mmlib.runs.spec import RunSpec, Training
 
 Toy = Callable[..., Bundle]
 
@@ -33,6 +40,7 @@ def trial(lr: float, steps: int, valid: float, **other: object) -> dict[str, obj
         "task": "classes",
         "train": 100,
         "network": "mmgcn",
+        "method": "",
         "fold": NO_FOLD,
         "weight_decay": 1e-5,
     }
@@ -122,6 +130,69 @@ def test_epochs_hold_the_steps_of_a_recipe(toy: Toy, file: Callable[..., None]) 
     assert schedule.epochs == math.ceil(50 / steps) and schedule.lr == 0.02
 
 
+def test_a_method_has_its_networks_steps_and_the_rate_of_its_own_trials(
+    toy: Toy, file: Callable[..., None]
+) -> None:
+    bundle = toy((3, 5) * 40)
+    own = {"fingerprint": bundle.fingerprint}
+    file(
+        trial(0.02, 50, 60.0, **own),
+        trial(0.01, 50, 59.0, **own),
+        trial(0.02, 50, 40.0, method="balm", **own),
+        trial(0.01, 50, 50.0, method="balm", **own),
+    )
+    quick = PROFILES["quick"]
+    network = recipes.schedule(quick, bundle, "mmgcn")
+    method = recipes.schedule(quick, bundle, "mmgcn", method="balm")
+    assert (network.lr, method.lr) == (0.02, 0.01)
+    assert dataclasses.replace(method, lr=network.lr) == network
+    assert recipes.schedule(quick, bundle, "mmgcn", method="plain") == network
+    assert recipes.schedule(quick, bundle, "gcnet", method="balm").lr == 0.02
+
+
+def test_baselines_that_a_methods_code_trains_have_their_networks_rate(
+    file: Callable[..., None],
+) -> None:
+    context = PAPERS["balm"].context(profile="quick")
+    own = {
+        "data": context.reference("iemocap"),
+        "fingerprint": context.bundle("iemocap").fingerprint,
+        "train": 1500,
+    }
+    file(
+        trial(0.02, 50, 60.0, **own),
+        trial(0.01, 50, 50.0, method="balm", **own),
+        trial(0.03, 50, 50.0, network="crossmodal", **own),
+        trial(0.01, 50, 50.0, network="crossmodal", method="mculora", **own),
+    )
+    rates = {
+        row.name: {
+            cell.spec.training.lr for cell in balm_rows.cells(context, "iemocap", row, FOCUS)
+        }
+        for row in (balm_rows.balm("mmgcn"), balm_rows.watched_plain("mmgcn"))
+    }
+    assert rates == {"MMGCN+BALM": {0.01}, "MMGCN": {0.02}}
+    other = PAPERS["side_by_side"].context(profile="quick", data={"iemocap6": own["data"]})
+    found = {
+        row.name: row_specs(other, Ground("iemocap"), row, complete())[0].training.lr
+        for row in every_row(other, "iemocap")
+        if "MCULoRA" in row.name
+    }
+    assert found == {"MCULoRA's network": 0.03, "MCULoRA": 0.01}
+
+
+def test_all_stages_of_a_method_are_tried_and_none_of_its_networks() -> None:
+    some = RunSpec("none", 0, method="gmm_loss", training=Training(lr=0.5), keep=("weights",))
+    early = dataclasses.replace(some, method="plain")
+    last = dataclasses.replace(some, parent=dataclasses.replace(some, parent=early))
+    tried = search.at_every_setting(PROFILES["quick"], [last], "gmm_loss")
+    settings = search.SETTINGS["quick"]
+    assert [(s.training.lr, s.training.weight_decay) for s in tried] == [*settings]
+    for spec, (lr, decay) in zip(tried, settings, strict=True):
+        assert spec.parent is not None and spec.parent.parent == early
+        assert (spec.parent.training.lr, spec.parent.training.weight_decay) == (lr, decay)
+
+
 def test_a_search_gives_every_network_as_many_trials_and_resumes(
     toy: Toy,
     file: Callable[..., None],
@@ -149,6 +220,15 @@ def test_a_search_gives_every_network_as_many_trials_and_resumes(
     assert "crossmodal" in page and "learning rate" in page
     assert main(["recipes", data, "--profile", "paper"]) == 2
     assert main(["recipes", data, "--network", "mmgnc"]) == 2
+    assert main(["recipes", data, "--method", "blam"]) == 2
+    methods = ["recipes", data, "--profile", "quick", "--method", "ebmc", "--jobs", "1"]
+    assert main(methods) == 0
+    table = recipes.trials()
+    of_method = table[table["method"] == "ebmc"]
+    assert list(of_method["network"]) == ["momke"] * settings
+    assert (of_method["runs"] == 2).all() and of_method["valid"].notna().all()
+    assert len(table) == len(of_method) + 4 * settings + 1
+    assert "at its network's setting" in (tmp_path / "docs" / command.PAGE).read_text()
     capsys.readouterr()
 
 
@@ -163,10 +243,16 @@ def test_networks_of_the_first_command_were_searched_on_its_own_data(paper: str)
         for spec in regenerate.runs_of(context, artifact)
     ]
     known = [network.backbone for network in search.NETWORKS]
-    trained = {(spec.data, spec.backbone) for spec in needed if spec.backbone in known}
+    methods = ("balm", "dream", "ebmc", "mculora", "gmm_loss")
+    trained = {
+        (spec.data, spec.backbone, method)
+        for spec in needed
+        for method in ("", spec.method)
+        if spec.backbone in known and (not method or method in methods)
+    }
     table = recipes.trials()
     table = table[table["profile"] == "quick"]
-    missing = trained - set(zip(table["data"], table["network"], strict=True))
+    missing = trained - set(zip(table["data"], table["network"], table["method"], strict=True))
     assert trained and not missing
 
 

@@ -99,7 +99,7 @@ def watched(row: Row) -> Row:
 
 def watched_plain(backbone: str) -> Row:
     """The backbone as it trains by itself, watched by heads that it does not feel."""
-    return balm(backbone, "probe").but(name=NAMES[backbone])
+    return balm(backbone, "probe").but(name=NAMES[backbone], recipe="plain")
 
 
 def backbones(context: Context, dataset: str = "") -> Sequence[str]:
@@ -280,7 +280,7 @@ def _budget(context: Context, dataset: str) -> Budget:
     if profile.name != "paper":
         return budgets.searched(context, dataset)
 
-    def printed(backbone: str, fold: int | None) -> Training:
+    def printed(backbone: str, fold: int | None, method: str) -> Training:
         return profile.training_for(dataset, backbone)
 
     return Budget(profile.training_for(dataset), profile.network, printed)

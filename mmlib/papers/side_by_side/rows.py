@@ -1,8 +1,8 @@
 """Which runs make the comparison: every method and the network under it, by what training sees, under every test mask.
 
 No paper has this; each choice is ours. One model per method and training protocol is tested under every condition. All
-rows of a ground see the same masks, the same optimizer, batches and width. A method has the recipe of its network; its
-stages together have as many passes over the training data as its network has in one.
+rows of a ground see the same masks, the same optimizer, batches and width. A method has as many trials of its learning
+rate as its network; its stages together have as many passes over the training data as its network has in one.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def every_row(context: Context, dataset: str) -> list[Row]:
     balanced = dataclasses.replace(together, method="ebmc")
     joint = Stage("plain", "crossmodal", keep=("weights",))
     adapted = Stage("mculora", "crossmodal", options=bounds(dataset))
-    unadapted = dataclasses.replace(adapted, variant="neither")
+    unadapted = dataclasses.replace(adapted, variant="neither", recipe="plain")
     fused = Stage("gmm_loss", "concat", options=gmm.tuned("gmm_loss"))
     epochs = max(2, budget(context, dataset).of("concat").epochs)
     rounds = gmm.in_phases(fused, epochs, min(GMM_ROUNDS, epochs // 2))

@@ -1,0 +1,66 @@
+"""The trials of methods on some data: those of the side-by-side comparison, and BALM over its other networks.
+
+Each is trained and validated under mixed combinations of modalities, with as many steps as its network's recipe has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mmlib.data.bundle import Bundle
+from mmlib.data.catalog import open_bundle
+from mmlib.experiments import search
+from mmlib.experiments.context import Context
+from mmlib.experiments.profiles import Profile
+from mmlib.experiments.rows import Row
+from mmlib.experiments.search import Key
+from mmlib.masks import patterns
+from mmlib.papers import side_by_side
+from mmlib.papers.balm.rows import BACKBONES
+from mmlib.papers.side_by_side import grounds, rows
+from mmlib.papers.side_by_side.grounds import Ground
+from mmlib.runs.spec import RunSpec
+
+
+def of_methods(profile: Profile, reference: str) -> dict[Key, list[RunSpec]]:
+    """Every method's runs at every setting, by network and method."""
+    dataset = dataset_for(open_bundle(reference))
+    context = side_by_side.context(profile.name, {grounds.ROLES[dataset]: reference})
+    ground, made = Ground(dataset), {}
+    for row in _methods(context, ground):
+        last = row.stages[-1]
+        first = [s for s in rows.specs(context, ground, row, patterns()) if s.seed == 0]
+        runs = [_reduced(s, seed) for s in first for seed in range(search.SEEDS)]
+        made[last.backbone, last.method] = search.at_every_setting(profile, runs, last.method)
+    return made
+
+
+def dataset_for(bundle: Bundle) -> str:
+    """The data set in whose place the comparison takes some data."""
+    if all(x.ndim == 3 for x in bundle.features.values()):
+        return "mosei_frames"
+    if bundle.task.kind == "score":
+        return "mosei"
+    return "crema-d" if len(bundle.modalities) == 2 else "iemocap"
+
+
+def _methods(context: Context, ground: Ground) -> list[Row]:
+    """The rows of methods, without those of their networks."""
+    made = []
+    for row in rows.rows(context, ground):
+        if not row.against:
+            continue
+        made.append(row)
+        if row.stages[-1].method == "balm":
+            made += [row.but(backbone=other) for other in BACKBONES[1:]]
+    return made
+
+
+def _reduced(spec: RunSpec, seed: int) -> RunSpec:
+    """A run with another seed, its parents too, tested under its first condition alone."""
+    return dataclasses.replace(_seeded(spec, seed), eval_masks=spec.eval_masks[:1], keep=())
+
+
+def _seeded(spec: RunSpec, seed: int) -> RunSpec:
+    parent = None if spec.parent is None else _seeded(spec.parent, seed)
+    return dataclasses.replace(spec, seed=seed, parent=parent)
