@@ -184,7 +184,7 @@ def test_every_code_in_a_written_table_is_a_link_that_resolves() -> None:
     artifacts = {(a.paper, a.id): a for paper in PAPERS.values() for a in paper.artifacts}
     linked = 0
     listed = read_manifest(FIGURES / "manifest.json")
-    for entry in (entry for entry in listed if entry["collection"] == "twins"):
+    for entry in (e for e in listed if e["collection"] in ("twins", "embedded")):
         folder = FIGURES / entry["collection"] / entry["paper"]
         table = folder / f"{entry['id']}.csv"
         artifact = artifacts[entry["paper"], entry["id"]]
@@ -201,9 +201,12 @@ def test_every_code_in_a_written_table_is_a_link_that_resolves() -> None:
 def test_every_code_in_a_replication_report_is_a_link_that_resolves() -> None:
     entries = read_manifest(FIGURES / "manifest.json")
     for paper in (paper for paper in PAPERS.values() if paper.name in published.papers()):
-        mine = [e for e in entries if (e["paper"], e["collection"]) == (paper.name, "twins")]
+        collection = next(
+            e["collection"] for e in entries if e["paper"] == paper.name and e["id"] == "table1"
+        )
+        mine = [e for e in entries if (e["paper"], e["collection"]) == (paper.name, collection)]
         page = replication.report(paper, mine, ROOT)
-        assert unresolved(page, FIGURES / "twins" / paper.name) == [], paper.name
+        assert unresolved(page, FIGURES / collection / paper.name) == [], paper.name
         assert LINKED.search(page), paper.name
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -57,16 +57,44 @@ def notes_on_data(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
     return (*data_notes(context, datasets), *alone)
 
 
-def printed(table: str, of: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> Printed:
-    """A printed table's cells; of: takes those that are meant, and names their settings."""
+Kept = Callable[[Context], Collection[str]]  # the names of the settings that the profile has
+
+
+def printed(
+    table: str, of: Callable[[pd.DataFrame], pd.DataFrame] | None = None, kept: Kept | None = None
+) -> Printed:
+    """A printed table's cells; of: takes those that are meant, and names their settings.
+
+    kept: the settings that are made at all; a setting's name comes first where a combination follows it.
+    """
 
     def cells(context: Context, dataset: str, metrics: Sequence[str]) -> pd.DataFrame:
         frame = comparison.published_cells(context, table, dataset, metrics)
         frame = frame if of is None else of(frame)
+        if kept is not None:
+            frame = frame[frame["setting"].str.split(" ").str[0].isin(kept(context))]
         frame = frame.assign(runs=np.where(frame["sd"].notna(), PAPER_RUNS, 1))
         return frame[["row", "setting", "metric", "value", "sd", "note", "runs"]]
 
     return cells
+
+
+def _imbalanced(settings: Sequence[rows.Rates]) -> Kept:
+    """Those of some imbalanced settings that the profile has."""
+    return lambda context: {rows.label(rates) for rates in rows.kept(context, settings)}
+
+
+def _rates(context: Context) -> set[str]:
+    """The shared rates of Tables 11 and 12."""
+    return {f"{rate:.1f}" for rate in context.profile.shared_rates}
+
+
+def _few(context: Context) -> set[str]:
+    """The settings of Tables 8 and 9."""
+    return {rows.label(rates) for rates in rows.COMBINED[-context.profile.combined :]}
+
+
+SIX = _imbalanced(rows.SETTINGS)
 
 
 def _by_condition(frame: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +118,7 @@ def _main(table: str, dataset: str) -> Table:
         rows=rows.table_rows,
         places=rows.SIX_AND_COMPLETE,
         datasets=rows.some(dataset),
-        printed=printed(table),
+        printed=printed(table, kept=SIX),
         notes=(COMPLETE_IS_OURS, MOMKE),
     )
 
@@ -101,7 +129,7 @@ def _shared(table: str, dataset: str) -> Table:
         rows=rows.shared_rows,
         places=rows.at_shared,
         datasets=rows.some(dataset),
-        printed=printed(table),
+        printed=printed(table, kept=_rates),
     )
 
 
@@ -112,7 +140,7 @@ def _combined(table: str, metric: str) -> Table:
         places=rows.at_combinations,
         metrics=fixed((metric,)),
         datasets=rows.some("iemocap"),
-        printed=printed(table, _joined),
+        printed=printed(table, _joined, _few),
         notes=COMBINED,
     )
 
@@ -120,18 +148,25 @@ def _combined(table: str, metric: str) -> Table:
 MAIN = _table(rows=rows.compared_rows, places=rows.compared, datasets=main_data_set)
 TABLE1, TABLE2 = _main("table1", "iemocap"), _main("table2", "mosei")
 TABLE4 = _table(
-    rows=rows.severe_rows, places=rows.in_settings(rows.SEVERE), printed=printed("table4")
+    rows=rows.severe_rows,
+    places=rows.in_settings(rows.SEVERE),
+    printed=printed("table4", kept=_imbalanced(rows.SEVERE)),
 )
 TABLE8, TABLE9 = _combined("table8", "accuracy"), _combined("table9", "weighted_f1")
 TABLE10 = _table(
     rows=rows.fcm_rows, places=rows.at_subsets, printed=printed("table10", _by_condition)
 )
 TABLE11, TABLE12 = _shared("table11", "iemocap"), _shared("table12", "mosei")
-TABLE13 = _table(rows=rows.halves, places=rows.SIX, printed=printed("table13"))
+TABLE13 = _table(rows=rows.halves, places=rows.SIX, printed=printed("table13", kept=SIX))
 TABLE14 = _table(
-    rows=rows.squared, places=rows.SIX, datasets=rows.some("iemocap"), printed=printed("table14")
+    rows=rows.squared,
+    places=rows.SIX,
+    datasets=rows.some("iemocap"),
+    printed=printed("table14", kept=SIX),
 )
-TABLE15 = dataclasses.replace(TABLE14, datasets=rows.some("mosei"), printed=printed("table15"))
+TABLE15 = dataclasses.replace(
+    TABLE14, datasets=rows.some("mosei"), printed=printed("table15", kept=SIX)
+)
 CONTROLS = _table(
     rows=rows.control_rows, places=rows.AT_FOCUS, datasets=main_data_set, notes=CONTROLLED
 )
