@@ -332,9 +332,9 @@ def methods_summary() -> pd.DataFrame:
         alone = table[alike & (table["network"] == network) & (table["method"] == "")]
         chosen, own = [], []
         for fold, of_fold in tried.groupby("fold"):
-            mine, network_s = recipes.choose(of_fold), recipes.choose(_of_fold(alone, fold))
-            chosen.append(_reached(of_fold, mine))
-            own.append(_reached(of_fold, network_s))
+            chosen.append(_reached(of_fold, recipes.choose(of_fold)))
+            if len(alone):  # else the network was not searched on these data
+                own.append(_reached(of_fold, recipes.choose(_of_fold(alone, fold))))
         best = pd.concat(chosen)
         made.append(
             {
@@ -347,7 +347,7 @@ def methods_summary() -> pd.DataFrame:
                     dict.fromkeys(f"{decay:g}" for decay in best["weight_decay"])
                 ),
                 "validation": best["valid"].mean(),
-                AT_NETWORKS: pd.concat(own)["valid"].mean(),
+                AT_NETWORKS: pd.concat(own)["valid"].mean() if own else math.nan,
                 "test": best["test"].mean(),
             }
         )

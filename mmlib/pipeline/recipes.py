@@ -154,10 +154,7 @@ def shown() -> str:
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
     """The summary with readable numbers, and a mark where a network stays below the linear model."""
     percent = ["validation", "linear, validation", "test", "linear, test", "best possible"]
-    texts = {
-        name: table[name].map(lambda value: "" if pd.isna(value) else f"{value:.1f}")
-        for name in percent
-    }
+    texts = {name: table[name].map(_one_decimal) for name in percent}
     below = table["validation"] < table["linear, validation"] - BELOW
     gaining = table["last steps"] > recipes.WITHIN
     marks = np.where(gaining, "below, still gaining", "below, levelled off")
@@ -165,12 +162,16 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
     return shown.drop(columns="last steps")
 
 
+def _one_decimal(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.1f}"
+
+
 def rounded_methods(table: pd.DataFrame) -> pd.DataFrame:
     """The summary of methods with readable numbers."""
     if table.empty:
         return table
     percent = ["validation", search.AT_NETWORKS, "test"]
-    return table.assign(**{name: table[name].map("{:.1f}".format) for name in percent})
+    return table.assign(**{name: table[name].map(_one_decimal) for name in percent})
 
 
 def write_page() -> None:
