@@ -22,8 +22,8 @@ METRICS = ("accuracy", "weighted_f1")
 PAPER_RUNS = 5  # A19: stated for the shared rates only
 COMPLETE_IS_OURS = "We added the setting 'complete': nothing is missing in training or test."
 MOMKE = (
-    "MoMKE trains in two stages, first its experts and then its routing (E22). They share the epochs of the other rows "
-    "and see the same masks (F21), at the size and learning rate that it has in the other papers' tables."
+    "MoMKE trains in two stages, first its experts and then its routing (E22). They share the epochs of one stage and "
+    "see the same masks as the other rows (F21), at the size and learning rate of the other papers' tables."
 )
 COMBINED = (
     "Columns: the modalities in use. Masks are drawn over all three, so an utterance "

@@ -23,7 +23,7 @@ EQUAL = (
     "each expert separately, then the fusion, without EBMC's losses."
 )
 ONE_STAGE = (
-    "GCNet alone has one stage, as long as the two of the other rows together.",
+    "GCNet alone has one stage, of twice the epochs of its schedule, since the other rows have two stages.",
     GCNET,
 )
 ONE = (

@@ -22,12 +22,12 @@ PAPER_RUNS = {
 EQUAL = (
     "All rows of a seed and fold start from the same network, pre-trained with mixed "
     "combinations. 'Joint training' continues to train the whole network for as many "
-    "epochs as the adapters are trained; MoMKE has its own two stages of the same "
-    "length."
+    "epochs as the adapters are trained; MoMKE has its own two stages, each as "
+    "long as its own schedule."
 )
 ONE_STAGE = (
-    "GCNet, which the paper prints for CMU-MOSEI alone, starts from no pre-training and has one stage, as long as "
-    "the two of the other rows."
+    "GCNet, which the paper prints for CMU-MOSEI alone, starts from no pre-training and has one stage, of twice "
+    "the epochs of its schedule, since the other rows have two stages."
 )
 ONE_MODEL = (
     "One model serves every condition, and one epoch is chosen for all of them, on "

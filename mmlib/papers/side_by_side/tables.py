@@ -209,7 +209,7 @@ def best(context: Context, cells: Sequence[Cell]) -> Output:
 
 
 def fairness(context: Context, cells: Sequence[Cell]) -> Output:
-    """What every row was given: trials, learning rate, epochs by stage, parameters."""
+    """What every row was given: learning rate, epochs by stage, parameters."""
     lines = []
     for ground, of_ground in by_ground(cells).items():
         for row in rows.rows(context, ground):
