@@ -1,6 +1,7 @@
 """The trials of methods on some data: those of the side-by-side comparison, and BALM over its other networks.
 
-Each is trained and validated under mixed combinations of modalities, with as many steps as its network's recipe has.
+Each is trained and validated under mixed combinations of modalities, with as many steps as its network's recipe has;
+what takes two modalities alone, on the first two of more, complete.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from mmlib.experiments.context import Context
 from mmlib.experiments.profiles import Profile
 from mmlib.experiments.rows import Row
 from mmlib.experiments.search import Key
-from mmlib.masks import patterns
+from mmlib.masks import complete, patterns
 from mmlib.papers import side_by_side
 from mmlib.papers.balm.rows import BACKBONES
 from mmlib.papers.side_by_side import grounds, rows
@@ -23,15 +24,21 @@ from mmlib.runs.spec import RunSpec
 
 
 def of_methods(profile: Profile, reference: str) -> dict[Key, list[RunSpec]]:
-    """Every method's runs at every setting, by network and method."""
+    """Every method's runs at every setting, by network and method; on two modalities what takes no more of them."""
     dataset = dataset_for(open_bundle(reference))
     context = side_by_side.context(profile.name, {grounds.ROLES[dataset]: reference})
-    ground, made = Ground(dataset), {}
-    for row in _methods(context, ground):
-        last = row.stages[-1]
-        first = [s for s in rows.specs(context, ground, row, patterns()) if s.seed == 0]
-        runs = [_reduced(s, seed) for s in first for seed in range(search.SEEDS)]
-        made[last.backbone, last.method] = search.at_every_setting(profile, runs, last.method)
+    made: dict[Key, list[RunSpec]] = {}
+    for ground in grounds.grounds(context):
+        if ground.dataset != dataset:
+            continue
+        training = complete() if ground.modalities else patterns()
+        for row in _methods(context, ground):
+            key = (row.stages[-1].backbone, row.stages[-1].method)
+            if key in made:
+                continue
+            first = [s for s in rows.specs(context, ground, row, training) if s.seed == 0]
+            runs = [_reduced(s, seed) for s in first for seed in range(search.SEEDS)]
+            made[key] = search.at_every_setting(profile, runs, row.stages[-1].method)
     return made
 
 
