@@ -37,6 +37,6 @@ def gcnet(context: Context, budget: Budget, stages: int, method: str = "plain") 
     profile = context.profile
     network = (*profile.network.get("gcnet", ()), ("reconstruct", 1.0))
     epochs = stages * budget.of("gcnet").epochs
-    schedule = {**profile.recipes.get("gcnet", {}), "epochs": epochs}
+    schedule = {**profile.by_backbone.get("gcnet", {}), "epochs": epochs}
     stage = Stage(method, "gcnet", network=network, training=tuple(schedule.items()))
     return Row("GCNet", (stage,), against=None, takes=Takes((VECTORS,)))

@@ -62,7 +62,7 @@ class Profile:
     reduced: str = ""
     """The sentence on the reduced budget in captions."""
 
-    recipes: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
+    by_backbone: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
     """By backbone, the fields of its schedule that differ."""
 
     searched: bool = False
@@ -71,7 +71,7 @@ class Profile:
     def training_for(self, dataset: str, backbone: str = "") -> Training:
         """The schedule of a data set and backbone."""
         schedule = self.training.get(dataset, self.training["default"])
-        return dataclasses.replace(schedule, **self.recipes.get(backbone, {}))
+        return dataclasses.replace(schedule, **self.by_backbone.get(backbone, {}))
 
 
 _DEFAULT = Training(epochs=2, batch=8, lr=3e-3, weight_decay=1e-5)
@@ -172,7 +172,7 @@ PROFILES: dict[str, Profile] = {
             "mosei": Training(epochs=25, batch=32, lr=1e-3),
             "default": Training(epochs=80, batch=16, lr=3e-4),
         },
-        recipes={
+        by_backbone={
             "gcnet": {"lr": 1e-3, "weight_decay": 1e-5},
             "mmdfn": {"weight_decay": 1e-4},
             "momke": {"lr": 1e-4, "weight_decay": 1e-5},
