@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -94,8 +94,15 @@ def reduced(context: Context, datasets: Sequence[str], words: str) -> str:
     return (
         f"Reduced ({profile.name}): width {blocks['hidden']}, {blocks['depth']} block{'s' * (blocks['depth'] > 1)}, "
         f"dropout {blocks['dropout']:g}, {spent(context)} {words}, "
-        f"{' or '.join(map(str, sorted(seeds)))} seeds ({profile.grid_seeds} in grids)."
+        f"{seeds_in_words(seeds)} ({profile.grid_seeds} in grids)."
     )
+
+
+def seeds_in_words(counts: Iterable[int]) -> str:
+    """``1 seed``, ``10 seeds``, ``5 or 10 seeds``."""
+    known = sorted(set(counts))
+    named = " or ".join(map(str, known))
+    return f"{named} seed" if known == [1] else f"{named} seeds"
 
 
 def spent(context: Context) -> str:

@@ -298,10 +298,10 @@ def reduced(context: Context) -> str:
     if profile.name == "paper":
         return ""
     folded = {context.bundle(dataset).fold is not None for dataset in context.datasets}
-    seeds = sorted({profile.fold_seeds if fold else profile.seeds for fold in folded})
+    seeds = {profile.fold_seeds if fold else profile.seeds for fold in folded}
     size = dict(profile.network["dream"])
     return (
         f"Reduced ({profile.name}): width {size['hidden']}, enhancement {'twice' if size['repeats'] == 2 else 'once'}, "
-        f"{budgets.spent(context)}, {' or '.join(map(str, seeds))} seeds "
+        f"{budgets.spent(context)}, {budgets.seeds_in_words(seeds)} "
         f"({profile.grid_seeds} of {'curves and ' * few(context)}departures)."
     )

@@ -81,7 +81,9 @@ def protocol(context: Context, dataset: str) -> Protocol:
 def reduced(context: Context) -> str:
     """What captions say of the budget of frames."""
     budget = budgets.reduced(context, rows.frames(context), STAGES)
-    return budget and f"Table 5, Figs 7 and 8: {budget[0].lower()}{budget[1:]}"
+    if budget in context.profile.reduced:  # said already of the vectors
+        return ""
+    return f"Table 5, Figs 7 and 8: {budget[0].lower()}{budget[1:]}"
 
 
 def printed(context: Context, dataset: str, metrics: Sequence[str]) -> pd.DataFrame:

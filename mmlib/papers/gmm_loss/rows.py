@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mmlib.experiments.baselines import LINEAR
-from mmlib.experiments.budgets import few
+from mmlib.experiments.budgets import few, seeds_in_words
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Budget, Protocol, Row, Stage, spec_of
 from mmlib.masks import complete
@@ -357,5 +357,6 @@ def reduced(context: Context) -> str:
     return (
         f"Reduced ({profile.name}): {' and '.join(sizes[kind] for kind in kinds)}, {spent.epochs} epochs "
         f"({warmup} of warm-up, {spent.rounds} rounds of {each}), batches of {spent.batch}, "
-        f"common learning rate {rates}, {profile.seeds} seeds ({profile.grid_seeds} among departures{fewer})."
+        f"common learning rate {rates}, {seeds_in_words([profile.seeds])} "
+        f"({profile.grid_seeds} among departures{fewer})."
     )

@@ -151,10 +151,10 @@ def reduced(context: Context) -> str:
     profile = context.profile
     if profile.name == "paper":
         return ""
-    seeds = sorted({len(context.seeds(d, few(context))) for d in context.datasets})
+    seeds = {len(context.seeds(d, few(context))) for d in context.datasets}
     blocks = dict(profile.network["momke"])
     return (
         f"Reduced ({profile.name}): width {blocks['hidden']}, {blocks['depth']} block{'s' * (blocks['depth'] > 1)}, "
         f"{budgets.spent(context)}, in all stages together, "
-        f"{' or '.join(map(str, seeds))} seeds."
+        f"{budgets.seeds_in_words(seeds)}."
     )

@@ -38,8 +38,8 @@ OVER = (
     "the variation over other utterances."
 )
 FEW_SEEDS = (
-    "With fewer than three seeds there are no verdicts on so many "
-    "comparisons; the intervals are in the files."
+    "Cells with fewer than three seeds show the difference alone: so few decide none of so many comparisons. Further "
+    "seeds: `--seeds`."
 )
 ELSEWHERE = (
     "Learning rates and steps were not searched on these data, but on similar ones "
@@ -136,18 +136,27 @@ def verdicts(context: Context, cells: Sequence[Cell]) -> Output:
     by = ["data", "method", "training"]
     table = text.pivot_table(index=by, columns="test", values="cell", aggfunc="first", sort=False)
     table = table.fillna("-").reset_index().rename_axis(columns=None)
-    counts = numbers["verdict"].value_counts()
-    counted = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in stats.VERDICTS)
     notes = (
-        f"{F1}: the method minus its own network, mean difference over seeds, with "
-        "simultaneous intervals for all "
-        f"{len(lines)} comparisons of this table (95 %, Bonferroni). Verdicts: {counted}.",
-        OVER,
-        *([FEW_SEEDS] if numbers["n"].min() < FEW else []),
+        *_what_cells_say(numbers),
         SAME,
         *of_data(context),
     )
     return Output(table, None, numbers, len(table), notes, ids(*frames.values()))
+
+
+def _what_cells_say(numbers: pd.DataFrame) -> tuple[str, ...]:
+    """How the verdicts' cells are to be read, by how many seeds they have."""
+    minus = f"{F1}: the method minus its own network"
+    if numbers["n"].max() < FEW:
+        return (f"{minus}. {FEW_SEEDS}",)
+    counts = numbers["verdict"].value_counts()
+    counted = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in stats.VERDICTS)
+    return (
+        f"{minus}, mean difference over seeds, with simultaneous intervals for all {len(numbers)} comparisons of "
+        f"this table (95 %, Bonferroni). Verdicts: {counted}.",
+        OVER,
+        *([FEW_SEEDS] if numbers["n"].min() < FEW else []),
+    )
 
 
 def compared(ours: pd.Series, own: pd.Series, family: int) -> dict[str, Any]:
@@ -160,7 +169,7 @@ def compared(ours: pd.Series, own: pd.Series, family: int) -> dict[str, Any]:
 def _text(line: Mapping[str, Any]) -> str:
     difference = f"{line['difference']:+.2f}"
     if line["n"] < FEW:  # an interval of thousands of points only hides the rest
-        return f"{difference}, {line['n']} seeds, {line['verdict']}"
+        return difference
     return f"{difference} [{line['low']:+.1f}, {line['high']:+.1f}] {line['verdict']}"
 
 
