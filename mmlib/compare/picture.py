@@ -20,7 +20,7 @@ FADED = "#999999"
 def draw(made: Results) -> Figure:
     """Rows are methods and networks, colours and markers what training saw; filled where it may be the best."""
     frames = {q.name: made.of(q) for q in made.plan.questions}
-    contenders = [c for c in made.plan.contenders if c.name in made.specs and made.specs[c.name]]
+    contenders = [c for c in made.plan.contenders if made.specs.get(c.name)]
     trainings = list(dict.fromkeys(c.training for c in contenders))
     order = _order(contenders, next(iter(frames.values())))
     width = max(DOUBLE, 1.9 * len(frames) + 1.4)
