@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_sweep(commands)
     _add_recipes(commands)
+    _add_compare(commands)
     _add_report(commands)
     _add_store(commands)
     _add_teach(commands)
@@ -127,6 +128,31 @@ def _add_recipes(commands: Any) -> None:
         "--max-minutes", type=float, metavar="M", help="stop cleanly after this many minutes"
     )
     recipes.set_defaults(run=_recipes)
+
+
+def _add_compare(commands: Any) -> None:
+    comparing = commands.add_parser(
+        "compare",
+        help="find the method and network to use on your own data",
+        description="Search learning rates on validation, train every method and network that takes the data, spend "
+        "further seeds on those that may still be the best, and write figures/DATA/compare/index.html. Stopped or out "
+        "of time, the same command goes on.",
+        allow_abbrev=False,
+    )
+    comparing.add_argument("data", metavar="DATA", help="a bundle, or twin:ROLE@SIZE")
+    comparing.add_argument(
+        "--minutes", type=float, metavar="M", help="stop after about this many (default: no limit)"
+    )
+    comparing.add_argument(
+        "--rates",
+        metavar="NAME=RATE[,...]",
+        help="missing rates of your own, one for every modality: a training and a question more",
+    )
+    comparing.add_argument(
+        "--profile", help="quick or laptop (default: quick below 30 minutes, else laptop)"
+    )
+    comparing.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: cores)")
+    comparing.set_defaults(run=_compare)
 
 
 def _add_report(commands: Any) -> None:
@@ -346,6 +372,17 @@ def _recipes(args: argparse.Namespace) -> int:
     methods = tuple(args.method.split(",")) if args.method else ()
     wanted = recipes.Wanted(networks, methods)
     return recipes.search_all(args.data, args.profile, wanted, args.jobs, args.max_minutes)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from mmlib.compare import command
+    from mmlib.compare.plan import parsed_rates
+
+    options.minutes("--minutes", args.minutes)
+    options.at_least_one("--jobs", args.jobs)
+    rates = parsed_rates(args.rates)
+    profile = options.one("--profile", args.profile) or None
+    return command.compare(args.data, args.minutes, profile, rates, args.jobs)
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -31,6 +31,7 @@ LAYERS = (
     "parameters",
     "teach",
     "pipeline",
+    "compare",
     "bench",
     "check",
     "doctor",

@@ -75,8 +75,12 @@ def search_all(
     wanted: Wanted,
     jobs: int | None,
     max_minutes: float | None,
+    quiet: bool = False,
 ) -> int:
-    """Search on each of some data in turn; 0 when all trials are made, 1 where time ran out."""
+    """Search on each of some data in turn; 0 when all trials are made, 1 where time ran out.
+
+    quiet: do not print the recipes at the end.
+    """
     chosen = _searched_profile(profile_name)
     groups = {reference: _parts(chosen, reference, wanted) for reference in data}
     store = Store(paths.runs())
@@ -89,7 +93,8 @@ def search_all(
             break
         whole &= search.search(chosen, reference, part(), store, jobs, left)
         write_page()
-    print(shown())
+    if not quiet:
+        print(shown())
     if not whole:
         print("Some trials are not made yet: the same command goes on.", file=sys.stderr)
     return int(not whole)

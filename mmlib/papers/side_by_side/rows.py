@@ -8,6 +8,7 @@ rate as its network; its stages together have as many passes over the training d
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from mmlib.experiments import budgets
 from mmlib.experiments.baselines import LINEAR
@@ -15,7 +16,7 @@ from mmlib.experiments.budgets import WEIGHT_DECAY, few
 from mmlib.experiments.conditions import framed
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.recipes import whole_dialogues
-from mmlib.experiments.rows import Budget, Protocol, Row, Stage, spec_of
+from mmlib.experiments.rows import Budget, Protocol, Row, Stage, Tests, spec_of
 from mmlib.masks import Law, complete
 from mmlib.papers.balm.rows import TAU_RHO
 from mmlib.papers.gmm_loss import rows as gmm
@@ -95,9 +96,22 @@ def every_row(context: Context, dataset: str) -> list[Row]:
 
 
 def specs(context: Context, ground: Ground, row: Row, training: Law) -> list[RunSpec]:
-    """One run per seed and fold."""
+    """One run per seed and fold, under every test condition of a ground."""
+    seeds = context.seeds(ground.dataset, few(context))
+    return of_seeds(context, ground, row, training, grounds.tests(context, ground), seeds)
+
+
+def of_seeds(
+    context: Context,
+    ground: Ground,
+    row: Row,
+    training: Law,
+    tests: Tests,
+    seeds: Sequence[int],
+) -> list[RunSpec]:
+    """A row's runs of some seeds, one per fold of each; the first of the tests is the one that runs follow."""
     dataset = ground.dataset
-    tests, shared = grounds.tests(context, ground), budget(context, dataset)
+    shared = budget(context, dataset)
     stages = [
         _with_share(
             dataclasses.replace(stage, modalities=ground.modalities), shared, len(row.stages)
@@ -111,7 +125,7 @@ def specs(context: Context, ground: Ground, row: Row, training: Law) -> list[Run
     protocol = Protocol(training, tests, shared)
     return [
         spec_of(context, dataset, row, protocol, seed, fold)
-        for seed in context.seeds(dataset, few(context))
+        for seed in seeds
         for fold in context.folds(dataset)
     ]
 

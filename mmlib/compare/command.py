@@ -1,0 +1,123 @@
+"""The run of ``mmlib compare``: trials, then seeds for the contenders that may still be the best, then the report."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmlib import paths
+from mmlib.compare import page, results
+from mmlib.compare.plan import Plan, planned
+from mmlib.compare.results import Results
+from mmlib.data.catalog import open_bundle
+from mmlib.errors import InputError
+from mmlib.experiments import recipes
+from mmlib.experiments.profiles import profile as profile_of
+from mmlib.experiments.rows import with_parents
+from mmlib.papers import side_by_side
+from mmlib.papers.side_by_side import grounds
+from mmlib.papers.side_by_side.grounds import Ground
+from mmlib.pipeline.recipes import Wanted, search_all
+from mmlib.pipeline.trials import dataset_for
+from mmlib.runs.spec import RunSpec
+from mmlib.runs.sweep import estimate, sweep
+
+FOR_TRIALS = 0.5  # of the minutes, at most
+LONG = 30  # minutes from which on the larger profile is worth its time
+FOLDER = "compare"
+
+
+def plan_for(data: str, profile: str, rates: Mapping[str, float]) -> Plan:
+    """The comparison on some data.
+
+    Raises:
+        InputError: no such data, a profile without recipes, rates that do not fit, or data that no network here takes.
+    """
+    if not profile_of(profile).searched:
+        raise InputError("--profile", profile, "quick or laptop", "Other profiles have no recipes.")
+    ground = Ground(dataset_for(open_bundle(data)))
+    context = side_by_side.context(profile, {grounds.ROLES[ground.dataset]: data})
+    return planned(context, ground, rates)
+
+
+def folder_of(plan: Plan) -> Path:
+    """Where the report of a comparison goes."""
+    return paths.figures() / plan.context.collection / FOLDER
+
+
+def compare(
+    data: str,
+    minutes: float | None,
+    profile: str | None,
+    rates: Mapping[str, float],
+    jobs: int | None,
+) -> int:
+    """Search recipes where these data have none, spend seeds, write the report; 1 where nothing can be said yet."""
+    chosen = profile or ("quick" if (minutes or LONG) < LONG else "laptop")
+    start = time.monotonic()
+    end = None if minutes is None else start + 60 * minutes
+    plan = plan_for(data, chosen, rates)
+    if not recipes.is_own(chosen, plan.bundle):
+        print(f"Learning rates are searched on {data} first, on its validation split alone.")
+        share = None if minutes is None else FOR_TRIALS * minutes
+        search_all([data], chosen, Wanted(), jobs, share, quiet=True)
+        plan = plan_for(data, chosen, rates)  # with what the trials chose
+    made = spend(plan, end, jobs)
+    out = folder_of(plan)
+    page.write_report(made, out, again(data, minutes, chosen, rates))
+    print(page.headline(made))
+    print(f"\n{(time.monotonic() - start) / 60:.1f} minutes. Open {out / 'index.html'}")
+    return int(not any(s.best for s in made.standings.values()))
+
+
+def again(data: str, minutes: float | None, profile: str, rates: Mapping[str, float]) -> str:
+    """The command that goes on with a comparison, or repeats it."""
+    given = ",".join(f"{m}={rate:g}" for m, rate in rates.items())
+    parts = [f"mmlib compare {data} --profile {profile}"]
+    parts += [f"--rates {given}"] if given else []
+    parts += [f"--minutes {minutes:g}"] if minutes is not None else []
+    return " ".join(parts)
+
+
+def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
+    """Make runs look by look until every question is decided, the seeds are spent or time is up."""
+    made = results.read(plan)
+    for look in plan.looks:
+        wanted = with_parents(_in_order(plan, made, look))
+        left = None if end is None else (end - time.monotonic()) / 60
+        if left is not None and left <= 0:
+            break
+        _say_time(plan, wanted, look, jobs)
+        report = sweep(
+            wanted, plan.context.store, jobs=jobs, max_minutes=left, title=f"{look} seeds"
+        )
+        made = results.read(plan)
+        print(page.live(made), flush=True)
+        if report.left or made.decided:
+            break
+    return made
+
+
+def _in_order(plan: Plan, made: Results, look: int) -> list[RunSpec]:
+    """The runs up to a look: seed after seed, so that time may end with whole seeds of all."""
+    return [
+        spec
+        for seed in range(look)
+        for contender in made.active
+        for spec in plan.specs(contender, [seed])
+    ]
+
+
+def _say_time(plan: Plan, wanted: list[RunSpec], look: int, jobs: int | None) -> None:
+    count = jobs or os.cpu_count() or 1
+    lacking, seconds = estimate(wanted, plan.context.store, jobs=count)
+    if lacking:
+        print(
+            f"Up to {look} seeds of each contender that is still in: {lacking} runs, "
+            f"about {seconds / 60:.1f} minutes with {count} at a time.",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,338 @@
+"""The report of a comparison: ``index.html``, one page that needs no other file, and ``compare.md``."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
+from mmlib.compare import picture
+from mmlib.compare.plan import MAJORITY, Question
+from mmlib.compare.race import LEVEL, Standing
+from mmlib.compare.results import Results, over_clusters
+from mmlib.experiments.conditions import ALL
+from mmlib.files import write
+from mmlib.papers.side_by_side import tables as costs
+from mmlib.report import stats
+from mmlib.report.artifact import figure_bytes
+
+NAMED = 3  # contenders that a sentence names
+RULE = (
+    "After {looks} paired seeds, whoever is significantly behind another contender is out "
+    "(one-sided paired t tests; for each question, the truly best one leaves with a probability of at most "
+    "{level:g}). Seeds go to those that are still in somewhere."
+)
+LABELS = {"weighted_f1": "weighted F1 (%)", "mae": "mean absolute error"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the report."""
+
+    title: str
+    """Its heading."""
+
+    text: str
+    """What is to be known when reading it."""
+
+    table: pd.DataFrame
+    """Text cells."""
+
+
+def headline(made: Results) -> str:
+    """The answer to each question, a line each."""
+    return "\n".join(f"* {sentence(made, q)}" for q in made.plan.questions)
+
+
+def sentence(made: Results, question: Question) -> str:
+    """The answer to one question in words and numbers."""
+    standing = made.standings[question.name]
+    name = question.name.capitalize()
+    if not standing.best or not standing.out and made.of(question).shape[0] < made.plan.looks[0]:
+        return f"{name}: too few seeds for an answer; the same command goes on."
+    means = _means(made, question)
+    best = f"{standing.best} ({_number(made, means[standing.best])})"
+    if len(standing.open) == 1:
+        second = max(standing.out, key=lambda other: means[other])
+        lead = _lead(made, question, standing.best, second)
+        return f"{name}: {best} is the best; next is {second}, {lead}."
+    others = [other for other in standing.open if other != standing.best]
+    named = ", ".join(others[:NAMED]) + (" and others" if len(others) > NAMED else "")
+    return (
+        f"{name}: the best is one of {len(standing.open)} of {len(standing.open) + len(standing.out)} contenders; "
+        f"{best} has the highest mean, not decided against {named}."
+    )
+
+
+def live(made: Results) -> str:
+    """The table that is shown after each look."""
+    lines = []
+    for question in made.plan.questions:
+        standing = made.standings[question.name]
+        means = _means(made, question)
+        best = f"{standing.best}, {_number(made, means[standing.best])}" if standing.best else "-"
+        lines.append(
+            {
+                "question": question.name,
+                "highest mean": best,
+                "still in": len(standing.open),
+                "out": len(standing.out),
+            }
+        )
+    return f"\n{pd.DataFrame(lines).to_string(index=False)}\n"
+
+
+def sections(made: Results) -> list[Section]:
+    """The report's tables."""
+    label = LABELS[made.metric]
+    return [
+        Section(
+            "All contenders",
+            f"{label}, mean ± sd over seeds, each training's networks on the test utterances. *: may be the best. "
+            "seeds: how many each has; who is out gets no more.",
+            contenders_table(made),
+        ),
+        Section(
+            "The best against the others",
+            "The difference to the contender with the highest mean; over seeds: 95 % interval for other seeds on these "
+            "test utterances; over clusters: 95 % interval for other dialogues, speakers or utterances like these, in "
+            "accuracy (points) or in minus the absolute error. Shown are all that are still in, the next one, and the "
+            "linear model.",
+            against_table(made),
+        ),
+        Section(
+            "By test condition",
+            f"{label}, mean over seeds, of all that may be the best in some question.",
+            conditions_table(made),
+        ),
+        Section(
+            "What missing modalities cost",
+            "The difference to the same networks on complete data, paired by seed, with 95 % intervals.",
+            missing_table(made),
+        ),
+        Section(
+            "Cost",
+            "Seconds: median training time of a model over all its stages, on one thread. Parameters: trained in the "
+            "last stage, and frozen in it.",
+            cost_table(made),
+        ),
+    ]
+
+
+def contenders_table(made: Results) -> pd.DataFrame:
+    """A line for each contender, a column for each question."""
+    frames = {q.name: made.of(q) for q in made.plan.questions}
+    names = list(made.specs)
+    first = frames[made.plan.questions[0].name]
+    order = sorted(names, key=lambda name: -_mean(first, name))
+    lines = []
+    for name in [*order, MAJORITY]:
+        line: dict[str, object] = {"contender": name, "seeds": made.seeds(name)}
+        for question, frame in frames.items():
+            mark = " *" if name in made.standings[question].open else ""
+            line[question] = _text(made, frame.get(name)) + mark
+        lines.append(line)
+    for name, why in made.failed.items():
+        lines.append({"contender": name, "seeds": why, **dict.fromkeys(frames, "")})
+    return pd.DataFrame(lines).fillna("")
+
+
+def against_table(made: Results) -> pd.DataFrame:
+    """The contender with the highest mean against those that matter, for each question."""
+    lines = []
+    for question in made.plan.questions:
+        standing = made.standings[question.name]
+        for other in _rivals(made, question, standing):
+            clusters = over_clusters(made, question, standing.best, other)
+            lines.append(
+                {
+                    "question": question.name,
+                    "highest mean": standing.best,
+                    "other": other,
+                    "over seeds": _lead(made, question, standing.best, other),
+                    "over clusters": _clustered(clusters),
+                    "decided": "no" if other in standing.open else "yes",
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def conditions_table(made: Results) -> pd.DataFrame:
+    """A line for each contender that may be the best somewhere, a column for each test condition."""
+    names = dict.fromkeys(name for s in made.standings.values() for name in s.open)
+    chosen = made.values[made.values["contender"].isin(list(names))]
+    table = chosen.pivot_table(
+        index="contender", columns="condition", values="value", aggfunc="mean", sort=False
+    )
+    columns = [condition for condition, _ in made.plan.tests]
+    text = table.reindex(index=list(names), columns=columns).map(lambda v: _number(made, v, "-"))
+    return text.reset_index().rename_axis(columns=None)
+
+
+def missing_table(made: Results) -> pd.DataFrame:
+    """What each contender that may be the best somewhere loses under each condition."""
+    names = dict.fromkeys(name for s in made.standings.values() for name in s.open)
+    lines = []
+    for name in names:
+        of_name = made.values[made.values["contender"] == name]
+        table = of_name.pivot_table(index="seed", columns="condition", values="value")
+        line: dict[str, object] = {"contender": name}
+        for condition, _ in made.plan.tests:
+            if condition != ALL and len(table):
+                line[condition] = _interval(made, table[condition] - table[ALL])
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def cost_table(made: Results) -> pd.DataFrame:
+    """Training time and parameters of each contender."""
+    lines = []
+    for name, specs in made.specs.items():
+        if specs:
+            seconds = costs.seconds(made.plan.context, specs)
+            given = costs.given(made.plan.context, specs)
+            lines.append(
+                {
+                    "contender": name,
+                    "seconds": f"{np.median(seconds):.1f}" if seconds else "-",
+                    "learning rate": given["learning rate"],
+                    "epochs": given["epochs"],
+                    "parameters": given["parameters, trained"],
+                    "frozen": given["frozen"],
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def run_ids(made: Results) -> Mapping[str, Sequence[str]]:
+    """The runs of each contender."""
+    fingerprint = made.plan.bundle.fingerprint
+    return {name: [s.run_id(fingerprint) for s in specs] for name, specs in made.specs.items()}
+
+
+def facts(made: Results, command: str) -> list[tuple[str, str]]:
+    """What was compared on what."""
+    bundle = made.plan.bundle
+    counts = ", ".join(f"{len(bundle.rows(s))} {s}" for s in ("train", "valid", "test"))
+    return [
+        ("data", f"{bundle.name}, fingerprint {bundle.fingerprint}"),
+        ("utterances", counts + (" (of the first fold)" if bundle.fold is not None else "")),
+        ("modalities", ", ".join(f"{m} {d}" for m, d in bundle.dims.items())),
+        ("task", f"{bundle.task.kind} {', '.join(bundle.task.names)}".strip()),
+        ("profile", made.plan.context.profile.name),
+        ("rule", RULE.format(looks=", ".join(map(str, made.plan.looks)), level=LEVEL)),
+        ("command", command),
+    ]
+
+
+def write_report(made: Results, folder: Path, command: str) -> None:
+    """Write ``index.html`` and ``compare.md``, the numbers as ``numbers.csv``, and the picture.
+
+    Raises:
+        InputError: a folder that cannot be written.
+    """
+    parts = sections(made)
+    drawn = picture.draw(made)
+    image = figure_bytes(drawn, "png")
+    title = f"Which method for {made.plan.bundle.name}?"
+    answers = [sentence(made, q) for q in made.plan.questions]
+    known = facts(made, command)
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    pages = resources.files("mmlib.report") / "page"
+    html = page.from_string((pages / "compare.html").read_text(encoding="utf-8")).render(
+        style=(pages / "dashboard.css").read_text(encoding="utf-8"),
+        title=title,
+        answers=answers,
+        facts=known,
+        image=base64.b64encode(image).decode(),
+        sections=parts,
+        ids=run_ids(made),
+    )
+    write(folder / "index.html", html.encode())
+    write(folder / "compare.png", image)
+    write(folder / "compare.md", _markdown(title, answers, known, parts).encode())
+    numbers = made.values.sort_values(["condition", "contender", "seed"])
+    write(folder / "numbers.csv", numbers.to_csv(index=False, lineterminator="\n").encode())
+
+
+def _markdown(
+    title: str,
+    answers: Sequence[str],
+    known: Sequence[tuple[str, str]],
+    parts: Sequence[Section],
+) -> str:
+    lines = [f"# {title}", "", *(f"* {answer}" for answer in answers), ""]
+    lines += ["![All contenders by question](compare.png)", ""]
+    for part in parts:
+        table = part.table.to_markdown(index=False, disable_numparse=True)
+        lines += [f"## {part.title}", "", part.text, "", table, ""]
+    lines += ["## How it was made", "", *(f"* {name}: {text}" for name, text in known), ""]
+    return "\n".join(lines)
+
+
+def _means(made: Results, question: Question) -> Mapping[str, float]:
+    return {str(name): float(mean) for name, mean in made.of(question).mean().items()}
+
+
+def _mean(frame: pd.DataFrame, name: str) -> float:
+    return float(frame[name].mean()) if name in frame else -np.inf
+
+
+def _rivals(made: Results, question: Question, standing: Standing) -> list[str]:
+    """Those still in, the best of those that are out, and the linear model."""
+    if not standing.best:
+        return []
+    means = _means(made, question)
+    others = [name for name in standing.open if name != standing.best]
+    gone = sorted(standing.out, key=lambda name: -means[name])
+    linear = [name for name in made.specs if name.startswith("linear model") and name in means]
+    best_linear = sorted(linear, key=lambda name: -means[name])[:1]
+    chosen = dict.fromkeys([*others, *gone[:1], *best_linear])
+    return [name for name in chosen if name != standing.best]
+
+
+def _lead(made: Results, question: Question, best: str, other: str) -> str:
+    """The difference over the seeds that both have, with its interval."""
+    pair = made.of(question)[[best, other]].dropna()
+    return _interval(made, pair[best] - pair[other])
+
+
+def _interval(made: Results, differences: pd.Series) -> str:
+    values = differences.dropna()
+    if values.empty:
+        return "-"
+    digits = 3 if made.metric == "mae" else 1
+    if len(values) < made.plan.looks[0]:
+        return f"{values.mean():+.{digits}f}, {len(values)} seeds"
+    summary = stats.summarise(values)
+    return f"{summary.mean:+.{digits}f} [{summary.low:+.{digits}f}, {summary.high:+.{digits}f}]"
+
+
+def _clustered(made: tuple[str, stats.Interval] | None) -> str:
+    if made is None:
+        return "-"
+    kind, interval = made
+    ends = f"[{interval.low:+.1f}, {interval.high:+.1f}]"
+    return f"{interval.difference:+.1f} {ends}, {interval.clusters} {kind}"
+
+
+def _text(made: Results, values: pd.Series | None) -> str:
+    known = pd.Series(dtype=float) if values is None else values.dropna()
+    if known.empty:
+        return "-"
+    mean = _number(made, float(known.mean()))
+    digits = 3 if made.metric == "mae" else 1
+    return mean if len(known) < 2 else f"{mean} ± {known.std(ddof=1):.{digits}f}"
+
+
+def _number(made: Results, value: float, lacking: str = "-") -> str:
+    """A mean as readers see it: errors with their own sign."""
+    if not np.isfinite(value):
+        return lacking
+    return f"{abs(value):.3f}" if made.metric == "mae" else f"{value:.1f}"

@@ -1,0 +1,72 @@
+"""The picture of a comparison: every contender's mean and seeds, a panel for each question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mmlib.compare.plan import MAJORITY, Contender
+from mmlib.compare.results import Results
+from mmlib.report.figures import DOUBLE, MARKERS, PALETTE, panel_grid, style
+
+LABELS = {"weighted_f1": "weighted F1 (%)", "mae": "minus the mean absolute error"}
+FADED = "#999999"
+
+
+def draw(made: Results) -> Figure:
+    """Rows are methods and networks, colours and markers what training saw; filled where it may be the best."""
+    frames = {q.name: made.of(q) for q in made.plan.questions}
+    contenders = [c for c in made.plan.contenders if made.specs.get(c.name)]
+    trainings = list(dict.fromkeys(c.training for c in contenders))
+    order = _order(contenders, next(iter(frames.values())))
+    width = max(DOUBLE, 1.9 * len(frames) + 1.4)
+    height = max(1.8, 0.22 * len(order) + 0.9)
+    with style():
+        figure, axes = panel_grid(
+            len(frames), columns=len(frames), width=width, height=height, sharey=True
+        )
+        for axis, (question, frame) in zip(axes, frames.items(), strict=True):
+            still = made.standings[question].open
+            for contender in contenders:
+                place = trainings.index(contender.training)
+                y = order.index(contender.row.name) + 0.22 * (place - (len(trainings) - 1) / 2)
+                _contender(axis, frame[contender.name].dropna(), y, place, contender.name in still)
+            axis.axvline(frame[MAJORITY].mean(), color=FADED, linestyle=":", linewidth=1)
+            axis.set_title(question)
+            axis.set_xlabel(LABELS[made.metric])
+        axes[0].set_yticks(range(len(order)), order)
+        handles = _handles(trainings)
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def _order(contenders: Sequence[Contender], complete: pd.DataFrame) -> list[str]:
+    """Names of rows, the best on complete data last, which is drawn at the top."""
+    best: dict[str, float] = {}
+    for contender in contenders:
+        mean = float(complete[contender.name].mean())
+        best[contender.row.name] = max(mean, best.get(contender.row.name, mean))
+    return sorted(best, key=lambda name: best[name])
+
+
+def _contender(axis: Axes, values: pd.Series, y: float, place: int, still: bool) -> None:
+    """Every seed, and the mean: filled where the contender may be the best."""
+    colour = PALETTE[place]
+    fill = colour if still else "white"
+    axis.plot(values, [y] * len(values), ".", color=colour, alpha=0.35, markersize=2)
+    axis.plot(values.mean(), y, MARKERS[place], color=colour, markerfacecolor=fill, markersize=4)
+
+
+def _handles(trainings: Sequence[str]) -> list[Line2D]:
+    """Entries of the legend."""
+    made = [
+        Line2D(
+            [], [], color=PALETTE[i], marker=MARKERS[i], linestyle="", label=f"trained on {name}"
+        )
+        for i, name in enumerate(trainings)
+    ]
+    return [*made, Line2D([], [], color=FADED, linestyle=":", label=MAJORITY)]

@@ -1,0 +1,197 @@
+"""Who takes part in a comparison, and under which conditions they are trained and tested."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mmlib import masks
+from mmlib.compare.race import LOOKS
+from mmlib.data.bundle import Bundle
+from mmlib.errors import InputError, unknown_name
+from mmlib.experiments import baselines
+from mmlib.experiments.conditions import ALL
+from mmlib.experiments.context import Context
+from mmlib.experiments.rows import Row, Stage, Tests
+from mmlib.experiments.search import NETWORKS
+from mmlib.masks import Law, complete, patterns
+from mmlib.papers.side_by_side import rows
+from mmlib.papers.side_by_side.grounds import Ground
+from mmlib.runs.spec import RunSpec
+
+SHARED = (0.3, 0.6)
+COMPLETE, MIXED, OWN = "complete", "mixed combinations", "own rates"
+MAJORITY = "majority"
+# Networks that no method of the comparison plugs into.
+ALONE = {"mmdfn": "MM-DFN", "corrkd": "CorrKD's network", "selfmm": "Self-MM", "mlp": "MLP"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """Under what one asks for the best contender."""
+
+    name: str
+    """As the report calls it."""
+
+    tests: Tests
+    """The test conditions that its answer averages over."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A row that is trained under one law."""
+
+    row: Row
+    """The method or network."""
+
+    training: str
+    """What training sees, in words."""
+
+    law: Law
+    """What training sees."""
+
+    @property
+    def name(self) -> str:
+        """As tables show it."""
+        return f"{self.row.name}, {self.training}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison on one data set."""
+
+    context: Context
+    """Profile, data and store."""
+
+    ground: Ground
+    """The data set, as the side-by-side comparison names it."""
+
+    contenders: tuple[Contender, ...]
+    """All that take the data."""
+
+    questions: tuple[Question, ...]
+    """Of which each has its own answer."""
+
+    rates: Mapping[str, float]
+    """The user's own missing rates by modality; empty where none are given."""
+
+    looks: tuple[int, ...] = LOOKS
+    """The numbers of seeds after which contenders may leave."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """The data."""
+        return self.context.bundle(self.ground.dataset)
+
+    @property
+    def tests(self) -> Tests:
+        """All test conditions, complete data first."""
+        return tuple(test for question in self.questions for test in question.tests)
+
+    def specs(self, contender: Contender, seeds: Sequence[int]) -> list[RunSpec]:
+        """A contender's runs, one for each seed and fold."""
+        return rows.of_seeds(
+            self.context, self.ground, contender.row, contender.law, self.tests, seeds
+        )
+
+
+def planned(context: Context, ground: Ground, rates: Mapping[str, float]) -> Plan:
+    """The comparison of all that take a context's data.
+
+    rates: the user's own missing rates by modality, for training and for a question of their own; may be empty.
+
+    Raises:
+        InputError: rates that do not name the data's modalities.
+    """
+    bundle = context.bundle(ground.dataset)
+    _check_rates(bundle, rates)
+    trainings = {COMPLETE: complete(), MIXED: patterns()}
+    if rates:
+        trainings[OWN] = masks.imbalanced(dict(rates))
+    contenders = tuple(
+        Contender(row, name, law)
+        for row in every_row(context, ground)
+        for name, law in trainings.items()
+    )
+    return Plan(context, ground, contenders, questions(bundle, rates), rates)
+
+
+def questions(bundle: Bundle, rates: Mapping[str, float]) -> tuple[Question, ...]:
+    """Complete data, each modality missing, each alone, rates that all modalities share, and the user's own."""
+    modalities = bundle.modalities
+    alone = tuple((f"{m} alone", masks.subset([m])) for m in modalities)
+    asked = [Question("complete data", ((ALL, complete()),))]
+    if len(modalities) > 2:  # of two, one missing is the other alone
+        missing = tuple(
+            (f"without {m}", masks.subset([other for other in modalities if other != m]))
+            for m in modalities
+        )
+        asked.append(Question("one modality missing", missing))
+    asked.append(Question("one modality alone", alone))
+    shared = tuple((f"shared rate {100 * rate:g} %", masks.shared(rate)) for rate in SHARED)
+    asked.append(Question("missing at random", shared))
+    if rates:
+        named = ", ".join(f"{m} {100 * rate:g} %" for m, rate in rates.items())
+        asked.append(Question("own rates", ((f"missing: {named}", masks.imbalanced(dict(rates))),)))
+    return tuple(asked)
+
+
+def every_row(context: Context, ground: Ground) -> list[Row]:
+    """The side-by-side comparison's methods, networks and linear model, and the further networks that take the data."""
+    bundle = context.bundle(ground.dataset)
+    chosen = rows.rows(context, ground)
+    known = {row.stages[-1].backbone for row in chosen}
+    budget = rows.budget(context, ground.dataset)
+    for network in NETWORKS:
+        if network.backbone in known or not network.takes.fits(bundle):
+            continue
+        if network.backbone == "gcnet":
+            chosen.append(baselines.gcnet(context, budget, 1))
+        elif network.backbone in ALONE:
+            stage = Stage(network.method_on(bundle), network.backbone)
+            chosen.append(Row(ALONE[network.backbone], (stage,), against=None))
+        elif network.backbone == "concat":
+            chosen.append(Row("concatenation", (Stage(network.method, "concat"),), against=None))
+    # The linear model is made first: it says within seconds what is to be beaten.
+    return sorted(chosen, key=lambda row: row.stages[-1].method != "linear")
+
+
+def _check_rates(bundle: Bundle, rates: Mapping[str, float]) -> None:
+    for name in rates:
+        if name not in bundle.modalities:
+            raise unknown_name("--rates, modality", name, bundle.modalities)
+    lacking = [m for m in bundle.modalities if rates and m not in rates]
+    if lacking:
+        raise InputError(
+            "--rates", f"no rate of {', '.join(lacking)}", "one for every modality", "Add it."
+        )
+
+
+def parsed_rates(text: str | None) -> dict[str, float]:
+    """``NAME=RATE[,NAME=RATE]`` as a dictionary; empty where the option is not given.
+
+    Raises:
+        InputError: another form, a modality twice, or a rate outside [0, 1).
+    """
+    rates: dict[str, float] = {}
+    for part in text.split(",") if text is not None else []:
+        name, equals, number = part.partition("=")
+        try:
+            rate = float(number)
+        except ValueError:
+            rate = -1.0
+        if not (name and equals and 0 <= rate < 1) or name in rates:
+            raise InputError(
+                "--rates",
+                repr(part),
+                "NAME=RATE with commas between, each modality once, rates in [0, 1)",
+                "For example --rates text=0.3,audio=0.7.",
+            )
+        rates[name] = rate
+    return rates
+
+
+def only(plan: Plan, contenders: Sequence[Contender]) -> Plan:
+    """The same plan with some of its contenders."""
+    return dataclasses.replace(plan, contenders=tuple(contenders))

@@ -1,0 +1,247 @@
+"""What the finished runs of a comparison say: values by contender, condition and seed, and how questions stand."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from mmlib.compare.plan import MAJORITY, Contender, Plan, Question
+from mmlib.compare.race import Standing, standing
+from mmlib.data.bundle import Bundle, Task
+from mmlib.experiments import failures
+from mmlib.masks import draw
+from mmlib.metrics import SELECTION_METRIC, all_metrics, decisions, has_decisions
+from mmlib.report import stats
+from mmlib.runs.spec import RunSpec
+from mmlib.runs.store import Record
+
+FEW_CLUSTERS = 5
+
+
+@dataclass(frozen=True)
+class Results:
+    """The finished runs of a comparison."""
+
+    plan: Plan
+    """What was to be run."""
+
+    values: pd.DataFrame
+    """Columns contender, condition, seed, value in the metric's unit; folds averaged. The majority's are among them."""
+
+    specs: Mapping[str, list[RunSpec]]
+    """By contender, its finished runs."""
+
+    failed: Mapping[str, str]
+    """By contender, why its first failed run failed; it takes no part."""
+
+    @property
+    def metric(self) -> str:
+        """What is compared: weighted F1, or the mean absolute error of scores without a sign."""
+        return metric_of(self.plan.bundle.task)
+
+    @cached_property
+    def standings(self) -> dict[str, Standing]:
+        """Where each question stands, by its name."""
+        return {q.name: standing(self.of(q), self.plan.looks) for q in self.plan.questions}
+
+    def of(self, question: Question) -> pd.DataFrame:
+        """One row for each seed and one column for each contender: means over a question's conditions.
+
+        Larger is better: an error has its sign changed. NaN where a contender has no runs.
+        """
+        names = [name for name, _ in question.tests]
+        frame = self.values[self.values["condition"].isin(names)]
+        table = frame.pivot_table(index="seed", columns="contender", values="value", sort=False)
+        table = table.sort_index()
+        table[MAJORITY] = table.get(MAJORITY, pd.Series(dtype=float))
+        return -table if self.metric == "mae" else table
+
+    @property
+    def active(self) -> list[Contender]:
+        """The contenders that may still be the best in a question, or that have not come to the first look."""
+        still = {name for s in self.standings.values() for name in s.open}
+        out = {name for s in self.standings.values() for name in s.out}
+        return [
+            contender
+            for contender in self.plan.contenders
+            if contender.name not in self.failed
+            and (contender.name in still or contender.name not in out)
+        ]
+
+    @property
+    def decided(self) -> bool:
+        """Whether each question has one contender left."""
+        return all(len(s.open) == 1 for s in self.standings.values())
+
+    def seeds(self, contender: str) -> int:
+        """How many seeds a contender has."""
+        return int(self.values[self.values["contender"] == contender]["seed"].nunique())
+
+
+def metric_of(task: Task) -> str:
+    """The metric that data are compared in."""
+    return SELECTION_METRIC if has_decisions(task) else "mae"
+
+
+def read(plan: Plan) -> Results:
+    """All finished runs of a plan, from its store."""
+    lines: list[dict[str, object]] = []
+    specs: dict[str, list[RunSpec]] = {}
+    failed: dict[str, str] = {}
+    for contender in plan.contenders:
+        done: list[RunSpec] = []
+        made: list[dict[str, object]] = []
+        for seed in range(plan.looks[-1]):
+            of_seed = plan.specs(contender, [seed])
+            records = [plan.context.record(spec) for spec in of_seed]
+            whole = [record for record in records if record is not None]
+            if len(whole) < len(of_seed):
+                why = _why(plan, of_seed, records)
+                if why:
+                    failed[contender.name] = why
+                break
+            done += of_seed
+            made += _lines(plan, contender.name, seed, whole)
+        if contender.name not in failed:
+            specs[contender.name] = done
+            lines += made
+    seeds = sorted({int(str(line["seed"])) for line in lines})
+    lines += [line for seed in seeds for line in _majority(plan, seed)]
+    frame = pd.DataFrame(lines, columns=["contender", "condition", "seed", "value"])
+    return Results(plan, frame, specs, failed)
+
+
+def _why(plan: Plan, specs: Sequence[RunSpec], records: Sequence[Record | None]) -> str:
+    """Why a run that is not done failed; empty where it was not tried."""
+    for spec, record in zip(specs, records, strict=True):
+        failure = None if record is not None else failures.of_run(plan.context, spec)
+        if failure is not None:
+            return failures.what(failure.kind)
+    return ""
+
+
+def _lines(
+    plan: Plan, contender: str, seed: int, records: Sequence[Record]
+) -> list[dict[str, object]]:
+    """A contender's values with one seed, folds averaged."""
+    metric = metric_of(plan.bundle.task)
+    return [
+        {
+            "contender": contender,
+            "condition": condition,
+            "seed": seed,
+            "value": float(
+                np.mean([r["selected"]["valid"]["metrics"][condition][metric] for r in records])
+            ),
+        }
+        for condition, _ in plan.tests
+    ]
+
+
+def _majority(plan: Plan, seed: int) -> list[dict[str, object]]:
+    """What always giving training's most frequent answer reaches on the utterances of each condition."""
+    metric = metric_of(plan.bundle.task)
+    lines = []
+    for condition, law in plan.tests:
+        values = []
+        for fold in plan.context.folds(plan.ground.dataset):
+            bundle = plan.bundle if fold is None else plan.bundle.with_fold(fold)
+            mask = draw(law, bundle, "test", seed)
+            labels = mask.of(bundle.labels[bundle.rows("test")])
+            outputs = np.repeat(constant(bundle)[None], len(labels), axis=0)
+            values.append(all_metrics(bundle.task, outputs, labels)[metric])
+        line = {"contender": MAJORITY, "condition": condition, "seed": seed}
+        lines.append({**line, "value": float(np.mean(values))})
+    return lines
+
+
+def constant(bundle: Bundle) -> np.ndarray:
+    """(C,) outputs that give training's most frequent class, each label's more frequent value, or the median score."""
+    labels = bundle.labels[bundle.rows("train")]
+    if bundle.task.kind == "score":
+        return np.array([np.median(labels)])
+    if bundle.task.kind == "classes":
+        return np.bincount(labels, minlength=bundle.task.outputs).astype(float)
+    positive = labels.mean(axis=0)
+    return np.stack([1 - positive, positive], axis=1).ravel()
+
+
+def clusters(bundle: Bundle) -> tuple[str, np.ndarray]:
+    """What groups a bundle's test utterances, and the group of each: dialogues, speakers, or each by itself."""
+    rows = bundle.rows("test")
+    dialogue, speaker = bundle.dialogue[rows], bundle.speaker[rows]
+    if FEW_CLUSTERS <= len(np.unique(dialogue)) < len(rows):
+        return "dialogues", dialogue
+    if FEW_CLUSTERS <= len(np.unique(speaker)) < len(rows):
+        return "speakers", speaker
+    return "utterances", np.arange(len(rows))
+
+
+def over_clusters(
+    results: Results, question: Question, first: str, second: str
+) -> tuple[str, stats.Interval] | None:
+    """The difference of two contenders with an interval over other dialogues, speakers or utterances like the test's.
+
+    In accuracy (points), or in minus the absolute error, averaged over the seeds that both have and the question's
+    conditions; folds follow each other. None for the majority, which has no predictions, or without both.
+    """
+    pair = [results.specs.get(name, []) for name in (first, second)]
+    count = min(map(len, pair))
+    if not count:
+        return None
+    folds = results.plan.context.folds(results.plan.ground.dataset)
+    groups: list[np.ndarray] = []
+    scores: list[list[np.ndarray]] = [[], []]
+    kind = ""
+    for place, fold in enumerate(folds):
+        bundle = results.plan.bundle if fold is None else results.plan.bundle.with_fold(fold)
+        kind, names = clusters(bundle)
+        groups.append(np.array([f"{place}.{name}" for name in names]))
+        for which, specs in enumerate(pair):
+            of_fold = specs[:count][place :: len(folds)]
+            scores[which].append(_mean_score(results, bundle, of_fold, question))
+    a, b = (np.concatenate(parts) for parts in scores)
+    there = np.isfinite(a) & np.isfinite(b)
+    if not there.any():
+        return None
+    return kind, stats.cluster_bootstrap(a[there], b[there], np.concatenate(groups)[there])
+
+
+def _mean_score(
+    results: Results, bundle: Bundle, specs: Sequence[RunSpec], question: Question
+) -> np.ndarray:
+    """(n_test,) mean score of each utterance over runs and conditions; NaN where it plays no part in any."""
+    labels = bundle.labels[bundle.rows("test")]
+    store = results.plan.context.store
+    total = np.zeros(len(labels))
+    times = np.zeros(len(labels))
+    for spec, (condition, _) in itertools.product(specs, question.tests):
+        arrays = store.arrays(spec.run_id(results.plan.bundle.fingerprint))
+        values = score(bundle.task, arrays[f"predictions.valid.{condition}"], labels)
+        known = np.isfinite(values)
+        total[known] += values[known]
+        times += known
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / times)
+
+
+def score(task: Task, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n,) 100 where an answer is right, else 0; minus the error of scores without a sign; NaN without an answer."""
+    known = np.isfinite(outputs).all(axis=1)
+    values = np.full(len(labels), np.nan)
+    if task.kind == "score" and not task.signed:
+        values[known] = -np.abs(outputs[known, 0] - labels[known])
+        return values
+    if task.kind == "score":
+        known &= labels != 0
+    truth, guess = decisions(task, outputs[known], labels[known])
+    right = 100.0 * (truth == guess)
+    if task.kind == "binaries":
+        right = right.reshape(int(known.sum()), -1).mean(axis=1)
+    values[known] = right
+    return values

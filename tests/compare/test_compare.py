@@ -1,0 +1,195 @@
+"""A comparison on a small twin: what takes part, what its numbers are, when it stops, and what the page says."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import f1_score
+
+from mmlib.cli import main
+from mmlib.compare import command, page, results
+from mmlib.compare.plan import MAJORITY, Plan, only, parsed_rates, planned
+from mmlib.errors import InputError
+from mmlib.papers import side_by_side
+from mmlib.papers.side_by_side.grounds import Ground
+from mmlib.runs.store import Store
+
+TWIN = "twin:iemocap6@smoke"
+RATES = {"audio": 0.5, "text": 0.1, "vision": 0.3}
+
+
+def plan_on(store: Store, rates: dict[str, float] | None = None) -> Plan:
+    context = side_by_side.context("smoke", {"iemocap6": TWIN}, store=store)
+    return planned(context, Ground("iemocap"), rates or {})
+
+
+@pytest.fixture(scope="module")
+def spent(tmp_path_factory: pytest.TempPathFactory) -> results.Results:
+    """The linear model and a network after two looks, of two and three seeds."""
+    plan = plan_on(Store(tmp_path_factory.mktemp("runs")))
+    few = [c for c in plan.contenders if c.row.name in ("linear model", "concatenation")]
+    return command.spend(dataclasses.replace(only(plan, few), looks=(2, 3)), None, 2)
+
+
+def test_every_method_and_network_that_takes_vectors_and_classes_takes_part(tmp_path: Path) -> None:
+    plan = plan_on(Store(tmp_path), RATES)
+    assert {c.row.name for c in plan.contenders} == {
+        "linear model",
+        "MMGCN",
+        "BALM on MMGCN",
+        "DREAM's network",
+        "DREAM",
+        "EBMC's network",
+        "EBMC",
+        "MCULoRA's network",
+        "MCULoRA",
+        "GCNet",
+        "MM-DFN",
+        "concatenation",
+        "CorrKD's network",
+    }
+    assert {c.training for c in plan.contenders} == {"complete", "mixed combinations", "own rates"}
+    assert [len(q.tests) for q in plan.questions] == [1, 3, 3, 2, 1]
+
+
+def test_contenders_are_tested_on_the_same_masks_and_paired_by_seed(tmp_path: Path) -> None:
+    plan = plan_on(Store(tmp_path))
+    specs = [plan.specs(c, [0, 1]) for c in plan.contenders]
+    assert {tuple(s.seed for s in of_one) for of_one in specs} == {(0, 1)}
+    assert {s.eval_masks for of_one in specs for s in of_one} == {plan.tests}
+
+
+def test_values_are_those_of_stored_predictions(spent: results.Results) -> None:
+    bundle = spent.plan.bundle
+    truth = bundle.labels[bundle.rows("test")]
+    for name, specs in spent.specs.items():
+        arrays = spent.plan.context.store.arrays(specs[1].run_id(bundle.fingerprint))
+        guess = arrays["predictions.valid.text alone"].argmax(axis=1)
+        frame = spent.values
+        of_run = frame[(frame["contender"] == name) & (frame["seed"] == 1)]
+        (value,) = of_run[of_run["condition"] == "text alone"]["value"]
+        assert value == pytest.approx(100 * f1_score(truth, guess, average="weighted"))
+
+
+def test_the_majority_is_what_a_constant_answer_reaches(spent: results.Results) -> None:
+    bundle = spent.plan.bundle
+    truth = bundle.labels[bundle.rows("test")]
+    dummy = DummyClassifier().fit(
+        np.zeros((len(bundle.rows("train")), 1)), bundle.labels[bundle.rows("train")]
+    )
+    expected = 100 * f1_score(truth, dummy.predict(np.zeros((len(truth), 1))), average="weighted")
+    for question in spent.plan.questions:
+        assert spent.of(question)[MAJORITY].to_numpy() == pytest.approx(expected)
+
+
+def test_a_question_averages_its_conditions(spent: results.Results) -> None:
+    question = spent.plan.questions[2]
+    frame = spent.values
+    named = frame[frame["condition"].isin(["audio alone", "text alone", "vision alone"])]
+    expected = named.groupby(["contender", "seed"])["value"].mean()
+    table = spent.of(question)
+    for (name, seed), value in expected.items():
+        assert table.loc[seed, name] == pytest.approx(value)
+
+
+def test_clusters_give_the_difference_in_accuracy(spent: results.Results) -> None:
+    question = spent.plan.questions[0]
+    first, *_, second = spent.specs
+    bundle = spent.plan.bundle
+    truth = bundle.labels[bundle.rows("test")]
+    count = min(len(spent.specs[first]), len(spent.specs[second]))
+    shares = []
+    for name in (first, second):
+        ids = [s.run_id(bundle.fingerprint) for s in spent.specs[name][:count]]
+        arrays = [
+            spent.plan.context.store.arrays(i)["predictions.valid.all modalities"] for i in ids
+        ]
+        shares.append(np.mean([100 * np.mean(a.argmax(axis=1) == truth) for a in arrays]))
+    made = results.over_clusters(spent, question, first, second)
+    assert made is not None
+    kind, interval = made
+    assert kind == "dialogues" and interval.clusters == len(
+        np.unique(bundle.dialogue[bundle.rows("test")])
+    )
+    assert interval.difference == pytest.approx(shares[0] - shares[1], abs=1e-4)
+    assert interval.low <= interval.difference <= interval.high
+
+
+def test_a_finished_comparison_makes_no_run_again(spent: results.Results) -> None:
+    ids = spent.plan.context.store.ids()
+    again = command.spend(spent.plan, None, 2)
+    assert spent.plan.context.store.ids() == ids
+    pd.testing.assert_frame_equal(again.values, spent.values)
+
+
+def test_who_is_out_everywhere_gets_no_more_seeds(spent: results.Results) -> None:
+    values = spent.values.copy()
+    (worst,) = [c for c in spent.plan.contenders if c.name == "concatenation, complete"]
+    values.loc[values["contender"] == worst.name, "value"] = (
+        np.arange(len(values[values["contender"] == worst.name])) % 7 * 1e-3
+    )
+    changed = dataclasses.replace(spent, values=values)
+    assert worst not in changed.active
+    assert all(worst.name in s.out for s in changed.standings.values())
+
+
+def test_the_page_is_whole_and_answers_every_question(
+    spent: results.Results, tmp_path: Path
+) -> None:
+    page.write_report(spent, tmp_path, "mmlib compare mine --minutes 5")
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r'(src|href)="(?!data:|#)', html)
+    assert "mmlib compare mine --minutes 5" in html
+    text = (tmp_path / "compare.md").read_text(encoding="utf-8")
+    for question in spent.plan.questions:
+        assert page.sentence(spent, question) in text
+    for specs in spent.specs.values():
+        assert specs[0].run_id(spent.plan.bundle.fingerprint) in html
+    numbers = pd.read_csv(tmp_path / "numbers.csv")
+    assert len(numbers) == len(spent.values)
+
+
+def test_too_few_seeds_give_no_answer(spent: results.Results) -> None:
+    none = dataclasses.replace(spent, values=spent.values.iloc[:0], specs={})
+    assert "too few seeds" in page.sentence(none, spent.plan.questions[0])
+
+
+@pytest.mark.parametrize(
+    "text", ["text", "text=", "text=1", "text=-0.1", "text=0.1,text=0.2", "text=x", ""]
+)
+def test_rates_of_another_form_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="--rates"):
+        parsed_rates(text)
+
+
+def test_rates_must_name_every_modality(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="vision"):
+        plan_on(Store(tmp_path), {"audio": 0.5, "text": 0.1})
+    with pytest.raises(InputError, match="odour"):
+        plan_on(Store(tmp_path), {**RATES, "odour": 0.5})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-data"],
+        [TWIN, "--profile", "smoke"],
+        [TWIN, "--profile", "night"],
+        [TWIN, "--minutes", "0"],
+        [TWIN, "--jobs", "0"],
+        [TWIN, "--rates", "text=2"],
+    ],
+)
+def test_bad_input_ends_with_2(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+    assert main(["compare", *arguments]) == 2
+    assert not (tmp_path / "figures").exists()
