@@ -429,21 +429,7 @@ def _store(args: argparse.Namespace) -> int:
     if args.out is not None:
         raise InputError(f"store {args.action}", "--out", "no such option", "Leave it out.")
     if args.action == "adopt":
-        if args.second is not None:
-            raise InputError("store adopt", "two stores", "one", "Leave the other out.")
-        from mmlib.runs.adopt import adopt
-        from mmlib.runs.against import adopt_against
-
-        if args.against is None:
-            groups = adopt(first, args.witnesses)
-        else:
-            groups = adopt_against(
-                first, options.folder_there("--against", args.against), args.witnesses
-            )
-        print(
-            f"{sum(g.adopted for g in groups)} of {sum(g.stale for g in groups)} stale runs adopted"
-        )
-        return int(any(not g.equal for g in groups))
+        return _store_adopt(args, first)
     if args.action == "check":
         from mmlib.runs.check_store import check_store
 
@@ -459,6 +445,22 @@ def _store(args: argparse.Namespace) -> int:
     frame = compare(first, second)
     print(frame.to_string(index=False) if len(frame) else "no run in either store")
     return 0
+
+
+def _store_adopt(args: argparse.Namespace, first: Any) -> int:
+    if args.second is not None:
+        raise InputError("store adopt", "two stores", "one", "Leave the other out.")
+    from mmlib.runs.adopt import adopt
+    from mmlib.runs.against import adopt_against
+
+    if args.against is None:
+        groups = adopt(first, args.witnesses)
+    else:
+        groups = adopt_against(
+            first, options.folder_there("--against", args.against), args.witnesses
+        )
+    print(f"{sum(g.adopted for g in groups)} of {sum(g.stale for g in groups)} stale runs adopted")
+    return int(any(not g.equal for g in groups))
 
 
 def _store_table(args: argparse.Namespace, store: Any) -> int:

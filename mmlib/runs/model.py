@@ -37,6 +37,7 @@ WEIGHTS = "weights.safetensors"
 BLOCK = 2**20
 # A network holds small arrays beside its weights; a file that makes it build larger ones does not describe it.
 LEAST_VALUES, MOST_CALLS = 2**22, 10**6
+FACTORIES = (torch.empty, torch.eye, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros)
 FAULTS = (  # what building from a file that describes no network raises
     AssertionError,
     AttributeError,
@@ -207,12 +208,18 @@ class _Bounded(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Call torch and look at what it made, before its values are filled in."""
-        made = func(*args, **(kwargs or {}))
+        """Call torch, once it is known how much a new array holds."""
+        given = kwargs or {}
+        if func in FACTORIES:
+            self._check(func(*args, **{**given, "device": "meta"}))
+        made = func(*args, **given)
+        self._check(made)
+        return made
+
+    def _check(self, made: object) -> None:
         self.calls += 1
         if self.calls > MOST_CALLS or isinstance(made, torch.Tensor) and made.numel() > self.most:
             raise ValueError("its options describe a larger network than its weights are of")
-        return made
 
 
 def _check_shapes(method: Plain, shapes: Mapping[str, tuple[int, ...]]) -> None:
