@@ -448,11 +448,11 @@ def _store(args: argparse.Namespace) -> int:
 
 
 def _store_adopt(args: argparse.Namespace, first: Any) -> int:
-    if args.second is not None:
-        raise InputError("store adopt", "two stores", "one", "Leave the other out.")
     from mmlib.runs.adopt import adopt
     from mmlib.runs.against import adopt_against
 
+    if args.second is not None:
+        raise InputError("store adopt", "two stores", "one", "Leave the other out.")
     if args.against is None:
         groups = adopt(first, args.witnesses)
     else:
@@ -503,7 +503,9 @@ def _export(args: argparse.Namespace) -> int:
     for name, test in card.content["tests"].items():
         shown = list(test["metrics"].items())[:2]
         print(f"{name}: {', '.join(f'{metric} {value:.4g}' for metric, value in shown)}")
-    print("predictions: equal to those that the run has stored, under each of these test masks")
+    print(
+        "predictions: they agree with those that the run has stored, under each of these test masks"
+    )
     print(f"written: {out}")
     return 0
 

@@ -33,6 +33,7 @@ from mmlib.cli import main
 from mmlib.data.bundle import save_bundle
 from mmlib.data.standardise import standardised
 from mmlib.errors import InputError
+from mmlib.runs.compact import export_records, import_records
 from mmlib.runs.export import export_run
 from mmlib.runs.spec import RunSpec, Training
 from mmlib.runs.store import Store
@@ -215,6 +216,24 @@ def tampered(run_id: str, store: Store) -> None:
     store.keep(content, arrays, store.sidecar(run_id))
 
 
+def test_a_record_from_the_repository_is_exported_though_its_predictions_are_rounded(
+    data: str, store: Store, tmp_path: Path
+) -> None:
+    run_id = made(spec(data, backbone="mlp", keep=("weights",)), store)
+    exact = store.arrays(run_id)
+    export_records(store, tmp_path / "records.jsonl.xz")
+    other = Store(tmp_path / "other")
+    import_records(other, tmp_path / "records.jsonl.xz")
+    rounded = other.arrays(run_id)["predictions.valid.all"]
+    assert not np.array_equal(rounded, exact["predictions.valid.all"])
+    assert not [name for name in other.arrays(run_id) if name.startswith("weights.")]
+    said: list[str] = []
+    export_run(run_id, tmp_path / "model", other, said.append)
+    export_run(run_id, tmp_path / "wanted", store)
+    weights = [(tmp_path / n / "weights.safetensors").read_bytes() for n in ("model", "wanted")]
+    assert len(said) == 1 and weights[0] == weights[1]
+
+
 @pytest.mark.parametrize("keep", [("weights",), ()])
 def test_a_model_whose_predictions_are_not_the_runs_is_not_written(
     data: str, store: Store, tmp_path: Path, keep: tuple[str, ...]
@@ -326,7 +345,7 @@ def test_the_commands_say_what_they_did(
     run_id = made(spec(data, backbone="mlp", keep=("weights",)), store)
     model = str(tmp_path / "model")
     assert main(["export", run_id, "--out", model, "--store", str(store.folder)]) == 0
-    assert "equal to those that the run has stored" in capsys.readouterr().out
+    assert "agree with those that the run has stored" in capsys.readouterr().out
     assert main(["predict", model, data, "--out", str(tmp_path / "p.csv")]) == 0
     told = capsys.readouterr().out
     assert "audio: standardised as the model's training data are" in told and run_id in told
