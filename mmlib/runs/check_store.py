@@ -78,7 +78,7 @@ def check_store(store: Store) -> Checked:
         if reading.content is not None:
             sound += 1
             unsummed += reading.unsummed
-            stale += _is_stale(reading.content)
+            stale += is_stale(reading.content)
     left = sum(_run_of(path.name) not in whole for path in paths)
     left += sum(1 for _ in store.folder.glob(f"**/.*{TEMPORARY}"))
     return Checked(sound, unsummed, damaged, tuple(failed), stale, left)
@@ -91,7 +91,7 @@ def _run_of(name: str) -> str:
     return name
 
 
-def _is_stale(content: Mapping[str, Any]) -> bool:
+def is_stale(content: Mapping[str, Any]) -> bool:
     """Whether another version of the code made a run; also where the present one no longer knows its method."""
     try:
         return bool(content["numerics"] != spec_from_json(content["spec"]).numerics)

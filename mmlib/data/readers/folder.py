@@ -34,6 +34,7 @@ from mmlib.data.readers.label_column import (
     scores,
 )
 from mmlib.data.scales import zero_rows
+from mmlib.data.unlabelled import Unlabelled
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import SUFFIXES, check_bundle_name, check_modality
 
@@ -77,7 +78,33 @@ def read(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0
     )
 
 
-def _table(path: Path) -> pd.DataFrame:
+def read_unlabelled(folder: Path) -> Unlabelled:
+    """Read the utterances of such a folder for a prediction, and the order of its table is kept.
+
+    The table needs no column but ``id``; labels, folds and ``bundle.toml`` play no part, and one modality is enough.
+
+    Raises:
+        InputError: a missing file, an unknown column, or rows that do not match.
+    """
+    table = _table(existing(folder / "utterances.csv"), COLUMNS[:1])
+    features, lengths, observed = _arrays(folder, len(table))
+    if not features:
+        raise InputError(
+            str(folder), "no .npy file", "one for each modality that there is", "Add the features."
+        )
+    columns = {name: value for name, value in _optional(folder, table).items() if name != "fold"}
+    return Unlabelled(
+        str(folder),
+        features,
+        observed,
+        list(table["id"]),
+        lengths,
+        list(table["split"]) if "split" in table.columns else None,
+        **columns,
+    )
+
+
+def _table(path: Path, needed: Sequence[str] = COLUMNS[:3]) -> pd.DataFrame:
     table = _cells(path)
     for column in table.columns:
         meant = str(column).strip().lower()
@@ -85,12 +112,18 @@ def _table(path: Path) -> pd.DataFrame:
             raise InputError(
                 str(path), f"the column {column!r}", repr(meant), "Write it small, without blanks."
             )
-    need_columns(path, table, COLUMNS[:3])
+    need_columns(path, table, needed)
     for column in table.columns:
         if column not in COLUMNS:
             raise unknown_name(f"{path}, column", column, COLUMNS)
     if not len(table):
         raise InputError(str(path), "no rows", "one row per utterance", "Add the utterances.")
+    if "split" in table.columns:
+        _check_splits(path, table)
+    return table
+
+
+def _check_splits(path: Path, table: pd.DataFrame) -> None:
     for name, rows in table.groupby("id"):
         splits = sorted(set(rows["split"]))
         if len(splits) > 1:
@@ -103,7 +136,6 @@ def _table(path: Path) -> pd.DataFrame:
     for row, split in enumerate(table["split"], start=1):
         if split not in SPLITS:
             raise unknown_name(f"{path}, split in row {row}", split, SPLITS)
-    return table
 
 
 def _cells(path: Path) -> pd.DataFrame:

@@ -1,0 +1,120 @@
+"""Predictions of an exported model for a bundle or a folder of features, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mmlib import files
+from mmlib.data.bundle import SPLITS, Bundle, Task
+from mmlib.data.catalog import open_bundle
+from mmlib.data.readers.folder import read_unlabelled
+from mmlib.data.unlabelled import to_predict
+from mmlib.errors import InputError
+from mmlib.runs.card import Card
+from mmlib.runs.fitting import fitted
+from mmlib.runs.model import Model, load_model, probabilities
+
+TABLE = "utterances.csv"
+
+
+def predict_to(model_folder: Path, reference: str, out: Path) -> list[str]:
+    """Write a model's predictions for a bundle, or for a folder of features, as CSV; what a user should know of them.
+
+    A row for each utterance, in the order of the folder's table or of a bundle's ids: id, split, missing (the
+    modalities that it lacks, joined by plus signs), prediction, and of classes and binary labels each one's
+    probability as ``p_NAME``. The prediction of binary labels is the names of those that are more likely than not.
+
+    Raises:
+        InputError: no model, no such data, features that the model does not take, or a file that cannot be written.
+    """
+    model = load_model(model_folder)
+    given, order = _opened(reference, model.card)
+    ready = fitted(model.card, given)
+    frame = prediction_table(model, ready.bundle)
+    if order is not None:
+        frame = frame.set_index("id", drop=False).loc[list(order)]
+    files.write(out, frame.to_csv(index=False, lineterminator="\n").encode("utf-8"))
+    return [
+        *_model_lines(model.card),
+        *ready.notes,
+        *_missing_lines(ready.bundle),
+        f"written: {out}",
+    ]
+
+
+def prediction_table(model: Model, bundle: Bundle) -> pd.DataFrame:
+    """The predictions for the utterances of a bundle that ``fitted`` has made, a row each."""
+    task = model.card.task
+    values = probabilities(task, model.outputs(bundle))
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"the predictions for {bundle.name}", "NaN", "numbers", "Check the features."
+        )
+    missing = [
+        "+".join(m for m, there in zip(bundle.modalities, row, strict=True) if not there)
+        for row in bundle.observed
+    ]
+    columns: dict[str, Sequence[object]] = {
+        "id": list(bundle.ids),
+        "split": [SPLITS[number] for number in bundle.split],
+        "missing": missing,
+        "prediction": _decided(task, values),
+    }
+    if task.kind != "score":
+        columns |= {f"p_{name}": list(values[:, k]) for k, name in enumerate(task.names)}
+    return pd.DataFrame(columns)
+
+
+def _decided(task: Task, values: np.ndarray) -> Sequence[object]:
+    if task.kind == "score":
+        return list(values)
+    if task.kind == "classes":
+        return [task.names[k] for k in values.argmax(axis=1)]
+    names = np.array(task.names)
+    return ["+".join(names[row]) for row in values > 0.5]
+
+
+def _opened(reference: str, card: Card) -> tuple[Bundle, Sequence[str] | None]:
+    """What is to be predicted, and the order of its ids where it has one of its own."""
+    if _is_folder(Path(reference)):
+        rows = read_unlabelled(Path(reference))
+        return to_predict(rows, card.task), rows.ids
+    bundle = open_bundle(reference)
+    if card.spec.fold is not None and bundle.fingerprint == card.content["data"]["fingerprint"]:
+        bundle = bundle.with_fold(card.spec.fold)
+    return bundle, None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return (path / TABLE).exists()
+    except (OSError, ValueError):  # longer than a path may be, or with a null character
+        return False
+
+
+def _model_lines(card: Card) -> list[str]:
+    spec, data = card.spec, card.content["data"]
+    lines = [
+        f"model: {spec.method} ({spec.variant}) over {spec.backbone}, run {card.run_id}, trained on {data['name']} "
+        f"(fingerprint {data['fingerprint']})"
+    ]
+    return lines + ([f"scores: {data['neutral']}"] if data["neutral"] else [])
+
+
+def _missing_lines(bundle: Bundle) -> list[str]:
+    lacking = (~bundle.observed).sum(axis=0)
+    each = ", ".join(
+        f"{m} in {count:,}" for m, count in zip(bundle.modalities, lacking, strict=True) if count
+    )
+    lines = [f"utterances: {len(bundle):,}; missing: {each or 'nothing'}"]
+    empty = int((~bundle.observed.any(axis=1)).sum())
+    if empty:
+        lines.append(
+            f"WARNING: {empty:,} utterances lack every modality: what is predicted for them comes from the rest of "
+            "their dialogue, or from nothing."
+        )
+    return lines
