@@ -1,6 +1,7 @@
 """The command line: ``mmlib COMMAND`` or ``python -m mmlib COMMAND``.
 
-Exit codes: 0 all well, 1 something failed or a check warns, 2 bad input, 130 stopped by Ctrl-C.
+Exit codes: 0 all well, 1 something failed or results would be false, 2 bad input, 130 stopped by
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -242,7 +243,7 @@ def _add_data(commands: Any) -> None:
     from mmlib.data import commands as data
 
     data.add_parser(commands)
-    commands.choices["data"].set_defaults(run=data.run)
+    commands.choices["data"].set_defaults(run=_data)
 
 
 def _add_export(commands: Any) -> None:
@@ -323,6 +324,16 @@ def _add_bench(commands: Any) -> None:
     )
     command.add_arguments(parser)
     parser.set_defaults(run=command.run)
+
+
+def _data(args: argparse.Namespace) -> int:
+    if args.command == "check":
+        from mmlib.pipeline import data_check
+
+        return data_check.run(args.bundle, args.role)
+    from mmlib.data import commands
+
+    return commands.run(args)
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -109,8 +109,8 @@ def check_varied(where: str, bundle: Bundle) -> None:
         )
 
 
-def label_warnings(bundle: Bundle) -> list[str]:
-    """What a reader should know before results are shown: labels that are the same throughout a split, of one sign."""
+def constant_warnings(bundle: Bundle) -> list[str]:
+    """Splits whose labels are all the same: any result on them says nothing."""
     lines = []
     for number, split in enumerate(("train", "valid", "test")):
         part = bundle.labels[bundle.split == number]
@@ -130,9 +130,47 @@ def label_warnings(bundle: Bundle) -> list[str]:
                 f"WARNING: in {bundle.name}, all {len(part)} utterances of {split} {only}. {follows} "
                 "Split the data otherwise."
             )
-    if bundle.task.kind == "score" and not bundle.task.signed:
-        lines += _one_sign(bundle)
     return lines
+
+
+def sign_warnings(bundle: Bundle) -> list[str]:
+    """Scores without a sign: tables then show less."""
+    return _one_sign(bundle) if bundle.task.kind == "score" and not bundle.task.signed else []
+
+
+def absent_warnings(bundle: Bundle) -> list[str]:
+    """Classes, or answers of binary labels, that a split or a fold lacks."""
+    if bundle.task.kind == "score":
+        return []
+    lines = []
+    for part, rows in parts_of(bundle).items():
+        counts = class_counts(bundle, rows)
+        absent = [name for name, count in counts.items() if count == 0]
+        if bundle.task.kind == "binaries":
+            absent += [f"other than {name}" for name, count in counts.items() if count == len(rows)]
+        if absent and len(absent) < len(counts):
+            lines.append(
+                f"WARNING: {part} of {bundle.name} has no utterance of {', '.join(absent)}. Results on it say nothing "
+                f"of {'that class' if len(absent) == 1 else 'those classes'}, and means over classes leave "
+                f"{'it' if len(absent) == 1 else 'them'} out. Split the data otherwise, or say so."
+            )
+    return lines
+
+
+def parts_of(bundle: Bundle) -> dict[str, np.ndarray]:
+    """The splits, and where runs take folds these instead of them as ``fold 0`` and so on, to their row numbers."""
+    if bundle.fold is not None:
+        return {f"fold {k}": np.flatnonzero(bundle.fold == k) for k in np.unique(bundle.fold)}
+    names = ("train", "valid", "test")
+    return {name: np.flatnonzero(bundle.split == k) for k, name in enumerate(names)}
+
+
+def class_counts(bundle: Bundle, rows: np.ndarray) -> dict[str, int]:
+    """Class, or binary label, to its number of utterances among some rows."""
+    labels = bundle.labels[rows]
+    if bundle.task.kind == "binaries":
+        return {name: int(labels[:, k].sum()) for k, name in enumerate(bundle.task.names)}
+    return {name: int((labels == k).sum()) for k, name in enumerate(bundle.task.names)}
 
 
 def _one_sign(bundle: Bundle) -> list[str]:

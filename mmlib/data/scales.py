@@ -69,11 +69,14 @@ def scale_warnings(bundle: Bundle) -> list[str]:
     bounds = (
         f"sd outside {LEAST_SD:g} to {MOST_SD:g}, |mean| over {MOST_SD:g}, values over {LARGEST:g}"
     )
-    for modality in (m for m in bundle.modalities if bundle.features[m].dtype != np.uint8):
+    in_train = bundle.observed[bundle.split == 0].any(axis=0)
+    for modality, there in zip(bundle.modalities, in_train, strict=True):
+        if bundle.features[modality].dtype == np.uint8 or not there:
+            continue
         measured = scale(bundle, modality)
-        if modality in bundle.scaling:
-            lines += [] if measured.sd else [_says_nothing(bundle, modality)]
-        elif not measured.sane:
+        if is_constant(bundle, modality):
+            lines.append(_says_nothing(bundle, modality))
+        elif modality not in bundle.scaling and not measured.sane:
             lines.append(
                 f"WARNING: the features of {modality} in {bundle.name} have mean {measured.mean:.3g}, sd "
                 f"{measured.sd:.3g} and values up to {measured.largest:.3g}, where networks suppose an sd near 1 "
@@ -81,6 +84,15 @@ def scale_warnings(bundle: Bundle) -> list[str]:
                 "(a folder: without --raw)."
             )
     return lines
+
+
+def is_constant(bundle: Bundle, modality: str) -> bool:
+    """Whether all vectors or frames of a modality that training has are the same; False of pictures."""
+    part = bundle.counted(modality)
+    if not part.scales:
+        return False
+    there = part.values[part.train]
+    return bool((there == there[0]).all())
 
 
 def _says_nothing(bundle: Bundle, modality: str) -> str:
@@ -91,19 +103,24 @@ def _says_nothing(bundle: Bundle, modality: str) -> str:
 
 
 def zero_warnings(bundle: Bundle) -> list[str]:
-    """Modalities that are observed everywhere, though many of their rows are zeros alone."""
-    differ = {m: _differs_from_zero(bundle, m) for m in bundle.modalities}
-    zero = zero_rows(differ, bundle.lengths)
+    """Modalities many of whose observed rows are zeros alone; those whose rows are all the same are named already."""
+    counts = observed_zeros(bundle).sum(axis=0)
+    observed = bundle.observed.sum(axis=0)
     lines = []
-    for index, modality in enumerate(bundle.modalities):
-        count = int(zero[:, index].sum())
-        if count >= MANY_ZEROS * len(bundle) and bundle.observed[:, index].all():
+    for modality, count, rows in zip(bundle.modalities, counts, observed, strict=True):
+        if count >= MANY_ZEROS * rows and count and not is_constant(bundle, modality):
             lines.append(
-                f"WARNING: {count} of {len(bundle)} rows of {modality} in {bundle.name} are zeros alone "
-                f"({count / len(bundle):.0%}) and count as observed. If they are missing, say so: import a "
+                f"WARNING: {count} of {rows} rows of {modality} in {bundle.name} are zeros alone "
+                f"({count / rows:.0%}) and count as observed. If they are missing, say so: import a "
                 f"folder with --option zeros=missing, or with {modality}_observed.npy."
             )
     return lines
+
+
+def observed_zeros(bundle: Bundle) -> np.ndarray:
+    """(n, M) bool: rows that count as observed and are zeros alone in the source."""
+    differ = {m: _differs_from_zero(bundle, m) for m in bundle.modalities}
+    return zero_rows(differ, bundle.lengths) & bundle.observed
 
 
 def _differs_from_zero(bundle: Bundle, modality: str) -> np.ndarray:

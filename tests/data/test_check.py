@@ -14,15 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from mmlib import paths
 from mmlib.data.av_twins import make_av_twin
 from mmlib.data.bundle import Bundle, Task, make_bundle
-from mmlib.data.check import (
-    PROBE,
-    check,
-    clustered_error,
-    compare_files,
-    load_manifest,
-    probe,
-    sha256,
-)
+from mmlib.data.check import check, compare_files, load_manifest, sha256
+from mmlib.data.probe import PROBE, clustered_error, probe
 from mmlib.data.readers import read_bundle
 from mmlib.data.twins import make_twin
 from mmlib.errors import InputError
@@ -162,15 +155,19 @@ def test_clustered_error_of_single_utterances_is_the_binomial_one() -> None:
 
 def test_paper_counts_are_compared_role_by_role() -> None:
     bundle = drawn(task="score")
-    lines = [line for line in check(bundle).lines if line.startswith("mosei, BALM")]
-    assert len(lines) == 1 and "ledger 1.1" in lines[0]
-    assert "train utterances (500, the paper has 16326)" in lines[0]
-    assert "agrees" not in lines[0]
+    for role, said in (
+        ("mosei", "train utterances (500, the paper has 16326)"),
+        (None, "none of its 9 counts (--role mosei lists them)"),
+    ):
+        lines = [line for line in check(bundle, role).lines if line.startswith("mosei, BALM")]
+        assert len(lines) == 1 and "ledger 1.1" in lines[0] and said in lines[0]
+        assert "agrees" not in lines[0]
 
 
 def test_a_role_of_another_task_is_a_warning() -> None:
     report = check(drawn(), role="mosi")
-    assert not report.ok and "asks for a score; this bundle has 2 classes" in report.warnings[-1]
+    (line,) = report.false
+    assert not report.ok and "asks for a score; this bundle has 2 classes" in line
     assert check(drawn(task="score"), role="mosi").ok
 
 
@@ -234,7 +231,8 @@ def test_a_small_twin_with_some_of_its_roles_classes_is_no_warning_and_other_dat
 def test_dims_that_never_change_are_counted_in_vectors_and_frames_but_not_in_pictures() -> None:
     bundle = make_av_twin("crema-d", "tiny").bundle
     text = str(check(bundle))
-    assert "\naudio: 1 x 8 x 8, pictures;" in text and "\nvision: 1 x 3 x 8 x 8, pictures;" in text
+    assert "\n  audio: 1 x 8 x 8, pictures;" in text
+    assert "\n  vision: 1 x 3 x 8 x 8, pictures;" in text
     frames = drawn(frames=True)
     still = {"audio": frames.features["audio"].copy(), "text": frames.features["text"].copy()}
     still["audio"][:, :2], still["text"][..., 1] = 5, 7
@@ -280,7 +278,7 @@ def test_source_files_that_differ_are_named(tmp_path: Path) -> None:
     assert compare_files("unheard-of", [tmp_path]) == []
 
 
-def test_check_command_returns_1_on_a_warning(
+def test_check_command_returns_1_where_results_would_be_false(
     tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from mmlib.data.bundle import save_bundle

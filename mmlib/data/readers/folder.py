@@ -12,6 +12,7 @@ import pandas as pd
 
 from mmlib.data.bounded import read_toml
 from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
+from mmlib.data.groups import NAMES
 from mmlib.data.readers.common import (
     HELD_OUT,
     choice,
@@ -57,11 +58,14 @@ def read(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0
     folder = one_path(paths, "the folder that holds utterances.csv")
     table = _table(existing(folder / "utterances.csv"))
     settings = _settings(folder / "bundle.toml")
-    task, labels, notes = _labelled(folder, table, settings)
+    task, labels, of_labels = _labelled(folder, table, settings)
+    notes: dict[str, Any] = dict(of_labels)
     features, lengths, observed = _arrays(folder, len(table))
     if choice("zeros", zeros, ZEROS) == "missing":
         observed = observed & ~zero_rows(features, lengths)
         notes["zeros"] = "rows of zeros alone are missing by nature"
+    if "speaker" in table.columns:
+        notes[NAMES] = sorted(set(table["speaker"]))
     return make_bundle(
         str(settings.get("name", folder.resolve().name)),
         task,
