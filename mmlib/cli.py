@@ -201,8 +201,10 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "--data",
         action="append",
         default=[],
-        metavar="ROLE=BUNDLE",
-        help="use a bundle of real data for a role; may be repeated; other roles are then left out",
+        metavar="BUNDLE|ROLE=BUNDLE",
+        help="a bundle's name or folder: without a role, every paper that can takes them in the role "
+        "that fits, and the others say why not; with a role, they fill it, and the option may be repeated; roles "
+        "without data are left out",
     )
     parser.add_argument("--artifact", metavar="ID[,ID]", help="only these tables and figures")
     parser.add_argument(
@@ -343,11 +345,15 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
-    """The contexts of the chosen papers, and whether any paper refused its data, which is then printed.
+    """The contexts of the chosen papers, and whether any refused data that were given for its role.
+
+    A refusal is printed. Data that were given without a role are only offered, so that a paper that does not take them
+    is no failure; the role in which each of the others takes them is printed too.
 
     Raises:
         InputError: an option that is wrong for all, or data that no chosen paper takes.
     """
+    from mmlib.experiments.context import NO_ROLE
     from mmlib.experiments.takes import DataRefused
     from mmlib.papers import catalog
     from mmlib.runs.on_dask import address_of
@@ -357,6 +363,35 @@ def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
     backbone, label = options.one("--backbone", args.backbone), options.one("--label", args.label)
     options.names("--backbone", args.backbone)
     data, ids = catalog.parse_data(args.data), _ids(args)
+    offered = NO_ROLE in data
+    chosen = _chosen_papers(args, data, backbone, ids)
+    contexts, refusals = [], []
+    for paper in chosen:
+        try:
+            bundles = catalog.data_for(paper, data, chosen)
+            made = paper.context(args.profile, bundles, backbone, label, args.seeds)
+        except DataRefused as refusal:
+            refusals.append(refusal)
+            continue
+        contexts.append(made)
+        if offered:
+            print(f"mmlib: {paper.called} takes {_in_role(made)}", file=sys.stderr)
+    last = refusals.pop() if refusals and not contexts else None
+    for left_out in refusals:
+        print(f"mmlib: left out: {left_out}", file=sys.stderr)
+    if last:
+        raise last
+    return contexts, bool(refusals) and not offered
+
+
+def _chosen_papers(args: argparse.Namespace, data: Any, backbone: str, ids: list[str]) -> list[Any]:
+    """The papers that are named, or those that data, backbone and artifacts leave.
+
+    Raises:
+        InputError: no such paper, or an artifact that none of them has.
+    """
+    from mmlib.papers import catalog
+
     papers = options.names("--paper", args.paper, catalog.PAPERS) or catalog.papers_for(
         data, backbone, ids
     )
@@ -365,19 +400,13 @@ def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
     for name in ids:
         if name not in artifacts:
             raise unknown_name(f"artifact of {', '.join(papers)}", name, artifacts)
-    contexts, refusals = [], []
-    for paper in chosen:
-        try:
-            bundles = catalog.data_for(paper, data, chosen)
-            contexts.append(paper.context(args.profile, bundles, backbone, label, args.seeds))
-        except DataRefused as refusal:
-            refusals.append(refusal)
-    last = refusals.pop() if refusals and not contexts else None
-    for left_out in refusals:
-        print(f"mmlib: left out: {left_out}", file=sys.stderr)
-    if last:
-        raise last
-    return contexts, bool(refusals)
+    return chosen
+
+
+def _in_role(context: Any) -> str:
+    """Which data a paper took, and as what."""
+    role, reference = next(iter(context.data.items()))
+    return f"{reference} in the role {role}."
 
 
 def _ids(args: argparse.Namespace) -> list[str]:

@@ -12,16 +12,14 @@ from mmlib import paths
 from mmlib.compare import page, results
 from mmlib.compare.plan import Plan, planned
 from mmlib.compare.results import Results
-from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
 from mmlib.experiments import recipes
+from mmlib.experiments.context import NO_ROLE
 from mmlib.experiments.profiles import profile as profile_of
 from mmlib.experiments.rows import with_parents
 from mmlib.papers import side_by_side
-from mmlib.papers.side_by_side import grounds
 from mmlib.papers.side_by_side.grounds import Ground
 from mmlib.pipeline.recipes import Wanted, search_all
-from mmlib.pipeline.trials import dataset_for
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
 
@@ -38,9 +36,8 @@ def plan_for(data: str, profile: str, rates: Mapping[str, float]) -> Plan:
     """
     if not profile_of(profile).searched:
         raise InputError("--profile", profile, "quick or laptop", "Other profiles have no recipes.")
-    ground = Ground(dataset_for(open_bundle(data)))
-    context = side_by_side.context(profile, {grounds.ROLES[ground.dataset]: data})
-    return planned(context, ground, rates)
+    context = side_by_side.context(profile, {NO_ROLE: data})
+    return planned(context, Ground(context.main), rates)
 
 
 def folder_of(plan: Plan) -> Path:

@@ -17,7 +17,7 @@ from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import is_embedded, is_twin, open_bundle
 from mmlib.data.check import agrees
 from mmlib.errors import InputError, unknown_name
-from mmlib.experiments import takes
+from mmlib.experiments import fitting, takes
 from mmlib.experiments.profiles import Profile
 from mmlib.experiments.profiles import profile as profile_of
 from mmlib.masks import Law, imbalanced
@@ -29,6 +29,7 @@ from mmlib.runs.spec import Options, RunSpec
 from mmlib.runs.store import Record, Store
 
 MOST_SEEDS = 1000
+NO_ROLE = ""  # stands in data by role for data whose role a paper is to find itself
 REAL = {
     "crema-d": "crema-d-votes"
 }  # role to the embedded real data that fill it; twins fill the others
@@ -159,7 +160,8 @@ class Paper:
 
         Args:
             profile: how much is run; one of ``PROFILES``.
-            data: role to bundle. Where it names none, ``defaults`` fill them.
+            data: role to bundle. Where it names none, ``defaults`` fill them. A bundle under ``NO_ROLE`` fills the role
+                of which this paper's own data are most like it.
             backbone: names with commas between, the main one first; all where empty.
             label: the collection's name, where that is not to follow from the data.
             seeds: of a table, 0 for the profile's.
@@ -172,11 +174,13 @@ class Paper:
         chosen = profile_of(profile)
         backbones = self._chosen(backbone)
         _check_seeds(seeds)
-        filled = self._filled(dict(data or {}) or self.defaults(chosen))
+        own = set(data or {}) == {NO_ROLE}
+        filled = self._filled(self._placed(dict(data or {})) or self.defaults(chosen))
         if label:
             check_collection("--label", label)
         runs = store or Store(paths.runs())
-        context = Context(self, chosen, filled, runs, backbones, label, seeds)
+        own = own and not any(map(is_twin, filled.values()))
+        context = Context(self, chosen, filled, runs, backbones, label, seeds, own)
         self._check_data(context)
         for part in sorted(context.folder.glob("records-*.jsonl.xz")):
             import_records(context.store, part)
@@ -210,6 +214,20 @@ class Paper:
         if len(set(names)) < len(names):
             raise InputError("--backbone", ",".join(names), "one or more, each once", "Correct it.")
         return names
+
+    def role_for(self, bundle: Bundle) -> str:
+        """The role that data fill where none is named.
+
+        Raises:
+            DataRefused: none takes them.
+        """
+        return fitting.role_for(self.called, self.name, self.roles, self.accepts, bundle)
+
+    def _placed(self, data: dict[str, str]) -> dict[str, str]:
+        """Data by role, where they were given without one."""
+        if set(data) != {NO_ROLE}:
+            return data
+        return {self.role_for(open_bundle(data[NO_ROLE])): data[NO_ROLE]}
 
     def _filled(self, data: dict[str, str]) -> dict[str, str]:
         """Data by role, checked."""
@@ -260,6 +278,9 @@ class Context:
 
     seed_count: int = 0
     """Seeds of a table; 0 for the profile's."""
+
+    own: bool = False
+    """Whether real data were given without a role: what is shown is then about these data, not about the paper's."""
 
     @property
     def paper(self) -> str:

@@ -115,11 +115,11 @@ def _without_notebook(trouble: Trouble, draw: Callable[[], Any]) -> Trouble:
 
 def _parameters(context: Context) -> dict[str, Any]:
     """What a notebook is given: its context's own choices, as its first code cell names them."""
-    own = dict(context.data) == context.declared.defaults(context.profile)
-    given = {} if own else context.data
+    default = dict(context.data) == context.declared.defaults(context.profile)
+    given = [] if default else [d if context.own else f"{r}={d}" for r, d in context.data.items()]
     return {
         "profile": context.profile.name,
-        "data": ",".join(f"{r}={d}" for r, d in given.items()),
+        "data": ",".join(given),
         "backbone": ",".join(context.backbones),
         "label": context.label,
         "seeds": context.seed_count,

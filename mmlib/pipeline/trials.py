@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from mmlib.data.bundle import Bundle
-from mmlib.data.catalog import open_bundle
 from mmlib.experiments import search
-from mmlib.experiments.context import Context
+from mmlib.experiments.context import NO_ROLE, Context
 from mmlib.experiments.profiles import Profile
 from mmlib.experiments.rows import Row
 from mmlib.experiments.search import Key
@@ -25,8 +23,8 @@ from mmlib.runs.spec import RunSpec
 
 def of_methods(profile: Profile, reference: str) -> dict[Key, list[RunSpec]]:
     """Every method's runs at every setting, by network and method; on two modalities what takes no more of them."""
-    dataset = dataset_for(open_bundle(reference))
-    context = side_by_side.context(profile.name, {grounds.ROLES[dataset]: reference})
+    context = side_by_side.context(profile.name, {NO_ROLE: reference})
+    dataset = context.main
     made: dict[Key, list[RunSpec]] = {}
     for ground in grounds.grounds(context):
         if ground.dataset != dataset:
@@ -40,15 +38,6 @@ def of_methods(profile: Profile, reference: str) -> dict[Key, list[RunSpec]]:
             runs = [_reduced(s, seed) for s in first for seed in range(search.SEEDS)]
             made[key] = search.at_every_setting(profile, runs, row.stages[-1].method)
     return made
-
-
-def dataset_for(bundle: Bundle) -> str:
-    """The data set in whose place the comparison takes some data."""
-    if all(x.ndim == 3 for x in bundle.features.values()):
-        return "mosei_frames"
-    if bundle.task.kind == "score":
-        return "mosei"
-    return "crema-d" if len(bundle.modalities) == 2 else "iemocap"
 
 
 def _methods(context: Context, ground: Ground) -> list[Row]:

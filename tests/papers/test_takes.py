@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 from mmlib.cli import main
 from mmlib.data.bundle import Bundle, Task, make_bundle, save_bundle
 from mmlib.errors import InputError
+from mmlib.experiments.context import NO_ROLE
 from mmlib.experiments.takes import DataRefused
 from mmlib.papers import catalog
+from mmlib.pipeline import notebooks
 
 SHAPES = {"vectors": (3,), "frames": (2, 3), "images": (1, 4, 4), "clips": (2, 3, 4, 4)}
 TASKS = {"classes": Task("classes", ("a", "b")), "score": Task("score", range=(-3.0, 3.0))}
@@ -153,3 +156,119 @@ def test_a_refused_paper_does_not_stop_the_others_and_is_told_in_a_line(
 def test_a_wrong_option_is_wrong_for_all_and_stops_all() -> None:
     assert not issubclass(InputError, DataRefused)
     assert main(["run", "--list", "--profile", "smoke", "--seeds", "-1"]) == 2
+
+
+def likeliest(paper: str, shape: str, modalities: int, task: str) -> str | None:
+    """By hand: the role that a reader would choose for some data; None where the notebook does not take them."""
+    if paper == "gmm_loss":
+        fits = modalities == 2 and task == "classes" and shape != "frames"
+        return "crema-d" if fits else None
+    if shape in ("images", "clips") or (shape == "frames" and paper in ("balm", "mculora")):
+        return None
+    scored, framed = task == "score", shape == "frames"
+    pair = "crema-d" if modalities == 2 else ""
+    return {
+        "balm": "mosei" if scored else "iemocap6",
+        "dream": "mosi-frames" if scored else "iemocap4-frames",
+        "ebmc": "mosi-frames" if framed else "mosi" if scored else "iemocap4",
+        "mculora": "mosei" if scored else pair or "iemocap4",
+        "side_by_side": "mosei-frames" if framed else "mosei" if scored else pair or "iemocap6",
+    }[paper]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("modalities", [2, 3, 6])
+def test_data_without_a_role_are_taken_in_the_one_that_fits(
+    shape: str, task: str, modalities: int, saved: Callable[[Bundle], str]
+) -> None:
+    folder = saved(made(shape, modalities, task))
+    for name, paper in catalog.PAPERS.items():
+        role = likeliest(name, shape, modalities, task)
+        if role is None:
+            with pytest.raises(DataRefused, match=rf"^{paper.called}, bundle made: found "):
+                paper.context("smoke", {NO_ROLE: folder})
+            continue
+        context = paper.context("smoke", {NO_ROLE: folder})
+        assert context.data == {role: folder} and context.own
+        assert not paper.context("smoke", {role: folder}).own
+
+
+def test_twins_and_a_papers_own_counts_decide_the_role_before_the_shape() -> None:
+    ebmc = catalog.PAPERS["ebmc"]
+    context = ebmc.context("smoke", {NO_ROLE: "twin:mosei-frames@tiny"})
+    assert context.data == {"mosei-frames": "twin:mosei-frames@tiny"}
+    assert not context.own, "a twin's tables stay a twin's"
+    # 22,856 utterances and these dims are CMU-MOSEI's in EBMC, where CMU-MOSI stands first.
+    r = np.random.default_rng(0)
+    n, dims = 22856, {"audio": 74, "text": 768, "vision": 35}
+    features = {m: np.zeros((n, d), dtype=np.float32) for m, d in dims.items()}
+    split = ["train"] * (n - 20) + ["valid"] * 10 + ["test"] * 10
+    ids = [f"u{i}" for i in range(n)]
+    bundle = make_bundle("big", TASKS["score"], features, r.uniform(-1, 1, n), split, ids)
+    assert ebmc.role_for(bundle) == "mosei"
+
+
+def test_papers_that_do_not_take_data_without_a_role_are_named_and_are_no_failure(
+    saved: Callable[[Bundle], str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    frames = saved(made("frames", task="score"))
+    assert main(["run", "--list", "--profile", "smoke", "--data", frames]) == 0
+    told = capsys.readouterr()
+    taken = [line for line in told.err.splitlines() if " takes " in line]
+    refused = [line for line in told.err.splitlines() if "left out" in line]
+    assert [line.split(f" takes {frames} in the role ") for line in taken] == [
+        ["mmlib: DREAM", "mosi-frames."],
+        ["mmlib: EBMC", "mosi-frames."],
+        ["mmlib: Side by side", "mosei-frames."],
+    ]
+    assert [line.split(": ")[2].split(",")[0] for line in refused] == [
+        "BALM",
+        "MCULoRA",
+        "GMM-loss",
+    ]
+    assert {line.split()[0] for line in told.out.splitlines()} == {"dream", "ebmc", "side_by_side"}
+    arguments = ["run", "--list", "--paper", "balm", "--profile", "smoke", "--data", frames]
+    assert main(arguments) == 2, "no paper that was asked for takes them"
+    assert not (tmp_path / "figures").exists() and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["twin:mosei@tiny", "mosei=twin:mosei@tiny"], "one data set without a role"),
+        (["mosei=twin:mosei@tiny", "twin:mosei@tiny"], "one data set without a role"),
+        (["twin:mosei@tiny", "twin:iemocap6@tiny"], "one data set without a role"),
+        (["mosei"], "the role mosei without data"),
+        (["nowhere"], "bundle: found 'nowhere'"),
+        (["=twin:mosei@tiny"], "BUNDLE or ROLE=BUNDLE"),
+    ],
+)
+def test_data_without_a_role_stand_alone_and_exist(given: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        catalog.parse_data(given)
+
+
+def test_a_notebook_is_given_data_as_they_were_given(saved: Callable[[Bundle], str]) -> None:
+    folder = saved(made("vectors", 3))
+    for given in ({NO_ROLE: folder}, {"iemocap6": folder}):
+        context = catalog.PAPERS["balm"].context("smoke", given)
+        text = str(notebooks._parameters(context)["data"])
+        again = catalog.PAPERS["balm"].context("smoke", catalog.parse_data(text.split(",")))
+        assert (again.data, again.own) == (context.data, context.own)
+
+
+def test_the_readers_table_has_every_notebook_with_what_it_takes() -> None:
+    root = Path(__file__).parents[2]
+    texts = [(root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/extend.md")]
+    head = "| notebook | takes | roles for `ROLE=NAME` |\n"
+    tables = [text.split(head)[1].split("\n\n")[0] for text in texts]
+    assert tables[0].strip() == tables[1].strip()
+    lines = {line.split("`")[1]: line.split("|")[2:4] for line in tables[0].splitlines()[1:]}
+    assert list(lines) == [paper.notebook for paper in catalog.PAPERS.values()]
+    for name, paper in catalog.PAPERS.items():
+        takes, roles = lines[paper.notebook]
+        assert set(re.findall(r"`([^`]+)`", roles)) == set(TAKEN[name])
+        shapes = frozenset().union(*TAKEN[name].values())
+        assert {shape for shape in SHAPES if shape in takes} == shapes
+        assert ("two modalities" in takes and "classes" in takes) == (name == "gmm_loss")
