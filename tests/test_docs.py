@@ -231,6 +231,7 @@ def test_every_command_of_the_readme_is_one_that_the_parser_knows(
 
     known = (
         "bench",
+        "compare",
         "data",
         "doctor",
         "export",
