@@ -206,6 +206,12 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "that fits, and the others say why not; with a role, they fill it, and the option may be repeated; roles "
         "without data are left out",
     )
+    parser.add_argument(
+        "--rates",
+        metavar="MODALITY=RATE[,...]",
+        help="missing rates, one for each modality, in the place of the imbalanced settings of BALM and side by side "
+        "(default: theirs, given to other modalities than audio, text and vision in turn)",
+    )
     parser.add_argument("--artifact", metavar="ID[,ID]", help="only these tables and figures")
     parser.add_argument(
         "--backbone",
@@ -363,13 +369,16 @@ def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
     backbone, label = options.one("--backbone", args.backbone), options.one("--label", args.label)
     options.names("--backbone", args.backbone)
     data, ids = catalog.parse_data(args.data), _ids(args)
-    offered = NO_ROLE in data
+    offered, rates = NO_ROLE in data, options.rates("--rates", args.rates)
     chosen = _chosen_papers(args, data, backbone, ids)
+    if rates and not any(paper.rated for paper in chosen):
+        raise InputError("--rates", "no paper with rates", "balm or side_by_side", "Leave it out.")
     contexts, refusals = [], []
     for paper in chosen:
         try:
             bundles = catalog.data_for(paper, data, chosen)
-            made = paper.context(args.profile, bundles, backbone, label, args.seeds)
+            own = rates if paper.rated else {}
+            made = paper.context(args.profile, bundles, backbone, label, args.seeds, rates=own)
         except DataRefused as refusal:
             refusals.append(refusal)
             continue

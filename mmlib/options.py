@@ -33,6 +33,37 @@ def names(option: str, text: str | None, choices: Iterable[str] | None = None) -
     return chosen
 
 
+def rates(option: str, text: str | None) -> dict[str, float]:
+    """Rates by name, from ``NAME=RATE,...``; none where the option is not given.
+
+    Raises:
+        InputError: no such list, a name that stands twice, or a rate outside [0, 1).
+    """
+    made: dict[str, float] = {}
+    for pair in names(option, text):
+        name, _, number = pair.partition("=")
+        rate = _number(number)
+        if not name or not 0 <= rate < 1:
+            raise InputError(
+                option,
+                f"{pair[:80]!r}",
+                "MODALITY=RATE, a missing rate of at least 0 and below 1",
+                f"For example {option} text=0.3,audio=0.7.",
+            )
+        if name in made:
+            raise InputError(option, f"{name} twice", "each modality once", "Leave one out.")
+        made[name] = rate
+    return made
+
+
+def _number(text: str) -> float:
+    """A number, or NaN where a text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def one(option: str, text: str | None) -> str:
     """The value of an option that may be left out, where it is empty.
 

@@ -42,6 +42,10 @@ def _data(value: object) -> None:
     options.names("notebook parameter data", _text("data", value) or None)
 
 
+def _rates(value: object) -> None:
+    options.rates("notebook parameter own_rates", _text("own_rates", value) or None)
+
+
 def _backbone(value: object) -> None:
     options.names("notebook parameter backbone", _text("backbone", value) or None)
 
@@ -70,4 +74,5 @@ CHECKS: dict[str, Callable[[object], None]] = {
     "backbone": _backbone,
     "label": _label,
     "seeds": _seeds,
+    "own_rates": _rates,
 }

@@ -101,7 +101,10 @@ VALUES: dict[str, list[str]] = {
         f"mosei={LONG}",
         f"mosei={UNREADABLE}",
         "mosei=twin:mosei@huge",
+        "twin:mosei@tiny",
+        "nowhere",
     ],
+    "rates": ["audio=0.7,text=0.3,vision=0.5", "audio=0.7", "audio=1", "audio", "=0.3", "eeg=x"],
     "artifact": ["table1", "fig2", "table1,claims", "tabel1", "table1,table1", "tuning"],
     "backbone": ["mmgcn", "gcnet,mmgcn", "momke", "mmgnc", "mmgcn,mmgcn", "concat"],
     "method": ["balm", "ebmc,dream", "gmm_loss", "blam"],
@@ -313,6 +316,7 @@ GOOD: dict[str, list[Any]] = {
     "backbone": [""],
     "label": ["", "mine", "a-b.c"],
     "seeds": [0, 1, 3, np.int64(2)],
+    "own_rates": [""],
 }
 BAD: dict[str, list[Any]] = {
     "profile": [3, None, "", "quik", ["smoke"], b"smoke"],
@@ -330,6 +334,7 @@ BAD: dict[str, list[Any]] = {
     ],
     "backbone": [None, 3, ["mmgcn"], "mmgnc", ",", "mmgcn,mmgcn,"],
     "label": ["../x", "a/b", None, 3, "x" * 65, LONG, ".", "a b", "\x00"],
+    "own_rates": [None, 0.3, "eeg", "eeg=2", "eeg=0.1,eeg=0.2", ",", {"eeg": 0.1}, LONG],
     "seeds": [1.5, math.inf, math.nan, "two", "3", True, None, -1, 10**30, [1], 3 + 0j],
 }
 

@@ -127,6 +127,9 @@ class Paper:
     carried: tuple[str, ...] = ()
     """Arrays that its committed records contain besides the predictions under the main mask."""
 
+    rated: bool = False
+    """Whether its settings have a missing rate for each modality, so that others can be given."""
+
     prepare: Callable[[Context], Context] = field(default=lambda context: context)
     """Changes a context for this paper: seeds on data with folds, captions about the profile."""
 
@@ -155,6 +158,7 @@ class Paper:
         label: str = "",
         seeds: int = 0,
         store: Store | None = None,
+        rates: Mapping[str, float] | None = None,
     ) -> Context:
         """A checked context of this paper.
 
@@ -165,10 +169,11 @@ class Paper:
             backbone: names with commas between, the main one first; all where empty.
             label: the collection's name, where that is not to follow from the data.
             seeds: of a table, 0 for the profile's.
+            rates: missing rates by modality in the place of the paper's imbalanced ones.
 
         Raises:
             InputError: unknown profile, role, bundle or backbone; a seed count below 0 or above any use; a label that
-                is no name.
+                is no name; rates of other modalities than the data have, or of a paper without such rates.
             DataRefused: data that this paper does not take.
         """
         chosen = profile_of(profile)
@@ -180,11 +185,34 @@ class Paper:
             check_collection("--label", label)
         runs = store or Store(paths.runs())
         own = own and not any(map(is_twin, filled.values()))
-        context = Context(self, chosen, filled, runs, backbones, label, seeds, own)
+        given = tuple(sorted((rates or {}).items()))
+        context = Context(self, chosen, filled, runs, backbones, label, seeds, own, given)
         self._check_data(context)
+        self._check_rates(context)
         for part in sorted(context.folder.glob("records-*.jsonl.xz")):
             import_records(context.store, part)
         return self.prepare(context)
+
+    def _check_rates(self, context: Context) -> None:
+        """Check that rates are given for a paper that has some, and for every modality of its data."""
+        if not context.given_rates:
+            return
+        if not self.rated:
+            raise InputError(
+                "--rates",
+                f"rates for {self.called}",
+                "a paper with a missing rate for each modality",
+                "Leave them out.",
+            )
+        for dataset in context.datasets:
+            names = set(context.bundle(dataset).modalities)
+            if names != set(dict(context.given_rates)):
+                raise InputError(
+                    "--rates",
+                    f"rates of {', '.join(dict(context.given_rates))}",
+                    f"one for each modality of {context.reference(dataset)}: {', '.join(sorted(names))}",
+                    "Correct them; 0 for what is never missing.",
+                )
 
     def _check_data(self, context: Context) -> None:
         """Check that the paper accepts a context's data, and that the collection's name fits them."""
@@ -281,6 +309,9 @@ class Context:
 
     own: bool = False
     """Whether real data were given without a role: what is shown is then about these data, not about the paper's."""
+
+    given_rates: tuple[tuple[str, float], ...] = ()
+    """Missing rates by modality in the place of the paper's imbalanced ones; empty where none were given."""
 
     @property
     def paper(self) -> str:
@@ -418,10 +449,16 @@ class Context:
         return self.stored(spec)[0]
 
     def rates(self, dataset: str, rates: Sequence[float], layout: str = "paper") -> Law:
-        """BALM's operator at (r_A, r_L, r_V), given to this bundle's modalities."""
+        """BALM's operator at (r_A, r_L, r_V), given to this bundle's modalities.
+
+        Modalities of other names get them in turn, in their order. Rates that were given by name take the place of
+        any three that differ.
+        """
         modalities = self.bundle(dataset).modalities
         named = dict(zip(("audio", "text", "vision"), rates, strict=True))
-        if not set(modalities) <= set(named):
+        if self.given_rates and len(set(rates)) == len(rates):
+            named = dict(self.given_rates)
+        elif not set(modalities) <= set(named):
             named = {m: rates[i % len(rates)] for i, m in enumerate(modalities)}
         return imbalanced({m: named[m] for m in modalities}, layout)  # type: ignore[arg-type]
 

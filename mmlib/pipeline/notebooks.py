@@ -117,7 +117,9 @@ def _parameters(context: Context) -> dict[str, Any]:
     """What a notebook is given: its context's own choices, as its first code cell names them."""
     default = dict(context.data) == context.declared.defaults(context.profile)
     given = [] if default else [d if context.own else f"{r}={d}" for r, d in context.data.items()]
+    rates = ",".join(f"{name}={rate:g}" for name, rate in context.given_rates)
     return {
+        **({"own_rates": rates} if context.declared.rated else {}),
         "profile": context.profile.name,
         "data": ",".join(given),
         "backbone": ",".join(context.backbones),

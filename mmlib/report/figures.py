@@ -33,6 +33,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
+LOOKS: dict[str, Sequence[Any]] = {"color": PALETTE, "marker": MARKERS, "linestyle": STYLES}
 MODALITIES = {"audio": "#0072B2", "text": "#D55E00", "vision": "#009E73", "fused": "#000000"}
 VERDICTS = {
     "better": "#009E73",
@@ -119,6 +120,29 @@ def look(name: str, place: int = 0) -> dict[str, Any]:
     return {"color": PALETTE[turn], "marker": MARKERS[turn], "linestyle": STYLES[turn]}
 
 
+def looks_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The look of every series of a picture: no two of up to eight share a colour, a marker or a line style.
+
+    A modality that has looks of its own keeps them; every other series has those of its place, or the next that are
+    free.
+    """
+    own = {name: look(name) for name in names if name in MODALITIES}
+    made: dict[str, dict[str, Any]] = {}
+    for place, name in enumerate(names):
+        others = [*own.values(), *(made[other] for other in made if other not in own)]
+        made[name] = own.get(name) or {
+            what: _free(values, place, [other[what] for other in others])
+            for what, values in LOOKS.items()
+        }
+    return made
+
+
+def _free(values: Sequence[Any], place: int, taken: Sequence[Any]) -> Any:
+    """The value at a place, or the next that is not taken; at the place where all are."""
+    turned = [values[(place + step) % len(values)] for step in range(len(values))]
+    return next((value for value in turned if value not in taken), turned[0])
+
+
 def lines(
     ax: Axes,
     x: Sequence[float] | np.ndarray,
@@ -137,8 +161,9 @@ def lines(
     are 25 points or fewer. looks: colour, marker and line style by name, where panels have different series.
     """
     shown = len(x) <= 25 if markers is None else markers
+    forms = {**looks_of(list(series)), **(looks or {})}
     with style():
-        for place, (name, values) in enumerate(series.items()):
+        for name, values in series.items():
             curves = np.atleast_2d(np.asarray(values, dtype=float))  # (seeds, points)
             if curves.shape[1] != len(x):
                 raise InputError(
@@ -147,7 +172,7 @@ def lines(
                     f"{len(x)} points, one per x",
                     "Give one value per x.",
                 )
-            form = {"markerfacecolor": "white", **(looks or {}).get(name, look(name, place))}
+            form = {"markerfacecolor": "white", **forms[name]}
             if len(curves) > 1:
                 ax.plot(x, curves.T, color=form["color"], alpha=0.25, linewidth=0.7)
             every = None if shown else max(1, len(x) // 6)
@@ -222,11 +247,12 @@ def grouped_bars(
     base: where the axis starts; by default 0, so that lengths can be compared.
     """
     width = 0.8 / len(series)
+    forms = looks_of(list(series))
     with style():
         for place, (name, per_group) in enumerate(series.items()):
             at = np.arange(len(groups)) + (place - (len(series) - 1) / 2) * width
             summaries = [summarise(list(runs)) if len(runs) else None for runs in per_group]
-            form = look(name, place)
+            form = forms[name]
             ax.bar(
                 at,
                 [s.mean if s else math.nan for s in summaries],
@@ -374,8 +400,9 @@ def histogram(
     everything = np.concatenate([np.asarray(v, dtype=float).ravel() for v in values.values()])
     edges = [float(edge) for edge in np.histogram_bin_edges(everything, bins=bins)]
     with style():
-        for place, (name, numbers) in enumerate(values.items()):
-            form = look(name, place)
+        forms = looks_of(list(values))
+        for name, numbers in values.items():
+            form = forms[name]
             ax.hist(
                 np.asarray(numbers, dtype=float).ravel(),
                 edges,

@@ -84,6 +84,27 @@ def test_series_differ_in_colour_marker_and_line() -> None:
             assert len({str(form[key]) for form in forms}) == len(names)
 
 
+@pytest.mark.parametrize("count", range(1, 9))
+def test_up_to_eight_modalities_of_any_names_share_no_look(count: int) -> None:
+    usual = ("audio", "text", "vision", "fused")
+    r = np.random.default_rng(count)
+    for _ in range(20):
+        pool = [*usual, *(f"m{i}" for i in range(8))]
+        names = [str(name) for name in r.permutation(pool)[:count]]
+        looks = figures.looks_of(names)
+        assert list(looks) == names
+        for key in ("color", "marker", "linestyle"):
+            assert len({str(form[key]) for form in looks.values()}) == count
+        for name in set(names) & set(usual):
+            assert looks[name] == figures.look(name), "a usual modality looks the same everywhere"
+        drawn = figures.panel_grid(1)[1][0]
+        figures.lines(drawn, [0, 1], {name: np.arange(2.0) for name in names})
+        assert len({line.get_color() for line in drawn.get_lines()}) == count
+    nothing_usual = [f"m{i}" for i in range(count)]
+    by_place = {name: figures.look(name, place) for place, name in enumerate(nothing_usual)}
+    assert figures.looks_of(nothing_usual) == by_place
+
+
 def test_bars_stand_at_the_mean_and_show_every_run() -> None:
     _, (ax,) = figures.panel_grid(1)
     figures.grouped_bars(

@@ -257,5 +257,6 @@ PAPER = Paper(
     ARTIFACTS,
     OBSTACLES,
     guesses=GUESSES,
+    rated=True,
 )
 context = PAPER.context

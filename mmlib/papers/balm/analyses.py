@@ -63,12 +63,14 @@ def protocol(context: Context, cells: Sequence[Cell]) -> Output:
     results = context.results(cells)
     results = stats.average_folds(results[results["metric"] == "weighted_f1"])
     name = rows.NAMES[context.backbone]
-    family = 2 * (results["row"].nunique() - 1) * len(SELECTIONS)
-    focus = rows.label(rows.FOCUS)
+    focus = rows.setting_of(context, rows.FOCUS)
     scopes = {
         focus: results[results["setting"] == focus],
         rows.mean_of_settings(context): results[results["setting"] != "complete"],
     }
+    if len(rows.kept(context, rows.SETTINGS)) == 1:
+        del scopes[rows.mean_of_settings(context)]
+    family = len(scopes) * (results["row"].nunique() - 1) * len(SELECTIONS)
     lines: list[dict[str, object]] = []
     comparisons: dict[str, stats.Comparison] = {}
     for scope, chosen in scopes.items():
@@ -149,7 +151,7 @@ def factors(context: Context, cells: Sequence[Cell]) -> Output:
         title="Effect of each departure of the released code",
     )
     notes = (
-        f"{shown(context, context.main)} at {rows.label(rows.FOCUS)}, {len(by_seed)} seeds, "
+        f"{shown(context, context.main)} at {rows.setting_of(context, rows.FOCUS)}, {len(by_seed)} seeds, "
         "epoch chosen on validation.",
         "Each effect is averaged over the other factors within a seed; the intervals "
         "are simultaneous.",
@@ -233,7 +235,7 @@ def of_the_best(context: Context, cells: Sequence[Cell]) -> Output:
     of_rows, best = (table.map(lambda v: f"{v:.1f}").reset_index() for table in (of_rows, best))
     table = pd.concat([of_rows, best.assign(row="best possible accuracy (%)")])
     notes = (
-        f"Trained at {rows.label(rows.FOCUS)}, tested on complete data restricted to "
+        f"Trained at {rows.setting_of(context, rows.FOCUS)}, tested on complete data restricted to "
         "each subset. 100 is the accuracy of the Bayes decision on the same test "
         "utterances, which uses the whole dialogue.",
     )

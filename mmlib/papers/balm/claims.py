@@ -23,7 +23,6 @@ from mmlib.papers.balm.tables import notes_on_data
 from mmlib.report import stats
 
 HALVES = {"d": "distribution", "s": "spatial"}  # of the gradient rebalancing, as variants
-AT_FOCUS = f"at {rows.label(rows.FOCUS)}"
 Along = Callable[..., dict[int, np.ndarray]]
 """From a row, a quantity and the rates to its series by seed, (epochs, M), folds averaged."""
 
@@ -107,7 +106,11 @@ def _against(
 ) -> Claim:
     """BALM against a variant of it."""
     wanted = settings(context, dataset)
-    every = f"mean of {len(wanted)} settings" if len(wanted) > 1 else f"at {rows.label(wanted[0])}"
+    every = (
+        f"mean of {len(wanted)} settings"
+        if len(wanted) > 1
+        else f"at {rows.setting_of(context, wanted[0])}"
+    )
     suffix = f"BALM-{variant.upper()}"
     other = rows.balm(backbone, variant, suffix)
     source, lead = _ahead(context, dataset, backbone, other, wanted)
@@ -121,7 +124,7 @@ def _ahead(
     """BALM over a backbone and another row in some settings, and the mean of the leads."""
     row = rows.balm(backbone)
     cells = rows.of_rows(context, dataset, [row, other], rows.in_settings(wanted))
-    leads = [Lead(row.name, other.name, rows.label(rates)) for rates in wanted]
+    leads = [Lead(row.name, other.name, rows.setting_of(context, rates)) for rates in wanted]
     return Source(dataset, cells, by_metric("weighted_f1")), Mean(leads)
 
 
@@ -145,7 +148,7 @@ def _watched(context: Context, wanted: Sequence[Row], of: Sequence[rows.Rates]) 
 
 def _along(context: Context, cells: Sequence[Cell]) -> Along:
     def along(row: Row, key: str, rates: rows.Rates = rows.FOCUS) -> dict[int, np.ndarray]:
-        there = [cell for cell in cells if cell.setting == rows.label(rates)]
+        there = [cell for cell in cells if cell.setting == rows.setting_of(context, rates)]
         return by_seed(
             context, runs_of(there, row.name), lambda record: figures.recorded(record, key)
         )
@@ -161,21 +164,24 @@ def _along_training(context: Context) -> list[Claim]:
     ]
     bare, fcm, both, _ = compared
     at_focus = _watched(context, compared, [rows.FOCUS])
+    where = f"at {rows.setting_of(context, rows.FOCUS)}"
     in_settings = _watched(context, (bare, both), settings(context, context.main))
     made = [
-        *_of_discrepancies(at_focus, *compared),
+        *_of_discrepancies(where, at_focus, *compared),
         _slowness(context, in_settings, bare),
-        _equilibrium(at_focus, fcm, both),
+        _equilibrium(where, at_focus, fcm, both),
         _inverse(context, in_settings, both),
     ]
     network = rows.NAMES[context.backbone]
     return [dataclasses.replace(claim, network=network) for claim in made]
 
 
-def _of_discrepancies(at_focus: Source, bare: Row, fcm: Row, both: Row, alone: Row) -> list[Claim]:
+def _of_discrepancies(
+    where: str, at_focus: Source, bare: Row, fcm: Row, both: Row, alone: Row
+) -> list[Claim]:
     """What each part of the method does to the discrepancies (Fig 5, Fig 8)."""
     claim = partial(Claim, source=at_focus)
-    late = f"mean over modalities and the last quarter of epochs, {AT_FOCUS}"
+    late = f"mean over modalities and the last quarter of epochs, {where}"
     return [
         claim(
             "FCM reduces the discrepancies among modalities",
@@ -194,7 +200,7 @@ def _of_discrepancies(at_focus: Source, bare: Row, fcm: Row, both: Row, alone: R
         claim(
             "GRM stabilises the KL divergence",
             "4.3, Fig 5",
-            f"log ratio of the KL's spread over the last half of epochs, +FCM over +BALM, {AT_FOCUS}",
+            f"log ratio of the KL's spread over the last half of epochs, +FCM over +BALM, {where}",
             measure=lambda along: _unrest(along(fcm, "kl")) - _unrest(along(both, "kl")),
             unit="log ratio",
         ),
@@ -224,12 +230,12 @@ def _slowness(context: Context, in_settings: Source, bare: Row) -> Claim:
     )
 
 
-def _equilibrium(at_focus: Source, fcm: Row, both: Row) -> Claim:
+def _equilibrium(where: str, at_focus: Source, fcm: Row, both: Row) -> Claim:
     return Claim(
         "modulation brings the encoders' gradient norms to equilibrium",
         "Eq. 35",
         "log(largest / smallest encoder gradient norm): +FCM's minus +BALM's after modulation, "
-        f"{AT_FOCUS}",
+        f"{where}",
         at_focus,
         lambda along: _imbalance(along, fcm) - _imbalance(along, both, modulated=True),
         "log ratio",

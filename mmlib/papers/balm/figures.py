@@ -72,15 +72,15 @@ def shared_cells(context: Context) -> list[Cell]:
 def shared_against_imbalanced(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 2: accuracy under equivalent rates (Eq. 39): one shared rate says little of a model's behaviour."""
     results = selected(context, cells, "accuracy")
-    imbalanced = [rows.label(rates) for rates in rows.kept(context, rows.SETTINGS)]
-    names = {rows.label(HALF): "shared 0.5"} | {name: name for name in imbalanced}
+    imbalanced = [rows.setting_of(context, r) for r in rows.kept(context, rows.SETTINGS)]
+    names = {rows.setting_of(context, HALF): "shared 0.5"} | {name: name for name in imbalanced}
     figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.6)
     figures.grouped_bars(
         axes[0],
         list(names.values()),
         _lists(results, "value", list(names)),
         ylabel="accuracy (%)",
-        title="A shared rate of 0.5 and its equivalents (r_A/r_L/r_V)",
+        title=_equivalents(context),
         base=5 * np.floor(results["value"].min() / 5 - 1),
     )
     means = results.groupby(["row", "setting"])["value"].mean()
@@ -94,6 +94,12 @@ def shared_against_imbalanced(context: Context, cells: Sequence[Cell]) -> Output
     )
     run_ids = tuple(results["run_id"].unique()) if "run_id" in results else ()
     return Output(None, figure, results, len(names) - 1, notes, run_ids)
+
+
+def _equivalents(context: Context) -> str:
+    """The title of Fig 2; rates that were given have any mean."""
+    others = "the given rates" if context.given_rates else "its equivalents"
+    return f"A shared rate of 0.5 and {others} ({rows.order(context)})"
 
 
 def _lists(
@@ -241,7 +247,7 @@ class Discrepancies:
     def cells(self, context: Context) -> list[Cell]:
         """The runs of its variants; none where its backbone was not asked for."""
         backbone = self.backbone or context.backbone
-        if backbone not in context.backbones:
+        if backbone not in context.backbones or self._replaced(context):
             return []
         return [
             cell
@@ -251,8 +257,16 @@ class Discrepancies:
             )
         ]
 
+    def _replaced(self, context: Context) -> bool:
+        """Whether given rates, which the focus setting stands for, take the place of this setting."""
+        return self.rates not in rows.chosen(context, [self.rates])
+
     def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
         """The figure, from finished runs."""
+        if self._replaced(context):
+            return Output(
+                notes=("The given rates take this setting's place: see the figures of them.",)
+            )
         if not cells:
             return Output(
                 notes=(f"{self.backbone} is not among the backbones that were asked for.",)
@@ -301,12 +315,18 @@ class Discrepancies:
         )
         norms = " Norm: of each encoder's gradient before modulation."
         return (
-            f"{shown(context, context.main)} at (r_A, r_L, r_V) = {rows.label(self.rates)}; mean over "
+            f"{shown(context, context.main)} at {_rates(context, self.rates)}; mean over "
             "the steps of an epoch. Light lines are single runs, bold lines their mean.",
             cosine + (norms if NORM in self.watched else ""),
             "KL: divergence of the unimodal from the fused prediction (A6), measured "
             "by heads whose gradients do not reach the backbone.",
         )
+
+
+def _rates(context: Context, rates: rows.Rates) -> str:
+    """A setting with what its numbers are the rates of."""
+    order = "(r_A, r_L, r_V)" if rows.order(context) == "r_A/r_L/r_V" else rows.order(context)
+    return f"{order} = {rows.setting_of(context, rates)}"
 
 
 FIG5 = Discrepancies(main_variants)
@@ -344,7 +364,7 @@ def sensitivity(context: Context, cells: Sequence[Cell]) -> Output:
         long = frame.rename_axis("tau").reset_index()
         long = long.melt("tau", var_name="rho", value_name="weighted_f1")
         numbers.append(long.assign(configuration=name))
-    notes = (f"{shown(context, context.main)}; rates as r_A/r_L/r_V.",)
+    notes = (f"{shown(context, context.main)}; rates as {rows.order(context)}.",)
     return Output(figure=figure, numbers=pd.concat(numbers), rows_built=len(frames), notes=notes)
 
 
@@ -418,7 +438,7 @@ class Embeddings:
 
     def _notes(self, context: Context, frames: Sequence[pd.DataFrame]) -> tuple[str, ...]:
         where = (
-            f"{shown(context, context.main)}, test utterances of one run at {rows.label(rows.FOCUS)}, "
+            f"{shown(context, context.main)}, test utterances of one run at {rows.setting_of(context, rows.FOCUS)}, "
             "coloured by label. "
         )
         only = "Only utterances that have the modality; in the others its features are zeros."

@@ -59,6 +59,7 @@ FOCAL: Options = (("class_weights", "unnormalised"), ("focal", 0.5))  # MM-DFN's
 # SGD is a control of ours; a squared error's gradients are larger than a cross-entropy's and diverge at 0.1.
 SGD: Options = (("optimizer", "sgd"),)
 SGD_RATES = {"classes": 0.1, "binaries": 0.1, "score": 0.01}
+RATE_NAMES = ("r_A", "r_L", "r_V")
 LETTERS = {"audio": "A", "vision": "V", "text": "L"}
 LEVELS = (("paper", "released"), ("gradients", "weights"), ("no noise", "noise"))  # ledger 7.2
 # Form of a backbone, what its network differs in, and what its loss does.
@@ -230,7 +231,8 @@ def cells(
         tests = (*tests, *subsets(context, dataset))
     protocol = Protocol(law, tests, _budget(context, dataset), grid, main)
     made = specs(context, dataset, _fitted(context, dataset, row, rates), protocol)
-    return [Cell(row.name, setting or label(rates), spec, SAME, dataset) for spec in made]
+    name = setting or setting_of(context, rates)
+    return [Cell(row.name, name, spec, SAME, dataset) for spec in made]
 
 
 def _fitted(context: Context, dataset: str, row: Row, rates: Rates) -> Row:
@@ -304,13 +306,26 @@ def kept(context: Context, settings: Iterable[Rates]) -> list[Rates]:
     few = context.profile.settings < len(SETTINGS)
     return [
         rates
-        for rates in settings
+        for rates in chosen(context, settings)
         if not few or rates in THREE or rates not in (*SETTINGS, *SEVERE)
     ]
 
 
+def chosen(context: Context, settings: Iterable[Rates]) -> list[Rates]:
+    """Some settings, each once; rates that were given take the place of those in which all three differ."""
+    if not (context.own or context.given_rates):
+        return list(settings)
+    replaced = [
+        FOCUS if context.given_rates and len(set(rates)) == len(rates) else rates
+        for rates in settings
+    ]
+    return list({setting_of(context, rates): rates for rates in replaced}.values())
+
+
 def mean_of_settings(context: Context) -> str:
     """What a mean over the settings of the main tables is called."""
+    if len(kept(context, SETTINGS)) == 1:
+        return f"at {setting_of(context, FOCUS)}"
     return f"mean of the {'six' if len(kept(context, SETTINGS)) == len(SETTINGS) else 'three'} settings"
 
 
@@ -363,15 +378,30 @@ def at_combinations(context: Context, dataset: str, row: Row) -> list[Cell]:
     """
     everything = context.bundle(dataset).modalities
     made = []
-    for rates in COMBINED[-context.profile.combined :]:
+    for rates in combined(context):
         for name, group in groups(context, dataset):
             used = row if len(group) == len(everything) else row.but(modalities=group)
             if len(group) == 1 and row.stages[-1].method == "balm":
                 used = used.but(variant="fcm")
             made += cells(
-                context, dataset, used, rates, setting=f"{label(rates)} {name}", grid=True
+                context,
+                dataset,
+                used,
+                rates,
+                setting=f"{setting_of(context, rates)} {name}",
+                grid=True,
             )
     return made
+
+
+def combined(context: Context) -> list[Rates]:
+    """The settings of Tables 8 and 9 that the profile has."""
+    return chosen(context, COMBINED[-context.profile.combined :])
+
+
+def configurations(context: Context) -> dict[str, Rates]:
+    """Those of Table 7, or the one whose rates were given."""
+    return {"given": FOCUS} if context.given_rates else CONFIGURATIONS
 
 
 def at_form(context: Context, dataset: str, row: Row) -> list[Cell]:
@@ -413,6 +443,37 @@ def factor_cells(context: Context) -> list[Cell]:
 def label(rates: Rates) -> str:
     """A setting as the published numbers write it: r_A/r_L/r_V."""
     return "complete" if rates == COMPLETE else "/".join(f"{r:g}" for r in rates)
+
+
+def setting_of(context: Context, rates: Rates) -> str:
+    """A setting as tables name it; with own data or given rates, the rate of each modality as ``order`` has them."""
+    if rates == COMPLETE or not (context.own or context.given_rates):
+        return label(rates)
+    of = dict(context.rates(context.main, rates).rates)
+    return "/".join(f"{of[m]:g}" for m in context.bundle(context.main).modalities)
+
+
+def order(context: Context) -> str:
+    """What the numbers of a setting's name are the rates of."""
+    if not (context.own or context.given_rates):
+        return "r_A/r_L/r_V"
+    return "/".join(context.bundle(context.main).modalities)
+
+
+def assignment(context: Context, dataset: str) -> tuple[str, ...]:
+    """A note on which modality has which rate of a setting, where its name does not say it; else nothing."""
+    modalities = context.bundle(dataset).modalities
+    if context.given_rates:
+        each = ", ".join(f"{m} {rate:g}" for m, rate in context.given_rates)
+        return (f"Missing rates as given: {each}. No setting has three other rates.",)
+    if set(modalities) <= set(LETTERS):
+        return ()
+    by_rate = [", ".join(modalities[place::3]) for place in range(3)]
+    parts = [f"{rate} of {names}" for rate, names in zip(RATE_NAMES, by_rate, strict=True) if names]
+    return (
+        "The paper's rates are of audio, language and vision; these modalities have them in turn, in the order of "
+        f"their names: {'; '.join(parts)}. To give each its own: --rates {modalities[0]}=0.5,...",
+    )
 
 
 def groups(context: Context, dataset: str) -> list[tuple[str, tuple[str, ...]]]:

@@ -54,7 +54,8 @@ def notes_on_data(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
     alone = (
         f"{shown(context, d)} has no dialogues: FCM averages over the batch (A4)." for d in lacking
     )
-    return (*data_notes(context, datasets), *alone)
+    rates = dict.fromkeys(note for d in datasets for note in rows.assignment(context, d))
+    return (*rates, *data_notes(context, datasets), *alone)
 
 
 Kept = Callable[[Context], Collection[str]]  # the names of the settings that the profile has
@@ -81,7 +82,7 @@ def printed(
 
 def _imbalanced(settings: Sequence[rows.Rates]) -> Kept:
     """Those of some imbalanced settings that the profile has."""
-    return lambda context: {rows.label(rates) for rates in rows.kept(context, settings)}
+    return lambda context: {rows.setting_of(context, r) for r in rows.kept(context, settings)}
 
 
 def _rates(context: Context) -> set[str]:
@@ -91,7 +92,7 @@ def _rates(context: Context) -> set[str]:
 
 def _few(context: Context) -> set[str]:
     """The settings of Tables 8 and 9."""
-    return {rows.label(rates) for rates in rows.COMBINED[-context.profile.combined :]}
+    return {rows.setting_of(context, rates) for rates in rows.combined(context)}
 
 
 SIX = _imbalanced(rows.SETTINGS)
@@ -191,11 +192,15 @@ def combinations(table: Table, context: Context, cells: Sequence[Cell]) -> Outpu
     """Tables 8 and 9: laid out by setting and method, since their columns would be many."""
     made = table.draw(context, cells)
     assert made.numbers is not None
-    return dataclasses.replace(made, table=combination_layout(made.numbers), comparison=False)
+    laid_out = combination_layout(made.numbers, rows.order(context))
+    return dataclasses.replace(made, table=laid_out, comparison=False)
 
 
-def combination_layout(numbers: pd.DataFrame) -> pd.DataFrame:
-    """One line per setting and method, one column per combination: mean ± sd (n), what is known beside it."""
+def combination_layout(numbers: pd.DataFrame, head: str = "r_A/r_L/r_V") -> pd.DataFrame:
+    """One line per setting and method, one column per combination: mean ± sd (n), what is known beside it.
+
+    head: of the settings' column.
+    """
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for number in numbers.to_dict("records"):
         rates, _, combination = str(number["setting"]).rpartition(" ")
@@ -203,9 +208,7 @@ def combination_layout(numbers: pd.DataFrame) -> pd.DataFrame:
         line[combination] = _combination({str(k): v for k, v in number.items()})
     order = [rates for rates, _ in lines]
     ordered = sorted(lines.items(), key=lambda item: order.index(item[0][0]))
-    return pd.DataFrame(
-        [{"r_A/r_L/r_V": rates, "method": row, **cells} for (rates, row), cells in ordered]
-    )
+    return pd.DataFrame([{head: rates, "method": row, **cells} for (rates, row), cells in ordered])
 
 
 def _combination(number: dict[str, Any]) -> str:
@@ -220,7 +223,11 @@ def _combination(number: dict[str, Any]) -> str:
 
 def grid_cells(context: Context) -> list[Cell]:
     """Table 7 and Fig 7: both configurations."""
-    return [cell for rates in rows.CONFIGURATIONS.values() for cell in rows.tuned(context, rates)]
+    return [
+        cell
+        for rates in rows.configurations(context).values()
+        for cell in rows.tuned(context, rates)
+    ]
 
 
 def grid_frames(context: Context, cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
@@ -237,9 +244,11 @@ def grid_frames(context: Context, cells: Sequence[Cell]) -> dict[str, pd.DataFra
 
 def _by_configuration(context: Context, cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     parts = {}
-    for name, rates in rows.CONFIGURATIONS.items():
+    for name, rates in rows.configurations(context).items():
         law = context.rates(context.main, rates)
-        parts[f"{name} {rows.label(rates)}"] = [c for c in cells if c.spec.train_mask == law]
+        parts[f"{name} {rows.setting_of(context, rates)}"] = [
+            c for c in cells if c.spec.train_mask == law
+        ]
     return parts
 
 
@@ -255,7 +264,7 @@ def grid_table(context: Context, cells: Sequence[Cell]) -> Output:
     lines = []
     for name, frame in grid_frames(context, cells).items():
         for tau, values in frame.iterrows():
-            line: dict[str, Any] = {"configuration (r_A/r_L/r_V)": name, "tau": tau}
+            line: dict[str, Any] = {f"configuration ({rows.order(context)})": name, "tau": tau}
             for rho, value in values.items():
                 of_value = [c for c in parts[name] if c.setting == f"tau={tau} rho={rho}"]
                 undone = np.isnan(value)

@@ -115,6 +115,7 @@ PAPER = Paper(
     only="none: every method brings its own",
     embedded=grounds.EMBEDDED,
     only_real=grounds.ONLY_REAL,
+    rated=True,
     prepare=rows.prepared,
 )
 context = PAPER.context

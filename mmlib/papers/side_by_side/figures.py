@@ -91,7 +91,7 @@ def grid(context: Context, cells: Sequence[Cell]) -> Output:
     numbers = _with_data(context, frames)
     notes = (
         f"{F1}, means over seeds. Columns are test conditions: the observed modalities, "
-        "or missing rates (of audio, text and vision where they differ). Compare "
+        f"or missing rates ({grounds.of_rates(context)} where they differ). Compare "
         "methods within a column, and training masks between panels.",
         SAME,
         *of_data(context, [g.dataset for g in frames]),

@@ -11,7 +11,7 @@ from mmlib.experiments.conditions import ALL, framed
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Tests
 from mmlib.masks import Law, complete, patterns
-from mmlib.papers.balm.rows import SETTINGS
+from mmlib.papers.balm.rows import LETTERS, SETTINGS, Rates, chosen, label, setting_of
 
 ROLES = {
     "mosei": "mosei",
@@ -24,7 +24,7 @@ EMBEDDED = ("iemocap6", "crema-d", "mosei-frames")
 ONLY_REAL = ("crema-d",)  # whose twin has pictures
 TRIMODAL = ("audio", "text", "vision", "audio+text", "audio+vision", "text+vision")
 COMPLETE, MIXED = "complete", "mixed combinations"
-IMBALANCED = (
+IMBALANCED: tuple[Rates, ...] = (
     (0.5, 0.7, 0.3),
     (0.5, 0.3, 0.7),
 )  # of training: BALM's main setting, and text the best observed
@@ -105,10 +105,22 @@ def tests(context: Context, ground: Ground) -> Tests:
     return tuple(pair for group in groups(context, ground).values() for pair in group.items())
 
 
-def _imbalanced(
-    context: Context, ground: Ground, settings: Sequence[Sequence[float]]
-) -> dict[str, Law]:
+def _imbalanced(context: Context, ground: Ground, settings: Sequence[Rates]) -> dict[str, Law]:
+    # Names are part of a run: data in a role or without one share their runs.
+    name = setting_of if context.given_rates else _as_published
     return {
-        f"imbalanced {'/'.join(f'{r:g}' for r in rates)}": context.rates(ground.dataset, rates)
-        for rates in settings
+        f"imbalanced {name(context, rates)}": context.rates(ground.dataset, rates)
+        for rates in chosen(context, settings)
     }
+
+
+def of_rates(context: Context) -> str:
+    """What different missing rates are of, in the order in which the names of test conditions have them."""
+    usual = {m for d in context.datasets for m in context.bundle(d).modalities} <= set(LETTERS)
+    if context.given_rates:
+        return f"of {', '.join(name for name, _ in context.given_rates)}"
+    return "of audio, text and vision" if usual else "r_A/r_L/r_V, given to the modalities in turn"
+
+
+def _as_published(context: Context, rates: Rates) -> str:
+    return label(rates)

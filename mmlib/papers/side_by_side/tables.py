@@ -15,6 +15,7 @@ from mmlib.experiments.comparison import best_possible, data_notes, selected, sh
 from mmlib.experiments.conditions import framed
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import runs_of
+from mmlib.papers.balm.rows import assignment
 from mmlib.papers.side_by_side import grounds, rows
 from mmlib.papers.side_by_side.grounds import Ground, by_ground
 from mmlib.report import stats
@@ -59,7 +60,8 @@ def of_data(context: Context, datasets: Sequence[str] = ()) -> tuple[str, ...]:
     elsewhere = profile.searched and not all(
         recipes.is_own(profile.name, context.bundle(d)) for d in chosen
     )
-    return (*data_notes(context, chosen), *((ELSEWHERE,) if elsewhere else ()))
+    rates = dict.fromkeys(note for d in chosen for note in assignment(context, d))
+    return (*rates, *data_notes(context, chosen), *((ELSEWHERE,) if elsewhere else ()))
 
 
 def title(context: Context, ground: Ground) -> str:
