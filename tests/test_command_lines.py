@@ -27,6 +27,7 @@ from mmlib import doctor
 from mmlib.bench import adapters, balm, clips, dream, ebmc, length
 from mmlib.bench import sweep as sweep_case
 from mmlib.cli import build_parser, main
+from mmlib.compare import command as comparing
 from mmlib.data import catalog
 from mmlib.data import check as check_module
 from mmlib.errors import InputError
@@ -113,6 +114,7 @@ VALUES: dict[str, list[str]] = {
     "seeds": NUMBERS,
     "jobs": NUMBERS,
     "max_minutes": NUMBERS,
+    "minutes": NUMBERS,
     "witnesses": NUMBERS,
     "threads": NUMBERS,
     "epochs": NUMBERS,
@@ -234,6 +236,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(job, name, lambda *_, **__: 0)
     patch.setattr(notebooks, "update_notebooks", lambda: 0)
     patch.setattr(search, "search", lambda *_, **__: True)
+    patch.setattr(comparing, "spend", measured)
     patch.setattr(doctor, "main", lambda: 0)
     for module, name in (
         (balm, "measure_apart"),
@@ -369,11 +372,13 @@ def test_all_six_notebooks_take_right_parameters_and_refuse_wrong_ones_in_words(
     )
     @given(one)
     def holds(chosen: dict[str, tuple[bool, Any]]) -> None:
-        refused.append(any(bad for bad, _ in chosen.values()))
         for paper, (first, second) in cells.items():
             space: dict[str, Any] = {}
             exec(first, space)
-            space |= {name: value for name, (_, value) in chosen.items()}
+            own = {name: pair for name, pair in chosen.items() if name in space}
+            assert set(chosen) - set(own) == ({"own_rates"} - set(space))
+            refused.append(any(bad for bad, _ in own.values()))
+            space |= {name: value for name, (_, value) in own.items()}
             with contextlib.redirect_stdout(io.StringIO()):
                 if refused[-1]:
                     with pytest.raises(InputError, match="expected"):

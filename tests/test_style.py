@@ -35,6 +35,7 @@ LAYERS = (
     "bench",
     "check",
     "doctor",
+    "store_commands",
     "cli",
     "__main__",
 )

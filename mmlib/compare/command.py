@@ -36,8 +36,8 @@ def plan_for(data: str, profile: str, rates: Mapping[str, float]) -> Plan:
     """
     if not profile_of(profile).searched:
         raise InputError("--profile", profile, "quick or laptop", "Other profiles have no recipes.")
-    context = side_by_side.context(profile, {NO_ROLE: data})
-    return planned(context, Ground(context.main), rates)
+    context = side_by_side.context(profile, {NO_ROLE: data}, rates=rates)
+    return planned(context, Ground(context.main))
 
 
 def folder_of(plan: Plan) -> Path:

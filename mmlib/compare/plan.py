@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmlib import masks
 from mmlib.compare.race import LOOKS
 from mmlib.data.bundle import Bundle
-from mmlib.errors import InputError, unknown_name
 from mmlib.experiments import baselines
 from mmlib.experiments.conditions import ALL
 from mmlib.experiments.context import Context
@@ -73,9 +71,6 @@ class Plan:
     questions: tuple[Question, ...]
     """Of which each has its own answer."""
 
-    rates: Mapping[str, float]
-    """The user's own missing rates by modality; empty where none are given."""
-
     looks: tuple[int, ...] = LOOKS
     """The numbers of seeds after which contenders may leave."""
 
@@ -96,25 +91,18 @@ class Plan:
         )
 
 
-def planned(context: Context, ground: Ground, rates: Mapping[str, float]) -> Plan:
-    """The comparison of all that take a context's data.
-
-    rates: the user's own missing rates by modality, for training and for a question of their own; may be empty.
-
-    Raises:
-        InputError: rates that do not name the data's modalities.
-    """
-    bundle = context.bundle(ground.dataset)
-    _check_rates(bundle, rates)
+def planned(context: Context, ground: Ground) -> Plan:
+    """The comparison of all that take a context's data; its own rates are a further training and question."""
+    bundle, rates = context.bundle(ground.dataset), dict(context.given_rates)
     trainings = {COMPLETE: complete(), MIXED: patterns()}
     if rates:
-        trainings[OWN] = masks.imbalanced(dict(rates))
+        trainings[OWN] = masks.imbalanced(rates)
     contenders = tuple(
         Contender(row, name, law)
         for row in every_row(context, ground)
         for name, law in trainings.items()
     )
-    return Plan(context, ground, contenders, questions(bundle, rates), rates)
+    return Plan(context, ground, contenders, questions(bundle, rates))
 
 
 def questions(bundle: Bundle, rates: Mapping[str, float]) -> tuple[Question, ...]:
@@ -155,43 +143,3 @@ def every_row(context: Context, ground: Ground) -> list[Row]:
             chosen.append(Row("concatenation", (Stage(network.method, "concat"),), against=None))
     # The linear model is made first: it says within seconds what is to be beaten.
     return sorted(chosen, key=lambda row: row.stages[-1].method != "linear")
-
-
-def _check_rates(bundle: Bundle, rates: Mapping[str, float]) -> None:
-    for name in rates:
-        if name not in bundle.modalities:
-            raise unknown_name("--rates, modality", name, bundle.modalities)
-    lacking = [m for m in bundle.modalities if rates and m not in rates]
-    if lacking:
-        raise InputError(
-            "--rates", f"no rate of {', '.join(lacking)}", "one for every modality", "Add it."
-        )
-
-
-def parsed_rates(text: str | None) -> dict[str, float]:
-    """``NAME=RATE[,NAME=RATE]`` as a dictionary; empty where the option is not given.
-
-    Raises:
-        InputError: another form, a modality twice, or a rate outside [0, 1).
-    """
-    rates: dict[str, float] = {}
-    for part in text.split(",") if text is not None else []:
-        name, equals, number = part.partition("=")
-        try:
-            rate = float(number)
-        except ValueError:
-            rate = -1.0
-        if not (name and equals and 0 <= rate < 1) or name in rates:
-            raise InputError(
-                "--rates",
-                repr(part),
-                "NAME=RATE with commas between, each modality once, rates in [0, 1)",
-                "For example --rates text=0.3,audio=0.7.",
-            )
-        rates[name] = rate
-    return rates
-
-
-def only(plan: Plan, contenders: Sequence[Contender]) -> Plan:
-    """The same plan with some of its contenders."""
-    return dataclasses.replace(plan, contenders=tuple(contenders))
