@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from mmlib import paths
 from mmlib.compare import page, results
-from mmlib.compare.plan import Plan, planned
+from mmlib.compare.plan import Contender, Plan, planned
 from mmlib.compare.results import Results
 from mmlib.errors import InputError
 from mmlib.experiments import recipes
@@ -82,6 +85,9 @@ def again(data: str, minutes: float | None, profile: str, rates: Mapping[str, fl
 def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
     """Make runs look by look until every question is decided, the seeds are spent or time is up."""
     made = results.read(plan)
+    if end is not None:
+        made = _within(made, end, jobs)
+        plan = made.plan
     for look in plan.looks:
         wanted = with_parents(_in_order(plan, made, look))
         left = None if end is None else (end - time.monotonic()) / 60
@@ -96,6 +102,61 @@ def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
         if report.left or made.decided:
             break
     return made
+
+
+def _within(made: Results, end: float, jobs: int | None) -> Results:
+    """A comparison of those whose first look ends in time, as their first seed predicts.
+
+    All run their first seed; then those with the best mean rank over the questions are kept, and the linear model.
+    """
+    plan = made.plan
+    left = (end - time.monotonic()) / 60
+    if left <= 0:
+        return made
+    first = with_parents(spec for c in made.active for spec in plan.specs(c, [0]))
+    _say_time(plan, first, 1, jobs)
+    report = sweep(first, plan.context.store, jobs=jobs, max_minutes=left, title="first seed")
+    made = results.read(plan)
+    if report.left:
+        return made
+    kept = affordable(made, end - time.monotonic(), jobs or os.cpu_count() or 1)
+    left_out = tuple(c for c in plan.contenders if c not in kept and c.name not in made.failed)
+    if not left_out:
+        return made
+    print(
+        f"No time for {plan.looks[0]} seeds of all: {len(left_out)} are left out (see the report)."
+    )
+    chosen = tuple(c for c in plan.contenders if c not in left_out)
+    return results.read(dataclasses.replace(plan, contenders=chosen, left_out=left_out))
+
+
+def affordable(made: Results, seconds: float, jobs: int) -> list[Contender]:
+    """The contenders whose runs up to the first look fit into so many seconds, the best by their first seed first.
+
+    The linear model is always among them. A contender that has the first look's seeds costs nothing.
+    """
+    plan, look = made.plan, made.plan.looks[0]
+    means = pd.DataFrame({q.name: made.of(q).iloc[:1].mean() for q in plan.questions})
+    order = means.rank(ascending=False).mean(axis=1).sort_values(kind="stable")
+    by_name = {c.name: c for c in plan.contenders if made.seeds(c.name)}
+    linear = [c for c in by_name.values() if c.row.stages[-1].method == "linear"]
+    ranked = dict.fromkeys([*linear, *(by_name[n] for n in map(str, order.index) if n in by_name)])
+    kept, spent = [], 0.0
+    for contender in ranked:
+        lacking = max(0, look - made.seeds(contender.name))
+        cost = lacking * _seconds(made, contender) / jobs
+        if spent + cost <= seconds or contender in linear:
+            kept.append(contender)
+            spent += cost
+    return kept
+
+
+def _seconds(made: Results, contender: Contender) -> float:
+    """What a contender's first seed took, all folds and stages together."""
+    first = made.specs[contender.name][: len(made.plan.context.folds(made.plan.ground.dataset))]
+    store, fingerprint = made.plan.context.store, made.plan.bundle.fingerprint
+    times = [store.sidecar(s.run_id(fingerprint)).get("seconds", 0.0) for s in with_parents(first)]
+    return float(sum(times))
 
 
 def _in_order(plan: Plan, made: Results, look: int) -> list[RunSpec]:

@@ -16,12 +16,14 @@ from mmlib.compare import picture
 from mmlib.compare.plan import MAJORITY, Question
 from mmlib.compare.race import LEVEL, Standing
 from mmlib.compare.results import Results, over_clusters
+from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.conditions import ALL
 from mmlib.files import write
 from mmlib.papers.side_by_side import tables as costs
 from mmlib.report import stats
 from mmlib.report.artifact import figure_bytes
 
+LEFT_OUT = "left out: no time"
 NAMED = 3  # contenders that a sentence names
 RULE = (
     "After {looks} paired seeds, whoever is significantly behind another contender is out "
@@ -94,8 +96,9 @@ def sections(made: Results) -> list[Section]:
     return [
         Section(
             "All contenders",
-            f"{label}, mean ± sd over seeds, each training's networks on the test utterances. *: may be the best. "
-            "seeds: how many each has; who is out gets no more.",
+            f"{label}, mean ± sd over seeds. A contender is a method or network and what it was trained on. "
+            "*: may be the best. Seeds: who is out gets no more. Left out: its first seed was not among the best, and "
+            "there was no time for all; more minutes bring it back.",
             contenders_table(made),
         ),
         Section(
@@ -135,12 +138,18 @@ def contenders_table(made: Results) -> pd.DataFrame:
     for name in [*order, MAJORITY]:
         line: dict[str, object] = {"contender": name, "seeds": made.seeds(name)}
         for question, frame in frames.items():
-            mark = " *" if name in made.standings[question].open else ""
+            mark = " *" if _may_be_best(made, question, name) else ""
             line[question] = _text(made, frame.get(name)) + mark
         lines.append(line)
     for name, why in made.failed.items():
         lines.append({"contender": name, "seeds": why, **dict.fromkeys(frames, "")})
+    for contender in made.plan.left_out:
+        lines.append({"contender": contender.name, "seeds": LEFT_OUT, **dict.fromkeys(frames, "")})
     return pd.DataFrame(lines).fillna("")
+
+
+def _may_be_best(made: Results, question: str, name: str) -> bool:
+    return name in made.standings[question].open and made.seeds(name) >= made.plan.looks[0]
 
 
 def against_table(made: Results) -> pd.DataFrame:
@@ -309,7 +318,7 @@ def _interval(made: Results, differences: pd.Series) -> str:
         return "-"
     digits = 3 if made.metric == "mae" else 1
     if len(values) < made.plan.looks[0]:
-        return f"{values.mean():+.{digits}f}, {len(values)} seeds"
+        return f"{values.mean():+.{digits}f}, {seeds_in_words([len(values)])}"
     summary = stats.summarise(values)
     return f"{summary.mean:+.{digits}f} [{summary.low:+.{digits}f}, {summary.high:+.{digits}f}]"
 

@@ -35,7 +35,7 @@ def draw(made: Results) -> Figure:
                 place = trainings.index(contender.training)
                 y = order.index(contender.row.name) + 0.22 * (place - (len(trainings) - 1) / 2)
                 _contender(axis, frame[contender.name].dropna(), y, place, contender.name in still)
-            axis.axvline(frame[MAJORITY].mean(), color=FADED, linestyle=":", linewidth=1)
+            _majority(axis, frame[MAJORITY].mean())
             axis.set_title(question)
             axis.set_xlabel(LABELS[made.metric])
         axes[0].set_yticks(range(len(order)), order)
@@ -61,12 +61,19 @@ def _contender(axis: Axes, values: pd.Series, y: float, place: int, still: bool)
     axis.plot(values.mean(), y, MARKERS[place], color=colour, markerfacecolor=fill, markersize=4)
 
 
+def _majority(axis: Axes, value: float) -> None:
+    """Where a constant answer stands, or its number where that is far from everything else."""
+    low, high = axis.get_xlim()
+    if low <= value <= high:
+        axis.axvline(value, color=FADED, linestyle=":", linewidth=1)
+    side, place = ("left", 0.02) if value <= high else ("right", 0.98)
+    text = f"majority: {value:.3g}"
+    axis.text(place, 0.02, text, ha=side, color=FADED, size=6, transform=axis.transAxes)
+
+
 def _handles(trainings: Sequence[str]) -> list[Line2D]:
     """Entries of the legend."""
-    made = [
-        Line2D(
-            [], [], color=PALETTE[i], marker=MARKERS[i], linestyle="", label=f"trained on {name}"
-        )
-        for i, name in enumerate(trainings)
+    return [
+        Line2D([], [], linestyle="", color=colour, marker=marker, label=f"trained on {name}")
+        for name, colour, marker in zip(trainings, PALETTE, MARKERS, strict=False)
     ]
-    return [*made, Line2D([], [], color=FADED, linestyle=":", label=MAJORITY)]

@@ -185,3 +185,26 @@ def test_bad_input_ends_with_2(
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
     assert main(["compare", *arguments]) == 2
     assert not (tmp_path / "figures").exists()
+
+
+def test_where_time_is_short_the_best_by_their_first_seed_are_kept_and_the_linear_model(
+    spent: results.Results,
+) -> None:
+    plan = dataclasses.replace(spent.plan, looks=(9, 10))  # so that all still lack seeds
+    waiting = dataclasses.replace(spent, plan=plan)
+    names = [c.name for c in command.affordable(waiting, 0.0, 2)]
+    assert names == ["linear model, complete", "linear model, mixed combinations"]
+    everything = command.affordable(waiting, 1e6, 2)
+    assert set(everything) == set(plan.contenders)
+    means = {q.name: spent.of(q).iloc[0] for q in plan.questions}
+    ranks = pd.DataFrame(means).rank(ascending=False).mean(axis=1)
+    networks = [c.name for c in everything if not c.name.startswith("linear")]
+    assert networks == sorted(networks, key=lambda name: ranks[name])
+
+
+def test_who_is_left_out_for_time_stands_in_the_report(spent: results.Results) -> None:
+    (first, *rest) = spent.plan.contenders
+    plan = dataclasses.replace(spent.plan, contenders=tuple(rest), left_out=(first,))
+    table = page.contenders_table(results.read(plan))
+    (line,) = table[table["contender"] == first.name].to_dict("records")
+    assert line["seeds"] == page.LEFT_OUT
