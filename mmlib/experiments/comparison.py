@@ -77,6 +77,8 @@ def published_cells(
     of its first one, without values: they say which rows it has.
     """
     frame = published(context.paper, table)
+    if not context.shows_printed(dataset):
+        return frame.iloc[:0]
     has, name = set(frame["dataset"]), printed or dataset
     other = not has & {name, *context.datasets}
     frame = frame[

@@ -18,7 +18,7 @@ from mmlib.data.catalog import is_embedded, is_twin, open_bundle
 from mmlib.data.check import agrees
 from mmlib.errors import InputError, unknown_name
 from mmlib.experiments import fitting, takes
-from mmlib.experiments.profiles import Profile
+from mmlib.experiments.profiles import Profile, in_short
 from mmlib.experiments.profiles import profile as profile_of
 from mmlib.masks import Law, imbalanced
 from mmlib.names import EMBEDDED, TWINS, check_collection
@@ -130,6 +130,9 @@ class Paper:
     rated: bool = False
     """Whether its settings have a missing rate for each modality, so that others can be given."""
 
+    words: Callable[[Context], Mapping[str, str]] = lambda context: {}
+    """From a context to what its captions say there in the place of some of their words."""
+
     prepare: Callable[[Context], Context] = field(default=lambda context: context)
     """Changes a context for this paper: seeds on data with folds, captions about the profile."""
 
@@ -191,7 +194,7 @@ class Paper:
         self._check_rates(context)
         for part in sorted(context.folder.glob("records-*.jsonl.xz")):
             import_records(context.store, part)
-        return self.prepare(context)
+        return _in_short(self.prepare(context)) if own else self.prepare(context)
 
     def _check_rates(self, context: Context) -> None:
         """Check that rates are given for a paper that has some, and for every modality of its data."""
@@ -264,6 +267,12 @@ class Paper:
                 raise unknown_name("data role", role, self.roles.values())
             open_bundle(reference)
         return data
+
+
+def _in_short(context: Context) -> Context:
+    """The context with captions that say of the profile what holds of any data."""
+    profile = dataclasses.replace(context.profile, reduced=in_short(context.profile))
+    return dataclasses.replace(context, profile=profile)
 
 
 def _check_seeds(count: int) -> None:
@@ -376,6 +385,10 @@ class Context:
         return not is_twin(self.reference(dataset)) and agrees(
             self.bundle(dataset), self.roles[dataset], self.paper
         )
+
+    def shows_printed(self, dataset: str) -> bool:
+        """Whether tables have the rows that the paper prints; own data are shown by themselves."""
+        return not self.own or self.is_papers(dataset)
 
     def seeds(
         self, dataset: str, grid: bool = False, backbone: str = "", main: bool = False

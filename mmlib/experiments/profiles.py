@@ -181,6 +181,18 @@ PROFILES: dict[str, Profile] = {
 }
 
 
+def in_short(profile: Profile) -> str:
+    """What a profile spends, whatever the paper and the data: the sentence of captions about a reader's own data."""
+    if profile.name == "paper":
+        return ""
+    width = dict(profile.network["momke"])["hidden"]
+    epochs = profile.training["default"].epochs
+    spent = f"width {width}, {BY_RECIPE if profile.searched else f'{epochs} epochs'}"
+    if profile.name == "smoke":
+        return f"Smoke run: {spent}; it shows only that everything runs."
+    return f"Reduced ({profile.name}): {spent}."
+
+
 def profile(name: str) -> Profile:
     """A profile by name."""
     if name not in PROFILES:

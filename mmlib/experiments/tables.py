@@ -114,7 +114,9 @@ class Table:
         parts = []
         for dataset in names:
             asked = [*metrics[dataset], *means[dataset]]
-            known = self.printed(context, dataset, asked) if self.printed else None
+            known = None
+            if self.printed and context.shows_printed(dataset):
+                known = self.printed(context, dataset, asked)
             parts.append((dataset, rows.on(cells, dataset), known))
         return comparison.compare(
             context,
@@ -156,7 +158,9 @@ class Table:
         names: list[str] = []
         for dataset in self.datasets(context):
             metrics = [*self.metrics(context, dataset), *self.means(context, dataset)]
-            known = self.printed(context, dataset, metrics) if self.printed else pd.DataFrame()
+            if self.printed is None or not context.shows_printed(dataset):
+                continue
+            known = self.printed(context, dataset, metrics)
             declared = {row.name for row in self.rows(context, dataset)}
             names += [name for name in known.get("row", ()) if name not in declared]
         return list(dict.fromkeys(names))

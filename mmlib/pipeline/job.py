@@ -87,7 +87,7 @@ def list_artifacts(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
     """Print every artifact: paper, id, kind, runs that it needs, caption."""
     for context in contexts:
         for artifact in (
-            regenerate.wanted_of(context, wanted) if wanted else context.declared.artifacts
+            regenerate.wanted_of(context, wanted) if wanted else regenerate.every(context)
         ):
             why = regenerate.lacks(context, artifact)
             count = "needs data" if why else f"{len(regenerate.runs_of(context, artifact))} runs"
@@ -136,7 +136,7 @@ def summary(contexts: Sequence[Context]) -> None:
             rows = (
                 f"{entry['rows_built']}/{entry['rows_in_paper']}"
                 if entry["rows_in_paper"]
-                else "ours"
+                else ("-" if context.own else "ours")
             )
             files = [*entry["files"], *entry["local"]]
             best = sorted(files, key=lambda f: (not f.endswith((".md", ".png")), f))

@@ -14,7 +14,7 @@ import torch
 from mmlib import paths
 from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
-from mmlib.experiments import failures
+from mmlib.experiments import failures, own
 from mmlib.experiments.context import Context
 from mmlib.experiments.rows import with_parents
 from mmlib.metrics import has_decisions
@@ -52,12 +52,26 @@ def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:
     Raises:
         InputError: an id that the paper does not have.
     """
-    known = {a.id: a for a in context.declared.artifacts}
+    known = {a.id: own.worded(context, a) for a in context.declared.artifacts}
     chosen = list(wanted)
     for name in chosen:
         if name not in known:
             raise unknown_name(f"artifact of {context.paper}", name, known)
-    return [known[name] for name in chosen] or [a for a in known.values() if not a.on_request]
+    if chosen:
+        return [known[name] for name in chosen]
+    return [a for a in known.values() if not a.on_request and not _of_other_data(context, a)]
+
+
+def every(context: Context) -> list[Artifact]:
+    """All of the paper's artifacts, those on request too, but those of data in whose place own data do not stand."""
+    known = (own.worded(context, artifact) for artifact in context.declared.artifacts)
+    return [artifact for artifact in known if not _of_other_data(context, artifact)]
+
+
+def _of_other_data(context: Context, artifact: Artifact) -> bool:
+    """Whether an artifact is of a data set whose place own data, given without a role, do not take."""
+    need = artifact.needs
+    return context.own and need in context.roles and need not in context.datasets
 
 
 def wanted_of(context: Context, wanted: Sequence[str]) -> list[Artifact]:
@@ -76,6 +90,9 @@ def lacks(context: Context, artifact: Artifact) -> str:
     if need == "twins":
         real = [d for d in context.data.values() if not is_twin(d)]
         return "Known of twins only." if real else lacks_sign(context, artifact)
+    if _of_other_data(context, artifact):
+        role = next(iter(context.data))
+        return f"Of data in the role {context.roles[need]}; these are in the role {role}."
     if need and need not in context.datasets:
         return (
             f"No data for the role {context.roles[need]}: give --data {context.roles[need]}=BUNDLE."
@@ -181,6 +198,7 @@ def _drawn(context: Context, artifact: Artifact, why: str) -> tuple[Output, Made
     failed = failures.of_runs(context, cells, needed)
     undone = "Not built yet: no run is done." if not failed else "No run is done."
     output = artifact.draw(context, cells) if built else Output(notes=(undone,))
+    output = replace(output, notes=tuple(own.said(context, note) for note in output.notes))
     if failed:
         output = replace(output, notes=(*output.notes, *failures.notes(failed)), failed=failed)
     made = _made(context, needed)
@@ -256,9 +274,12 @@ def draw_all(contexts: Sequence[Context], wanted: Sequence[str]) -> list[Trouble
 
 def _made(context: Context, needed: Sequence[RunSpec]) -> Made:
     names = sorted({open_bundle(s.data).name for s in needed})
-    reduced = f"Data: {', '.join(names)}. {context.profile.reduced}".strip() if needed else ""
-    fingerprints = sorted({context.bundle_fingerprint(d) for d in context.data.values()})
     seeds = tuple(sorted({s.seed for s in needed}))
+    data = f"Data: {', '.join(names)}"
+    if context.own:
+        data += f" ({own.described(context, seeds)})"
+    reduced = f"{data}. {context.profile.reduced}".strip() if needed else ""
+    fingerprints = sorted({context.bundle_fingerprint(d) for d in context.data.values()})
     return Made(
         context.collection,
         context.profile.name,

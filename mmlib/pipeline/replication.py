@@ -207,7 +207,7 @@ def artifact_lines(
         lines.append(
             {
                 "artifact": artifact.title,
-                "what": artifact.caption,
+                "what": _what(artifact, entry),
                 "rows": f"{built} of {of}" if of else "",
                 "runs": entry["runs"],
                 NOT_BUILT: ", ".join(names) or (_count(left, "row") if left else ""),
@@ -402,9 +402,19 @@ def _data(artifacts: Iterable[Artifact], main: Entry, entries: Sequence[Entry]) 
     ]
 
 
+def _what(artifact: Artifact, entry: Entry) -> str:
+    """What an artifact shows, as its caption says it of the data that it was made of."""
+    caption = str(entry["caption"])
+    return (
+        artifact.caption
+        if caption.startswith(artifact.caption)
+        else caption.partition(" Data: ")[0]
+    )
+
+
 def _caption(artifacts: Iterable[Artifact], entry: Entry) -> tuple[str, str]:
     """What a caption adds to the artifact's own: the data, and what the profile reduced."""
-    own = next((a.caption for a in artifacts if a.id == entry["id"]), "")
+    own = next((_what(a, entry) for a in artifacts if a.id == entry["id"]), "")
     data, _, reduced = str(entry["caption"]).removeprefix(own).strip().partition(". ")
     return data.removesuffix("."), reduced
 

@@ -258,5 +258,6 @@ PAPER = Paper(
     OBSTACLES,
     guesses=GUESSES,
     rated=True,
+    words=rows.words,
 )
 context = PAPER.context

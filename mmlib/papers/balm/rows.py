@@ -59,6 +59,7 @@ FOCAL: Options = (("class_weights", "unnormalised"), ("focal", 0.5))  # MM-DFN's
 # SGD is a control of ours; a squared error's gradients are larger than a cross-entropy's and diverge at 0.1.
 SGD: Options = (("optimizer", "sgd"),)
 SGD_RATES = {"classes": 0.1, "binaries": 0.1, "score": 0.01}
+ROLE_NAMES = ("IEMOCAP", "CMU-MOSEI")
 RATE_NAMES = ("r_A", "r_L", "r_V")
 LETTERS = {"audio": "A", "vision": "V", "text": "L"}
 LEVELS = (("paper", "released"), ("gradients", "weights"), ("no noise", "noise"))  # ledger 7.2
@@ -458,6 +459,30 @@ def order(context: Context) -> str:
     if not (context.own or context.given_rates):
         return "r_A/r_L/r_V"
     return "/".join(context.bundle(context.main).modalities)
+
+
+def words(context: Context) -> dict[str, str]:
+    """What captions say of own data, and of rates that were given, in the place of the paper's words."""
+    if not (context.own or context.given_rates):
+        return {}
+    made = {label(rates): setting_of(context, rates) for rates in SETTINGS}
+    if context.given_rates:
+        made |= {label(rates): label(rates) for rates in SETTINGS if rates != FOCUS}
+    settings, some = len(kept(context, SETTINGS)), len(combined(context))
+    made["Six imbalanced missing rates (r_A/r_L/r_V)"] = (
+        f"Imbalanced missing rates ({order(context)}), {settings} setting{'s' * (settings > 1)}"
+    )
+    made["at six missing rates"] = f"in {some} setting{'s' * (some > 1)} of missing rates"
+    made["under two configurations"] = (
+        "in the given setting" if context.given_rates else "in two settings"
+    )
+    if context.own:
+        count = len(context.bundle(context.main).modalities)
+        made |= {f"(%), data in the role of {name}": "(%)" for name in ROLE_NAMES}
+        made |= {f"(BALM-M), data in the role of {name}": "(BALM-M)" for name in ROLE_NAMES}
+        made["seven modality subsets"] = f"{2**count - 1} modality subsets"
+        made["over all three"] = f"over all {count}"
+    return made
 
 
 def assignment(context: Context, dataset: str) -> tuple[str, ...]:

@@ -152,6 +152,7 @@ PAPER = Paper(
     guesses=GUESSES,
     only="dream, the paper's own network",
     carried=(analyses.PREDICTIONS,),
+    words=rows.words,
     prepare=rows.prepared,
 )
 context = PAPER.context

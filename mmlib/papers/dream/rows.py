@@ -228,6 +228,16 @@ def departing(context: Context, dataset: str) -> Protocol:
     return under(context, dataset, mixed(context, dataset, DEPARTING), grid=True)
 
 
+def words(context: Context) -> dict[str, str]:
+    """What captions say of own data in the place of the paper's words: vectors have no frames to lose."""
+    if not context.own or conditions.framed(context, context.main):
+        return {}
+    return {
+        "the ratio of frames dropped": "the rate at which modalities are dropped",
+        "missing modalities and frames": "missing modalities",
+    }
+
+
 def lossy(context: Context, dataset: str) -> list[Cell]:
     """Fig 3: frames lost at one ratio in training and test; at 0 the runs are those of ``whole``."""
     rows = main_rows(context, dataset)

@@ -217,6 +217,7 @@ PAPER = Paper(
     OBSTACLES,
     guesses=GUESSES,
     only="momke, whose experts the two stages train",
+    words=rows.words,
     prepare=prepared,
 )
 context = PAPER.context

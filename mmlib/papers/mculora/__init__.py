@@ -134,6 +134,7 @@ PAPER = Paper(
     guesses=GUESSES,
     only_real=(rows.PAIR,),  # its twin has pictures
     only="crossmodal, into which adapters can be put",
+    words=rows.words,
     prepare=partial(budgets.prepared, words="of pre-training and as many of adaptation"),
 )
 context = PAPER.context

@@ -1,0 +1,138 @@
+"""Tables of data that were given without a role are about these data; in a role they are as before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmlib.cli import main
+from mmlib.data.bundle import Task, make_bundle, save_bundle
+from mmlib.experiments import own
+from mmlib.experiments.context import NO_ROLE
+from mmlib.papers.catalog import PAPERS
+from mmlib.pipeline import regenerate
+from mmlib.report.artifact import read_manifest
+
+CLASSES = tuple(f"c{k}" for k in range(8))
+FOUR, SIX = ("eeg", "face", "gaze", "voice"), tuple(f"view{i}" for i in range(1, 7))
+
+
+@pytest.fixture
+def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What writes a bundle of 64 utterances in dialogues of four, and gives its folder."""
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+
+    def save(name: str, modalities: tuple[str, ...], score: bool = False) -> str:
+        r, n = np.random.default_rng(0), 64
+        features = {m: r.normal(size=(n, 3)).astype(np.float32) for m in modalities}
+        task = Task("score", range=(-3.0, 3.0)) if score else Task("classes", CLASSES)
+        labels = r.uniform(-3, 3, n) if score else np.arange(n) % 8
+        split = ["train"] * 32 + ["valid"] * 16 + ["test"] * 16
+        ids, dialogue = [f"u{i:02}" for i in range(n)], [f"d{i // 4:02}" for i in range(n)]
+        bundle = make_bundle(name, task, features, labels, split, ids, dialogue=dialogue)
+        save_bundle(bundle, tmp_path / "bundles" / name)
+        return str(tmp_path / "bundles" / name)
+
+    return save
+
+
+def made(arguments: list[str], collection: str, paper: str, tmp_path: Path) -> dict[str, dict]:  # type: ignore[type-arg]
+    """The manifest's entries of a command, by artifact."""
+    assert main(["run", "--profile", "smoke", "--seeds", "1", "--jobs", "1", *arguments]) == 0
+    listed = read_manifest(tmp_path / "figures" / "manifest.json")
+    return {e["id"]: e for e in listed if (e["collection"], e["paper"]) == (collection, paper)}
+
+
+@pytest.mark.parametrize(
+    ("name", "modalities", "score"), [("mine", FOUR, False), ("rating", FOUR[:2], True)]
+)
+def test_a_table_has_the_rows_that_ran_and_the_columns_of_these_data(
+    name: str, modalities: tuple[str, ...], score: bool, saved: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = saved(name, modalities, score)
+    arguments = ["--paper", "ebmc", "--artifact", "table1,table3", "--data", folder]
+    entries = made(arguments, name, "ebmc", tmp_path)
+    for id_ in ("table1", "table3"):
+        numbers = pd.read_csv(tmp_path / "figures" / name / "ebmc" / f"{id_}-numbers.csv")
+        assert numbers["n"].min() == 1, "no row, setting or metric stands there without a run"
+        unsigned = {"mae", "pearson", "acc7", "accuracy_with_zero", "weighted_f1_with_zero"}
+        assert bool(unsigned & set(numbers["metric"])) == (score and id_ == "table1")
+        named = {m for setting in numbers["setting"] for m in str(setting).split("+")}
+        assert named - {"all modalities", "average"} <= set(modalities)
+        entry = entries[id_]
+        assert entry["rows_in_paper"] is None
+        assert (
+            f"Data: {name} (64 utterances in 16 dialogues, {len(modalities)} modalities, 1 seed)"
+            in (entry["caption"])
+        )
+        text = (tmp_path / "figures" / name / "ebmc" / f"{id_}.md").read_text(encoding="utf-8")
+        assert not any(words in text for words in ("not built yet", "cells are", "twin"))
+
+
+def test_data_in_a_role_have_the_papers_rows_as_before(
+    saved: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = saved("mine", FOUR, score=True)
+    arguments = ["--paper", "ebmc", "--artifact", "table1", "--data", f"mosi={folder}"]
+    entry = made(arguments, "mine", "ebmc", tmp_path)["table1"]
+    numbers = pd.read_csv(tmp_path / "figures" / "mine" / "ebmc" / "table1-numbers.csv")
+    assert numbers["n"].min() == 0 and numbers["in_paper"].any(), "printed rows stand empty"
+    declared = {a.id: a for a in PAPERS["ebmc"].artifacts}["table1"]
+    assert entry["rows_in_paper"] == declared.rows_in_paper
+    assert "2 seeds, width" not in entry["caption"] and "64 utterances" not in entry["caption"]
+
+
+def test_captions_are_about_these_data(saved: Callable[..., str]) -> None:
+    def captions(paper: str, folder: str) -> dict[str, str]:
+        context = PAPERS[paper].context("smoke", {NO_ROLE: folder})
+        return {a.id: a.caption for a in regenerate.every(context)}
+
+    four = saved("mine", FOUR)
+    balm = captions("balm", four)
+    assert not {"table2", "table12", "table15"} & set(balm), "those of scores"
+    assert not any("IEMOCAP" in text or "MOSEI" in text or "r_A" in text for text in balm.values())
+    assert "(eeg/face/gaze/voice), 6 settings" in balm["table1"]
+    assert "15 modality subsets, trained at 0.5/0.7/0.3/0.5" in balm["table3"]
+    assert "at 0.3/0.7/0.5/0.3:" in balm["fig12"]
+    assert "frames" not in captions("dream", four)["fig3"]
+    assert captions("ebmc", four)["table2"] == "F1 of each class (%)."
+    six = PAPERS["mculora"].context("smoke", {NO_ROLE: saved("views", SIX)})
+    note = "Averages are over six or over seven conditions; the printed column mixes the two (F16)."
+    assert "over 62 or over 63 conditions" in own.said(six, note)
+    two = captions("mculora", saved("pair", FOUR[:2]))
+    assert two["random"].startswith("One modality missing")
+
+
+def test_words_are_replaced_where_they_stand_by_themselves(saved: Callable[..., str]) -> None:
+    context = PAPERS["balm"].context("smoke", {NO_ROLE: saved("mine", FOUR)})
+    named = "0.5/0.7/0.3/0.5"
+    assert own.said(context, "at 0.5/0.7/0.3: x; at 0.5/0.7/0.3.") == f"at {named}: x; at {named}."
+    assert own.said(context, f"at {named}") == f"at {named}"
+
+
+@pytest.mark.parametrize("paper", ["balm", "dream", "ebmc", "mculora"])
+def test_the_words_that_own_data_replace_are_those_of_the_paper(
+    paper: str, saved: Callable[..., str]
+) -> None:
+    declared = PAPERS[paper]
+    captions = " ".join(a.caption for a in declared.artifacts)
+    package = Path(regenerate.__file__).parents[1] / "papers" / paper
+    code = "".join(p.read_text(encoding="utf-8") for p in sorted(package.glob("[!r]*.py")))
+    joined = " ".join(code.replace('"\n', " ").replace('"', " ").split())
+    data = saved("mine", FOUR[:2])
+    for text in declared.words(declared.context("smoke", {NO_ROLE: data})):
+        assert text in captions or text in joined, text
+
+
+def test_twins_and_data_in_a_role_keep_the_papers_words(saved: Callable[..., str]) -> None:
+    folder = saved("mine", FOUR)
+    for paper in PAPERS.values():
+        role = paper.role_for(regenerate.open_bundle(folder)) if paper.name != "gmm_loss" else ""
+        for data in ({role: folder} if role else {}, {}):
+            context = paper.context("smoke", data)
+            assert [own.worded(context, a) for a in paper.artifacts] == list(paper.artifacts)
