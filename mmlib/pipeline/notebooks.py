@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlib import files, paths
+from mmlib.data.catalog import is_twin
 from mmlib.errors import InputError
 from mmlib.experiments.context import Context
 from mmlib.papers.catalog import PAPERS
@@ -116,7 +117,8 @@ def _without_notebook(trouble: Trouble, draw: Callable[[], Any]) -> Trouble:
 def _parameters(context: Context) -> dict[str, Any]:
     """What a notebook is given: its context's own choices, as its first code cell names them."""
     default = dict(context.data) == context.declared.defaults(context.profile)
-    given = [] if default else [d if context.own else f"{r}={d}" for r, d in context.data.items()]
+    data = {} if default else {r: _from_anywhere(d) for r, d in context.data.items()}
+    given = [reference if context.own else f"{r}={reference}" for r, reference in data.items()]
     rates = ",".join(f"{name}={rate:g}" for name, rate in context.given_rates)
     return {
         **({"own_rates": rates} if context.declared.rated else {}),
@@ -126,6 +128,14 @@ def _parameters(context: Context) -> dict[str, Any]:
         "label": context.label,
         "seeds": context.seed_count,
     }
+
+
+def _from_anywhere(reference: str) -> str:
+    """A reference that a notebook can open, which runs in a folder of its own: a folder's path from the root."""
+    folder = Path(reference)
+    if is_twin(reference) or (paths.bundles() / reference).exists() or not folder.exists():
+        return reference
+    return str(folder.resolve())
 
 
 def update_notebooks() -> int:

@@ -250,12 +250,22 @@ def test_data_without_a_role_stand_alone_and_exist(given: list[str], said: str) 
 
 
 def test_a_notebook_is_given_data_as_they_were_given(saved: Callable[[Bundle], str]) -> None:
-    folder = saved(made("vectors", 3))
+    folder = str(Path(saved(made("vectors", 3))).resolve())
     for given in ({NO_ROLE: folder}, {"iemocap6": folder}):
         context = catalog.PAPERS["balm"].context("smoke", given)
         text = str(notebooks._parameters(context)["data"])
         again = catalog.PAPERS["balm"].context("smoke", catalog.parse_data(text.split(",")))
         assert (again.data, again.own) == (context.data, context.own)
+
+
+def test_a_notebook_is_given_a_folder_that_it_finds_from_where_it_runs(
+    saved: Callable[[Bundle], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(saved(made("vectors", 3)))
+    monkeypatch.chdir(folder.parent)
+    for given in ({NO_ROLE: folder.name}, {"iemocap6": folder.name}):
+        context = catalog.PAPERS["balm"].context("smoke", given)
+        assert str(notebooks._parameters(context)["data"]).split("=")[-1] == str(folder.resolve())
 
 
 def test_the_readers_table_has_every_notebook_with_what_it_takes() -> None:
