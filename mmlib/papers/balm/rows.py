@@ -482,6 +482,7 @@ def words(context: Context) -> dict[str, str]:
         made |= {f"(BALM-M), data in the role of {name}": "(BALM-M)" for name in ROLE_NAMES}
         made["seven modality subsets"] = f"{2**count - 1} modality subsets"
         made["over all three"] = f"over all {count}"
+        made["one modality at 0.9"] = "one of three rates is 0.9"
     return made
 
 
