@@ -16,12 +16,14 @@ from shared_runs import at_another_epoch, make_runs
 from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.data.catalog import open_bundle, open_twin
 from mmlib.errors import InputError
+from mmlib.experiments import budgets
 from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.context import Context
 from mmlib.experiments.profiles import PROFILES
 from mmlib.experiments.published import published
 from mmlib.masks import complete, draw, frames, random_frames
 from mmlib.papers import ebmc
+from mmlib.papers.ebmc import frames as frames_tables
 from mmlib.papers.ebmc import rows
 from mmlib.pipeline import notebooks, regenerate
 from mmlib.runs.store import Record
@@ -349,7 +351,10 @@ def test_vectors_and_frames_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_
         mixed, regenerate.artifacts(mixed, ["table2"])[0]
     )
     assert {a.id for a in ebmc.ARTIFACTS if regenerate.lacks(vectors, a)} == {*DRAWN, "table2"}
-    assert "Figs 7 and 8" not in vectors.profile.reduced and "Figs 7 and 8" in both.profile.reduced
+    budget = budgets.reduced(both, rows.frames(both), frames_tables.STAGES)
+    assert both.profile.reduced.count(budget) == 1 and "Figs 7 and 8" not in vectors.profile.reduced
+    other = dataclasses.replace(both, profile=dataclasses.replace(both.profile, reduced="another"))
+    assert frames_tables.reduced(other) == f"Table 5, Figs 7 and 8: {budget[0].lower()}{budget[1:]}"
     for artifact in ebmc.ARTIFACTS:
         known = (
             both.datasets
