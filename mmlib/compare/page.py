@@ -56,7 +56,7 @@ def sentence(made: Results, question: Question) -> str:
     """The answer to one question in words and numbers."""
     standing = made.standings[question.name]
     name = question.name.capitalize()
-    if not standing.best or not standing.out and made.of(question).shape[0] < made.plan.looks[0]:
+    if not _has_looked(made, question):
         return f"{name}: too few seeds for an answer; the same command goes on."
     means = _means(made, question)
     best = f"{standing.best} ({_number(made, means[standing.best])})"
@@ -70,6 +70,12 @@ def sentence(made: Results, question: Question) -> str:
         f"{name}: the best is one of {len(standing.open)} of {len(standing.open) + len(standing.out)} contenders; "
         f"{best} has the highest mean, not decided against {named}."
     )
+
+
+def _has_looked(made: Results, question: Question) -> bool:
+    """Whether all contenders have the seeds of the first look."""
+    first = made.of(question).iloc[: made.plan.looks[0]]
+    return len(first) == made.plan.looks[0] and bool(first.notna().all(axis=None))
 
 
 def live(made: Results) -> str:

@@ -74,10 +74,10 @@ def standing(values: pd.DataFrame, looks: Sequence[int] = LOOKS) -> Standing:
     """Replay the looks that all contenders have the seeds for.
 
     values: one row for each seed, in order; one column for each contender, NaN from the seed on at which it stopped.
-    Those without a value for the first look's seeds take no part. Before the first look, all are open.
+    Before all have the first look's seeds, all are open.
     """
     array, names = values.to_numpy(dtype=float), [str(name) for name in values.columns]
-    still = np.flatnonzero(np.isfinite(array[: looks[0]]).all(axis=0))
+    still = np.arange(len(names))
     rivals = len(still) - 1
     out: dict[str, tuple[int, str]] = {}
     seen = min(len(array), looks[0])
@@ -89,6 +89,6 @@ def standing(values: pd.DataFrame, looks: Sequence[int] = LOOKS) -> Standing:
         lost = beaten(part, rivals, looks)
         out |= {names[still[j]]: (look, names[still[i]]) for j, i in lost.items()}
         still = np.delete(still, list(lost))
-    means = array[:seen, still].mean(axis=0) if seen else np.zeros(len(still))
+    means = values.iloc[:seen, still].mean().to_numpy()  # of the seeds that there are
     order = tuple(names[still[place]] for place in np.argsort(-means, kind="stable"))
     return Standing(order[0] if order else "", order, out)

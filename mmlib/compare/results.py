@@ -54,11 +54,11 @@ class Results:
 
         Larger is better: an error has its sign changed. NaN where a contender has no runs.
         """
-        names = [name for name, _ in question.tests]
-        frame = self.values[self.values["condition"].isin(names)]
+        conditions = [name for name, _ in question.tests]
+        frame = self.values[self.values["condition"].isin(conditions)]
         table = frame.pivot_table(index="seed", columns="contender", values="value", sort=False)
-        table = table.sort_index()
-        table[MAJORITY] = table.get(MAJORITY, pd.Series(dtype=float))
+        names = [c.name for c in self.plan.contenders if c.name not in self.failed]
+        table = table.sort_index().reindex(columns=[*names, MAJORITY])
         return -table if self.metric == "mae" else table
 
     @property

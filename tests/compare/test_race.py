@@ -71,3 +71,12 @@ def test_equal_values_are_no_lead_and_a_constant_difference_is_one() -> None:
 def test_values_that_are_not_finite_are_refused() -> None:
     with pytest.raises(InputError, match="finite"):
         beaten(np.array([[1.0, 1.0], [np.nan, 2.0]]), 1)
+
+
+def test_no_one_leaves_before_all_have_the_first_looks_seeds() -> None:
+    table = pd.DataFrame(
+        {"a": [9.0, 9.1] * 5, "b": [1.0, 2.0] * 5, "late": [5.0] * 3 + [np.nan] * 7}
+    )
+    assert set(standing(table).open) == {"a", "b", "late"} and not standing(table).out
+    never = table.assign(late=np.nan)
+    assert set(standing(never).open) == {"a", "b", "late"}

@@ -17,7 +17,7 @@ OBSTACLES: tuple[Choice, ...] = (
     ),
     Choice(
         "each paper has its own learning rate",
-        "that of its network's recipe, searched on the data's validation",
+        "its own, by as many trials on the data's validation as its network has",
         "ours",
     ),
     Choice(

@@ -231,8 +231,8 @@ def fairness(context: Context, cells: Sequence[Cell]) -> Output:
             }
             lines.append({**names, **given(context, runs_of(of_ground, row.name))})
     notes = (
-        "Learning rate: of the network's recipe (docs/recipes.md), the same for a method and "
-        "its network. Epochs: passes over the training data in every stage, P's included. "
+        "Learning rate: of the last stage, as chosen by trials on validation, as many for a method as for its "
+        "network (docs/recipes.md). Epochs: passes over the training data in every stage, P's included. "
         "Chosen: median epoch of the last stage chosen on validation; if it is near the last "
         "epoch, longer training may be better. Parameters: trained in the last stage, "
         "and frozen in it.",
