@@ -17,9 +17,10 @@ from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import is_embedded, is_twin, open_bundle
 from mmlib.data.check import agrees
 from mmlib.errors import InputError, unknown_name
-from mmlib.experiments import fitting, takes
+from mmlib.experiments import takes
 from mmlib.experiments.profiles import Profile, in_short
 from mmlib.experiments.profiles import profile as profile_of
+from mmlib.experiments.roles import role_for
 from mmlib.masks import Law, imbalanced
 from mmlib.names import EMBEDDED, TWINS, check_collection
 from mmlib.report.artifact import Artifact
@@ -252,7 +253,7 @@ class Paper:
         Raises:
             DataRefused: none takes them.
         """
-        return fitting.role_for(self.called, self.name, self.roles, self.accepts, bundle)
+        return role_for(self.called, self.name, self.roles, self.accepts, bundle)
 
     def _placed(self, data: dict[str, str]) -> dict[str, str]:
         """Data by role, where they were given without one."""
