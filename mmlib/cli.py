@@ -241,7 +241,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the number of runs and the estimated time, and stop",
+        help="print the number of runs and the time that they take, for which up to three are made, and stop",
     )
 
 

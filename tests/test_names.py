@@ -196,13 +196,14 @@ def write_input(folder: Path) -> None:
 
 @FEW
 @given(NAMES)
-def test_a_label_is_taken_or_refused_and_a_dry_run_writes_nothing(
+def test_a_label_is_taken_or_refused_before_anything_is_written(
     tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("RUNS", "FIGURES"):
             patch.setenv(f"MMLIB_{variable}", str(home / variable.lower()))
+        patch.setattr("mmlib.pipeline.job.estimate", lambda *_, **__: "no pilot runs here")
         code = main(
             [
                 "run",

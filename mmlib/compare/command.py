@@ -171,11 +171,11 @@ def _in_order(plan: Plan, made: Results, look: int) -> list[RunSpec]:
 
 def _say_time(plan: Plan, wanted: list[RunSpec], look: int, jobs: int | None) -> None:
     count = jobs or os.cpu_count() or 1
-    lacking, seconds = estimate(wanted, plan.context.store, jobs=count)
-    if lacking:
+    expected = estimate(wanted, plan.context.store, jobs=count)
+    if expected.lacking:
         print(
-            f"Up to {look} seeds of each contender that is still in: {lacking} runs, "
-            f"about {seconds / 60:.1f} minutes with {count} at a time.",
+            f"Up to {look} seeds of each contender that is still in: "
+            f"{expected.lacking} runs, {expected.time} with {count} at a time.",
             file=sys.stderr,
             flush=True,
         )

@@ -73,13 +73,10 @@ def report(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
 
 
 def dry_run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) -> int:
-    """Print how many runs are lacking and an estimate of the time."""
+    """Print how many runs are lacking and what time they take, for which up to three are made."""
     specs = all_specs(contexts, wanted)
     count = jobs or os.cpu_count() or 1
-    lacking, seconds = estimate(specs, contexts[0].store, jobs=count)
-    print(
-        f"{len(specs)} runs, {lacking} still to do, about {seconds / 60:.1f} minutes with {count} at a time"
-    )
+    print(f"{estimate(specs, contexts[0].store, jobs=count, pilot=True)} with {count} at a time")
     return 0
 
 

@@ -122,12 +122,12 @@ def _trained_again(record: Record, store: Store, say: Callable[[str], object]) -
     keep = ("weights", *(name for name in spec.keep if name == "picked"))
     again = dataclasses.replace(spec, keep=keep)
     run_id = again.run_id(record["fingerprint"])
-    runs, seconds = estimate([again], store, jobs=1)
-    if runs:
-        parents = f", and {runs - 1} that it starts from" if runs > 1 else ""
+    expected = estimate([again], store, jobs=1)
+    if expected.lacking:
+        parents = f", and {expected.parents} that it starts from" if expected.parents else ""
         say(
             f"{record.id} has not kept these weights: training it again, with weights, as {run_id}{parents} "
-            f"(about {max(1, round(seconds))} s)"
+            f"({expected.time})"
         )
     report = sweep([again], store, jobs=1, progress=False)
     if report.errors:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import os
 import pickle
 import random
-import sys
 import time
 import traceback
 from collections import defaultdict, deque
@@ -29,18 +29,18 @@ from concurrent.futures import (
     wait,
 )
 from dataclasses import dataclass, field
-from statistics import median
-from typing import Any
 
-from mmlib.data import embedded
 from mmlib.errors import InputError
-from mmlib.runs.spec import RunSpec
+from mmlib.runs import timing
+from mmlib.runs.progress import Progress
+from mmlib.runs.spec import RunSpec, spec_from_json
 from mmlib.runs.store import Store
+from mmlib.runs.timing import Forecast, Range, Run
 from mmlib.runs.warned import together
 from mmlib.runs.workers import WARNINGS, Execute, Pool, Task, kind_of
 
 GRACE_SECONDS = 30.0
-TWIN_SECONDS, EMBEDDED_SECONDS, REAL_SECONDS = 1.0, 4.0, 10.0
+LEARN_FROM = 300  # runs of a store, for estimates
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,14 @@ def sweep(
     started = time.monotonic()
     deadline = time.time() + 60 * max_minutes if max_minutes is not None else float("inf")
     tasks, reused = _plan(specs, store, fingerprint, execute, deadline)
-    shown = _Progress(title, len(tasks) + reused, reused, progress)
-    board = _Board(store, {t.run_id: t for t in tasks}, reused, shown)
+    forecast = _forecast(store, jobs) if tasks else Forecast(jobs)
+    todo = [task.spec for task in tasks]
+    first = {tasks[place].run_id for place in timing.pilots(todo, forecast)}
+    tasks.sort(key=lambda task: task.run_id not in first)
+    board = _Board(store, {task.run_id: task for task in tasks}, reused)
+    board.progress = Progress(
+        title, len(tasks) + reused, reused, forecast, board.specs_left, progress
+    )
     _run_all(board, executor, jobs, deadline)
     return board.report(time.monotonic() - started)
 
@@ -153,75 +159,63 @@ def _warnings(store: Store, fresh: Sequence[str]) -> dict[str, int]:
     return together(part for part in counts if isinstance(part, dict))
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep would make."""
+
+    wanted: int
+    """Runs asked for."""
+
+    parents: int
+    """Runs that others start from and that were not asked for; only those that the store lacks."""
+
+    lacking: int
+    """Of both, those that the store lacks."""
+
+    time: Range
+    """What the lacking ones take."""
+
+    def __str__(self) -> str:
+        more = f" and {self.parents} that they start from" if self.parents else ""
+        return f"{self.wanted} runs{more}, {self.lacking} still to do" + (
+            f": {self.time}" if self.lacking else ""
+        )
+
+
 def estimate(
     specs: Sequence[RunSpec],
     store: Store,
     *,
     jobs: int | None = None,
+    pilot: bool = False,
     fingerprint: Callable[[str], str] = data_fingerprint,
-) -> tuple[int, float]:
-    """How many runs a sweep would make, and about how many seconds that takes with ``jobs`` at a time.
+) -> Estimate:
+    """How many runs a sweep would make, and what time they take with ``jobs`` at a time.
 
-    The time of a run is that of the median epoch of the store's runs with the same method, backbone
-    and data; without any, one second on a twin, four on the embedded real data and ten on other data.
+    pilot: first make up to three of them, the dearest kinds' that the store has no like of, so that the estimate knows
+    this machine and these data.
     """
     jobs = _check(jobs, None, None)
-    tasks, _ = _plan(specs, store, fingerprint, None, float("inf"))
-    epochs: dict[tuple[str, ...], list[float]] = defaultdict(list)
-    for record in store.records() if tasks else ():
-        seconds = store.sidecar(record.id).get("seconds")
-        if seconds is not None:
-            epochs[_kind(record["spec"])].append(seconds / record["spec"]["training"]["epochs"])
-    total = 0.0
-    for task in tasks:
-        like = epochs.get(_kind(task.spec))
-        default = _default_seconds(task.spec["data"])
-        total += median(like) * task.spec["training"]["epochs"] if like else default
-    return len(tasks), total / max(1, min(jobs, len(tasks)))
+    asked = list(dict.fromkeys(specs))
+    tasks, reused = _plan(asked, store, fingerprint, None, float("inf"))
+    if pilot and tasks:
+        places = timing.pilots([task.spec for task in tasks], _forecast(store, jobs))
+        chosen = [spec_from_json(tasks[place].spec) for place in places]
+        if chosen:
+            sweep(chosen, store, jobs=jobs, fingerprint=fingerprint, title="pilot runs")
+            tasks, reused = _plan(asked, store, fingerprint, None, float("inf"))
+    time = _forecast(store, jobs).left([task.spec for task in tasks])
+    if tasks and jobs > 1:
+        time = Range(time.low + timing.START_SECONDS, time.high + timing.START_SECONDS)
+    return Estimate(len(asked), len(tasks) + reused - len(asked), len(tasks), time)
 
 
-def _default_seconds(data: str) -> float:
-    """Of a run on some data, where no run tells."""
-    if data.startswith("twin:"):
-        return TWIN_SECONDS
-    return EMBEDDED_SECONDS if data in embedded.KINDS else REAL_SECONDS
-
-
-class _Progress:
-    """One bar, or one line per twentieth where nobody watches."""
-
-    def __init__(self, title: str, total: int, count: int, show: bool) -> None:
-        self.title, self.total, self.count = title, total, count
-        self.first, self.started, self.shown = count, time.monotonic(), 20 * count // max(1, total)
-        self.show, self.bar = show, None
-        if show and count == total:
-            print(f"{title}: {total} runs, all done before", flush=True)
-        elif show and not _headless():
-            from tqdm.auto import tqdm
-
-            self.bar = tqdm(total=total, initial=count, desc=title, unit="run")
-
-    def step(self, failed: int) -> None:
-        """One more run has ended."""
-        self.count += 1
-        if self.bar is not None:
-            self.bar.update()
-            if failed:
-                self.bar.set_postfix(failed=failed)
-        elif self.show and 20 * self.count // self.total > self.shown:
-            self.shown = 20 * self.count // self.total
-            passed = time.monotonic() - self.started
-            left = passed / (self.count - self.first) * (self.total - self.count)
-            print(
-                f"{self.title}: {self.count}/{self.total} runs, {failed} failed, {_clock(passed)} passed, "
-                f"about {_clock(left)} left",
-                flush=True,
-            )
-
-    def close(self) -> None:
-        """Leave the bar as it stands."""
-        if self.bar is not None:
-            self.bar.close()
+def _forecast(store: Store, jobs: int) -> Forecast:
+    """What the store's runs tell of times; of many, some hundred that chance has drawn."""
+    forecast = Forecast(jobs)
+    for record in itertools.islice(store.records(), LEARN_FROM):
+        forecast.learn(record["spec"], store.sidecar(record.id).get("seconds"))
+    return forecast
 
 
 @dataclass
@@ -237,14 +231,14 @@ class _Board:
     reused: int
     """Runs asked for that were done before, or by another sweep meanwhile."""
 
-    progress: _Progress
+    progress: Progress = field(init=False)
     """What shows how far the sweep is."""
+
+    open: dict[str, Task] = field(init=False)
+    """Runs that have not ended, by id."""
 
     done: int = 0
     """Runs that were done now."""
-
-    left: int = 0
-    """Runs that have not ended."""
 
     fresh: list[str] = field(default_factory=list)
     """Ids of the runs that were done now."""
@@ -259,21 +253,27 @@ class _Board:
     """By a parent's id, the runs that wait for it."""
 
     def __post_init__(self) -> None:
-        self.left = len(self.tasks)
+        self.open = dict(self.tasks)
         for task in self.tasks.values():
             if task.parent in self.tasks:
                 self.children[task.parent].append(task)
             else:
                 self.ready.append(task)
 
+    def specs_left(self) -> list[Run]:
+        """The specifications of the runs that have not ended."""
+        return [task.spec for task in self.open.values()]
+
     def end(self, task: Task, status: str, error: str = "") -> None:
         """Count a run that has ended; release its children, or fail them with it."""
         if status == "late":
             return
-        self.left -= 1
+        self.open.pop(task.run_id, None)
         if status == "done":
             self.done += 1
             self.fresh.append(task.run_id)
+            seconds = self.store.sidecar(task.run_id).get("seconds")
+            self.progress.forecast.learn(task.spec, seconds)
         if status == "reused":
             # Another sweep works on the same list: leave its order, or we do each run twice.
             self.reused += 1
@@ -299,7 +299,7 @@ class _Board:
             self.reused,
             self.done,
             len(self.errors),
-            self.left,
+            len(self.open),
             seconds,
             tuple(self.errors.items()),
             _warnings(self.store, self.fresh),
@@ -439,22 +439,3 @@ def _check(jobs: int | None, max_minutes: float | None, execute: Execute | None)
             "Move it to the top level of a module.",
         ) from error
     return jobs or os.cpu_count() or 1
-
-
-def _kind(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    return spec["method"], spec["backbone"], spec["data"]
-
-
-def _headless() -> bool:
-    return os.environ.get("MMLIB_HEADLESS") == "1" or not (
-        "ipykernel" in sys.modules or sys.stderr.isatty()
-    )
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes}:{rest:02d}"
-        if minutes < 60
-        else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-    )

@@ -25,6 +25,7 @@ from mmlib.runs import sweep as sweep_module
 from mmlib.runs.compact import export_records, import_records
 from mmlib.runs.store import Store, StoreError
 from mmlib.runs.sweep import SweepReport, estimate
+from mmlib.runs.timing import Range
 
 
 @pytest.fixture(autouse=True)
@@ -355,18 +356,22 @@ def test_any_executor_will_do_is_not_shut_down_and_holds_few_runs_at_a_time(tmp_
     assert contents(store) == never_killed(tmp_path / "other", 30)
 
 
-def test_the_estimate_counts_missing_runs_and_takes_the_median_epoch_of_like_ones(
+def test_the_estimate_counts_missing_runs_and_their_parents_and_learns_from_like_ones(
     tmp_path: Path,
 ) -> None:
     store, todo = Store(tmp_path / "s"), specs(10)
-    assert estimate(todo, store, jobs=2, fingerprint=fake_runs.fingerprint) == (10, 10 * 1.0 / 2)
-    for seconds, spec in zip((1.0, 3.0, 100.0), todo, strict=False):
+    blind = estimate(todo, store, jobs=2, fingerprint=fake_runs.fingerprint)
+    assert (blind.wanted, blind.parents, blind.lacking) == (10, 0, 10)
+    for spec in todo[:4]:
         made = outcome(spec)
-        made.sidecar["seconds"] = seconds
+        made.sidecar["seconds"] = 300.0
         store.put(made)
-    runs, total = estimate(todo, store, jobs=2, fingerprint=fake_runs.fingerprint)
-    assert (runs, total) == (7, pytest.approx(7 * 3.0 / 2))
-    assert estimate(todo[:3], store, fingerprint=fake_runs.fingerprint) == (0, 0.0)
+    seen = estimate(todo, store, jobs=2, fingerprint=fake_runs.fingerprint)
+    assert (seen.wanted, seen.lacking) == (10, 6)
+    assert seen.time.low < 6 * 300 / 2 < seen.time.high < 2 * seen.time.low
+    assert blind.time.high / blind.time.low > 2 * seen.time.high / seen.time.low
+    done = estimate(todo[:4], store, fingerprint=fake_runs.fingerprint)
+    assert (done.lacking, done.time) == (0, Range(0.0, 0.0))
     assert log(tmp_path) == []
 
 
@@ -380,7 +385,7 @@ def test_headless_progress_is_one_line_for_each_twentieth(
     assert lines[0].startswith("grid: 3/60 runs, 0 failed, 0:0") and lines[-1].startswith(
         "grid: 60/60 runs, 1 failed,"
     )
-    assert lines[-1].endswith("about 0:00 left")
+    assert lines[-1].endswith("all ended")
     run(specs(70), Store(tmp_path / "s"), progress=False)
     assert capsys.readouterr() == ("", "")
 
