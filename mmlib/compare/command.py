@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -50,12 +50,21 @@ def folder_of(plan: Plan) -> Path:
 
 def compare(
     data: str,
-    minutes: float | None,
-    profile: str | None,
-    rates: Mapping[str, float],
-    jobs: int | None,
+    minutes: float | None = None,
+    profile: str | None = None,
+    rates: Mapping[str, float] | None = None,
+    jobs: int | None = None,
 ) -> int:
-    """Search recipes where these data have none, spend seeds, write the report; 1 where nothing can be said yet."""
+    """Search recipes where these data have none, spend seeds, write the report; 1 where nothing can be said yet.
+
+    minutes: about how long; without them, until every question is decided or 80 seeds are spent. profile: by default
+    quick below 30 minutes, else laptop. rates: modality to missing rate, a training and a question more. jobs: runs at
+    a time, by default one per core.
+
+    Raises:
+        InputError: as ``plan_for``.
+    """
+    rates = rates or {}
     chosen = profile or ("quick" if (minutes or LONG) < LONG else "laptop")
     start = time.monotonic()
     end = None if minutes is None else start + 60 * minutes
@@ -88,6 +97,7 @@ def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
     if end is not None:
         made = _within(made, end, jobs)
         plan = made.plan
+    show = shower()
     for look in plan.looks:
         wanted = with_parents(_in_order(plan, made, look))
         left = None if end is None else (end - time.monotonic()) / 60
@@ -98,10 +108,22 @@ def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
             wanted, plan.context.store, jobs=jobs, max_minutes=left, title=f"{look} seeds"
         )
         made = results.read(plan)
-        print(page.live(made), flush=True)
+        show(made)
         if report.left or made.decided:
             break
     return made
+
+
+def shower() -> Callable[[Results], object]:
+    """What shows where the questions stand: a table that is updated in a notebook, and printed anew elsewhere."""
+    from IPython import get_ipython
+
+    if get_ipython() is None:  # type: ignore[no-untyped-call]
+        return lambda made: print(f"\n{page.live(made).to_string(index=False)}\n", flush=True)
+    from IPython.display import display
+
+    handle = display(display_id=True)
+    return lambda made: handle.update(page.live(made).style.hide(axis="index"))
 
 
 def _within(made: Results, end: float, jobs: int | None) -> Results:

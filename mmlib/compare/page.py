@@ -78,7 +78,7 @@ def _has_looked(made: Results, question: Question) -> bool:
     return len(first) == made.plan.looks[0] and bool(first.notna().all(axis=None))
 
 
-def live(made: Results) -> str:
+def live(made: Results) -> pd.DataFrame:
     """The table that is shown after each look."""
     lines = []
     for question in made.plan.questions:
@@ -93,7 +93,7 @@ def live(made: Results) -> str:
                 "out": len(standing.out),
             }
         )
-    return f"\n{pd.DataFrame(lines).to_string(index=False)}\n"
+    return pd.DataFrame(lines)
 
 
 def sections(made: Results) -> list[Section]:

@@ -1,7 +1,9 @@
 """Recipes: the learning rate, weight decay and number of steps that a search on validation chose for each network.
 
-``recipes.csv`` holds every trial (``search.py`` makes it); what is used is read from it, never typed. A budget counts
-optimizer steps, since an epoch of 19 dialogues is five steps and one of 6,000 clips is sixty.
+``recipes.csv`` holds every trial on the project's own data (``search.py`` makes it); what is used is read from it,
+never typed. Trials on a reader's own data stand in a file beside the runs, and are used for those data alone, so that
+nobody's data change the recipes of others. A budget counts optimizer steps, since an epoch of 19 dialogues is five
+steps and one of 6,000 clips is sixty.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mmlib import paths
+from mmlib.data import embedded
 from mmlib.data.bundle import Bundle
+from mmlib.data.catalog import is_twin
 from mmlib.experiments.profiles import Profile
 from mmlib.runs.spec import Training
 
@@ -41,6 +46,8 @@ COLUMNS = {
     "test_sd": float,
 }
 NO_FOLD = -1
+REAL = ("mosi-unseen", "mosi-bclstm", "mmmo-standardised")
+"""Real data whose results are committed; they cannot be embedded."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +67,51 @@ class Recipe:
     """The data on which it was searched."""
 
 
-@lru_cache(maxsize=1)
-def trials() -> pd.DataFrame:
-    """Every trial: one line for each data set, fold, network, method, setting and number of steps.
-
-    method: empty for a network by itself. valid, test: means over runs of weighted F1 (%) at the epoch that validation
-    picks within so many steps.
-    """
-    if not FILE.exists():
+@lru_cache(maxsize=8)
+def _read(file: Path) -> pd.DataFrame:
+    if not file.exists():
         return pd.DataFrame(columns=[*COLUMNS])
-    return pd.read_csv(FILE, dtype=COLUMNS).fillna({"method": ""})
+    return pd.read_csv(file, dtype=COLUMNS).fillna({"method": ""})
+
+
+def trials() -> pd.DataFrame:
+    """Every trial on the project's data.
+
+    One line for each data set, fold, network, method, setting and number of steps. method: empty for a network by
+    itself. valid, test: means over runs of weighted F1 (%) at the epoch that validation picks within so many steps.
+    """
+    return _read(FILE)
+
+
+def is_committed(reference: str) -> bool:
+    """Whether some data are the project's, so that their trials are committed."""
+    return is_twin(reference) or reference in (*embedded.KINDS, *REAL)
+
+
+def file_of(reference: str) -> Path:
+    """Where the trials on some data stand: in the package, or beside the runs."""
+    return FILE if is_committed(reference) else paths.runs() / FILE.name
+
+
+def trials_of(reference: str) -> pd.DataFrame:
+    """What ``trials`` gives, of the file that some data's trials stand in."""
+    return _read(file_of(reference))
+
+
+def every_trial() -> pd.DataFrame:
+    """The trials on the project's data and on own data."""
+    return _joined(trials(), _read(paths.runs() / FILE.name))
+
+
+def _known(fingerprint: str) -> pd.DataFrame:
+    """The trials on data of a fingerprint, and on the project's."""
+    own = _read(paths.runs() / FILE.name)
+    return _joined(own[own["fingerprint"] == fingerprint], trials())
+
+
+def _joined(*parts: pd.DataFrame) -> pd.DataFrame:
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else parts[0]
 
 
 def whole_dialogues(utterances: int, bundle: Bundle) -> int:
@@ -106,9 +148,10 @@ def schedule(
 
 @lru_cache(maxsize=4096)
 def _found(
-    profile: str, fingerprint: str, task: str, train: int, network: str, fold: int
+    runs: Path, profile: str, fingerprint: str, task: str, train: int, network: str, fold: int
 ) -> Recipe | None:
-    table = trials()
+    """runs: the folder of ``paths.runs``, which the trials on own data are read from."""
+    table = _known(fingerprint)
     table = table[(table["profile"] == profile) & (table["method"] == "")]
     known = table["network"] == network
     table = table[known if known.any() else table["network"] != "linear"]
@@ -131,14 +174,24 @@ def find(profile: str, bundle: Bundle, network: str, fold: int | None = None) ->
     """
     train = len(bundle.rows("train"))
     number = NO_FOLD if fold is None else fold
-    return _found(profile, bundle.fingerprint, bundle.task.kind, train, network, number)
+    return _found(
+        paths.runs(), profile, bundle.fingerprint, bundle.task.kind, train, network, number
+    )
 
 
 @lru_cache(maxsize=4096)
 def _tried(
-    profile: str, fingerprint: str, task: str, train: int, network: str, method: str, fold: int
+    runs: Path,
+    profile: str,
+    fingerprint: str,
+    task: str,
+    train: int,
+    network: str,
+    method: str,
+    fold: int,
 ) -> Recipe | None:
-    table = trials()
+    """runs: as for ``_found``."""
+    table = _known(fingerprint)
     same = (table["profile"] == profile) & (table["network"] == network)
     table = table[same & (table["method"] == method)]
     own = table[table["fingerprint"] == fingerprint]
@@ -156,19 +209,19 @@ def of_method(
     train = len(bundle.rows("train"))
     number = NO_FOLD if fold is None else fold
     kind = bundle.task.kind
-    return _tried(profile, bundle.fingerprint, kind, train, network, method, number)
+    return _tried(paths.runs(), profile, bundle.fingerprint, kind, train, network, method, number)
 
 
 def forget() -> None:
-    """Read the file again when it is next needed."""
-    trials.cache_clear()
+    """Read the files again when they are next needed."""
+    _read.cache_clear()
     _found.cache_clear()
     _tried.cache_clear()
 
 
 def is_own(profile: str, bundle: Bundle) -> bool:
     """Whether recipes were searched on these very data."""
-    table = trials()
+    table = _known(bundle.fingerprint)
     return bool(
         ((table["profile"] == profile) & (table["fingerprint"] == bundle.fingerprint)).any()
     )

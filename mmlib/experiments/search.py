@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mmlib import files
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import is_av_twin, is_twin, open_bundle, open_twin
 from mmlib.experiments import recipes
@@ -256,8 +257,9 @@ def search(
 
 
 def write(profile: Profile, reference: str, made: Sequence[dict[str, object]]) -> None:
-    """Put the trials on some data into ``recipes.csv``, in the place of those that it has for the same networks."""
-    table = recipes.trials()
+    """Put the trials on some data into their file, in the place of those that it has for the same networks."""
+    file = recipes.file_of(reference)
+    table = recipes.trials_of(reference)
     new = pd.DataFrame(made, columns=[*COLUMNS])
     pairs = pd.MultiIndex.from_frame(table[["network", "method"]])
     replaced = (
@@ -267,17 +269,17 @@ def write(profile: Profile, reference: str, made: Sequence[dict[str, object]]) -
     )
     order = ["profile", "data", "method", "network", "fold", "lr", "weight_decay", "steps"]
     both = pd.concat([part for part in (table[~replaced], new) if len(part)], ignore_index=True)
-    both.sort_values(order).to_csv(recipes.FILE, index=False)
+    text = both.sort_values(order).to_csv(index=False, lineterminator="\n")
+    files.write(file, text.encode())
     recipes.forget()
 
 
-def summary() -> pd.DataFrame:
-    """A line for each network on each of the searched data: its recipe, and what it reaches beside the linear model.
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Of trials, a line for each network and data set: its recipe, and what it reaches beside the linear model.
 
     Columns profile, data, network, steps, learning rate, weight decay, validation, test, both of the linear model,
     best possible (of twins), and "last steps": what the largest number of steps gained over the second largest.
     """
-    table = recipes.trials()
     table = table[table["method"] == ""]
     made = []
     for (profile, data), group in table.groupby(["profile", "data"], sort=False):
@@ -319,12 +321,11 @@ def _summary_line(
     }
 
 
-def methods_summary() -> pd.DataFrame:
-    """A line for each method that was searched: its setting, and what it reaches with it and with its network's.
+def methods_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Of trials, a line for each method: its setting, and what it reaches with it and with its network's.
 
     Columns profile, data, method, network, learning rate, weight decay, validation, that at its network's, test.
     """
-    table = recipes.trials()
     made = []
     groups = ["profile", "data", "method", "network"]
     for (profile, data, method, network), tried in table[table["method"] != ""].groupby(groups):

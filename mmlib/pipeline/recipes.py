@@ -53,8 +53,9 @@ the last steps brought more than {recipes.WITHIN:g} points, so that more steps w
 does not suit so few data at these settings. Comparisons on a marked network say little about methods.
 *Best possible* is known of twins alone. All numbers are weighted F1 in %, means over seeds and folds.
 
-`mmlib recipes DATA --profile PROFILE` repeats a search; every trial is in `mmlib/experiments/recipes.csv`. Other data
-use the recipes of the searched data with the same task and the most similar number of training utterances.
+`mmlib recipes DATA --profile PROFILE` repeats a search; every trial is in `mmlib/experiments/recipes.csv`, those
+on your own data in `runs/recipes.csv`. Data that were not searched use the recipes of the searched data with the same
+task and the most similar number of training utterances.
 """
 
 
@@ -94,7 +95,7 @@ def search_all(
         whole &= search.search(chosen, reference, part(), store, jobs, left)
         write_page()
     if not quiet:
-        print(shown())
+        print(shown(data))
     if not whole:
         print("Some trials are not made yet: the same command goes on.", file=sys.stderr)
     return int(not whole)
@@ -147,12 +148,14 @@ def _networks(reference: str, wanted: Sequence[str]) -> list[Network]:
     return chosen
 
 
-def shown() -> str:
-    """All recipes as text."""
-    table = search.summary()
-    if table.empty:
+def shown(data: Sequence[str] = ()) -> str:
+    """The recipes as text: on some data, or all that there are."""
+    tried = recipes.every_trial()
+    if data:
+        tried = tried[tried["data"].isin(list(data))]
+    if tried.empty:
         return "no recipes yet"
-    parts = [rounded(table), rounded_methods(search.methods_summary())]
+    parts = [rounded(search.summary(tried)), rounded_methods(search.methods_summary(tried))]
     return "\n\n".join(part.to_string(index=False) for part in parts if len(part))
 
 
@@ -180,14 +183,14 @@ def rounded_methods(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_page() -> None:
-    """Write ``docs/recipes.md``."""
+    """Write ``docs/recipes.md``: the recipes of the project's data."""
     folder = paths.root() / "docs"
-    summary = search.summary()
+    summary = search.summary(recipes.trials())
     if summary.empty or not folder.is_dir():
         return
     table = rounded(summary)
     parts = [TITLE]
-    methods = rounded_methods(search.methods_summary())
+    methods = rounded_methods(search.methods_summary(recipes.trials()))
     for name, group in table.groupby("profile", sort=False):
         parts.append(f"## {name}\n\n{_markdown(group)}\n")
         if len(methods) and (methods["profile"] == name).any():

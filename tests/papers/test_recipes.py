@@ -210,26 +210,51 @@ def test_a_search_gives_every_network_as_many_trials_and_resumes(
     call = ["recipes", data, "--profile", "quick", "--network", "momke,crossmodal", "--jobs", "1"]
     assert main([*call, "--max-minutes", "0.00001"]) == 1
     assert main(call) == 0
-    table = recipes.trials()
+    table = recipes.trials_of(data)
     counts = table.groupby("network").size().to_dict()
     settings = len(search.SETTINGS["quick"])
     assert counts == {"crossmodal": 2 * settings, "momke": 2 * settings, "linear": 1}
-    first = recipes.FILE.read_bytes()
-    assert main(call) == 0 and recipes.FILE.read_bytes() == first
-    page = (tmp_path / "docs" / command.PAGE).read_text()
-    assert "crossmodal" in page and "learning rate" in page
+    capsys.readouterr()
+    own = tmp_path / "runs" / "recipes.csv"
+    first = own.read_bytes()
+    assert main(call) == 0 and own.read_bytes() == first
+    printed = capsys.readouterr().out
+    assert "crossmodal" in printed and "learning rate" in printed
+    assert not recipes.FILE.exists() and not (tmp_path / "docs" / command.PAGE).exists()
     assert main(["recipes", data, "--profile", "paper"]) == 2
     assert main(["recipes", data, "--network", "mmgnc"]) == 2
     assert main(["recipes", data, "--method", "blam"]) == 2
     methods = ["recipes", data, "--profile", "quick", "--method", "ebmc", "--jobs", "1"]
     assert main(methods) == 0
-    table = recipes.trials()
+    table = recipes.trials_of(data)
     of_method = table[table["method"] == "ebmc"]
     assert list(of_method["network"]) == ["momke"] * settings
     assert (of_method["runs"] == 2).all() and of_method["valid"].notna().all()
     assert len(table) == len(of_method) + 4 * settings + 1
-    assert "at its network's setting" in (tmp_path / "docs" / command.PAGE).read_text()
-    capsys.readouterr()
+    assert "at its network's setting" in capsys.readouterr().out
+
+
+def test_trials_on_own_data_are_used_for_these_data_alone(
+    toy: Toy, file: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    bundle, other = toy(), dataclasses.replace(toy(), name="other")
+    here = {"data": "mine", "fingerprint": bundle.fingerprint, "task": bundle.task.kind}
+    file(trial(0.01, 32, 60.0, task=bundle.task.kind))
+    committed = recipes.FILE.read_bytes()
+    search.write(PROFILES["quick"], "mine", [trial(0.5, 8, 70.0, **here)])
+    mine = recipes.find("quick", bundle, "mmgcn")
+    assert mine is not None and (mine.lr, mine.data) == (0.5, "mine")
+    assert recipes.is_own("quick", bundle) and recipes.FILE.read_bytes() == committed
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "empty"))
+    nearest = recipes.find("quick", bundle, "mmgcn")
+    assert nearest is not None and (nearest.lr, nearest.data) == (0.01, "some")
+    assert not recipes.is_own("quick", other)
+
+
+@pytest.mark.parametrize("reference", ["crema-d-votes", "twin:mosi@quick", "mosi-unseen"])
+def test_trials_on_the_projects_data_are_committed(reference: str) -> None:
+    assert recipes.file_of(reference) == recipes.FILE
 
 
 # GMM-loss trains with the paper's own optimizer and schedule.
