@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from mmlib import paths
 from mmlib.cli import main
-from mmlib.experiments import recipes
+from mmlib.experiments import search
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "own-data.md"
 MINUTES = "0.4"
@@ -28,10 +27,10 @@ def blocks(until: str) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder that is the working folder and mmlib's home, with recipes of its own."""
-    own = tmp_path / "recipes.csv"
-    shutil.copy(recipes.FILE, own)
-    monkeypatch.setattr(recipes, "FILE", own)
+    """An empty folder that is the working folder and mmlib's home; trials have one setting and a few steps."""
+    monkeypatch.setattr(search, "SETTINGS", {"quick": search.SETTINGS["quick"][:1]})
+    monkeypatch.setattr(search, "STEPS", {"quick": (8,)})
+    monkeypatch.setattr(search, "SEEDS", 1)
     for name, folder in (("HOME", "."), ("RUNS", "runs"), ("FIGURES", "figures")):
         monkeypatch.setenv(f"MMLIB_{name}", str(tmp_path / folder))
     monkeypatch.chdir(tmp_path)
@@ -83,5 +82,5 @@ def test_every_block_of_the_guide_runs(home: Path) -> None:
     assert len(table) == 600 and set(table["prediction"]) <= set(names["moods"])
     tested = table[table["split"] == "test"] if "split" in table else table[450:]
     truth = pd.read_csv(home / "my-data" / "utterances.csv").set_index("id")["label"]
-    assert (truth[tested["id"]].to_numpy() == tested["prediction"]).mean() > 0.5, "chance is 0.25"
+    assert (truth[tested["id"]].to_numpy() == tested["prediction"]).mean() > 0.4, "chance is 0.25"
     assert names["probabilities"].shape == (600, 4)
