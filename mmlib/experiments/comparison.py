@@ -31,6 +31,7 @@ NAMES = {
     "mosei_frames": "CMU-MOSEI frames",
 }
 SYNTHETIC, STANDS_IN = "synthetic data whose law is known", "stands in for the paper's data set"
+OWN = "is not the paper's data set"
 BOUND = "best possible"
 OWN_EPOCHS = (
     "Each metric is read at the epoch at which it is best on validation, F1 scores of single classes or emotions "
@@ -98,7 +99,8 @@ def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
         if is_twin(context.reference(dataset)):
             notes.append(f"{name}: {SYNTHETIC}; not the paper's data set.")
         elif not context.is_papers(dataset):
-            notes.append(f"{name} {STANDS_IN}, so the paper's numbers are not shown beside it.")
+            what = OWN if context.own else STANDS_IN
+            notes.append(f"{name} {what}, so the paper's numbers are not shown beside it.")
         if not has_decisions(context.bundle(dataset).task):
             notes.append(f"{name}: {WITHOUT_SIGN}.")
         split = context.bundle(dataset).notes.get("split")

@@ -131,9 +131,6 @@ class Paper:
     rated: bool = False
     """Whether its settings have a missing rate for each modality, so that others can be given."""
 
-    words: Callable[[Context], Mapping[str, str]] = lambda context: {}
-    """From a context to what its captions say there in the place of some of their words."""
-
     prepare: Callable[[Context], Context] = field(default=lambda context: context)
     """Changes a context for this paper: seeds on data with folds, captions about the profile."""
 

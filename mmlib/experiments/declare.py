@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mmlib.experiments.claims import Claims
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.tables import Table
-from mmlib.report.artifact import Artifact, Output
+from mmlib.report.artifact import Artifact, Output, Text
 
 Cells = Callable[[Context], Sequence[Cell]]
 Draw = Callable[[Context, Sequence[Cell]], Output]
@@ -36,7 +36,7 @@ class Declare:
         id: str,
         kind: Literal["table", "figure"],
         title: str,
-        caption: str,
+        caption: Text,
         cells: Cells,
         draw: Draw,
         rows: int | None = None,
@@ -54,7 +54,7 @@ class Declare:
         self,
         id: str,
         title: str,
-        caption: str,
+        caption: Text,
         table: Table,
         rows: int | None = None,
         source: str = "",

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from mmlib.experiments.context import Context
-from mmlib.report.artifact import Artifact
+from mmlib.report.artifact import Artifact, said
 
 
 def worded(context: Context, artifact: Artifact) -> Artifact:
     """An artifact as it is shown: its caption about these data, and no count of rows that are not shown."""
-    rows = artifact.rows_in_paper
-    if not all(map(context.shows_printed, context.datasets)):
-        rows = None
+    printed = all(map(context.shows_printed, context.datasets))
     return dataclasses.replace(
-        artifact, caption=said(context, artifact.caption), rows_in_paper=rows
+        artifact,
+        caption=said(context, artifact.caption),
+        rows_in_paper=artifact.rows_in_paper if printed else None,
     )
 
 
-def said(context: Context, text: str) -> str:
-    """A caption or a note with what its paper says in the place of some words, where these stand by themselves."""
-    words = context.declared.words(context)
-    if not words:
-        return text
-    longest_first = sorted(words, key=len, reverse=True)
-    anyone = "|".join(re.escape(part) for part in longest_first)
-    return re.sub(rf"(?<![\w/])(?:{anyone})(?![\w/])", lambda match: words[match[0]], text)
+def count(context: Context, of_the_paper: str, here: int) -> str:
+    """A number as it is of the paper's data, or of own data."""
+    return str(here) if context.own else of_the_paper
+
+
+def of_the_paper(context: Context, *notes: str) -> tuple[str, ...]:
+    """Notes on the paper's data or on what it prints of them; none of own data."""
+    return () if context.own else notes
 
 
 def described(context: Context, seeds: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from mmlib.experiments import comparison, rows
 from mmlib.experiments.comparison import Averages, Best, best_possible, data_notes
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Protocol, Row
-from mmlib.report.artifact import Output
+from mmlib.report.artifact import Output, Text, said
 
 Printed = Callable[[Context, str, Sequence[str]], pd.DataFrame]
 Places = Callable[[Context, str, Row], list[Cell]]
@@ -79,8 +79,8 @@ class Table:
     best: Best = best_possible
     """On twins, the best that can be had."""
 
-    notes: tuple[str, ...] = ()
-    """What stands below the table, before what is said of the data."""
+    notes: tuple[Text, ...] = ()
+    """What stands below the table, before what is said of the data; nothing for one that is empty."""
 
     places: Places | None = None
     """A row's cells on a data set, where its columns are trainings under several laws and not tests of one."""
@@ -109,6 +109,7 @@ class Table:
     def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
         """The table, from finished runs."""
         names = self.datasets(context)
+        notes = filter(None, (said(context, note) for note in self.notes))
         metrics = {d: self.metrics(context, d) for d in names}
         means = {d: self.means(context, d) for d in names}
         parts = []
@@ -122,7 +123,7 @@ class Table:
             context,
             parts,
             self.baselines(context),
-            (*self.notes, *self.absent(context), *self.data_notes(context, names)),
+            (*notes, *self.absent(context), *self.data_notes(context, names)),
             metrics,
             self.best,
             lambda dataset: self.averages(context, dataset),

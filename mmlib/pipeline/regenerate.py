@@ -198,7 +198,6 @@ def _drawn(context: Context, artifact: Artifact, why: str) -> tuple[Output, Made
     failed = failures.of_runs(context, cells, needed)
     undone = "Not built yet: no run is done." if not failed else "No run is done."
     output = artifact.draw(context, cells) if built else Output(notes=(undone,))
-    output = replace(output, notes=tuple(own.said(context, note) for note in output.notes))
     if failed:
         output = replace(output, notes=(*output.notes, *failures.notes(failed)), failed=failed)
     made = _made(context, needed)

@@ -18,7 +18,7 @@ import pandas as pd
 from mmlib.data.check import load_manifest
 from mmlib.experiments import arithmetic
 from mmlib.experiments.claims import VERDICTS
-from mmlib.experiments.comparison import STANDS_IN, SYNTHETIC
+from mmlib.experiments.comparison import OWN, STANDS_IN, SYNTHETIC
 from mmlib.experiments.context import Paper
 from mmlib.experiments.undeclared import left_out
 from mmlib.names import TWINS
@@ -86,7 +86,7 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
         collection=main["collection"],
         extent="Partial" if reasons else "Full",
         because=": " + "; ".join(reasons) if reasons else "",
-        data=_bullets(_data(paper.artifacts, main, entries)),
+        data=_bullets(_data(main, entries)),
         profile=main["profile"],
         selection=main["selection"],
         seeds=_count(len(_seeds(entries)), "seed"),
@@ -150,6 +150,8 @@ def lacking(entries: Sequence[Entry], built: int, has: int, rows: int) -> list[s
         reasons.append("the data are synthetic twins, not the paper's data sets")
     elif _noted(entries, STANDS_IN):
         reasons.append("other data stand in for the paper's")
+    elif _noted(entries, OWN):
+        reasons.append("the data are not the paper's")
     if {e["profile"] for e in entries} != {"paper"}:
         reasons.append("the budget is reduced")
     if built < has:
@@ -207,7 +209,7 @@ def artifact_lines(
         lines.append(
             {
                 "artifact": artifact.title,
-                "what": _what(artifact, entry),
+                "what": _caption(entry)[0],
                 "rows": f"{built} of {of}" if of else "",
                 "runs": entry["runs"],
                 NOT_BUILT: ", ".join(names) or (_count(left, "row") if left else ""),
@@ -371,11 +373,11 @@ def slips(paper: str) -> str:
     return to_markdown(shown, "").strip()
 
 
-def _data(artifacts: Iterable[Artifact], main: Entry, entries: Sequence[Entry]) -> list[str]:
+def _data(main: Entry, entries: Sequence[Entry]) -> list[str]:
     """Which data, by name and fingerprint; of recorded bundles source and licence."""
     prints = main["fingerprint"].split("+")
     lines = [
-        f"{_caption(artifacts, main)[0]}; fingerprint{'s' * (len(prints) > 1)} "
+        f"{_caption(main)[1]}; fingerprint{'s' * (len(prints) > 1)} "
         f"{', '.join(f'`{p}`' for p in prints)}."
     ]
     if is_mixed(entries):
@@ -402,21 +404,11 @@ def _data(artifacts: Iterable[Artifact], main: Entry, entries: Sequence[Entry]) 
     ]
 
 
-def _what(artifact: Artifact, entry: Entry) -> str:
-    """What an artifact shows, as its caption says it of the data that it was made of."""
-    caption = str(entry["caption"])
-    return (
-        artifact.caption
-        if caption.startswith(artifact.caption)
-        else caption.partition(" Data: ")[0]
-    )
-
-
-def _caption(artifacts: Iterable[Artifact], entry: Entry) -> tuple[str, str]:
-    """What a caption adds to the artifact's own: the data, and what the profile reduced."""
-    own = next((_what(a, entry) for a in artifacts if a.id == entry["id"]), "")
-    data, _, reduced = str(entry["caption"]).removeprefix(own).strip().partition(". ")
-    return data.removesuffix("."), reduced
+def _caption(entry: Entry) -> tuple[str, str, str]:
+    """What an artifact shows, its data, and what the profile reduced, as its caption says them."""
+    what, mark, made = str(entry["caption"]).partition(" Data: ")
+    data, _, reduced = made.partition(". ")
+    return what, (mark + data).strip().removesuffix("."), reduced
 
 
 def _beyond(artifacts: Iterable[Artifact], by_id: dict[str, Entry]) -> str:
@@ -430,13 +422,13 @@ def _beyond(artifacts: Iterable[Artifact], by_id: dict[str, Entry]) -> str:
 
 
 def _deviations(paper: Paper, main: Entry, entries: Sequence[Entry]) -> list[str]:
-    notes = [n for n in main["notes"] if STANDS_IN in n or SYNTHETIC in n]
+    notes = [n for n in main["notes"] if any(words in n for words in (OWN, STANDS_IN, SYNTHETIC))]
     split = [
         n
         for n in main["notes"]
         if any(n.startswith(f"{x.split(' ')[0]}:") for x in notes) and n not in notes
     ]
-    reduced = _caption(paper.artifacts, main)[1]
+    reduced = _caption(main)[2]
     needs = [
         f"{e['title']}: {' '.join(e['notes'])}" for e in entries if e["status"] == "needs data"
     ]

@@ -39,6 +39,7 @@ NOT_DRAWN = "could not be drawn"
 STATUSES = ("regenerated", "not built yet", "needs data", "failed", NOT_DRAWN)
 MOST_RUN_IDS = 50
 Entry = dict[str, Any]
+Text = str | Callable[[Any], str]  # true of any data, or what a context's data make of it
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Artifact:
     title: str
     """Its name in the paper (``Table 1``), or what it shows."""
 
-    caption: str
+    caption: Text
     """What it shows, one sentence or more."""
 
     cells: Callable[[Any], Sequence[Any]]
@@ -167,6 +168,11 @@ class Artifact:
         return self.source.startswith("ours")
 
 
+def said(context: Any, text: Text) -> str:
+    """What a text says of a context's data."""
+    return text if isinstance(text, str) else text(context)
+
+
 @dataclass(frozen=True)
 class Made:
     """How an artifact was made: data, profile, seeds. Part of its manifest entry."""
@@ -195,8 +201,7 @@ class Made:
 
 def render(artifact: Artifact, output: Output, made: Made) -> dict[str, bytes]:
     """An artifact's files as bytes, by what follows its id in their names; nothing is written."""
-    caption = f"{artifact.caption} {made.reduced}".strip()
-    heading = f"{artifact.title}. {caption}"
+    heading = f"{artifact.title}. {_caption(artifact, made)}"
     contents: dict[str, bytes] = {}
     label = f"{artifact.paper}-{artifact.id}"
     if output.comparison and output.numbers is not None:
@@ -219,6 +224,11 @@ def render(artifact: Artifact, output: Output, made: Made) -> dict[str, bytes]:
     if output.local is not None:
         contents[f"{LOCAL}.csv"] = csv_bytes(output.local)
     return contents
+
+
+def _caption(artifact: Artifact, made: Made) -> str:
+    assert isinstance(artifact.caption, str)  # a function of a context has been called before
+    return f"{artifact.caption} {made.reduced}".strip()
 
 
 def is_local(name: str) -> bool:
@@ -269,7 +279,7 @@ def missing(artifact: Artifact, made: Made, status: str, notes: Sequence[str] = 
         "collection": made.collection,
         "kind": artifact.kind,
         "title": artifact.title,
-        "caption": f"{artifact.caption} {made.reduced}".strip(),
+        "caption": _caption(artifact, made),
         "source": artifact.source,
         "status": status,
         "rows_built": 0,

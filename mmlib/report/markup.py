@@ -103,7 +103,7 @@ def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
         caption=escape_latex(caption),
         label=f"tab:{re.sub('[^A-Za-z0-9:-]', '-', label)}",
     )
-    longest = [max(len(c), *map(len, frame[c].map(_cell_text))) for c in frame.columns]
+    longest = [max(map(len, (c, *frame[c].map(_cell_text)))) for c in frame.columns]
     if sum(longest) > WIDEST:
         text = text.replace(r"\begin{tabular}", "\\resizebox{\\textwidth}{!}{%\n\\begin{tabular}")
         text = text.replace(r"\end{tabular}", "\\end{tabular}%\n}")

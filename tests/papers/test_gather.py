@@ -15,7 +15,7 @@ import pytest
 from prose import numbers, typed_numbers
 
 from mmlib.experiments import arithmetic
-from mmlib.experiments.comparison import STANDS_IN, SYNTHETIC
+from mmlib.experiments.comparison import OWN, STANDS_IN, SYNTHETIC
 from mmlib.experiments.context import Paper
 from mmlib.experiments.published import papers
 from mmlib.experiments.undeclared import left_out
@@ -226,6 +226,7 @@ PAPER = Paper("balm", "A paper", "A paper", "01.ipynb", {}, {}, ("mmgcn",), TABL
         ({"rows_built": 1}, "1 of the paper's rows"),
         ({"status": "needs data"}, "1 of 2 tables and figures were made"),
         ({"notes": [f"x {STANDS_IN}, so"]}, "other data stand in"),
+        ({"notes": [f"x {OWN}, so"]}, "the data are not the paper's"),
         ({"notes": [f"x: {SYNTHETIC}"]}, "synthetic twins"),
         (
             {"notes": [f"x: {SYNTHETIC}", f"y {STANDS_IN}, so"]},

@@ -273,6 +273,11 @@ def test_latex_escapes_everything_and_balances() -> None:
     assert text.isascii()
 
 
+def test_latex_has_a_table_without_rows() -> None:
+    text = markup.to_latex(pd.DataFrame({"utterance": [], "truth": []}), "No correction.", "empty")
+    assert r"utterance & truth \\" in text and text.count("&") == 1
+
+
 def record(seed: int = 0, **spec: Any) -> dict[str, Any]:
     base = {
         "data": "mosi",

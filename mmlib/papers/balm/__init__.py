@@ -2,32 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
-from mmlib.experiments.context import Paper
+from mmlib.experiments import own
+from mmlib.experiments.context import Context, Paper
 from mmlib.experiments.declare import OURS, Declare, no_runs
 from mmlib.experiments.tables import Table
 from mmlib.experiments.takes import VECTORS, Takes
 from mmlib.papers.balm import analyses, claims, figures, rows, tables, theory
 from mmlib.papers.balm.choices import GUESSES, OBSTACLES
-from mmlib.report.artifact import Artifact
+from mmlib.report.artifact import Artifact, Text, said
 
 _declare = Declare("balm", "BALM")
-_SIX = (
-    "Six imbalanced missing rates (r_A/r_L/r_V): accuracy and weighted F1 (%), data in the role of"
-)
-_ONE = "One missing rate for all modalities: accuracy and weighted F1 (%), data in the role of"
-_MSE = "KL replaced by a mean squared error (BALM-M), data in the role of"
-_SOME = "Training and test with only some of the modalities, at six missing rates:"
-_TSNE = "t-SNE with and without BALM at 0.5/0.7/0.3:"
+_ONE = "One missing rate for all modalities: accuracy and weighted F1 (%)"
+_MSE = "KL replaced by a mean squared error (BALM-M)"
+
+
+def _on(role: str, text: Text) -> Callable[[Context], str]:
+    """The caption of a table of one role's data, which is not said of own data."""
+
+    def caption(context: Context) -> str:
+        data = "" if context.own else f", data in the role of {role}"
+        return f"{said(context, text)}{data}."
+
+    return caption
+
+
+def _settings(context: Context) -> str:
+    """Tables 1 and 2: what they show."""
+    order, count = rows.order(context), len(rows.kept(context, rows.SETTINGS))
+    rates = f"Six imbalanced missing rates ({order})"
+    if context.given_rates:
+        rates = f"The given missing rates ({order})"
+    elif context.own:
+        rates = f"Imbalanced missing rates ({order}), {count} settings"
+    return f"{rates}: accuracy and weighted F1 (%)"
+
+
+def _at_focus(text: str) -> Callable[[Context], str]:
+    """A caption with the rates of the focus setting in the place of ``{}``."""
+    return lambda context: text.format(rows.setting_of(context, rows.FOCUS))
+
+
+def _subsets(context: Context) -> str:
+    count = own.count(context, "seven", len(rows.subsets(context, context.main)))
+    trained = rows.setting_of(context, rows.FOCUS)
+    return f"Mean over the {count} modality subsets, trained at {trained}, with and without FCM."
+
+
+def _severe(context: Context) -> str:
+    if context.own:
+        return f"Severe missing rates ({rows.order(context)}): up to 0.9."
+    return "Severe missing rates: one modality at 0.9."
+
+
+def _tuned(text: str) -> Callable[[Context], str]:
+    """The caption of Table 7 or Fig 7, with the settings in the place of ``{}``."""
+    settings = ("two configurations", "the given rates")
+    return lambda context: text.format(settings[bool(context.given_rates)])
 
 
 def _combined(number: int, metric: str, table: Table) -> Artifact:
+    def caption(context: Context) -> str:
+        by_name = rows.by_name(context)
+        rates = f"by missing rates ({rows.order(context)})" if by_name else "at six missing rates"
+        return f"Training and test with only some of the modalities, {rates}: {metric} (%)."
+
     return _declare.artifact(
         f"table{number}",
         "table",
         f"Table {number}",
-        f"{_SOME} {metric} (%).",
+        caption,
         table.cells,
         partial(tables.combinations, table),
         3,
@@ -38,20 +84,16 @@ def _combined(number: int, metric: str, table: Table) -> Artifact:
 
 def _tsne(id_: str, title: str, what: str, part: str, panels: int, source: str = "") -> Artifact:
     draw = figures.Embeddings(part).draw
-    caption = f"{_TSNE} {what}."
+    caption = _at_focus(f"t-SNE with and without BALM at {{}}: {what}.")
     return _declare.artifact(
         id_, "figure", title, caption, figures.tsne_cells, draw, panels, source, varies=True
     )
 
 
 def _along_training(number: int, figure: figures.Discrepancies) -> Artifact:
-    caption = (
-        f"Discrepancy of each modality during training at {rows.label(figure.rates)}: "
-        f"{rows.NAMES[figure.backbone]} with and without BALM; the gradient norms are added by us."
-    )
-    title = f"Fig {number}"
+    id_, title = f"fig{number}", f"Fig {number}"
     return _declare.artifact(
-        f"fig{number}", "figure", title, caption, figure.cells, figure.draw, 4, any_score=True
+        id_, "figure", title, figure.caption, figure.cells, figure.draw, 4, any_score=True
     )
 
 
@@ -69,26 +111,28 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "fig2",
         "figure",
         "Fig 2",
-        "Accuracy under a shared rate of 0.5 and under imbalanced rates of the same mean.",
+        figures.against_shared,
         figures.shared_cells,
         figures.shared_against_imbalanced,
         6,
     ),
-    _declare.table("table1", "Table 1", f"{_SIX} IEMOCAP.", tables.TABLE1, 13, needs="iemocap"),
-    _declare.table("table2", "Table 2", f"{_SIX} CMU-MOSEI.", tables.TABLE2, 12, needs="mosei"),
+    _declare.table(
+        "table1", "Table 1", _on("IEMOCAP", _settings), tables.TABLE1, 13, needs="iemocap"
+    ),
+    _declare.table(
+        "table2", "Table 2", _on("CMU-MOSEI", _settings), tables.TABLE2, 12, needs="mosei"
+    ),
     _declare.artifact(
         "table3",
         "table",
         "Table 3",
-        "Mean over the seven modality subsets, trained at 0.5/0.7/0.3, with and without FCM.",
+        _subsets,
         tables.TABLE10.cells,
         tables.average,
         2,
         any_score=True,
     ),
-    _declare.table(
-        "table4", "Table 4", "Severe missing rates: one modality at 0.9.", tables.TABLE4, 3
-    ),
+    _declare.table("table4", "Table 4", _severe, tables.TABLE4, 3),
     _declare.artifact(
         "fig4",
         "figure",
@@ -122,7 +166,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "table7",
         "table",
         "Table 7",
-        "Weighted F1 over tau and rho under two configurations.",
+        _tuned("Weighted F1 over tau and rho under {}."),
         tables.grid_cells,
         tables.grid_table,
         10,
@@ -131,7 +175,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "fig7",
         "figure",
         "Fig 7",
-        "Sensitivity to tau and rho under two configurations.",
+        _tuned("Sensitivity to tau and rho under {}."),
         tables.grid_cells,
         figures.sensitivity,
         2,
@@ -163,12 +207,14 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.table(
         "table10",
         "Table 10",
-        "Each modality subset on complete test data, trained at 0.5/0.7/0.3, with and without FCM.",
+        _at_focus(
+            "Each modality subset on complete test data, trained at {}, with and without FCM."
+        ),
         tables.TABLE10,
         2,
     ),
-    _declare.table("table11", "Table 11", f"{_ONE} IEMOCAP.", tables.TABLE11, 5, needs="iemocap"),
-    _declare.table("table12", "Table 12", f"{_ONE} CMU-MOSEI.", tables.TABLE12, 5, needs="mosei"),
+    _declare.table("table11", "Table 11", _on("IEMOCAP", _ONE), tables.TABLE11, 5, needs="iemocap"),
+    _declare.table("table12", "Table 12", _on("CMU-MOSEI", _ONE), tables.TABLE12, 5, needs="mosei"),
     _declare.table(
         "table13",
         "Table 13",
@@ -176,8 +222,8 @@ ARTIFACTS: tuple[Artifact, ...] = (
         tables.TABLE13,
         2,
     ),
-    _declare.table("table14", "Table 14", f"{_MSE} IEMOCAP.", tables.TABLE14, 3, needs="iemocap"),
-    _declare.table("table15", "Table 15", f"{_MSE} CMU-MOSEI.", tables.TABLE15, 3, needs="mosei"),
+    _declare.table("table14", "Table 14", _on("IEMOCAP", _MSE), tables.TABLE14, 3, needs="iemocap"),
+    _declare.table("table15", "Table 15", _on("CMU-MOSEI", _MSE), tables.TABLE15, 3, needs="mosei"),
     *(_along_training(number, figure) for number, figure in enumerate(figures.ALONG_TRAINING, 11)),
     _declare.main(tables.MAIN),
     _declare.claims(claims.CLAIMS, source="ours, on BALM's text"),
@@ -214,14 +260,15 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.table(
         "controls",
         "Control experiments",
-        "Other readings of the paper, and control experiments that it does not have, "
-        "at 0.5/0.7/0.3.",
+        _at_focus(
+            "Other readings of the paper, and control experiments that it does not have, at {}."
+        ),
         tables.CONTROLS,
     ),
     _declare.table(
         "forms",
         "Versions of the backbones",
-        "Official, released and other versions of each backbone, at 0.5/0.7/0.3.",
+        _at_focus("Official, released and other versions of each backbone, at {}."),
         tables.FORMS,
     ),
     _declare.artifact(
@@ -258,6 +305,5 @@ PAPER = Paper(
     OBSTACLES,
     guesses=GUESSES,
     rated=True,
-    words=rows.words,
 )
 context = PAPER.context

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from mmlib.experiments import own
 from mmlib.experiments.comparison import selected, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row, of_row, on
@@ -22,6 +23,7 @@ from mmlib.runs.store import Record
 
 DRAWS = 300
 HALF: rows.Rates = (0.5, 0.5, 0.5)
+OTHERS = "Plain backbones other than GCNet are added by us. Mi-CGA and SDR-GNN are not built yet."
 TSNE_NOTE = (
     "The axes of t-SNE have no unit, and distances between clusters have no meaning. "
     "Each title gives the silhouette score of the labels in the embedding before "
@@ -80,7 +82,7 @@ def shared_against_imbalanced(context: Context, cells: Sequence[Cell]) -> Output
         list(names.values()),
         _lists(results, "value", list(names)),
         ylabel="accuracy (%)",
-        title=_equivalents(context),
+        title=f"A shared rate of 0.5 and {_others(context, 'its equivalents')} ({rows.order(context)})",
         base=5 * np.floor(results["value"].min() / 5 - 1),
     )
     means = results.groupby(["row", "setting"])["value"].mean()
@@ -90,16 +92,23 @@ def shared_against_imbalanced(context: Context, cells: Sequence[Cell]) -> Output
         f"{shown(context, context.main)}; bars are means over seeds with 95 % intervals, points are "
         "seeds; the axis does not start at 0.",
         f"Largest minus smallest mean over the {len(names)} settings: {spreads}.",
-        "The paper's other models are not built yet.",
+        *own.of_the_paper(context, "The paper's other models are not built yet."),
     )
     run_ids = tuple(results["run_id"].unique()) if "run_id" in results else ()
     return Output(None, figure, results, len(names) - 1, notes, run_ids)
 
 
-def _equivalents(context: Context) -> str:
-    """The title of Fig 2; rates that were given have any mean."""
-    others = "the given rates" if context.given_rates else "its equivalents"
-    return f"A shared rate of 0.5 and {others} ({rows.order(context)})"
+def against_shared(context: Context) -> str:
+    """The caption of Fig 2."""
+    others = _others(context, "imbalanced rates of the same mean")
+    return f"Accuracy under a shared rate of 0.5 and under {others}."
+
+
+def _others(context: Context, equivalents: str) -> str:
+    """The rates beside the shared one; those of any modalities, or that were given, may have another mean."""
+    if context.given_rates:
+        return "the given rates"
+    return "imbalanced rates" if context.own else equivalents
 
 
 def _lists(
@@ -144,10 +153,8 @@ def shared_rates(context: Context, cells: Sequence[Cell]) -> Output:
         )
         frames.append(results.assign(dataset=dataset))
     figures.shared_legend(figure, axes[0], columns=3)
-    notes = (
-        "Bold lines are means over seeds, light lines single seeds. Plain backbones "
-        "other than GCNet are added by us. Mi-CGA and SDR-GNN are not built yet.",
-    )
+    lines = "Bold lines are means over seeds, light lines single seeds."
+    notes = (" ".join((lines, *own.of_the_paper(context, OTHERS))),)
     return Output(figure=figure, numbers=pd.concat(frames), rows_built=len(pairs) // 2, notes=notes)
 
 
@@ -257,6 +264,15 @@ class Discrepancies:
             )
         ]
 
+    def caption(self, context: Context) -> str:
+        """What Figs 11 to 22 show."""
+        replaced = self._replaced(context)
+        rates = rows.label(self.rates) if replaced else rows.setting_of(context, self.rates)
+        return (
+            f"Discrepancy of each modality during training at {rates}: {rows.NAMES[self.backbone]} "
+            "with and without BALM; the gradient norms are added by us."
+        )
+
     def _replaced(self, context: Context) -> bool:
         """Whether given rates, which the focus setting stands for, take the place of this setting."""
         return self.rates not in rows.chosen(context, [self.rates])
@@ -325,7 +341,7 @@ class Discrepancies:
 
 def _rates(context: Context, rates: rows.Rates) -> str:
     """A setting with what its numbers are the rates of."""
-    order = "(r_A, r_L, r_V)" if rows.order(context) == "r_A/r_L/r_V" else rows.order(context)
+    order = rows.order(context) if rows.by_name(context) else "(r_A, r_L, r_V)"
     return f"{order} = {rows.setting_of(context, rates)}"
 
 

@@ -59,7 +59,6 @@ FOCAL: Options = (("class_weights", "unnormalised"), ("focal", 0.5))  # MM-DFN's
 # SGD is a control of ours; a squared error's gradients are larger than a cross-entropy's and diverge at 0.1.
 SGD: Options = (("optimizer", "sgd"),)
 SGD_RATES = {"classes": 0.1, "binaries": 0.1, "score": 0.01}
-ROLE_NAMES = ("IEMOCAP", "CMU-MOSEI")
 RATE_NAMES = ("r_A", "r_L", "r_V")
 LETTERS = {"audio": "A", "vision": "V", "text": "L"}
 LEVELS = (("paper", "released"), ("gradients", "weights"), ("no noise", "noise"))  # ledger 7.2
@@ -314,7 +313,7 @@ def kept(context: Context, settings: Iterable[Rates]) -> list[Rates]:
 
 def chosen(context: Context, settings: Iterable[Rates]) -> list[Rates]:
     """Some settings, each once; rates that were given take the place of those in which all three differ."""
-    if not (context.own or context.given_rates):
+    if not by_name(context):
         return list(settings)
     replaced = [
         FOCUS if context.given_rates and len(set(rates)) == len(rates) else rates
@@ -447,43 +446,21 @@ def label(rates: Rates) -> str:
 
 
 def setting_of(context: Context, rates: Rates) -> str:
-    """A setting as tables name it; with own data or given rates, the rate of each modality as ``order`` has them."""
-    if rates == COMPLETE or not (context.own or context.given_rates):
+    """A setting as tables name it."""
+    if rates == COMPLETE or not by_name(context):
         return label(rates)
     of = dict(context.rates(context.main, rates).rates)
     return "/".join(f"{of[m]:g}" for m in context.bundle(context.main).modalities)
 
 
+def by_name(context: Context) -> bool:
+    """Whether settings have the rate of each modality by its name: of own data, and where rates were given."""
+    return context.own or bool(context.given_rates)
+
+
 def order(context: Context) -> str:
     """What the numbers of a setting's name are the rates of."""
-    if not (context.own or context.given_rates):
-        return "r_A/r_L/r_V"
-    return "/".join(context.bundle(context.main).modalities)
-
-
-def words(context: Context) -> dict[str, str]:
-    """What captions say of own data, and of rates that were given, in the place of the paper's words."""
-    if not (context.own or context.given_rates):
-        return {}
-    made = {label(rates): setting_of(context, rates) for rates in SETTINGS}
-    if context.given_rates:
-        made |= {label(rates): label(rates) for rates in SETTINGS if rates != FOCUS}
-    settings, some = len(kept(context, SETTINGS)), len(combined(context))
-    made["Six imbalanced missing rates (r_A/r_L/r_V)"] = (
-        f"Imbalanced missing rates ({order(context)}), {settings} setting{'s' * (settings > 1)}"
-    )
-    made["at six missing rates"] = f"in {some} setting{'s' * (some > 1)} of missing rates"
-    made["under two configurations"] = (
-        "in the given setting" if context.given_rates else "in two settings"
-    )
-    if context.own:
-        count = len(context.bundle(context.main).modalities)
-        made |= {f"(%), data in the role of {name}": "(%)" for name in ROLE_NAMES}
-        made |= {f"(BALM-M), data in the role of {name}": "(BALM-M)" for name in ROLE_NAMES}
-        made["seven modality subsets"] = f"{2**count - 1} modality subsets"
-        made["over all three"] = f"over all {count}"
-        made["one modality at 0.9"] = "one of three rates is 0.9"
-    return made
+    return "/".join(context.bundle(context.main).modalities) if by_name(context) else "r_A/r_L/r_V"
 
 
 def assignment(context: Context, dataset: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlib.experiments import comparison, failures
+from mmlib.experiments import comparison, failures, own
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.tables import Printed, Table, fixed, main_data_set
@@ -25,12 +25,7 @@ MOMKE = (
     "MoMKE trains in two stages, first its experts and then its routing (E22). They share the epochs of one stage and "
     "see the same masks as the other rows (F21), at the size and learning rate of the other papers' tables."
 )
-COMBINED = (
-    "Columns: the modalities in use. Masks are drawn over all three, so an utterance "
-    "may have none left. Better and worse refer to the same backbone without BALM; "
-    "the intervals are in the numbers file.",
-    "With one modality there is nothing to rebalance (Eq. 21 gives 0), so +BALM is FCM alone.",
-)
+ALONE = "With one modality there is nothing to rebalance (Eq. 21 gives 0), so +BALM is FCM alone."
 CONTROLLED = (
     "'L_mod as a constant' is the literal reading of Eq. 26; it trains exactly as "
     "BALM-D does (A12).",
@@ -46,6 +41,16 @@ FORMED = (
     "missing features, which needs complete training features. unpacked: recurrent "
     "layers read padding, as released (ledger 6).",
 )
+
+
+def columns(context: Context) -> str:
+    """What the columns of Tables 8 and 9 are."""
+    count = own.count(context, "three", len(context.bundle(context.main).modalities))
+    return (
+        f"Columns: the modalities in use. Masks are drawn over all {count}, so an utterance "
+        "may have none left. Better and worse refer to the same backbone without BALM; "
+        "the intervals are in the numbers file."
+    )
 
 
 def notes_on_data(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
@@ -142,7 +147,7 @@ def _combined(table: str, metric: str) -> Table:
         metrics=fixed((metric,)),
         datasets=rows.some("iemocap"),
         printed=printed(table, _joined, _few),
-        notes=COMBINED,
+        notes=(columns, ALONE),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mmlib.experiments.context import Paper
+from collections.abc import Callable
+
+from mmlib.experiments.context import Context, Paper
 from mmlib.experiments.declare import OURS, Declare, no_runs
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.papers.dream import analyses, claims, cost, figures, rows, sampling, tables
@@ -10,6 +12,14 @@ from mmlib.papers.dream.choices import GUESSES, OBSTACLES
 from mmlib.report.artifact import Artifact
 
 _declare = Declare("dream", "DREAM")
+_AFFECTED = "the share of affected utterances"
+
+
+def _lost(
+    text: str, frames: str, vectors: str = "the rate at which modalities are dropped"
+) -> Callable[[Context], str]:
+    """A caption with what is lost in the place of ``{}``: frames, or whole modalities of own vectors."""
+    return lambda context: text.format(vectors if rows.own_vectors(context) else frames)
 
 
 ARTIFACTS: tuple[Artifact, ...] = (
@@ -46,7 +56,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "fig3",
         "figure",
         "Fig 3",
-        "F1 against the ratio of frames dropped in training and test.",
+        _lost("F1 against {} in training and test.", "the ratio of frames dropped"),
         figures.frame_cells,
         figures.frames,
         8,
@@ -55,8 +65,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "fig4",
         "figure",
         "Fig 4",
-        "Ablation of dynamic enhancement and of masked fusion: F1 against the share "
-        "of affected utterances.",
+        _lost("Ablation of dynamic enhancement and of masked fusion: F1 against {}.", _AFFECTED),
         figures.ablation_cells,
         figures.ablation,
         3,
@@ -65,7 +74,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "fig5",
         "figure",
         "Fig 5",
-        "Four pre-trained networks as P: F1 against the share of affected utterances.",
+        _lost("Four pre-trained networks as P: F1 against {}.", _AFFECTED),
         figures.reference_cells,
         figures.references,
         4,
@@ -133,8 +142,11 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.table(
         "departures",
         "Other readings",
-        "Other readings of what the paper leaves open, with the mix of missing "
-        "modalities and frames of appendix A.4.",
+        _lost(
+            "Other readings of what the paper leaves open, with {}.",
+            "the mix of missing modalities and frames of appendix A.4",
+            f"each modality dropped at a rate of {rows.percent(rows.DEPARTING)}",
+        ),
         tables.DEPARTURES,
     ),
 )
@@ -152,7 +164,6 @@ PAPER = Paper(
     guesses=GUESSES,
     only="dream, the paper's own network",
     carried=(analyses.PREDICTIONS,),
-    words=rows.words,
     prepare=rows.prepared,
 )
 context = PAPER.context

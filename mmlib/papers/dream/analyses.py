@@ -73,7 +73,7 @@ ENHANCED_NOTES = (
     "A modality is enhanced if its PSS by P is 0, and only enhanced modalities pass "
     "the LayerNorm of Eqs 5-9. Training: the masks of one epoch, with each modality "
     "dropped with probability 0.5. Test: with all modalities. Accuracy: at the epoch "
-    "that the main metric picks on validation, averaged over the four labels of IEMOCAP.",
+    "that the main metric picks on validation{}.",
     "A missing modality never changes P's prediction, so it counts as enhanced. A "
     "clip without enhanced modalities enters the fusion without LayerNorm; the "
     "training share shows how often training saw such clips.",
@@ -459,7 +459,9 @@ def enhanced(context: Context, cells: Sequence[Cell]) -> Output:
                 for seed, value in by[group].items()
             ]
         _enhanced_bars(axes[place], axes[count + place], shares, hits, name, place == 0)
-    notes = (*ENHANCED_NOTES, *data_notes(context, context.datasets))
+    labels = "" if context.own else ", averaged over the four labels of IEMOCAP"
+    told = (note.format(labels) for note in ENHANCED_NOTES)
+    notes = (*told, *data_notes(context, context.datasets))
     return Output(pd.DataFrame(lines), figure, pd.DataFrame(numbers), len(lines), notes)
 
 

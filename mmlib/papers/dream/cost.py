@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from mmlib.backbones import build_backbone
+from mmlib.experiments import own
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.published import published
@@ -78,7 +79,9 @@ def times(context: Context, cells: Sequence[Cell]) -> Output:
         f"{spent.of('dream').epochs} of the network in training (on {shown(context, context.main)}), evaluation "
         "left out; one pass over all test utterances at test. DREAM's times include P's own training.",
         *TIME_NOTES,
-        f"Printed and not built yet: {', '.join(times_left_out(context))}.",
+        *own.of_the_paper(
+            context, f"Printed and not built yet: {', '.join(times_left_out(context))}."
+        ),
         *data_notes(context, context.datasets),
     )
     text = {column: numbers[column].map("{:.3f}".format) for column in ("train (s)", "test (s)")}

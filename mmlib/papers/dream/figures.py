@@ -87,6 +87,8 @@ def curves(
     for dataset in datasets:
         figures.one_scale([a for a, p in zip(axes, panels, strict=True) if p.dataset == dataset])
     figures.shared_legend(figure, axes[0], columns=5)
+    if rows.own_vectors(context):
+        notes = [note for note in notes if note not in (INDEPENDENT, A4)]
     vectors = [shown(context, d) for d in datasets if not framed(context, d)]
     twins = any(is_twin(context.reference(dataset)) for dataset in datasets)
     notes = (

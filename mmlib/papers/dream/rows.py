@@ -228,14 +228,9 @@ def departing(context: Context, dataset: str) -> Protocol:
     return under(context, dataset, mixed(context, dataset, DEPARTING), grid=True)
 
 
-def words(context: Context) -> dict[str, str]:
-    """What captions say of own data in the place of the paper's words: vectors have no frames to lose."""
-    if not context.own or conditions.framed(context, context.main):
-        return {}
-    return {
-        "the ratio of frames dropped": "the rate at which modalities are dropped",
-        "missing modalities and frames": "missing modalities",
-    }
+def own_vectors(context: Context) -> bool:
+    """Whether these are own data without frames to lose, so that whole modalities are dropped."""
+    return context.own and not conditions.framed(context, context.main)
 
 
 def lossy(context: Context, dataset: str) -> list[Cell]:

@@ -167,7 +167,9 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
 
 
 def _printed_costs(context: Context) -> list[dict[str, str]]:
-    """Table 6 as printed; without values where our data are not the paper's own."""
+    """Table 6 as printed, not beside own data; without values where our data are not the paper's own."""
+    if not context.shows_printed(context.main):
+        return []
     beside = (
         shows_published(context.collection)
         and "mosi" in context.datasets

@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 
 from mmlib import masks
 from mmlib.data.catalog import is_twin
-from mmlib.experiments import budgets, comparison
+from mmlib.experiments import budgets, comparison, own
 from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.budgets import TransformerBudget
 from mmlib.experiments.claims import Claim, Lead, Source, Values, at, by_metric
@@ -114,7 +114,8 @@ TABLE5 = Table(
 
 def table(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 5: means over the ten rates, within each run."""
-    notes = (LAW, *_alone(context, rows.frames(context)), PRINTED, tables.EQUAL)
+    alone = _alone(context, rows.frames(context))
+    notes = (LAW, *alone, *own.of_the_paper(context, PRINTED), tables.EQUAL)
     return dataclasses.replace(TABLE5, notes=notes).draw(context, cells)
 
 

@@ -217,11 +217,6 @@ def lacks_frames(context: Context) -> str:
     return "" if frames(context) else _lacking(list(FRAMES))
 
 
-def words(context: Context) -> dict[str, str]:
-    """What captions say of own data in the place of the paper's words."""
-    return {"each emotion": "each class"} if context.own else {}
-
-
 def _lacking(datasets: Sequence[str]) -> str:
     roles = [ROLES[d] for d in datasets]
     return f"No data for the roles {', '.join(roles)}: give --data {roles[0]}=BUNDLE."

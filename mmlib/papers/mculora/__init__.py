@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from mmlib.experiments import budgets
-from mmlib.experiments.context import Paper
+from mmlib.experiments.context import Context, Paper
 from mmlib.experiments.declare import OURS, Declare
 from mmlib.experiments.takes import VECTORS, Takes
 from mmlib.papers.mculora import analyses, claims, figures, rows, tables
@@ -13,6 +13,12 @@ from mmlib.papers.mculora.choices import GUESSES, OBSTACLES
 from mmlib.report.artifact import Artifact
 
 _declare = Declare("mculora", "MCULoRA")
+
+
+def _random_missing(context: Context) -> str:
+    pair = context.own and len(context.bundle(context.main).modalities) == 2
+    missing = "One modality" if pair else "One or two modalities"
+    return f"{missing} missing in each test utterance (%)."
 
 
 ARTIFACTS: tuple[Artifact, ...] = (
@@ -26,7 +32,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.table(
         "random",
         "Random missing",
-        "One or two modalities missing in each test utterance (%).",
+        _random_missing,
         tables.RANDOM_MISSING,
         source="MCULoRA supplement, not available",
     ),
@@ -134,7 +140,6 @@ PAPER = Paper(
     guesses=GUESSES,
     only_real=(rows.PAIR,),  # its twin has pictures
     only="crossmodal, into which adapters can be put",
-    words=rows.words,
     prepare=partial(budgets.prepared, words="of pre-training and as many of adaptation"),
 )
 context = PAPER.context

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from mmlib.experiments import own
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Cell, Context
@@ -49,13 +50,13 @@ RULES = {
 
 SECONDS = "seconds per epoch, evaluation included"
 COSTED = (
-    "Second stage only: every model starts from pre-training. Each of the seven models for one combination is "
+    "Second stage only: every model starts from pre-training. Each of the {} models for one combination is "
     "evaluated at its own best validation epoch, whereas one model for all has a single best epoch."
 )
 TIMED = (
     "Seconds per epoch depend on the machine and are written to a separate file: medians over the runs of the sweep, "
-    "whose workers share the machine. For one model per combination they are the total of all seven models, which "
-    "together see seven times as many dialogues."
+    "whose workers share the machine. For one model per combination they are the total of all {0} models, which "
+    "together see {0} times as many dialogues."
 )
 
 
@@ -99,13 +100,14 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
         if took:
             timed.append({"model": label, SECONDS: f"{len(sizes) * np.median(took):.3f}"})
         numbers.append(values.rename("accuracy").reset_index().assign(model=label))
-    notes = (f"{shown(context, dataset)}. {COSTED}", TIMED, *data_notes(context, [dataset]))
+    models = own.count(context, "seven", len(rows.conditions(context, dataset)))
+    costed, of_time = COSTED.format(models), TIMED.format(models)
     return Output(
         table=pd.DataFrame(lines),
         numbers=pd.concat(numbers)[["model", "seed", "accuracy"]],
         local=pd.DataFrame(timed) if timed else None,
         rows_built=len(lines),
-        notes=notes,
+        notes=(f"{shown(context, dataset)}. {costed}", of_time, *data_notes(context, [dataset])),
     )
 
 

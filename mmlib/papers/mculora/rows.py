@@ -157,22 +157,6 @@ def protocol_grid(context: Context, dataset: str) -> Protocol:
     return protocol(context, dataset, grid=True)
 
 
-def words(context: Context) -> dict[str, str]:
-    """What captions and notes say of own data in the place of the paper's words: how many combinations there are."""
-    if not context.own:
-        return {}
-    every = len(conditions(context, context.main))
-    made = {
-        "Each of the seven models": f"Each of the {every} models",
-        "all seven models": f"all {every} models",
-        "seven times": f"{every} times",
-        "six or over seven conditions": f"{every - 1} or over {every} conditions",
-    }
-    if len(context.bundle(context.main).modalities) == 2:
-        made["One or two modalities"] = "One modality"
-    return made
-
-
 def fitted(context: Context, dataset: str, chosen: Iterable[Row]) -> list[Row]:
     """Rows with what the data decide: the range of the shares, and the condition under which experts are tested."""
     whole = _tests(conditions(context, dataset)[-1:])
