@@ -22,6 +22,7 @@ from mmlib.files import write
 from mmlib.papers.side_by_side import tables as costs
 from mmlib.report import stats
 from mmlib.report.artifact import figure_bytes
+from mmlib.runs.spec import RunSpec
 
 LEFT_OUT = "left out: no time"
 NAMED = 3  # contenders that a sentence names
@@ -65,10 +66,10 @@ def sentence(made: Results, question: Question) -> str:
         lead = _lead(made, question, standing.best, second)
         return f"{name}: {best} is the best; next is {second}, {lead}."
     others = [other for other in standing.open if other != standing.best]
-    named = ", ".join(others[:NAMED]) + (" and others" if len(others) > NAMED else "")
+    more = f"; and {len(others) - NAMED} more" if len(others) > NAMED else ""
     return (
         f"{name}: the best is one of {len(standing.open)} of {len(standing.open) + len(standing.out)} contenders; "
-        f"{best} has the highest mean, not decided against {named}."
+        f"{best} has the highest mean. Not decided against: {'; '.join(others[:NAMED])}{more}."
     )
 
 
@@ -111,8 +112,9 @@ def sections(made: Results) -> list[Section]:
             "The best against the others",
             "The difference to the contender with the highest mean; over seeds: 95 % interval for other seeds on these "
             "test utterances; over clusters: 95 % interval for other dialogues, speakers or utterances like these, in "
-            "accuracy (points) or in minus the absolute error. Shown are all that are still in, the next one, and the "
-            "linear model.",
+            "accuracy (points) or in minus the absolute error. Decided: by the rule at the end of this page, which asks for "
+            "more than one interval that excludes zero, since every contender has many rivals and is looked at several "
+            "times. Shown are all that are still in, the next one, and the linear model.",
             against_table(made),
         ),
         Section(
@@ -128,7 +130,7 @@ def sections(made: Results) -> list[Section]:
         Section(
             "Cost",
             "Seconds: median training time of a model over all its stages, on one thread. Parameters: trained in the "
-            "last stage, and frozen in it.",
+            "last stage, and frozen in it; those of the linear model are solved for, not trained in steps.",
             cost_table(made),
         ),
     ]
@@ -216,13 +218,18 @@ def cost_table(made: Results) -> pd.DataFrame:
                 {
                     "contender": name,
                     "seconds": f"{np.median(seconds):.1f}" if seconds else "-",
-                    "learning rate": given["learning rate"],
-                    "epochs": given["epochs"],
+                    "learning rate": "-" if is_linear(specs) else given["learning rate"],
+                    "epochs": "-" if is_linear(specs) else given["epochs"],
                     "parameters": given["parameters, trained"],
                     "frozen": given["frozen"],
                 }
             )
     return pd.DataFrame(lines)
+
+
+def is_linear(specs: Sequence[RunSpec]) -> bool:
+    """Whether runs fit the linear model, which has no steps."""
+    return specs[0].method == "linear"
 
 
 def run_ids(made: Results) -> Mapping[str, Sequence[str]]:

@@ -9,12 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mmlib.compare.plan import MAJORITY, Contender
+from mmlib.compare.plan import COMPLETE, MAJORITY, OWN, Contender
 from mmlib.compare.results import Results
 from mmlib.report.figures import DOUBLE, MARKERS, PALETTE, panel_grid, style
 
 LABELS = {"weighted_f1": "weighted F1 (%)", "mae": "minus the mean absolute error"}
 FADED = "#999999"
+TRAINED = {COMPLETE: "trained on complete data", OWN: "trained at your own rates"}
 
 
 def draw(made: Results) -> Figure:
@@ -74,6 +75,13 @@ def _majority(axis: Axes, value: float) -> None:
 def _handles(trainings: Sequence[str]) -> list[Line2D]:
     """Entries of the legend."""
     return [
-        Line2D([], [], linestyle="", color=colour, marker=marker, label=f"trained on {name}")
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            color=colour,
+            marker=marker,
+            label=TRAINED.get(name, f"trained on {name}"),
+        )
         for name, colour, marker in zip(trainings, PALETTE, MARKERS, strict=False)
     ]
