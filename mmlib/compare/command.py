@@ -108,8 +108,10 @@ def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
             wanted, plan.context.store, jobs=jobs, max_minutes=left, title=f"{look} seeds"
         )
         made = results.read(plan)
+        if report.left:
+            break
         show(made)
-        if report.left or made.decided:
+        if made.decided:
             break
     return made
 
