@@ -112,7 +112,7 @@ def sections(made: Results) -> list[Section]:
             "The best against the others",
             "The difference to the contender with the highest mean; over seeds: 95 % interval for other seeds on these "
             "test utterances; over clusters: 95 % interval for other dialogues, speakers or utterances like these, in "
-            "accuracy (points) or in minus the absolute error. Decided: by the rule at the end of this page, which asks "
+            "accuracy (points) or in minus the absolute error. Decided: by the rule at the end of the page, which asks "
             "for more than an interval without zero, since every contender has many rivals and is looked at often. "
             "Shown are all that are still in, the next one, and the linear model.",
             against_table(made),
