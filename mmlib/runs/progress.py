@@ -48,7 +48,7 @@ class Progress:
                 self._postfix()
         elif self.show:
             twentieth = 20 * self.count // self.total
-            if twentieth > self.shown or self.count - self.first == PILOTS:
+            if twentieth > self.shown or self.count - self.first == PILOTS + self.forecast.jobs:
                 self.shown = twentieth
                 self._line()
 

@@ -123,15 +123,21 @@ def sweep(
     deadline = time.time() + 60 * max_minutes if max_minutes is not None else float("inf")
     tasks, reused = _plan(specs, store, fingerprint, execute, deadline)
     forecast = _forecast(store, jobs) if tasks else Forecast(jobs)
-    todo = [task.spec for task in tasks]
-    first = {tasks[place].run_id for place in timing.pilots(todo, forecast)}
-    tasks.sort(key=lambda task: task.run_id not in first)
-    board = _Board(store, {task.run_id: task for task in tasks}, reused)
+    tasks = _pilots_early(tasks, forecast, jobs)
+    board = _Board(store, {task.run_id: task for task in tasks}, reused, jobs)
     board.progress = Progress(
         title, len(tasks) + reused, reused, forecast, board.specs_left, progress
     )
     _run_all(board, executor, jobs, deadline)
     return board.report(time.monotonic() - started)
+
+
+def _pilots_early(tasks: list[Task], forecast: Forecast, jobs: int) -> list[Task]:
+    """The same runs, those that tell most of times before the others; a worker's first run tells little."""
+    head, others = tasks[:jobs], tasks[jobs:]
+    places = timing.pilots([task.spec for task in others], forecast)
+    rest = [task for place, task in enumerate(others) if place not in places]
+    return [*head, *(others[place] for place in places), *rest]
 
 
 def _run_all(board: _Board, executor: Executor | None, jobs: int, deadline: float) -> None:
@@ -231,6 +237,9 @@ class _Board:
     reused: int
     """Runs asked for that were done before, or by another sweep meanwhile."""
 
+    jobs: int
+    """Runs at a time."""
+
     progress: Progress = field(init=False)
     """What shows how far the sweep is."""
 
@@ -273,7 +282,7 @@ class _Board:
             self.done += 1
             self.fresh.append(task.run_id)
             seconds = self.store.sidecar(task.run_id).get("seconds")
-            self.progress.forecast.learn(task.spec, seconds)
+            self.progress.forecast.learn(task.spec, seconds, first=self.done <= self.jobs)
         if status == "reused":
             # Another sweep works on the same list: leave its order, or we do each run twice.
             self.reused += 1

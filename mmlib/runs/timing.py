@@ -79,10 +79,18 @@ class Forecast:
     ended: list[tuple[Run, float]] = field(default_factory=list)
     """Runs that have ended, with their seconds."""
 
-    def learn(self, spec: Run, seconds: float | None) -> None:
-        """Take in a run that has ended; nothing where its seconds are not known."""
+    first: list[tuple[Run, float]] = field(default_factory=list)
+    """The first of each worker, which also opens the data and imports what it needs; they count where no other does."""
+
+    def learn(self, spec: Run, seconds: float | None, first: bool = False) -> None:
+        """Take in a run that has ended; nothing where its seconds are not known. first: of its worker."""
         if seconds:
-            self.ended.append((spec, seconds))
+            (self.first if first else self.ended).append((spec, seconds))
+
+    @property
+    def seen(self) -> list[tuple[Run, float]]:
+        """The runs that tell of times."""
+        return self.ended or self.first
 
     def left(self, specs: Iterable[Run]) -> Range:
         """The time until these runs have ended, from when a worker is ready."""
@@ -99,7 +107,7 @@ class Forecast:
 
     def _draws(self, kinds: Sequence[tuple[str, str, int]]) -> np.ndarray:
         """(draws, kinds) of the logarithm of the mean seconds an epoch, from the posterior."""
-        seen = [(_kind(spec), math.log(seconds / _epochs(spec))) for spec, seconds in self.ended]
+        seen = [(_kind(spec), math.log(seconds / _epochs(spec))) for spec, seconds in self.seen]
         names = list(dict.fromkeys(name for kind in kinds for name in _names(kind)))
         names += [n for n in dict.fromkeys(n for k, _ in seen for n in _names(k)) if n not in names]
         mean, deviation = (np.array(part) for part in zip(*map(_prior, names), strict=True))
@@ -135,7 +143,7 @@ def pilots(specs: Sequence[Run], forecast: Forecast) -> list[int]:
     each = np.exp(forecast._draws(kinds)).mean(axis=0)
     epochs = np.array([_epochs(specs[first[kind]]) for kind in kinds])
     dear = each * epochs * np.array([count[kind] for kind in kinds])
-    ended = {_kind(spec) for spec, _ in forecast.ended}.intersection(kinds)
+    ended = {_kind(spec) for spec, _ in forecast.seen}.intersection(kinds)
     dearest = [kinds[place] for place in np.argsort(-dear, kind="stable")]
     lacking = max(0, PILOTS - len(ended))
     return [first[kind] for kind in dearest if kind not in ended][:lacking]

@@ -375,13 +375,13 @@ def test_the_estimate_counts_missing_runs_and_their_parents_and_learns_from_like
     assert log(tmp_path) == []
 
 
-def test_headless_progress_is_one_line_for_each_twentieth(
+def test_headless_progress_is_one_line_for_each_twentieth_and_one_after_the_pilot_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run([*specs(59), *specs(1, options=(("do", "raise"),))], Store(tmp_path / "s"), title="grid")
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    assert len(lines) == 20 and captured.err == ""
+    assert len(lines) == 21 and captured.err == ""  # one after the pilot runs
     assert lines[0].startswith("grid: 3/60 runs, 0 failed, 0:0") and lines[-1].startswith(
         "grid: 60/60 runs, 1 failed,"
     )
