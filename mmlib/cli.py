@@ -231,7 +231,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--executor",
-        default="local",
+        default=options.HERE,
         metavar="local|dask:ADDRESS",
         help="where runs are made: on this machine, or by the workers of a Dask scheduler (docs/cluster.md)",
     )
@@ -290,9 +290,11 @@ def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
     from mmlib.experiments.context import NO_ROLE
     from mmlib.experiments.takes import DataRefused
     from mmlib.papers import catalog
-    from mmlib.runs.on_dask import address_of
 
-    address_of(args.executor)
+    if args.executor != options.HERE:
+        from mmlib.runs.on_dask import address_of
+
+        address_of(args.executor)
     options.at_least_one("--jobs", args.jobs)
     backbone, label = options.one("--backbone", args.backbone), options.one("--label", args.label)
     options.names("--backbone", args.backbone)

@@ -16,13 +16,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
 from mmlib.data.readers.crema_d_votes import CLASSES as CREMA_D
 from mmlib.errors import unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MODALITIES = ("audio", "vision")
 AVE = (
@@ -186,6 +189,8 @@ class AVTwin:
 
         Columns audio, vision, both; rows all, balanced, audio dominant, vision dominant (NaN where there are none).
         """
+        import pandas as pd
+
         truth, dominant = (
             array[self.bundle.rows(split)] for array in (self.bundle.labels, self.dominant)
         )

@@ -25,8 +25,7 @@ from mmlib.masks import Law, imbalanced
 from mmlib.names import EMBEDDED, TWINS, check_collection
 from mmlib.report.artifact import Artifact
 from mmlib.runs.compact import import_records
-from mmlib.runs.execute import SELECTIONS
-from mmlib.runs.spec import Options, RunSpec
+from mmlib.runs.spec import SELECTIONS, Options, RunSpec
 from mmlib.runs.store import Record, Store
 
 MOST_SEEDS = 1000

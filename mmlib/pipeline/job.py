@@ -15,7 +15,6 @@ from mmlib.pipeline.notebooks import execute_all
 from mmlib.pipeline.regenerate import draw_all
 from mmlib.pipeline.troubles import Trouble, shown
 from mmlib.report.artifact import NOT_DRAWN, Entry, read_manifest
-from mmlib.runs.on_dask import executor_of
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
 from mmlib.runs.warned import counted
@@ -47,6 +46,8 @@ def sweep_all(
     executor: str = "local",
 ) -> int:
     """All runs that the store lacks, here or on a Dask scheduler; 1 where some failed or were left."""
+    from mmlib.runs.on_dask import executor_of
+
     specs = all_specs(contexts, wanted)
     if not specs:
         return 0
