@@ -276,7 +276,12 @@ def _imported(names: set[str]) -> set[str]:
 
 
 def _module(name: str) -> Path:
-    return Path(__file__).resolve().parent.parent / f"{name.replace('.', '/')}.py"
+    return _package(__file__) / f"{name.replace('.', '/')}.py"
+
+
+@cache  # thousands of modules are asked for, and each resolution asks the file system
+def _package(file: str) -> Path:
+    return Path(file).resolve().parent.parent
 
 
 def _as_stored(content: dict[str, Any]) -> dict[str, Any]:
