@@ -235,6 +235,11 @@ def finish(context: Context) -> None:
             i for i, content in contents.items() if not LARGE & set(content["spec"]["keep"])
         )
         _write_parts(context, ids, main)
+    gather_all()
+
+
+def gather_all() -> None:
+    """Write what is gathered of all papers, and the dashboard."""
     gather.write_all(paths.figures(), PAPERS)
     called = {name: paper.called for name, paper in PAPERS.items()}
     write_dashboard(paths.figures() / "manifest.json", paths.figures() / "index.html", called)
