@@ -2,7 +2,7 @@
 
 ``NAME.json`` beside an executed copy has a hash of each thing that decides what the notebook shows and writes, and of
 each file that it wrote. It is removed before an execution begins and written whole after one that ended well, so that
-whatever is interrupted is done again.
+whatever is interrupted is done again. ``gathered.json`` says the same of the files on all papers.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmlib import files, paths
 from mmlib.data.catalog import open_bundle
@@ -81,12 +82,30 @@ def copy_of(context: Context) -> Path:
     return paths.runs() / "notebooks" / context.collection / context.declared.notebook
 
 
+class Shared(NamedTuple):
+    """What decides all executions: two of the hashes of ``Inputs``."""
+
+    code: str
+    packages: str
+
+
+def shared() -> Shared:
+    """What decides all executions now."""
+    inside = (path for path in PACKAGE.rglob("*") if path.is_file())
+    kept = [p for p in inside if "__pycache__" not in p.parts and not p.name.startswith(".")]
+    lines = (f"{path.relative_to(PACKAGE).as_posix()} {_sum(path)}" for path in sorted(kept))
+    return Shared(
+        _hash([*lines, json.dumps(load_manifest(), sort_keys=True)]),
+        _hash([platform.python_version(), platform.machine(), *map(_version, PACKAGES)]),
+    )
+
+
 def inputs(
-    context: Context, parameters: Mapping[str, Any], needed: Sequence[RunSpec], code: str
+    context: Context, parameters: Mapping[str, Any], needed: Sequence[RunSpec], of_all: Shared
 ) -> Inputs | None:
     """What decides an execution now; None of a file that is no notebook.
 
-    needed: the runs of its tables and figures. code: ``hash_of_code()``.
+    needed: the runs of its tables and figures. of_all: ``shared()``.
     """
     try:
         cells = _cells_of(paths.notebooks() / context.declared.notebook)
@@ -95,21 +114,13 @@ def inputs(
     return Inputs(
         cells_hash(SimpleNamespace(cells=[SimpleNamespace(**cell) for cell in cells])),
         _hash([json.dumps(parameters, sort_keys=True)]),
-        code,
-        _hash([platform.python_version(), platform.machine(), *map(_version, PACKAGES)]),
+        of_all.code,
+        of_all.packages,
         _hash(map(_of_data, sorted(context.data.items()))),
         _of_runs(context, needed),
         _committed(context),
         _gathered(cells),
     )
-
-
-def hash_of_code() -> str:
-    """A hash of every file of this package, and of ``data/manifest.toml``."""
-    inside = (path for path in PACKAGE.rglob("*") if path.is_file())
-    kept = [p for p in inside if "__pycache__" not in p.parts and not p.name.startswith(".")]
-    lines = (f"{path.relative_to(PACKAGE).as_posix()} {_sum(path)}" for path in sorted(kept))
-    return _hash([*lines, json.dumps(load_manifest(), sort_keys=True)])
 
 
 def changes(context: Context, now: Inputs | None) -> str:
@@ -157,11 +168,43 @@ def note(context: Context, before: Inputs | None) -> None:
         "entries": _entered(context),
         "wrote": {name: _sum(context.folder / name) for name in sorted([RECORDS, *listed, *parts])},
     }
-    files.write(_note_of(context), (json.dumps(content, indent=1) + "\n").encode())
+    _write(_note_of(context), content)
+
+
+def gather(of_all: Shared) -> None:
+    """Gather what stands in the figures' folder, unless the files on all papers are there as they were made of it."""
+    path = paths.runs() / "notebooks" / "gathered.json"
+    made_of = _made_of(of_all)
+    try:
+        if json.loads(path.read_bytes()) == {"inputs": made_of, "wrote": _of_all_papers()}:
+            return
+    except (OSError, ValueError, RecursionError):
+        pass
+    regenerate.gather_all()
+    _write(path, {"inputs": made_of, "wrote": _of_all_papers()})
+
+
+def _made_of(of_all: Shared) -> str:
+    """What the files on all papers are made of: code, the manifest, the files that it lists, the notebooks' names."""
+    listed = sorted({name for entry in _manifest() for name in entry["files"]})
+    notebooks = sorted(path.name for path in (paths.figures().parent / "notebooks").glob("*.ipynb"))
+    lines = (f"{name} {_sum(paths.figures().parent / name)}" for name in listed)
+    return _hash([*of_all, _sum(paths.figures() / "manifest.json"), *notebooks, *lines])
+
+
+def _of_all_papers() -> dict[str, str]:
+    """The files on all papers, each with its hash."""
+    figures = paths.figures()
+    reports = [path.relative_to(figures).as_posix() for path in figures.glob(f"*/*/{REPORT}")]
+    return {name: _sum(figures / name) for name in sorted([*GATHERED, "index.html", *reports])}
 
 
 def _note_of(context: Context) -> Path:
     return copy_of(context).with_suffix(".json")
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    files.write(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _noted(context: Context) -> dict[str, Any] | None:
@@ -220,7 +263,7 @@ def _committed(context: Context) -> str:
                 lines.append(f"{path.relative_to(figures).as_posix()} {_sum(path)}")
     lines += [
         f"{entry['collection']} {entry['id']} {entry['status']}"
-        for entry in read_manifest(paths.figures() / "manifest.json")
+        for entry in _manifest()
         if entry["paper"] == context.paper and entry["collection"] != context.collection
     ]
     return _hash(lines)
@@ -246,12 +289,22 @@ def _written_since(cells: Iterable[dict[str, Any]]) -> bool:
     return False
 
 
+def _manifest() -> tuple[Entry, ...]:
+    path = paths.figures() / "manifest.json"
+    return _manifest_of(path, files.stamp(path))
+
+
+@lru_cache(maxsize=1)  # all notebooks of a call ask for it, and its check takes a while
+def _manifest_of(path: Path, stamped: object) -> tuple[Entry, ...]:
+    return tuple(read_manifest(path))
+
+
 def _entries(context: Context) -> list[Entry]:
     """The manifest's lines on a notebook's own tables and figures."""
     own = {artifact.id for artifact in regenerate.artifacts(context)}
     return [
         entry
-        for entry in read_manifest(paths.figures() / "manifest.json")
+        for entry in _manifest()
         if (entry["collection"], entry["paper"]) == (context.collection, context.paper)
         and entry["id"] in own
     ]

@@ -56,22 +56,20 @@ def execute_all(
     """
     if needed is None:
         needed = [regenerate.specs(c, regenerate.artifacts(c)) for c in contexts]
-    code, left = executed.hash_of_code(), list(zip(contexts, needed, strict=True))
+    shared, left = executed.shared(), list(zip(contexts, needed, strict=True))
     failed: list[Trouble] = []
-    while due := [of for pair in left if (of := _due(*pair, code, force))]:
+    while due := [of for pair in left if (of := _due(*pair, shared, force))]:
         failed += _execute_those(due, jobs)
         left = [pair for pair in left if pair[0] not in [of.context for of in due]]
     for context, _ in left:
         print(f"{context.declared.notebook} on {context.collection}: up to date", flush=True)
-    if left:
-        failed += _gathered(left[-1][0])
-    return failed
+    return [*failed, *_gather(contexts[-1], shared)]
 
 
-def _gathered(context: Context) -> list[Trouble]:
-    """Gather what stands in the figures' folder, as an execution does at its end; what went wrong with that."""
+def _gather(context: Context, shared: executed.Shared) -> list[Trouble]:
+    """Gather what all papers have drawn, where that has changed; what went wrong with that."""
     try:
-        regenerate.gather_all()
+        executed.gather(shared)
     except InputError:  # the disk's or the manifest's, which concerns every paper
         raise
     except Exception as error:
@@ -79,9 +77,11 @@ def _gathered(context: Context) -> list[Trouble]:
     return []
 
 
-def _due(context: Context, needed: Sequence[RunSpec], code: str, force: bool) -> _Due | None:
+def _due(
+    context: Context, needed: Sequence[RunSpec], shared: executed.Shared, force: bool
+) -> _Due | None:
     """A notebook with the reason for which it is executed; None where it is up to date."""
-    now = executed.inputs(context, _parameters(context), needed, code)
+    now = executed.inputs(context, _parameters(context), needed, shared)
     why = "--force" if force else executed.changes(context, now)
     return _Due(context, now, why) if why else None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlib.errors import InputError, unknown_name
+from mmlib.files import stamp
 from mmlib.masks import Law, complete, family, law_from_json
 
 KEEP = ("weights", "last", "embeddings", "series", "found", "curves", "picked")
@@ -206,9 +207,7 @@ def numerics_version(
     """
     digest = hashlib.sha256()
     for name in sorted(numerics_modules(method, backbone, families)):
-        digest.update(
-            f"{name} {code_without_words(_module(name).read_text(encoding='utf-8'))}".encode()
-        )
+        digest.update(f"{name} {code_without_words(_text(name))}".encode())
     return digest.hexdigest()[:8]
 
 
@@ -270,9 +269,20 @@ def _imported(names: set[str]) -> set[str]:
         if not _module(name).exists():
             continue
         modules.add(name)
-        imports = _read(_module(name).read_text(encoding="utf-8"))[1]
+        imports = _read(_text(name))[1]
         left |= {other for other in imports if other.split(".")[0] in DECIDING} - modules
     return modules
+
+
+def _text(name: str) -> str:
+    """A module's source, read once for each of its stamps: each of ninety versions asks for some twenty modules."""
+    path = _module(name)
+    return _text_of(path, stamp(path))
+
+
+@cache
+def _text_of(path: Path, stamped: object) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _module(name: str) -> Path:

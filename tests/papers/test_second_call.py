@@ -66,6 +66,8 @@ class Kernel:
 
     def __call__(self, context: Context) -> Trouble | None:
         self.ran.append(context.paper)
+        note = executed.copy_of(context).with_suffix(".json")
+        assert not note.exists(), "who is killed now leaves none"
         folder = context.folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table1.md").write_text("a table\n")
@@ -101,14 +103,15 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     return stub
 
 
-def put(paper: str, code: str = "print('fine')", output: str = "") -> Path:
-    """A notebook of a paper with the parameters and one cell."""
+def put(paper: str, code: str = "print('fine')", output: str = "", finish: str = "pass") -> Path:
+    """A notebook of a paper with the parameters, a cell and another one."""
     last = nbformat.v4.new_code_cell(code, id="second")
     last.outputs = [nbformat.v4.new_output("stream", name="stdout", text=output)] if output else []
     first = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}, id="first")
+    middle = nbformat.v4.new_code_cell(finish, id="middle")
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     path = paths.notebooks() / PAPERS[paper].notebook
-    nbformat.write(nbformat.v4.new_notebook(cells=[first, last], metadata=metadata), path)
+    nbformat.write(nbformat.v4.new_notebook(cells=[first, middle, last], metadata=metadata), path)
     return path
 
 
@@ -394,7 +397,10 @@ def test_with_a_kernel_the_second_call_starts_none(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(job, "sweep_all", lambda *_, **__: 0)
-    put("gmm_loss", "from mmlib import paths\n(paths.figures() / 'claims.csv').exists()")
+    gathers = (
+        "from mmlib import paths\nfrom mmlib.pipeline import regenerate\nregenerate.gather_all()"
+    )
+    put("gmm_loss", "assert (paths.figures() / 'claims.csv').exists()", finish=gathers)
     context = gmm_loss.context("smoke", store=Store(home / "runs"))
     assert job.run([context], (), jobs=1) == 0
     note = json.loads(executed.copy_of(context).with_suffix(".json").read_text())
@@ -404,6 +410,31 @@ def test_with_a_kernel_the_second_call_starts_none(
     assert job.run([context], (), jobs=1) == 0
     assert "05_gmm_loss.ipynb on twins: up to date" in capsys.readouterr().out
     assert executed.copy_of(context).stat().st_mtime_ns == before
-    assert (home / "figures" / "index.html").exists(), (
-        "what is gathered of all is there all the same"
-    )
+
+
+def test_the_files_on_all_papers_are_made_again_where_they_are_not_those_that_were_made(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, made = regenerate.gather_all, []
+    monkeypatch.setattr(regenerate, "gather_all", lambda: (made.append(0), real()))
+    figures, shared = home / "figures", executed.shared()
+    executed.gather(shared)
+    before = {path: path.read_bytes() for path in figures.glob("*.*")}
+    assert {path.name for path in before} >= {"index.html", "claims.csv", "arithmetic.csv"}
+    executed.gather(shared)
+    assert len(made) == 1
+    (figures / "index.html").unlink()
+    executed.gather(shared)
+    (figures / "claims.csv").write_text("edited\n")
+    executed.gather(shared)
+    assert len(made) == 3 and all(path.read_bytes() == before[path] for path in before)
+    (home / "runs" / "notebooks" / "gathered.json").write_text("[")
+    executed.gather(shared)
+    executed.gather(shared._replace(code="another"))
+    executed.gather(shared)
+    assert len(made) == 6
+    entry = missing(PAPERS["balm"].artifacts[0], Made("twins", "smoke"), "needs data")
+    update_manifest(figures / "manifest.json", [entry])
+    executed.gather(shared)
+    executed.gather(shared)
+    assert len(made) == 7 and b"needs data" in (figures / "index.html").read_bytes()
