@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from mmlib import files, paths
 from mmlib.data.catalog import open_bundle
 from mmlib.data.manifest import load_manifest
+from mmlib.experiments import recipes
 from mmlib.experiments.context import Context
 from mmlib.pipeline import regenerate
 from mmlib.report.artifact import NOT_DRAWN, Entry, is_local, read_manifest
@@ -66,6 +67,9 @@ class Inputs:
 
     data: str
     """The bundles."""
+
+    trials: str
+    """Those of learning rates on own data, which stand beside the runs."""
 
     runs: str
     """Those that its tables and figures need."""
@@ -117,6 +121,7 @@ def inputs(
         of_all.code,
         of_all.packages,
         _hash(map(_of_data, sorted(context.data.items()))),
+        _sum(paths.runs() / recipes.FILE.name),
         _of_runs(context, needed),
         _committed(context),
         _gathered(cells),

@@ -207,6 +207,10 @@ def no_manifest(home: Path, context: Context, patch: pytest.MonkeyPatch) -> None
     (home / "figures" / "manifest.json").unlink()
 
 
+def trials(home: Path, context: Context, patch: pytest.MonkeyPatch) -> None:
+    (home / "runs" / "recipes.csv").write_text("trials on own data\n")
+
+
 def committed(home: Path, context: Context, patch: pytest.MonkeyPatch) -> None:
     (home / "figures" / "real" / "gmm_loss").mkdir(parents=True)
     (home / "figures" / "real" / "gmm_loss" / "claims.md").write_text("of real data\n")
@@ -226,6 +230,7 @@ CHANGES: list[Change] = [
     edited,
     no_copy,
     no_manifest,
+    trials,
     committed,
 ]
 
