@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
 from mmlib.data.readers.crema_d_votes import CLASSES as CREMA_D
@@ -224,7 +225,8 @@ def make_av_twin(role: str, size: str = "quick", seed: int = 0) -> AVTwin:
         "audio": _ridges(_generator(seed, f"{key}/audio"), shape, len(law.names)),
         "vision": _textures(_generator(seed, f"{key}/vision"), shape, len(law.names)),
     }
-    clips = _draw_clips(law, shape, patterns, seed, f"{key}@{size}")
+    with threadpool_limits(1):  # thousands of small products, over which threads only wait
+        clips = _draw_clips(law, shape, patterns, seed, f"{key}@{size}")
     bundle = make_bundle(
         f"twin-{role}-{size}",
         Task("classes", law.names[: shape.classes]),

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from mmlib import paths
@@ -370,7 +369,7 @@ class Context:
     def has_dialogues(self, dataset: str) -> bool:
         """Whether any dialogue has two utterances."""
         bundle = self.bundle(dataset)
-        return len(np.unique(bundle.dialogue)) < len(bundle)
+        return bundle.dialogue_count < len(bundle)
 
     @staticmethod
     def bundle_fingerprint(reference: str) -> str:

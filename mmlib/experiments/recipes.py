@@ -144,7 +144,7 @@ def _listed(file: Path) -> dict[tuple[str, str], list[_Trial]]:
 
 def whole_dialogues(utterances: int, bundle: Bundle) -> int:
     """Dialogues a step that hold about so many utterances, since steps take whole ones."""
-    return max(1, round(utterances * len(np.unique(bundle.dialogue)) / len(bundle.dialogue)))
+    return max(1, round(utterances * bundle.dialogue_count / len(bundle.dialogue)))
 
 
 def steps_per_epoch(bundle: Bundle, batch: int) -> int:
@@ -191,17 +191,24 @@ def _size(bundle: Bundle) -> _Size:
 
 
 def schedule(
-    profile: Profile, bundle: Bundle, network: str, fold: int | None = None, method: str = ""
+    profile: Profile,
+    bundle: Bundle,
+    network: str,
+    fold: int | None = None,
+    method: str = "",
+    runs: Path | None = None,
 ) -> Training:
     """A network's schedule on some data: its recipe where profiles are searched, else the profile's own.
 
     Epochs hold at least the recipe's steps; all folds of a bundle have as many. A method over the network has as many,
     with the learning rate and weight decay of its own trials, or the network's where it had none.
+
+    runs: ``paths.runs()``, where it is known.
     """
     if not profile.searched:
         return profile.training_for("default", network)
     number = NO_FOLD if fold is None else fold
-    return _scheduled(paths.runs(), profile, _size(bundle), network, number, method)
+    return _scheduled(runs or paths.runs(), profile, _size(bundle), network, number, method)
 
 
 @lru_cache(maxsize=4096)
