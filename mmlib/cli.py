@@ -84,6 +84,9 @@ def _add_run(commands: Any) -> None:
         allow_abbrev=False,
     )
     _add_selection(running)
+    running.add_argument(
+        "--force", action="store_true", help="execute notebooks that are up to date, too"
+    )
     running.add_argument("--list", action="store_true", help="list the artifacts and stop")
     running.add_argument(
         "--update-notebooks",
@@ -231,7 +234,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--executor",
-        default="local",
+        default=options.HERE,
         metavar="local|dask:ADDRESS",
         help="where runs are made: on this machine, or by the workers of a Dask scheduler (docs/cluster.md)",
     )
@@ -290,9 +293,11 @@ def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
     from mmlib.experiments.context import NO_ROLE
     from mmlib.experiments.takes import DataRefused
     from mmlib.papers import catalog
-    from mmlib.runs.on_dask import address_of
 
-    address_of(args.executor)
+    if args.executor != options.HERE:
+        from mmlib.runs.on_dask import address_of
+
+        address_of(args.executor)
     options.at_least_one("--jobs", args.jobs)
     backbone, label = options.one("--backbone", args.backbone), options.one("--label", args.label)
     options.names("--backbone", args.backbone)
@@ -356,14 +361,32 @@ def _run(args: argparse.Namespace) -> int:
     if args.update_notebooks:
         options.alone("--update-notebooks", args, args.alone)
         return notebooks.update_notebooks()
+    if args.force:
+        _check_force(args)
     contexts, refused = _contexts(args)
     if args.list:
         code = job.list_artifacts(contexts, _ids(args))
     elif args.dry_run:
         code = job.dry_run(contexts, _ids(args), args.jobs)
     else:
-        code = job.run(contexts, _ids(args), args.jobs, args.executor)
+        code = job.run(contexts, _ids(args), args.jobs, args.executor, args.force)
     return max(code, int(refused))
+
+
+def _check_force(args: argparse.Namespace) -> None:
+    """Refuse ``--force`` where no notebook would be executed.
+
+    Raises:
+        InputError: an option beside it that executes none.
+    """
+    for option in ("artifact", "list", "dry_run"):
+        if getattr(args, option):
+            raise InputError(
+                "--force",
+                f"--{option.replace('_', '-')} beside it, which executes no notebook",
+                "one of the two",
+                "Leave one out.",
+            )
 
 
 def _sweep(args: argparse.Namespace) -> int:

@@ -17,6 +17,8 @@ RULE = (
 MODALITY_RULE = (
     f"1 to {LONGEST} letters, digits, dashes and underscores (ASCII), a letter or digit first"
 )
+# Those of the embedded data, which are no names of torch's: its import takes seconds.
+KNOWN_MODALITIES = frozenset({"audio", "text", "vision"})
 SUFFIXES = ("_lengths", "_observed")  # of the arrays that belong to a modality
 BESIDE_COLLECTIONS = frozenset(
     {"arithmetic.csv", "claims.csv", "index.html", "manifest.json"}
@@ -77,7 +79,7 @@ def check_modality(where: str, name: object, do: str = "Rename the modality.") -
         raise InputError(
             where, repr(name), f"a name that does not end in {' or '.join(SUFFIXES)}", do
         )
-    if _is_torchs(name):
+    if name not in KNOWN_MODALITIES and _is_torchs(name):
         raise InputError(
             where, f"{name!r}, which torch's modules use themselves", "another name", do
         )

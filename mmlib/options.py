@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mmlib.errors import InputError, unknown_name
 
+HERE = "local"  # the executor that makes runs on this machine
+
 
 def names(option: str, text: str | None, choices: Iterable[str] | None = None) -> list[str]:
     """The names of a list with commas; none where the option is not given.

@@ -16,13 +16,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
 from mmlib.data.readers.crema_d_votes import CLASSES as CREMA_D
 from mmlib.errors import unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MODALITIES = ("audio", "vision")
 AVE = (
@@ -186,6 +190,8 @@ class AVTwin:
 
         Columns audio, vision, both; rows all, balanced, audio dominant, vision dominant (NaN where there are none).
         """
+        import pandas as pd
+
         truth, dominant = (
             array[self.bundle.rows(split)] for array in (self.bundle.labels, self.dominant)
         )
@@ -219,7 +225,8 @@ def make_av_twin(role: str, size: str = "quick", seed: int = 0) -> AVTwin:
         "audio": _ridges(_generator(seed, f"{key}/audio"), shape, len(law.names)),
         "vision": _textures(_generator(seed, f"{key}/vision"), shape, len(law.names)),
     }
-    clips = _draw_clips(law, shape, patterns, seed, f"{key}@{size}")
+    with threadpool_limits(1):  # thousands of small products, over which threads only wait
+        clips = _draw_clips(law, shape, patterns, seed, f"{key}@{size}")
     bundle = make_bundle(
         f"twin-{role}-{size}",
         Task("classes", law.names[: shape.classes]),

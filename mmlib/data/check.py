@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mmlib.data.bounded import regular_file
@@ -257,9 +258,10 @@ def _papers_verdict(same: Sequence[str], differ: Sequence[str]) -> str:
 def _compare(bundle: Bundle, paper: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     same: list[str] = []
     differ: list[str] = []
+    rows = {s: bundle.rows(s) for s in SPLITS}
     here = {
-        "dialogues": {s: len(bundle.dialogues(s)) for s in SPLITS},
-        "utterances": {s: len(bundle.rows(s)) for s in SPLITS},
+        "dialogues": {s: len(np.unique(bundle.dialogue[of])) for s, of in rows.items()},
+        "utterances": {s: len(of) for s, of in rows.items()},
         "dims": bundle.dims,
     }
     for key, counts in here.items():

@@ -6,15 +6,14 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmlib import names, paths
-from mmlib.data import catalog, embedded
-from mmlib.data.av_twins import AV_ROLES
-from mmlib.data.bundle import SPLITS, Bundle, save_bundle
 from mmlib.data.readers import READERS, read_bundle
-from mmlib.data.twin_laws import FRAME_ROLES, ROLES
 from mmlib.errors import InputError
+
+if TYPE_CHECKING:
+    from mmlib.data.bundle import Bundle
 
 EXAMPLES = {
     "import": """examples:
@@ -89,9 +88,7 @@ def _add_import(commands: Any) -> None:
 
 def _add_twin(commands: Any) -> None:
     twin = _add(commands, "twin", "write a twin as a bundle", EXAMPLES["twin"])
-    twin.add_argument(
-        "role", metavar="ROLE", help="one of " + ", ".join((*ROLES, *FRAME_ROLES, *AV_ROLES))
-    )
+    twin.add_argument("role", metavar="ROLE", help="one that `list` shows")
     twin.add_argument(
         "--size", default="quick", help="quick (default) or another that `list` shows"
     )
@@ -109,7 +106,9 @@ def run(args: argparse.Namespace) -> int:
     if args.command == "import":
         return _import(args)
     if args.command == "twin":
-        _write(catalog.open_bundle(f"twin:{args.role}@{args.size}"), args.out)
+        from mmlib.data.catalog import open_bundle
+
+        _write(open_bundle(f"twin:{args.role}@{args.size}"), args.out)
         return 0
     print("\n".join(_list()))
     return 0
@@ -189,6 +188,8 @@ def _told(bundle: Bundle, args: argparse.Namespace) -> list[str]:
 
 
 def _write(bundle: Bundle, out: Path | None) -> None:
+    from mmlib.data.bundle import SPLITS, save_bundle
+
     names.check_bundle_name("--name", bundle.name)
     folder = out or paths.bundles() / bundle.name
     save_bundle(bundle, folder)
@@ -203,6 +204,10 @@ def _write(bundle: Bundle, out: Path | None) -> None:
 
 
 def _list() -> list[str]:
+    from mmlib.data import catalog, embedded
+    from mmlib.data.av_twins import AV_ROLES
+    from mmlib.data.twin_laws import FRAME_ROLES, ROLES
+
     bundles = catalog.names()
     lines = (
         ["bundles:", *(f"  {name}" for name in bundles)] if bundles else ["bundles: none imported"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mmlib import paths
 from mmlib.data.bounded import read_toml
 from mmlib.data.forms import check_form, flag, listed, named, table, text, whole
 from mmlib.errors import InputError
+from mmlib.files import stamp
 
 ROLE = {
     "task": lambda value: value in ("classes", "score", "binaries"),
@@ -30,6 +32,11 @@ def load_manifest() -> dict[str, Any]:
     path = paths.root() / "data" / "manifest.toml"
     if not path.exists():  # MMLIB_HOME may point at a folder for results alone
         path = Path(__file__).resolve().parents[2] / "data" / "manifest.toml"
+    return _loaded(path, stamp(path))
+
+
+@lru_cache(maxsize=1)  # every caption of real data asks for it
+def _loaded(path: Path, stamped: object) -> dict[str, Any]:
     expected, do = "the file of this repository", "Restore it, or correct MMLIB_HOME."
     manifest = {"role": {}, "bundle": {}} | read_toml(path, expected, do)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts are imported when they are used: scipy.stats takes a second
 from tabulate import tabulate
 
 from mmlib.data.bundle import Bundle
@@ -73,7 +73,7 @@ def _uneven(bundle: Bundle, modality: str, observed: np.ndarray) -> list[str]:
     train, test = (~observed[bundle.split == number] for number in (0, 2))
     counts = np.array([[part.sum(), (~part).sum()] for part in (train, test)])
     apart = abs(train.mean() - test.mean()) > APART
-    if bundle.fold is not None or not apart or stats.fisher_exact(counts).pvalue >= CHANCE:
+    if bundle.fold is not None or not apart or scipy.stats.fisher_exact(counts).pvalue >= CHANCE:
         return []
     return [
         f"WARNING: {train.mean():.0%} of train and {test.mean():.0%} of test of {bundle.name} lack {modality} in the "
@@ -88,7 +88,7 @@ def _telling(bundle: Bundle, modality: str, observed: np.ndarray) -> list[str]:
     if has.all() or not has.any():
         return []
     if bundle.task.kind == "score":
-        chance = float(stats.mannwhitneyu(labels[has], labels[~has]).pvalue)
+        chance = float(scipy.stats.mannwhitneyu(labels[has], labels[~has]).pvalue)
     else:
         columns = labels.T if labels.ndim == 2 else [labels]
         varied = [column for column in columns if np.ptp(column)]
@@ -104,4 +104,4 @@ def _telling(bundle: Bundle, modality: str, observed: np.ndarray) -> list[str]:
 
 def _chance(labels: np.ndarray, has: np.ndarray) -> float:
     table = [[np.sum((labels == k) & side) for k in np.unique(labels)] for side in (has, ~has)]
-    return float(stats.chi2_contingency(np.array(table)).pvalue)
+    return float(scipy.stats.chi2_contingency(np.array(table)).pvalue)

@@ -8,12 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+import scipy  # its parts are imported when they are used: scipy.stats takes a second
 from tabulate import tabulate
 
 from mmlib.data.bundle import Bundle
@@ -158,7 +153,7 @@ def _groups(group: np.ndarray, *parts: np.ndarray) -> int:
 
 
 def _is_above(mean: dict[str, float], inside: str, outside: str, groups: int) -> bool:
-    quantile = stats.t.ppf(0.95, max(groups - 1, 1))
+    quantile = scipy.stats.t.ppf(0.95, max(groups - 1, 1))
     error = np.hypot(mean[f"{inside}_se"], mean[f"{outside}_se"])
     return bool(mean[inside] - mean[outside] - quantile * error > GAP)
 
@@ -187,6 +182,8 @@ def _probe_one(
 
 def _crossed(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """(n,) bool: rows that are right when their whole groups are held out of the fit."""
+    from sklearn.model_selection import GroupKFold
+
     right = np.zeros(len(y), dtype=bool)
     folds = GroupKFold(min(CV_FOLDS, len(np.unique(groups))))
     for fit, score in folds.split(x, y, groups):
@@ -205,6 +202,11 @@ def _accuracy(name: str, right: np.ndarray, groups: np.ndarray) -> dict[str, flo
 def _predict(x: np.ndarray, y: np.ndarray, query: np.ndarray) -> np.ndarray:
     if len(np.unique(y)) < 2:
         return np.full(len(query), y[0])
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -240,7 +242,7 @@ def _cells(row: dict[str, Any], people: bool) -> list[str]:
     pairs = ["cv", "known", "held_out"] if people else ["cv", "held_out"]
     cells = [f"{row[name]:.1%} ± {row[f'{name}_se']:.1%}" for name in pairs]
     above = row["held_out"] - row["majority"]
-    weak = 0 < above < stats.norm.ppf(0.95) * row["held_out_se"]
+    weak = 0 < above < scipy.stats.norm.ppf(0.95) * row["held_out_se"]
     most_frequent = f"{row['majority']:.1%}{', not clearly less' if weak else ''}"
     return [row["inputs"], *cells, most_frequent]
 

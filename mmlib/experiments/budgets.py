@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from mmlib import paths
 from mmlib.experiments import recipes
 from mmlib.experiments.context import Context
 from mmlib.experiments.profiles import BY_RECIPE
@@ -49,7 +50,7 @@ class TransformerBudget:
 def searched(context: Context, dataset: str) -> Budget:
     """Of a profile other than the paper's: each network's recipe and size."""
     profile, bundle = context.profile, context.bundle(dataset)
-    schedule = partial(recipes.schedule, profile, bundle)
+    schedule = partial(recipes.schedule, profile, bundle, runs=paths.runs())
     return Budget(profile.training_for(dataset), profile.network, schedule)
 
 

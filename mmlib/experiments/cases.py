@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
 from mmlib.data.bundle import Bundle
 from mmlib.experiments.comparison import data_notes, shown
@@ -15,7 +14,6 @@ from mmlib.experiments.context import Context
 from mmlib.masks import draw
 from mmlib.report import figures
 from mmlib.report.artifact import Output
-from mmlib.runs.execute import prepare
 from mmlib.runs.spec import RunSpec
 
 CASES = 8
@@ -86,6 +84,8 @@ def _bars(
 def _one_fold(
     context: Context, ours: tuple[str, RunSpec], theirs: tuple[str, RunSpec], mask: str
 ) -> pd.DataFrame | None:
+    from mmlib.runs.execute import prepare
+
     spec = ours[1]
     bundle = prepare(spec)
     rows = bundle.rows("test")
@@ -119,6 +119,8 @@ def judged(
     bundle: Bundle, outputs: np.ndarray, truth: np.ndarray
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The answers, whether each is right, and how near it is: minus the error, or the true class's probability."""
+    from scipy.special import softmax
+
     if bundle.task.kind == "score":
         score = outputs[:, 0]
         return [f"{s:+.2f}" for s in score], (score > 0) == (truth > 0), -np.abs(score - truth)

@@ -19,7 +19,7 @@ from mmlib.masks import Law, draw
 from mmlib.metrics import UNSIGNED, has_decisions
 from mmlib.report import stats, tables
 from mmlib.report.artifact import NOT_BUILT, Output
-from mmlib.runs.execute import SELECTIONS
+from mmlib.runs.spec import SELECTIONS
 
 NAMES = {
     "iemocap": "IEMOCAP",

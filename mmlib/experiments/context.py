@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from mmlib import paths
@@ -25,8 +24,7 @@ from mmlib.masks import Law, imbalanced
 from mmlib.names import EMBEDDED, TWINS, check_collection
 from mmlib.report.artifact import Artifact
 from mmlib.runs.compact import import_records
-from mmlib.runs.execute import SELECTIONS
-from mmlib.runs.spec import Options, RunSpec
+from mmlib.runs.spec import SELECTIONS, Options, RunSpec
 from mmlib.runs.store import Record, Store
 
 MOST_SEEDS = 1000
@@ -371,7 +369,7 @@ class Context:
     def has_dialogues(self, dataset: str) -> bool:
         """Whether any dialogue has two utterances."""
         bundle = self.bundle(dataset)
-        return len(np.unique(bundle.dialogue)) < len(bundle)
+        return bundle.dialogue_count < len(bundle)
 
     @staticmethod
     def bundle_fingerprint(reference: str) -> str:

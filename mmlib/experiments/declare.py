@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Literal
 
 from mmlib.experiments.claims import Claims
@@ -19,6 +20,22 @@ OURS = "ours"  # an artifact that the paper does not have
 def no_runs(context: Context) -> list[Cell]:
     """The cells of an artifact that needs no runs."""
     return []
+
+
+@dataclass(frozen=True)
+class Later:
+    """A function that draws an artifact; its module is imported when it is called, since torch takes seconds."""
+
+    module: str
+    """The module's full name."""
+
+    name: str
+    """The function's."""
+
+    def __call__(self, context: Context, cells: Sequence[Cell]) -> Output:
+        """What the function draws."""
+        output: Output = getattr(import_module(self.module), self.name)(context, cells)
+        return output
 
 
 @dataclass(frozen=True)

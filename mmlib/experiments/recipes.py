@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -114,9 +116,35 @@ def _joined(*parts: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else parts[0]
 
 
+class _Trial(NamedTuple):
+    """What of a line of the table decides a choice."""
+
+    fingerprint: str
+    task: str
+    train: int
+    network: str
+    fold: int
+    lr: float
+    weight_decay: float
+    steps: int
+    valid: float
+    data: str
+
+
+def _as_trials(table: pd.DataFrame) -> list[_Trial]:
+    return [_Trial(*line) for line in table[list(_Trial._fields)].itertuples(index=False)]
+
+
+@lru_cache(maxsize=8)
+def _listed(file: Path) -> dict[tuple[str, str], list[_Trial]]:
+    """The trials of a file by profile and method, in its order."""
+    groups = _read(file).groupby(["profile", "method"], sort=False)
+    return {(str(profile), str(method)): _as_trials(of) for (profile, method), of in groups}
+
+
 def whole_dialogues(utterances: int, bundle: Bundle) -> int:
     """Dialogues a step that hold about so many utterances, since steps take whole ones."""
-    return max(1, round(utterances * len(np.unique(bundle.dialogue)) / len(bundle.dialogue)))
+    return max(1, round(utterances * bundle.dialogue_count / len(bundle.dialogue)))
 
 
 def steps_per_epoch(bundle: Bundle, batch: int) -> int:
@@ -124,45 +152,96 @@ def steps_per_epoch(bundle: Bundle, batch: int) -> int:
     return math.ceil(len(np.unique(bundle.dialogue[bundle.rows("train")])) / batch)
 
 
+@dataclass(frozen=True)
+class _Size:
+    """What of a bundle decides its schedules."""
+
+    fingerprint: str
+    """The bundle's."""
+
+    task: str
+    """The kind of its task."""
+
+    train: int
+    """Training utterances."""
+
+    batch: int
+    """Dialogues of a step."""
+
+    steps: int
+    """Optimizer steps of an epoch; of a bundle with folds, of its first."""
+
+
+_SIZES: dict[str, _Size] = {}  # by fingerprint: thousands of runs ask for those of a few bundles
+
+
+def _size(bundle: Bundle) -> _Size:
+    """The size of a bundle, which is counted once."""
+    if bundle.fingerprint not in _SIZES:
+        whole = bundle if bundle.fold is None else bundle.with_fold(0)
+        batch = whole_dialogues(UTTERANCES, bundle)
+        _SIZES[bundle.fingerprint] = _Size(
+            bundle.fingerprint,
+            bundle.task.kind,
+            len(bundle.rows("train")),
+            batch,
+            steps_per_epoch(whole, batch),
+        )
+    return _SIZES[bundle.fingerprint]
+
+
 def schedule(
-    profile: Profile, bundle: Bundle, network: str, fold: int | None = None, method: str = ""
+    profile: Profile,
+    bundle: Bundle,
+    network: str,
+    fold: int | None = None,
+    method: str = "",
+    runs: Path | None = None,
 ) -> Training:
     """A network's schedule on some data: its recipe where profiles are searched, else the profile's own.
 
     Epochs hold at least the recipe's steps; all folds of a bundle have as many. A method over the network has as many,
     with the learning rate and weight decay of its own trials, or the network's where it had none.
+
+    runs: ``paths.runs()``, where it is known.
     """
+    if not profile.searched:
+        return profile.training_for("default", network)
+    number = NO_FOLD if fold is None else fold
+    return _scheduled(runs or paths.runs(), profile, _size(bundle), network, number, method)
+
+
+@lru_cache(maxsize=4096)
+def _scheduled(
+    runs: Path, profile: Profile, size: _Size, network: str, fold: int, method: str
+) -> Training:
+    """runs: the folder of ``paths.runs``, which the trials on own data are read from."""
     default = profile.training_for("default", network)
-    recipe = find(profile.name, bundle, network, fold) if profile.searched else None
+    recipe = _found(runs, profile.name, size, network, fold)
     if recipe is None:
         return default
-    whole = bundle if bundle.fold is None else bundle.with_fold(0)
-    batch = whole_dialogues(UTTERANCES, bundle)
-    epochs = math.ceil(recipe.steps / steps_per_epoch(whole, batch))
-    tried = of_method(profile.name, bundle, network, method, fold) if method else None
+    epochs = math.ceil(recipe.steps / size.steps)
+    tried = _tried(runs, profile.name, size, network, method, fold) if method else None
     setting = tried or recipe
     return dataclasses.replace(
-        default, epochs=epochs, batch=batch, lr=setting.lr, weight_decay=setting.weight_decay
+        default, epochs=epochs, batch=size.batch, lr=setting.lr, weight_decay=setting.weight_decay
     )
 
 
 @lru_cache(maxsize=4096)
-def _found(
-    runs: Path, profile: str, fingerprint: str, task: str, train: int, network: str, fold: int
-) -> Recipe | None:
-    """runs: the folder of ``paths.runs``, which the trials on own data are read from."""
-    table = _known(fingerprint)
-    table = table[(table["profile"] == profile) & (table["method"] == "")]
-    known = table["network"] == network
-    table = table[known if known.any() else table["network"] != "linear"]
-    own = table[table["fingerprint"] == fingerprint]
-    if not len(own):
-        own, fold = _nearest(table, task, train), NO_FOLD
-    if not len(own):
+def _found(runs: Path, profile: str, size: _Size, network: str, fold: int) -> Recipe | None:
+    """runs: as for ``_scheduled``."""
+    tried = _of(runs, size.fingerprint, profile, "")
+    known = [trial for trial in tried if trial.network == network]
+    known = known or [trial for trial in tried if trial.network != "linear"]
+    own = [trial for trial in known if trial.fingerprint == size.fingerprint]
+    if not own:
+        own, fold = _nearest(known, size), NO_FOLD
+    if not own:
         return None
-    chosen = choose(own[own["fold"] == fold] if (own["fold"] == fold).any() else own)
-    steps = max(choose(of_fold).steps for _, of_fold in own.groupby("fold"))
-    return dataclasses.replace(chosen, steps=steps)
+    by_fold = _by_fold(own)
+    steps = max(_chosen(of_fold).steps for of_fold in by_fold.values())
+    return dataclasses.replace(_chosen(by_fold.get(fold, own)), steps=steps)
 
 
 def find(profile: str, bundle: Bundle, network: str, fold: int | None = None) -> Recipe | None:
@@ -172,49 +251,45 @@ def find(profile: str, bundle: Bundle, network: str, fold: int | None = None) ->
     learning rate is chosen on its own validation alone, since what one fold validates on another tests on. A network
     that was never searched has the setting that is best for the others on average; None before any search.
     """
-    train = len(bundle.rows("train"))
     number = NO_FOLD if fold is None else fold
-    return _found(
-        paths.runs(), profile, bundle.fingerprint, bundle.task.kind, train, network, number
-    )
+    return _found(paths.runs(), profile, _size(bundle), network, number)
 
 
 @lru_cache(maxsize=4096)
 def _tried(
-    runs: Path,
-    profile: str,
-    fingerprint: str,
-    task: str,
-    train: int,
-    network: str,
-    method: str,
-    fold: int,
+    runs: Path, profile: str, size: _Size, network: str, method: str, fold: int
 ) -> Recipe | None:
-    """runs: as for ``_found``."""
-    table = _known(fingerprint)
-    same = (table["profile"] == profile) & (table["network"] == network)
-    table = table[same & (table["method"] == method)]
-    own = table[table["fingerprint"] == fingerprint]
-    if not len(own):
-        own, fold = _nearest(table, task, train), NO_FOLD
-    if not len(own):
-        return None
-    return choose(own[own["fold"] == fold] if (own["fold"] == fold).any() else own)
+    """What a method's own trials over a network chose, on these data or the most similar; None without any.
+
+    runs: as for ``_scheduled``.
+    """
+    tried = _of(runs, size.fingerprint, profile, method)
+    known = [trial for trial in tried if trial.network == network]
+    own = [trial for trial in known if trial.fingerprint == size.fingerprint]
+    if not own:
+        own, fold = _nearest(known, size), NO_FOLD
+    return _chosen(_by_fold(own).get(fold, own)) if own else None
 
 
-def of_method(
-    profile: str, bundle: Bundle, network: str, method: str, fold: int | None = None
-) -> Recipe | None:
-    """What a method's own trials over a network chose, on these data or the most similar; None without any."""
-    train = len(bundle.rows("train"))
-    number = NO_FOLD if fold is None else fold
-    kind = bundle.task.kind
-    return _tried(paths.runs(), profile, bundle.fingerprint, kind, train, network, method, number)
+def _of(runs: Path, fingerprint: str, profile: str, method: str) -> list[_Trial]:
+    """``_known`` of a profile and method, as plain values."""
+    beside = _listed(runs / FILE.name).get((profile, method), [])
+    own = [trial for trial in beside if trial.fingerprint == fingerprint]
+    return own + _listed(FILE).get((profile, method), [])
+
+
+def _by_fold(tried: Iterable[_Trial]) -> dict[int, list[_Trial]]:
+    by_fold: dict[int, list[_Trial]] = {}
+    for trial in tried:
+        by_fold.setdefault(trial.fold, []).append(trial)
+    return by_fold
 
 
 def forget() -> None:
     """Read the files again when they are next needed."""
     _read.cache_clear()
+    _listed.cache_clear()
+    _scheduled.cache_clear()
     _found.cache_clear()
     _tried.cache_clear()
 
@@ -227,15 +302,13 @@ def is_own(profile: str, bundle: Bundle) -> bool:
     )
 
 
-def _nearest(table: pd.DataFrame, task: str, train: int) -> pd.DataFrame:
+def _nearest(tried: Sequence[_Trial], size: _Size) -> list[_Trial]:
     """The trials on the data of the same task whose number of training utterances is nearest in ratio."""
-    alike = table[table["task"] == task]
-    alike = alike if len(alike) else table
-    if not len(alike):
-        return alike
-    distance = np.abs(np.log(alike["train"].to_numpy(float) / max(1, train)))
-    nearest = alike.iloc[int(np.argmin(distance))]["fingerprint"]
-    return alike[alike["fingerprint"] == nearest]
+    alike = [trial for trial in tried if trial.task == size.task] or tried
+    if not alike:
+        return []
+    nearest = min(alike, key=lambda trial: abs(math.log(trial.train / max(1, size.train))))
+    return [trial for trial in alike if trial.fingerprint == nearest.fingerprint]
 
 
 def choose(tried: pd.DataFrame) -> Recipe:
@@ -244,14 +317,20 @@ def choose(tried: pd.DataFrame) -> Recipe:
     tried: trials of one network on some data; folds are averaged. A setting of which a run diverged has no value and
     is not chosen.
     """
-    setting = ["lr", "weight_decay"]
-    columns = [*setting, "steps", "valid"]
-    known = tried[columns].fillna(-np.inf)
-    means = known.groupby([*setting, "steps"], as_index=False).mean()
-    best = means.iloc[int(means["valid"].to_numpy().argmax())]
-    same = means[(means[setting] == best[setting]).all(axis=1)]
-    enough = same[same["valid"] >= best["valid"] - WITHIN]
-    names = tried["data"].iloc[0]
-    return Recipe(
-        float(best["lr"]), float(best["weight_decay"]), int(enough["steps"].min()), str(names)
-    )
+    return _chosen(_as_trials(tried))
+
+
+def _chosen(tried: Sequence[_Trial]) -> Recipe:
+    """``choose`` of trials as plain values: frames would take a second over all networks and data."""
+    values: dict[tuple[float, float, int], list[float]] = {}
+    for trial in tried:
+        value = -math.inf if math.isnan(trial.valid) else trial.valid
+        values.setdefault((trial.lr, trial.weight_decay, trial.steps), []).append(value)
+    means = {key: math.fsum(values[key]) / len(values[key]) for key in sorted(values)}
+    best = max(means, key=lambda key: means[key])
+    enough = [
+        key[2]
+        for key, mean in means.items()
+        if key[:2] == best[:2] and mean >= means[best] - WITHIN
+    ]
+    return Recipe(best[0], best[1], min(enough), tried[0].data)

@@ -203,7 +203,8 @@ def runs_of(cells: Iterable[Cell], row: str) -> list[RunSpec]:
 def with_parents(wanted: Iterable[RunSpec]) -> list[RunSpec]:
     """Runs and those that they start from, which come first, each once."""
     ordered: dict[RunSpec, None] = {}
-    for spec in wanted:
+    # The cells of a run share its spec: a comparison by content takes longer, and is left for what remains.
+    for spec in {id(spec): spec for spec in wanted}.values():
         line = [spec]
         while line[0].parent is not None:
             line.insert(0, line[0].parent)

@@ -274,12 +274,14 @@ def write(profile: Profile, reference: str, made: Sequence[dict[str, object]]) -
     recipes.forget()
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
+def summary(table: pd.DataFrame | None = None) -> pd.DataFrame:
     """Of trials, a line for each network and data set: its recipe, and what it reaches beside the linear model.
 
+    table: as ``recipes.trials`` gives it, which is taken where none is given, as in the last notebook.
     Columns profile, data, network, steps, learning rate, weight decay, validation, test, both of the linear model,
     best possible (of twins), and "last steps": what the largest number of steps gained over the second largest.
     """
+    table = recipes.trials() if table is None else table
     table = table[table["method"] == ""]
     made = []
     for (profile, data), group in table.groupby(["profile", "data"], sort=False):

@@ -17,6 +17,7 @@ from mmlib import files
 from mmlib.experiments import arithmetic
 from mmlib.experiments.context import Paper
 from mmlib.experiments.published import papers
+from mmlib.experiments.undeclared import left_out
 from mmlib.pipeline import replication
 from mmlib.report.artifact import Entry, csv_bytes, natural_order, read_manifest
 
@@ -54,9 +55,11 @@ def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
         every_claim = claims(entries, figures.parent, list(declared))
         files.write(figures / "claims.csv", csv_bytes(every_claim))
         arithmetic.write(figures)
-        for paper, collection in reported(entries, declared):
+        pairs = reported(entries, declared)
+        told = {paper: left_out(declared[paper]) for paper in dict.fromkeys(p for p, _ in pairs)}
+        for paper, collection in pairs:
             mine = [e for e in entries if (e["paper"], e["collection"]) == (paper, collection)]
-            text = replication.report(declared[paper], mine, figures.parent)
+            text = replication.report(declared[paper], mine, figures.parent, told[paper])
             files.write(figures / collection / paper / "replication.md", text.encode("utf-8"))
 
 

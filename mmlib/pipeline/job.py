@@ -15,7 +15,6 @@ from mmlib.pipeline.notebooks import execute_all
 from mmlib.pipeline.regenerate import draw_all
 from mmlib.pipeline.troubles import Trouble, shown
 from mmlib.report.artifact import NOT_DRAWN, Entry, read_manifest
-from mmlib.runs.on_dask import executor_of
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
 from mmlib.runs.warned import counted
@@ -23,17 +22,28 @@ from mmlib.runs.warned import counted
 
 def all_specs(contexts: Iterable[Context], wanted: Sequence[str]) -> list[RunSpec]:
     """The pool: every run of every paper, each once."""
-    specs = [s for c in contexts for s in regenerate.specs(c, regenerate.wanted_of(c, wanted))]
-    return list(dict.fromkeys(specs))
+    return _each_once([regenerate.specs(c, regenerate.wanted_of(c, wanted)) for c in contexts])
+
+
+def _each_once(needed: Iterable[Iterable[RunSpec]]) -> list[RunSpec]:
+    return list(dict.fromkeys(spec for specs in needed for spec in specs))
 
 
 def run(
-    contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None, executor: str = "local"
+    contexts: Sequence[Context],
+    wanted: Sequence[str],
+    jobs: int | None,
+    executor: str = "local",
+    force: bool = False,
 ) -> int:
-    """Runs, then notebooks (or, where artifacts are named, those alone), then the summary; 1 where anything failed."""
+    """Runs, then notebooks (or, where artifacts are named, those alone), then the summary; 1 where anything failed.
+
+    force: execute notebooks that are up to date, too.
+    """
     start = time.perf_counter()
-    code = sweep_all(contexts, wanted, jobs, executor=executor)
-    failed = draw_all(contexts, wanted) if wanted else execute_all(contexts, jobs)
+    needed = [regenerate.specs(c, regenerate.wanted_of(c, wanted)) for c in contexts]
+    code = sweep_all(contexts, wanted, jobs, executor=executor, needed=needed)
+    failed = draw_all(contexts, wanted) if wanted else execute_all(contexts, jobs, needed, force)
     code = max(code, conclude(contexts, wanted, failed))
     print(f"\n{time.perf_counter() - start:.0f} s. Open {shown(paths.figures() / 'index.html')}")
     return code
@@ -45,9 +55,15 @@ def sweep_all(
     jobs: int | None,
     max_minutes: float | None = None,
     executor: str = "local",
+    needed: Sequence[Sequence[RunSpec]] | None = None,
 ) -> int:
-    """All runs that the store lacks, here or on a Dask scheduler; 1 where some failed or were left."""
-    specs = all_specs(contexts, wanted)
+    """All runs that the store lacks, here or on a Dask scheduler; 1 where some failed or were left.
+
+    needed: the runs of each paper, where they are known.
+    """
+    from mmlib.runs.on_dask import executor_of
+
+    specs = all_specs(contexts, wanted) if needed is None else _each_once(needed)
     if not specs:
         return 0
     store = contexts[0].store

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +17,96 @@ from mmlib.data.catalog import is_twin
 from mmlib.errors import InputError
 from mmlib.experiments.context import Context
 from mmlib.papers.catalog import PAPERS
-from mmlib.pipeline import jupyter, troubles
+from mmlib.pipeline import executed, jupyter, regenerate, troubles
 from mmlib.pipeline.regenerate import draw_all
 from mmlib.pipeline.troubles import Trouble
+from mmlib.runs.spec import RunSpec
 from mmlib.teach import cells_hash
 
 AT_ONCE = 2  # notebooks
 NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def execute_all(contexts: Sequence[Context], jobs: int | None) -> list[Trouble]:
-    """Every paper's notebook, two at a time, the sixth one last: at its end it counts what the others found.
+@dataclass(frozen=True)
+class _Due:
+    """A notebook that is to be executed."""
 
-    Each has processes of its own, so that one that is killed ends no other. Returns the notebooks that failed.
+    context: Context
+    """Of its paper."""
+
+    inputs: executed.Inputs | None
+    """What decides its execution, as it is before."""
+
+    why: str
+    """In words."""
+
+
+def execute_all(
+    contexts: Sequence[Context],
+    jobs: int | None,
+    needed: Sequence[Sequence[RunSpec]] | None = None,
+    force: bool = False,
+) -> list[Trouble]:
+    """The notebooks that are not up to date, two at a time, the sixth one last: it counts what the others found.
+
+    Each has processes of its own, so that one that is killed ends no other. Where what they found has changed what one
+    that was up to date has read, that is executed after them. Returns the notebooks that failed.
+
+    needed: the runs of each paper's tables and figures, where they are known. force: execute all of them.
     """
-    count = min(AT_ONCE, jobs or os.cpu_count() or 1, len(contexts))
+    if needed is None:
+        needed = [regenerate.specs(c, regenerate.artifacts(c)) for c in contexts]
+    shared, left = executed.shared(), list(zip(contexts, needed, strict=True))
+    failed: list[Trouble] = []
+    while due := [of for pair in left if (of := _due(*pair, shared, force))]:
+        failed += _execute_those(due, jobs)
+        left = [pair for pair in left if pair[0] not in [of.context for of in due]]
+    for context, _ in left:
+        print(f"{context.declared.notebook} on {context.collection}: up to date", flush=True)
+    return [*failed, *_gather(contexts[-1], shared)]
+
+
+def _gather(context: Context, shared: executed.Shared) -> list[Trouble]:
+    """Gather what all papers have drawn, where that has changed; what went wrong with that."""
+    try:
+        executed.gather(shared)
+    except InputError:  # the disk's or the manifest's, which concerns every paper
+        raise
+    except Exception as error:
+        return [troubles.note(context.collection, context.paper, "reports", error)]
+    return []
+
+
+def _due(
+    context: Context, needed: Sequence[RunSpec], shared: executed.Shared, force: bool
+) -> _Due | None:
+    """A notebook with the reason for which it is executed; None where it is up to date."""
+    now = executed.inputs(context, _parameters(context), needed, shared)
+    why = "--force" if force else executed.changes(context, now)
+    return _Due(context, now, why) if why else None
+
+
+def _execute_those(due: Sequence[_Due], jobs: int | None) -> list[Trouble]:
+    count = min(AT_ONCE, jobs or os.cpu_count() or 1, len(due))
     if count == 1:
-        ended = [execute(context) for context in contexts]
+        ended = [_execute_one(of, execute) for of in due]
     else:
         threads = ThreadPoolExecutor(count)
         try:
-            ended = list(threads.map(_execute_apart, contexts))
+            ended = list(threads.map(lambda of: _execute_one(of, _execute_apart), due))
         finally:
             threads.shutdown(cancel_futures=True)
     return [trouble for trouble in ended if trouble]
+
+
+def _execute_one(due: _Due, run: Callable[[Context], Trouble | None]) -> Trouble | None:
+    """Execute a notebook, and note what it was made from and what it wrote; nothing is noted of one that failed."""
+    print(f"{due.context.declared.notebook} on {due.context.collection} ({due.why})", flush=True)
+    executed.forget(due.context)
+    trouble = run(due.context)
+    if trouble is None:
+        executed.note(due.context, due.inputs)
+    return trouble
 
 
 def _execute_apart(context: Context) -> Trouble | None:
@@ -67,10 +134,9 @@ def execute(context: Context) -> Trouble | None:
     import papermill
 
     name = context.declared.notebook
-    out = paths.runs() / "notebooks" / context.collection / name
+    out = executed.copy_of(context)
     with files.explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{name} on {context.collection} ...", flush=True)
     try:
         with jupyter.own_settings() as folder:
             papermill.execute_notebook(

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
-import torch
-
 from mmlib import paths
 from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
@@ -166,6 +164,8 @@ def draw(context: Context, name: str) -> Output:
     Raises:
         InputError: an id that the paper does not have, or a store or a disk that cannot be read or written.
     """
+    import torch
+
     artifact = artifacts(context, [name])[0]
     torch.set_num_threads(1)  # small models are fastest so
     try:
@@ -235,6 +235,11 @@ def finish(context: Context) -> None:
             i for i, content in contents.items() if not LARGE & set(content["spec"]["keep"])
         )
         _write_parts(context, ids, main)
+    gather_all()
+
+
+def gather_all() -> None:
+    """Write what is gathered of all papers, and the dashboard."""
     gather.write_all(paths.figures(), PAPERS)
     called = {name: paper.called for name, paper in PAPERS.items()}
     write_dashboard(paths.figures() / "manifest.json", paths.figures() / "index.html", called)

@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,11 @@ What the paper leaves open, the reading taken, and its rows of the [ledger](../.
 """
 
 
-def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
-    """The report's Markdown; entries: the manifest's of this paper and collection."""
+def report(paper: Paper, entries: Sequence[Entry], root: Path, told: str | None = None) -> str:
+    """The report's Markdown.
+
+    entries: the manifest's of this paper and collection. told: ``left_out`` of the paper, where it is known.
+    """
     own = [a for a in paper.artifacts if not a.is_ours]
     by_id = {e["id"]: e for e in entries}
     regenerated = [a for a in own if by_id.get(a.id, {}).get("status") == "regenerated"]
@@ -102,7 +106,9 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path) -> str:
         slips=slips(entries[0]["paper"]),
         obstacles=_obstacles(paper),
         guesses=f"\nGuesses: {paper.guesses}\n" if paper.guesses else "",
-        deviations=_bullets(_deviations(paper, main, entries)),
+        deviations=_bullets(
+            _deviations(paper, main, entries, left_out(paper) if told is None else told)
+        ),
     )
     return link_markdown(re.sub(r"\n{3,}", "\n\n", text), FROM_ARTIFACTS)
 
@@ -315,6 +321,7 @@ KINDS = {
 }
 
 
+@cache
 def sums(paper: str) -> str:
     """What the paper's printed numbers give when they are computed again, one clause per kind."""
     frame, parts = arithmetic.checks(paper), []
@@ -353,6 +360,7 @@ def _spreads(frame: pd.DataFrame) -> str:
     return sentences
 
 
+@cache
 def slips(paper: str) -> str:
     """A table of the printed numbers that the others contradict, and of cells that two tables print differently."""
     frame = arithmetic.checks(paper)
@@ -421,7 +429,7 @@ def _beyond(artifacts: Iterable[Artifact], by_id: dict[str, Entry]) -> str:
     return f"Beyond the paper: {', '.join(extra)}." if extra else ""
 
 
-def _deviations(paper: Paper, main: Entry, entries: Sequence[Entry]) -> list[str]:
+def _deviations(paper: Paper, main: Entry, entries: Sequence[Entry], told: str) -> list[str]:
     notes = [n for n in main["notes"] if any(words in n for words in (OWN, STANDS_IN, SYNTHETIC))]
     split = [
         n
@@ -432,7 +440,6 @@ def _deviations(paper: Paper, main: Entry, entries: Sequence[Entry]) -> list[str
     needs = [
         f"{e['title']}: {' '.join(e['notes'])}" for e in entries if e["status"] == "needs data"
     ]
-    told = left_out(paper)
     left = [f"Left out: {told}"] if told else []
     return [*notes, *split, *([reduced] if reduced else []), *left, *needs]
 

@@ -17,13 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import matplotlib
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from PIL import Image
 
 from mmlib import files
 from mmlib.data import forms
@@ -32,6 +28,9 @@ from mmlib.data.forms import check_form
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import check_collection, check_name
 from mmlib.report import citations, layout, markup, tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 180
 LOCAL = "-local"
@@ -370,6 +369,8 @@ def csv_bytes(frame: pd.DataFrame) -> bytes:
 @contextmanager
 def plain_settings() -> Iterator[None]:
     """Matplotlib's own defaults until the ``with`` block ends: a user's matplotlibrc changes no picture."""
+    import matplotlib
+
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         yield
@@ -383,6 +384,9 @@ def figure_bytes(
     The layout is settled at the first call, since constrained layout moves a little with every drawing. A PNG has
     256 colours of its own, which nobody can tell from the original at a quarter of its size.
     """
+    import matplotlib
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     target = io.BytesIO()
     with plain_settings():
         matplotlib.rcParams["svg.hashsalt"] = salt
@@ -399,6 +403,8 @@ def figure_bytes(
 
 
 def _fewer_colours(picture: io.BytesIO) -> bytes:
+    from PIL import Image
+
     target = io.BytesIO()
     few = (
         Image.open(picture)

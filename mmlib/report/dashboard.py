@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, StrictUndefined
-
 from mmlib.files import write
 from mmlib.report.artifact import STATUSES, Entry, natural_order, read_manifest
 from mmlib.report.citations import FROM_FIGURES, link_html
@@ -68,6 +66,8 @@ def write_dashboard(
     Raises:
         InputError: a manifest that cannot be read.
     """
+    from jinja2 import Environment, StrictUndefined
+
     entries = read_manifest(manifest_path)
     root, here = manifest_path.resolve().parent.parent, out.resolve().parent
     folder = resources.files("mmlib.report") / "page"

@@ -10,15 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from cycler import cycler
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from mmlib.errors import InputError
 from mmlib.report import layout
@@ -26,6 +22,10 @@ from mmlib.report.artifact import Output, figure_bytes, plain_settings
 from mmlib.report.citations import FROM_NOTEBOOKS, link_markdown
 from mmlib.report.markup import escape_markdown, to_markdown
 from mmlib.report.stats import MARGIN, Comparison, summarise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SINGLE, DOUBLE = 3.4, 7.0  # column widths in inches
 SCREEN_DPI = 110  # in a notebook, as wide as it is shown
@@ -78,6 +78,8 @@ _RC: Any = {
 @contextmanager
 def style() -> Iterator[None]:
     """The house style, for as long as the ``with`` block lasts."""
+    import matplotlib
+
     with plain_settings():
         matplotlib.rcParams.update(_RC)
         yield
@@ -95,6 +97,8 @@ def panel_grid(
 
     One panel takes a single column, more take the double one.
     """
+    from matplotlib.figure import Figure
+
     if n < 1:
         raise InputError("panel grid", f"{n} panels", "1 or more", "Draw at least one panel.")
     across = min(columns or 3, n)
@@ -178,7 +182,7 @@ def lines(
             every = None if shown else max(1, len(x) // 6)
             ax.plot(x, _mean(curves), label=name, markevery=every, markeredgewidth=1.0, **form)
         if all(float(value).is_integer() for value in x):
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            whole_ticks(ax)
         finish(ax, xlabel, ylabel, title, "y")
         if legend and len(series) > 1:
             _legend(ax, list(series), title)
@@ -222,6 +226,13 @@ def long(values: Mapping[str, np.ndarray], axes: Mapping[str, Any], **labels: st
     for place, (name, label) in enumerate(labels.items()):
         frame.insert(place, name, label)
     return frame
+
+
+def whole_ticks(ax: Axes) -> None:
+    """Ticks of the x axis at whole numbers alone."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def one_scale(axes: Sequence[Axes]) -> None:
@@ -527,6 +538,8 @@ def _legend(ax: Axes, names: Sequence[str], title: str) -> None:
 
 def _width(ax: Axes) -> float:
     """About how wide a panel's axes will be, in inches, before anything is laid out."""
+    from matplotlib.figure import Figure
+
     figure, place = ax.get_figure(), ax.get_subplotspec()
     across = place.get_gridspec().ncols if place else 1
     return (figure.get_figwidth() if isinstance(figure, Figure) else SINGLE) / across - 0.5

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from sklearn.manifold import TSNE
-from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
 from mmlib.report import figures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PERPLEXITY = 30
 FEWEST = 3  # rows that have a picture
@@ -20,6 +21,9 @@ TOO_FEW = f"t-SNE needs {FEWEST} test utterances or more"
 
 def project(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """Rows (n, d) in two dimensions by t-SNE, with the silhouette of the labels before it; n is ``FEWEST`` or more."""
+    from sklearn.manifold import TSNE
+    from sklearn.metrics import silhouette_score
+
     perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
     with threadpool_limits(
         1

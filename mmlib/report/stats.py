@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+import scipy  # its parts are imported when they are used: scipy.stats takes a second
 
 from mmlib.errors import InputError
 
@@ -212,7 +212,9 @@ def cluster_bootstrap(
     times = generator.multinomial(count, np.full(count, 1 / count), size=draws)
     picks = times.astype(float)  # (draws, G)
     means = (picks @ total) / (picks @ size)
-    tail = float(stats.norm.cdf(-_quantile(_level(level), count) * math.sqrt(count / (count - 1))))
+    tail = float(
+        scipy.stats.norm.cdf(-_quantile(_level(level), count) * math.sqrt(count / (count - 1)))
+    )
     low, high = np.quantile(means, (tail, 1 - tail))
     return Interval(difference, float(low), float(high), len(a), count)
 
@@ -308,18 +310,18 @@ def _sd(array: np.ndarray) -> float:
 
 @cache
 def _quantile(level: float, n: int) -> float:
-    return float(stats.t.ppf((1 + level) / 2, n - 1)) if n > 1 else math.nan
+    return float(scipy.stats.t.ppf((1 + level) / 2, n - 1)) if n > 1 else math.nan
 
 
 @cache
 def _detectable(n: int, alpha: float) -> float:
     """The true difference, in sds, that is called better with probability ``POWER``."""
-    critical = float(stats.t.ppf(1 - alpha / 2, n - 1))
+    critical = float(scipy.stats.t.ppf(1 - alpha / 2, n - 1))
 
     def lack(shift: float) -> float:
-        return float(stats.nct.sf(critical, n - 1, shift)) - POWER
+        return float(scipy.stats.nct.sf(critical, n - 1, shift)) - POWER
 
     top = critical + 1.0
     while lack(top) < 0:
         top *= 2
-    return float(optimize.brentq(lack, 0.0, top)) / math.sqrt(n)
+    return float(scipy.optimize.brentq(lack, 0.0, top)) / math.sqrt(n)

@@ -25,9 +25,8 @@ from mmlib.metrics import all_metrics, curve_metrics, own_epochs, to_maximise
 from mmlib.nn.batch import to_device
 from mmlib.runs.divergence import check_finite, check_size
 from mmlib.runs.expected import NAME, expected_accuracy
-from mmlib.runs.spec import RunSpec
+from mmlib.runs.spec import SELECTIONS, RunSpec
 
-SELECTIONS = ("valid", "test", "last")
 FEW = 16  # values found before an epoch that stand in the record itself
 
 

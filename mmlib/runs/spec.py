@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mmlib.errors import InputError, unknown_name
+from mmlib.files import stamp
 from mmlib.masks import Law, complete, family, law_from_json
 
 KEEP = ("weights", "last", "embeddings", "series", "found", "curves", "picked")
 DECIDING = ("masks", "metrics", "nn", "backbones", "methods", "fit")
+SELECTIONS = ("valid", "test", "last")  # whose epochs a record has results of
 OPTIMIZERS = ("adam", "sgd", "momentum")
 Options = tuple[tuple[str, Any], ...]
 
@@ -205,9 +207,7 @@ def numerics_version(
     """
     digest = hashlib.sha256()
     for name in sorted(numerics_modules(method, backbone, families)):
-        digest.update(
-            f"{name} {code_without_words(_module(name).read_text(encoding='utf-8'))}".encode()
-        )
+        digest.update(f"{name} {code_without_words(_text(name))}".encode())
     return digest.hexdigest()[:8]
 
 
@@ -218,14 +218,23 @@ def numerics_modules(
     return _imported({"fit", f"methods.{method}", f"backbones.{backbone}", "masks.draw", *families})
 
 
-@cache  # the same few files decide many runs
 def code_without_words(source: str) -> str:
     """The syntax tree of Python source without what only people and type checkers read.
 
     Left out are docstrings and other bare strings, and annotations.
     """
+    return _read(source)[0]
+
+
+@cache  # the same few files decide many runs
+def _read(source: str) -> tuple[str, frozenset[str]]:
+    """``code_without_words`` of a file, and the modules of mmlib that it may import, names of things in them too."""
     tree = ast.parse(source)
+    names: set[str] = set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mmlib."):
+            module = node.module.removeprefix("mmlib.")
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and node.body:
             node.body = [line for line in node.body if not _is_bare_string(line)] or [ast.Pass()]
         if isinstance(node, ast.FunctionDef):
@@ -234,7 +243,7 @@ def code_without_words(source: str) -> str:
             node.annotation = None
         if isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
-    return _skeleton(tree)
+    return _skeleton(tree), frozenset(names)
 
 
 def _is_bare_string(line: ast.stmt) -> bool:
@@ -260,24 +269,29 @@ def _imported(names: set[str]) -> set[str]:
         if not _module(name).exists():
             continue
         modules.add(name)
-        imports = _imports(_module(name).read_text(encoding="utf-8"))
+        imports = _read(_text(name))[1]
         left |= {other for other in imports if other.split(".")[0] in DECIDING} - modules
     return modules
 
 
+def _text(name: str) -> str:
+    """A module's source, read once for each of its stamps: each of ninety versions asks for some twenty modules."""
+    path = _module(name)
+    return _text_of(path, stamp(path))
+
+
 @cache
-def _imports(source: str) -> frozenset[str]:
-    """The modules of mmlib that a file may import, names of things in them included."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mmlib."):
-            module = node.module.removeprefix("mmlib.")
-            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-    return frozenset(names)
+def _text_of(path: Path, stamped: object) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _module(name: str) -> Path:
-    return Path(__file__).resolve().parent.parent / f"{name.replace('.', '/')}.py"
+    return _package(__file__) / f"{name.replace('.', '/')}.py"
+
+
+@cache  # thousands of modules are asked for, and each resolution asks the file system
+def _package(file: str) -> Path:
+    return Path(file).resolve().parent.parent
 
 
 def _as_stored(content: dict[str, Any]) -> dict[str, Any]:

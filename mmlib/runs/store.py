@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 TRIES = 3  # at reading a run that another process may be writing
 RECORD, ARRAYS, SIDECAR, FAILED = ".json", ".safetensors", ".time.json", ".failed.json"
+SEEN = "whole.json"  # in the store's folder: see mmlib/runs/seen.py
 _ID = re.compile(r"[0-9a-z]{2}[0-9a-z-]*")
 
 
@@ -143,6 +144,9 @@ class Store:
             reading, record = _read(*paths, run_id, stamps)
             if not reading.damage or stamps == tuple(stamp(path) for path in paths):
                 break  # else another process writes this run just now
+        if reading.damage:
+            with contextlib.suppress(OSError):  # whatever it said of this run
+                (self.folder / SEEN).unlink(missing_ok=True)
         if reading.damage and not self.quiet:
             say_once(f"run {run_id}: {reading.damage}: damaged, so it counts as not done", stamps)
         return reading, record

@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from mmlib.errors import InputError
 from mmlib.runs import timing
 from mmlib.runs.progress import Progress
+from mmlib.runs.seen import Seen
 from mmlib.runs.spec import RunSpec, spec_from_json
 from mmlib.runs.store import Store
 from mmlib.runs.timing import Forecast, Range, Run
@@ -414,7 +415,7 @@ def _plan(
     """The runs to make, parents before children, and how many of those asked for are done."""
     tasks: dict[str, Task] = {}
     reused: set[str] = set()
-    printed, whole = functools.cache(fingerprint), functools.cache(store.whole)
+    printed, whole = functools.cache(fingerprint), functools.cache(Seen(store).whole)
     folder = str(store.folder.resolve())
 
     def visit(spec: RunSpec, asked: bool) -> str:

@@ -311,3 +311,8 @@ def test_the_committed_page_shows_the_committed_trials(
     (tmp_path / "docs").mkdir()
     command.write_page()
     assert (tmp_path / "docs" / command.PAGE).read_text() == committed.read_text()
+
+
+def test_without_a_table_the_summary_is_that_of_the_projects_data() -> None:
+    """As the sixth notebook asks for it."""
+    pd.testing.assert_frame_equal(search.summary(), search.summary(recipes.trials()))

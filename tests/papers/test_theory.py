@@ -12,7 +12,7 @@ import torch
 
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
-from mmlib.papers.balm import analyses, theory
+from mmlib.papers.balm import cost, theory
 from mmlib.papers.balm import gradients as tg
 
 TINY = "twin:iemocap6@tiny"
@@ -217,7 +217,7 @@ def test_coefficients_of_a_real_training_sum_to_rho_times_m_minus_1() -> None:
 
 
 def test_cost_counts_the_parameters_of_tables_6_dims() -> None:
-    frame = analyses.lightweight(repeats=1).set_index(["dataset", "quantity"])
+    frame = cost.lightweight(repeats=1).set_index(["dataset", "quantity"])
     for dataset, dims, outputs in (
         ("iemocap", (1582, 1024, 342), 6),
         ("mosei", (512, 1024, 1024), 1),
@@ -232,4 +232,4 @@ def test_cost_counts_the_parameters_of_tables_6_dims() -> None:
     measured = frame[frame["source"] == "measured"]
     assert (measured["value"] > 0).all() and len(measured) == 8
     with pytest.raises(InputError, match="mmgcn"):
-        analyses.lightweight("mmgnc")
+        cost.lightweight("mmgnc")

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmlib.data.bundle import Bundle
-from mmlib.data.readers import (
-    ave,
-    bclstm_mosi,
-    crema_d,
-    crema_d_votes,
-    erc_pickle,
-    folder,
-    gcnet,
-    mmmo,
-    mmsa,
-    mult_iemocap,
-)
 from mmlib.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from mmlib.data.bundle import Bundle
 
 CLIPS = {
     "size": "height and width of a frame in pixels (224)",
@@ -32,8 +24,8 @@ CLIPS = {
 class Reader:
     """One format."""
 
-    read: Callable[..., Bundle]
-    """Called with the paths, and the options as strings."""
+    module: str
+    """The file of this folder whose ``read`` reads it; imported when it is needed, since help and lists need none."""
 
     help: str
     """What the format is, in one line."""
@@ -44,10 +36,16 @@ class Reader:
     options: Mapping[str, str] = field(default_factory=dict)
     """Option name to one line of help."""
 
+    @property
+    def read(self) -> Callable[..., Bundle]:
+        """The function that reads it, called with the paths, and the options as strings."""
+        read: Callable[..., Bundle] = import_module(f"{__name__}.{self.module}").read
+        return read
+
 
 READERS: dict[str, Reader] = {
     "folder": Reader(
-        folder.read,
+        "folder",
         "your own data: utterances.csv and one <modality>.npy each; standardised over train unless --raw",
         "FOLDER",
         {
@@ -56,7 +54,7 @@ READERS: dict[str, Reader] = {
         },
     ),
     "bclstm-mosi": Reader(
-        bclstm_mosi.read,
+        "bclstm_mosi",
         "CMU-MOSI features of the contextual-LSTM papers",
         "FOLDER SCORES.pkl",
         {
@@ -64,7 +62,7 @@ READERS: dict[str, Reader] = {
         },
     ),
     "gcnet": Reader(
-        gcnet.read,
+        "gcnet",
         "the layout of GCNet, MoMKE, EBMC and MCULoRA",
         "ROOT, or INDEX.pkl FEATURES",
         {
@@ -75,7 +73,7 @@ READERS: dict[str, Reader] = {
         },
     ),
     "erc-pickle": Reader(
-        erc_pickle.read,
+        "erc_pickle",
         "dialogue pickles of MMGCN, SDT and M3NET",
         "FEATURES.pkl [ROBERTA.pkl]",
         {
@@ -85,16 +83,16 @@ READERS: dict[str, Reader] = {
         },
     ),
     "crema-d-votes": Reader(
-        crema_d_votes.read, "CREMA-D as its raters judged voice and face", "FOLDER"
+        "crema_d_votes", "CREMA-D as its raters judged voice and face", "FOLDER"
     ),
     "crema-d": Reader(
-        crema_d.read,
+        "crema_d",
         "CREMA-D's raw clips: AudioWAV, VideoFlash, train.csv, test.csv",
         "FOLDER",
         {"frames": "evenly spaced frames of each clip (1)", **CLIPS},
     ),
     "ave": Reader(
-        ave.read,
+        "ave",
         "AVE's raw clips: AVE, Annotations.txt, trainSet.txt, valSet.txt, testSet.txt",
         "FOLDER",
         {
@@ -109,7 +107,7 @@ READERS: dict[str, Reader] = {
         },
     ),
     "mmsa": Reader(
-        mmsa.read,
+        "mmsa",
         "MMSA's frames of CMU-MOSI and CMU-MOSEI",
         "aligned_50.pkl, or unaligned_50.pkl",
         {
@@ -118,14 +116,14 @@ READERS: dict[str, Reader] = {
         },
     ),
     "mult-iemocap": Reader(
-        mult_iemocap.read,
+        "mult_iemocap",
         "MulT's frames of IEMOCAP, four emotions",
         "iemocap_data.pkl, or iemocap_data_noalign.pkl",
         {
             "task": "binaries (four binary labels, the default) or classes (utterances of exactly one emotion)"
         },
     ),
-    "mmmo": Reader(mmmo.read, "MMMO product reviews, 20 word-aligned steps", "FOLDER"),
+    "mmmo": Reader("mmmo", "MMMO product reviews, 20 word-aligned steps", "FOLDER"),
 }
 
 

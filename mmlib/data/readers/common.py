@@ -6,12 +6,15 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from mmlib.data.bounded import regular_file, table_file
 from mmlib.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HELD_OUT = 0.1
 EMPTY = 2**27
@@ -125,6 +128,8 @@ def single(array: np.ndarray) -> np.ndarray:
 
 def read_csv(path: Path, **options: object) -> pd.DataFrame:
     """A CSV file, or an InputError that names it."""
+    import pandas as pd
+
     table_file(path)
     try:
         frame: pd.DataFrame = pd.read_csv(path, **options)  # type: ignore[call-overload]
@@ -152,6 +157,8 @@ def need_columns(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> Non
 
 def numbers(where: str, values: Sequence[object]) -> np.ndarray:
     """Values as float64; names the first that is no number."""
+    import pandas as pd
+
     parsed = pd.to_numeric(pd.Series(list(values)), errors="coerce")
     if parsed.isna().any():
         row = int(np.flatnonzero(parsed.isna())[0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from mmlib.data.bundle import Bundle, Task, make_bundle
 from mmlib.data.readers.common import (
@@ -21,6 +21,9 @@ from mmlib.data.readers.common import (
     read_csv,
 )
 from mmlib.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLASSES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 VIEWS = {"audio": 1, "vision": 2}

@@ -29,7 +29,7 @@ _MODALITY_OF_LETTER = {"A": "audio", "L": "text", "T": "text", "V": "vision"}
 
 def papers() -> list[str]:
     """The papers whose numbers are here."""
-    return sorted(f.name for f in _folder().iterdir() if f.is_dir() and any(_csv_names(f)))
+    return list(_listed())
 
 
 def tables(paper: str) -> list[str]:
@@ -38,9 +38,9 @@ def tables(paper: str) -> list[str]:
     Raises:
         InputError: no such paper.
     """
-    if paper not in papers():
+    if paper not in _listed():
         raise unknown_name("published paper", paper, papers())
-    return sorted(_csv_names(_folder() / paper))
+    return list(_listed()[paper])
 
 
 def published(paper: str, table: str) -> pd.DataFrame:
@@ -84,6 +84,14 @@ def modalities(condition: str) -> tuple[str, ...]:
         if letter not in _MODALITY_OF_LETTER:
             raise unknown_name("modality letter", letter, _MODALITY_OF_LETTER)
     return tuple(sorted(_MODALITY_OF_LETTER[letter] for letter in condition))
+
+
+@cache
+def _listed() -> dict[str, tuple[str, ...]]:
+    """Paper to its tables, both sorted; papers without tables are left out."""
+    folders = sorted((f for f in _folder().iterdir() if f.is_dir()), key=lambda f: f.name)
+    listed = {folder.name: tuple(sorted(_csv_names(folder))) for folder in folders}
+    return {name: tables for name, tables in listed.items() if tables}
 
 
 @cache

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata, spearmanr
+import scipy  # its parts are imported when they are used: scipy.stats takes a second
 
 from mmlib.data.catalog import is_twin
 from mmlib.experiments.claims import Claim, Claims, Lead, Mean, Source, Values, by_metric
@@ -324,6 +324,6 @@ def correlations(per_seed: dict[int, list[tuple[float, float, int]]]) -> list[fl
         x, y, place = (np.array(column, dtype=float) for column in zip(*lines, strict=True))
         if len(lines) > len(set(place)):
             for p in set(place):
-                y[place == p] = rankdata(y[place == p])
-        each.append(0.0 if len(set(y)) == 1 else float(spearmanr(x, y).statistic))
+                y[place == p] = scipy.stats.rankdata(y[place == p])
+        each.append(0.0 if len(set(y)) == 1 else float(scipy.stats.spearmanr(x, y).statistic))
     return each

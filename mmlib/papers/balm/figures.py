@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from mmlib.experiments import own
 from mmlib.experiments.comparison import selected, shown
@@ -20,6 +20,9 @@ from mmlib.report import figures, projection
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 DRAWS = 300
 HALF: rows.Rates = (0.5, 0.5, 0.5)

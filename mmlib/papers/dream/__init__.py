@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmlib.experiments.context import Context, Paper
-from mmlib.experiments.declare import OURS, Declare, no_runs
+from mmlib.experiments.declare import OURS, Declare, Later, no_runs
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
-from mmlib.papers.dream import analyses, claims, cost, figures, rows, sampling, tables
+from mmlib.papers.dream import claims, figures, rows, tables
 from mmlib.papers.dream.choices import GUESSES, OBSTACLES
 from mmlib.report.artifact import Artifact
 
@@ -35,10 +35,10 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "table",
         "Table 2",
         "Run time of training and test, and the part of it that P's predictions take.",
-        cost.time_cells,
-        cost.times,
+        tables.time_cells,
+        Later("mmlib.papers.dream.cost", "times"),
         5,
-        left_out=cost.times_left_out,
+        left_out=tables.times_left_out,
         any_score=True,
         varies=True,
     ),
@@ -48,7 +48,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "Table 3",
         "Number of trained parameters at the paper's network size.",
         no_runs,
-        cost.parameters,
+        Later("mmlib.papers.dream.cost", "parameters"),
         3,
         any_score=True,
     ),
@@ -95,17 +95,17 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "How often each number of modalities is enhanced, in training and on complete "
         "test data, and the accuracy for each.",
         tables.OWN.cells,
-        analyses.enhanced,
+        Later("mmlib.papers.dream.analyses", "enhanced"),
         source=OURS,
-        needs=analyses.lacking,
+        needs=tables.lacking,
     ),
     _declare.artifact(
         "detector",
         "table",
         "PSS = 0 as a detector",
         "How well a PSS of zero detects missing and useless modalities.",
-        analyses.looked_cells,
-        analyses.detector,
+        tables.looked_cells,
+        Later("mmlib.papers.dream.analyses", "detector"),
         source=OURS,
         needs="twins",
     ),
@@ -114,8 +114,8 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "table",
         "What PSS and PAS measure",
         "Correlation of both scores with the true value of each modality.",
-        analyses.looked_cells,
-        analyses.values,
+        tables.looked_cells,
+        Later("mmlib.papers.dream.analyses", "values"),
         source=OURS,
         needs="twins",
     ),
@@ -125,7 +125,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "Sampled contributions",
         "Error of the PSS estimated from random orders, and cost of the exact value.",
         no_runs,
-        sampling.monte_carlo,
+        Later("mmlib.papers.dream.sampling", "monte_carlo"),
         source=OURS,
         any_score=True,
     ),
@@ -163,7 +163,7 @@ PAPER = Paper(
     OBSTACLES,
     guesses=GUESSES,
     only="dream, the paper's own network",
-    carried=(analyses.PREDICTIONS,),
+    carried=(tables.PREDICTIONS,),
     prepare=rows.prepared,
 )
 context = PAPER.context

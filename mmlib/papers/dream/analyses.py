@@ -20,22 +20,21 @@ from mmlib.data.catalog import open_twin
 from mmlib.data.twins import Twin
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import cells as cells_of
-from mmlib.experiments.rows import on, with_parents
+from mmlib.experiments.rows import on
 from mmlib.fit import evaluation_batches
 from mmlib.masks import Law, Mask, complete, draw
 from mmlib.methods.dream import Dream
 from mmlib.nn import shapley
 from mmlib.nn.batch import to_device
 from mmlib.nn.shapley import Plan
-from mmlib.papers.dream import rows, tables
+from mmlib.papers.dream import rows
+from mmlib.papers.dream.tables import PREDICTIONS
 from mmlib.report import figures
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 
-PREDICTIONS = f"predictions.valid.{rows.ALL}"
 PS = {"incomplete data": rows.DROPPING, "complete data": complete()}  # what P learned from (B15)
 BINS = {
     "0": (-1.0, 0.0),
@@ -44,7 +43,6 @@ BINS = {
     "up to 1": (2 / 3, 1.0),
 }
 LEVELS = np.array([-1 / 6, 0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1])
-LACKING = "Records that came with the repository lack these predictions: give a --label and an empty MMLIB_RUNS."
 
 DETECTOR_NOTES = (
     "Test utterances with the training mask of Table 1: each modality is missing with "
@@ -193,16 +191,6 @@ def _of_right_answer(twin: Twin, mass: np.ndarray, labels: np.ndarray) -> np.nda
     sides = posterior.signs(mass, twin.role.levels)
     right = np.where(labels > 0, sides[:, 1], sides[:, 0]) / sides.sum(axis=1)
     return np.where(labels == 0, np.nan, right)
-
-
-def looked_cells(context: Context) -> list[Cell]:
-    """The runs whose P is looked at: DREAM's of both readings of Table 1."""
-    cells = []
-    for dataset in context.datasets:
-        ours = rows.main_rows(context, dataset)[:1]
-        cells += cells_of(context, dataset, ours, rows.dropped(context, dataset))
-        cells += cells_of(context, dataset, ours, rows.whole(context, dataset))
-    return cells
 
 
 def looked(context: Context, cells: Sequence[Cell], trained: Law, law: Law) -> dict[int, Known]:
@@ -391,15 +379,6 @@ def _by_level(score: np.ndarray, value: np.ndarray) -> np.ndarray:
     frame = pd.DataFrame({"level": level, "value": value.ravel()}).dropna()
     means = frame.groupby("level")["value"].mean()
     return means.reindex(range(len(LEVELS))).to_numpy(dtype=float)
-
-
-def lacking(context: Context) -> str:
-    """Why it cannot be told what is enhanced: records of the repository do not carry what each clip was answered."""
-    for spec in with_parents(cell.spec for cell in tables.OWN.cells(context)):
-        record = context.record(spec)
-        if record and PREDICTIONS in record.left_out:
-            return LACKING
-    return ""
 
 
 def counts(method: Dream, spec: RunSpec, law: Law, split: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from mmlib.experiments.comparison import with_averages
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.experiments.rows import on
-from mmlib.papers.dream import analyses, figures, rows, tables
+from mmlib.papers.dream import figures, rows, tables
 from mmlib.papers.dream.rows import OURS
 
 POINTS = "points of F1"
@@ -219,7 +219,7 @@ def _signal(context: Context) -> list[Claim]:
     """PSS = 0 tells what to enhance; on twins the truth is known."""
     if not all(is_twin(context.reference(dataset)) for dataset in context.datasets):
         return []
-    cells = analyses.looked_cells(context)
+    cells = tables.looked_cells(context)
     sources = [Source(d, on(cells, d), _detected) for d in context.datasets]
     return [
         Claim(
@@ -236,6 +236,8 @@ def _signal(context: Context) -> list[Claim]:
 
 
 def _detected(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:
+    from mmlib.papers.dream import analyses
+
     return analyses.detected(analyses.looked(context, cells, rows.DROPPING, rows.DROPPING))
 
 

@@ -16,14 +16,14 @@ from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.published import published
 from mmlib.experiments.rows import on
-from mmlib.experiments.undeclared import printed_rows
 from mmlib.fit import evaluation_batches, make_optimizer, predict, train_epoch
 from mmlib.masks import draw
 from mmlib.methods.dream import Dream
 from mmlib.methods.plain import Peek, Plain
 from mmlib.nn.batch import Batch, Resident, to_device
-from mmlib.papers.dream import rows, tables
+from mmlib.papers.dream import rows
 from mmlib.papers.dream.analyses import guided
+from mmlib.papers.dream.tables import TIMED, times_left_out
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
@@ -35,7 +35,6 @@ DIMS = {
     "iemocap": (74, 300, 35),
 }  # audio, text, vision (ledger 2.1)
 OUTPUTS = {"mosi": 1, "mosei": 1, "iemocap": 8}
-TIMED = ("DREAM", "pre-trained")  # rows of Table 2
 MODULE = "of which: P's predictions from every subset"
 TIME_NOTES = (
     "P is frozen. If the training masks are fixed, its predictions are computed once "
@@ -45,17 +44,6 @@ TIME_NOTES = (
     "Without the module: the same network without enhancement. The paper gives no "
     "unit; its 'pre-trained' is the total time of P.",
 )
-
-
-def time_cells(context: Context) -> list[Cell]:
-    """The first seed's runs of Table 1: P's weights are needed."""
-    cells = tables.OWN.cells(context)
-    return [cell for cell in cells if cell.spec.seed == 0 and not cell.spec.fold]
-
-
-def times_left_out(context: Context) -> list[str]:
-    """The rows of Table 2 that are not timed here."""
-    return printed_rows(context.paper, "table2", TIMED)
 
 
 def times(context: Context, cells: Sequence[Cell]) -> Output:

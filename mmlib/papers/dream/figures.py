@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.axes import Axes
 
 from mmlib.data.catalog import is_twin
 from mmlib.experiments.comparison import BOUND, by_setting, data_notes, shown
@@ -16,6 +16,9 @@ from mmlib.experiments.rows import Row, on
 from mmlib.papers.dream import rows, tables
 from mmlib.report import figures
 from mmlib.report.artifact import NOT_BUILT, Output
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LABELS = {tables.MEAN: "mean F1 of the emotions (%)", "weighted_f1": "weighted F1 (%)"}
 EVERY_POINT = (

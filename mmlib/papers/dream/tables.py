@@ -12,12 +12,17 @@ from mmlib.experiments import comparison
 from mmlib.experiments.baselines import GCNET, LINEAR
 from mmlib.experiments.comparison import Averages, data_notes, shown, with_averages
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import on
+from mmlib.experiments.rows import cells as cells_of
+from mmlib.experiments.rows import on, with_parents
 from mmlib.experiments.tables import Table
+from mmlib.experiments.undeclared import printed_rows
 from mmlib.papers.dream import rows
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import metric
 
+PREDICTIONS = f"predictions.valid.{rows.ALL}"
+LACKING = "Records that came with the repository lack these predictions: give a --label and an empty MMLIB_RUNS."
+TIMED = ("DREAM", "pre-trained")  # rows of Table 2
 PAPER_RUNS = 5  # A.2
 MEAN = "f1_mean"  # over emotions
 WHOLE = ("audio+text+vision", "")  # what the printed tables call all modalities
@@ -205,3 +210,33 @@ def selection(context: Context, cells: Sequence[Cell]) -> Output:
     )
     run_ids = tuple(frame["run_id"].unique())
     return Output(pd.DataFrame(lines), None, frame, len(lines), notes, run_ids)
+
+
+def looked_cells(context: Context) -> list[Cell]:
+    """The runs whose P is looked at: DREAM's of both readings of Table 1."""
+    cells = []
+    for dataset in context.datasets:
+        ours = rows.main_rows(context, dataset)[:1]
+        cells += cells_of(context, dataset, ours, rows.dropped(context, dataset))
+        cells += cells_of(context, dataset, ours, rows.whole(context, dataset))
+    return cells
+
+
+def lacking(context: Context) -> str:
+    """Why it cannot be told what is enhanced: records of the repository do not carry what each clip was answered."""
+    for spec in with_parents(cell.spec for cell in OWN.cells(context)):
+        record = context.record(spec)
+        if record and PREDICTIONS in record.left_out:
+            return LACKING
+    return ""
+
+
+def time_cells(context: Context) -> list[Cell]:
+    """The first seed's runs of Table 1: P's weights are needed."""
+    cells = OWN.cells(context)
+    return [cell for cell in cells if cell.spec.seed == 0 and not cell.spec.fold]
+
+
+def times_left_out(context: Context) -> list[str]:
+    """The rows of Table 2 that are not timed here."""
+    return printed_rows(context.paper, "table2", TIMED)

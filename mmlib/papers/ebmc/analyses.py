@@ -7,9 +7,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-import torch
 
-from mmlib.backbones import build_backbone
 from mmlib.data.bundle import Task
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
@@ -17,7 +15,6 @@ from mmlib.experiments.published import published
 from mmlib.experiments.rows import Row, by_seed, of_row, runs_of
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.experiments.undeclared import printed_rows
-from mmlib.methods import build_method
 from mmlib.papers.ebmc import rows
 from mmlib.papers.ebmc.figures import BALANCED
 from mmlib.report import figures
@@ -129,6 +126,11 @@ def _balance_line(
 @cache
 def trained_parameters(variant: str, audio: int, text: int, vision: int) -> int:
     """Parameters of the second stage that train, at the paper's size, for one score."""
+    import torch
+
+    from mmlib.backbones import build_backbone
+    from mmlib.methods import build_method
+
     dims = {"audio": audio, "text": text, "vision": vision}
     with torch.device("meta"):
         backbone = build_backbone("momke", dims, 1, 1, (("routing", "unnormalised"),))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from mmlib.data.bundle import Bundle
 from mmlib.experiments.cases import corrections
@@ -20,6 +20,9 @@ from mmlib.metrics import sign_labels
 from mmlib.papers.ebmc import rows
 from mmlib.report import figures, projection
 from mmlib.report.artifact import NOT_BUILT, Output
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 STEPS = {
     "w/o MSD": rows.WITHOUT["msd"],

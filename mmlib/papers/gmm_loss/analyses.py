@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import diptest
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-from sklearn.mixture import GaussianMixture
 
 from mmlib.data.catalog import is_av_twin, open_av_twin
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
-from mmlib.methods.gmm_loss import fit_mixture
 from mmlib.papers.gmm_loss import figures as own
 from mmlib.papers.gmm_loss import rows
 from mmlib.report import figures
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 COUNTS = (1, 2, 3)
 AREA = "area under the curve of |gap|"
@@ -105,6 +104,8 @@ def _of_some(values: pd.Series) -> str:
 
 def agreement(mixture: own.Round, truth: np.ndarray, dominant: np.ndarray) -> dict[str, float]:
     """The verdict against the planted truth, in percent; dominant (n,) is 0 for audio, 1 for vision, -1 for neither."""
+    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
     assert mixture.gaps is not None
     balanced, imbalanced = mixture.density(mixture.gaps)
     verdict = imbalanced > balanced
@@ -151,6 +152,8 @@ def _listed(form: str) -> Callable[[pd.Series], str]:
 
 def shape(gaps: np.ndarray) -> dict[str, float]:
     """BIC of one, two and three Gaussians, which is least, the dip and its p value."""
+    import diptest
+
     scores = {k: gaussians(gaps, k).bic(gaps[:, None]) for k in COUNTS}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -165,6 +168,8 @@ def shape(gaps: np.ndarray) -> dict[str, float]:
 
 def gaussians(gaps: np.ndarray, components: int) -> GaussianMixture:
     """A mixture of some Gaussians, several starts: for description, not the method's own fit (H18)."""
+    from sklearn.mixture import GaussianMixture
+
     model: GaussianMixture = GaussianMixture(
         components, n_init=3, reg_covar=1e-4, random_state=0
     ).fit(gaps[:, None])
@@ -207,6 +212,8 @@ def human_gap(context: Context, cells: Sequence[Cell]) -> Output:
     People: the share who named the intended emotion from the voice minus that from the face. The observer knows the
     templates that a twin's clips were made from, and judges each modality by itself.
     """
+    from mmlib.methods.gmm_loss import fit_mixture
+
     judges, gap, smooth, words = _votes(context) if _has_votes(context) else _observer(context)
     theirs = own.Round("", -1, 0, *fit_mixture(smooth), smooth)
     model = own.after_warmups(context, cells, context.main)
@@ -246,6 +253,8 @@ def _votes(context: Context) -> tuple[str, np.ndarray, np.ndarray, str]:
 
 def _observer(context: Context) -> tuple[str, np.ndarray, np.ndarray, str]:
     """The same of an observer who knows a twin's templates."""
+    from scipy.special import softmax
+
     twin = open_av_twin(context.reference(context.main))
     labels = twin.bundle.labels[twin.bundle.rows("train")]
     scores = twin.scores("train")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import diptest
 import numpy as np
 import pandas as pd
 
@@ -160,6 +159,8 @@ def _each(of: Callable[[Round, Round], float]) -> Callable[[Paths], list[float]]
 
 
 def _dip(gaps: np.ndarray) -> float:
+    import diptest
+
     return float(np.log10(0.05 / max(1e-4, diptest.diptest(gaps.astype(np.float64))[1])))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from scipy.stats import norm
+import scipy  # its parts are imported when they are used: scipy.stats takes a second
 
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
@@ -18,6 +18,9 @@ from mmlib.papers.gmm_loss import rows
 from mmlib.report import figures
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 GAP = "modality gap"
 COMPONENTS = ("balanced", "imbalanced")
@@ -52,7 +55,7 @@ class Round:
     def density(self, at: np.ndarray) -> np.ndarray:
         """(2, len(at)): the components' parts of the density (Eq. 8)."""
         components = zip(self.shares, self.means, self.variances, strict=True)
-        return np.stack([p * norm.pdf(at, m, np.sqrt(v)) for p, m, v in components])
+        return np.stack([p * scipy.stats.norm.pdf(at, m, np.sqrt(v)) for p, m, v in components])
 
 
 def rounds(context: Context, spec: RunSpec) -> list[Round]:

@@ -11,7 +11,6 @@ from mmlib.experiments.budgets import few, seeds_in_words
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Budget, Protocol, Row, Stage, spec_of
 from mmlib.masks import complete
-from mmlib.methods import METHODS
 from mmlib.runs.spec import Options, Training
 
 ROLES = {"crema-d": "crema-d", "ave": "ave"}
@@ -64,6 +63,25 @@ CHOSEN: dict[str, Options] = {
     "relearn": (("strength", 0.3),),
     "gblending": (("lr", 2.0), ("super_epoch", 0.1)),
     "greedy": (("epsilon", 0.03),),
+}
+# What each variant sets: a test holds it to the methods themselves, whose import takes seconds.
+DEFINED_BY: dict[tuple[str, str], tuple[str, ...]] = {
+    ("gmm_loss", "alpha0"): ("alpha",),
+    ("gmm_loss", "beta0"): ("beta",),
+    ("gmm_loss", "gamma0"): ("gamma",),
+    ("gmm_loss", "unweighted"): ("weighted",),
+    ("gmm_loss", "absolute"): ("gap",),
+    ("gmm_loss", "same_state"): ("reset",),
+    ("ogm_ge", "no_noise"): ("noise",),
+    ("opm_ogm", "opm"): ("alpha", "noise"),
+    ("opm_ogm", "ogm"): ("p_exe",),
+    ("agm", "inverted"): ("inverted",),
+    ("mla", "released"): ("fusion", "projection"),
+    ("pmr", "no_per"): ("per_until",),
+    ("pmr", "switch"): ("alpha", "per_until", "switch"),
+    ("gblending", "offline"): ("online",),
+    ("gblending", "absolute"): ("absolute",),
+    ("greedy", "never"): ("epsilon",),
 }
 TRIALS: dict[str, tuple[Options, ...]] = {
     "plain": tuple((("lr", factor),) for factor in (1.0, 0.25, 0.5, 2.0, 4.0)),
@@ -163,9 +181,7 @@ def tuned(method: str, variant: str = "paper", options: Options | None = None) -
     What defines a variant stays as it is.
     """
     chosen = dict(CHOSEN[method] if options is None else options)
-    variants = METHODS[method][1]
-    values, of_paper = (dataclasses.asdict(variants[name]) for name in (variant, "paper"))
-    fixed = {name for name, value in values.items() if value != of_paper[name]}
+    fixed = () if variant == "paper" else DEFINED_BY[method, variant]
     return tuple(pair for pair in chosen.items() if pair[0] not in {"lr", "warmup", *fixed})
 
 

@@ -18,7 +18,6 @@ from mmlib.papers.mculora.figures import averaged
 from mmlib.report import figures
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd
-from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
@@ -122,6 +121,8 @@ def _over_combinations(context: Context, cells: Sequence[Cell], row: str) -> pd.
 
 def parameters(spec: RunSpec) -> tuple[int, int]:
     """Parameters of a run that train, and that are frozen."""
+    from mmlib.runs.execute import build, prepare
+
     method = build(spec, prepare(spec))
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     return trained, sum(p.numel() for p in method.parameters()) - trained

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mmlib.experiments.comparison import by_setting
 from mmlib.experiments.conditions import ALL, framed
@@ -19,6 +17,9 @@ from mmlib.papers.side_by_side.grounds import COMPLETE, MIXED, Ground, by_ground
 from mmlib.papers.side_by_side.tables import F1, SAME, TIMED, ids, of_data, title, values
 from mmlib.report import figures, stats
 from mmlib.report.artifact import NOT_BUILT, Output
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Choose = Callable[[Context], list[Ground]]
 Looks = Mapping[str, Mapping[str, Any]]
@@ -238,7 +239,7 @@ def _ranked(axis: Axes, table: pd.DataFrame, name: str, forms: Looks) -> None:
         axis.set_yticks(range(len(order)), list(order))
         axis.set_ylim(len(order) - 0.5, -0.5)
         axis.set_xlim(0.8, len(order) + 0.2)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figures.whole_ticks(axis)
         figures.finish(axis, "mean rank (1 is the best)", "", name, "x")
 
 
@@ -291,6 +292,8 @@ def _costs(
 
 
 def _priced(axis: Axes, frame: pd.DataFrame, name: str, forms: Looks) -> None:
+    from matplotlib.ticker import FuncFormatter
+
     with figures.style():
         for line in frame.to_dict("records"):
             form = {**forms[line["row"]], "linestyle": ""}

@@ -21,7 +21,6 @@ from mmlib.papers.side_by_side.grounds import Ground, by_ground
 from mmlib.report import stats
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd
-from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 
 F1 = "weighted F1 (%)"
@@ -244,6 +243,8 @@ def fairness(context: Context, cells: Sequence[Cell]) -> Output:
 
 def given(context: Context, specs: Sequence[RunSpec]) -> dict[str, object]:
     """One line of the fairness table."""
+    from mmlib.runs.execute import build, prepare
+
     spec = specs[0]
     epochs = [part.training.epochs for part in (spec.parent, spec) if part]
     bundle = prepare(spec)
