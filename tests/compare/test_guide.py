@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(search, "SETTINGS", {"quick": search.SETTINGS["quick"][:1]})
     monkeypatch.setattr(search, "STEPS", {"quick": (8,)})
     monkeypatch.setattr(search, "SEEDS", 1)
+    monkeypatch.setattr(
+        os, "cpu_count", lambda: 1
+    )  # runs are made here: no processes that import for seconds
     for name, folder in (("HOME", "."), ("RUNS", "runs"), ("FIGURES", "figures")):
         monkeypatch.setenv(f"MMLIB_{name}", str(tmp_path / folder))
     monkeypatch.chdir(tmp_path)
