@@ -356,11 +356,13 @@ def _ids(args: argparse.Namespace) -> list[str]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mmlib.pipeline import job, notebooks
-
     if args.update_notebooks:
+        from mmlib.pipeline import notebooks
+
         options.alone("--update-notebooks", args, args.alone)
         return notebooks.update_notebooks()
+    from mmlib.pipeline import job
+
     if args.force:
         _check_force(args)
     contexts, refused = _contexts(args)

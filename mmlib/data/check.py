@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from mmlib.data.agreement import compare
 from mmlib.data.bounded import regular_file
-from mmlib.data.bundle import SPLITS, Bundle
+from mmlib.data.bundle import Bundle
 from mmlib.data.copies import copies, copy_lines, copy_warnings
 from mmlib.data.described import (
     count_lines,
@@ -177,13 +177,6 @@ def _role_warnings(bundle: Bundle, manifest: Mapping[str, Any], role: str | None
     ]
 
 
-def agrees(bundle: Bundle, role: str, paper: str) -> bool:
-    """Whether a bundle has every count and dimension that a paper states of its data for a role."""
-    entries = load_manifest()["role"].get(role, {}).get("paper", [])
-    mine = [entry for entry in entries if entry["name"].lower() == paper.replace("_", "-").lower()]
-    return bool(mine) and all(not _compare(bundle, entry)[1] for entry in mine)
-
-
 def sha256(files: Sequence[Path]) -> dict[str, str]:
     """File name to SHA-256; a folder gives its files, named relative to it.
 
@@ -239,7 +232,7 @@ def _papers(bundle: Bundle, manifest: Mapping[str, Any], role: str | None) -> li
         if name != role and (role is not None or not _same_task(bundle, name, entry)):
             continue
         for paper in entry["paper"]:
-            same, differ = _compare(bundle, paper)
+            same, differ = compare(bundle, paper)
             verdict = _papers_verdict(same, differ)
             if role is None and not same and differ:
                 verdict = f"none of its {len(differ)} counts (--role {name} lists them)"
@@ -253,29 +246,6 @@ def _papers_verdict(same: Sequence[str], differ: Sequence[str]) -> str:
     parts = [f"agrees in {', '.join(same)}"] if same else []
     parts += [f"differs in {', '.join(differ)}"] if differ else []
     return "; ".join(parts) or "the paper states no counts"
-
-
-def _compare(bundle: Bundle, paper: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    same: list[str] = []
-    differ: list[str] = []
-    rows = {s: bundle.rows(s) for s in SPLITS}
-    here = {
-        "dialogues": {s: len(np.unique(bundle.dialogue[of])) for s, of in rows.items()},
-        "utterances": {s: len(of) for s, of in rows.items()},
-        "dims": bundle.dims,
-    }
-    for key, counts in here.items():
-        for part, expected in paper.get(key, {}).items():
-            summands = [counts.get(p) for p in (SPLITS if part == "total" else part.split("+"))]
-            total = None if None in summands else sum(c for c in summands if c is not None)
-            label = f"{part} {key}"
-            if total == expected:
-                same.append(label)
-            else:
-                differ.append(
-                    f"{label} ({'none' if total is None else total}, the paper has {expected})"
-                )
-    return same, differ
 
 
 def _same_task(bundle: Bundle, name: str, role: Mapping[str, Any]) -> bool:

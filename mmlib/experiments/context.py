@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mmlib import paths
+from mmlib.data.agreement import agrees
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import is_embedded, is_twin, open_bundle
-from mmlib.data.check import agrees
 from mmlib.errors import InputError, unknown_name
 from mmlib.experiments import takes
 from mmlib.experiments.profiles import Profile, in_short

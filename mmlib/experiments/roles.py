@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mmlib.data.agreement import agrees
 from mmlib.data.bundle import Bundle
-from mmlib.data.check import agrees
 from mmlib.data.manifest import load_manifest
 from mmlib.experiments.takes import DataRefused, Takes, described
 

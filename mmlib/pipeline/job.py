@@ -11,7 +11,6 @@ from mmlib import paths
 from mmlib.experiments import failures
 from mmlib.experiments.context import Context
 from mmlib.pipeline import regenerate, reproduced, troubles
-from mmlib.pipeline.notebooks import execute_all
 from mmlib.pipeline.regenerate import draw_all
 from mmlib.pipeline.troubles import Trouble, shown
 from mmlib.report.artifact import NOT_DRAWN, Entry, read_manifest
@@ -40,6 +39,8 @@ def run(
 
     force: execute notebooks that are up to date, too.
     """
+    from mmlib.pipeline.notebooks import execute_all
+
     start = time.perf_counter()
     needed = [regenerate.specs(c, regenerate.wanted_of(c, wanted)) for c in contexts]
     code = sweep_all(contexts, wanted, jobs, executor=executor, needed=needed)

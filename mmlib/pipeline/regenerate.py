@@ -18,7 +18,7 @@ from mmlib.experiments.rows import with_parents
 from mmlib.metrics import has_decisions
 from mmlib.names import EMBEDDED
 from mmlib.papers.catalog import PAPERS
-from mmlib.pipeline import gather, troubles
+from mmlib.pipeline import troubles
 from mmlib.pipeline.troubles import Trouble
 from mmlib.report.artifact import (
     NOT_DRAWN,
@@ -33,7 +33,6 @@ from mmlib.report.artifact import (
     write,
     write_records,
 )
-from mmlib.report.dashboard import write_dashboard
 from mmlib.runs.compact import export_records
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import StoreError
@@ -240,6 +239,9 @@ def finish(context: Context) -> None:
 
 def gather_all() -> None:
     """Write what is gathered of all papers, and the dashboard."""
+    from mmlib.pipeline import gather
+    from mmlib.report.dashboard import write_dashboard
+
     gather.write_all(paths.figures(), PAPERS)
     called = {name: paper.called for name, paper in PAPERS.items()}
     write_dashboard(paths.figures() / "manifest.json", paths.figures() / "index.html", called)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmlib.data.check import load_manifest
+from mmlib.data.manifest import load_manifest
 from mmlib.experiments import arithmetic
 from mmlib.experiments.claims import VERDICTS
 from mmlib.experiments.comparison import OWN, STANDS_IN, SYNTHETIC

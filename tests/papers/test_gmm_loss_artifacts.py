@@ -14,9 +14,10 @@ from shared_runs import make_runs
 from sklearn.metrics import roc_auc_score
 
 from mmlib import paths
+from mmlib.data.agreement import agrees
 from mmlib.data.bundle import Task, make_bundle, save_bundle
 from mmlib.data.catalog import open_av_twin
-from mmlib.data.check import agrees, load_manifest
+from mmlib.data.manifest import load_manifest
 from mmlib.errors import InputError
 from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.context import Context

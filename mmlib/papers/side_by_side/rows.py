@@ -140,11 +140,13 @@ def _with_share(stage: Stage, shared: Budget, stages: int) -> Stage:
 
 def cells(context: Context, ground: Ground) -> list[Cell]:
     """Every training, row and test condition."""
+    every, tests = rows(context, ground), grounds.tests(context, ground)
+    seeds = context.seeds(ground.dataset, few(context))
     return [
         Cell(row.name, test, spec, test, ground.dataset)
         for training in grounds.trainings(context, ground).values()
-        for row in rows(context, ground)
-        for spec in specs(context, ground, row, training)
+        for row in every
+        for spec in of_seeds(context, ground, row, training, tests, seeds)
         for test, _ in spec.eval_masks
     ]
 
