@@ -140,11 +140,6 @@ class Bundle:
         """How many distinct speaker numbers there are."""
         return int(self.speaker.max()) + 1
 
-    @cached_property
-    def dialogue_count(self) -> int:
-        """How many dialogues there are, in all splits."""
-        return len(np.unique(self.dialogue))
-
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of one split, in (dialogue, position) order."""
         if split not in SPLITS:

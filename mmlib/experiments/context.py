@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from mmlib import paths
@@ -369,7 +370,7 @@ class Context:
     def has_dialogues(self, dataset: str) -> bool:
         """Whether any dialogue has two utterances."""
         bundle = self.bundle(dataset)
-        return bundle.dialogue_count < len(bundle)
+        return len(np.unique(bundle.dialogue)) < len(bundle)
 
     @staticmethod
     def bundle_fingerprint(reference: str) -> str:

@@ -142,9 +142,19 @@ def _listed(file: Path) -> dict[tuple[str, str], list[_Trial]]:
     return {(str(profile), str(method)): _as_trials(of) for (profile, method), of in groups}
 
 
+_DIALOGUES: dict[str, int] = {}  # by fingerprint, like the sizes below
+
+
+def dialogues(bundle: Bundle) -> int:
+    """How many dialogues a bundle has, which is counted once."""
+    if bundle.fingerprint not in _DIALOGUES:
+        _DIALOGUES[bundle.fingerprint] = len(np.unique(bundle.dialogue))
+    return _DIALOGUES[bundle.fingerprint]
+
+
 def whole_dialogues(utterances: int, bundle: Bundle) -> int:
     """Dialogues a step that hold about so many utterances, since steps take whole ones."""
-    return max(1, round(utterances * bundle.dialogue_count / len(bundle.dialogue)))
+    return max(1, round(utterances * dialogues(bundle) / len(bundle.dialogue)))
 
 
 def steps_per_epoch(bundle: Bundle, batch: int) -> int:
