@@ -34,7 +34,7 @@ def spent(tmp_path_factory: pytest.TempPathFactory) -> results.Results:
     """The linear model and a network after two looks, of two and three seeds."""
     plan = plan_on(Store(tmp_path_factory.mktemp("runs")))
     few = tuple(c for c in plan.contenders if c.row.name in ("linear model", "concatenation"))
-    return command.spend(dataclasses.replace(plan, contenders=few, looks=(2, 3)), None, 2)
+    return command.spend(dataclasses.replace(plan, contenders=few, looks=(2, 3)), None, 1)
 
 
 def test_every_method_and_network_that_takes_vectors_and_classes_takes_part(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_clusters_give_the_difference_in_accuracy(spent: results.Results) -> Non
 
 def test_a_finished_comparison_makes_no_run_again(spent: results.Results) -> None:
     ids = spent.plan.context.store.ids()
-    again = command.spend(spent.plan, None, 2)
+    again = command.spend(spent.plan, None, 1)
     assert spent.plan.context.store.ids() == ids
     pd.testing.assert_frame_equal(again.values, spent.values)
 
