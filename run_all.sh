@@ -125,7 +125,7 @@ run_tests() {
     # Two processes, a module's tests in one of them, the longest modules first. Tests and notebooks
     # share their runs at the smoke profile, so that each is made once.
     MMLIB_SHARED_RUNS=$scratch/runs \
-        "$python" -m pytest -n 2 --dist loadgroup --no-loadscope-reorder || failed=1
+        "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder || failed=1
     shopt -s nullglob
     notebooks=(notebooks/*.ipynb)
     if [ ${#notebooks[@]} -gt 0 ]; then

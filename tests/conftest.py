@@ -67,20 +67,11 @@ def toy_bundle(
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow modules come first, and with xdist's ``loadgroup`` each module is a group, for it shares fixtures.
-
-    Tests that are marked ``apart`` share nothing: each may run in whichever process is free.
-    """
-    groups = {
-        item: item.nodeid if item.get_closest_marker("apart") else item.nodeid.split("::")[0]
-        for item in items
-    }
-    slow = {group for item, group in groups.items() if item.get_closest_marker("slow")}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: groups[item] not in slow)
+    """The slow modules come first; xdist's ``loadfile`` keeps a module's tests together, for they share fixtures."""
+    module = {item: item.nodeid.split("::")[0] for item in items}
+    slow = {module[item] for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: module[item] not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -309,7 +309,7 @@ def test_tests_run_with_one_thread_in_the_root_and_then_the_notebooks_at_smoke(
     assert clone.run("test")[0] == 0
     where = f"cwd={clone.root};threads=1"
     assert clone.calls()[3:] == [
-        f"-m;pytest;-n;2;--dist;loadgroup;--no-loadscope-reorder;{where};profile=;",
+        f"-m;pytest;-n;2;--dist;loadfile;--no-loadscope-reorder;{where};profile=;",
         "-m;pytest;-n;2;--dist;loadscope;-p;no:cacheprovider;--nbval-lax;--nbval-current-env;"
         f"notebooks/01.ipynb;{where};profile=smoke;",
     ]

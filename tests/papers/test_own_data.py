@@ -41,7 +41,6 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.apart
 @pytest.mark.usefixtures("_apart")
 @pytest.mark.parametrize(
     ("paper", "role", "twin", "scale"),
@@ -66,7 +65,6 @@ def test_a_notebook_runs_on_folds_of_another_scale(
 
 
 @pytest.mark.slow
-@pytest.mark.apart
 @pytest.mark.usefixtures("_apart")
 def test_where_runs_diverge_the_notebook_ends_all_the_same_and_every_failure_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
