@@ -67,8 +67,9 @@ def sentence(made: Results, question: Question) -> str:
         return f"{name}: {best} is the best; next is {second}, {lead}."
     others = [other for other in standing.open if other != standing.best]
     more = f"; and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    every = len({*standing.open, *standing.out} - {MAJORITY})
     return (
-        f"{name}: the best is one of {len(standing.open)} of {len(standing.open) + len(standing.out)} contenders; "
+        f"{name}: the best is one of {len(standing.open)} of {every} contenders; "
         f"{best} has the highest mean. Not decided against: {'; '.join(others[:NAMED])}{more}."
     )
 

@@ -102,16 +102,7 @@ def trials_of(reference: str) -> pd.DataFrame:
 
 def every_trial() -> pd.DataFrame:
     """The trials on the project's data and on own data."""
-    return _joined(trials(), _read(paths.runs() / FILE.name))
-
-
-def _known(fingerprint: str) -> pd.DataFrame:
-    """The trials on data of a fingerprint, and on the project's."""
-    own = _read(paths.runs() / FILE.name)
-    return _joined(own[own["fingerprint"] == fingerprint], trials())
-
-
-def _joined(*parts: pd.DataFrame) -> pd.DataFrame:
+    parts = [trials(), _read(paths.runs() / FILE.name)]
     filled = [part for part in parts if len(part)]
     return pd.concat(filled, ignore_index=True) if filled else parts[0]
 
@@ -173,7 +164,7 @@ class _Size:
     """The kind of its task."""
 
     train: int
-    """Training utterances."""
+    """Training utterances; of a bundle with folds, of its first."""
 
     batch: int
     """Dialogues of a step."""
@@ -193,7 +184,7 @@ def _size(bundle: Bundle) -> _Size:
         _SIZES[bundle.fingerprint] = _Size(
             bundle.fingerprint,
             bundle.task.kind,
-            len(bundle.rows("train")),
+            len(whole.rows("train")),
             batch,
             steps_per_epoch(whole, batch),
         )
@@ -282,7 +273,7 @@ def _tried(
 
 
 def _of(runs: Path, fingerprint: str, profile: str, method: str) -> list[_Trial]:
-    """``_known`` of a profile and method, as plain values."""
+    """A profile's and method's trials on data of a fingerprint that stand beside the runs, and on the project's."""
     beside = _listed(runs / FILE.name).get((profile, method), [])
     own = [trial for trial in beside if trial.fingerprint == fingerprint]
     return own + _listed(FILE).get((profile, method), [])
@@ -306,10 +297,8 @@ def forget() -> None:
 
 def is_own(profile: str, bundle: Bundle) -> bool:
     """Whether recipes were searched on these very data."""
-    table = _known(bundle.fingerprint)
-    return bool(
-        ((table["profile"] == profile) & (table["fingerprint"] == bundle.fingerprint)).any()
-    )
+    tried = _of(paths.runs(), bundle.fingerprint, profile, "")
+    return any(trial.fingerprint == bundle.fingerprint for trial in tried)
 
 
 def _nearest(tried: Sequence[_Trial], size: _Size) -> list[_Trial]:

@@ -34,6 +34,12 @@ START_SECONDS = 6.0  # a worker imports the library
 Run = Mapping[str, Any]
 """A specification as JSON."""
 
+Kind = tuple[str, str, int]
+"""Data, method with backbone, and how many test masks."""
+
+Name = tuple[str, str]
+"""Of a coefficient: what it is of, and of which."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -100,29 +106,31 @@ class Forecast:
         kinds = list(groups)
         counts = np.array([groups[kind] for kind in kinds], dtype=float)
         epochs = np.array([kind[-1] for kind in kinds], dtype=float)
-        draws = np.exp(self._draws([kind[:-1] for kind in kinds])) * epochs  # (draws, kinds)
+        draws = np.exp(self.draws([kind[:-1] for kind in kinds])) * epochs  # (draws, kinds)
         total = np.maximum(draws @ counts / self.jobs, draws.max(axis=1))
         low, high = np.quantile(total, QUANTILES)
         return Range(float(low), float(high))
 
-    def _draws(self, kinds: Sequence[tuple[str, str, int]]) -> np.ndarray:
+    def draws(self, kinds: Sequence[Kind]) -> np.ndarray:
         """(draws, kinds) of the logarithm of the mean seconds an epoch, from the posterior."""
-        seen = [(_kind(spec), math.log(seconds / _epochs(spec))) for spec, seconds in self.seen]
-        names = list(dict.fromkeys(name for kind in kinds for name in _names(kind)))
-        names += [n for n in dict.fromkeys(n for k, _ in seen for n in _names(k)) if n not in names]
-        mean, deviation = (np.array(part) for part in zip(*map(_prior, names), strict=True))
-        place = {name: column for column, name in enumerate(names)}
-        wanted = _design(kinds, place)
-        covariance = np.diag(deviation**2)
-        if seen:
-            design = _design([kind for kind, _ in seen], place)
-            precision = np.diag(deviation**-2.0) + design.T @ design / NOISE**2
-            covariance = np.linalg.inv(precision)
-            residual = np.array([log for _, log in seen]) - design @ mean
-            mean = mean + covariance @ design.T @ residual / NOISE**2
-        root = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(names)))
+        names = _all_names([*kinds, *(_kind(spec) for spec, _ in self.seen)])
+        mean, covariance = self._posterior(names)
+        root = np.linalg.cholesky(covariance)
         normal = np.random.default_rng(0).standard_normal((DRAWS, len(names)))
-        return np.asarray((mean + normal @ root.T) @ wanted.T + NOISE**2 / 2)
+        coefficients = mean + normal @ root.T
+        return np.asarray(coefficients @ _design(kinds, names).T + NOISE**2 / 2)
+
+    def _posterior(self, names: Sequence[Name]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and covariance of the coefficients, given the runs that have ended."""
+        prior = [_prior(name) for name in names]
+        mean = np.array([middle for middle, _ in prior])
+        precision = np.diag([deviation**-2.0 for _, deviation in prior])
+        if not self.seen:
+            return mean, np.linalg.inv(precision)
+        design = _design([_kind(spec) for spec, _ in self.seen], names)
+        logs = np.array([math.log(seconds / _epochs(spec)) for spec, seconds in self.seen])
+        covariance = np.linalg.inv(precision + design.T @ design / NOISE**2)
+        return mean + covariance @ design.T @ (logs - design @ mean) / NOISE**2, covariance
 
 
 def pilots(specs: Sequence[Run], forecast: Forecast) -> list[int]:
@@ -130,8 +138,8 @@ def pilots(specs: Sequence[Run], forecast: Forecast) -> list[int]:
 
     Runs without a parent are preferred, since they can start at once.
     """
-    first: dict[tuple[str, str, int], int] = {}
-    count = Counter[tuple[str, str, int]]()
+    first: dict[Kind, int] = {}
+    count = Counter[Kind]()
     for place, spec in enumerate(specs):
         count[_kind(spec)] += 1
         held = first.get(_kind(spec))
@@ -140,7 +148,7 @@ def pilots(specs: Sequence[Run], forecast: Forecast) -> list[int]:
     kinds = list(first)
     if not kinds:
         return []
-    each = np.exp(forecast._draws(kinds)).mean(axis=0)
+    each = np.exp(forecast.draws(kinds)).mean(axis=0)
     epochs = np.array([_epochs(specs[first[kind]]) for kind in kinds])
     dear = each * epochs * np.array([count[kind] for kind in kinds])
     ended = {_kind(spec) for spec, _ in forecast.seen}.intersection(kinds)
@@ -158,7 +166,7 @@ def fitted(runs: Sequence[tuple[Run, float]]) -> pd.DataFrame:
     logs = np.array([math.log(seconds / _epochs(spec)) for spec, seconds in runs])
     counts = Counter(name for kind in kinds for name in _names(kind) if name[0] in ("data", "kind"))
     names = [*sorted(counts), ("slope", "test masks")]
-    design = _design(kinds, {name: column for column, name in enumerate(names)})
+    design = _design(kinds, names)
     solution = np.linalg.lstsq(design, logs, rcond=None)[0]
     table = pd.DataFrame(names, columns=["what", "name"])
     table["log"] = solution
@@ -169,11 +177,7 @@ def fitted(runs: Sequence[tuple[Run, float]]) -> pd.DataFrame:
     return table.round({"log": 3})
 
 
-Name = tuple[str, str]
-
-
-def _kind(spec: Run) -> tuple[str, str, int]:
-    """Data, method with backbone, and how many test masks."""
+def _kind(spec: Run) -> Kind:
     return spec["data"], f"{spec['method']} {spec['backbone']}", len(spec["eval_masks"])
 
 
@@ -181,7 +185,7 @@ def _epochs(spec: Run) -> int:
     return int(spec["training"]["epochs"])
 
 
-def _names(kind: tuple[str, str, int]) -> tuple[Name, ...]:
+def _names(kind: Kind) -> tuple[Name, ...]:
     data, network, tests = kind
     together = f"{data} {network} {tests}"
     return (
@@ -193,13 +197,19 @@ def _names(kind: tuple[str, str, int]) -> tuple[Name, ...]:
     )
 
 
-def _design(kinds: Sequence[tuple[str, str, int]], place: Mapping[Name, int]) -> np.ndarray:
+def _all_names(kinds: Iterable[Kind]) -> list[Name]:
+    """The coefficients that some kinds have, each once."""
+    return list(dict.fromkeys(name for kind in kinds for name in _names(kind)))
+
+
+def _design(kinds: Sequence[Kind], names: Sequence[Name]) -> np.ndarray:
     """(kinds, coefficients): one for what a kind has, and the logarithm of its test masks for the slope."""
-    design = np.zeros((len(kinds), len(place)))
+    place = {name: column for column, name in enumerate(names)}
+    design = np.zeros((len(kinds), len(names)))
     for row, kind in enumerate(kinds):
         for name in _names(kind):
             value = math.log(TESTS + kind[-1]) if name[0] == "slope" else 1.0
-            if name in place:
+            if name in place:  # a fit leaves some out
                 design[row, place[name]] = value
     return design
 
