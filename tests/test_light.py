@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mmlib import names
+from mmlib import names, paths
 from mmlib.data.bundle import Bundle
 from mmlib.experiments import recipes
 from mmlib.experiments.declare import Later
@@ -32,10 +33,20 @@ LATER = [
 
 
 def imported_by(command: list[str], folder: Path) -> set[str]:
-    """The modules that a process of its own has imported when a command has ended."""
+    """The modules that a process of its own has imported when a command has ended, with the data that are embedded."""
+    data = paths.root() / "data"
+    (folder / "data").mkdir()
+    for part in data.iterdir():
+        if part != paths.bundles():  # imported bundles are mapped into memory by torch
+            (folder / "data" / part.name).symlink_to(part)
     code = f"import sys\nfrom mmlib.cli import main\nassert main({command!r}) == 0\nprint('imported', *sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "MMLIB_HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return set(done.stdout.splitlines()[-1].split()[1:])
 
