@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     try:
+        options.check_values(sys.argv[1:] if argv is None else argv)
         args = parser.parse_args(argv)
         return int(args.run(args))
     except SystemExit as stop:

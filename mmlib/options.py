@@ -12,6 +12,18 @@ from mmlib.errors import InputError, unknown_name
 HERE = "local"  # the executor that makes runs on this machine
 
 
+def check_values(words: Iterable[str]) -> None:
+    """Refuse ``--option=--``, of which argparse before Python 3.13 makes an empty list.
+
+    Raises:
+        InputError: the first such word.
+    """
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option.startswith("-") and equals and value == "--":
+            raise InputError(option, "'--'", "a value", "Give one, or leave the option out.")
+
+
 def names(option: str, text: str | None, choices: Iterable[str] | None = None) -> list[str]:
     """The names of a list with commas; none where the option is not given.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, HealthCheck, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -195,6 +195,7 @@ def write_input(folder: Path) -> None:
 
 
 @FEW
+@example("--")
 @given(NAMES)
 def test_a_label_is_taken_or_refused_before_anything_is_written(
     tmp_path_factory: pytest.TempPathFactory, name: str

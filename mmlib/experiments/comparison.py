@@ -14,7 +14,7 @@ from mmlib.data.catalog import is_twin, open_twin
 from mmlib.data.twins import EXACT
 from mmlib.experiments import failures, nature
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.published import published
+from mmlib.experiments.published import papers, published
 from mmlib.masks import Law, draw
 from mmlib.metrics import UNSIGNED, has_decisions
 from mmlib.report import stats, tables
@@ -98,7 +98,7 @@ def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
         name = shown(context, dataset)
         if is_twin(context.reference(dataset)):
             notes.append(f"{name}: {SYNTHETIC}; not the paper's data set.")
-        elif not context.is_papers(dataset):
+        elif not context.is_papers(dataset) and (not context.own or context.paper in papers()):
             what = OWN if context.own else STANDS_IN
             notes.append(f"{name} {what}, so the paper's numbers are not shown beside it.")
         if not has_decisions(context.bundle(dataset).task):

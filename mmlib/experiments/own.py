@@ -10,6 +10,8 @@ import numpy as np
 from mmlib.experiments.context import Context
 from mmlib.report.artifact import Artifact, said
 
+WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven")
+
 
 def worded(context: Context, artifact: Artifact) -> Artifact:
     """An artifact as it is shown: its caption about these data, and no count of rows that are not shown."""
@@ -21,9 +23,9 @@ def worded(context: Context, artifact: Artifact) -> Artifact:
     )
 
 
-def count(context: Context, of_the_paper: str, here: int) -> str:
-    """A number as it is of the paper's data, or of own data."""
-    return str(here) if context.own else of_the_paper
+def count(number: int) -> str:
+    """A whole number for a sentence: in words up to seven, as the papers' data have three modalities in seven subsets."""
+    return WORDS[number] if number < len(WORDS) else str(number)
 
 
 def of_the_paper(context: Context, *notes: str) -> tuple[str, ...]:

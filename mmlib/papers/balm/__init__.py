@@ -46,7 +46,7 @@ def _at_focus(text: str) -> Callable[[Context], str]:
 
 
 def _subsets(context: Context) -> str:
-    count = own.count(context, "seven", len(rows.subsets(context, context.main)))
+    count = own.count(len(rows.subsets(context, context.main)))
     trained = rows.setting_of(context, rows.FOCUS)
     return f"Mean over the {count} modality subsets, trained at {trained}, with and without FCM."
 

@@ -45,7 +45,7 @@ FORMED = (
 
 def columns(context: Context) -> str:
     """What the columns of Tables 8 and 9 are."""
-    count = own.count(context, "three", len(context.bundle(context.main).modalities))
+    count = own.count(len(context.bundle(context.main).modalities))
     return (
         f"Columns: the modalities in use. Masks are drawn over all {count}, so an utterance "
         "may have none left. Better and worse refer to the same backbone without BALM; "

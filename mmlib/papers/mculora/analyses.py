@@ -99,7 +99,7 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
         if took:
             timed.append({"model": label, SECONDS: f"{len(sizes) * np.median(took):.3f}"})
         numbers.append(values.rename("accuracy").reset_index().assign(model=label))
-    models = own.count(context, "seven", len(rows.conditions(context, dataset)))
+    models = own.count(len(rows.conditions(context, dataset)))
     costed, of_time = COSTED.format(models), TIMED.format(models)
     return Output(
         table=pd.DataFrame(lines),
