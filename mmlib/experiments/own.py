@@ -24,7 +24,7 @@ def worded(context: Context, artifact: Artifact) -> Artifact:
 
 
 def count(number: int) -> str:
-    """A whole number for a sentence: in words up to seven, as the papers' data have three modalities in seven subsets."""
+    """A whole number as a sentence has it: in words up to seven, the subsets of three modalities."""
     return WORDS[number] if number < len(WORDS) else str(number)
 
 
