@@ -85,6 +85,8 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path, told: str | None 
     rows = sum(line["rows lacking"] for line in lines)
     reasons = lacking(entries, len(regenerated), len(own), rows)
     claims = numbers(main, root) if main["id"] == "claims" else None
+    if _noted(entries, OWN):  # beside which no printed row is shown
+        told = paper.left_out
     text = TEMPLATE.format(
         title=paper.title,
         collection=main["collection"],

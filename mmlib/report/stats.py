@@ -81,7 +81,9 @@ class Comparison:
     true one."""
 
     def __str__(self) -> str:
-        """The difference with its interval, as tables show it."""
+        """The difference with its interval, as tables show it; alone where one seed gives no interval."""
+        if np.isnan(self.low):
+            return f"{self.difference:+.2f}"
         return f"{self.difference:+.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 

@@ -16,7 +16,9 @@ from mmlib.data.bundle import Task, make_bundle, save_bundle
 from mmlib.experiments import own
 from mmlib.experiments.context import NO_ROLE
 from mmlib.experiments.tables import Table
+from mmlib.experiments.undeclared import PRINTED
 from mmlib.papers.catalog import PAPERS
+from mmlib.papers.ebmc import claims as ebmc_claims
 from mmlib.pipeline import regenerate
 from mmlib.report.artifact import read_manifest, said
 
@@ -75,6 +77,8 @@ def test_a_table_has_the_rows_that_ran_and_the_columns_of_these_data(
         )
         text = (tmp_path / "figures" / name / "ebmc" / f"{id_}.md").read_text(encoding="utf-8")
         assert not any(words in text for words in ("not built yet", "cells are", "twin"))
+    report = (tmp_path / "figures" / name / "ebmc" / "replication.md").read_text(encoding="utf-8")
+    assert "the data are not the paper's" in report and PRINTED not in report
 
 
 def test_data_in_a_role_have_the_papers_rows_as_before(
@@ -88,6 +92,13 @@ def test_data_in_a_role_have_the_papers_rows_as_before(
     declared = {a.id: a for a in PAPERS["ebmc"].artifacts}["table1"]
     assert entry["rows_in_paper"] == declared.rows_in_paper
     assert "2 seeds, width" not in entry["caption"] and "64 utterances" not in entry["caption"]
+
+
+def test_no_claim_is_about_modalities_that_the_data_lack(saved: Callable[..., str]) -> None:
+    context = PAPERS["ebmc"].context("smoke", {NO_ROLE: saved("mine", FOUR, score=True)})
+    tests = [claim.test for claim in ebmc_claims.declared(context)]
+    assert len(tests) > 20
+    assert not [test for test in tests if re.search(r"\b(audio|text|vision)\b", test)]
 
 
 def captions(paper: str, folder: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ def test_one_run_has_a_mean_and_no_spread() -> None:
     assert (
         alone.verdict == "undecided" and alone.difference == 11.5 and math.isnan(alone.detectable)
     )
+    assert str(alone) == "+11.50"
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])

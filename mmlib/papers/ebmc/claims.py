@@ -145,17 +145,18 @@ def _imtd(missing: Source) -> list[Claim]:
 
 
 def _weak_modalities(missing: Source, conditions: Sequence[str]) -> list[Claim]:
-    """What MSD and CCE add where audio or vision is alone."""
+    """What MSD and CCE add where audio or vision is alone; nothing is claimed of data that have neither."""
     alone = [condition for condition in ("audio", "vision") if condition in conditions]
     return [
         Claim(
             f"{part.upper()} keeps weak single modalities useful",
             "4.2",
-            f"EBMC minus {WITHOUT[part]}, audio and vision alone",
+            f"EBMC minus {WITHOUT[part]}, {' and '.join(alone)} alone",
             missing,
             Mean([Lead(OURS, WITHOUT[part], condition) for condition in alone]),
         )
         for part in ("msd", "cce")
+        if alone
     ]
 
 
