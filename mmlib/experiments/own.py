@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mmlib.experiments.context import Context
+from mmlib.metrics import has_decisions
 from mmlib.report.artifact import Artifact, said
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven")
@@ -31,6 +32,21 @@ def count(number: int) -> str:
 def of_the_paper(context: Context, *notes: str) -> tuple[str, ...]:
     """Notes on the paper's data or on what it prints of them; none of own data."""
     return () if context.own else notes
+
+
+def measured(text: str, by: str) -> Callable[[Context], str]:
+    """A caption with what its table measures in the place of ``{}``: ``by``, or what scores without a sign have."""
+
+    def caption(context: Context) -> str:
+        return text.format(metrics(context, by))
+
+    return caption
+
+
+def metrics(context: Context, of_decisions: str) -> str:
+    """The metrics of right and wrong answers, as a caption names them, or those that scores without a sign have."""
+    known = has_decisions(context.bundle(context.main).task)
+    return of_decisions if known else "mean absolute error and correlation"
 
 
 def described(context: Context, seeds: Sequence[int]) -> str:

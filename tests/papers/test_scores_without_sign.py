@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,18 @@ def test_artifacts_about_right_and_wrong_answers_say_that_scores_of_one_sign_hav
     assert all(why[a.id] or not a.cells(here) for a in unasked)
 
 
+@pytest.mark.parametrize("paper", ROLES)
+def test_no_caption_names_a_metric_that_they_have_not(
+    paper: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = context(paper, tmp_path, monkeypatch)
+    drawn = [a for a in regenerate.every(here) if not regenerate.lacks(here, a) and a.cells(here)]
+    captions = {artifact.id: str(artifact.caption) for artifact in drawn}
+    assert any("mean absolute error" in caption for caption in captions.values())
+    rates = "60 %"  # of what is missing
+    assert not [c for c in captions.values() if re.search(r"F1|accuracy|%", c.replace(rates, ""))]
+
+
 def test_a_comparison_shows_mae_and_correlation_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +81,7 @@ def test_a_comparison_shows_mae_and_correlation_alone(
         and output.numbers["mean"].abs().max() < 7
     )
     assert any("neutral" in note for note in output.notes)
+    assert not any("F1 scores of" in note for note in output.notes)
     regenerate.draw(here, "claims")
     entries = {e["id"]: e for e in json.loads((tmp_path / "figures" / "manifest.json").read_text())}
     assert (

@@ -15,7 +15,8 @@ from mmlib.papers.balm.choices import GUESSES, OBSTACLES
 from mmlib.report.artifact import Artifact, Text, said
 
 _declare = Declare("balm", "BALM")
-_ONE = "One missing rate for all modalities: accuracy and weighted F1 (%)"
+_METRICS = "accuracy and weighted F1 (%)"
+_ONE = own.measured("One missing rate for all modalities: {}", _METRICS)
 _MSE = "KL replaced by a mean squared error (BALM-M)"
 
 
@@ -37,7 +38,7 @@ def _settings(context: Context) -> str:
         rates = f"The given missing rates ({order})"
     elif context.own:
         rates = f"Imbalanced missing rates ({order}), {count} settings"
-    return f"{rates}: accuracy and weighted F1 (%)"
+    return f"{rates}: {own.metrics(context, _METRICS)}"
 
 
 def _at_focus(text: str) -> Callable[[Context], str]:

@@ -16,6 +16,7 @@ from mmlib.experiments.rows import cells as cells_of
 from mmlib.experiments.rows import on, with_parents
 from mmlib.experiments.tables import Table
 from mmlib.experiments.undeclared import printed_rows
+from mmlib.metrics import has_decisions
 from mmlib.papers.dream import rows
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import metric
@@ -57,7 +58,8 @@ READINGS = (
 def zeros(context: Context) -> str:
     """What F1 is, of scores and of IEMOCAP; of own data only where they are scores."""
     if context.own:
-        return ZEROS if rows.scores(context) else ""
+        signed = any(has_decisions(context.bundle(d).task) for d in rows.scores(context))
+        return ZEROS if signed else ""
     return f"{ZEROS} {EMOTIONS}"
 
 

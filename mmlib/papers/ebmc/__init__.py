@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from mmlib.experiments import budgets
+from mmlib.experiments import budgets, own
 from mmlib.experiments.context import Context, Paper
 from mmlib.experiments.declare import OURS, Declare, Later, no_runs
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
@@ -13,6 +13,7 @@ from mmlib.papers.ebmc.choices import GUESSES, OBSTACLES
 from mmlib.report.artifact import Artifact
 
 _declare = Declare("ebmc", "EBMC")
+_F1 = "weighted F1 (%)"
 
 
 def prepared(context: Context) -> Context:
@@ -44,7 +45,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.table(
         "table3",
         "Table 3",
-        "Every combination of modalities at test, one model for all: weighted F1 (%).",
+        own.measured("Every combination of modalities at test, one model for all: {}.", _F1),
         tables.TABLE3,
         9,
         needs=rows.lacks_vectors,
@@ -147,8 +148,9 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.table(
         "missing-parts",
         "Ablation with missing modalities",
-        "The rows of Table 4 with missing modalities, one model for all conditions: "
-        "weighted F1 (%).",
+        own.measured(
+            "The rows of Table 4 with missing modalities, one model for all conditions: {}.", _F1
+        ),
         tables.MISSING_PARTS,
         needs=rows.lacks_vectors,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from mmlib.experiments import budgets
+from mmlib.experiments import budgets, own
 from mmlib.experiments.context import Context, Paper
 from mmlib.experiments.declare import OURS, Declare
 from mmlib.experiments.takes import VECTORS, Takes
@@ -18,14 +18,14 @@ _declare = Declare("mculora", "MCULoRA")
 def _random_missing(context: Context) -> str:
     pair = context.own and len(context.bundle(context.main).modalities) == 2
     missing = "One modality" if pair else "One or two modalities"
-    return f"{missing} missing in each test utterance (%)."
+    return f"{missing} missing in each test utterance ({own.metrics(context, '%')})."
 
 
 ARTIFACTS: tuple[Artifact, ...] = (
     _declare.table(
         "table1",
         "Table 1",
-        "Every combination of modalities at test, one model for all (%).",
+        own.measured("Every combination of modalities at test, one model for all ({}).", "%"),
         tables.TABLE1,
         10,
     ),
@@ -43,7 +43,9 @@ ARTIFACTS: tuple[Artifact, ...] = (
         tables.PAIR,
         needs=rows.PAIR,
     ),
-    _declare.table("table2", "Table 2", "Ablation of MCLA and DPFT (%).", tables.TABLE2, 4),
+    _declare.table(
+        "table2", "Table 2", own.measured("Ablation of MCLA and DPFT ({}).", "%"), tables.TABLE2, 4
+    ),
     _declare.artifact(
         "fig3",
         "figure",
