@@ -302,7 +302,8 @@ def strongest(claims: pd.DataFrame | None) -> str:
         force = (distance / (mine["high"] - mine["low"])).replace(math.inf, 0.0)
         lines = [
             f'claim {line["no"]}: "{line["claim"]}" ({line["where"]}), {line["data"]}, {line["backbone"]}; '
-            f"{line['test (above 0 supports)']}: {line['measured']} {line['unit']}, {line['seeds']} seeds"
+            f"{line['test (above 0 supports)']}: {line['measured']} {line['unit']}, "
+            f"{_count(int(line['seeds']), 'seed')}"
             for line in mine.loc[
                 force.sort_values(ascending=False, kind="stable").index[:STRONGEST]
             ].to_dict("records")

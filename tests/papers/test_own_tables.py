@@ -19,8 +19,10 @@ from mmlib.experiments.tables import Table
 from mmlib.experiments.undeclared import PRINTED
 from mmlib.papers.catalog import PAPERS
 from mmlib.papers.ebmc import claims as ebmc_claims
+from mmlib.papers.mculora.analyses import ROOM
 from mmlib.pipeline import regenerate
 from mmlib.report.artifact import read_manifest, said
+from mmlib.runs.execute import FEW
 
 CLASSES = tuple(f"c{k}" for k in range(8))
 FOUR, SIX = ("eeg", "face", "gaze", "voice"), tuple(f"view{i}" for i in range(1, 7))
@@ -99,6 +101,18 @@ def test_no_claim_is_about_modalities_that_the_data_lack(saved: Callable[..., st
     tests = [claim.test for claim in ebmc_claims.declared(context)]
     assert len(tests) > 20
     assert not [test for test in tests if re.search(r"\b(audio|text|vision)\b", test)]
+
+
+def test_what_records_have_no_room_for_says_so(saved: Callable[..., str]) -> None:
+    assert ROOM == FEW
+    six, four = (
+        PAPERS["mculora"].context("smoke", {NO_ROLE: saved(name, modalities)})
+        for name, modalities in (("views", SIX), ("mine", FOUR))
+    )
+    of_combinations = [a for a in PAPERS["mculora"].artifacts if a.id in ("premise", "shares")]
+    for artifact in of_combinations:
+        assert "6 modalities have 63 combinations" in regenerate.lacks(six, artifact)
+        assert not regenerate.lacks(four, artifact)
 
 
 def captions(paper: str, folder: str) -> dict[str, str]:

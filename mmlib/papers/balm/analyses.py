@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib.experiments import comparison
+from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.comparison import shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import on
@@ -125,7 +126,7 @@ def factors(context: Context, cells: Sequence[Cell]) -> Output:
         title="Effect of each departure of the released code",
     )
     notes = (
-        f"{shown(context, context.main)} at {rows.setting_of(context, rows.FOCUS)}, {len(by_seed)} seeds, "
+        f"{shown(context, context.main)} at {rows.setting_of(context, rows.FOCUS)}, {seeds_in_words([len(by_seed)])}, "
         "epoch chosen on validation.",
         "Each effect is averaged over the other factors within a seed; the intervals "
         "are simultaneous.",

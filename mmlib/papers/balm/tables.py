@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib.experiments import comparison, failures, own
+from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.tables import Printed, Table, fixed, main_data_set
@@ -32,6 +33,7 @@ CONTROLLED = (
     "'whole gradient scaled': mu scales the part of L_mod in an encoder's gradient too, which Eq. 22 does not (A9).",
     "With Adam a constant gradient scale has no effect; with SGD it has (ledger 0.1, 6).",
 )
+SPREAD = "The standard deviation between the seeds of a cell is {:.2f} on average; smaller differences are not meaningful."
 FORMED = (
     "A version without BALM is compared with the backbone of the tables, a version "
     "with BALM with the same version without it.",
@@ -281,9 +283,8 @@ def grid_table(context: Context, cells: Sequence[Cell]) -> Output:
     settings = max(1, chosen["setting"].nunique())
     per_cell = chosen.groupby(["setting", "seed"]).ngroups // settings
     notes = (
-        f"Weighted F1 on {shown(context, context.main)}, mean of {per_cell} seeds a cell.",
-        f"The standard deviation between the seeds of a cell is {spread:.2f} on average; "
-        "smaller differences are not meaningful.",
+        f"Weighted F1 on {shown(context, context.main)}, mean of {seeds_in_words([per_cell])} a cell.",
+        *([] if np.isnan(spread) else [SPREAD.format(spread)]),
         *notes_on_data(context, [context.main]),
     )
     run_ids = tuple(chosen["run_id"].unique())

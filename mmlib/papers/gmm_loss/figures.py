@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy  # its parts are imported when they are used: scipy.stats takes a second
 
+from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.published import published
@@ -152,7 +153,7 @@ def after_warmup(context: Context, cells: Sequence[Cell]) -> Output:
         everything += first
         mixture_panel(axis, first[0], name, legend=True)
         axis.set_ylabel("density")
-        notes.append(f"{name}, mean of {len(first)} seeds: {_means(first)}.")
+        notes.append(f"{name}, mean of {seeds_in_words([len(first)])}: {_means(first)}.")
     notes.append(_papers_mixture(context))
     return Output(
         figure=figure,
@@ -205,7 +206,8 @@ def each_round(context: Context, cells: Sequence[Cell]) -> Output:
     notes = (
         f"{shown(context, context.main)}, seed {cells[0].spec.seed}; the panels have "
         "different density scales. Collapsed mixtures are a single Gaussian (H1).",
-        f"Mean of {len(runs)} seeds by round (share of the imbalanced component, its mean, density at 0): {means}.",
+        f"Mean of {seeds_in_words([len(runs)])} by round (share of the imbalanced component, its mean, "
+        f"density at 0): {means}.",
         *data_notes(context, [context.main]),
     )
     return Output(

@@ -99,6 +99,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         analyses.probed_cells,
         analyses.premise,
         source=OURS,
+        needs=analyses.lacks_room,
         any_score=True,
     ),
     _declare.artifact(
@@ -119,6 +120,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         analyses.shares_cells,
         analyses.shares,
         source=OURS,
+        needs=analyses.lacks_room,
     ),
     _declare.table(
         "departures",

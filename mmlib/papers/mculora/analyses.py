@@ -21,6 +21,7 @@ from mmlib.report.tables import mean_sd
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
+ROOM = 16  # values before an epoch for which a record has room: execute.FEW, whose module imports torch
 WITH, WITHOUT = rows.OURS.name, rows.NEITHER.name
 COMPARED = {"with MCLA": WITH, "joint training": WITHOUT}  # in the table of gradient conflicts
 GRADIENTS = (
@@ -133,6 +134,17 @@ def seconds(context: Context, spec: RunSpec) -> float | None:
     record = context.record(spec)
     took = context.store.sidecar(record.id).get("seconds") if record else None
     return took / spec.training.epochs if took else None
+
+
+def lacks_room(context: Context) -> str:
+    """Why what is recorded of every combination is lacking; empty where records have room for it."""
+    modalities = len(context.bundle(context.main).modalities)
+    if 2**modalities - 1 <= ROOM:
+        return ""
+    return (
+        f"Records have room for {ROOM} values an epoch, and {modalities} modalities have {2**modalities - 1} "
+        "combinations."
+    )
 
 
 def probed_cells(context: Context) -> list[Cell]:
