@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mmlib.nn import shapley
 from mmlib.paths import root
 
 CPU = torch.device("cpu")
+TRAINED = 120  # utterances of the twin
 HERE = {"device": "cpu", "device_name": "any", "cores": 2, "torch": "2.0"}
 ROWS = [
     {
@@ -38,6 +40,14 @@ ROWS = [
     for case, seconds in zip(CASES, (8.0, 8.5, 9.5, 1.2, 0.5, 2.0), strict=True)
 ]
 REPORT: dict[str, Any] = {"machine": HERE, "contributions": "quick", "rows": ROWS}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    """The quick size, with the twin of the smoke profile: an eighth of the work."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "quick", ("twin:iemocap4-frames@smoke", *SIZES["quick"][1:]))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +78,7 @@ def test_the_full_size_is_the_papers() -> None:
 
 
 def test_the_frozen_network_is_asked_never_or_for_all_subsets_of_every_utterance() -> None:
-    expected = (0, 0, 8 * 1000, 8 * 1000, 0, 8 * 1000)
+    expected = (0, 0, 8 * TRAINED, 8 * TRAINED, 0, 8 * TRAINED)
     assert {case: passes_of(case) for case in CASES} == dict(zip(CASES, expected, strict=True))
 
 
@@ -80,7 +90,7 @@ def test_products_are_those_that_torchs_own_counter_finds(rows: list[dict[str, A
         with FlopCounterMode(display=False) as counter:
             epoch()
         assert row["gflop"] == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-9)
-        assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["utterances"] == 1000
+        assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["utterances"] == TRAINED
 
 
 def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(
@@ -95,7 +105,7 @@ def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(
     model, epoch = dream.epoch_of(CASES[0], open_bundle(SIZES["quick"][0]), "quick", CPU)
     assert (
         isinstance(model, Without)
-        and len(model.fixed) == 1000
+        and len(model.fixed) == TRAINED
         and (model.fixed == 0).float().mean() > 3 / 7 - 0.1
     )
     epoch()
@@ -105,7 +115,7 @@ def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(
 def test_p_of_the_benchmark_decides_by_its_input() -> None:
     bundle = open_bundle(SIZES["quick"][0])
     model, _ = dream.epoch_of(CASES[2], bundle, "quick", CPU)
-    batch = dream.training_rows(bundle, CPU).batch(range(1000))
+    batch = dream.training_rows(bundle, CPU).batch(range(TRAINED))
     pss = shapley.pss(model.plan, model.look(batch))
     assert (pss[~batch.observed] == 0).all() and 0.05 < (pss[batch.observed] > 0).float().mean()
 
