@@ -301,6 +301,23 @@ def test_bad_arguments_are_refused_before_anything_is_measured(words: tuple[str,
         command.run(arguments(*words))
 
 
+@pytest.mark.parametrize(("percent", "warned"), [(75.0, True), (1.0, False)])
+def test_a_machine_that_others_use_is_told_and_written_down(
+    percent: float,
+    warned: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: percent)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(balm, "run", lambda args: {"rows": []})
+    target = tmp_path / "report.json"
+    command.run(arguments("balm", "--json", str(target)))
+    assert json.loads(target.read_text()) == {"rows": [], "busy_cores": 2 * percent / 100}
+    assert ("others use 1.5 of 2 cores" in capsys.readouterr().err) == warned
+
+
 def test_unknown_backbone_names_the_nearest_and_exits_with_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

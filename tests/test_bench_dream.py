@@ -90,7 +90,9 @@ def test_products_are_those_that_torchs_own_counter_finds(rows: list[dict[str, A
         with FlopCounterMode(display=False) as counter:
             epoch()
         assert row["gflop"] == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-9)
-        assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["utterances"] == TRAINED
+        assert (
+            row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["utterances"] == TRAINED
+        )
 
 
 def test_without_contributions_as_many_modalities_are_enhanced_as_with_them(

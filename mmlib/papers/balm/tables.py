@@ -33,7 +33,10 @@ CONTROLLED = (
     "'whole gradient scaled': mu scales the part of L_mod in an encoder's gradient too, which Eq. 22 does not (A9).",
     "With Adam a constant gradient scale has no effect; with SGD it has (ledger 0.1, 6).",
 )
-SPREAD = "The standard deviation between the seeds of a cell is {:.2f} on average; smaller differences are not meaningful."
+SPREAD = (
+    "The standard deviation between the seeds of a cell is {:.2f} on average; "
+    "smaller differences are not meaningful."
+)
 FORMED = (
     "A version without BALM is compared with the backbone of the tables, a version "
     "with BALM with the same version without it.",
