@@ -177,14 +177,14 @@ def against_table(made: Results) -> pd.DataFrame:
     for question in made.plan.questions:
         standing = made.standings[question.name]
         for other in _rivals(made, question, standing):
-            clusters = over_clusters(made, question, standing.best, other)
+            of_clusters = over_clusters(made, question, standing.best, other)
             lines.append(
                 {
                     "question": question.name,
                     "highest mean": standing.best,
                     "other": other,
                     "over seeds": _lead(made, question, standing.best, other),
-                    "over clusters": _clustered(clusters),
+                    "over clusters": _clustered(of_clusters, _digits(made)),
                     "decided": "no" if other in standing.open else "yes",
                 }
             )
@@ -366,19 +366,24 @@ def _interval(made: Results, differences: pd.Series) -> str:
     values = differences.dropna()
     if values.empty:
         return "-"
-    digits = 3 if made.metric == "mae" else 1
+    digits = _digits(made)
     if len(values) < made.plan.looks[0]:
         return f"{values.mean():+.{digits}f}, {seeds_in_words([len(values)])}"
     summary = stats.summarise(values)
     return f"{summary.mean:+.{digits}f} [{summary.low:+.{digits}f}, {summary.high:+.{digits}f}]"
 
 
-def _clustered(made: tuple[str, stats.Interval] | None) -> str:
+def _clustered(made: tuple[str, stats.Interval] | None, digits: int) -> str:
     if made is None:
         return "-"
     kind, interval = made
-    ends = f"[{interval.low:+.1f}, {interval.high:+.1f}]"
-    return f"{interval.difference:+.1f} {ends}, {interval.clusters} {kind}"
+    ends = f"[{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
+    return f"{interval.difference:+.{digits}f} {ends}, {interval.clusters} {kind}"
+
+
+def _digits(made: Results) -> int:
+    """Decimals of the metric: errors are small numbers, percentages large ones."""
+    return 3 if made.metric == "mae" else 1
 
 
 def _text(made: Results, values: pd.Series | None) -> str:
@@ -386,7 +391,7 @@ def _text(made: Results, values: pd.Series | None) -> str:
     if known.empty:
         return "-"
     mean = _number(made, float(known.mean()))
-    digits = 3 if made.metric == "mae" else 1
+    digits = _digits(made)
     return mean if len(known) < 2 else f"{mean} ± {known.std(ddof=1):.{digits}f}"
 
 

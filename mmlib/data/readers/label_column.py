@@ -162,7 +162,10 @@ def one_kind(column: Column) -> str:
     if len(counts) == 1 and usual in ("number", "word"):
         return usual
     wrong = next(row for row, kind in enumerate(kinds) if len(counts) == 1 or kind != usual)
-    if usual in ("foreign number", "missing"):  # so that rows to change are named, not those that are right
+    if usual in (
+        "foreign number",
+        "missing",
+    ):  # so that rows to change are named, not those that are right
         wrong = kinds.index(usual)
     raise column.refused(
         wrong,
