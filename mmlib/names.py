@@ -72,7 +72,7 @@ def check_modality(where: str, name: object, do: str = "Rename the modality.") -
     Raises:
         InputError: what ``check_name`` says, a dot, a suffix of ``SUFFIXES``, or a name that torch's containers use.
     """
-    if not isinstance(name, str) or "." in name:
+    if not isinstance(name, str) or "." in name or len(name) > LONGEST or not _NAME.fullmatch(name):
         raise InputError(where, _SHOWN.repr(name), MODALITY_RULE, do)
     check_name(where, name, do)
     if name.endswith(SUFFIXES):

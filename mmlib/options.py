@@ -51,7 +51,7 @@ def rates(option: str, text: str | None) -> dict[str, float]:
     """Rates by name, from ``NAME=RATE,...``; none where the option is not given.
 
     Raises:
-        InputError: no such list, a name that stands twice, or a rate outside [0, 1).
+        InputError: no such list, a name that stands twice, a rate outside [0, 1), or no rate above 0.
     """
     made: dict[str, float] = {}
     for pair in names(option, text):
@@ -67,6 +67,13 @@ def rates(option: str, text: str | None) -> dict[str, float]:
         if name in made:
             raise InputError(option, f"{name} twice", "each modality once", "Leave one out.")
         made[name] = rate
+    if made and not any(made.values()):
+        raise InputError(
+            option,
+            "0 for every modality",
+            "one above 0 at least",
+            "Leave it out for complete data.",
+        )
     return made
 
 
@@ -105,7 +112,7 @@ def minutes(option: str, number: float | None) -> None:
     Raises:
         InputError: it is none.
     """
-    if number is not None and (math.isnan(number) or number <= 0):
+    if number is not None and not 0 < number < math.inf:
         raise InputError(option, str(number), "more than 0 minutes", "Leave it out for no limit.")
 
 

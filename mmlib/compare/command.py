@@ -16,13 +16,13 @@ from mmlib.compare import page, results
 from mmlib.compare.plan import Contender, Plan, planned
 from mmlib.compare.results import Results
 from mmlib.errors import InputError
-from mmlib.experiments import recipes
+from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.context import NO_ROLE
 from mmlib.experiments.profiles import profile as profile_of
 from mmlib.experiments.rows import with_parents
 from mmlib.papers import side_by_side
 from mmlib.papers.side_by_side.grounds import Ground
-from mmlib.pipeline.recipes import Wanted, search_all
+from mmlib.pipeline.recipes import Wanted, lacking, search_all
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
 
@@ -69,14 +69,16 @@ def compare(
     start = time.monotonic()
     end = None if minutes is None else start + 60 * minutes
     plan = plan_for(data, chosen, rates)
-    if not recipes.is_own(chosen, plan.bundle):
+    if lacking(chosen, data):
         print(f"Learning rates are searched on {data} first, on its validation split alone.")
         share = None if minutes is None else FOR_TRIALS * minutes
         search_all([data], chosen, Wanted(), jobs, share, quiet=True)
         plan = plan_for(data, chosen, rates)  # with what the trials chose
     made = spend(plan, end, jobs)
     out = folder_of(plan)
-    page.write_report(made, out, again(data, minutes, chosen, rates))
+    untried = [c.row.name for c in plan.contenders if c.key in lacking(chosen, data)]
+    notes = page.Notes(again(data, minutes, chosen, rates), tuple(dict.fromkeys(untried)))
+    page.write_report(made, out, notes)
     print(page.headline(made))
     print(f"\n{(time.monotonic() - start) / 60:.1f} minutes. Open {out / 'index.html'}")
     return int(not any(s.best for s in made.standings.values()))
@@ -105,7 +107,11 @@ def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
             break
         _say_time(plan, wanted, look, jobs)
         report = sweep(
-            wanted, plan.context.store, jobs=jobs, max_minutes=left, title=f"{look} seeds"
+            wanted,
+            plan.context.store,
+            jobs=jobs,
+            max_minutes=left,
+            title=seeds_in_words([look]),
         )
         made = results.read(plan)
         if report.left:
@@ -148,7 +154,8 @@ def _within(made: Results, end: float, jobs: int | None) -> Results:
     if not left_out:
         return made
     print(
-        f"No time for {plan.looks[0]} seeds of all: {len(left_out)} are left out (see the report)."
+        f"No time for {seeds_in_words([plan.looks[0]])} of all: {len(left_out)} are left out "
+        "(see the report)."
     )
     chosen = tuple(c for c in plan.contenders if c not in left_out)
     return results.read(dataclasses.replace(plan, contenders=chosen, left_out=left_out))
@@ -198,7 +205,7 @@ def _say_time(plan: Plan, wanted: list[RunSpec], look: int, jobs: int | None) ->
     expected = estimate(wanted, plan.context.store, jobs=count)
     if expected.lacking:
         print(
-            f"Up to {look} seeds of each contender that is still in: "
+            f"Up to {seeds_in_words([look])} of each contender that is still in: "
             f"{expected.lacking} runs, {expected.time} with {count} at a time.",
             file=sys.stderr,
             flush=True,

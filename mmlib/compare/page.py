@@ -13,9 +13,11 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from mmlib.compare import picture
-from mmlib.compare.plan import MAJORITY, Question
+from mmlib.compare.plan import ABOUT, MAJORITY, Question
 from mmlib.compare.race import LEVEL, Standing
-from mmlib.compare.results import Results, over_clusters
+from mmlib.compare.results import Results, clusters, over_clusters
+from mmlib.data.check import findings
+from mmlib.experiments import nature
 from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.conditions import ALL
 from mmlib.files import write
@@ -32,6 +34,18 @@ RULE = (
     "{level:g}). Seeds go to those that are still in somewhere."
 )
 LABELS = {"weighted_f1": "weighted F1 (%)", "mae": "mean absolute error"}
+DIFFERENCES = {"weighted_f1": "accuracy (points)", "mae": "minus the absolute error"}
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What the runs do not say of themselves."""
+
+    command: str
+    """The command that goes on with the comparison, or repeats it."""
+
+    untried: tuple[str, ...] = ()
+    """Rows whose learning rate was not searched on these data."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +126,10 @@ def sections(made: Results) -> list[Section]:
         Section(
             "The best against the others",
             "The difference to the contender with the highest mean; over seeds: 95 % interval for other seeds on these "
-            "test utterances; over clusters: 95 % interval for other dialogues, speakers or utterances like these, in "
-            "accuracy (points) or in minus the absolute error. Decided: by the rule at the end of the page, which asks "
-            "for more than an interval without zero, since every contender has many rivals and is looked at often. "
-            "Shown are all that are still in, the next one, and the linear model.",
+            f"test utterances; over clusters: 95 % interval for other {clusters(made.plan.bundle)[0]} like these, in "
+            f"{DIFFERENCES[made.metric]}. Decided: by the rule at the end of the page, which asks for more than an "
+            "interval without zero, since every contender has many rivals and is looked at often. Shown are all that "
+            "are still in, the next one, and the linear model.",
             against_table(made),
         ),
         Section(
@@ -147,7 +161,7 @@ def contenders_table(made: Results) -> pd.DataFrame:
     for name in [*order, MAJORITY]:
         line: dict[str, object] = {"contender": name, "seeds": made.seeds(name)}
         for question, frame in frames.items():
-            mark = " *" if _may_be_best(made, question, name) else ""
+            mark = " *" if made.may_be_best(question, name) else ""
             line[question] = _text(made, frame.get(name)) + mark
         lines.append(line)
     for name, why in made.failed.items():
@@ -157,24 +171,20 @@ def contenders_table(made: Results) -> pd.DataFrame:
     return pd.DataFrame(lines).fillna("")
 
 
-def _may_be_best(made: Results, question: str, name: str) -> bool:
-    return name in made.standings[question].open and made.seeds(name) >= made.plan.looks[0]
-
-
 def against_table(made: Results) -> pd.DataFrame:
     """The contender with the highest mean against those that matter, for each question."""
     lines = []
     for question in made.plan.questions:
         standing = made.standings[question.name]
         for other in _rivals(made, question, standing):
-            clusters = over_clusters(made, question, standing.best, other)
+            of_clusters = over_clusters(made, question, standing.best, other)
             lines.append(
                 {
                     "question": question.name,
                     "highest mean": standing.best,
                     "other": other,
                     "over seeds": _lead(made, question, standing.best, other),
-                    "over clusters": _clustered(clusters),
+                    "over clusters": _clustered(of_clusters, _digits(made)),
                     "decided": "no" if other in standing.open else "yes",
                 }
             )
@@ -183,29 +193,34 @@ def against_table(made: Results) -> pd.DataFrame:
 
 def conditions_table(made: Results) -> pd.DataFrame:
     """A line for each contender that may be the best somewhere, a column for each test condition."""
-    names = dict.fromkeys(name for s in made.standings.values() for name in s.open)
+    names = _still_in(made)
     chosen = made.values[made.values["contender"].isin(list(names))]
     table = chosen.pivot_table(
         index="contender", columns="condition", values="value", aggfunc="mean", sort=False
     )
     columns = [condition for condition, _ in made.plan.tests]
-    text = table.reindex(index=list(names), columns=columns).map(lambda v: _number(made, v, "-"))
+    text = table.reindex(index=names, columns=columns).map(lambda v: _number(made, v, "-"))
     return text.reset_index().rename_axis(columns=None)
 
 
 def missing_table(made: Results) -> pd.DataFrame:
     """What each contender that may be the best somewhere loses under each condition."""
-    names = dict.fromkeys(name for s in made.standings.values() for name in s.open)
     lines = []
-    for name in names:
+    for name in _still_in(made):
         of_name = made.values[made.values["contender"] == name]
         table = of_name.pivot_table(index="seed", columns="condition", values="value")
         line: dict[str, object] = {"contender": name}
         for condition, _ in made.plan.tests:
-            if condition != ALL and len(table):
+            if condition != ALL:
                 line[condition] = _interval(made, table[condition] - table[ALL])
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def _still_in(made: Results) -> list[str]:
+    """Those with a seed at least that may be the best in some question."""
+    names = dict.fromkeys(name for s in made.standings.values() for name in s.open)
+    return [name for name in names if made.seeds(name)]
 
 
 def cost_table(made: Results) -> pd.DataFrame:
@@ -234,27 +249,44 @@ def is_linear(specs: Sequence[RunSpec]) -> bool:
 
 
 def run_ids(made: Results) -> Mapping[str, Sequence[str]]:
-    """The runs of each contender."""
+    """The runs of each contender that has some."""
     fingerprint = made.plan.bundle.fingerprint
-    return {name: [s.run_id(fingerprint) for s in specs] for name, specs in made.specs.items()}
+    return {
+        name: [s.run_id(fingerprint) for s in specs] for name, specs in made.specs.items() if specs
+    }
 
 
-def facts(made: Results, command: str) -> list[tuple[str, str]]:
+def facts(made: Results, notes: Notes) -> list[tuple[str, str]]:
     """What was compared on what."""
     bundle = made.plan.bundle
+    rows = {contender.row.name for contender in made.plan.contenders}
     counts = ", ".join(f"{len(bundle.rows(s))} {s}" for s in ("train", "valid", "test"))
     return [
         ("data", f"{bundle.name}, fingerprint {bundle.fingerprint}"),
         ("utterances", counts + (" (of the first fold)" if bundle.fold is not None else "")),
         ("modalities", ", ".join(f"{m} {d}" for m, d in bundle.dims.items())),
         ("task", f"{bundle.task.kind} {', '.join(bundle.task.names)}".strip()),
+        *(("warning", warning.removeprefix("WARNING: ")) for warning in findings(bundle)),
+        *(("missing in the data", told) for told in nature.note(bundle.name, bundle)),
+        *((name, text) for name, text in ABOUT.items() if name in {*rows, MAJORITY}),
         ("profile", made.plan.context.profile.name),
+        ("learning rates", trials_told(made, notes)),
         ("rule", RULE.format(looks=", ".join(map(str, made.plan.looks)), level=LEVEL)),
-        ("command", command),
+        ("command", notes.command),
     ]
 
 
-def write_report(made: Results, folder: Path, command: str) -> None:
+def trials_told(made: Results, notes: Notes) -> str:
+    """On which data learning rates were searched."""
+    if not notes.untried:
+        return "searched on the validation split of these data, with as many trials for every network and method"
+    return (
+        f"not searched on these data yet for {', '.join(notes.untried)}, which have those of the most similar data "
+        "that were searched; all others have as many trials each. The same command goes on with the search"
+    )
+
+
+def write_report(made: Results, folder: Path, notes: Notes) -> None:
     """Write ``index.html`` and ``compare.md``, the numbers as ``numbers.csv``, and the picture.
 
     Raises:
@@ -265,7 +297,8 @@ def write_report(made: Results, folder: Path, command: str) -> None:
     image = figure_bytes(drawn, "png")
     title = f"Which method for {made.plan.bundle.name}?"
     answers = [sentence(made, q) for q in made.plan.questions]
-    known = facts(made, command)
+    known = facts(made, notes)
+    ids = run_ids(made)
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     pages = resources.files("mmlib.report") / "page"
     html = page.from_string((pages / "compare.html").read_text(encoding="utf-8")).render(
@@ -275,11 +308,11 @@ def write_report(made: Results, folder: Path, command: str) -> None:
         facts=known,
         image=base64.b64encode(image).decode(),
         sections=parts,
-        ids=run_ids(made),
+        ids=ids,
     )
     write(folder / "index.html", html.encode())
     write(folder / "compare.png", image)
-    write(folder / "compare.md", _markdown(title, answers, known, parts).encode())
+    write(folder / "compare.md", _markdown(title, answers, known, parts, ids).encode())
     numbers = made.values.sort_values(["condition", "contender", "seed"])
     write(folder / "numbers.csv", numbers.to_csv(index=False, lineterminator="\n").encode())
 
@@ -289,6 +322,7 @@ def _markdown(
     answers: Sequence[str],
     known: Sequence[tuple[str, str]],
     parts: Sequence[Section],
+    ids: Mapping[str, Sequence[str]],
 ) -> str:
     lines = [f"# {title}", "", *(f"* {answer}" for answer in answers), ""]
     lines += ["![All contenders by question](compare.png)", ""]
@@ -296,6 +330,7 @@ def _markdown(
         table = part.table.to_markdown(index=False, disable_numparse=True)
         lines += [f"## {part.title}", "", part.text, "", table, ""]
     lines += ["## How it was made", "", *(f"* {name}: {text}" for name, text in known), ""]
+    lines += ["## Run ids", "", *(f"* {name}: {', '.join(of)}" for name, of in ids.items()), ""]
     return "\n".join(lines)
 
 
@@ -304,7 +339,8 @@ def _means(made: Results, question: Question) -> Mapping[str, float]:
 
 
 def _mean(frame: pd.DataFrame, name: str) -> float:
-    return float(frame[name].mean()) if name in frame else -np.inf
+    mean = float(frame[name].mean()) if name in frame else np.nan
+    return -np.inf if np.isnan(mean) else mean
 
 
 def _rivals(made: Results, question: Question, standing: Standing) -> list[str]:
@@ -312,7 +348,7 @@ def _rivals(made: Results, question: Question, standing: Standing) -> list[str]:
     if not standing.best:
         return []
     means = _means(made, question)
-    others = [name for name in standing.open if name != standing.best]
+    others = [n for n in standing.open if n != standing.best and (n == MAJORITY or made.seeds(n))]
     gone = sorted(standing.out, key=lambda name: -means[name])
     linear = [name for name in made.specs if name.startswith("linear model") and name in means]
     best_linear = sorted(linear, key=lambda name: -means[name])[:1]
@@ -330,19 +366,24 @@ def _interval(made: Results, differences: pd.Series) -> str:
     values = differences.dropna()
     if values.empty:
         return "-"
-    digits = 3 if made.metric == "mae" else 1
+    digits = _digits(made)
     if len(values) < made.plan.looks[0]:
         return f"{values.mean():+.{digits}f}, {seeds_in_words([len(values)])}"
     summary = stats.summarise(values)
     return f"{summary.mean:+.{digits}f} [{summary.low:+.{digits}f}, {summary.high:+.{digits}f}]"
 
 
-def _clustered(made: tuple[str, stats.Interval] | None) -> str:
+def _clustered(made: tuple[str, stats.Interval] | None, digits: int) -> str:
     if made is None:
         return "-"
     kind, interval = made
-    ends = f"[{interval.low:+.1f}, {interval.high:+.1f}]"
-    return f"{interval.difference:+.1f} {ends}, {interval.clusters} {kind}"
+    ends = f"[{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
+    return f"{interval.difference:+.{digits}f} {ends}, {interval.clusters} {kind}"
+
+
+def _digits(made: Results) -> int:
+    """Decimals of the metric: errors are small numbers, percentages large ones."""
+    return 3 if made.metric == "mae" else 1
 
 
 def _text(made: Results, values: pd.Series | None) -> str:
@@ -350,7 +391,7 @@ def _text(made: Results, values: pd.Series | None) -> str:
     if known.empty:
         return "-"
     mean = _number(made, float(known.mean()))
-    digits = 3 if made.metric == "mae" else 1
+    digits = _digits(made)
     return mean if len(known) < 2 else f"{mean} ± {known.std(ddof=1):.{digits}f}"
 
 

@@ -31,11 +31,11 @@ def draw(made: Results) -> Figure:
             len(frames), columns=len(frames), width=width, height=height, sharey=True
         )
         for axis, (question, frame) in zip(axes, frames.items(), strict=True):
-            still = made.standings[question].open
             for contender in contenders:
                 place = trainings.index(contender.training)
+                still = made.may_be_best(question, contender.name)
                 y = order.index(contender.row.name) + 0.22 * (place - (len(trainings) - 1) / 2)
-                _contender(axis, frame[contender.name].dropna(), y, place, contender.name in still)
+                _contender(axis, frame[contender.name].dropna(), y, place, still)
             _majority(axis, frame[MAJORITY].mean())
             axis.set_title(question)
             axis.set_xlabel(LABELS[made.metric])

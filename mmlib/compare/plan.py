@@ -12,7 +12,7 @@ from mmlib.experiments import baselines
 from mmlib.experiments.conditions import ALL
 from mmlib.experiments.context import Context
 from mmlib.experiments.rows import Row, Stage, Tests
-from mmlib.experiments.search import NETWORKS
+from mmlib.experiments.search import NETWORKS, Key
 from mmlib.masks import Law, complete, patterns
 from mmlib.papers.side_by_side import rows
 from mmlib.papers.side_by_side.grounds import Ground
@@ -23,6 +23,13 @@ COMPLETE, MIXED, OWN = "complete", "mixed combinations", "own rates"
 MAJORITY = "majority"
 # Networks that no method of the comparison plugs into.
 ALONE = {"mmdfn": "MM-DFN", "corrkd": "CorrKD's network", "selfmm": "Self-MM", "mlp": "MLP"}
+# What names on the page stand for that a reader may not know.
+ABOUT = {
+    MAJORITY: "always the answer that is most frequent in training, or the median score",
+    "linear model": "logistic or ridge regression on all features side by side",
+    "concatenation": "an encoder for each modality, their outputs side by side, one classifier",
+    "CorrKD's network": "the network of CorrKD without its distillation",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,12 @@ class Contender:
     def name(self) -> str:
         """As tables show it."""
         return f"{self.row.name}, {self.training}"
+
+    @property
+    def key(self) -> Key:
+        """Under which its trials stand: a network, and the method over it."""
+        last = self.row.stages[-1]
+        return last.backbone, last.method if self.row.against else ""
 
 
 @dataclass(frozen=True)

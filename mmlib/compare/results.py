@@ -78,6 +78,11 @@ class Results:
         """Whether each question has one contender left."""
         return all(len(s.open) == 1 for s in self.standings.values())
 
+    def may_be_best(self, question: str, contender: str) -> bool:
+        """Whether a contender has the first look's seeds and is still in."""
+        enough = self.seeds(contender) >= self.plan.looks[0]
+        return enough and contender in self.standings[question].open
+
     def seeds(self, contender: str) -> int:
         """How many seeds a contender has."""
         return int(self.values[self.values["contender"] == contender]["seed"].nunique())

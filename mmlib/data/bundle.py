@@ -595,5 +595,5 @@ def _check_features(where: str, bundle: Bundle, modality: str) -> None:
             here,
             f"NaN or infinite features in {int(bad.sum())} utterances {counts}",
             "finite numbers",
-            "Mend them, or mark them as not observed.",
+            "Mend them, or mark them as not observed. Numbers beyond 3.4e38 count as infinite.",
         )

@@ -14,6 +14,8 @@ from mmlib.data.twin_laws import FRAME_ROLES, ROLES
 from mmlib.data.twins import Twin, make_twin
 from mmlib.errors import InputError, unknown_name
 
+TABLE = "utterances.csv"  # of a folder of features that was not imported
+
 
 def is_twin(reference: str) -> bool:
     """Whether a reference names a twin: synthetic data."""
@@ -84,10 +86,17 @@ def open_bundle(reference: str) -> Bundle:
     if is_twin(reference):
         return (open_av_twin(reference) if is_av_twin(reference) else open_twin(reference)).bundle
     for folder in (paths.bundles() / reference, Path(reference)):
-        if _is_bundle(folder):
+        if is_bundle(folder):
             return load_bundle(folder)
     if reference in embedded.KINDS:
         return embedded.open_votes()
+    if _is_file(Path(reference) / TABLE):
+        raise InputError(
+            reference,
+            "a folder of features",
+            "the name or the folder of a bundle",
+            f"Import it first: mmlib data import folder {reference} --name NAME.",
+        )
     raise unknown_name("bundle", reference, [*names(), *embedded.KINDS])
 
 
@@ -96,9 +105,14 @@ def names() -> list[str]:
     return sorted(p.parent.name for p in paths.bundles().glob("*/bundle.json"))
 
 
-def _is_bundle(folder: Path) -> bool:
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder is a bundle's."""
+    return _is_file(folder / HEAD)
+
+
+def _is_file(path: Path) -> bool:
     try:
-        return (folder / HEAD).exists()
+        return path.exists()
     except (OSError, ValueError):  # longer than a path may be, or with a null character
         return False
 

@@ -27,6 +27,7 @@ from mmlib.data.labels import absent_warnings, constant_warnings, sign_warnings
 from mmlib.data.manifest import load_manifest
 from mmlib.data.missing import missing_lines, missing_warnings, never_warnings
 from mmlib.data.probe import (
+    asked_lines,
     dead_warnings,
     leak_warnings,
     probe,
@@ -109,7 +110,12 @@ def check(bundle: Bundle, role: str | None = None) -> Report:
         Section("Missing in the data", tuple(missing_lines(bundle))),
         Section(
             "Leaks and signal",
-            (*group_lines(bundle), *copy_lines(bundle, twice), *probe_lines(table)),
+            (
+                *group_lines(bundle),
+                *copy_lines(bundle, twice),
+                *probe_lines(table),
+                *asked_lines(bundle, table),
+            ),
         ),
         Section(
             "The papers' data",

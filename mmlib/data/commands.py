@@ -192,6 +192,7 @@ def _write(bundle: Bundle, out: Path | None) -> None:
 
     names.check_bundle_name("--name", bundle.name)
     folder = out or paths.bundles() / bundle.name
+    before = _fingerprint_there(folder)
     save_bundle(bundle, folder)
     counts = ", ".join(
         f"{s} {len(bundle.rows(s))} ({len(bundle.dialogues(s))} dialogues)" for s in SPLITS
@@ -201,6 +202,22 @@ def _write(bundle: Bundle, out: Path | None) -> None:
         f"{bundle.name}: {len(bundle)} utterances: {counts}; {dims}; fingerprint {bundle.fingerprint}"
     )
     print(f"written: {folder}")
+    if before and before != bundle.fingerprint:
+        print(
+            f"replaced: the bundle {bundle.name} that stood there, fingerprint {before}; results on it in figures/ "
+            "stay until they are made again"
+        )
+
+
+def _fingerprint_there(folder: Path) -> str:
+    """The fingerprint of the bundle in a folder; empty where there is none that can be read."""
+    from mmlib.data.bundle import load_bundle
+    from mmlib.data.keep import HEAD
+
+    try:
+        return load_bundle(folder).fingerprint if (folder / HEAD).exists() else ""
+    except (InputError, OSError, ValueError):
+        return ""
 
 
 def _list() -> list[str]:

@@ -231,6 +231,18 @@ def probe_lines(table: pd.DataFrame) -> list[str]:
     return [*text.splitlines(), *_explained(people)]
 
 
+def asked_lines(bundle: Bundle, table: pd.DataFrame) -> list[str]:
+    """What the probe is asked of scores, which are no classes; nothing of other tasks, or where there is no probe."""
+    if bundle.task.kind != "score" or not len(table) or table["cv"].isna().all():
+        return []
+    asked = (
+        "positive or negative, zeros left out"
+        if bundle.task.signed
+        else "above or below the median of train, which says whether a modality knows anything of the score"
+    )
+    return [f"asked: {asked}"]
+
+
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 

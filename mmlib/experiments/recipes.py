@@ -80,7 +80,8 @@ def trials() -> pd.DataFrame:
     """Every trial on the project's data.
 
     One line for each data set, fold, network, method, setting and number of steps. method: empty for a network by
-    itself. valid, test: means over runs of weighted F1 (%) at the epoch that validation picks within so many steps.
+    itself. valid, test: means over runs of weighted F1 (%) at the epoch that validation picks within so many steps; of
+    scores without a sign, of the part of a constant answer's error that is gone (%).
     """
     return _read(FILE)
 
@@ -296,9 +297,14 @@ def forget() -> None:
 
 
 def is_own(profile: str, bundle: Bundle) -> bool:
-    """Whether recipes were searched on these very data."""
-    tried = _of(paths.runs(), bundle.fingerprint, profile, "")
-    return any(trial.fingerprint == bundle.fingerprint for trial in tried)
+    """Whether recipes were searched on these very data, be it for some networks alone."""
+    return bool(searched(profile, bundle))
+
+
+def searched(profile: str, bundle: Bundle, method: str = "") -> set[str]:
+    """The networks that were searched on these very data, by themselves or with a method."""
+    tried = _of(paths.runs(), bundle.fingerprint, profile, method)
+    return {trial.network for trial in tried if trial.fingerprint == bundle.fingerprint}
 
 
 def _nearest(tried: Sequence[_Trial], size: _Size) -> list[_Trial]:

@@ -23,6 +23,7 @@ from mmlib.experiments.recipes import COLUMNS, NO_FOLD
 from mmlib.experiments.rows import with_parents
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.masks import complete, draw
+from mmlib.metrics import has_decisions
 from mmlib.runs.spec import RunSpec, Training
 from mmlib.runs.store import Record, Store
 from mmlib.runs.sweep import sweep
@@ -35,6 +36,7 @@ SETTINGS = {
 STEPS = {"quick": (32, 64, 96), "laptop": (100, 200, 400)}
 SEEDS = 3
 METRIC = "weighted_f1"
+SMALLEST = 1e-9  # of an error that others are divided by
 MASK = "same"
 AT_NETWORKS = "at its network's setting"
 Key = tuple[str, str]  # a network and the method over it, empty for the network by itself
@@ -189,8 +191,9 @@ def _of_setting(
     elif runs[0].backbone == "linear":
         per_epoch, counts = 1, (training.epochs,)
     made = []
+    of_fold = bundle if fold is None else bundle.with_fold(fold)
     for steps in counts:
-        values = [_picked(record, math.ceil(steps / per_epoch)) for record in records]
+        values = [_picked(of_fold, record, math.ceil(steps / per_epoch)) for record in records]
         valid, test = np.array(values, dtype=float).T
         made.append(
             {
@@ -215,14 +218,29 @@ def _of_setting(
     return made
 
 
-def _picked(record: Record | None, epochs: int) -> tuple[float, float]:
+def _picked(bundle: Bundle, record: Record | None, epochs: int) -> tuple[float, float]:
     """Validation and test at the epoch that validation picks among the first ones; NaN where the run failed."""
     if record is None:
         return math.nan, math.nan
-    valid = record["curves"]["valid"][METRIC][:epochs]
+    valid = _reaches(bundle, "valid", record["curves"]["valid"])[:epochs]
     best = int(np.argmax(valid))
     (first, *_) = record["curves"]["test"]
-    return valid[best], record["curves"]["test"][first][METRIC][best]
+    return float(valid[best]), float(
+        _reaches(bundle, "test", record["curves"]["test"][first])[best]
+    )
+
+
+def _reaches(bundle: Bundle, split: str, curve: Mapping[str, Sequence[float]]) -> np.ndarray:
+    """What trials are judged by, after each epoch, in percent.
+
+    Weighted F1; of scores without a sign, by how much the error is smaller than that of always answering the median of
+    training. curve: metric to its values, as a record has them.
+    """
+    if has_decisions(bundle.task):
+        return np.asarray(curve[METRIC])
+    median = np.median(bundle.labels[bundle.rows("train")])
+    constant = np.abs(bundle.labels[bundle.rows(split)] - median).mean()
+    return 100 * (1 - np.asarray(curve["mae"]) / max(float(constant), SMALLEST))
 
 
 def search(

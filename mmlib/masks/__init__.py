@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import pandas as pd
 from mmlib.data.bundle import Bundle
 from mmlib.errors import unknown_name
 from mmlib.masks import fixed, frame_dropping, missing_rates, modality_patterns
-from mmlib.masks.audit import audited
+from mmlib.masks.audit import audited, rate_lines
 from mmlib.masks.draw import Kind, drawn
 from mmlib.masks.fixed import complete, subset
 from mmlib.masks.frame_dropping import frames, largest_remainder, mix, random_frames
@@ -53,6 +54,7 @@ __all__ = [
     "Layout",
     "Mask",
     "audit",
+    "audit_lines",
     "combinations",
     "complete",
     "draw",
@@ -118,6 +120,11 @@ def audit(law: Law, bundle: Bundle, split: str, mask: Mask) -> pd.DataFrame:
     For frame protocols the rates are those of frames among the frames that exist.
     """
     return audited(kind_of(law), law, bundle, split, mask)
+
+
+def audit_lines(law: Law, bundle: Bundle, split: str, mask: Mask) -> list[dict[str, Any]]:
+    """The rows of ``audit`` as a run's record has them."""
+    return rate_lines(kind_of(law), law, bundle, split, mask)
 
 
 def nominal_rates(law: Law, modalities: Sequence[str]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +15,13 @@ from mmlib.masks.law import Law, Mask
 
 def audited(kind: Kind, law: Law, bundle: Bundle, split: str, mask: Mask) -> pd.DataFrame:
     """Nominal, expected and realised missing rates; see ``masks.audit``."""
+    return pd.DataFrame(rate_lines(kind, law, bundle, split, mask))
+
+
+def rate_lines(
+    kind: Kind, law: Law, bundle: Bundle, split: str, mask: Mask
+) -> list[dict[str, Any]]:
+    """The lines of ``audited``, which every run writes down for each of its masks."""
     nominal = kind.nominal(law, bundle.modalities)
     given_back = math.prod(nominal.values()) / len(nominal) if kind.redistributes else 0.0
     rows = bundle.rows(split)
@@ -32,4 +40,4 @@ def audited(kind: Kind, law: Law, bundle: Bundle, split: str, mask: Mask) -> pd.
                 "realised": float(realised),
             }
         )
-    return pd.DataFrame(lines)
+    return lines

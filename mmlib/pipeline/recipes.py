@@ -101,6 +101,15 @@ def search_all(
     return int(not whole)
 
 
+def lacking(profile_name: str, reference: str) -> set[Key]:
+    """The networks and methods that take some data and have no trials on them yet."""
+    chosen, bundle = _searched_profile(profile_name), open_bundle(reference)
+    wanted = {(network.backbone, "") for network in search.networks(bundle)}
+    wanted |= set(trials.of_methods(chosen, reference))
+    done = {method: recipes.searched(profile_name, bundle, method) for _, method in wanted}
+    return {(network, method) for network, method in wanted if network not in done[method]}
+
+
 def _searched_profile(name: str) -> Profile:
     chosen = profile(name)
     if not chosen.searched:

@@ -5,6 +5,7 @@ The file is plain JSON. Whatever stands in it is held to its form before anythin
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ DATA = {"name": text, "fingerprint": text, "neutral": text}
 MODALITY = {"shape": listed(whole), "pixels": flag, "standardised": flag}
 MODALITY_SCALE = {"scale": optional(table)}
 MOST_AXES = 4
+SUM = "sha256"  # of all else in the file
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,17 @@ def make_card(
 
 def to_text(card: Card) -> bytes:
     """``model.json``; numbers that JSON does not have are null."""
-    return json.dumps(_finite(card.content), indent=1, allow_nan=False).encode("utf-8")
+    return json.dumps(summed(_finite(card.content)), indent=1, allow_nan=False).encode("utf-8")
+
+
+def summed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with the sum that shows whether somebody has changed it since."""
+    return {**content, SUM: _sum(content)}
+
+
+def _sum(content: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != SUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_card(folder: Path) -> Card:
@@ -173,6 +185,8 @@ def read_card(folder: Path) -> Card:
         parsed: dict[str, Any] = parse_json(content)
         check_form(CARD, parsed, {"format": whole}, {})
         if parsed["format"] == FORMAT:
+            if parsed.get(SUM) != _sum(parsed):
+                raise ValueError(f"{CARD} has changed since the export")
             return _parsed(parsed)
     except (
         AttributeError,

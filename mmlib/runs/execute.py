@@ -18,7 +18,7 @@ from mmlib.data.bundle import Bundle, Task
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
 from mmlib.fit import Fitted, evaluation_batches, fit, pick_device
-from mmlib.masks import Law, Mask, audit, draw
+from mmlib.masks import Law, Mask, audit_lines, draw
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
 from mmlib.metrics import all_metrics, curve_metrics, own_epochs, to_maximise
@@ -84,40 +84,47 @@ def mask_of(
     shares: np.ndarray | None = None,
 ) -> Mask:
     """A run's mask, over its own modalities; combinations are of these alone, all else is drawn over the whole."""
-    if law.kind == "patterns" and spec.modalities:
-        return draw(law, whole.only(spec.modalities), split, spec.seed, epoch, shares)
-    return restrict(draw(law, whole, split, spec.seed, epoch, shares), whole, spec.modalities)
+    where = _drawn_over(spec, law, whole)
+    return _of_run(spec, whole, where, draw(law, where, split, spec.seed, epoch, shares))
 
 
-def _evaluation_laws(spec: RunSpec) -> list[tuple[str, Law, str]]:
-    """(name, law, split) of the validation mask, then of every test mask."""
+def _drawn_over(spec: RunSpec, law: Law, whole: Bundle) -> Bundle:
+    """The data that a law's mask is drawn over: a run's own modalities for combinations, else all."""
+    return whole.only(spec.modalities) if law.kind == "patterns" and spec.modalities else whole
+
+
+def _of_run(spec: RunSpec, whole: Bundle, where: Bundle, mask: Mask) -> Mask:
+    """A mask that was drawn over ``where``, over the run's own modalities."""
+    return restrict(mask, whole, spec.modalities) if where is whole else mask
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """The masks of validation and test."""
+
+    valid: Mask
+    """Of validation."""
+
+    tests: dict[str, Mask]
+    """Of test, by name."""
+
+    rates: list[dict[str, Any]]
+    """What the record says of their missing rates: a line for each mask and each of the run's modalities."""
+
+
+def _evaluated(spec: RunSpec, whole: Bundle, modalities: Sequence[str]) -> _Evaluated:
+    """The masks of validation and test, each drawn once, and their rates over all that they are drawn over."""
+    masks: list[Mask] = []
+    rates: list[dict[str, Any]] = []
     validation = ("valid", spec.valid_mask or spec.train_mask, "valid")
-    return [validation, *((name, law, "test") for name, law in spec.eval_masks)]
-
-
-def _evaluation_masks(spec: RunSpec, whole: Bundle) -> tuple[Mask, dict[str, Mask]]:
-    """The validation mask, and the test masks by name."""
-    valid_mask, *tests = [
-        mask_of(spec, law, whole, split) for _, law, split in _evaluation_laws(spec)
-    ]
-    return valid_mask, {name: mask for (name, _), mask in zip(spec.eval_masks, tests, strict=True)}
-
-
-def _rates(spec: RunSpec, whole: Bundle, modalities: Sequence[str]) -> list[dict[str, Any]]:
-    """The audits of all evaluation masks, a line for each mask and each of these modalities."""
-    return [
-        {"mask": name, **line}
-        for name, law, split in _evaluation_laws(spec)
-        for line in _audit(spec, law, whole, split)
-        if line["modality"] in modalities
-    ]
-
-
-def _audit(spec: RunSpec, law: Law, whole: Bundle, split: str) -> list[dict[str, Any]]:
-    """The audit of a mask, over all modalities that it is drawn over."""
-    where = whole.only(spec.modalities) if law.kind == "patterns" and spec.modalities else whole
-    lines = audit(law, where, split, draw(law, where, split, spec.seed)).to_dict("records")
-    return [{str(name): value for name, value in line.items()} for line in lines]
+    for name, law, split in (validation, *((name, law, "test") for name, law in spec.eval_masks)):
+        where = _drawn_over(spec, law, whole)
+        drawn = draw(law, where, split, spec.seed)
+        masks.append(_of_run(spec, whole, where, drawn))
+        lines = audit_lines(law, where, split, drawn)
+        rates += [{"mask": name, **line} for line in lines if line["modality"] in modalities]
+    names = [name for name, _ in spec.eval_masks]
+    return _Evaluated(masks[0], dict(zip(names, masks[1:], strict=True)), rates)
 
 
 def build(spec: RunSpec, bundle: Bundle) -> Plain:
@@ -144,8 +151,8 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     start = time.perf_counter()
     whole = prepare(spec)
     bundle = whole.only(spec.modalities) if spec.modalities else whole
-    valid_mask, test_masks = _evaluation_masks(spec, whole)
-    rates = _rates(spec, whole, bundle.modalities)
+    drawn = _evaluated(spec, whole, bundle.modalities)
+    valid_mask, test_masks = drawn.valid, drawn.tests
     method = build(spec, bundle)
     memory_before = _start_from(parent_arrays or {}, method, spec)
     device = pick_device()
@@ -159,7 +166,7 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
         "valid": valid_mask.fingerprint,
         **{f"test.{name}": mask.fingerprint for name, mask in test_masks.items()},
     }
-    record["rates"] = rates
+    record["rates"] = drawn.rates
     return Outcome(record, arrays, _sidecar(time.perf_counter() - start, device))
 
 

@@ -3,6 +3,9 @@
 A worker gets no run before it has said what would decide a run's numbers there, and it is what it is here. One that
 sees the store's folder writes its records there; any other gets a run's parent with the run and sends the record back.
 A run whose worker is lost is tried on another. Workers may join and leave while the sweep goes on.
+
+Each run is submitted to one worker that is free. Dask's own queue would hold to the workers that a run named when it
+was submitted, so none could move to one that joins; and it counts a lost worker against a run without saying which.
 """
 
 from __future__ import annotations

@@ -8,35 +8,35 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmlib import files
+from mmlib import files, paths
 from mmlib.data.bundle import SPLITS, Bundle, Task
-from mmlib.data.catalog import open_bundle
+from mmlib.data.catalog import TABLE, is_bundle, open_bundle
 from mmlib.data.readers.folder import read_unlabelled
-from mmlib.data.unlabelled import to_predict
+from mmlib.data.unlabelled import Unlabelled, to_predict
 from mmlib.errors import InputError
 from mmlib.runs.card import Card
 from mmlib.runs.fitting import fitted
 from mmlib.runs.model import Model, load_model, probabilities
 
-TABLE = "utterances.csv"
-
 
 def predict_to(model_folder: Path, reference: str, out: Path) -> list[str]:
     """Write a model's predictions for a bundle, or for a folder of features, as CSV; what a user should know of them.
 
-    A row for each utterance, in the order of the folder's table or of a bundle's ids: id, split, missing (the
-    modalities that it lacks, joined by plus signs), prediction, and of classes and binary labels each one's
-    probability as ``p_NAME``. The prediction of binary labels is the names of those that are more likely than not.
+    A row for each utterance, in the order of the folder's table or of a bundle's ids: id, split (where it is known),
+    missing (the modalities that it lacks, joined by plus signs), prediction, and of classes and binary labels the
+    probability of each as ``p_NAME``. The prediction of binary labels is the names of those that are more likely than
+    not.
 
     Raises:
         InputError: no model, no such data, features that the model does not take, or a file that cannot be written.
     """
     model = load_model(model_folder)
-    given, order = _opened(reference, model.card)
+    given, rows = _opened(reference, model.card)
     ready = fitted(model.card, given)
     frame = prediction_table(model, ready.bundle)
-    if order is not None:
-        frame = frame.set_index("id", drop=False).loc[list(order)]
+    if rows is not None:
+        frame = frame.set_index("id", drop=False).loc[list(rows.ids)]
+        frame = frame.drop(columns=[] if rows.split is not None else ["split"])
     files.write(out, frame.to_csv(index=False, lineterminator="\n").encode("utf-8"))
     return [
         *_model_lines(model.card),
@@ -78,20 +78,28 @@ def _decided(task: Task, values: np.ndarray) -> Sequence[object]:
     return ["+".join(names[row]) for row in values > 0.5]
 
 
-def _opened(reference: str, card: Card) -> tuple[Bundle, Sequence[str] | None]:
-    """What is to be predicted, and the order of its ids where it has one of its own."""
-    if _is_folder(Path(reference)):
-        rows = read_unlabelled(Path(reference))
-        return to_predict(rows, card.task), rows.ids
+def _opened(reference: str, card: Card) -> tuple[Bundle, Unlabelled | None]:
+    """What is to be predicted, and its rows as a folder has them."""
+    folder = Path(reference)
+    if _is_there(folder / TABLE):
+        rows = read_unlabelled(folder)
+        return to_predict(rows, card.task), rows
+    if _is_there(folder) and not is_bundle(folder) and not is_bundle(paths.bundles() / reference):
+        raise InputError(
+            reference,
+            f"no {TABLE} in it",
+            "one, with the ids of the rows",
+            "Add it, or check the path.",
+        )
     bundle = open_bundle(reference)
     if card.spec.fold is not None and bundle.fingerprint == card.content["data"]["fingerprint"]:
         bundle = bundle.with_fold(card.spec.fold)
     return bundle, None
 
 
-def _is_folder(path: Path) -> bool:
+def _is_there(path: Path) -> bool:
     try:
-        return (path / TABLE).exists()
+        return path.exists()
     except (OSError, ValueError):  # longer than a path may be, or with a null character
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import f1_score
 
 from mmlib.cli import main
-from mmlib.compare import command, page, results
+from mmlib.compare import command, page, picture, results
 from mmlib.compare.plan import MAJORITY, Plan, planned
 from mmlib.errors import InputError
 from mmlib.papers import side_by_side
@@ -142,7 +143,7 @@ def test_who_is_out_everywhere_gets_no_more_seeds(spent: results.Results) -> Non
 def test_the_page_is_whole_and_answers_every_question(
     spent: results.Results, tmp_path: Path
 ) -> None:
-    page.write_report(spent, tmp_path, "mmlib compare mine --minutes 5")
+    page.write_report(spent, tmp_path, page.Notes("mmlib compare mine --minutes 5"))
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!data:|#)', html)
     assert "mmlib compare mine --minutes 5" in html
@@ -150,9 +151,72 @@ def test_the_page_is_whole_and_answers_every_question(
     for question in spent.plan.questions:
         assert page.sentence(spent, question) in text
     for specs in spent.specs.values():
-        assert specs[0].run_id(spent.plan.bundle.fingerprint) in html
+        run_id = specs[0].run_id(spent.plan.bundle.fingerprint)
+        assert run_id in html and run_id in text
     numbers = pd.read_csv(tmp_path / "numbers.csv")
     assert len(numbers) == len(spent.values)
+
+
+def without(made: results.Results, name: str, seeds: int) -> results.Results:
+    """The results with a contender that has only so many seeds."""
+    values = made.values
+    there = (values["contender"] != name) | (values["seed"] < seeds)
+    folds = len(made.plan.context.folds(made.plan.ground.dataset))
+    specs = {**made.specs, name: made.specs[name][: seeds * folds]}
+    return dataclasses.replace(made, values=values[there], specs=specs)
+
+
+def test_who_has_no_seed_stands_last_and_in_no_other_table(
+    spent: results.Results, tmp_path: Path
+) -> None:
+    name = "concatenation, complete"
+    made = without(spent, name, 0)
+    page.write_report(made, tmp_path, page.Notes("again"))
+    text = (tmp_path / "compare.md").read_text(encoding="utf-8")
+    assert "nan" not in text.lower().replace("dominant", "")
+    tables = {part.title: part.table for part in page.sections(made)}
+    names = list(tables["All contenders"]["contender"])
+    assert names[-2:] == [name, MAJORITY]
+    assert name not in "".join(
+        part.to_csv() for title, part in tables.items() if title[:3] != "All"
+    )
+
+
+def test_before_the_first_look_nobody_is_marked_in_table_or_picture(
+    spent: results.Results,
+) -> None:
+    made = spent
+    for name in spent.specs:
+        made = without(made, name, 1)
+    table = page.contenders_table(made).set_index("contender").drop(index=MAJORITY)
+    assert "*" not in table.to_csv()
+    assert "*" in page.contenders_table(spent).to_csv()
+    means = [line for line in picture.draw(made).axes[0].lines if line.get_markersize() == 4]
+    assert len(means) == len(made.specs)
+    assert all(line.get_markerfacecolor() == "white" for line in means)
+
+
+def test_the_page_says_whose_learning_rate_was_searched_elsewhere(spent: results.Results) -> None:
+    told = page.trials_told(spent, page.Notes("again", ("MMGCN", "EBMC")))
+    assert "not searched on these data yet for MMGCN, EBMC" in told
+    assert "as many trials for every" in page.trials_told(spent, page.Notes("again"))
+
+
+def test_the_page_says_what_an_import_warned_of(spent: results.Results) -> None:
+    bundle = spent.plan.bundle
+    facts = dict(page.facts(spent, page.Notes("again")))
+    assert "warning" not in facts and "missing in the data" not in facts
+    labels = np.zeros_like(bundle.labels)
+    labels[bundle.split == 0] = bundle.labels[bundle.split == 0]
+    observed = bundle.observed.copy()
+    observed[::4, 0] = False
+    odd = dataclasses.replace(bundle, labels=labels, observed=observed)
+    context = SimpleNamespace(**{**vars(spent.plan.context), "bundle": lambda _: odd})
+    plan = dataclasses.replace(spent.plan, context=context)
+    told = page.facts(dataclasses.replace(spent, plan=plan), page.Notes("again"))
+    warnings = " ".join(text for name, text in told if name == "warning")
+    assert "A guess of that class is always right there" in warnings
+    assert "lack a modality in the data themselves" in dict(told)["missing in the data"]
 
 
 def test_too_few_seeds_give_no_answer(spent: results.Results) -> None:
@@ -174,6 +238,8 @@ def test_rates_must_name_every_modality(tmp_path: Path) -> None:
         [TWIN, "--profile", "smoke"],
         [TWIN, "--profile", "night"],
         [TWIN, "--minutes", "0"],
+        [TWIN, "--minutes", "inf"],
+        [TWIN, "--rates", "audio=0,text=0,vision=0"],
         [TWIN, "--jobs", "0"],
         [TWIN, "--rates", "text=2"],
     ],

@@ -13,8 +13,8 @@ import pytest
 
 from mmlib import paths
 from mmlib.cli import main
-from mmlib.data.bundle import Bundle, save_bundle
-from mmlib.data.catalog import open_twin
+from mmlib.data.bundle import Bundle, Task, save_bundle
+from mmlib.data.catalog import open_bundle, open_twin
 from mmlib.experiments import recipes, search
 from mmlib.experiments.profiles import PROFILES
 from mmlib.experiments.recipes import COLUMNS, NO_FOLD, choose
@@ -28,6 +28,7 @@ from mmlib.papers.side_by_side.rows import specs as row_specs
 from mmlib.pipeline import recipes as command
 from mmlib.pipeline import regenerate
 from mmlib.runs.spec import RunSpec, Training
+from mmlib.runs.store import Store
 
 Toy = Callable[..., Bundle]
 
@@ -232,6 +233,49 @@ def test_a_search_gives_every_network_as_many_trials_and_resumes(
     assert (of_method["runs"] == 2).all() and of_method["valid"].notna().all()
     assert len(table) == len(of_method) + 4 * settings + 1
     assert "at its network's setting" in capsys.readouterr().out
+
+
+def test_scores_without_a_sign_are_searched_by_their_error(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The learning rate is that with the smallest error on validation, in percent of a constant answer's."""
+    monkeypatch.setenv("MMLIB_HOME", str(tmp_path))
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(search, "STEPS", {"quick": (2, 4)})
+    monkeypatch.setattr(search, "SEEDS", 1)
+    scores = toy(task=Task("score", range=(-3.0, 3.0)))
+    ratings = dataclasses.replace(
+        scores, labels=scores.labels + 4, task=Task("score", range=(1.0, 7.0), signed=False)
+    )
+    save_bundle(ratings, tmp_path / "mine")
+    data = str(tmp_path / "mine")
+    call = ["recipes", data, "--profile", "quick", "--network", "momke", "--jobs", "1"]
+    assert main(call) == 0
+    table = recipes.trials_of(data).query("network == 'momke' and steps == 4")
+    store, bundle = Store(tmp_path / "runs"), open_bundle(data)
+    labels = bundle.labels[bundle.rows("valid")]
+    constant = np.abs(labels - np.median(bundle.labels[bundle.rows("train")])).mean()
+    errors = {
+        r.spec.training.lr: min(r["curves"]["valid"]["mae"])
+        for r in store.records()
+        if r.spec.training.weight_decay == 1e-5 and r.spec.backbone == "momke"
+    }
+    for lr, error in errors.items():
+        (line,) = table[(table["lr"] == lr) & (table["weight_decay"] == 1e-5)]["valid"]
+        assert line == pytest.approx(100 * (1 - error / constant), abs=1e-3)
+
+
+def test_after_a_search_without_time_the_rest_is_known_to_lack(
+    toy: Toy, file: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+    save_bundle(toy(), tmp_path / "mine")
+    data = str(tmp_path / "mine")
+    every = command.lacking("quick", data)
+    assert {("mmgcn", ""), ("mmgcn", "balm"), ("crossmodal", "mculora")} < every
+    here = {"data": data, "fingerprint": toy().fingerprint, "task": "classes"}
+    search.write(PROFILES["quick"], data, [trial(0.5, 8, 70.0, **here)])
+    assert every - command.lacking("quick", data) == {("mmgcn", "")}
 
 
 def test_trials_on_own_data_are_used_for_these_data_alone(

@@ -34,6 +34,7 @@ from mmlib.cli import main
 from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
 from mmlib.nn.batch import to_device
+from mmlib.runs.card import summed
 from mmlib.runs.execute import mask_of
 from mmlib.runs.fitting import COUNT_SPEAKERS
 from mmlib.runs.model import Model
@@ -290,7 +291,8 @@ def test_one_modality_and_no_labels_are_enough_in_a_folder(
     told = capsys.readouterr().out
     assert "vision: not in" in told and "lack every modality" in told
     rows = out.read_text().splitlines()
-    assert len(rows) == 1 + len(vectors.rows) and all(",test,audio+" in row for row in rows[1:])
+    assert len(rows) == 1 + len(vectors.rows) and all(",audio+" in row for row in rows[1:])
+    assert rows[0].startswith("id,missing,")
 
 
 @pytest.mark.parametrize(
@@ -322,6 +324,7 @@ def test_predict_names_what_is_not_there(
         ([str(tmp_path), vectors.spec.data, "--out", out], "no model.json"),
         ([str(tmp_path / "no"), vectors.spec.data, "--out", out], "no folder"),
         ([model, "nowhere", "--out", out], "nowhere"),
+        ([model, str(tmp_path), "--out", out], "no utterances.csv in it"),
         ([model, vectors.spec.data, "--out", str(tmp_path / "no" / "p.csv")], "--out"),
     ):
         assert main(["predict", *arguments]) == 2
@@ -340,7 +343,7 @@ def changed(**values: Any) -> Callable[[Path], None]:
             for name in parents:
                 place = place[name]
             place[last] = value
-        (folder / "model.json").write_text(json.dumps(card))
+        (folder / "model.json").write_text(json.dumps(summed(card)))
 
     return change
 
@@ -386,7 +389,15 @@ def text(content: str) -> Callable[[Path], None]:
 
 
 NET = "run__spec__backbone_options"
+
+
+def renamed(folder: Path) -> None:
+    path = folder / "model.json"
+    path.write_text(path.read_text().replace('"a"', '"z"'))
+
+
 DAMAGED: dict[str, Callable[[Path], None]] = {
+    "a class that somebody renamed": renamed,
     "no JSON": text("{"),
     "a list": text("[]"),
     "deep": text("[" * 100_000),

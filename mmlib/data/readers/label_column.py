@@ -82,9 +82,8 @@ def scores(column: Column, bounds: tuple[float, float] | None = None) -> np.ndar
     count = kinds.count("number")
     for row, kind in enumerate(kinds):
         if kind != "number":
-            raise column.refused(
-                row, f"{count} of {len(kinds)} rows are numbers", "a number in every row", DO[kind]
-            )
+            most = f"{count} of {len(kinds)} rows are numbers"
+            raise column.refused(row, most, "a number in every row", DO[kind])
     values = np.array([float(cell) for cell in column.cells])
     low, high = bounds or (-math.inf, math.inf)
     inside = (values >= low) & (values <= high)
@@ -163,13 +162,26 @@ def one_kind(column: Column) -> str:
     if len(counts) == 1 and usual in ("number", "word"):
         return usual
     wrong = next(row for row, kind in enumerate(kinds) if len(counts) == 1 or kind != usual)
-    if usual == "foreign number":  # so that the rows to change are named, not those that are right
+    if usual in (
+        "foreign number",
+        "missing",
+    ):  # so that rows to change are named, not those that are right
         wrong = kinds.index(usual)
     raise column.refused(
         wrong,
         f"{count} of {len(kinds)} rows are {KINDS[usual]}",
         "numbers, or names of classes, in every row",
-        DO[kinds[wrong]],
+        _advice(column.cells[wrong].strip(), kinds[wrong]),
+    )
+
+
+def _advice(cell: str, kind: str) -> str:
+    """What to do about a cell; a word such as none may well name a class."""
+    if kind != "missing" or not cell.isalpha():
+        return DO[kind]
+    return (
+        f"{cell!r} stands for an empty cell: {DO[kind][0].lower()}{DO[kind][1:]} If it names a class, list all in "
+        f'bundle.toml: classes = ["{cell}", ...].'
     )
 
 

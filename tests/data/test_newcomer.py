@@ -1,0 +1,80 @@
+"""What somebody who brings features of their own is told where the first try goes wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_folder import good_rows, write_folder
+
+from mmlib.cli import main
+from mmlib.data.catalog import open_bundle
+from mmlib.data.check import check
+from mmlib.data.readers import read_bundle
+from mmlib.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MMLIB_HOME", str(tmp_path / "home"))
+
+
+def test_an_import_in_the_place_of_other_data_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["data", "import", "folder", str(write_folder(tmp_path / "new")), "--name", "mine"]
+    assert main(call) == 0 and main(call) == 0
+    assert "replaced" not in capsys.readouterr().out, "the same data stand there as before"
+    before = open_bundle("mine").fingerprint
+    write_folder(tmp_path / "new", audio=np.ones((24, 4)) * np.arange(24)[:, None])
+    assert main(call) == 0
+    told = capsys.readouterr().out
+    assert f"replaced: the bundle mine that stood there, fingerprint {before}" in told
+
+
+def test_a_class_whose_name_stands_for_an_empty_cell_can_be_listed(tmp_path: Path) -> None:
+    rows = [{**row, "label": ("none", "angry")[row["position"]]} for row in good_rows()]
+    folder = write_folder(tmp_path / "new", rows)
+    with pytest.raises(InputError) as refused:
+        read_bundle("folder", [folder], {})
+    assert (
+        'If it names a class, list all in bundle.toml: classes = ["none", ...]' in refused.value.do
+    )
+    (folder / "bundle.toml").write_text('classes = ["none", "angry"]\n')
+    assert read_bundle("folder", [folder], {}).task.names == ("none", "angry")
+
+
+@pytest.mark.parametrize("name", ["b c", "b.c", "gaze ü"])
+def test_one_rule_for_names_of_modalities(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path / "new", **{name: np.ones((24, 2))})
+    with pytest.raises(InputError) as refused:
+        read_bundle("folder", [folder], {})
+    assert "dots" not in refused.value.expected and "underscores" in refused.value.expected
+
+
+def test_a_folder_in_the_place_of_a_bundle_is_to_be_imported_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(write_folder(tmp_path / "new"))
+    for command in (["compare", folder], ["data", "check", folder], ["run", "--data", folder]):
+        assert main(command) == 2
+        assert f"mmlib data import folder {folder} --name NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("low", "words"), [(-3, "positive or negative"), (1, "above or below the median of train")]
+)
+def test_a_check_says_what_its_probe_asks_of_scores(tmp_path: Path, low: int, words: str) -> None:
+    rows = [{**row, "label": low + 6 * k / 23} for k, row in enumerate(good_rows())]
+    chance = np.random.default_rng(0).permutation(24)
+    rows = [{**row, "label": rows[k]["label"]} for row, k in zip(rows, chance, strict=True)]
+    lines = check(read_bundle("folder", [write_folder(tmp_path / "new", rows)], {})).lines
+    assert any(line.startswith("asked: ") and words in line for line in lines)
+
+
+def test_numbers_beyond_float32_are_called_so(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "new", audio=np.full((24, 4), 1e300))
+    with pytest.raises(InputError) as refused:
+        read_bundle("folder", [folder], {})
+    assert "Numbers beyond 3.4e38 count as infinite" in refused.value.do
