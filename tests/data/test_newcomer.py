@@ -41,6 +41,10 @@ def test_a_class_whose_name_stands_for_an_empty_cell_can_be_listed(tmp_path: Pat
     assert (
         'If it names a class, list all in bundle.toml: classes = ["none", ...]' in refused.value.do
     )
+    scores = [{**row, "label": row["position"] or "nan"} for row in good_rows()]
+    with pytest.raises(InputError) as numbers:
+        read_bundle("folder", [write_folder(tmp_path / "scores", scores)], {})
+    assert "class" not in numbers.value.do
     (folder / "bundle.toml").write_text('classes = ["none", "angry"]\n')
     assert read_bundle("folder", [folder], {}).task.names == ("none", "angry")
 

@@ -171,7 +171,9 @@ def one_kind(column: Column) -> str:
         wrong,
         f"{count} of {len(kinds)} rows are {KINDS[usual]}",
         "numbers, or names of classes, in every row",
-        _advice(column.cells[wrong].strip(), kinds[wrong]),
+        DO[kinds[wrong]]
+        if "number" in kinds
+        else _advice(column.cells[wrong].strip(), kinds[wrong]),
     )
 
 
