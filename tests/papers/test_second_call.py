@@ -20,6 +20,7 @@ import pytest
 from mmlib import paths
 from mmlib.cli import main
 from mmlib.errors import InputError
+from mmlib.experiments import own
 from mmlib.experiments.context import Context
 from mmlib.papers import gmm_loss, mculora, side_by_side
 from mmlib.papers.catalog import PAPERS
@@ -72,7 +73,7 @@ class Kernel:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table1.md").write_text("a table\n")
         (folder / "records.csv").write_text("records\n")
-        first = context.declared.artifacts[0]
+        first = own.worded(context, context.declared.artifacts[0])
         made = Made(context.collection, context.profile.name)
         name = f"figures/{context.collection}/{context.paper}/table1.md"
         entry = missing(first, made, self.status) | {"files": [name]}
