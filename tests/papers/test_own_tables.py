@@ -162,6 +162,16 @@ def test_notes_below_tables_are_about_these_data(paper: str, saved: Callable[...
         assert "over the 62 conditions in which something is missing, or over all 63." in told
 
 
+def test_notes_of_two_modalities_are_about_these_data(saved: Callable[..., str]) -> None:
+    paper = PAPERS["gmm_loss"]
+    pair = paper.context("smoke", {NO_ROLE: saved("pair", FOUR[:2])})
+    tables = [getattr(a.draw, "__self__", None) for a in paper.artifacts]
+    notes = [said(pair, n) for of in tables if isinstance(of, Table) for n in of.notes]
+    told = " ".join(notes)
+    assert "number of trials" in told
+    assert re.search(r"AVE|CREMA|paper's .* column|Hyperparameter tuning", told) is None
+
+
 def test_data_in_a_role_keep_the_papers_words_but_for_the_number_of_subsets(
     saved: Callable[..., str],
 ) -> None:
