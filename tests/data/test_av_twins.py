@@ -405,6 +405,9 @@ def test_frames_of_a_clip_move_on_their_own_and_carry_the_same_class() -> None:
 
 
 def test_references_open_bundles_and_twins() -> None:
+    # Each remembers a few and forgets the oldest, but not together.
+    for opens in (open_bundle, open_twin, open_av_twin):
+        opens.cache_clear()
     twin = open_av_twin("twin:crema-d@tiny")
     assert open_bundle("twin:crema-d@tiny") is twin.bundle
     assert (

@@ -436,8 +436,9 @@ def test_full_size_is_that_of_the_papers_data(role: str) -> None:
 @pytest.mark.parametrize("role", FRAME_ROLES)
 @pytest.mark.parametrize("size", ["tiny", "smoke", "quick"])
 def test_bundles_are_sound_and_hold_frames(role: str, size: str) -> None:
-    for remembered in (open_bundle, open_twin):  # each forgets the oldest of a few, and not together
-        remembered.cache_clear()
+    # Each remembers a few and forgets the oldest, but not together.
+    open_bundle.cache_clear()
+    open_twin.cache_clear()
     bundle = open_bundle(f"twin:{role}@{size}")
     check_bundle(bundle)
     assert bundle is open_twin(f"twin:{role}@{size}").bundle and not is_av_twin(
