@@ -19,7 +19,8 @@ DAMAGED = "damaged"
 SAID = ("diverged", "out of memory", "killed")  # kinds that tell a reader something
 NAMED = 12  # runs in a table's note
 ADVICE = {
-    "diverged": "Standardise the features (`mmlib data import ... --standardise`) or choose a smaller learning rate.",
+    "diverged": "Standardise the features (`mmlib data import ... --standardise`) or choose a smaller learning rate; "
+    "networks with batch normalisation (clips) end so after few steps, whatever their loss: train longer.",
     "out of memory": "Run fewer at a time (`--jobs 1`), or on a machine with more memory.",
     "killed": "Run fewer at a time (`--jobs 1`), or on a machine with more memory.",
     DAMAGED: "The next sweep makes it again.",
