@@ -76,7 +76,8 @@ def compare(
         plan = plan_for(data, chosen, rates)  # with what the trials chose
     made = spend(plan, end, jobs)
     out = folder_of(plan)
-    untried = [c.row.name for c in plan.contenders if c.key in lacking(chosen, data)]
+    left = lacking(chosen, data)
+    untried = [c.row.name for c in plan.contenders if c.key in left]
     notes = page.Notes(again(data, minutes, chosen, rates), tuple(dict.fromkeys(untried)))
     page.write_report(made, out, notes)
     print(page.headline(made))

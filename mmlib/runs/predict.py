@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmlib import files, paths
+from mmlib import files
 from mmlib.data.bundle import SPLITS, Bundle, Task
 from mmlib.data.catalog import TABLE, is_bundle, open_bundle
 from mmlib.data.readers.folder import read_unlabelled
@@ -84,14 +84,17 @@ def _opened(reference: str, card: Card) -> tuple[Bundle, Unlabelled | None]:
     if _is_there(folder / TABLE):
         rows = read_unlabelled(folder)
         return to_predict(rows, card.task), rows
-    if _is_there(folder) and not is_bundle(folder) and not is_bundle(paths.bundles() / reference):
+    try:
+        bundle = open_bundle(reference)
+    except InputError as error:
+        if not _is_there(folder) or is_bundle(folder):
+            raise
         raise InputError(
             reference,
             f"no {TABLE} in it",
             "one, with the ids of the rows",
             "Add it, or check the path.",
-        )
-    bundle = open_bundle(reference)
+        ) from error
     if card.spec.fold is not None and bundle.fingerprint == card.content["data"]["fingerprint"]:
         bundle = bundle.with_fold(card.spec.fold)
     return bundle, None

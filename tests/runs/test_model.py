@@ -34,6 +34,7 @@ from mmlib.cli import main
 from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
 from mmlib.nn.batch import to_device
+from mmlib.runs import predict
 from mmlib.runs.card import summed
 from mmlib.runs.execute import mask_of
 from mmlib.runs.fitting import COUNT_SPEAKERS
@@ -314,6 +315,15 @@ def test_a_folder_with_a_wrong_table_is_refused(
     out = tmp_path / "p.csv"
     assert main(["predict", str(vectors.folder), str(tmp_path / "new"), "--out", str(out)]) == 2
     assert words in capsys.readouterr().err and not out.exists()
+
+
+def test_data_go_before_a_folder_of_their_name(
+    vectors: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "twin:iemocap6@tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given, rows = predict._opened("twin:iemocap6@tiny", vectors.model.card)
+    assert given.name == "twin-iemocap6-tiny" and rows is None
 
 
 def test_predict_names_what_is_not_there(
