@@ -45,6 +45,7 @@ KINDS = {
     "missing": "empty",
     "foreign number": "numbers with a decimal comma",
 }
+NEVER_RIGHT = ("foreign number", "missing")
 DO = {
     "missing": "Fill in the label, or take the row out of the table and of every .npy.",
     "foreign number": "Write numbers with a decimal point and a plain minus: -1.5.",
@@ -162,24 +163,19 @@ def one_kind(column: Column) -> str:
     if len(counts) == 1 and usual in ("number", "word"):
         return usual
     wrong = next(row for row, kind in enumerate(kinds) if len(counts) == 1 or kind != usual)
-    if usual in (
-        "foreign number",
-        "missing",
-    ):  # so that rows to change are named, not those that are right
+    if usual in NEVER_RIGHT:  # so that rows to change are named, not those that are right
         wrong = kinds.index(usual)
     raise column.refused(
         wrong,
         f"{count} of {len(kinds)} rows are {KINDS[usual]}",
         "numbers, or names of classes, in every row",
-        DO[kinds[wrong]]
-        if "number" in kinds
-        else _advice(column.cells[wrong].strip(), kinds[wrong]),
+        _advice(column.cells[wrong].strip(), kinds[wrong], among_numbers="number" in kinds),
     )
 
 
-def _advice(cell: str, kind: str) -> str:
-    """What to do about a cell; a word such as none may well name a class."""
-    if kind != "missing" or not cell.isalpha():
+def _advice(cell: str, kind: str, among_numbers: bool) -> str:
+    """What to do about a cell; a word such as none may well name a class, but not among numbers."""
+    if kind != "missing" or among_numbers or not cell.isalpha():
         return DO[kind]
     return (
         f"{cell!r} stands for an empty cell: {DO[kind][0].lower()}{DO[kind][1:]} If it names a class, list all in "
