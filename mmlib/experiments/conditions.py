@@ -11,6 +11,7 @@ from mmlib.masks import Law, complete, subset
 
 ALL = "all modalities"
 TRIMODAL = ("audio", "text", "vision")
+WHOLE = 3  # modalities whose combinations pictures have room to name in whole words
 
 
 def conditions(modalities: Sequence[str], trimodal: Sequence[str]) -> list[str]:
@@ -35,6 +36,34 @@ def short(condition: str) -> str:
     """``{a,t}`` as papers write a combination of the usual modalities; else with whole names."""
     letters = {"audio": "a", "text": "t", "vision": "v"}
     return "{" + ", ".join(letters.get(m, m) for m in condition.split("+")) + "}"
+
+
+def initials(modalities: Sequence[str]) -> dict[str, str]:
+    """How pictures name modalities: of more than ``WHOLE``, by the first letters that no other one begins with."""
+    if len(modalities) <= WHOLE:
+        return {name: name for name in modalities}
+    return {name: _beginning(name, modalities) for name in modalities}
+
+
+def _beginning(name: str, modalities: Sequence[str]) -> str:
+    others = [other for other in modalities if other != name]
+    beginnings = (name[:length] for length in range(1, len(name)))
+    alone = (part for part in beginnings if not any(other.startswith(part) for other in others))
+    return next(alone, name)
+
+
+def in_picture(condition: str, modalities: Sequence[str]) -> str:
+    """A test condition as pictures name it; one that names no modalities stays as it is."""
+    letters = initials(modalities)
+    return "+".join(letters.get(name, name) for name in condition.split("+"))
+
+
+def initials_note(modalities: Sequence[str]) -> tuple[str, ...]:
+    """What the letters in a picture stand for; nothing where it has whole words."""
+    letters = {short: name for name, short in initials(modalities).items() if short != name}
+    if not letters:
+        return ()
+    return ("In the picture " + ", ".join(f"{a} is {b}" for a, b in letters.items()) + ".",)
 
 
 def tests(names: Sequence[str]) -> Tests:

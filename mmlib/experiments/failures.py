@@ -19,8 +19,7 @@ DAMAGED = "damaged"
 SAID = ("diverged", "out of memory", "killed")  # kinds that tell a reader something
 NAMED = 12  # runs in a table's note
 ADVICE = {
-    "diverged": "Standardise the features (`mmlib data import ... --standardise`) or choose a smaller learning rate; "
-    "networks with batch normalisation (clips) end so after few steps, whatever their loss: train longer.",
+    "diverged": "Standardise the features (`mmlib data import ... --standardise`) or choose a smaller learning rate.",
     "out of memory": "Run fewer at a time (`--jobs 1`), or on a machine with more memory.",
     "killed": "Run fewer at a time (`--jobs 1`), or on a machine with more memory.",
     DAMAGED: "The next sweep makes it again.",

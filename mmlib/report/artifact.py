@@ -27,7 +27,7 @@ from mmlib.data.bounded import JSON_BYTES, parse_json, read_bounded
 from mmlib.data.forms import check_form
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import check_collection, check_name
-from mmlib.report import citations, layout, markup, tables
+from mmlib.report import citations, fitting, layout, markup, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -391,7 +391,7 @@ def figure_bytes(
     with plain_settings():
         matplotlib.rcParams["svg.hashsalt"] = salt
         if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-            figure.draw_without_rendering()
+            fitting.lay_out(figure)
             figure.set_layout_engine("none")
         figure.savefig(
             target,

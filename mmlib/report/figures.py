@@ -17,7 +17,7 @@ import pandas as pd
 from cycler import cycler
 
 from mmlib.errors import InputError
-from mmlib.report import layout
+from mmlib.report import fitting, layout
 from mmlib.report.artifact import Output, figure_bytes, plain_settings
 from mmlib.report.citations import FROM_NOTEBOOKS, link_markdown
 from mmlib.report.markup import escape_markdown, to_markdown
@@ -255,7 +255,8 @@ def grouped_bars(
     """Bars side by side: for each group one bar per series; series name to one list of runs per group (may be empty).
 
     A bar stands at the mean, with every run as a point and the 95 % interval where there are two or more.
-    base: where the axis starts; by default 0, so that lengths can be compared.
+    base: where the axis starts; by default 0, so that lengths can be compared. Intervals of a few runs do not stretch
+    an axis of percentages beyond 0 and 100.
     """
     width = 0.8 / len(series)
     forms = looks_of(list(series))
@@ -279,9 +280,11 @@ def grouped_bars(
                     _runs(ax, x, summary.values, summary.low, summary.high, width)
         ax.set_xticks(range(len(groups)), groups)
         finish(ax, "", ylabel, title, "y")
-        _turn_long_labels(ax, groups)
+        fitting.turn_labels(ax, groups, _width(ax))
         if base is not None:
             ax.set_ylim(bottom=base)
+        if "%" in ylabel:
+            _possible(ax, [value for lists in series.values() for runs in lists for value in runs])
         if legend and len(series) > 1:
             _legend(ax, list(series), title)
 
@@ -299,12 +302,18 @@ def heatmap(
     decimals: int = 1,
     limits: tuple[float, float] | None = None,
 ) -> None:
-    """An annotated grid: values (rows, columns), nan left blank; ``label`` names the colour bar with its unit."""
+    """An annotated grid: values (rows, columns), nan left blank; ``label`` names the colour bar with its unit.
+
+    Cells too narrow for their numbers have colours alone.
+    """
     if isinstance(values, pd.DataFrame):
         rows = rows or [str(r) for r in values.index]
         columns = columns or [str(c) for c in values.columns]
     grid = np.asarray(values, dtype=float)
     low, high = limits or (float(np.nanmin(grid)), float(np.nanmax(grid)))
+    written = (
+        decimals + 3
+    ) * fitting.CHARACTER  # inches of a number below 100, with point and sign
     import seaborn  # slow to import, and only heat maps need it
 
     with style():
@@ -313,7 +322,7 @@ def heatmap(
             vmin=low,
             vmax=high,
             cmap="cividis",
-            annot=True,
+            annot=bool(written <= _width(ax) / grid.shape[1]),
             fmt=f".{decimals}f",
             annot_kws={"fontsize": 7},
             cbar_kws={"label": label},
@@ -323,6 +332,8 @@ def heatmap(
         )
         finish(ax, xlabel, ylabel, title, None)
         ax.tick_params(length=0, rotation=0)
+        if columns:
+            fitting.turn_labels(ax, columns, 0.8 * _width(ax))
 
 
 def forest(
@@ -439,14 +450,10 @@ def histogram(
 
 def shared_legend(figure: Figure, ax: Axes, columns: int = 6) -> None:
     """One legend above all panels, from the series of one of them (draw the panels with ``legend=False``)."""
-    handles, names = ax.get_legend_handles_labels()
+    handles, _ = ax.get_legend_handles_labels()
     with style():
-        figure.legend(
-            handles,
-            names,
-            loc="outside upper center",
-            ncols=min(columns, len(names)),
-            handlelength=2.8,
+        fitting.legend_columns(
+            figure, handles, columns, loc="outside upper center", handlelength=2.8
         )
 
 
@@ -519,9 +526,19 @@ def _runs(
     )
 
 
+def _possible(ax: Axes, values: Sequence[float]) -> None:
+    """An axis of percentages that ends at 0 and 100, or where single runs are beyond."""
+    low, high = ax.get_ylim()
+    lowest, highest = min([0.0, *values]), max([102.0, *values])
+    if low < lowest:
+        ax.set_ylim(bottom=lowest)
+    if high > highest:
+        ax.set_ylim(top=highest)
+
+
 def _legend(ax: Axes, names: Sequence[str], title: str) -> None:
     """A legend between title and axes, where it covers no data."""
-    longest = max(len(name) for name in names) * 0.053 + 0.42  # inches at 7 points
+    longest = max(len(name) for name in names) * fitting.CHARACTER + 0.42  # inches at 7 points
     columns = max(1, min(len(names), int(_width(ax) / longest)))
     ax.legend(
         loc="lower left",
@@ -543,14 +560,6 @@ def _width(ax: Axes) -> float:
     figure, place = ax.get_figure(), ax.get_subplotspec()
     across = place.get_gridspec().ncols if place else 1
     return (figure.get_figwidth() if isinstance(figure, Figure) else SINGLE) / across - 0.5
-
-
-def _turn_long_labels(ax: Axes, labels: Sequence[str]) -> None:
-    if (max(len(str(label)) for label in labels) + 1) * len(labels) * 0.06 > _width(ax):
-        ax.tick_params(axis="x", labelrotation=30)
-        for label in ax.get_xticklabels():
-            label.set_horizontalalignment("right")
-            label.set_rotation_mode("anchor")
 
 
 def finish(ax: Axes, xlabel: str, ylabel: str, title: str, grid: str | None) -> None:

@@ -13,7 +13,7 @@ import torch
 from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.fit import Fitted
 from mmlib.runs import execute as execute_module
-from mmlib.runs.divergence import LIMIT, Diverged, check_finite, check_size
+from mmlib.runs.divergence import LIMIT, ORDINARY, Diverged, check_finite, check_size
 from mmlib.runs.execute import execute
 from mmlib.runs.spec import RunSpec, Training
 from mmlib.runs.store import Store
@@ -71,6 +71,7 @@ def test_the_last_loss_and_what_is_reported_have_a_limit(sign: int) -> None:
         for factor, diverges in ((0.99, False), (1.01, True)):
             value = sign * factor * LIMIT
             made = fitted(picked=value if change == "picked" else 1.0)
+            made.loss[:] = 2 * ORDINARY
             if change == "loss":
                 made.loss[-1] = value
             elif change != "picked":
@@ -85,6 +86,25 @@ def test_the_last_loss_and_what_is_reported_have_a_limit(sign: int) -> None:
                 ),
             ):
                 check(made)
+
+
+@pytest.mark.parametrize("where", ["valid", "tests", "picked"])
+def test_huge_outputs_for_classes_at_an_ordinary_loss_are_a_warning(where: str) -> None:
+    made = fitted(picked=1e9 if where == "picked" else 1.0)
+    if where != "picked":
+        {"valid": made.valid, "tests": made.tests["test"]}[where][1] = 1e9
+    with pytest.warns(RuntimeWarning, match="too few steps for batch normalisation"):
+        check(made)
+    made.loss[1] = 2 * ORDINARY
+    with pytest.raises(Diverged, match="epoch 1, value 1e\\+09"):
+        check(made)
+
+
+def test_huge_scores_are_a_divergence_whatever_the_loss() -> None:
+    made = fitted(SCORE)
+    made.tests["test"][1] = 1e9
+    with pytest.raises(Diverged, match="an output on test"):
+        check(made, SCORE)
 
 
 def test_an_error_of_more_than_twice_the_labels_range_has_diverged() -> None:

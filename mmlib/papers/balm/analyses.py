@@ -201,6 +201,7 @@ def of_the_best(context: Context, cells: Sequence[Cell]) -> Output:
         ylabel = "accuracy, % of the best possible"
         figures.grouped_bars(axis, names, series, ylabel=ylabel, title=title, legend=False)
         axis.axhline(100, color="black", linewidth=0.8)
+        axis.set_ylim(top=max(102, axis.get_ylim()[1]))
         frames.append(shares.assign(dataset=title))
     figures.shared_legend(figure, axes[0])
     everything = pd.concat(frames, ignore_index=True)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mmlib.experiments import own
 from mmlib.experiments.comparison import selected, shown
+from mmlib.experiments.conditions import in_picture, initials_note
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row, of_row, on
 from mmlib.masks import draw, imbalanced, shared
@@ -172,6 +173,8 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
     means = results.groupby(["row", "combination", "seed"])["value"].mean()
     chosen = rows.combination_rows(context)
     names = [name for name, _ in rows.groups(context, "iemocap")]
+    modalities = context.bundle("iemocap").modalities
+    labels = [in_picture(name, modalities) for name in names]
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.6, sharey=True)
     reference = chosen[0].name  # GCNet where it is among the backbones
     own = {row.name: row.against for row in chosen if row.against}
@@ -186,7 +189,7 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
             for row, other in baseline.items()
         }
         ylabel = "" if place else "gain in weighted F1 (points)"
-        figures.grouped_bars(axes[place], names, gains, ylabel=ylabel, title=title, legend=False)
+        figures.grouped_bars(axes[place], labels, gains, ylabel=ylabel, title=title, legend=False)
         axes[place].axhline(0, color="black", linewidth=0.8)
         for row, lists in gains.items():
             for name, values in zip(names, lists, strict=True):
@@ -197,6 +200,7 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
         f"{shown(context, 'iemocap')}, mean over the settings of Table 9 ({context.profile.combined}) within each "
         "seed; points are seeds, whiskers 95 % intervals.",
         "With a single modality there is nothing to rebalance, so +BALM is FCM alone.",
+        *initials_note(modalities),
     )
     columns = ["row", "against", "combination", "seed_place", "gain"]
     frame = pd.concat(numbers, ignore_index=True)[columns]

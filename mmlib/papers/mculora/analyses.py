@@ -9,7 +9,7 @@ import pandas as pd
 
 from mmlib.experiments import own
 from mmlib.experiments.comparison import data_notes, shown
-from mmlib.experiments.conditions import short
+from mmlib.experiments.conditions import initials, initials_note, short
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import by_seed, runs_of
 from mmlib.masks import combinations
@@ -173,7 +173,7 @@ def off_diagonal(cosines: np.ndarray) -> np.ndarray:
 def premise(context: Context, cells: Sequence[Cell]) -> Output:
     """The paper's premise, which it does not measure: do the combinations' gradients on shared weights conflict?"""
     names = combination_names(context)
-    narrow = [name.strip("{}").replace(", ", "") if len(name) < 10 else name for name in names]
+    narrow = _narrow_names(context)
     figure, axes = figures.panel_grid(4, columns=2, width=figures.DOUBLE, height=3.0)
     lines, numbers = [], []
     means, negative = {}, {}
@@ -206,14 +206,26 @@ def premise(context: Context, cells: Sequence[Cell]) -> Output:
     figures.along(axes[1], negative, "pairs below 0 (%)", "In conflict", "before epoch")
     axes[0].axhline(0, color="black", linewidth=0.8)
     name = shown(context, context.main)
-    notes = (f"{name}. {GRADIENTS}", *data_notes(context, [context.main]))
+    notes = (
+        f"{name}. {GRADIENTS}",
+        *initials_note(context.bundle(context.main).modalities),
+        *data_notes(context, [context.main]),
+    )
     return Output(pd.DataFrame(lines), figure, pd.concat(numbers), len(lines), notes)
 
 
-def combination_names(context: Context) -> list[str]:
-    """The combinations in the order of the shares."""
-    modalities = np.array(context.bundle(context.main).modalities)
+def combination_names(context: Context, in_picture: bool = False) -> list[str]:
+    """The combinations in the order of the shares; in a picture, with what it has room for."""
+    names = context.bundle(context.main).modalities
+    modalities = np.array(list(initials(names).values()) if in_picture else names)
     return [short("+".join(modalities[c])) for c in combinations(len(modalities))]
+
+
+def _narrow_names(context: Context) -> list[str]:
+    """Those of the combinations beside a grid of colours: letters alone, where each modality has one."""
+    names = combination_names(context, in_picture=True)
+    letters = max(map(len, names)) <= 3 * len(context.bundle(context.main).modalities)
+    return [name.strip("{}").replace(", ", "") if letters else name for name in names]
 
 
 def _share_negative(pairs: np.ndarray) -> np.ndarray:
@@ -280,7 +292,7 @@ def shares_cells(context: Context) -> list[Cell]:
 def shares(context: Context, cells: Sequence[Cell]) -> Output:
     """How the rules move the combinations' shares: DPFT, the first release's, the released one that leaks."""
     dataset = context.main
-    names = combination_names(context)
+    names, drawn = combination_names(context), combination_names(context, in_picture=True)
     figure, axes = figures.panel_grid(len(RULES), columns=3, width=figures.DOUBLE, height=2.6)
     lines = []
     for axis, (title, row) in zip(axes, RULES.items(), strict=True):
@@ -290,7 +302,7 @@ def shares(context: Context, cells: Sequence[Cell]) -> Output:
         if not of_runs:
             continue
         stacked = np.stack(of_runs)
-        of_names = {name: stacked[:, :, i] for i, name in enumerate(names)}
+        of_names = {name: stacked[:, :, i] for i, name in enumerate(drawn)}
         figures.along(axis, of_names, "share of dialogues (%)" if axis is axes[0] else "", title)
         typical = zip(names, stacked.mean(axis=(0, 1)), strict=True)
         means = {name: f"{mean:.1f}" for name, mean in typical}
@@ -303,6 +315,7 @@ def shares(context: Context, cells: Sequence[Cell]) -> Output:
         f"{shown(context, dataset)}. Mean share over epochs; light marks are single runs. Equal shares are "
         f"{100 / len(names):.1f} %. Eq. 10 depends on the ranks: "
         "its step has nearly the same size for all combinations (F12).",
+        *initials_note(context.bundle(dataset).modalities),
         *data_notes(context, [dataset]),
     )
     frame = pd.DataFrame(lines)

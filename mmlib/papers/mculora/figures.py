@@ -9,7 +9,7 @@ import pandas as pd
 
 from mmlib.experiments.cases import corrections
 from mmlib.experiments.comparison import data_notes, shown, with_averages
-from mmlib.experiments.conditions import short
+from mmlib.experiments.conditions import in_picture, initials_note, short
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import by_seed, runs_of
 from mmlib.papers.mculora import rows
@@ -104,9 +104,11 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
     names = rows.conditions(context, dataset)
     figure, axes = figures.panel_grid(len(names), columns=4, width=figures.DOUBLE, height=2.0)
     lines = []
+    modalities = context.bundle(dataset).modalities
     for place, name in enumerate(names):
         series = {row: values[:, :, place] for row, values in stacked.items()}
-        figures.along(axes[place], series, "" if place % 4 else "accuracy (%)", short(name))
+        title = short(in_picture(name, modalities))
+        figures.along(axes[place], series, "" if place % 4 else "accuracy (%)", title)
         lines += [
             figures.long({"accuracy": values}, {"run": 0, "epoch": 1}, row=row, condition=name)
             for row, values in series.items()
@@ -117,6 +119,7 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
         "lines are means over seeds. No epoch is selected on these curves. The paper "
         "does not name its third model; we show joint training of the same network "
         "instead.",
+        *initials_note(modalities),
         *data_notes(context, [dataset]),
     )
     numbers = pd.concat(lines)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib.experiments.comparison import by_setting
-from mmlib.experiments.conditions import ALL, framed
+from mmlib.experiments.conditions import ALL, framed, in_picture, initials_note
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row, runs_of
 from mmlib.papers.side_by_side import grounds, rows, tables
@@ -95,6 +95,9 @@ def grid(context: Context, cells: Sequence[Cell]) -> Output:
         f"or missing rates ({grounds.of_rates(context)} where they differ). Compare "
         "methods within a column, and training masks between panels.",
         SAME,
+        *dict.fromkeys(
+            note for g in frames for note in initials_note(grounds.modalities(context, g))
+        ),
         *of_data(context, [g.dataset for g in frames]),
     )
     return Output(None, figure, numbers, _rows_built(numbers), notes, ids(numbers))
@@ -108,16 +111,21 @@ def _panel(
     columns = [test for test, _ in grounds.tests(context, ground)]
     trained = frame[frame["training"] == training]
     table = trained.pivot_table(index="row", columns="setting", values="value")
+    modalities = grounds.modalities(context, ground)
     figures.heatmap(
         axis,
         table.reindex(index=names, columns=columns),
+        columns=[_column(in_picture(column, modalities)) for column in columns],
         label=F1,
         title=f"{title(context, ground)}; training: {training}",
         decimals=0,
         limits=(frame["value"].min(), frame["value"].max()),
     )
-    short = [c.replace("imbalanced ", "").replace("all modalities", "all") for c in columns]
-    axis.set_xticklabels(short, rotation=40, ha="right", fontsize=6.5)
+
+
+def _column(condition: str) -> str:
+    """A test condition in as few words as the notes explain."""
+    return condition.replace("imbalanced ", "").replace(ALL, "all")
 
 
 def _with_data(context: Context, frames: Mapping[Ground, pd.DataFrame]) -> pd.DataFrame:
