@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sweep(commands)
     _add_recipes(commands)
     _add_compare(commands)
+    _add_decide(commands)
     _add_report(commands)
     store_commands.add_parsers(commands)
     _add_teach(commands)
@@ -160,6 +161,26 @@ def _add_compare(commands: Any) -> None:
     comparing.set_defaults(run=_compare)
 
 
+def _add_decide(commands: Any) -> None:
+    deciding = commands.add_parser(
+        "decide",
+        help="spend seeds on the papers' primary claims until each is decided",
+        description="Make the runs of the claims that were named in advance, look at them after 10, 20, 40 and 80 "
+        "seeds, stop at those that are supported, contradicted or equivalent, and draw the tables of claims. Stopped "
+        "or out of time, the same command goes on.",
+        allow_abbrev=False,
+    )
+    _add_papers(deciding)
+    deciding.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: cores)")
+    deciding.add_argument(
+        "--label", metavar="NAME", help="name of the results' folder under figures/"
+    )
+    deciding.add_argument(
+        "--max-minutes", type=float, metavar="M", help="stop cleanly after this many minutes"
+    )
+    deciding.set_defaults(run=_decide, artifact=None, seeds=0, executor=options.HERE)
+
+
 def _add_report(commands: Any) -> None:
     report = commands.add_parser(
         "report",
@@ -195,6 +216,15 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
+    _add_papers(parser)
+    parser.add_argument("--artifact", metavar="ID[,ID]", help="only these tables and figures")
+    parser.add_argument(
+        "--seeds", type=int, default=0, metavar="N", help="paired seeds (default: the profile's)"
+    )
+
+
+def _add_papers(parser: argparse.ArgumentParser) -> None:
+    """Which papers, at what cost, on which data."""
     parser.add_argument("--paper", metavar="NAME[,NAME]", help="papers (default: all)")
     parser.add_argument(
         "--profile", default="quick", help="smoke, quick (default), laptop or paper"
@@ -214,14 +244,10 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         help="missing rates, one for each modality, in the place of the imbalanced settings of BALM and side by side "
         "(default: theirs, given to other modalities than audio, text and vision in turn)",
     )
-    parser.add_argument("--artifact", metavar="ID[,ID]", help="only these tables and figures")
     parser.add_argument(
         "--backbone",
         metavar="NAME[,NAME]",
         help="backbones of the method, the main one first (default: the paper's)",
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=0, metavar="N", help="paired seeds (default: the profile's)"
     )
 
 
@@ -425,6 +451,14 @@ def _compare(args: argparse.Namespace) -> int:
     rates = options.rates("--rates", args.rates)
     profile = options.one("--profile", args.profile) or None
     return command.compare(args.data, args.minutes, profile, rates, args.jobs)
+
+
+def _decide(args: argparse.Namespace) -> int:
+    from mmlib.pipeline.decide import decide
+
+    options.minutes("--max-minutes", args.max_minutes)
+    contexts, refused = _contexts(args)
+    return max(decide(contexts, args.jobs, args.max_minutes), int(refused))
 
 
 def _report(args: argparse.Namespace) -> int:

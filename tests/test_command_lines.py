@@ -34,6 +34,7 @@ from mmlib.errors import InputError
 from mmlib.experiments import search
 from mmlib.experiments.profiles import PROFILES
 from mmlib.papers.catalog import PAPERS
+from mmlib.pipeline import decide as deciding
 from mmlib.pipeline import job, notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -237,6 +238,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.setattr(notebooks, "update_notebooks", lambda: 0)
     patch.setattr(search, "search", lambda *_, **__: True)
     patch.setattr(comparing, "spend", measured)
+    patch.setattr(deciding, "decide", lambda *_, **__: 0)
     patch.setattr(doctor, "main", lambda: 0)
     for module, name in (
         (balm, "measure_apart"),

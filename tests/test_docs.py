@@ -233,6 +233,7 @@ def test_every_command_of_the_readme_is_one_that_the_parser_knows(
         "bench",
         "compare",
         "data",
+        "decide",
         "doctor",
         "export",
         "predict",

@@ -2,11 +2,13 @@
 
 A paper declares its claims: the sentence, the runs that it is about, and what is measured of them. The runs, the values
 and the table follow. Every test has one value per seed; its sign is chosen so that above 0 supports the sentence. The
-intervals are simultaneous for the whole table.
+few primary claims and the exploratory ones have different rules of decision: ``mmlib.report.looks``.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +20,9 @@ from mmlib.experiments import comparison
 from mmlib.experiments.comparison import Averages, selected, shown, with_averages
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import with_parents
+from mmlib.metrics import to_maximise
 from mmlib.report import figures as draw
-from mmlib.report import stats
+from mmlib.report import looks, stats
 from mmlib.report.artifact import Output
 
 VERDICTS = {
@@ -27,8 +30,14 @@ VERDICTS = {
     "worse": "contradicted",
     "equivalent": "no difference that matters",
     "undecided": "undecided",
+    stats.TOO_FEW: stats.TOO_FEW,
 }
+NOT_RUN = "not run"
+NOT_SHOWN = "not shown here"  # of what can happen, which one data set cannot contradict
+OPEN = (stats.TOO_FEW, NOT_RUN)
+PRIMARY, EXPLORATORY = "primary", "exploratory"
 NO_MARGIN = 0.0
+LIMITS = {"correlation": 1.0}  # that values of a unit cannot leave, nor their intervals
 DRAWN = 30  # claims in a figure
 # Columns that the table leaves out.
 NUMBERS_ONLY = ("difference", "low", "high", "could have shown")
@@ -84,6 +93,45 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class Validated:
+    """Test values, and what validation says of each row."""
+
+    values: Values
+    """At the epoch that validation picks."""
+
+    valid: Mapping[str, float]
+    """By row: what picks the epoch, at the picked one, mean over the runs."""
+
+    def best(self, rows: Sequence[str]) -> str:
+        """The row that is best on validation; empty where none is run."""
+        known = [row for row in rows if row in self.valid]
+        return max(known, key=lambda row: self.valid[row], default="")
+
+
+@dataclass(frozen=True)
+class BestLead:
+    """How far one row is ahead of the one of several others that validation picks."""
+
+    first: str
+    """The row that the sentence says is better."""
+
+    others: Sequence[str]
+    """Those that validation chooses from."""
+
+    setting: str = ""
+    """May be an average of the source."""
+
+    def __call__(self, read: Validated) -> pd.Series:
+        """By seed; empty where no other row is run."""
+        return Lead(self.first, read.best(self.others), self.setting)(read.values)
+
+    def name(self, read: Validated) -> str:
+        """Which row validation picks, in words."""
+        best = read.best(self.others)
+        return f"the best on validation: {best}" if best else ""
+
+
+@dataclass(frozen=True)
 class Claim:
     """A sentence of a paper with its test, as declared."""
 
@@ -114,6 +162,26 @@ class Claim:
     primary: bool = False
     """Whether it is one of the few that were named in advance as what the paper stands on."""
 
+    exists: bool = False
+    """Whether it says that something can happen: one data set may show it, and none can contradict it."""
+
+    def cells(self) -> list[Cell]:
+        """The source's cells of the rows that the measure reads, all of them where it does not say which."""
+        read = rows_read(self.measure)
+        return [cell for cell in self.source.cells if read is None or cell.row in read]
+
+
+def rows_read(measure: Callable[..., Any]) -> set[str] | None:
+    """The rows that a measure reads; None where it does not say."""
+    match measure:
+        case Lead(first, second):
+            return {first, second}
+        case BestLead(first, others):
+            return {first, *others}
+        case Mean(leads):
+            return {row for lead in leads for row in (lead.first, lead.second)}
+    return None
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -143,6 +211,12 @@ class Measured:
     detail: str = ""
     """What is worth knowing beside the test."""
 
+    primary: bool = False
+    """Whether it was named in advance as what the paper stands on."""
+
+    exists: bool = False
+    """Whether it says that something can happen."""
+
 
 @dataclass(frozen=True)
 class Claims:
@@ -168,11 +242,28 @@ class Claims:
         sources = dict.fromkeys(claim.source for claim in self.declared(context))
         return list(dict.fromkeys(cell for source in sources for cell in source.cells))
 
+    def primary(self, context: Context, seeds: int = looks.LOOKS[-1]) -> list[Claim]:
+        """The primary claims with their runs of so many seeds."""
+        wide = dataclasses.replace(context, seed_count=seeds)
+        return [claim for claim in self.declared(wide) if claim.primary]
+
+    def standing(self, context: Context) -> list[stats.Comparison | None]:
+        """What finished runs of up to the last look's seeds say of each primary claim."""
+        measured = self._of(context, self.primary(context))
+        tests = _tests(measured, self.points)
+        return [tests.get(number) for number in range(1, len(measured) + 1)]
+
     def measured(self, context: Context) -> list[Measured]:
-        """What finished runs say of each claim."""
+        """What finished runs say of each claim; of primary ones, with all seeds up to the last look that there are."""
+        wide = iter(self.primary(context))
+        chosen = [next(wide) if claim.primary else claim for claim in self.declared(context)]
+        return self._of(context, chosen)
+
+    def _of(self, context: Context, chosen: Sequence[Claim]) -> list[Measured]:
+        """What finished runs say of some claims; each source is read once."""
         read: dict[Source, Any] = {}
         made = []
-        for claim in self.declared(context):
+        for claim in chosen:
             source = claim.source
             if source not in read:
                 read[source] = source.read(context, source.cells)
@@ -185,8 +276,10 @@ class Claims:
                     claim.network or self.network,
                     claim.test,
                     claim.unit or self.points,
-                    pd.Series(claim.measure(of), dtype=float).dropna().to_numpy(),
+                    _in_order(claim.measure(of)),
                     claim.detail(of),
+                    claim.primary,
+                    claim.exists,
                 )
             )
         return made
@@ -194,10 +287,25 @@ class Claims:
     def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
         """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
         notes = (*self.notes, *self.data_notes(context, context.datasets))
-        return table(context, self.measured(context), self.points, notes, cells)
+        further = [
+            cell
+            for claim in self.primary(context)
+            for cell in claim.cells()
+            if context.record(cell.spec) is not None
+        ]
+        every = list(dict.fromkeys([*cells, *further]))
+        return table(context, self.measured(context), self.points, notes, every)
 
 
 NOTHING = pd.Series(dtype=float)  # by seed
+
+
+def _in_order(values: pd.Series | Mapping[int, float] | Sequence[float]) -> np.ndarray:
+    """Values in the order of their seeds, from the first seed to the last before one that is lacking."""
+    known = pd.Series(values, dtype=float).dropna().sort_index()
+    if isinstance(values, pd.Series | Mapping):
+        known = known[known.index == np.arange(len(known))]
+    return known.to_numpy()
 
 
 def values(frame: pd.DataFrame) -> Values:
@@ -223,6 +331,23 @@ def by_metric(metric: str, averages: Averages | None = None) -> Callable[..., Va
     return read
 
 
+def with_validation(metric: str) -> Callable[..., Validated]:
+    """What reads a metric as ``by_metric`` does, and how good each row is on validation."""
+    of_test = by_metric(metric)
+
+    def read(context: Context, cells: Sequence[Cell]) -> Validated:
+        best: dict[str, list[float]] = {}
+        for cell in cells:
+            record = context.record(cell.spec)
+            if record is not None:
+                picked = float(np.max(to_maximise(record["curves"]["valid"])))
+                best.setdefault(cell.row, []).append(picked)
+        valid = {row: float(np.mean(values)) for row, values in best.items()}
+        return Validated(of_test(context, cells), valid)
+
+    return read
+
+
 def table(
     context: Context,
     claims: Sequence[Measured],
@@ -236,8 +361,7 @@ def table(
     """
     needed = with_parents(cell.spec for cell in cells)
     run_ids = tuple(spec.run_id(context.bundle_fingerprint(spec.data)) for spec in needed)
-    family = max(1, sum(len(claim.values) > 1 for claim in claims))
-    tests = _tests(claims, points, family)
+    tests = _tests(claims, points)
     numbered = list(enumerate(claims, start=1))
     numbers = pd.DataFrame([_line(number, claim, tests.get(number)) for number, claim in numbered])
     drawn = {
@@ -250,20 +374,33 @@ def table(
         figure=_figure(drawn, points) if drawn else None,
         numbers=numbers,
         rows_built=len(tests),
-        notes=_notes(numbers["verdict"], family, notes, len(drawn)),
+        notes=_notes(numbers, points, notes, len(drawn)),
         run_ids=run_ids,
     )
 
 
-def _tests(claims: Sequence[Measured], points: str, family: int) -> dict[int, stats.Comparison]:
-    """The values of each claim with more than one seed against 0, by the claim's number from 1."""
-    tests = {}
-    for number, claim in enumerate(claims, start=1):
-        if len(claim.values) > 1:
-            margin = stats.MARGIN if claim.unit == points else NO_MARGIN
-            zeros = np.zeros(len(claim.values))
-            tests[number] = stats.paired(claim.values, zeros, margin, comparisons=family)
-    return tests
+def _tests(claims: Sequence[Measured], points: str) -> dict[int, stats.Comparison]:
+    """The values of each claim that was run against 0, by the claim's number from 1."""
+    tests: dict[int, stats.Comparison] = {}
+    for rule, primary in ((looks.primary, True), (looks.exploratory, False)):
+        chosen = [(n, c) for n, c in enumerate(claims, start=1) if c.primary == primary]
+        margins = [stats.MARGIN if claim.unit == points else NO_MARGIN for _, claim in chosen]
+        made = rule([claim.values for _, claim in chosen], margins)
+        tests |= {
+            n: _within(test, LIMITS.get(claim.unit, math.inf))
+            for (n, claim), test in zip(chosen, made, strict=True)
+            if test is not None
+        }
+    return dict(sorted(tests.items()))
+
+
+def _within(test: stats.Comparison, limit: float) -> stats.Comparison:
+    """A comparison whose intervals end where values do."""
+    ends = {
+        name: min(max(getattr(test, name), -limit), limit)
+        for name in ("low", "high", "low90", "high90")
+    }
+    return dataclasses.replace(test, **ends)
 
 
 def _line(number: int, claim: Measured, test: stats.Comparison | None) -> dict[str, object]:
@@ -273,16 +410,16 @@ def _line(number: int, claim: Measured, test: stats.Comparison | None) -> dict[s
         "where": claim.where,
         "data": claim.data,
         "backbone": claim.backbone,
+        "kind": PRIMARY if claim.primary else EXPLORATORY,
         "test (above 0 supports)": claim.test,
         "unit": claim.unit,
-        "seeds": len(claim.values),
+        "seeds": test.n if test else 0,
     }
     if test is None:
-        lacking = "one seed only" if len(claim.values) else "not built yet"
-        return line | {"measured": lacking, "verdict": lacking, "detail": claim.detail}
+        return line | {"measured": NOT_RUN, "verdict": NOT_RUN, "detail": claim.detail}
     return line | {
-        "measured": str(test),
-        "verdict": VERDICTS[test.verdict],
+        "measured": f"{test} ({test.n})" if test.verdict == stats.TOO_FEW else str(test),
+        "verdict": _verdict(claim, test),
         "difference": test.difference,
         "low": test.low,
         "high": test.high,
@@ -291,22 +428,45 @@ def _line(number: int, claim: Measured, test: stats.Comparison | None) -> dict[s
     }
 
 
-def _notes(verdicts: pd.Series, family: int, notes: Sequence[str], drawn: int) -> tuple[str, ...]:
+def _verdict(claim: Measured, test: stats.Comparison) -> str:
+    """In words; of what can happen, that it was not shown, unless it was."""
+    shown = test.verdict in ("better", stats.TOO_FEW)
+    return NOT_SHOWN if claim.exists and not shown else VERDICTS[test.verdict]
+
+
+def _notes(numbers: pd.DataFrame, points: str, notes: Sequence[str], drawn: int) -> tuple[str, ...]:
     """How many claims have each verdict, and how to read them; drawn: how many claims the figure is of."""
+    remarks = [
+        *(_counted(str(kind), of["verdict"]) for kind, of in numbers.groupby("kind", sort=False)),
+        f"One value per seed, paired. Under {stats.FEWEST} seeds there is no interval and no verdict.",
+    ]
+    kinds = set(numbers["kind"])
+    if PRIMARY in kinds:
+        remarks.append(
+            "Primary claims were named in advance and are looked at after "
+            f"{', '.join(map(str, looks.LOOKS[:-1]))} and {looks.LOOKS[-1]} seeds. The chance that any of them is "
+            f"called supported or contradicted by accident is {100 * looks.LEVEL:g} % (Pocock for the looks, Holm for "
+            "their number); an interval has the level that these rules give to its claim."
+        )
+    if EXPLORATORY in kinds:
+        remarks.append(
+            "Exploratory claims have 95 % intervals each; at most 5 % of those that are called supported or "
+            "contradicted are expected to be false (Benjamini-Hochberg)."
+        )
+    if set(numbers["unit"]) - {points}:
+        remarks.append(
+            f"Differences of up to {stats.MARGIN:g} {points} do not matter. Other units have no such margin."
+        )
+    if drawn > DRAWN:
+        remarks.append(
+            f"Figure: {DRAWN} of {drawn} claims about results: decided ones first, then those nearest to a decision."
+        )
+    return (*remarks, *notes)
+
+
+def _counted(kind: str, verdicts: pd.Series) -> str:
     counts = verdicts.value_counts()
-    remarks = (
-        ", ".join(f"{counts[v]} {v}" for v in counts.index) + ".",
-        f"Each test has one value per seed, paired; the {family} intervals are "
-        "simultaneous (95 %). 'Undecided' is no evidence against a claim: more seeds "
-        "are needed.",
-        *notes,
-    )
-    if drawn <= DRAWN:
-        return remarks
-    return (
-        *remarks,
-        f"Figure: {DRAWN} of {drawn} claims about results: decided ones first, then those nearest to a decision.",
-    )
+    return f"{kind.capitalize()}: " + ", ".join(f"{counts[v]} {v}" for v in counts.index) + "."
 
 
 def _figure(drawn: Mapping[str, stats.Comparison], points: str) -> draw.Figure:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError, unknown_name
+from mmlib.experiments.claims import Claims
 from mmlib.experiments.context import NO_ROLE, Paper
 from mmlib.papers import balm, dream, ebmc, gmm_loss, mculora, side_by_side
 
@@ -17,6 +18,14 @@ PAPERS: dict[str, Paper] = {
     "mculora": mculora.PAPER,
     "gmm_loss": gmm_loss.PAPER,
     "side_by_side": side_by_side.PAPER,
+}
+
+CLAIMS: dict[str, Claims] = {
+    "balm": balm.claims.CLAIMS,
+    "dream": dream.claims.CLAIMS,
+    "ebmc": ebmc.claims.CLAIMS,
+    "mculora": mculora.claims.CLAIMS,
+    "gmm_loss": gmm_loss.claims.CLAIMS,
 }
 
 

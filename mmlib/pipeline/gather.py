@@ -30,6 +30,7 @@ COLUMNS = (
     "where",
     "data",
     "backbone",
+    "kind",
     "test (above 0 supports)",
     "unit",
     "seeds",

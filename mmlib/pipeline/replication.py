@@ -18,7 +18,7 @@ import pandas as pd
 
 from mmlib.data.manifest import load_manifest
 from mmlib.experiments import arithmetic
-from mmlib.experiments.claims import VERDICTS
+from mmlib.experiments.claims import NOT_SHOWN, OPEN, VERDICTS
 from mmlib.experiments.comparison import OWN, STANDS_IN, SYNTHETIC
 from mmlib.experiments.context import Paper
 from mmlib.experiments.undeclared import left_out
@@ -26,9 +26,9 @@ from mmlib.names import TWINS
 from mmlib.report.artifact import Artifact, Entry
 from mmlib.report.citations import FROM_ARTIFACTS, link_markdown, link_rows
 from mmlib.report.markup import NOT_BUILT, escape_markdown, to_markdown
+from mmlib.report.stats import DECIDABLE
 
 STRONGEST = 3
-OPEN = (NOT_BUILT, "one seed only")
 TEMPLATE = """# Replication of {title}, on {collection}
 
 Generated from `figures/manifest.json`, the files that it lists and the paper's printed tables; not written by hand.
@@ -49,8 +49,8 @@ Generated from `figures/manifest.json`, the files that it lists and the paper's 
 
 ## What agreed
 
-{verdicts} Each claim has its own test, with one value per seed; the intervals of a collection are simultaneous.
-Undecided means that more seeds are needed. All claims: [claims.md](claims.md).
+{verdicts} Each claim has its own test, with one value per seed. Undecided means that more seeds are needed. All claims,
+primary and exploratory, with what their intervals allow for: [claims.md](claims.md).
 
 {quoted}
 
@@ -271,7 +271,7 @@ def _paired(frame: pd.DataFrame | None) -> str:
     if frame is None or not {"verdict", "difference"} <= set(frame):
         return ""
     counts = Counter(frame["verdict"].dropna())
-    parts = [f"{verdict} in {counts[verdict]}" for verdict in VERDICTS if counts[verdict]]
+    parts = [f"{verdict} in {counts[verdict]}" for verdict in DECIDABLE if counts[verdict]]
     inside = frame["inside"].dropna().astype(bool) if "inside" in frame else pd.Series(dtype=bool)
     if len(inside):
         parts.append(f"the paper's value inside our prediction in {inside.sum()} of {len(inside)}")
@@ -284,7 +284,8 @@ def verdicts(claims: pd.DataFrame | None) -> str:
         return f"The paper's claims are {NOT_BUILT} here."
     counts = Counter(claims["verdict"])
     tested = sum(n for verdict, n in counts.items() if verdict not in OPEN)
-    parts = [f"{counts[v]} {v}" for v in (*VERDICTS.values(), *OPEN) if counts[v] or v not in OPEN]
+    always = [VERDICTS[verdict] for verdict in DECIDABLE]
+    parts = [f"{counts[v]} {v}" for v in (*always, NOT_SHOWN, *OPEN) if counts[v] or v in always]
     return f"Of {_count(len(claims), 'claim')} {tested} could be tested: {', '.join(parts)}."
 
 
@@ -296,7 +297,7 @@ def strongest(claims: pd.DataFrame | None) -> str:
     if claims is None or "difference" not in claims:
         return ""
     parts = []
-    for verdict in VERDICTS.values():
+    for verdict in (VERDICTS[verdict] for verdict in DECIDABLE):
         mine = claims[claims["verdict"] == verdict]
         distance = 1 if verdict == VERDICTS["equivalent"] else mine["difference"].abs()
         force = (distance / (mine["high"] - mine["low"])).replace(math.inf, 0.0)

@@ -40,6 +40,7 @@ VERDICTS = {
     "worse": "#D55E00",
     "equivalent": "#0072B2",
     "undecided": "#666666",
+    "too few seeds": "#666666",
 }
 MODALITY_MARKERS = {"audio": "o", "text": "s", "vision": "^", "fused": "D"}
 MODALITY_STYLES = {"audio": "-", "text": "--", "vision": "-.", "fused": ":"}
@@ -254,7 +255,7 @@ def grouped_bars(
 ) -> None:
     """Bars side by side: for each group one bar per series; series name to one list of runs per group (may be empty).
 
-    A bar stands at the mean, with every run as a point and the 95 % interval where there are two or more.
+    A bar stands at the mean, with every run as a point and the 95 % interval where there are ``FEWEST`` or more.
     base: where the axis starts; by default 0, so that lengths can be compared. Intervals of a few runs do not stretch
     an axis of percentages beyond 0 and 100.
     """
@@ -346,8 +347,8 @@ def forest(
 ) -> None:
     """Differences with their 95 % (thin) and 90 % (thick) intervals, one line each, with the verdict at the right.
 
-    The band is the margin within which differences do not matter. The axis shows what most intervals span: one of
-    two seeds can be hundreds of points wide, and is cut at the edge.
+    The band is the margin within which differences do not matter. The axis shows what most intervals span; one that is
+    far wider than the others is cut at the edge.
     """
     with style():
         ax.axvspan(-margin, margin, color="#e8e8e8", zorder=0, linewidth=0)

@@ -22,6 +22,7 @@ from mmlib.report.markup import (
     markdown_table,
     to_latex,
 )
+from mmlib.report.stats import TOO_FEW
 from mmlib.report.tables import metric, spread_text
 
 ACROSS = 5  # methods side by side in a notebook
@@ -167,7 +168,8 @@ def _read_cell(line: Mapping[str, Any]) -> str:
         text += f" (paper: {escape_markdown(line['paper'])})"
     if line.get("verdict", NOTHING) != NOTHING:
         verdict = escape_markdown(line["verdict_alone"])
-        text += f"<br>{escape_markdown(line['against plain'])} **{verdict}**"
+        text += f"<br>{escape_markdown(line['against plain'])}"
+        text += f" **{verdict}**" if line["verdict_alone"] != TOO_FEW else ""
     return text
 
 

@@ -18,10 +18,13 @@ import scipy  # its parts are imported when they are used: scipy.stats takes a s
 
 from mmlib.errors import InputError
 
-Verdict = Literal["better", "worse", "equivalent", "undecided"]
+Verdict = Literal["better", "worse", "equivalent", "undecided", "too few seeds"]
 VERDICTS = get_args(Verdict)
+DECIDABLE = VERDICTS[:-1]  # of enough seeds
+TOO_FEW: Verdict = "too few seeds"
 Values = Sequence[float] | np.ndarray | pd.Series
-MARGIN = 0.5
+MARGIN = 1.0  # points of accuracy or F1 that do not matter; printed gains are 1 to 3
+FEWEST = 5  # seeds that have an interval: of two or three it is hundreds of points wide
 POWER = 0.8
 
 
@@ -39,10 +42,10 @@ class Summary:
     """How many runs there are."""
 
     low: float
-    """Lower end of the t-interval of the mean; nan with one run."""
+    """Lower end of the t-interval of the mean; nan with fewer than ``FEWEST`` runs."""
 
     high: float
-    """Upper end of it; nan with one run."""
+    """Upper end of it; nan with fewer than ``FEWEST`` runs."""
 
     values: tuple[float, ...]
     """Of every run."""
@@ -81,7 +84,7 @@ class Comparison:
     true one."""
 
     def __str__(self) -> str:
-        """The difference with its interval, as tables show it; alone where one seed gives no interval."""
+        """The difference with its interval, as tables show it; alone where seeds are too few for one."""
         if np.isnan(self.low):
             return f"{self.difference:+.2f}"
         return f"{self.difference:+.2f} [{self.low:.2f}, {self.high:.2f}]"
@@ -115,7 +118,7 @@ def summarise(values: Values, level: float = 0.95) -> Summary:
     """
     array = _finite("summary", values)
     mean, sd, n = float(array.mean()), _sd(array), len(array)
-    half = _quantile(_level(level), n) * sd / math.sqrt(n)
+    half = _quantile(_level(level), n) * sd / math.sqrt(n) if n >= FEWEST else math.nan
     return Summary(mean, sd, n, mean - half, mean + half, tuple(float(v) for v in array))
 
 
@@ -129,11 +132,11 @@ def paired(
     margin: differences up to this size do not matter; fixed before looking.
     comparisons: how many comparisons are read together; above 1 the intervals are simultaneous (Bonferroni).
 
-    The verdict: ``better`` where the interval lies above 0, ``worse`` below 0; else ``equivalent`` where the
-    90 % interval lies within the margin; else ``undecided``. Better and worse come first, so a real difference
-    smaller than the margin is called better, and its size is read from the interval. Differences without any
-    spread give an interval without width, which on a coarse metric says little: ``undecided``, unless all are
-    0, which is ``equivalent``.
+    The verdict, from ``FEWEST`` seeds on: ``better`` where the interval lies above 0, ``worse`` below 0; else
+    ``equivalent`` where the 90 % interval lies within the margin; else ``undecided``. Better and worse come first, so a
+    real difference smaller than the margin is called better, and its size is read from the interval. Differences
+    without any spread give an interval without width, which on a coarse metric says little: ``undecided``, unless all
+    are 0, which is ``equivalent``.
 
     Raises:
         InputError: values that do not pair, are not finite or are none; a margin or count out of range.
@@ -145,21 +148,28 @@ def paired(
             "a margin of 0 or more, 1 comparison or more",
             "Correct the call.",
         )
-    differences = _differences(a, b)
     alpha = (1 - _level(level)) / comparisons
-    wide, narrow = summarise(differences, 1 - alpha), summarise(differences, 1 - 2 * alpha)
-    n, sd = wide.n, wide.sd
-    detectable = _detectable(n, alpha) * sd if n > 1 else math.nan
-    verdict = _verdict(differences, wide, narrow, margin)
+    return compared(_differences(a, b), alpha, 2 * alpha, margin)
+
+
+def compared(differences: np.ndarray, wide: float, narrow: float, margin: float) -> Comparison:
+    """Differences, one per seed, against 0.
+
+    wide, narrow: the probability that the interval, and that of equivalence, leave the true difference out.
+    """
+    outer, inner = summarise(differences, 1 - wide), summarise(differences, 1 - narrow)
+    n, sd = outer.n, outer.sd
+    detectable = _detectable(n, wide) * sd if n >= FEWEST else math.nan
+    verdict = _verdict(differences, outer, inner, margin)
     return Comparison(
-        wide.mean, wide.low, wide.high, narrow.low, narrow.high, n, sd, verdict, detectable
+        outer.mean, outer.low, outer.high, inner.low, inner.high, n, sd, verdict, detectable
     )
 
 
 def prediction_interval(
     values: Values, of_mean: int = 1, level: float = 0.95
 ) -> tuple[float, float]:
-    """Where one further run, or the mean of ``of_mean`` further runs, would fall; nan with one value.
+    """Where one further run, or the mean of ``of_mean`` further runs, would fall; nan with fewer than ``FEWEST``.
 
     mean +- t sd sqrt(1/n + 1/of_mean), the runs taken as normal with the same mean and sd.
     """
@@ -168,6 +178,8 @@ def prediction_interval(
             "prediction interval", f"a mean of {of_mean} runs", "1 or more", "Correct of_mean."
         )
     here = summarise(values, level)
+    if here.n < FEWEST:
+        return math.nan, math.nan
     half = _quantile(level, here.n) * here.sd * math.sqrt(1 / here.n + 1 / of_mean)
     return here.mean - half, here.mean + half
 
@@ -249,8 +261,8 @@ def _joined(ids: Iterable[object]) -> str:
 
 
 def _verdict(differences: np.ndarray, wide: Summary, narrow: Summary, margin: float) -> Verdict:
-    if wide.n < 2:
-        return "undecided"
+    if wide.n < FEWEST:
+        return TOO_FEW
     if wide.sd == 0:
         return "undecided" if differences.any() else "equivalent"
     if wide.low > 0:

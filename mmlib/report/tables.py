@@ -213,6 +213,12 @@ def remarks(numbers: pd.DataFrame, published: pd.DataFrame | None = None) -> tup
     """What a reader of the table must know: rows and cells not built, stale cells, the family, published notes."""
     notes = []
     compared = numbers[numbers["verdict"] != ""]
+    few = compared["verdict"] == stats.TOO_FEW
+    if few.any():
+        notes.append(
+            f"Differences are paired by seed. Of fewer than {stats.FEWEST} seeds they have no interval and no verdict."
+        )
+    compared = compared[~few]
     if len(compared):
         most = int(compared["comparisons"].max())
         notes.append(

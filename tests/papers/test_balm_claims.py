@@ -51,16 +51,17 @@ def test_settings_are_averaged_within_a_seed_before_any_interval() -> None:
 @pytest.mark.parametrize(
     "values,verdict",
     [
-        ([2.0, 2.1, 1.9, 2.0], "supported"),
-        ([-2.0, -2.1, -1.9, -2.0], "contradicted"),
-        ([0.01, -0.02, 0.0, 0.02], "no difference that matters"),
-        ([5.0, -5.0, 4.0, -4.0], "undecided"),
+        ([2.0, 2.1, 1.9, 2.0, 2.2], "supported"),
+        ([-2.0, -2.1, -1.9, -2.0, -2.2], "contradicted"),
+        ([0.01, -0.02, 0.0, 0.02, -0.01], "no difference that matters"),
+        ([5.0, -5.0, 4.0, -4.0, 1.0], "undecided"),
     ],
 )
 def test_each_verdict_of_the_statistics_has_words_of_a_claim(
     values: list[float], verdict: str
 ) -> None:
-    assert VERDICTS[stats.paired(values, np.zeros(4)).verdict] == verdict
+    assert VERDICTS[stats.paired(values, np.zeros(5)).verdict] == verdict
+    assert set(VERDICTS) == set(stats.VERDICTS)
 
 
 def test_every_claim_that_the_issue_names_has_a_row_and_unmade_runs_say_so(
@@ -83,8 +84,8 @@ def test_every_claim_that_the_issue_names_has_a_row_and_unmade_runs_say_so(
         "inversely",
     ):
         assert words in text
-    assert set(output.table["verdict"]) == {"not built yet"}
-    backbones = output.table[output.table["claim"].str.contains("improves")]["backbone"]
+    assert set(output.table["verdict"]) == {"not run"}
+    backbones = output.table[output.table["claim"].str.contains("improves each")]["backbone"]
     assert set(backbones) == {"MMGCN", "GCNet", "MMDFN"}
 
 
@@ -118,8 +119,9 @@ def test_a_claim_holds_where_it_was_planted(monkeypatch: pytest.MonkeyPatch) -> 
     found = {
         (c.backbone, c.data): c.values
         for c in dataclasses.replace(claims.CLAIMS, declared=claims._results).measured(context)
-        if "improves" in c.text
+        if "improves each" in c.text
     }
+    assert len(found) == 6
     for (backbone, _), values in found.items():
         assert values == pytest.approx([2 if backbone == "MMGCN" else -2] * 2, abs=0.01)
 

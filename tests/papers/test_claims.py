@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 
 import numpy as np
@@ -9,7 +10,16 @@ import pandas as pd
 import pytest
 
 from mmlib.experiments import claims
-from mmlib.experiments.claims import Claim, Claims, Lead, Mean, Measured, Source
+from mmlib.experiments.claims import (
+    BestLead,
+    Claim,
+    Claims,
+    Lead,
+    Mean,
+    Measured,
+    Source,
+    Validated,
+)
 from mmlib.experiments.context import Cell, Context
 from mmlib.papers import catalog, ebmc
 from mmlib.report import stats
@@ -25,7 +35,7 @@ def claim(number: int, mean: float, spread: float) -> Measured:
         "net",
         "a minus b",
         POINTS,
-        mean + spread * np.array([-1.0, 0, 0, 1]),
+        mean + spread * np.array([-1.0, 0, 0, 0, 1]),
     )
 
 
@@ -38,7 +48,7 @@ def test_a_crowded_figure_keeps_what_is_decided_then_what_comes_nearest_in_the_t
         "decided": claim(3, 5.0, 0.1),
         "nearer": claim(4, -7.0, 9.0),
     }
-    tests = {name: stats.paired(c.values, np.zeros(4), stats.MARGIN) for name, c in found.items()}
+    tests = {name: stats.paired(c.values, np.zeros(5), stats.MARGIN) for name, c in found.items()}
     assert tests["decided"].verdict == "better" and {t.verdict for t in tests.values()} == {
         "better",
         "undecided",
@@ -62,6 +72,52 @@ def test_the_table_has_every_claim_and_the_figure_says_how_many_it_shows() -> No
     assert f"{claims.DRAWN} of {claims.DRAWN + 5}" in " ".join(output.notes)
     few = claims.table(None, found[:5], POINTS, (), ())  # type: ignore[arg-type]
     assert "Figure:" not in " ".join(few.notes)
+
+
+def measured(values: list[float], **change: object) -> Measured:
+    return dataclasses.replace(claim(0, 0, 0), values=np.array(values), **change)  # type: ignore[arg-type]
+
+
+def lines_of(*of: Measured) -> pd.DataFrame:
+    numbers = claims.table(None, of, POINTS, (), ()).numbers  # type: ignore[arg-type]
+    assert numbers is not None
+    return numbers.set_index("no")
+
+
+def test_primary_claims_have_their_own_rule_and_every_line_says_which_it_is() -> None:
+    """Ten seeds at p = 0.02: decided by itself, and not where one of four looks is taken."""
+    noise = np.array([-1.5, -1, -0.5, -0.25, 0, 0, 0.25, 0.5, 1, 1.5])
+    mean = 2.82 * noise.std(ddof=1) / np.sqrt(10)  # t of 2.82 at 9 degrees of freedom
+    values = list(mean + noise)
+    made = lines_of(measured(values), measured(values, primary=True))
+    assert list(made["kind"]) == ["exploratory", "primary"]
+    assert list(made["verdict"]) == ["supported", "undecided"]
+    assert made.loc[1, "low"] > 0 > made.loc[2, "low"]
+
+
+def test_few_seeds_have_a_mean_and_no_verdict_and_none_are_not_run() -> None:
+    made = lines_of(measured([1.0, 2.0, 3.0, 4.0]), measured([]))
+    assert list(made["verdict"]) == ["too few seeds", "not run"]
+    assert made.loc[1, "measured"] == "+2.50 (4)" and np.isnan(made.loc[1, "low"])
+
+
+def test_what_can_happen_is_shown_or_not_shown_and_never_contradicted() -> None:
+    up = [1.0, 1.1, 0.9, 1.2, 0.8]
+    made = lines_of(measured(up, exists=True), measured([-v for v in up], exists=True))
+    assert list(made["verdict"]) == ["supported", "not shown here"]
+
+
+def test_no_interval_of_a_correlation_leaves_what_is_possible() -> None:
+    made = lines_of(measured([1.0, 1.0, 1.0, 1.0, -0.9], unit="correlation"))
+    assert made.loc[1, "high"] == 1.0 and made.loc[1, "low"] >= -1.0
+
+
+def test_the_best_rival_is_the_one_that_validation_picks() -> None:
+    values = {(row, ""): pd.Series([mean] * 3) for row, mean in zip("abc", (5, 3, 4), strict=True)}
+    lead = BestLead("a", ["b", "c", "never run"])
+    read = Validated(values, {"b": 80.0, "c": 70.0})  # c is better on test
+    assert list(lead(read)) == [2, 2, 2] and lead.name(read) == "the best on validation: b"
+    assert lead(Validated({}, {})).empty and lead.name(Validated({}, {})) == ""
 
 
 BY_PLACE = {
@@ -112,8 +168,21 @@ def test_each_source_is_read_once_and_a_claims_runs_are_those_of_its_source() ->
 @pytest.mark.parametrize(
     "paper,primary",
     [
-        ("balm", ["+BALM minus plain, mean of the six settings"]),
-        ("dream", ["DREAM minus same network, task loss alone"]),
+        (
+            "balm",
+            [
+                "+BALM minus plain, mean of the six settings",
+                "+BALM minus plain, mean of 3 backbones, mean of the six settings",
+                "+BALM minus +FCM, mean of 6 settings",
+            ],
+        ),
+        (
+            "dream",
+            [
+                "DREAM minus same network, task loss alone",
+                "DREAM's loss from 0 % to 60 % minus that of same network, task loss alone, as a gain",
+            ],
+        ),
         ("ebmc", ["EBMC minus same network, task loss alone"] * 2),
         (
             "mculora",
@@ -123,7 +192,10 @@ def test_each_source_is_read_once_and_a_claims_runs_are_those_of_its_source() ->
                 "MCULoRA minus w/o DPFT",
             ],
         ),
-        ("gmm_loss", ["Ours minus Concat"]),
+        (
+            "gmm_loss",
+            ["Ours minus Concat", "Ours minus the one of its nine rivals that validation picks"],
+        ),
     ],
 )
 def test_each_paper_names_one_to_three_primary_claims_on_its_main_data(

@@ -269,7 +269,7 @@ def test_the_strongest_claims_are_those_farthest_from_zero_in_widths_of_their_in
     assert replication.verdicts(frame).startswith(
         "Of 4 claims 4 could be tested: 4 supported, 0 contradicted"
     )
-    untested = frame.assign(verdict=["supported", "not built yet", "one seed only", "undecided"])
+    untested = frame.assign(verdict=["supported", "not run", "too few seeds", "undecided"])
     assert replication.verdicts(untested).startswith("Of 4 claims 2 could be tested: 1 supported")
 
 

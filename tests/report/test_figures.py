@@ -117,6 +117,17 @@ def test_bars_stand_at_the_mean_and_show_every_run() -> None:
     assert ax.get_ylim()[0] == 0  # lengths can be compared
 
 
+def test_bars_have_an_interval_from_five_runs_on() -> None:
+    _, (ax,) = figures.panel_grid(1)
+    five = [60.0, 60.0, 62.0, 64.0, 64.0]  # mean 62, sd 2
+    figures.grouped_bars(ax, ["A", "B", "C"], {"": [five, five[:4], five[:2]]})
+    whiskers = [line for line in ax.get_lines() if line.get_marker() != "o"]
+    half = 2.77645 * 2 / 5**0.5  # t(0.975, 4) from a printed table
+    (only,) = whiskers
+    assert list(np.asarray(only.get_xdata())) == [0, 0]  # at the first group
+    assert np.asarray(only.get_ydata()) == pytest.approx([62 - half, 62 + half], abs=1e-4)
+
+
 def test_a_heatmap_writes_each_value_and_leaves_gaps_blank() -> None:
     _, (ax,) = figures.panel_grid(1)
     figures.heatmap(
@@ -130,10 +141,17 @@ def test_a_heatmap_writes_each_value_and_leaves_gaps_blank() -> None:
 
 def test_a_forest_names_each_verdict() -> None:
     _, (ax,) = figures.panel_grid(1)
-    found = {"up": stats.paired([2.0, 2.1, 1.9], [0, 0, 0]), "one": stats.paired([1.0], [0.0])}
+    found = {
+        "up": stats.paired([2.0, 2.1, 1.9, 2.0, 2.2], np.zeros(5)),
+        "four": stats.paired([2.0, 2.1, 1.9, 2.0], np.zeros(4)),
+        "one": stats.paired([1.0], [0.0]),
+    }
     figures.forest(ax, found)
-    assert [t.get_text() for t in ax.texts] == ["better", "undecided"]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["up", "one"]
+    assert [t.get_text() for t in ax.texts] == ["better", "too few seeds", "too few seeds"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["up", "four", "one"]
+    _, *drawn = ax.get_lines()  # after the vertical line at 0
+    places = [list(np.asarray(line.get_ydata())) for line in drawn]
+    assert places == [[0, 0], [0, 0], [0], [1], [2]]  # two intervals and a point; points alone
 
 
 def test_histograms_count_every_value_on_common_bins() -> None:
@@ -164,8 +182,8 @@ def test_show_prints_the_table_outside_a_notebook(capsys: pytest.CaptureFixture[
 
 
 def test_one_hopeless_interval_does_not_hide_the_others_and_ordinary_ones_are_shown_whole() -> None:
-    plain = {f"c{i}": stats.paired([1.0 + i, 1.5, 2.0], [0.0, 0.0, 0.1]) for i in range(4)}
-    hopeless = stats.paired([40.0, -40.0], [0.0, 0.0])
+    plain = {f"c{i}": stats.paired([1.0 + i, 1.5, 2.0, 1.5, 1.7], np.zeros(5)) for i in range(4)}
+    hopeless = stats.paired([40.0, -40.0, 40.0, -40.0, 0.0], np.zeros(5))
     for comparisons in (plain, {**plain, "hopeless": hopeless}):
         _, (axis,) = figures.panel_grid(1)
         figures.forest(axis, comparisons)

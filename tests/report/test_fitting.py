@@ -92,7 +92,10 @@ def test_values_beyond_100_percent_are_shown_whole() -> None:
 
 def test_intervals_beyond_what_is_possible_do_not_stretch_an_axis_of_percentages() -> None:
     _, (axis,) = figures.panel_grid(1)
-    figures.grouped_bars(axis, ["a"], {"x": [[40.0, 95.0]]}, ylabel="accuracy (%)")
+    runs = [2.0, 98.0, 5.0, 95.0, 50.0]  # mean 50, sd 46.6: the interval is [-8, 108]
+    figures.grouped_bars(axis, ["a"], {"x": [runs]}, ylabel="accuracy (%)")
+    (whisker,) = (line for line in axis.get_lines() if line.get_marker() != "o")
+    assert np.asarray(whisker.get_ydata()) == pytest.approx([-8, 108], abs=0.5)
     assert axis.get_ylim()[0] == 0 and 100 <= axis.get_ylim()[1] < 105
 
 

@@ -14,9 +14,10 @@ from mmlib.report import stats
 
 
 def test_summary_by_hand() -> None:
-    found = stats.summarise([60.0, 62.0, 64.0])
-    assert (found.mean, found.sd, found.n, found.values) == (62.0, 2.0, 3, (60.0, 62.0, 64.0))
-    half = 4.302652729911275 * 2 / math.sqrt(3)  # t(0.975, 2) from a printed table
+    runs = (60.0, 60.0, 62.0, 64.0, 64.0)  # squared deviations 4 + 4 + 0 + 4 + 4, over 4
+    found = stats.summarise(runs)
+    assert (found.mean, found.sd, found.n, found.values) == (62.0, 2.0, 5, runs)
+    half = 2.7764451051977987 * 2 / math.sqrt(5)  # t(0.975, 4) from a printed table
     assert found.low == pytest.approx(62 - half) and found.high == pytest.approx(62 + half)
 
 
@@ -27,10 +28,32 @@ def test_one_run_has_a_mean_and_no_spread() -> None:
     assert all(math.isnan(v) for v in stats.prediction_interval([61.5]))
     assert stats.inside(61.5, [61.5]) is None
     alone = stats.paired([61.5], [50.0])
-    assert (
-        alone.verdict == "undecided" and alone.difference == 11.5 and math.isnan(alone.detectable)
-    )
-    assert str(alone) == "+11.50"
+    assert alone.verdict == "too few seeds" and alone.difference == 11.5
+    assert math.isnan(alone.detectable) and str(alone) == "+11.50"
+
+
+def test_four_runs_have_a_spread_and_no_interval_and_five_have_both() -> None:
+    five = [60.0, 60.0, 62.0, 64.0, 64.0]
+    theirs = scipy_stats.t.interval(0.95, 4, loc=62, scale=2 / math.sqrt(5))
+    predicted = scipy_stats.t.interval(0.95, 4, loc=62, scale=2 * math.sqrt(1 + 1 / 5))
+    summary, against = stats.summarise(five), stats.paired(five, [61.0] * 5)
+    assert (summary.low, summary.high) == pytest.approx(theirs)
+    assert stats.prediction_interval(five) == pytest.approx(predicted)
+    assert (against.low, against.high) == pytest.approx((theirs[0] - 61, theirs[1] - 61))
+    assert against.verdict == "undecided" and against.detectable > 0
+    assert str(against) == "+1.00 [-1.48, 3.48]"
+
+    for few in (2, 3, 4):
+        summary, against = stats.summarise(five[:few]), stats.paired(five[:few], [50.0] * few)
+        assert summary.sd == pytest.approx(np.std(five[:few], ddof=1)) == against.sd
+        assert summary.mean == pytest.approx(sum(five[:few]) / few)
+        assert against.difference == pytest.approx(summary.mean - 50)
+        ends = (summary.low, summary.high, *stats.prediction_interval(five[:few]))
+        others = (against.low, against.high, against.low90, against.high90, against.detectable)
+        assert np.isnan([*ends, *others]).all()
+        assert stats.inside(61.0, five[:few]) is None
+        assert against.verdict == "too few seeds"  # though all are ten points above
+        assert str(against) == f"{against.difference:+.2f}"
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
@@ -67,11 +90,16 @@ def test_paired_intervals_are_those_of_scipys_paired_test() -> None:
             [0.1, 0.12, 0.11, 0.1, 0.12],
             "better",
         ),  # smaller than the margin, yet above 0: better comes first
-        ([0.0, 0.0, 0.0], "equivalent"),
-        ([0.4, 0.4], "undecided"),  # a tie of two seeds has no spread and shows nothing
+        # 90 % intervals [-0.79, 0.83], within the margin of 1 point, and [-1.07, 1.07], beyond it
+        ([0.9, -0.8, 0.7, -0.9, 0.2], "equivalent"),
+        ([1.2, -1.1, 0.9, -1.2, 0.2], "undecided"),
+        ([0.0, 0.0, 0.0, 0.0, 0.0], "equivalent"),
+        ([0.4, 0.4, 0.4, 0.4, 0.4], "undecided"),  # a tie has no spread and shows nothing
+        ([1.0, 1.2, 0.9, 1.1], "too few seeds"),
+        ([0.0, 0.0, 0.0, 0.0], "too few seeds"),
     ],
 )
-def test_the_four_verdicts(differences: list[float], verdict: str) -> None:
+def test_the_five_verdicts(differences: list[float], verdict: str) -> None:
     base = np.full(len(differences), 60.0)
     assert stats.paired(base + differences, base).verdict == verdict
 
@@ -124,7 +152,7 @@ def test_simultaneous_intervals_hold_together() -> None:
 def test_prediction_intervals_cover_further_runs(of_mean: int) -> None:
     draw = np.random.default_rng(of_mean)
     ours, theirs = (
-        draw.normal(62, 1.2, (4000, 3)),
+        draw.normal(62, 1.2, (4000, 5)),
         draw.normal(62, 1.2, (4000, of_mean)).mean(axis=1),
     )
     hits = np.mean([stats.inside(float(p), v, of_mean) for v, p in zip(ours, theirs, strict=True)])
@@ -132,8 +160,9 @@ def test_prediction_intervals_cover_further_runs(of_mean: int) -> None:
 
 
 def test_a_number_far_from_our_runs_is_outside() -> None:
-    assert stats.inside(70.0, [61.0, 62.0, 63.0]) is False
-    assert stats.inside(62.5, [61.0, 62.0, 63.0]) is True
+    runs = [61.0, 62.0, 63.0, 62.0, 62.0]  # 62 +- 2.776 sqrt(0.5) sqrt(1 + 1/5) = 62 +- 2.15
+    assert stats.inside(64.2, runs) is stats.inside(59.8, runs) is False
+    assert stats.inside(64.1, runs) is stats.inside(59.9, runs) is True
 
 
 def test_verdict_error_rates() -> None:
@@ -142,13 +171,13 @@ def test_verdict_error_rates() -> None:
     null = [stats.paired(d, zeros).verdict for d in draw.normal(0.0, 1.0, (4000, 6))]
     assert np.mean([v == "better" for v in null]) == pytest.approx(0.025, abs=0.009)
     assert np.mean([v == "worse" for v in null]) == pytest.approx(0.025, abs=0.009)
-    at_margin = [stats.paired(d, zeros).verdict for d in draw.normal(0.5, 0.1, (2000, 6))]
-    assert np.mean([v == "equivalent" for v in at_margin]) <= 0.05 + 0.017
-    same = [stats.paired(d, zeros).verdict for d in draw.normal(0.0, 0.15, (1000, 6))]
+    at_margin = [stats.paired(d, zeros).verdict for d in draw.normal(1.0, 0.8, (2000, 6))]
+    assert 0.005 < np.mean([v == "equivalent" for v in at_margin]) <= 0.05 + 0.017
+    same = [stats.paired(d, zeros).verdict for d in draw.normal(0.0, 0.3, (1000, 6))]
     assert np.mean([v == "equivalent" for v in same]) > 0.9
 
 
-@pytest.mark.parametrize(("n", "comparisons"), [(3, 1), (5, 1), (10, 4)])
+@pytest.mark.parametrize(("n", "comparisons"), [(5, 1), (6, 1), (10, 4)])
 def test_the_detectable_difference_is_found_in_four_of_five_repetitions(
     n: int, comparisons: int
 ) -> None:

@@ -65,12 +65,12 @@ def published(value: float = 64.39, metric: str = "accuracy") -> pd.DataFrame:
     )
 
 
+FIVE = {PLAIN: [60.0, 62, 66, 60, 62], OURS: [61.0, 64, 64, 62, 64]}
+
+
 def both_selections() -> pd.DataFrame:
     return pd.concat(
-        [
-            results({PLAIN: [60, 62, 64], OURS: [61, 64, 64]}),
-            results({OURS: [61.5, 64.5, 64.5]}, selection="test"),
-        ],
+        [results(FIVE), results({OURS: [value + 0.5 for value in FIVE[OURS]]}, selection="test")],
         ignore_index=True,
     )
 
@@ -89,17 +89,53 @@ def test_every_cell_of_a_comparison_by_hand() -> None:
     )
     frame = texts(numbers)
     assert list(frame.index.get_level_values("row")) == [ONLY_PAPER, OURS, PLAIN]
-    # Ours 61, 64, 64: mean 63, sd sqrt(3); t(0.975, 2) = 4.30265, so the half width is 4.30265 sqrt(3) / sqrt(3).
-    assert cell(frame, OURS, "ours") == "63.00 ± 1.73 (3)"
-    assert cell(frame, OURS, "95 % interval") == "[58.70, 67.30]"
-    # Differences 1, 2, 0: mean 1, sd 1, half width 4.30265 / sqrt(3) = 2.484.
-    assert cell(frame, OURS, "against plain") == "+1.00 [-1.48, 3.48]"
+    # Ours 61, 64, 64, 62, 64: mean 63, sd sqrt(8 / 4); t(0.975, 4) = 2.77645: 2.77645 sqrt(2) / sqrt(5) = 1.756.
+    assert cell(frame, OURS, "ours") == "63.00 ± 1.41 (5)"
+    assert cell(frame, OURS, "95 % interval") == "[61.24, 64.76]"
+    # Differences 1, 2, -2, 2, 2: mean 1, sd sqrt(12 / 4), half width 2.77645 sqrt(3) / sqrt(5) = 2.151.
+    assert cell(frame, OURS, "against plain") == "+1.00 [-1.15, 3.15]"
     assert cell(frame, OURS, "verdict").startswith("undecided (could show ")
     assert cell(frame, OURS, "test - valid") == "+0.50"
-    # A mean of five: 4.30265 sqrt(3) sqrt(1/3 + 1/5) = 5.4425.
+    # A mean of five: 2.77645 sqrt(2) sqrt(1/5 + 1/5) = 2.4833.
     assert cell(frame, OURS, "paper") == "64.39 ± 0.88"
-    assert cell(frame, OURS, "paper in our prediction") == "inside [57.56, 68.44]"
+    assert cell(frame, OURS, "paper in our prediction") == "inside [60.52, 65.48]"
     assert cell(frame, PLAIN, "against plain") == cell(frame, PLAIN, "paper") == "–"
+
+
+FEW = "Differences are paired by seed. Of fewer than 5 seeds they have no interval and no verdict."
+
+
+def test_four_seeds_show_the_difference_without_interval_and_verdict_and_five_show_all() -> None:
+    four = {row: values[:4] for row, values in FIVE.items()}  # differences 1, 2, -2, 2
+    numbers = tables.compare(results(four), published(), collection="mosi", baselines={OURS: PLAIN})
+    frame = texts(numbers)
+    assert cell(frame, OURS, "ours") == "62.75 ± 1.50 (4)"  # 61, 64, 64, 62
+    assert cell(frame, OURS, "against plain") == "+0.75"
+    assert cell(frame, OURS, "verdict") == "too few seeds"
+    assert not {"95 % interval", "paper in our prediction"} & set(frame.columns)
+    assert tables.remarks(numbers)[0] == FEW
+    read = layout.reading(numbers, "", tables.remarks(numbers))
+    assert "62.75 ± 1.50 (4) (paper: 64.39 ± 0.88)<br>+0.75 |" in read and f"- {FEW}" in read
+    assert "**" not in read and "too few" not in read
+
+    numbers = tables.compare(results(FIVE), collection="mosi", baselines={OURS: PLAIN})
+    assert tables.remarks(numbers) == ("Differences are paired by seed, with 95 % intervals.",)
+    assert "63.00 ± 1.41 (5)<br>+1.00 [-1.15, 3.15] **undecided** |" in layout.reading(numbers, "")
+
+
+def test_a_table_with_few_and_enough_seeds_says_how_both_are_read() -> None:
+    runs = pd.concat([results(FIVE), results({"other": [60.0, 61]})], ignore_index=True)
+    numbers = tables.compare(runs, collection="mosi", baselines={OURS: PLAIN, "other": PLAIN})
+    assert tables.remarks(numbers) == (
+        FEW,
+        "Differences are paired by seed, with simultaneous 95 % intervals for 2 comparisons.",
+    )
+    frame = texts(numbers)
+    assert cell(frame, "other", "95 % interval") == "–"
+    assert cell(frame, "other", "against plain") == "-0.50"  # 0 and -1
+    assert cell(frame, "other", "verdict") == "too few seeds"
+    read = layout.reading(numbers, "")
+    assert "<br>-0.50 |" in read and read.count("**") == 2 and "**undecided**" in read
 
 
 def test_rows_that_only_the_paper_has_read_not_built_yet() -> None:
@@ -155,13 +191,14 @@ def test_a_published_number_never_stands_beside_twins(collection: str, data: str
 
 
 def test_lower_is_better_for_mae_and_the_sign_of_the_difference_stays() -> None:
-    runs = results({PLAIN: [0.80, 0.81, 0.82], OURS: [0.70, 0.711, 0.719]}, metric="mae")
+    plain, ours = [0.80, 0.81, 0.82, 0.81, 0.81], [0.70, 0.711, 0.719, 0.71, 0.71]
+    runs = results({PLAIN: plain, OURS: ours}, metric="mae")
     best = pd.DataFrame([{"setting": SETTING, "metric": "mae", "value": 0.355}])
     frame = texts(tables.compare(runs, collection="twins", baselines={OURS: PLAIN}, best=best))
-    assert cell(frame, OURS, "ours", "MAE") == "0.710 ± 0.010 (3)"
+    assert cell(frame, OURS, "ours", "MAE") == "0.710 ± 0.007 (5)"
     assert cell(frame, OURS, "verdict", "MAE") == "better"
-    # Differences -0.100, -0.099, -0.101: mean -0.1, sd 0.001, half width 0.0025.
-    assert cell(frame, OURS, "against plain", "MAE") == "-0.100 [-0.102, -0.098]"
+    # Differences -0.100, -0.099, -0.101, -0.100, -0.100: mean -0.1, sd 0.0007, half width 0.0009.
+    assert cell(frame, OURS, "against plain", "MAE") == "-0.100 [-0.101, -0.099]"
     assert cell(frame, OURS, "of the best possible", "MAE") == "50.0 % of 0.355"
 
 
@@ -174,26 +211,25 @@ def test_one_run_shows_its_value_and_no_spread() -> None:
     assert (
         cell(frame, OURS, "ours") == "61.00 (1)" and cell(frame, OURS, "against plain") == "+1.00"
     )
-    assert cell(frame, OURS, "verdict") == "undecided"
+    assert cell(frame, OURS, "verdict") == "too few seeds"
     assert tables.mean_sd([61.0]) == "61.00 (1)" and tables.mean_sd([60, 62], 1) == "61.0 ± 1.4 (2)"
 
 
 def test_intervals_are_simultaneous_over_the_comparisons_of_a_metric() -> None:
     two = pd.concat(
         [
-            results({PLAIN: [60, 62, 64], OURS: [61, 64, 64], "other": [60, 61, 66]}),
-            results({PLAIN: [60, 62, 64], OURS: [61, 64, 64]}, metric="weighted_f1"),
+            results(FIVE | {"other": [60, 61, 66, 60, 63]}),
+            results(FIVE, metric="weighted_f1"),
         ],
         ignore_index=True,
     )
     numbers = tables.compare(two, collection="mosi", baselines={OURS: PLAIN, "other": PLAIN})
     line = numbers[(numbers["row"] == OURS)].set_index("metric")
     assert line.loc["accuracy", "comparisons"] == 2 and line.loc["weighted_f1", "comparisons"] == 1
-    # t(1 - 0.05/4, 2) = 6.2053 against 4.3027, both from a printed table.
-    assert line.loc["accuracy", "difference_high"] == pytest.approx(1 + 6.2053 / 3**0.5, abs=1e-3)
-    assert line.loc["weighted_f1", "difference_high"] == pytest.approx(
-        1 + 4.3027 / 3**0.5, abs=1e-3
-    )
+    # t(1 - 0.05/4, 4) = 3.4954 against 2.7764, both from a printed table; the differences' sd is sqrt(3).
+    error = (3 / 5) ** 0.5
+    assert line.loc["accuracy", "difference_high"] == pytest.approx(1 + 3.4954 * error, abs=1e-3)
+    assert line.loc["weighted_f1", "difference_high"] == pytest.approx(1 + 2.7764 * error, abs=1e-3)
     assert "simultaneous 95 % intervals for 2 comparisons" in tables.remarks(numbers)[0]
 
 
@@ -235,7 +271,7 @@ def test_markdown_has_equal_columns_in_every_line_and_escapes_bars() -> None:
     )
     two = pd.concat([both_selections(), results({OURS: [61.0]}, metric="weighted_f1")])
     wide = layout.markdown(tables.compare(two, published(), collection="mosi"), "Table 1")
-    assert "| 63.00 ± 1.73 (3) (paper: 64.39 ± 0.88) |" in wide  # the overview
+    assert "| 63.00 ± 1.41 (5) (paper: 64.39 ± 0.88) |" in wide  # the overview
     for block in wide.split("\n\n"):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1

@@ -125,21 +125,6 @@ def _intra(context: Context, dataset: str) -> list[Claim]:
     """Fig 3: how much is lost of every modality."""
     severe = [rows.percent(level) for level in rows.levels(context) if level > SEVERE]
     f1 = _f1(dataset, rows.lossy(context, dataset), {"severe": severe})
-
-    def steeper(f1: Values, other: str) -> pd.Series:
-        return slopes(context, OURS, f1) - slopes(context, other, f1)
-
-    steep = [
-        Claim(
-            "the slowest degradation",
-            "4.2 Q1, Fig 3",
-            f"slope of DREAM minus that of {other}, {figures.lost(context, dataset)}",
-            f1,
-            partial(steeper, other=other),
-            f"{POINTS} for each tenth lost",
-        )
-        for other in rows.RIVALS
-    ]
     best = [
         Claim(
             "the best above a missing ratio of 0.5",
@@ -150,7 +135,51 @@ def _intra(context: Context, dataset: str) -> list[Claim]:
         )
         for other in rows.RIVALS
     ]
-    return steep + best
+    return [_kept(context, dataset, f1), *_declines(context, dataset, f1), *best]
+
+
+def _kept(context: Context, dataset: str, f1: Source) -> Claim:
+    """What is lost from nothing missing to the most."""
+    levels = rows.levels(context)
+    none, most = rows.percent(levels[0]), rows.percent(levels[-1])
+    return Claim(
+        "the smallest loss where most is missing",
+        "4.2 Q1, Fig 3",
+        f"DREAM's loss from {none} to {most} minus that of {rows.PLAIN}, as a gain",
+        f1,
+        lambda f1: Lead(OURS, rows.PLAIN, most)(f1) - Lead(OURS, rows.PLAIN, none)(f1),
+        primary=dataset == context.main,
+    )
+
+
+def _declines(context: Context, dataset: str, f1: Source) -> list[Claim]:
+    """Slopes over what is lost: all fall, DREAM's the least."""
+
+    def steeper(f1: Values, other: str) -> pd.Series:
+        return slopes(context, OURS, f1) - slopes(context, other, f1)
+
+    def decline(f1: Values, row: str) -> pd.Series:
+        return -slopes(context, row, f1)
+
+    what, unit = figures.lost(context, dataset), f"{POINTS} for each tenth lost"
+    claim = partial(Claim, where="4.2 Q1, Fig 3", source=f1, unit=unit)
+    steep = [
+        claim(
+            "the slowest degradation",
+            test=f"slope of DREAM minus that of {other}, {what}",
+            measure=partial(steeper, other=other),
+        )
+        for other in rows.RIVALS
+    ]
+    every = [
+        claim(
+            "every model declines as more is missing",
+            test=f"minus the slope of {row}, {what}",
+            measure=partial(decline, row=row),
+        )
+        for row in (OURS, *rows.RIVALS)
+    ]
+    return [*steep, *every]
 
 
 def _shares(context: Context) -> list[str]:

@@ -8,7 +8,16 @@ from operator import itemgetter
 import numpy as np
 import pandas as pd
 
-from mmlib.experiments.claims import Claim, Claims, Lead, Mean, Source, by_metric
+from mmlib.experiments.claims import (
+    BestLead,
+    Claim,
+    Claims,
+    Lead,
+    Mean,
+    Source,
+    by_metric,
+    with_validation,
+)
 from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import cells as cells_of
@@ -212,21 +221,23 @@ def _energy_terms(context: Context) -> list[Claim]:
 
 
 def _weights(context: Context) -> list[Claim]:
-    """The printed weights are the best of the grid, each against the mean of its others."""
+    """The printed weights are the best of the grid, each against the other value that validation picks."""
     (dataset,) = rows.of_weights(context)
     metric = "acc7" if context.bundle(dataset).task.kind == "score" else "accuracy"
-    measured = Source(dataset, figures.weight_cells(context), by_metric(metric))
+    measured = Source(dataset, figures.weight_cells(context), with_validation(metric))
     made = []
     for name, tried in rows.weight_rows(context).items():
         named = {value: row.name for value, row in tried}
         own = named.pop(rows.WEIGHTS[name])
+        lead = BestLead(own, tuple(named.values()), rows.ALL)
         made.append(
             Claim(
                 f"the printed {name} is the best of the grid",
                 "C.1, Fig 6",
-                f"{metric} at {rows.WEIGHTS[name]:g} minus the mean of the other values",
+                f"{metric} at {rows.WEIGHTS[name]:g} minus that at the other value that validation picks",
                 measured,
-                Mean([Lead(own, other, rows.ALL) for other in named.values()]),
+                lead,
+                detail=lead.name,
             )
         )
     return made

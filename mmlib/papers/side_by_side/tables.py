@@ -24,7 +24,6 @@ from mmlib.report.tables import mean_sd
 from mmlib.runs.spec import RunSpec
 
 F1 = "weighted F1 (%)"
-FEW = 3  # seeds; fewer give no interval that a table should show
 Compared = tuple[
     dict[str, str], pd.Series, pd.Series
 ]  # names, the method's values by seed, its network's
@@ -38,8 +37,8 @@ OVER = (
     "the variation over other utterances."
 )
 FEW_SEEDS = (
-    "Cells with fewer than three seeds show the difference alone: so few decide none of so many comparisons. Further "
-    "seeds: `--seeds`."
+    f"Cells with fewer than {stats.FEWEST} seeds show the difference alone: so few decide none of so many comparisons. "
+    "Further seeds: `--seeds`."
 )
 ELSEWHERE = (
     "Learning rates and steps were not searched on these data, but on similar ones "
@@ -148,15 +147,15 @@ def verdicts(context: Context, cells: Sequence[Cell]) -> Output:
 def _what_cells_say(numbers: pd.DataFrame) -> tuple[str, ...]:
     """How the verdicts' cells are to be read, by how many seeds they have."""
     minus = f"{F1}: the method minus its own network"
-    if numbers["n"].max() < FEW:
+    if numbers["n"].max() < stats.FEWEST:
         return (f"{minus}. {FEW_SEEDS}",)
     counts = numbers["verdict"].value_counts()
-    counted = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in stats.VERDICTS)
+    counted = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in stats.DECIDABLE)
     return (
         f"{minus}, mean difference over seeds, with simultaneous intervals for all {len(numbers)} comparisons of "
         f"this table (95 %, Bonferroni). Verdicts: {counted}.",
         OVER,
-        *([FEW_SEEDS] if numbers["n"].min() < FEW else []),
+        *([FEW_SEEDS] if numbers["n"].min() < stats.FEWEST else []),
     )
 
 
@@ -169,7 +168,7 @@ def compared(ours: pd.Series, own: pd.Series, family: int) -> dict[str, Any]:
 
 def _text(line: Mapping[str, Any]) -> str:
     difference = f"{line['difference']:+.2f}"
-    if line["n"] < FEW:  # an interval of thousands of points only hides the rest
+    if line["n"] < stats.FEWEST:  # an interval of thousands of points only hides the rest
         return difference
     return f"{difference} [{line['low']:+.1f}, {line['high']:+.1f}] {line['verdict']}"
 
