@@ -367,7 +367,7 @@ def _interval(made: Results, differences: pd.Series) -> str:
     if values.empty:
         return "-"
     digits = _digits(made)
-    if len(values) < made.plan.looks[0]:
+    if len(values) < max(made.plan.looks[0], stats.FEWEST):
         return f"{values.mean():+.{digits}f}, {seeds_in_words([len(values)])}"
     summary = stats.summarise(values)
     return f"{summary.mean:+.{digits}f} [{summary.low:+.{digits}f}, {summary.high:+.{digits}f}]"

@@ -123,7 +123,8 @@ def test_a_claim_holds_where_it_was_planted(monkeypatch: pytest.MonkeyPatch) -> 
     }
     assert len(found) == 6
     for (backbone, _), values in found.items():
-        assert values == pytest.approx([2 if backbone == "MMGCN" else -2] * 2, abs=0.01)
+        assert len(values) >= 2  # as many as there are, of primary claims
+        assert values == pytest.approx([2 if backbone == "MMGCN" else -2] * len(values), abs=0.01)
 
 
 def test_settings_are_paired_by_seed_where_one_run_is_missing(
