@@ -103,7 +103,7 @@ def open_claims(context: Context, look: int) -> list[Open]:
 
 
 def table(contexts: Sequence[Context]) -> pd.DataFrame:
-    """Where the primary claims stand: paper, data, test, seeds, difference with its interval, verdict."""
+    """Where the primary claims stand: paper, data, claim, test, seeds, difference with its interval, verdict."""
     lines = [
         _line(context, claim, test)
         for context in contexts
@@ -120,6 +120,7 @@ def _line(context: Context, claim: Claim, test: Comparison | None) -> dict[str, 
     known = {
         "paper": context.paper,
         "data": shown(context, claim.source.dataset),
+        "claim": claim.text,
         "test (above 0 supports)": claim.test,
     }
     if test is None:
