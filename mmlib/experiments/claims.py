@@ -367,7 +367,7 @@ def table(
     drawn = {
         f"{number}. {claim.backbone}, {claim.data}": tests[number]
         for number, claim in numbered
-        if number in tests and claim.unit == points
+        if number in tests and claim.unit == points and tests[number].verdict != stats.TOO_FEW
     }
     return Output(
         table=numbers.drop(columns=[c for c in NUMBERS_ONLY if c in numbers]).fillna(""),

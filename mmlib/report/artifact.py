@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 DPI = 180
 LOCAL = "-local"
+ENDINGS = {
+    where + ending
+    for where in ("", LOCAL)
+    for ending in (".csv", "-numbers.csv", ".md", ".tex", ".png", ".svg")
+}
 NOT_DRAWN = "could not be drawn"
 STATUSES = ("regenerated", "not built yet", "needs data", "failed", NOT_DRAWN)
 MOST_RUN_IDS = 50
@@ -246,12 +251,15 @@ def write(
 
     A table gives ``.csv``, ``.md``, ``.tex`` (and ``-numbers.csv`` where there are numbers), a figure ``.png``,
     ``.svg`` and ``.csv``; the entry lists apart those that are not committed. The root is the folder that holds
-    ``figures``. rendered: what ``render`` gave, where it was called before.
+    ``figures``. rendered: what ``render`` gave, where it was called before. Files that an earlier drawing has and
+    this one has not, such as the picture of what can no longer be shown, are removed.
     """
     contents = render(artifact, output, made) if rendered is None else rendered
     folder = figures / made.collection / artifact.paper
     for ending, content in contents.items():
         files.write(folder / f"{artifact.id}{ending}", content)
+    for ending in ENDINGS - set(contents) if contents else ():  # of an earlier drawing
+        (folder / f"{artifact.id}{ending}").unlink(missing_ok=True)
     done = output.table is not None or output.figure is not None or output.comparison
     status = "regenerated" if done else "failed" if output.failed else "not built yet"
     entry = missing(artifact, made, status, output.notes)

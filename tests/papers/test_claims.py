@@ -101,6 +101,14 @@ def test_few_seeds_have_a_mean_and_no_verdict_and_none_are_not_run() -> None:
     assert made.loc[1, "measured"] == "+2.50 (4)" and np.isnan(made.loc[1, "low"])
 
 
+def test_a_picture_has_the_claims_with_enough_seeds_and_there_is_none_without_any() -> None:
+    few, enough = measured([1.0, 2.0, 3.0]), measured([1.0, 2.0, 3.0, 2.0, 1.0])
+    assert claims.table(None, [few, few], POINTS, (), ()).figure is None  # type: ignore[arg-type]
+    figure = claims.table(None, [few, enough], POINTS, (), ()).figure  # type: ignore[arg-type]
+    assert figure is not None
+    assert [text.get_text()[0] for text in figure.axes[0].get_yticklabels()] == ["2"]
+
+
 def test_what_can_happen_is_shown_or_not_shown_and_never_contradicted() -> None:
     up = [1.0, 1.1, 0.9, 1.2, 0.8]
     made = lines_of(measured(up, exists=True), measured([-v for v in up], exists=True))

@@ -310,3 +310,17 @@ def test_equal_manifests_give_equal_pages(site: Path) -> None:
     first = site.read_bytes()
     write_dashboard(site.parent / "manifest.json", site, total=65)
     assert site.read_bytes() == first
+
+
+def test_what_an_earlier_drawing_had_and_this_one_has_not_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    beside = folder / "twins" / "balm" / "fig7-variants.png"
+    artifact.write(make("fig7", "figure"), figure_output(), folder, MADE)
+    beside.write_bytes(b"of another one")
+    drawn = {path.name for path in beside.parent.iterdir()}
+    assert {"fig7.png", "fig7.svg", "fig7.csv"} <= drawn
+    artifact.write(make("fig7", "figure"), Output(), folder, MADE)  # nothing to draw: all stays
+    assert {path.name for path in beside.parent.iterdir()} == drawn
+    artifact.write(make("fig7", "figure"), table_output(), folder, MADE)
+    left = {path.name for path in beside.parent.iterdir()}
+    assert left == {"fig7.csv", "fig7.md", "fig7.tex", "fig7-numbers.csv", beside.name}
