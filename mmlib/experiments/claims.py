@@ -99,13 +99,16 @@ class Validated:
     values: Values
     """At the epoch that validation picks."""
 
-    valid: Mapping[str, float]
-    """By row: what picks the epoch, at the picked one, mean over the runs."""
+    valid: Mapping[str, pd.Series]
+    """By row and seed, up to the first look: what picks the epoch, at the picked one, folds averaged."""
 
     def best(self, rows: Sequence[str]) -> str:
-        """The row that is best on validation; empty where none is run."""
-        known = [row for row in rows if row in self.valid]
-        return max(known, key=lambda row: self.valid[row], default="")
+        """The row that is best on validation, over the seeds that all rows have; empty where none is run.
+
+        Later seeds have no part in it, so that all looks are at the same row.
+        """
+        known = pd.DataFrame({row: self.valid[row] for row in rows if row in self.valid}).dropna()
+        return str(known.mean().idxmax()) if len(known) else ""
 
 
 @dataclass(frozen=True)
@@ -336,13 +339,17 @@ def with_validation(metric: str) -> Callable[..., Validated]:
     of_test = by_metric(metric)
 
     def read(context: Context, cells: Sequence[Cell]) -> Validated:
-        best: dict[str, list[float]] = {}
+        picked: dict[str, dict[int, list[float]]] = {}
         for cell in cells:
-            record = context.record(cell.spec)
+            early = cell.spec.seed < looks.LOOKS[0]
+            record = context.record(cell.spec) if early else None
             if record is not None:
-                picked = float(np.max(to_maximise(record["curves"]["valid"])))
-                best.setdefault(cell.row, []).append(picked)
-        valid = {row: float(np.mean(values)) for row, values in best.items()}
+                of_row = picked.setdefault(cell.row, {}).setdefault(cell.spec.seed, [])
+                of_row.append(float(np.max(to_maximise(record["curves"]["valid"]))))
+        valid = {
+            row: pd.Series({seed: np.mean(of) for seed, of in by_seed.items()}, dtype=float)
+            for row, by_seed in picked.items()
+        }
         return Validated(of_test(context, cells), valid)
 
     return read

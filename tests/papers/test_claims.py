@@ -123,7 +123,8 @@ def test_no_interval_of_a_correlation_leaves_what_is_possible() -> None:
 def test_the_best_rival_is_the_one_that_validation_picks() -> None:
     values = {(row, ""): pd.Series([mean] * 3) for row, mean in zip("abc", (5, 3, 4), strict=True)}
     lead = BestLead("a", ["b", "c", "never run"])
-    read = Validated(values, {"b": 80.0, "c": 70.0})  # c is better on test
+    of_b, of_c = pd.Series([80.0, 81.0]), pd.Series([70.0, 71.0, 99.0])  # c has a seed more
+    read = Validated(values, {"b": of_b, "c": of_c})  # and c is better on test
     assert list(lead(read)) == [2, 2, 2] and lead.name(read) == "the best on validation: b"
     assert lead(Validated({}, {})).empty and lead.name(Validated({}, {})) == ""
 
