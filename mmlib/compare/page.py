@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from mmlib.compare import picture
 from mmlib.compare.plan import ABOUT, MAJORITY, Question
 from mmlib.compare.race import LEVEL, Standing
-from mmlib.compare.results import Results, clusters, over_clusters
+from mmlib.compare.results import Results, over_clusters
 from mmlib.data.check import findings
 from mmlib.experiments import nature
 from mmlib.experiments.budgets import seeds_in_words
@@ -24,6 +24,7 @@ from mmlib.files import write
 from mmlib.papers.side_by_side import tables as costs
 from mmlib.report import stats
 from mmlib.report.artifact import figure_bytes
+from mmlib.runs import clusters
 from mmlib.runs.spec import RunSpec
 
 LEFT_OUT = "left out: no time"
@@ -126,7 +127,8 @@ def sections(made: Results) -> list[Section]:
         Section(
             "The best against the others",
             "The difference to the contender with the highest mean; over seeds: 95 % interval for other seeds on these "
-            f"test utterances; over clusters: 95 % interval for other {clusters(made.plan.bundle)[0]} like these, in "
+            "test utterances; over clusters: 95 % interval for other "
+            f"{clusters.of_test(made.plan.bundle).kind} like these, in "
             f"{DIFFERENCES[made.metric]}. Decided: by the rule at the end of the page, which asks for more than an "
             "interval without zero, since every contender has many rivals and is looked at often. Shown are all that "
             "are still in, the next one, and the linear model.",

@@ -17,10 +17,9 @@ from mmlib.experiments import failures
 from mmlib.masks import draw
 from mmlib.metrics import SELECTION_METRIC, all_metrics, decisions, has_decisions
 from mmlib.report import stats
+from mmlib.runs import clusters
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
-
-FEW_CLUSTERS = 5
 
 
 @dataclass(frozen=True)
@@ -176,17 +175,6 @@ def constant(bundle: Bundle) -> np.ndarray:
     return np.stack([1 - positive, positive], axis=1).ravel()
 
 
-def clusters(bundle: Bundle) -> tuple[str, np.ndarray]:
-    """What groups a bundle's test utterances, and the group of each: dialogues, speakers, or each by itself."""
-    rows = bundle.rows("test")
-    dialogue, speaker = bundle.dialogue[rows], bundle.speaker[rows]
-    if FEW_CLUSTERS <= len(np.unique(dialogue)) < len(rows):
-        return "dialogues", dialogue
-    if FEW_CLUSTERS <= len(np.unique(speaker)) < len(rows):
-        return "speakers", speaker
-    return "utterances", np.arange(len(rows))
-
-
 def over_clusters(
     results: Results, question: Question, first: str, second: str
 ) -> tuple[str, stats.Interval] | None:
@@ -205,8 +193,9 @@ def over_clusters(
     kind = ""
     for place, fold in enumerate(folds):
         bundle = results.plan.bundle if fold is None else results.plan.bundle.with_fold(fold)
-        kind, names = clusters(bundle)
-        groups.append(np.array([f"{place}.{name}" for name in names]))
+        grouped = clusters.of_test(bundle)
+        kind = grouped.kind
+        groups.append(np.array([f"{place}.{number}" for number in grouped.numbers]))
         for which, specs in enumerate(pair):
             of_fold = specs[:count][place :: len(folds)]
             scores[which].append(_mean_score(results, bundle, of_fold, question))

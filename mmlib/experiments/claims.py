@@ -7,40 +7,28 @@ few primary claims and the exploratory ones have different rules of decision: ``
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmlib.experiments import comparison
+from mmlib.data.catalog import is_av_twin, is_twin
+from mmlib.experiments import comparison, other_data
 from mmlib.experiments.comparison import Averages, selected, shown, with_averages
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import with_parents
+from mmlib.experiments.other_data import Term
+from mmlib.experiments.verdicts import Measured, table, tested
 from mmlib.metrics import to_maximise
-from mmlib.report import figures as draw
 from mmlib.report import looks, stats
 from mmlib.report.artifact import Output
+from mmlib.report.crossed import Interval
+from mmlib.runs import clusters
+from mmlib.runs.clusters import EXPECTED
+from mmlib.runs.spec import RunSpec
 
-VERDICTS = {
-    "better": "supported",
-    "worse": "contradicted",
-    "equivalent": "no difference that matters",
-    "undecided": "undecided",
-    stats.TOO_FEW: stats.TOO_FEW,
-}
-NOT_RUN = "not run"
-NOT_SHOWN = "not shown here"  # of what can happen, which one data set cannot contradict
-OPEN = (stats.TOO_FEW, NOT_RUN)
-PRIMARY, EXPLORATORY = "primary", "exploratory"
-NO_MARGIN = 0.0
-LIMITS = {"correlation": 1.0}  # that values of a unit cannot leave, nor their intervals
-DRAWN = 30  # claims in a figure
-# Columns that the table leaves out.
-NUMBERS_ONLY = ("difference", "low", "high", "could have shown")
 Values = Mapping[tuple[str, str], pd.Series]
 """(row, setting) to the values by seed."""
 
@@ -58,6 +46,12 @@ class Source:
     read: Callable[[Context, Sequence[Cell]], Any]
     """From finished runs to what a claim's measure takes, such as ``Values``."""
 
+    metric: str = ""
+    """What it reads is the values of this metric; empty where it is something else."""
+
+    averages: Averages = field(default_factory=dict)
+    """Name to the settings that are averaged under it."""
+
 
 @dataclass(frozen=True)
 class Lead:
@@ -72,11 +66,34 @@ class Lead:
     setting: str = ""
     """May be an average of the source."""
 
-    def __call__(self, values: Values) -> pd.Series:
+    def __call__(self, read: Values | Validated) -> pd.Series:
         """First minus second by seed, of the seeds that both have."""
-        return (
-            at(values, self.first, self.setting) - at(values, self.second, self.setting)
-        ).dropna()
+        of = read.values if isinstance(read, Validated) else read
+        return (at(of, self.first, self.setting) - at(of, self.second, self.setting)).dropna()
+
+    def terms(self, read: object) -> list[Term]:
+        """Itself."""
+        return [Term(self.first, self.second, self.setting)]
+
+
+@dataclass(frozen=True)
+class Change:
+    """How much larger a lead is than another one, of the same or other rows in another setting."""
+
+    to: Lead
+    """What it changes to."""
+
+    start: Lead
+    """What it changes from."""
+
+    def __call__(self, values: Values) -> pd.Series:
+        """By seed, of the seeds that all have."""
+        return (self.to(values) - self.start(values)).dropna()
+
+    def terms(self, read: object) -> list[Term]:
+        """Both leads, the second one turned round."""
+        back = Lead(self.start.second, self.start.first, self.start.setting)
+        return [*self.to.terms(read), *back.terms(read)]
 
 
 @dataclass(frozen=True)
@@ -90,6 +107,11 @@ class Mean:
         """By seed; empty where there is no lead."""
         each = [lead(values) for lead in self.leads]
         return pd.concat(each, axis=1).mean(axis=1, skipna=False) if each else NOTHING
+
+    def terms(self, read: object) -> list[Term]:
+        """The leads, each with its share."""
+        share = 1 / max(1, len(self.leads))
+        return [replace(term, weight=share) for lead in self.leads for term in lead.terms(read)]
 
 
 @dataclass(frozen=True)
@@ -127,6 +149,11 @@ class BestLead:
     def __call__(self, read: Validated) -> pd.Series:
         """By seed; empty where no other row is run."""
         return Lead(self.first, read.best(self.others), self.setting)(read.values)
+
+    def terms(self, read: Validated) -> list[Term]:
+        """The lead over the row that validation picks; nothing where none is run."""
+        best = read.best(self.others)
+        return [Term(self.first, best, self.setting)] if best else []
 
     def name(self, read: Validated) -> str:
         """Which row validation picks, in words."""
@@ -179,46 +206,13 @@ def rows_read(measure: Callable[..., Any]) -> set[str] | None:
     match measure:
         case Lead(first, second):
             return {first, second}
+        case Change(to, start):
+            return {to.first, to.second, start.first, start.second}
         case BestLead(first, others):
             return {first, *others}
         case Mean(leads):
             return {row for lead in leads for row in (lead.first, lead.second)}
     return None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A claim as its table has it."""
-
-    text: str
-    """The sentence."""
-
-    where: str
-    """Where it stands in the paper."""
-
-    data: str
-    """The data set, as readers see it."""
-
-    backbone: str
-    """The network."""
-
-    test: str
-    """What is measured, in words."""
-
-    unit: str
-    """Of the values."""
-
-    values: np.ndarray
-    """One per seed; above 0 supports the sentence."""
-
-    detail: str = ""
-    """What is worth knowing beside the test."""
-
-    primary: bool = False
-    """Whether it was named in advance as what the paper stands on."""
-
-    exists: bool = False
-    """Whether it says that something can happen."""
 
 
 @dataclass(frozen=True)
@@ -247,13 +241,13 @@ class Claims:
 
     def primary(self, context: Context, seeds: int = looks.LOOKS[-1]) -> list[Claim]:
         """The primary claims with their runs of so many seeds."""
-        wide = dataclasses.replace(context, seed_count=seeds)
+        wide = replace(context, seed_count=seeds)
         return [claim for claim in self.declared(wide) if claim.primary]
 
     def standing(self, context: Context) -> list[stats.Comparison | None]:
         """What finished runs of up to the last look's seeds say of each primary claim."""
         measured = self._of(context, self.primary(context))
-        tests = _tests(measured, self.points)
+        tests = tested(measured, self.points)
         return [tests.get(number) for number in range(1, len(measured) + 1)]
 
     def measured(self, context: Context) -> list[Measured]:
@@ -283,24 +277,62 @@ class Claims:
                     claim.detail(of),
                     claim.primary,
                     claim.exists,
+                    partial(_elsewhere, context, claim, of),
+                    clusters.of_test(context.bundle(source.dataset)).kind,
                 )
             )
         return made
 
-    def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
-        """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
-        notes = (*self.notes, *self.data_notes(context, context.datasets))
-        further = [
+    def further(self, context: Context) -> list[Cell]:
+        """The cells of the primary claims that are run, with all seeds up to the last look that there are."""
+        return [
             cell
             for claim in self.primary(context)
             for cell in claim.cells()
             if context.record(cell.spec) is not None
         ]
-        every = list(dict.fromkeys([*cells, *further]))
+
+    def counts(self, context: Context) -> dict[RunSpec, set[str]]:
+        """By run, the arrays that the intervals for other test data are made from."""
+        wide = self.primary(context)
+        sources = dict.fromkeys(claim.source for claim in [*self.declared(context), *wide])
+        made: dict[RunSpec, set[str]] = {}
+        for source in sources:
+            for cell in source.cells if source.metric else ():
+                name = clusters.array_name(source.metric, cell.mask)
+                made.setdefault(cell.spec, set()).add(name)
+        return made
+
+    def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
+        """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
+        expected = any(c.source.metric == EXPECTED for c in self.declared(context))
+        notes = (
+            *self.notes,
+            *((ON_TWINS,) if expected else ()),
+            *self.data_notes(context, context.datasets),
+        )
+        every = list(dict.fromkeys([*cells, *self.further(context)]))
         return table(context, self.measured(context), self.points, notes, every)
 
 
 NOTHING = pd.Series(dtype=float)  # by seed
+ON_TWINS = "On twins accuracy is the expected one: the exact probability that an answer is right, averaged."
+
+
+def _elsewhere(context: Context, claim: Claim, read: Any, seeds: int) -> Interval | None:
+    """The interval for other seeds and other test data of a claim about differences of a metric."""
+    source, measure = claim.source, claim.measure
+    if not source.metric or not isinstance(measure, Lead | Change | Mean | BestLead):
+        return None
+    return other_data.interval(
+        context,
+        source.dataset,
+        source.cells,
+        measure.terms(read),
+        source.metric,
+        source.averages,
+        seeds,
+    )
 
 
 def _in_order(values: pd.Series | Mapping[int, float] | Sequence[float]) -> np.ndarray:
@@ -334,8 +366,16 @@ def by_metric(metric: str, averages: Averages | None = None) -> Callable[..., Va
     return read
 
 
-def with_validation(metric: str) -> Callable[..., Validated]:
-    """What reads a metric as ``by_metric`` does, and how good each row is on validation."""
+def of_metric(
+    dataset: str, cells: Sequence[Cell], metric: str, averages: Averages | None = None
+) -> Source:
+    """A metric of cells at the epoch that validation picks, and its means over some settings."""
+    named = averages or {}
+    return Source(dataset, cells, by_metric(metric, named), metric, named)
+
+
+def with_validation(dataset: str, cells: Sequence[Cell], metric: str) -> Source:
+    """A metric as ``of_metric`` has it, and how good each row is on validation."""
     of_test = by_metric(metric)
 
     def read(context: Context, cells: Sequence[Cell]) -> Validated:
@@ -352,148 +392,10 @@ def with_validation(metric: str) -> Callable[..., Validated]:
         }
         return Validated(of_test(context, cells), valid)
 
-    return read
+    return Source(dataset, cells, read, metric)
 
 
-def table(
-    context: Context,
-    claims: Sequence[Measured],
-    points: str,
-    notes: Sequence[str],
-    cells: Sequence[Cell],
-) -> Output:
-    """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict.
-
-    points: the unit whose differences are judged by the margin of metrics, and drawn. cells: all that a claim reads.
-    """
-    needed = with_parents(cell.spec for cell in cells)
-    run_ids = tuple(spec.run_id(context.bundle_fingerprint(spec.data)) for spec in needed)
-    tests = _tests(claims, points)
-    numbered = list(enumerate(claims, start=1))
-    numbers = pd.DataFrame([_line(number, claim, tests.get(number)) for number, claim in numbered])
-    drawn = {
-        f"{number}. {claim.backbone}, {claim.data}": tests[number]
-        for number, claim in numbered
-        if number in tests and claim.unit == points and tests[number].verdict != stats.TOO_FEW
-    }
-    return Output(
-        table=numbers.drop(columns=[c for c in NUMBERS_ONLY if c in numbers]).fillna(""),
-        figure=_figure(drawn, points) if drawn else None,
-        numbers=numbers,
-        rows_built=len(tests),
-        notes=_notes(numbers, points, notes, len(drawn)),
-        run_ids=run_ids,
-    )
-
-
-def _tests(claims: Sequence[Measured], points: str) -> dict[int, stats.Comparison]:
-    """The values of each claim that was run against 0, by the claim's number from 1."""
-    tests: dict[int, stats.Comparison] = {}
-    for rule, primary in ((looks.primary, True), (looks.exploratory, False)):
-        chosen = [(n, c) for n, c in enumerate(claims, start=1) if c.primary == primary]
-        margins = [stats.MARGIN if claim.unit == points else NO_MARGIN for _, claim in chosen]
-        made = rule([claim.values for _, claim in chosen], margins)
-        tests |= {
-            n: _within(test, LIMITS.get(claim.unit, math.inf))
-            for (n, claim), test in zip(chosen, made, strict=True)
-            if test is not None
-        }
-    return dict(sorted(tests.items()))
-
-
-def _within(test: stats.Comparison, limit: float) -> stats.Comparison:
-    """A comparison whose intervals end where values do."""
-    ends = {
-        name: min(max(getattr(test, name), -limit), limit)
-        for name in ("low", "high", "low90", "high90")
-    }
-    return dataclasses.replace(test, **ends)
-
-
-def _line(number: int, claim: Measured, test: stats.Comparison | None) -> dict[str, object]:
-    line: dict[str, object] = {
-        "no": number,
-        "claim": claim.text,
-        "where": claim.where,
-        "data": claim.data,
-        "backbone": claim.backbone,
-        "kind": PRIMARY if claim.primary else EXPLORATORY,
-        "test (above 0 supports)": claim.test,
-        "unit": claim.unit,
-        "seeds": test.n if test else 0,
-    }
-    if test is None:
-        return line | {"measured": NOT_RUN, "verdict": NOT_RUN, "detail": claim.detail}
-    return line | {
-        "measured": f"{test} ({test.n})" if test.verdict == stats.TOO_FEW else str(test),
-        "verdict": _verdict(claim, test),
-        "difference": test.difference,
-        "low": test.low,
-        "high": test.high,
-        "could have shown": test.detectable,
-        "detail": claim.detail,
-    }
-
-
-def _verdict(claim: Measured, test: stats.Comparison) -> str:
-    """In words; of what can happen, that it was not shown, unless it was."""
-    shown = test.verdict in ("better", stats.TOO_FEW)
-    return NOT_SHOWN if claim.exists and not shown else VERDICTS[test.verdict]
-
-
-def _notes(numbers: pd.DataFrame, points: str, notes: Sequence[str], drawn: int) -> tuple[str, ...]:
-    """How many claims have each verdict, and how to read them; drawn: how many claims the figure is of."""
-    remarks = [
-        *(_counted(str(kind), of["verdict"]) for kind, of in numbers.groupby("kind", sort=False)),
-        f"One value per seed, paired. Under {stats.FEWEST} seeds there is no interval and no verdict.",
-    ]
-    kinds = set(numbers["kind"])
-    if PRIMARY in kinds:
-        remarks.append(
-            "Primary claims were named in advance and are looked at after "
-            f"{', '.join(map(str, looks.LOOKS[:-1]))} and {looks.LOOKS[-1]} seeds. The chance that any of them is "
-            f"called supported or contradicted by accident is {100 * looks.LEVEL:g} % (Pocock for the looks, Holm for "
-            "their number); an interval has the level that these rules give to its claim."
-        )
-    if EXPLORATORY in kinds:
-        remarks.append(
-            "Exploratory claims have 95 % intervals each; at most 5 % of those that are called supported or "
-            "contradicted are expected to be false (Benjamini-Hochberg)."
-        )
-    if set(numbers["unit"]) - {points}:
-        remarks.append(
-            f"Differences of up to {stats.MARGIN:g} {points} do not matter. Other units have no such margin."
-        )
-    if drawn > DRAWN:
-        remarks.append(
-            f"Figure: {DRAWN} of {drawn} claims about results: decided ones first, then those nearest to a decision."
-        )
-    return (*remarks, *notes)
-
-
-def _counted(kind: str, verdicts: pd.Series) -> str:
-    counts = verdicts.value_counts()
-    return f"{kind.capitalize()}: " + ", ".join(f"{counts[v]} {v}" for v in counts.index) + "."
-
-
-def _figure(drawn: Mapping[str, stats.Comparison], points: str) -> draw.Figure:
-    figure, axes = draw.panel_grid(1, width=draw.DOUBLE, height=0.9 + 0.26 * min(DRAWN, len(drawn)))
-    draw.forest(
-        axes[0],
-        most_telling(drawn, DRAWN),
-        xlabel=f"measured, {points} (above 0 supports the claim)",
-        title="Claims about results, by number",
-    )
-    return figure
-
-
-def most_telling(tests: Mapping[str, stats.Comparison], most: int) -> dict[str, stats.Comparison]:
-    """At most so many, in their order: the decided ones first, then those with the largest difference for its error."""
-
-    def rank(name: str) -> tuple[bool, float]:
-        test = tests[name]
-        width = max(test.high - test.low, np.finfo(float).eps)
-        return test.verdict == "undecided", -abs(test.difference) / width
-
-    kept = sorted(tests, key=rank)[:most]
-    return {name: test for name, test in tests.items() if name in kept}
+def accuracy_of(context: Context, dataset: str) -> str:
+    """The metric that stands for accuracy: the expected one on twins whose posterior is known (design, section 7)."""
+    reference = context.reference(dataset)
+    return EXPECTED if is_twin(reference) and not is_av_twin(reference) else "accuracy"

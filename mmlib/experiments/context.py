@@ -21,7 +21,7 @@ from mmlib.experiments import takes
 from mmlib.experiments.profiles import Profile, in_short
 from mmlib.experiments.profiles import profile as profile_of
 from mmlib.experiments.roles import role_for
-from mmlib.masks import Law, imbalanced
+from mmlib.masks import Law, imbalanced, is_random
 from mmlib.names import EMBEDDED, TWINS, check_collection
 from mmlib.report.artifact import Artifact
 from mmlib.runs.compact import import_records
@@ -404,13 +404,17 @@ class Context:
         fold = self.bundle(dataset).fold
         return [None] if fold is None else list(range(int(fold.max()) + 1))
 
+    def draws(self, tests: Iterable[tuple[str, Law]]) -> int:
+        """How often the test masks of a run are drawn: once where none is random."""
+        return self.profile.draws if any(is_random(law) for _, law in tests) else 1
+
     def specs(
         self,
         dataset: str,
         method: str,
         variant: str,
         train: Law,
-        tests: Iterable[tuple[str, Law]],
+        tests: Sequence[tuple[str, Law]],
         *,
         options: Options = (),
         keep: tuple[str, ...] = (),
@@ -439,6 +443,7 @@ class Context:
                 eval_masks=tuple(tests),
                 training=schedule,
                 keep=keep,
+                draws=self.draws(tests),
             )
             for seed in self.seeds(dataset, grid, chosen)
             for fold in self.folds(dataset)

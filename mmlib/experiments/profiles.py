@@ -65,6 +65,9 @@ class Profile:
     by_backbone: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
     """By backbone, the fields of its schedule that differ."""
 
+    draws: int = 1
+    """How often each random test mask is drawn for a trained model."""
+
     searched: bool = False
     """Whether networks are trained by the recipes that a search on validation chose (``recipes.py``)."""
 
@@ -155,9 +158,10 @@ PROFILES: dict[str, Profile] = {
         taus=_GRID[0],
         rhos=_GRID[1],
         shared_rates=(0.0, 0.5),
+        draws=20,
         searched=True,
         reduced=f"Reduced (laptop): width 64, {BY_RECIPE}; of the shared rates 0 and 0.5; 10 seeds, 5 of all "
-        "backbones but the main one.",
+        "backbones but the main one; random test masks drawn 20 times, their results averaged.",
     ),
     "paper": Profile(
         "paper",

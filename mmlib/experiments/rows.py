@@ -139,6 +139,7 @@ def spec_of(
     spec: RunSpec | None = None
     for stage in row.stages:
         size = dict(protocol.budget.sizes.get(stage.backbone, ()))
+        tests = protocol.tests if stage.tests is None else stage.tests
         spec = RunSpec(
             context.reference(dataset),
             seed,
@@ -150,7 +151,7 @@ def spec_of(
             modalities=stage.modalities,
             fold=fold,
             train_mask=protocol.train if stage.train is None else stage.train,
-            eval_masks=protocol.tests if stage.tests is None else stage.tests,
+            eval_masks=tests,
             valid_mask=stage.valid,
             training=dataclasses.replace(
                 protocol.budget.of(stage.backbone, fold, stage.recipe or stage.method),
@@ -158,6 +159,7 @@ def spec_of(
             ),
             keep=stage.keep,
             parent=spec,
+            draws=context.draws(tests),
         )
     assert spec is not None  # a row has a stage
     return spec

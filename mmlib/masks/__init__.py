@@ -63,6 +63,7 @@ __all__ = [
     "frames",
     "imbalance",
     "imbalanced",
+    "is_random",
     "largest_remainder",
     "law_from_json",
     "mix",
@@ -87,6 +88,11 @@ def kind_of(law: Law) -> Kind:
     if law.kind not in KINDS:
         raise unknown_name("mask law", law.kind, KINDS)
     return KINDS[law.kind]
+
+
+def is_random(law: Law) -> bool:
+    """Whether a law's masks differ from seed to seed."""
+    return kind_of(law) not in (fixed.COMPLETE, fixed.SUBSET)
 
 
 def family(law: Law) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mmlib.errors import InputError
-from mmlib.experiments import claims
+from mmlib.experiments import verdicts
 from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.claims import Claim
 from mmlib.experiments.comparison import shown
@@ -124,9 +124,9 @@ def _line(context: Context, claim: Claim, test: Comparison | None) -> dict[str, 
         "test (above 0 supports)": claim.test,
     }
     if test is None:
-        return known | {"seeds": 0, "measured": "", "verdict": claims.NOT_RUN}
+        return known | {"seeds": 0, "measured": "", "verdict": verdicts.NOT_RUN}
     return known | {
         "seeds": test.n,
         "measured": str(test),
-        "verdict": claims.VERDICTS[test.verdict],
+        "verdict": verdicts.VERDICTS[test.verdict],
     }

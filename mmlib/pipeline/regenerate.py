@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from mmlib.experiments.context import Context
 from mmlib.experiments.rows import with_parents
 from mmlib.metrics import has_decisions
 from mmlib.names import EMBEDDED
-from mmlib.papers.catalog import PAPERS
+from mmlib.papers.catalog import CLAIMS, PAPERS
 from mmlib.pipeline import troubles
 from mmlib.pipeline.troubles import Trouble
 from mmlib.report.artifact import (
@@ -222,9 +222,11 @@ def finish(context: Context) -> None:
     Records of real data are also written in compact form, with the predictions under each run's main mask at the
     epoch that validation picks, so that another machine can go on from them; in parts, each small enough for version
     control. A paper's ``carried`` names arrays that go with them. Runs whose weights, embeddings or findings are kept
-    are left out: another machine makes them again.
+    are left out: another machine makes them again. Runs of claims go with what their test clusters count.
     """
-    used = specs(context, artifacts(context))
+    claims = CLAIMS.get(context.paper)
+    further = [cell.spec for cell in claims.further(context)] if claims else []
+    used = list(dict.fromkeys([*specs(context, artifacts(context)), *with_parents(further)]))
     records = {record.id: (record, stale) for record, stale in map(context.stored, used) if record}
     contents = {i: {**record.content, "stale": stale} for i, (record, stale) in records.items()}
     write_records(contents.values(), paths.figures(), context.collection, context.paper)
@@ -233,7 +235,12 @@ def finish(context: Context) -> None:
         ids = sorted(
             i for i, content in contents.items() if not LARGE & set(content["spec"]["keep"])
         )
-        _write_parts(context, ids, main)
+        counts = claims.counts(context) if claims else {}
+        names = {
+            spec.run_id(context.bundle_fingerprint(spec.data)): sorted(of)
+            for spec, of in counts.items()
+        }
+        _write_parts(context, ids, main, names)
     gather_all()
 
 
@@ -247,12 +254,18 @@ def gather_all() -> None:
     write_dashboard(paths.figures() / "manifest.json", paths.figures() / "index.html", called)
 
 
-def _write_parts(context: Context, ids: Sequence[str], arrays: Sequence[str]) -> None:
+def _write_parts(
+    context: Context,
+    ids: Sequence[str],
+    arrays: Sequence[str],
+    of_runs: Mapping[str, Sequence[str]],
+) -> None:
     """Write the compact records of some runs, and drop what more parts there were before."""
     before = set(context.folder.glob("records-*.jsonl.xz"))
     for part, start in enumerate(range(0, len(ids), PART), start=1):
         path = context.folder / f"records-{part:02}.jsonl.xz"
-        export_records(context.store, path, ids=ids[start : start + PART], arrays=arrays)
+        part_ids = ids[start : start + PART]
+        export_records(context.store, path, ids=part_ids, arrays=arrays, of_runs=of_runs)
         before.discard(path)
     for path in before:
         path.unlink()

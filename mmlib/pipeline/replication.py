@@ -18,10 +18,10 @@ import pandas as pd
 
 from mmlib.data.manifest import load_manifest
 from mmlib.experiments import arithmetic
-from mmlib.experiments.claims import NOT_SHOWN, OPEN, VERDICTS
 from mmlib.experiments.comparison import OWN, STANDS_IN, SYNTHETIC
 from mmlib.experiments.context import Paper
 from mmlib.experiments.undeclared import left_out
+from mmlib.experiments.verdicts import NOT_SHOWN, OPEN, VERDICTS
 from mmlib.names import TWINS
 from mmlib.report.artifact import Artifact, Entry
 from mmlib.report.citations import FROM_ARTIFACTS, link_markdown, link_rows
@@ -304,7 +304,7 @@ def strongest(claims: pd.DataFrame | None) -> str:
         lines = [
             f'claim {line["no"]}: "{line["claim"]}" ({line["where"]}), {line["data"]}, {line["backbone"]}; '
             f"{line['test (above 0 supports)']}: {line['measured']} {line['unit']}, "
-            f"{_count(int(line['seeds']), 'seed')}"
+            f"{_count(int(line['seeds']), 'seed')}{_scoped(line.get('scope'))}"
             for line in mine.loc[
                 force.sort_values(ascending=False, kind="stable").index[:STRONGEST]
             ].to_dict("records")
@@ -312,6 +312,11 @@ def strongest(claims: pd.DataFrame | None) -> str:
         more = f", the strongest {len(lines)} of {len(mine)}" if len(lines) < len(mine) else ""
         parts += [f"**{verdict.capitalize()}**{more}:\n\n{_bullets(lines)}"] if lines else []
     return "\n\n".join(parts)
+
+
+def _scoped(scope: object) -> str:
+    """Whether a verdict is that of other test data too, where that is known."""
+    return f" ({scope})" if isinstance(scope, str) and scope else ""
 
 
 KINDS = {

@@ -43,6 +43,7 @@ def export_records(
     *,
     ids: Sequence[str] | None = None,
     arrays: Sequence[str] = ("predictions.",),
+    of_runs: Mapping[str, Sequence[str]] | None = None,
 ) -> int:
     """Write ``records.jsonl.xz``, small enough to be committed; how many records it holds.
 
@@ -54,17 +55,21 @@ def export_records(
         ids: the runs to write; all where None.
         arrays: prefixes of the names of the arrays to carry. The others' names are noted, and a
             sweep that needs them (a parent's weights) runs those runs again.
+        of_runs: by run, further names of arrays to carry.
 
     Raises:
         InputError: a run that is not done, or a path that cannot be written.
     """
     records = [_finished(store, i) for i in (store.ids() if ids is None else sorted(set(ids)))]
-    head = _head(records, arrays)
+    further = {record.id: tuple((of_runs or {}).get(record.id, ())) for record in records}
+    head = _head(records, arrays, further)
     if _holds(path, head):
         return len(records)
     texts, packed = [], []
     for record in records:
-        text, predictions = to_lines(record, store.arrays(record.id), tuple(arrays))
+        text, predictions = to_lines(
+            record, store.arrays(record.id), (*arrays, *further[record.id])
+        )
         texts.append(canonical(text))
         packed.append(canonical(predictions))
     lines = [canonical(head), *texts, *packed]
@@ -81,7 +86,9 @@ def _finished(store: Store, run_id: str) -> Record:
     return record
 
 
-def _head(records: Sequence[Record], arrays: Sequence[str]) -> dict[str, Any]:
+def _head(
+    records: Sequence[Record], arrays: Sequence[str], further: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     """The first line of a file, whose sum over its records says whether another file has the same content.
 
     An id alone does not: a run that is made again on another processor has its id, and other last digits.
@@ -89,6 +96,8 @@ def _head(records: Sequence[Record], arrays: Sequence[str]) -> dict[str, Any]:
     content = hashlib.sha256(canonical({"arrays": list(arrays)}))
     for record in records:
         content.update(canonical(_carried(record)))
+        if further[record.id]:
+            content.update(canonical({"further": list(further[record.id])}))
     return {"format": FORMAT, "runs": len(records), "content": content.hexdigest()}
 
 

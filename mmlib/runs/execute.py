@@ -14,20 +14,16 @@ import numpy as np
 import torch
 
 from mmlib.backbones import build_backbone
-from mmlib.data.bundle import Bundle, Task
+from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
 from mmlib.fit import Fitted, evaluation_batches, fit, pick_device
-from mmlib.masks import Law, Mask, audit_lines, draw
+from mmlib.masks import Law, Mask, audit_lines, draw, is_random
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
-from mmlib.metrics import all_metrics, curve_metrics, own_epochs, to_maximise
 from mmlib.nn.batch import to_device
-from mmlib.runs.divergence import check_finite, check_size
-from mmlib.runs.expected import NAME, expected_accuracy
-from mmlib.runs.spec import SELECTIONS, RunSpec
-
-FEW = 16  # values found before an epoch that stand in the record itself
+from mmlib.runs.results import draw_name, draw_seed, in_all_rows, results
+from mmlib.runs.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -108,6 +104,9 @@ class _Evaluated:
     tests: dict[str, Mask]
     """Of test, by name."""
 
+    further: dict[str, dict[int, Mask]]
+    """Further draws of the random ones of test, by name and number."""
+
     rates: list[dict[str, Any]]
     """What the record says of their missing rates: a line for each mask and each of the run's modalities."""
 
@@ -124,7 +123,24 @@ def _evaluated(spec: RunSpec, whole: Bundle, modalities: Sequence[str]) -> _Eval
         lines = audit_lines(law, where, split, drawn)
         rates += [{"mask": name, **line} for line in lines if line["modality"] in modalities]
     names = [name for name, _ in spec.eval_masks]
-    return _Evaluated(masks[0], dict(zip(names, masks[1:], strict=True)), rates)
+    tests = dict(zip(names, masks[1:], strict=True))
+    return _Evaluated(masks[0], tests, _further(spec, whole, tests), rates)
+
+
+def _further(spec: RunSpec, whole: Bundle, first: Mapping[str, Mask]) -> dict[str, dict[int, Mask]]:
+    """Further draws of the random test masks; none where all are the first one again, as at a rate of 0."""
+    drawn: dict[str, dict[int, Mask]] = {}
+    for name, law in spec.eval_masks:
+        if not is_random(law):
+            continue
+        where = _drawn_over(spec, law, whole)
+        masks = {
+            number: _of_run(spec, whole, where, draw(law, where, "test", draw_seed(spec, number)))
+            for number in range(1, spec.draws)
+        }
+        if any(mask.fingerprint != first[name].fingerprint for mask in masks.values()):
+            drawn[name] = masks
+    return drawn
 
 
 def build(spec: RunSpec, bundle: Bundle) -> Plain:
@@ -152,19 +168,17 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     whole = prepare(spec)
     bundle = whole.only(spec.modalities) if spec.modalities else whole
     drawn = _evaluated(spec, whole, bundle.modalities)
-    valid_mask, test_masks = drawn.valid, drawn.tests
     method = build(spec, bundle)
     memory_before = _start_from(parent_arrays or {}, method, spec)
     device = pick_device()
-    fitted = _fit(spec, whole, bundle, method, valid_mask, test_masks, memory_before, device)
-    masks = {"valid": valid_mask, **test_masks}
-    record, arrays = _results(spec, bundle, fitted, masks)
-    arrays |= _kept_of_method(spec, method, fitted, bundle, test_masks[spec.eval_masks[0][0]])
-    record |= _parts(masks)
+    fitted = _fit(spec, whole, bundle, method, drawn, memory_before, device)
+    record, arrays = results(spec, bundle, fitted, drawn.valid, drawn.tests, drawn.further)
+    arrays |= _kept_of_method(spec, method, fitted, bundle, drawn.tests[spec.eval_masks[0][0]])
+    record |= _parts({"valid": drawn.valid, **drawn.tests})
     record |= _identity(spec, bundle, method)
     record["masks"] = {
-        "valid": valid_mask.fingerprint,
-        **{f"test.{name}": mask.fingerprint for name, mask in test_masks.items()},
+        "valid": drawn.valid.fingerprint,
+        **{f"test.{name}": mask.fingerprint for name, mask in drawn.tests.items()},
     }
     record["rates"] = drawn.rates
     return Outcome(record, arrays, _sidecar(time.perf_counter() - start, device))
@@ -175,23 +189,27 @@ def _fit(
     whole: Bundle,
     bundle: Bundle,
     method: Plain,
-    valid_mask: Mask,
-    test_masks: Mapping[str, Mask],
+    drawn: _Evaluated,
     memory_before: dict[str, torch.Tensor],
     device: torch.device,
 ) -> Fitted:
-    """Train a method; test masks that the run does not follow are evaluated at the picked epochs alone."""
+    """Train a method; what the run does not follow of test, and further draws, are evaluated at picked epochs alone."""
 
     def train_mask(epoch: int, shares: np.ndarray | None = None) -> Mask:
         return mask_of(spec, spec.train_mask, whole, "train", epoch, shares)
 
-    followed = {spec.eval_masks[0][0]} if "picked" in spec.keep else set(test_masks)
+    followed = {spec.eval_masks[0][0]} if "picked" in spec.keep else set(drawn.tests)
+    further = {
+        draw_name(name, number): mask
+        for name, masks in drawn.further.items()
+        for number, mask in masks.items()
+    }
     return fit(
         method,
         bundle,
         train_mask,
-        valid_mask,
-        {name: mask for name, mask in test_masks.items() if name in followed},
+        drawn.valid,
+        {name: mask for name, mask in drawn.tests.items() if name in followed},
         spec.training,
         spec.seed,
         resampled=spec.train_mask.resampled,
@@ -199,7 +217,7 @@ def _fit(
         device=device,
         keep_weights="weights" in spec.keep or "embeddings" in spec.keep,
         memory_before=memory_before,
-        unfollowed={name: mask for name, mask in test_masks.items() if name not in followed},
+        unfollowed={n: mask for n, mask in drawn.tests.items() if n not in followed} | further,
     )
 
 
@@ -260,115 +278,6 @@ def embeddings(
     return {name: torch.cat(values).cpu().numpy() for name, values in parts.items()}
 
 
-def _results(
-    spec: RunSpec, bundle: Bundle, fitted: Fitted, masks: Mapping[str, Mask]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The record's results, and arrays; masks: by name, those of test and that of validation as ``valid``."""
-    check_finite(fitted)
-    task = bundle.task
-    truth = {
-        name: bundle.labels[mask.of(bundle.rows("valid" if name == "valid" else "test"))]
-        for name, mask in masks.items()
-    }
-    valid = _curves(task, fitted.valid, truth["valid"])
-    tests = {name: _curves(task, outputs, truth[name]) for name, outputs in fitted.tests.items()}
-    chosen = int(np.argmax(to_maximise(valid)))
-    check_size(fitted, task, truth["valid"], chosen)
-    selected, arrays = _selected(spec, task, fitted, truth, tests, chosen)
-    arrays = {name: in_all_rows(x, masks[name.split(".", 2)[2]]) for name, x in arrays.items()}
-    curves = {
-        "loss": [float(v) for v in fitted.loss],
-        "valid": valid,
-        "test": tests,
-        **_curves_of_method(task, fitted, truth),
-    }
-    return {"selected": selected, "curves": curves}, arrays | _kept_of_training(spec, fitted)
-
-
-def _expected(spec: RunSpec, task: Task, name: str, outputs: np.ndarray) -> dict[str, float]:
-    """The expected accuracy under a test mask, on twins that have it; outputs are of the epoch that accuracy picks."""
-    law = dict(spec.eval_masks)[name]
-    if law.kind == "patterns" and spec.modalities:  # drawn over these modalities alone
-        return {}
-    expected = expected_accuracy(spec, law, task, outputs)
-    return {} if expected is None else {NAME: expected}
-
-
-def _selected(
-    spec: RunSpec,
-    task: Task,
-    fitted: Fitted,
-    truth: Mapping[str, np.ndarray],
-    curves: Mapping[str, Mapping[str, list[float]]],
-    chosen: int,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """``selected`` of the record, and the predictions at the epochs that the main metric picks.
-
-    truth: labels by mask, and of validation as ``valid``. curves: of test, by followed mask. chosen: the epoch that
-    validation picks by the main metric.
-
-    Of each selection and test mask: ``metrics``, each at the epoch that its own value picks, on validation or on test;
-    ``epochs``, which that is; and ``epoch``, that of the main metric and of the predictions. Masks that are not
-    followed have no selection on test.
-    """
-    last = len(fitted.loss) - 1
-    on_valid = own_epochs([all_metrics(task, outputs, truth["valid"]) for outputs in fitted.valid])
-    lasts = dict.fromkeys(on_valid, last)
-    selected: dict[str, Any] = {s: {"epoch": {}, "epochs": {}, "metrics": {}} for s in SELECTIONS}
-    arrays = {}
-    followed = {name: dict(enumerate(outputs)) for name, outputs in fitted.tests.items()}
-    for name, outputs in {**followed, **fitted.picked}.items():
-        metrics = {at: all_metrics(task, x, truth[name]) for at, x in outputs.items()}
-        picked = {"valid": (chosen, on_valid), "last": (last, lasts)}
-        if name in followed:
-            best = int(np.argmax(to_maximise(curves[name])))
-            picked["test"] = best, own_epochs(list(metrics.values()))
-        for selection, (main, epochs) in picked.items():
-            part = selected[selection]
-            of_accuracy = epochs.get("accuracy", main)
-            expected = _expected(spec, task, name, outputs[of_accuracy])
-            part["epoch"][name] = main
-            part["epochs"][name] = epochs | dict.fromkeys(expected, of_accuracy)
-            own = {metric: metrics[at][metric] for metric, at in epochs.items()}
-            part["metrics"][name] = own | expected
-            arrays[f"predictions.{selection}.{name}"] = outputs[main]
-    return selected, arrays
-
-
-def _curves_of_method(
-    task: Any, fitted: Fitted, truth: Mapping[str, np.ndarray]
-) -> dict[str, dict[str, Any]]:
-    """The curves beside loss and metrics: series by epoch, further views, and small values found before epochs."""
-    curves: dict[str, dict[str, Any]] = {}
-    if fitted.series:
-        curves["series"] = {
-            key: _epoch_means(steps, len(fitted.loss)) for key, steps in fitted.series.items()
-        }
-    if fitted.views:
-        curves["views"] = {
-            name: _curves(task, outputs, truth[name.rpartition(".")[0]])
-            for name, outputs in fitted.views.items()
-        }
-    if fitted.recorded:
-        small = {
-            name: values.reshape(len(values), -1).tolist()
-            for name, values in fitted.recorded.items()
-            if values[0].size <= FEW
-        }
-        curves["found"] = {"epochs": list(fitted.recorded_at), **small}
-    return curves
-
-
-def _kept_of_training(spec: RunSpec, fitted: Fitted) -> dict[str, np.ndarray]:
-    """Series, the picked epoch's weights and values found before epochs, where a run keeps them."""
-    arrays = {f"series.{key}": value for key, value in fitted.series.items()}
-    if "weights" in spec.keep:
-        arrays |= {f"weights.{key}": value.numpy() for key, value in fitted.weights.items()}
-    if "found" in spec.keep:
-        arrays |= {f"found.{name}": values for name, values in fitted.recorded.items()}
-    return arrays
-
-
 def _start_from(
     arrays: Mapping[str, np.ndarray], method: Plain, spec: RunSpec
 ) -> dict[str, torch.Tensor]:
@@ -394,17 +303,6 @@ def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     }
 
 
-def _epoch_means(steps: np.ndarray, epochs: int) -> list[list[float]]:
-    """(steps, M) -> (epochs, M)."""
-    means = steps.reshape(epochs, -1, steps.shape[1]).astype(np.float64).mean(axis=1)
-    return [[float(value) for value in row] for row in means]
-
-
-def _curves(task: Any, outputs: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
-    rows = [curve_metrics(task, epoch, truth) for epoch in outputs]
-    return {name: [row[name] for row in rows] for name in rows[0]}
-
-
 def _sidecar(seconds: float, device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
@@ -422,12 +320,3 @@ def _parts(masks: Mapping[str, Mask]) -> dict[str, dict[str, int]]:
     """How many utterances play a part under the masks that leave some out; nothing where none does."""
     counts = {name: int(mask.kept.sum()) for name, mask in masks.items() if mask.kept is not None}
     return {"utterances": counts} if counts else {}
-
-
-def in_all_rows(outputs: np.ndarray, mask: Mask) -> np.ndarray:
-    """Outputs (kept, C) as (n, C), NaN for utterances that play no part under the mask."""
-    if mask.kept is None:
-        return outputs
-    rows = np.full((len(mask.kept), outputs.shape[1]), np.nan, dtype=outputs.dtype)
-    rows[mask.kept] = outputs
-    return rows

@@ -17,14 +17,30 @@ from mmlib.masks import Law, draw
 from mmlib.runs.spec import RunSpec
 
 NAME = "expected_accuracy"
+KEPT = 512  # posteriors of masks: runs of one seed are made one after the other, and share them
 
 
-def expected_accuracy(spec: RunSpec, law: Law, task: Task, outputs: np.ndarray) -> float | None:
-    """Of a run's outputs (n, C) on test under a law's mask, in percent; None where no posterior is known."""
+def answers(spec: RunSpec, law: Law, seed: int) -> np.ndarray | None:
+    """(answers, K) the posterior of a run's answers on test under a law's mask; None where none is known.
+
+    seed: that the mask is drawn with.
+    """
     if not is_twin(spec.data) or is_av_twin(spec.data):
         return None
-    mass = _answers(spec.data, spec.fold, law, spec.seed, spec.modalities)
+    if law.kind == "patterns" and spec.modalities:  # drawn over these modalities alone
+        return None
+    return _answers(spec.data, spec.fold, law, seed, spec.modalities)
+
+
+def expected_accuracy(mass: np.ndarray, task: Task, outputs: np.ndarray) -> float:
+    """Of outputs (n, C), in percent; mass: (answers, K) as ``answers`` gives it."""
     return posterior.class_score(mass, answered(task, outputs), "accuracy")
+
+
+def chances(mass: np.ndarray, task: Task, outputs: np.ndarray) -> np.ndarray:
+    """(answers, 2) of outputs (n, C): the chance that each answer is right, and how much it counts."""
+    given = answered(task, outputs)
+    return np.stack([mass[np.arange(len(given)), given], mass.sum(axis=1)], axis=1)
 
 
 def answered(task: Task, outputs: np.ndarray) -> np.ndarray:
@@ -36,7 +52,7 @@ def answered(task: Task, outputs: np.ndarray) -> np.ndarray:
     return outputs.argmax(axis=1)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=KEPT)
 def _answers(
     reference: str, fold: int | None, law: Law, seed: int, modalities: tuple[str, ...]
 ) -> np.ndarray:

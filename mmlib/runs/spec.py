@@ -116,6 +116,9 @@ class RunSpec:
     valid_mask: Law | None = None
     """The law of the validation mask, where it is not that of the train masks."""
 
+    draws: int = 1
+    """How often each random test mask is drawn: a metric is the mean over the draws (design, section 7)."""
+
     def __post_init__(self) -> None:
         for name in self.keep:
             if name not in KEEP:
@@ -129,6 +132,8 @@ class RunSpec:
             )
         if {"weights", "last"} <= set(self.keep):
             raise InputError("run, keep", "weights and last", "one of them", "Choose the epoch.")
+        if self.draws < 1:
+            raise InputError("run, draws", str(self.draws), "1 or more", "Correct it.")
         if not self.eval_masks:
             raise InputError("run", "no test mask", "at least one", "Give eval_masks.")
         names = [name for name, _ in self.eval_masks]
@@ -297,9 +302,11 @@ def _package(file: str) -> Path:
 def _as_stored(content: dict[str, Any]) -> dict[str, Any]:
     """Without what is not set of the fields that came later: older records keep their names.
 
-    These are a validation law that is the training's, and parameters of laws that have none.
+    These are a validation law that is the training's, one draw of each test mask, and parameters of laws that have
+    none.
     """
-    stored = {k: v for k, v in content.items() if k != "valid_mask" or v is not None}
+    unset = {"valid_mask": None, "draws": 1}
+    stored = {k: v for k, v in content.items() if k not in unset or v != unset[k]}
     for name in stored.keys() & {"train_mask", "valid_mask"}:
         stored[name] = _law_as_stored(stored[name])
     stored["eval_masks"] = [[name, _law_as_stored(law)] for name, law in content["eval_masks"]]

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmlib.experiments.claims import VERDICTS, Lead, Mean
+from mmlib.experiments.claims import Lead, Mean
 from mmlib.experiments.context import Cell
+from mmlib.experiments.verdicts import VERDICTS
 from mmlib.papers import balm
 from mmlib.papers.balm import claims, rows, tables
 from mmlib.report import projection, stats

@@ -9,20 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmlib.experiments import claims
+from mmlib.experiments import verdicts
 from mmlib.experiments.claims import (
     BestLead,
     Claim,
     Claims,
     Lead,
     Mean,
-    Measured,
     Source,
     Validated,
 )
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.verdicts import Measured
 from mmlib.papers import catalog, ebmc
 from mmlib.report import stats
+from mmlib.report.crossed import Interval
 
 POINTS = "points"
 
@@ -53,24 +54,24 @@ def test_a_crowded_figure_keeps_what_is_decided_then_what_comes_nearest_in_the_t
         "better",
         "undecided",
     }
-    assert list(claims.most_telling(tests, 3)) == ["near", "decided", "nearer"]
-    assert list(claims.most_telling(tests, 1)) == ["decided"] and list(
-        claims.most_telling(tests, 9)
+    assert list(verdicts.most_telling(tests, 3)) == ["near", "decided", "nearer"]
+    assert list(verdicts.most_telling(tests, 1)) == ["decided"] and list(
+        verdicts.most_telling(tests, 9)
     ) == list(tests)
 
 
 def test_the_table_has_every_claim_and_the_figure_says_how_many_it_shows() -> None:
-    found = [claim(n, 0.1 * n, 9.0) for n in range(claims.DRAWN + 5)]
-    output = claims.table(None, found, POINTS, (), ())  # type: ignore[arg-type]
+    found = [claim(n, 0.1 * n, 9.0) for n in range(verdicts.DRAWN + 5)]
+    output = verdicts.table(None, found, POINTS, (), ())  # type: ignore[arg-type]
     assert (
         output.table is not None
-        and len(output.table) == claims.DRAWN + 5
+        and len(output.table) == verdicts.DRAWN + 5
         and output.figure is not None
     )
     shown = [label.get_text() for label in output.figure.axes[0].get_yticklabels()]
-    assert [text.split(".")[0] for text in shown] == [str(n) for n in range(6, claims.DRAWN + 6)]
-    assert f"{claims.DRAWN} of {claims.DRAWN + 5}" in " ".join(output.notes)
-    few = claims.table(None, found[:5], POINTS, (), ())  # type: ignore[arg-type]
+    assert [text.split(".")[0] for text in shown] == [str(n) for n in range(6, verdicts.DRAWN + 6)]
+    assert f"{verdicts.DRAWN} of {verdicts.DRAWN + 5}" in " ".join(output.notes)
+    few = verdicts.table(None, found[:5], POINTS, (), ())  # type: ignore[arg-type]
     assert "Figure:" not in " ".join(few.notes)
 
 
@@ -79,7 +80,7 @@ def measured(values: list[float], **change: object) -> Measured:
 
 
 def lines_of(*of: Measured) -> pd.DataFrame:
-    numbers = claims.table(None, of, POINTS, (), ()).numbers  # type: ignore[arg-type]
+    numbers = verdicts.table(None, of, POINTS, (), ()).numbers  # type: ignore[arg-type]
     assert numbers is not None
     return numbers.set_index("no")
 
@@ -103,8 +104,8 @@ def test_few_seeds_have_a_mean_and_no_verdict_and_none_are_not_run() -> None:
 
 def test_a_picture_has_the_claims_with_enough_seeds_and_there_is_none_without_any() -> None:
     few, enough = measured([1.0, 2.0, 3.0]), measured([1.0, 2.0, 3.0, 2.0, 1.0])
-    assert claims.table(None, [few, few], POINTS, (), ()).figure is None  # type: ignore[arg-type]
-    figure = claims.table(None, [few, enough], POINTS, (), ()).figure  # type: ignore[arg-type]
+    assert verdicts.table(None, [few, few], POINTS, (), ()).figure is None  # type: ignore[arg-type]
+    figure = verdicts.table(None, [few, enough], POINTS, (), ()).figure  # type: ignore[arg-type]
     assert figure is not None
     assert [text.get_text()[0] for text in figure.axes[0].get_yticklabels()] == ["2"]
 
@@ -215,3 +216,44 @@ def test_each_paper_names_one_to_three_primary_claims_on_its_main_data(
     marked = [claim for claim in declared if claim.primary]
     assert [claim.test for claim in marked] == primary
     assert {claim.source.dataset for claim in marked} == {context.main}
+
+
+def elsewhere(low: float, high: float) -> Interval:
+    return Interval(low, high, low + 0.1, high - 0.1, 26)
+
+
+@pytest.mark.parametrize(
+    ("mean", "other", "scope"),
+    [
+        (3.0, elsewhere(0.5, 5.5), "other dialogues too"),
+        (3.0, elsewhere(-0.5, 6.5), "on these test data only"),
+        (-3.0, elsewhere(-5.5, -0.5), "other dialogues too"),
+        (-3.0, elsewhere(-5.5, 0.5), "on these test data only"),
+        (0.0, elsewhere(-0.9, 0.9), "other dialogues too"),
+        (0.0, elsewhere(-1.2, 0.9), "on these test data only"),
+    ],
+)
+def test_a_verdict_says_whether_it_is_that_of_other_test_data_too(
+    mean: float, other: Interval, scope: str
+) -> None:
+    values = mean + 0.2 * np.array([-1.0, 1.0] * 5)
+    asked = []
+
+    def of_seeds(seeds: int) -> Interval:
+        asked.append(seeds)
+        return other
+
+    line = dataclasses.replace(
+        claim(1, 0, 1), values=values, primary=True, elsewhere=of_seeds, clusters="dialogues"
+    )
+    output = verdicts.table(None, [line], POINTS, (), ())  # type: ignore[arg-type]
+    (row,) = output.table.to_dict("records")
+    assert row["scope"] == scope and asked == [10]
+    assert row["other test data"] == f"[{other.low:.2f}, {other.high:.2f}], 26 dialogues"
+    assert any(note.startswith("Other test data") for note in output.notes)
+
+
+def test_a_claim_without_an_interval_for_other_test_data_says_nothing_of_them() -> None:
+    output = verdicts.table(None, [claim(1, 3.0, 0.1)], POINTS, (), ())  # type: ignore[arg-type]
+    assert output.table["scope"].item() == output.table["other test data"].item() == ""
+    assert not any(note.startswith("Other test data") for note in output.notes)

@@ -216,7 +216,7 @@ def test_parts_that_are_no_longer_needed_are_dropped(
     monkeypatch.setattr(regenerate, "PART", 2)
     context: Any = SimpleNamespace(folder=tmp_path / "figures", store=filled(tmp_path / "a", 5))
     for count, names in ((5, ["01", "02", "03"]), (2, ["01"])):
-        regenerate._write_parts(context, context.store.ids()[:count], ("predictions.",))
+        regenerate._write_parts(context, context.store.ids()[:count], ("predictions.",), {})
         parts = sorted(context.folder.glob("*"))
         assert [part.name for part in parts] == [f"records-{name}.jsonl.xz" for name in names]
         back = Store(tmp_path / str(count))

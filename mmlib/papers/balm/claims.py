@@ -15,7 +15,7 @@ import pandas as pd
 import scipy  # its parts are imported when they are used: scipy.stats takes a second
 
 from mmlib.data.catalog import is_twin
-from mmlib.experiments.claims import Claim, Claims, Lead, Mean, Source, Values, at, by_metric
+from mmlib.experiments.claims import Claim, Claims, Lead, Mean, Source, Values, at, of_metric
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row, by_seed, runs_of
 from mmlib.papers.balm import figures, rows
@@ -94,9 +94,7 @@ def _whole_method(context: Context) -> list[Claim]:
     dataset, every = context.main, rows.kept(context, rows.SETTINGS)
     backbones = rows.backbones(context, dataset)
     parts = [_ahead(context, dataset, b, rows.plain(b), every) for b in backbones]
-    source = Source(
-        dataset, [cell for of, _ in parts for cell in of.cells], by_metric("weighted_f1")
-    )
+    source = of_metric(dataset, [cell for of, _ in parts for cell in of.cells], "weighted_f1")
     wanted, fcm = settings(context, dataset), rows.fcm(context.backbone)
     both, lead = _ahead(context, dataset, context.backbone, fcm, wanted)
     over = Claim(
@@ -125,11 +123,7 @@ def _shared(context: Context, dataset: str) -> list[Claim]:
     rates = [f"{rate:.1f}" for rate in context.profile.shared_rates]
     network, made = rows.NAMES[context.backbone], []
     pair = [rows.balm(context.backbone), rows.plain(context.backbone)]
-    source = Source(
-        dataset,
-        rows.of_rows(context, dataset, pair, rows.at_shared),
-        by_metric("weighted_f1"),
-    )
+    source = of_metric(dataset, rows.of_rows(context, dataset, pair, rows.at_shared), "weighted_f1")
     ours, bare = (row.name for row in pair)
     made.append(
         Claim(
@@ -191,7 +185,7 @@ def _fcm(context: Context, dataset: str) -> list[Claim]:
             "FCM by itself improves its backbone",
             "4.2, Tables 3, 10",
             f"+FCM minus plain, mean of {len(leads)} subsets of complete data",
-            Source(dataset, cells, by_metric("weighted_f1")),
+            of_metric(dataset, cells, "weighted_f1"),
             Mean(leads),
             network=rows.NAMES[context.backbone],
         )
@@ -209,10 +203,8 @@ def _text_hurts_most(context: Context) -> list[Claim]:
     if not of_text or not others:
         return []
     pair = [rows.balm(context.backbone), rows.plain(context.backbone)]
-    source = Source(
-        dataset,
-        rows.of_rows(context, dataset, pair, rows.in_settings(every)),
-        by_metric("weighted_f1"),
+    source = of_metric(
+        dataset, rows.of_rows(context, dataset, pair, rows.in_settings(every)), "weighted_f1"
     )
 
     def worse(f1: Values, row: str) -> pd.Series:
@@ -259,7 +251,7 @@ def _combinations(context: Context) -> list[Claim]:
             "BALM improves its backbone on combinations of modalities",
             "4.2, Fig 6, Tables 8, 9",
             f"+BALM minus plain, mean of {len(several)} combinations of two or more and of the settings of Table 9",
-            Source("iemocap", cells, by_metric("weighted_f1")),
+            of_metric("iemocap", cells, "weighted_f1"),
             Mean(leads),
             network=rows.NAMES[context.backbone],
         )
@@ -285,7 +277,7 @@ def _flat(context: Context) -> list[Claim]:
             "tau and rho matter little (no difference that matters supports it too)",
             "4.2, Fig 7, Table 7",
             f"{printed} minus the mean of the grid's other values, at {rows.setting_of(context, rates)}",
-            Source(context.main, cells, by_metric("weighted_f1")),
+            of_metric(context.main, cells, "weighted_f1"),
             ahead,
             network=rows.NAMES[context.backbone],
         )
@@ -346,7 +338,7 @@ def _ahead(
     row = rows.balm(backbone)
     cells = rows.of_rows(context, dataset, [row, other], rows.in_settings(wanted))
     leads = [Lead(row.name, other.name, rows.setting_of(context, rates)) for rates in wanted]
-    return Source(dataset, cells, by_metric("weighted_f1")), Mean(leads)
+    return of_metric(dataset, cells, "weighted_f1"), Mean(leads)
 
 
 def _watched(context: Context, wanted: Sequence[Row], of: Sequence[rows.Rates]) -> Source:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
-from mmlib.experiments.claims import Claim, Claims, Lead, Source, Values, at, values
-from mmlib.experiments.comparison import with_averages
+from mmlib.experiments.claims import Change, Claim, Claims, Lead, Source, Values, at, values
+from mmlib.experiments.comparison import Averages, with_averages
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.experiments.rows import on
 from mmlib.papers.dream import figures, rows, tables
 from mmlib.papers.dream.rows import OURS
+from mmlib.runs.clusters import MEAN_F1
 
 POINTS = "points of F1"
 SEVERE = 0.5  # "when the missing ratio exceeds 0.5"
@@ -44,7 +45,7 @@ CLAIMS = Claims(declared, POINTS, "dream", (COMPARED,))
 
 
 def _f1(
-    dataset: str, cells: Sequence[Cell], averages: Mapping[str, Sequence[str]] | None = None
+    context: Context, dataset: str, cells: Sequence[Cell], averages: Averages | None = None
 ) -> Source:
     """F1 of each row and setting, and of means of some settings, under their names."""
 
@@ -52,14 +53,16 @@ def _f1(
         frame = tables.measured(context, cells)
         return values(with_averages(frame, averages or {}, ("row", "seed", "metric")))
 
-    return Source(dataset, cells, read)
+    binaries = context.bundle(dataset).task.kind == "binaries"
+    metric = MEAN_F1 if binaries else tables.main_metric(context, dataset)
+    return Source(dataset, cells, read, metric, averages or {})
 
 
 def _inter(context: Context, dataset: str) -> list[Claim]:
     """Table 1: which modalities are missing."""
     missing, weak = rows.names_of(context, dataset)[:-1], rows.weak(context, dataset)
     cells = tables.OWN.cells_of(context, dataset)
-    f1 = _f1(dataset, cells, {rows.AVERAGE: missing, "weak": weak})
+    f1 = _f1(context, dataset, cells, {rows.AVERAGE: missing, "weak": weak})
     words = {
         rows.AVERAGE: "better with modalities missing, on average",
         rows.ALL: f"better with {rows.ALL}",
@@ -124,7 +127,7 @@ def slopes(context: Context, row: str, by_place: Values) -> pd.Series:
 def _intra(context: Context, dataset: str) -> list[Claim]:
     """Fig 3: how much is lost of every modality."""
     severe = [rows.percent(level) for level in rows.levels(context) if level > SEVERE]
-    f1 = _f1(dataset, rows.lossy(context, dataset), {"severe": severe})
+    f1 = _f1(context, dataset, rows.lossy(context, dataset), {"severe": severe})
     best = [
         Claim(
             "the best above a missing ratio of 0.5",
@@ -147,7 +150,7 @@ def _kept(context: Context, dataset: str, f1: Source) -> Claim:
         "4.2 Q1, Fig 3",
         f"DREAM's loss from {none} to {most} minus that of {rows.PLAIN}, as a gain",
         f1,
-        lambda f1: Lead(OURS, rows.PLAIN, most)(f1) - Lead(OURS, rows.PLAIN, none)(f1),
+        Change(Lead(OURS, rows.PLAIN, most), Lead(OURS, rows.PLAIN, none)),
         primary=dataset == context.main,
     )
 
@@ -190,7 +193,9 @@ def _shares(context: Context) -> list[str]:
 def _parts(context: Context) -> list[Claim]:
     """Fig 4: both parts are needed, at every share."""
     shares = _shares(context)
-    f1 = _f1(rows.ablated(context), figures.ablation_cells(context), {rows.AVERAGE: shares})
+    f1 = _f1(
+        context, rows.ablated(context), figures.ablation_cells(context), {rows.AVERAGE: shares}
+    )
     tests = [(rows.AVERAGE, "better", "mean of all shares")]
     tests += [(share, "consistently better", share) for share in shares]
     return [
@@ -210,7 +215,7 @@ def _references(context: Context, dataset: str) -> list[Claim]:
     """Fig 5: a better P is better, and a poor one does no harm."""
     every = [*rows.reference_rows(context, dataset), rows.plain()]
     cells = rows.mixtures(context, dataset, every)
-    f1 = _f1(dataset, cells, {rows.AVERAGE: _shares(context)})
+    f1 = _f1(context, dataset, cells, {rows.AVERAGE: _shares(context)})
     best, full, poor = rows.SELFMM, rows.CORRKD, (rows.POOR, rows.MLP)
     harmless = "a poor P costs little: {} (no difference that matters supports it too)"
     useful = "even with a poor P better than without any: {}"
@@ -238,7 +243,9 @@ def _needs(context: Context) -> list[Claim]:
             "no complete data are needed (no difference that matters supports it too)",
             "abstract, 1",
             f"DREAM minus {rows.KNOWING}, {share} affected",
-            _f1(dataset, cells_of(context, dataset, both, rows.departing(context, dataset))),
+            _f1(
+                context, dataset, cells_of(context, dataset, both, rows.departing(context, dataset))
+            ),
             Lead(OURS, rows.KNOWING, share),
         )
     ]

@@ -15,7 +15,8 @@ from mmlib.experiments.claims import (
     Lead,
     Mean,
     Source,
-    by_metric,
+    accuracy_of,
+    of_metric,
     with_validation,
 )
 from mmlib.experiments.conditions import short
@@ -49,12 +50,13 @@ def _results(context: Context, dataset: str) -> list[Claim]:
     conditions = rows.names_of(context, dataset)[:-1]
     scores = dataset in rows.scores(context)
     parts = list(rows.WITHOUT.values())
-    f1 = by_metric("weighted_f1", rows.averages(context, dataset))
+    averages = rows.averages(context, dataset)
     compared = [*rows.MAIN, *(parts if scores else ())]
-    whole = Source(dataset, cells_of(context, dataset, compared, rows.whole(context, dataset)), f1)
+    complete = cells_of(context, dataset, compared, rows.whole(context, dataset))
+    whole = of_metric(dataset, complete, "weighted_f1", averages)
     compared = [*rows.MAIN, *(parts if scores else (rows.WITHOUT["emc"],))]
     cells = cells_of(context, dataset, compared, rows.missing(context, dataset))
-    missing = Source(dataset, cells, f1)
+    missing = of_metric(dataset, cells, "weighted_f1", averages)
     made = _leads(whole, missing, conditions, primary=dataset == context.main)
     if scores:
         made += [*_needed_parts(whole), *_imtd(missing), *_weak_modalities(missing, conditions)]
@@ -65,7 +67,7 @@ def _results(context: Context, dataset: str) -> list[Claim]:
             "the better balance shows as better accuracy",
             "4.4, Fig 4",
             "EBMC minus w/o EMC, accuracy",
-            Source(dataset, cells, by_metric("accuracy")),
+            of_metric(dataset, cells, accuracy_of(context, dataset)),
             Lead(OURS, WITHOUT["emc"], rows.ALL),
         ),
     ]
@@ -207,7 +209,7 @@ def _shares(context: Context, dataset: str) -> list[Claim]:
 def _energy_terms(context: Context) -> list[Claim]:
     (dataset,) = rows.of_weights(context)
     cells = cells_of(context, dataset, rows.ENERGY, rows.whole(context, dataset))
-    f1 = Source(dataset, cells, by_metric("weighted_f1"))
+    f1 = of_metric(dataset, cells, "weighted_f1")
     return [
         Claim(
             f"the energy needs its terms: {row.name}",
@@ -224,7 +226,7 @@ def _weights(context: Context) -> list[Claim]:
     """The printed weights are the best of the grid, each against the other value that validation picks."""
     (dataset,) = rows.of_weights(context)
     metric = "acc7" if context.bundle(dataset).task.kind == "score" else "accuracy"
-    measured = Source(dataset, figures.weight_cells(context), with_validation(metric))
+    measured = with_validation(dataset, figures.weight_cells(context), metric)
     made = []
     for name, tried in rows.weight_rows(context).items():
         named = {value: row.name for value, row in tried}

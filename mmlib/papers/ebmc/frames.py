@@ -18,7 +18,7 @@ from mmlib.data.catalog import is_twin
 from mmlib.experiments import budgets, comparison, own
 from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.budgets import TransformerBudget
-from mmlib.experiments.claims import Claim, Lead, Source, Values, at, by_metric
+from mmlib.experiments.claims import Claim, Lead, Values, at, of_metric
 from mmlib.experiments.comparison import best_possible, data_notes, selected, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.recipes import whole_dialogues
@@ -164,7 +164,7 @@ def claims(context: Context) -> list[Claim]:
 def _claims_on(context: Context, dataset: str) -> list[Claim]:
     """The lead averaged over the rates."""
     cells = cells_on(dataset)(context)
-    f1 = Source(dataset, cells, by_metric("weighted_f1", {rows.MEAN_MISSING: list(RATES)}))
+    f1 = of_metric(dataset, cells, "weighted_f1", {rows.MEAN_MISSING: list(RATES)})
     claim = partial(Claim, source=f1, network=NETWORK)
     leads = [
         claim(

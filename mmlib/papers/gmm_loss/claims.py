@@ -14,9 +14,8 @@ from mmlib.experiments.claims import (
     Claims,
     Lead,
     Source,
-    Validated,
     Values,
-    by_metric,
+    of_metric,
     with_validation,
 )
 from mmlib.experiments.context import Cell, Context
@@ -53,7 +52,7 @@ def _accuracy(context: Context, dataset: str) -> Source:
         *rows.optimizer_rows(context, dataset),
         *rows.single_rows(context, dataset),
     ]
-    return Source(dataset, rows.cells(context, dataset, compared), by_metric("accuracy"))
+    return of_metric(dataset, rows.cells(context, dataset, compared), "accuracy")
 
 
 def _results(context: Context, dataset: str) -> list[Claim]:
@@ -102,11 +101,8 @@ def _results(context: Context, dataset: str) -> list[Claim]:
 def _rivals(context: Context, dataset: str) -> list[Claim]:
     """Table 1: against the best of the other methods, which validation picks, and against each."""
     compared = [rows.row(context, dataset, method) for method in rows.NAMES]
-    source = Source(dataset, rows.cells(context, dataset, compared), with_validation("accuracy"))
+    source = with_validation(dataset, rows.cells(context, dataset, compared), "accuracy")
     best = BestLead(rows.OURS, RIVALS)
-
-    def ahead(read: Validated, other: str) -> pd.Series:
-        return Lead(rows.OURS, other)(read.values)
 
     return [
         Claim(
@@ -124,7 +120,7 @@ def _rivals(context: Context, dataset: str) -> list[Claim]:
                 "Table 1",
                 f"Ours minus {other}",
                 source,
-                partial(ahead, other=other),
+                Lead(rows.OURS, other),
             )
             for other in RIVALS
             if other != CONCAT

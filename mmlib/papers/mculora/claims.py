@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from mmlib.experiments.claims import Claim, Claims, Lead, Source, Values, values
+from mmlib.experiments.claims import Claim, Claims, Lead, Source, Values, accuracy_of, of_metric
 from mmlib.experiments.comparison import data_notes
 from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row
 from mmlib.papers.mculora import analyses, rows
-from mmlib.papers.mculora.figures import averaged, curves
+from mmlib.papers.mculora.figures import curves
 
 POINTS = "points of accuracy"
 FULL, MOMKE, JOINT = rows.OURS.name, rows.MOMKE.name, rows.JOINT.name
@@ -48,11 +48,9 @@ def _accuracies(
     context: Context, dataset: str, chosen: Sequence[Row], grid: bool = False
 ) -> Source:
     """Accuracy of some rows by condition, both averages too."""
-
-    def read(context: Context, cells: Sequence[Cell]) -> Values:
-        return values(averaged(context, dataset, cells))
-
-    return Source(dataset, rows.cells(context, dataset, chosen, grid), read)
+    cells = rows.cells(context, dataset, chosen, grid)
+    metric = accuracy_of(context, dataset)
+    return of_metric(dataset, cells, metric, rows.averages(context, dataset))
 
 
 def _results(context: Context, dataset: str) -> list[Claim]:

@@ -1,0 +1,104 @@
+"""Whether a claim would hold on other test data: the interval for other seeds and other dialogues or speakers.
+
+It is known for means of differences of a metric that clusters count for, from the runs' counts (``runs.clusters``), by
+the crossed bootstrap (``report.crossed``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from mmlib.experiments.comparison import Averages
+from mmlib.experiments.context import Cell, Context
+from mmlib.report.crossed import FEWEST, Interval, Pair, crossed
+from mmlib.runs import clusters
+
+Places = Mapping[tuple[str, str], Mapping[tuple[int, int | None], Cell]]
+"""(row, setting) to (seed, fold) to the cell."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A difference of two rows in a setting."""
+
+    first: str
+    """The row that the sentence says is better."""
+
+    second: str
+    """The other row."""
+
+    setting: str
+    """May be an average of the source."""
+
+    weight: float = 1.0
+    """In the sum over all terms."""
+
+
+def places(cells: Sequence[Cell]) -> Places:
+    """The cells of a source by where they stand."""
+    made: dict[tuple[str, str], dict[tuple[int, int | None], Cell]] = {}
+    for cell in cells:
+        made.setdefault((cell.row, cell.setting), {})[cell.spec.seed, cell.spec.fold] = cell
+    return made
+
+
+def interval(
+    context: Context,
+    dataset: str,
+    cells: Sequence[Cell],
+    terms: Sequence[Term],
+    metric: str,
+    averages: Averages,
+    seeds: int,
+) -> Interval | None:
+    """The interval of a sum of terms over the first seeds; None where a run lacks the counts that it is made from.
+
+    Folds count the same, and each has clusters of its own.
+    """
+    if seeds < FEWEST:
+        return None
+    at, folds = places(cells), context.folds(dataset)
+    counts: dict[str, dict[str, np.ndarray]] = {}  # by run: its arrays are read once
+    pairs = []
+    for term in terms:
+        settings = averages.get(term.setting, (term.setting,))
+        share = term.weight / len(settings) / len(folds)
+        for setting, fold in itertools.product(settings, folds):
+            sides = [
+                _counts(context, at.get((row, setting), {}), fold, metric, seeds, counts)
+                for row in (term.first, term.second)
+            ]
+            if sides[0] is None or sides[1] is None:
+                return None
+            pairs.append(Pair(sides[0], sides[1], share, fold))
+    return crossed(pairs, partial(clusters.value, metric)) if pairs else None
+
+
+def _counts(
+    context: Context,
+    cells: Mapping[tuple[int, int | None], Cell],
+    fold: int | None,
+    metric: str,
+    seeds: int,
+    known: dict[str, dict[str, np.ndarray]],
+) -> np.ndarray | None:
+    """(S, G, ...) what the clusters count in the runs of the first seeds; known: arrays of runs that were read."""
+    of_seed = []
+    for seed in range(seeds):
+        cell = cells.get((seed, fold))
+        record = context.record(cell.spec) if cell else None
+        if cell is None or record is None:
+            return None
+        if record.id not in known:
+            arrays = context.store.arrays(record.id)
+            known[record.id] = {n: x for n, x in arrays.items() if n.startswith(clusters.PREFIX)}
+        counts = known[record.id].get(clusters.array_name(metric, cell.mask))
+        if counts is None:
+            return None
+        of_seed.append(counts)
+    return np.stack(of_seed)

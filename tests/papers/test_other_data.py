@@ -1,0 +1,124 @@
+"""What runs' counts by cluster say of a claim on other test data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmlib.experiments import other_data
+from mmlib.experiments.claims import BestLead, Change, Lead, Mean, Validated
+from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.other_data import Term
+from mmlib.masks import complete, random_missing
+from mmlib.papers import ebmc
+from mmlib.report import crossed
+from mmlib.runs import clusters
+from mmlib.runs.execute import execute
+from mmlib.runs.spec import RunSpec, Training
+from mmlib.runs.store import Store
+
+SEEDS = 6
+TESTS = (("all", complete()), ("some", random_missing(0.5)))
+ROWS = {"slow": 1e-3, "fast": 2e-2}
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    store = Store(tmp_path_factory.mktemp("runs"))
+    return ebmc.context("smoke", store=store)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def dataset(context: Context) -> str:
+    """The one with folds."""
+    return next(name for name in context.datasets if context.bundle(name).fold is not None)
+
+
+@pytest.fixture(scope="module")
+def cells(context: Context, dataset: str) -> list[Cell]:
+    """Two learning rates under two conditions, on folds."""
+    made = []
+    for row, rate in ROWS.items():
+        for seed in range(SEEDS):
+            for fold in context.folds(dataset):
+                training = Training(2, 8, rate)
+                spec = RunSpec(
+                    context.reference(dataset),
+                    seed,
+                    backbone="mlp",
+                    fold=fold,
+                    eval_masks=TESTS,
+                    training=training,
+                )
+                if context.record(spec) is None:
+                    context.store.put(execute(spec))
+                made += [Cell(row, name, spec, name, dataset) for name, _ in TESTS]
+    return made
+
+
+def measured(context: Context, cells: list[Cell], row: str, setting: str, metric: str) -> float:
+    values = [
+        context.record(cell.spec)["selected"]["valid"]["metrics"][cell.mask][metric]  # type: ignore[index]
+        for cell in cells
+        if (cell.row, cell.setting) == (row, setting)
+    ]
+    return float(np.mean(values))
+
+
+def of(context: Context, cells: list[Cell], terms: list[Term], seeds: int = SEEDS) -> object:
+    averages = {"both": ["all", "some"]}
+    dataset = next(name for name in context.datasets if context.bundle(name).fold is not None)
+    return other_data.interval(context, dataset, cells, terms, "weighted_f1", averages, seeds)
+
+
+def test_the_interval_lies_around_the_measured_difference(
+    context: Context, dataset: str, cells: list[Cell]
+) -> None:
+    made = of(context, cells, [Term("fast", "slow", "both")])
+    difference = np.mean(
+        [
+            measured(context, cells, "fast", setting, "weighted_f1")
+            - measured(context, cells, "slow", setting, "weighted_f1")
+            for setting in ("all", "some")
+        ]
+    )
+    assert isinstance(made, crossed.Interval)
+    assert made.low < difference < made.high
+    counts = [
+        clusters.of_test(context.bundle(dataset).with_fold(f)).count for f in context.folds(dataset)
+    ]
+    assert made.clusters == sum(counts)
+
+
+def test_an_average_is_the_mean_of_its_settings_and_terms_add_up(
+    context: Context, cells: list[Cell]
+) -> None:
+    average = of(context, cells, [Term("fast", "slow", "both")])
+    parts = [Term("fast", "slow", setting, 0.5) for setting in ("all", "some")]
+    assert of(context, cells, parts) == average
+    back = [Term("fast", "slow", "all"), Term("slow", "fast", "all")]
+    nothing = of(context, cells, back)
+    assert isinstance(nothing, crossed.Interval) and nothing.low == nothing.high == 0
+
+
+def test_it_is_not_known_where_a_run_lacks_or_seeds_are_few(
+    context: Context, cells: list[Cell]
+) -> None:
+    term = [Term("fast", "slow", "all")]
+    assert of(context, cells, term, seeds=4) is None
+    assert of(context, cells, term, seeds=SEEDS + 1) is None
+    assert of(context, [c for c in cells if c.spec.seed != 2], term) is None
+    assert of(context, cells, [Term("fast", "unmade", "all")]) is None
+    assert of(context, cells, []) is None
+
+
+def test_terms_of_measures() -> None:
+    lead, other = Lead("a", "b", "x"), Lead("a", "c", "y")
+    assert lead.terms({}) == [Term("a", "b", "x")]
+    assert Change(lead, other).terms({}) == [Term("a", "b", "x"), Term("c", "a", "y")]
+    assert Mean([lead, other]).terms({}) == [Term("a", "b", "x", 0.5), Term("a", "c", "y", 0.5)]
+    valid = {name: np.array([value]) for name, value in (("b", 1.0), ("c", 2.0))}
+    read = Validated({}, {name: pd.Series(values) for name, values in valid.items()})
+    assert BestLead("a", ("b", "c"), "x").terms(read) == [Term("a", "c", "x")]
+    assert BestLead("a", ("d",), "x").terms(read) == []
