@@ -173,19 +173,24 @@ class Enhancement(nn.Module):
     ) -> tuple[Frames, Frames]:
         """x: modality to (n, t_m, d); seen, whole: to (n, t_m) bool; targets (n, M) bool: the new x and seen.
 
-        Only targets change, and only they are computed. Their frames in ``whole`` count from then on.
+        Only targets change. Their frames in ``whole`` count from then on.
         """
         made, counted = dict(x), dict(seen)
         for index, m in enumerate(self.modalities):
             from_x, from_seen = (made, counted) if self.sequential else (x, seen)
-            rows = targets[:, index].nonzero()[:, 0]
-            enhanced = self.enhanced(
-                m,
-                {name: from_x[name].index_select(0, rows) for name in self.modalities},
-                {name: from_seen[name].index_select(0, rows) for name in self.modalities},
-            )
-            made[m] = x[m].index_copy(0, rows, enhanced)
-            counted[m] = torch.where(targets[:, index, None], whole[m], seen[m])
+            wanted = targets[:, index]
+            if free_to_ask(wanted):  # less work
+                rows = wanted.nonzero()[:, 0]
+                enhanced = self.enhanced(
+                    m,
+                    {name: from_x[name].index_select(0, rows) for name in self.modalities},
+                    {name: from_seen[name].index_select(0, rows) for name in self.modalities},
+                )
+                made[m] = x[m].index_copy(0, rows, enhanced)
+            else:  # how many are targets is not known to the host, so all are computed
+                enhanced = self.enhanced(m, from_x, from_seen)
+                made[m] = torch.where(wanted[:, None, None], enhanced, x[m])
+            counted[m] = torch.where(wanted[:, None], whole[m], seen[m])
         return made, counted
 
     def enhanced(self, modality: str, x: Frames, seen: Frames) -> Tensor:
@@ -201,6 +206,11 @@ class Enhancement(nn.Module):
         crossed = self.crossings[modality](x[modality], contexts, torch.cat(visible, dim=2))
         normed: Tensor = self.norms[modality](x[modality] + crossed)
         return normed
+
+
+def free_to_ask(values: Tensor) -> bool:
+    """Whether the host may read values without waiting for the device to finish all that it was given."""
+    return values.device.type == "cpu"
 
 
 def filled(seen: Frames) -> Frames:

@@ -55,6 +55,8 @@ def repeated(batch: Batch, subsets: Tensor) -> Batch:
         observed=observed.flatten(0, 1),
         layout=places,
         complete=None,
+        rows=None,
+        source=None,
         labels=batch.labels.repeat(count, *[1] * (batch.labels.ndim - 1)),
         speaker=batch.speaker.repeat(count),
     )
@@ -81,8 +83,8 @@ def decided(
 class Memory:
     """Decisions of a frozen network that need not be made twice.
 
-    Those on training rows are found again by what the rows hold, and made anew when that has changed; those on other
-    batches by the batch itself.
+    Those on training rows are found again by the rows' numbers, and made anew when what the rows hold has changed;
+    those on other batches by the batch itself.
     """
 
     def __init__(self) -> None:
@@ -91,7 +93,7 @@ class Memory:
         self.others: dict[int, tuple[Batch, Tensor]] = {}
 
     def knows(self, index: RowIndex) -> bool:
-        """Whether the training rows are the ones that it has decisions on."""
+        """Whether the training rows hold what they held when it decided; asked once an epoch."""
         return self.index is not None and torch.equal(self.index.keys, index.keys)
 
     def of_training(self, batch: Batch) -> Tensor | None:

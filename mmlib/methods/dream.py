@@ -259,10 +259,8 @@ class Dream(Reference):
         batches, self.remembers = peek.train(), True
         index = RowIndex(batches)
         if not self.memory.knows(index):
-            self.memory.index, self.memory.train = (
-                index,
-                torch.cat([self.look(b) for b in batches], dim=1),
-            )
+            self.memory.train = torch.cat([self.look(b) for b in batches], dim=1)
+        self.memory.index = index
         truth = shapley.truths(self.task, torch.cat([b.labels for b in batches]), self.config.rule)
         pss = shapley.pss(self.plan, self.memory.train, self.config.together)
         return {

@@ -82,7 +82,7 @@ class SelfMM(Plain):
             )
         fused = self(batch)
         alone = self.backbone.unimodal(fused)
-        own = self.labels[:, rows]
+        own = self.labels.index_select(1, rows)
         loss = (fused.logits[:, 0] - batch.labels).abs().mean()
         for label, m in zip(own, self.modalities, strict=True):
             loss = (
@@ -118,11 +118,13 @@ class SelfMM(Plain):
 
     def leaning(self, features: Tensor, stored: Tensor, labels: Tensor) -> Tensor:
         """delta, (n,): (distance to the negative centre - to the positive one) over the latter."""
-        above, below = stored[labels > 0], stored[labels < 0]
-        if not len(above) or not len(below):
-            return features.new_zeros(len(features))
-        near, far = ((features - centre.mean(dim=0)).norm(dim=1) for centre in (above, below))
-        return (far - near) / (near + SMALL)
+        positive, negative = (labels > 0).float(), (labels < 0).float()
+        near, far = (
+            (features - (of @ stored) / of.sum().clamp(min=1)).norm(dim=1)
+            for of in (positive, negative)
+        )
+        both = positive.any() & negative.any()  # else there is nothing to lean to
+        return torch.where(both, (far - near) / (near + SMALL), 0.0)
 
 
 def made_label(truth: Tensor, own: Tensor, fused: Tensor, bound: float) -> Tensor:

@@ -58,6 +58,8 @@ class Batch:
     observed: (n, M) bool, modalities in alphabetical order.
     labels, speaker: (n,).
     complete: features before anything was hidden, in training only and only where a backbone asks for them.
+    rows: (n,) number of each utterance in the split that the batch is cut from, where it is cut from one.
+    source: that split; None where the batch is made otherwise, or its features are no longer those of the split.
     """
 
     features: dict[str, Tensor]
@@ -66,6 +68,8 @@ class Batch:
     speaker: Tensor
     layout: Layout
     complete: dict[str, Tensor] | None = None
+    rows: Tensor | None = None
+    source: Resident | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,6 +108,8 @@ class Resident:
             self.speaker.index_select(0, rows),
             layout,
             complete,
+            rows,
+            self,
         )
 
     @property
@@ -121,7 +127,7 @@ def hide(batch: Batch, kept: Tensor) -> Batch:
         features[modality] = torch.where(
             seen, values, torch.zeros((), dtype=values.dtype, device=values.device)
         )
-    return replace(batch, features=features, observed=observed)
+    return replace(batch, features=features, observed=observed, source=None)
 
 
 def places(sizes: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which rows of a split a batch holds, found by what they contain, for what is stored by row."""
+"""Which rows of a split a batch holds, for what is stored by row; and what rows hold, as a number."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmlib.errors import InputError
 from mmlib.nn.batch import Batch
 
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -48,15 +49,29 @@ def _factors(count: int, number: int, device: str) -> Tensor:
 
 
 class RowIndex:
-    """The rows of some batches, numbered in order; rows that are equal count as one of them."""
+    """The rows of some batches of one split, numbered in order. Finding them asks the device nothing.
+
+    Raises:
+        InputError: batches that are not all cut from one split.
+    """
 
     def __init__(self, batches: Sequence[Batch]) -> None:
+        sources = {id(batch.source) for batch in batches}
+        self.source = batches[0].source
+        if self.source is None or len(sources) > 1:
+            raise InputError(
+                "rows of batches",
+                "batches that are not cut from one split",
+                "batches of one Resident",
+                "Cut them by Resident.batch.",
+            )
         self.keys = torch.cat([checksums(batch) for batch in batches])
-        self.sorted, self.order = self.keys.sort(stable=True)
+        rows = torch.cat([batch.rows for batch in batches if batch.rows is not None])
+        self.number = rows.new_full((len(self.source.observed),), -1)
+        self.number[rows] = torch.arange(len(rows), device=rows.device)
 
     def find(self, batch: Batch) -> Tensor | None:
-        """(n,) the numbers of a batch's rows; None where one of them is not known."""
-        keys = checksums(batch)
-        place = torch.searchsorted(self.sorted, keys).clamp(max=len(self.sorted) - 1)
-        known = bool((self.sorted[place] == keys).all())
-        return self.order[place] if known else None
+        """(n,) the numbers of a batch's rows; None of a batch that is cut from another split, or was changed since."""
+        if batch.source is not self.source or batch.rows is None:
+            return None
+        return self.number[batch.rows]

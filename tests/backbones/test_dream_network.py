@@ -13,7 +13,7 @@ import torch
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from mmlib.backbones import build_backbone
+from mmlib.backbones import build_backbone, dream
 from mmlib.backbones.dream import DreamNet, Enhancement, fusion_weights
 from mmlib.errors import InputError
 from mmlib.nn.batch import Batch, make_layout
@@ -386,3 +386,24 @@ def test_dropout_is_off_by_default_and_acts_in_training_alone() -> None:
 def test_options_that_make_no_sense_raise(options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         build_backbone("dream", THREE, 3, 1, options.items())
+
+
+@pytest.mark.parametrize("options", [{}, {"shared_repeats": True}, {"sequential": True}], ids=str)
+def test_enhancing_all_and_keeping_targets_is_enhancing_targets(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a GPU does and what a CPU does: the same outputs and gradients."""
+    net, batch = net_of(**options), batch_of()
+    pss, targets = torch.rand(7, 3, dtype=torch.float64), torch.rand(7, 3) < 0.5
+    assert targets.any() and not targets.all()
+    results = []
+    for free in (True, False):
+        monkeypatch.setattr(dream, "free_to_ask", lambda values, free=free: free)
+        net.zero_grad()
+        fused, raw = net.run(batch, batch.features, pss, targets, "simplex")
+        (fused.logits.sum() + raw.square().sum()).backward()
+        gradients = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+        results.append([fused.logits.detach(), raw.detach(), *gradients])
+    assert len(results[0]) == len(results[1]) > 10
+    for first, second in zip(*results, strict=True):
+        torch.testing.assert_close(first, second)

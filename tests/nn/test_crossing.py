@@ -1,4 +1,4 @@
-"""Frames, attention over several modalities' frames, and finding rows by what they hold."""
+"""Frames, attention over several modalities' frames, and finding the rows of a split again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from scipy.special import softmax
 from torch import Tensor, nn
 
 from mmlib.errors import InputError
-from mmlib.nn.batch import Batch, make_layout
+from mmlib.methods.contribution import repeated
+from mmlib.nn.batch import Batch, Resident, hide, make_layout
 from mmlib.nn.crossing import Crossing
 from mmlib.nn.frames import FrameConv, as_frames, time_mean
 from mmlib.nn.rows import RowIndex, checksums
@@ -144,48 +145,60 @@ def some_batch(n: int = 12, dtype: torch.dtype = torch.float32) -> Batch:
     )
 
 
-def taken(batch: Batch, rows: list[int]) -> Batch:
-    return dataclasses.replace(
-        batch,
-        features={m: x[rows] for m, x in batch.features.items()},
-        observed=batch.observed[rows],
-        labels=batch.labels[rows],
-        layout=make_layout([1] * len(rows)),
-    )
+def split(n: int = 12, dtype: torch.dtype = torch.float32) -> Resident:
+    """Twelve dialogues of one utterance."""
+    batch = some_batch(n, dtype)
+    starts = np.arange(n + 1)
+    return Resident(batch.features, batch.observed, batch.labels, batch.speaker, starts)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
-def test_rows_are_found_wherever_they_stand(dtype: torch.dtype) -> None:
-    batch = some_batch(dtype=dtype)
-    index = RowIndex([taken(batch, [0, 1, 2, 3, 4]), taken(batch, [5, 6, 7, 8, 9, 10, 11])])
-    rows = [11, 3, 0, 7]
-    found = index.find(taken(batch, rows))
-    assert found is not None and found.tolist() == rows
-    assert torch.equal(checksums(taken(batch, rows)), checksums(batch)[rows])
+def test_rows_are_found_in_whichever_batch_they_stand(dtype: torch.dtype) -> None:
+    whole = split(dtype=dtype)
+    index = RowIndex([whole.batch([6, 7, 8, 9, 10, 11]), whole.batch([0, 1, 2, 3, 4])])
+    found = index.find(whole.batch([11, 3, 0, 7]))
+    assert found is not None and found.tolist() == [5, 9, 6, 1]
+    every = checksums(whole.batch(range(12)))
+    assert torch.equal(checksums(whole.batch([11, 3, 0, 7])), every[[11, 3, 0, 7]])
+
+
+def test_rows_of_longer_dialogues_are_found_one_by_one() -> None:
+    whole = dataclasses.replace(split(), starts=np.array([0, 3, 4, 9, 12]))
+    index = RowIndex([whole.batch([0, 1]), whole.batch([2, 3])])
+    found = index.find(whole.batch([3, 1]))
+    assert found is not None and found.tolist() == [9, 10, 11, 3]
+
+
+def test_rows_of_another_split_and_changed_ones_are_not_known() -> None:
+    whole = split()
+    index = RowIndex([whole.batch(range(12))])
+    assert index.find(whole.batch([4, 5])) is not None
+    assert index.find(dataclasses.replace(whole).batch([4, 5])) is None
+    assert index.find(hide(whole.batch([4, 5]), torch.tensor([True, False]))) is None
+    assert index.find(repeated(whole.batch([4, 5]), torch.tensor([[True, True]]))) is None
+    assert index.find(some_batch()) is None
+
+
+def test_batches_without_one_split_have_no_numbers() -> None:
+    for batches in ([some_batch()], [split().batch([0]), split().batch([1])]):
+        with pytest.raises(InputError, match="one split"):
+            RowIndex(batches)
 
 
 @pytest.mark.parametrize("place", ["audio", "text", "label", "order"])
-def test_a_row_that_differs_in_anything_is_not_known(place: str) -> None:
-    batch = some_batch()
-    index = RowIndex([batch])
-    other = taken(batch, [4, 5])
+def test_a_row_that_differs_in_anything_has_another_checksum(place: str) -> None:
+    whole = split()
+    before = checksums(whole.batch([4, 5]))
     if place == "label":
-        other.labels[1] += 1
+        whole.labels[5] += 1
     elif place == "order":
-        other.features["audio"][1] = other.features["audio"][1].flip(0)
+        whole.features["audio"][5] = whole.features["audio"][5].flip(0)
     else:
-        flat = other.features[place][1].flatten()
+        flat = whole.features[place][5].flatten()
         flat[-1] = torch.nextafter(flat[-1], torch.tensor(9.0))
-        other.features[place][1] = flat.reshape(other.features[place][1].shape)
-    assert index.find(other) is None and index.find(taken(batch, [4, 5])) is not None
-
-
-def test_equal_rows_are_found_as_one_of_them_and_all_others_apart() -> None:
-    batch = taken(some_batch(40), [*range(40), 7])
-    index = RowIndex([batch])
-    found = index.find(batch)
-    assert found is not None and found[:40].tolist() == list(range(40)) and found[40] == 7
-    assert len(index.keys.unique()) == 40
+        whole.features[place][5] = flat.reshape(whole.features[place][5].shape)
+    after = checksums(whole.batch([4, 5]))
+    assert after[0] == before[0] and after[1] != before[1]
 
 
 def test_checksums_of_many_rows_of_small_whole_numbers_do_not_meet() -> None:
