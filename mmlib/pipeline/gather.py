@@ -1,8 +1,9 @@
 """Files on all papers and collections together, written after a paper's artifacts are drawn.
 
-``figures/claims.csv`` (every paper's claims with their verdicts), ``figures/arithmetic.csv`` (the papers' own sums)
-and a ``replication.md`` beside each paper's figures. All of it follows from the manifest, the files that it lists and
-the published tables, so a second call writes the same bytes, whichever paper was drawn last.
+``figures/claims.csv`` (every paper's claims with their verdicts), ``figures/glance.md`` (the primary ones),
+``figures/arithmetic.csv`` (the papers' own sums) and a ``replication.md`` beside each paper's figures. All of it
+follows from the manifest, the files that it lists and the published tables, so a second call writes the same bytes,
+whichever paper was drawn last.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from mmlib.experiments import arithmetic
 from mmlib.experiments.context import Paper
 from mmlib.experiments.published import papers
 from mmlib.experiments.undeclared import left_out
-from mmlib.pipeline import replication
+from mmlib.pipeline import glance, replication
 from mmlib.report.artifact import Entry, csv_bytes, natural_order, read_manifest
 
 CLAIMS = "claims"
+TITLE = "# The papers' primary claims at a glance\n\n"
 FIRST = ("paper", "collection", "made of")
 COLUMNS = (
     *FIRST,
@@ -51,7 +53,7 @@ COLUMNS = (
 
 
 def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
-    """Write claims.csv, arithmetic.csv and every replication report; declared: the papers by name.
+    """Write claims.csv, glance.md, arithmetic.csv and every replication report; declared: the papers by name.
 
     The manifest is held meanwhile, so that of two processes the later one writes what both have drawn.
     """
@@ -59,6 +61,9 @@ def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
         entries = read_manifest(figures / "manifest.json")
         every_claim = claims(entries, figures.parent, list(declared))
         files.write(figures / "claims.csv", csv_bytes(every_claim))
+        called = {name: paper.called for name, paper in declared.items()}
+        seen = glance.markdown(every_claim, called)
+        files.write(figures / glance.FILE, f"{TITLE}{seen}".encode())
         arithmetic.write(figures)
         pairs = reported(entries, declared)
         told = {paper: left_out(declared[paper]) for paper in dict.fromkeys(p for p, _ in pairs)}

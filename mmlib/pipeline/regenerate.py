@@ -246,12 +246,14 @@ def finish(context: Context) -> None:
 
 def gather_all() -> None:
     """Write what is gathered of all papers, and the dashboard."""
-    from mmlib.pipeline import gather
+    from mmlib.pipeline import gather, glance
     from mmlib.report.dashboard import write_dashboard
 
-    gather.write_all(paths.figures(), PAPERS)
+    figures = paths.figures()
+    gather.write_all(figures, PAPERS)
     called = {name: paper.called for name, paper in PAPERS.items()}
-    write_dashboard(paths.figures() / "manifest.json", paths.figures() / "index.html", called)
+    seen = glance.lines(glance.read(figures), called)
+    write_dashboard(figures / "manifest.json", figures / "index.html", called, glance=seen)
 
 
 def _write_parts(

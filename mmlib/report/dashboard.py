@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
+
 from mmlib.files import write
 from mmlib.report.artifact import STATUSES, Entry, natural_order, read_manifest
 from mmlib.report.citations import FROM_FIGURES, link_html
 
 FILTERS = ("paper", "collection", "status", "kind", "selection")
+LINK = re.compile(r"\[(.*)\]\((.*?)\)(.*)")
 GATHERED = {
+    "glance.md": "the primary claims",
     "claims.csv": "every paper's claims",
     "arithmetic.csv": "the papers' own sums",
 }  # beside the page
@@ -53,6 +58,7 @@ def write_dashboard(
     out: Path,
     papers: Mapping[str, str] | None = None,
     total: int | None = None,
+    glance: pd.DataFrame | None = None,
 ) -> Path:
     """Write the page for a manifest and return its path.
 
@@ -62,6 +68,7 @@ def write_dashboard(
     Args:
         papers: name to what readers call it, in their order.
         total: how many artifacts there are in all; by default those that the manifest lists.
+        glance: the table that opens the page, as text; ``[words](link)`` is a link.
 
     Raises:
         InputError: a manifest that cannot be read.
@@ -81,9 +88,24 @@ def write_dashboard(
         sections=_sections(entries, root, here, papers or {}),
         filters=_filters(entries, papers or {}),
         **_counts(entries, here, total),
+        glance=_glance(glance),
     )
     write(out, f"{page}\n".encode())
     return out
+
+
+def _glance(table: pd.DataFrame | None) -> dict[str, Any] | None:
+    """The heads and the cells of the table that opens the page, each with its link; None where it has no line."""
+    if table is None or table.empty:
+        return None
+    rows = [[_linked(str(cell)) for cell in row] for row in table.to_numpy()]
+    return {"heads": list(table.columns), "rows": rows}
+
+
+def _linked(text: str) -> tuple[str, str, str]:
+    """The words of a cell, where they lead to, and what stands after them."""
+    match = LINK.fullmatch(text)
+    return (match[1], match[2], match[3]) if match else (text, "", "")
 
 
 def _counts(entries: Sequence[Entry], here: Path, total: int | None) -> dict[str, Any]:
