@@ -16,6 +16,7 @@ from mmlib.compare import page, results
 from mmlib.compare.plan import Contender, Plan, planned
 from mmlib.compare.results import Results
 from mmlib.errors import InputError
+from mmlib.experiments import failures
 from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.context import NO_ROLE
 from mmlib.experiments.profiles import profile as profile_of
@@ -55,7 +56,9 @@ def compare(
     rates: Mapping[str, float] | None = None,
     jobs: int | None = None,
 ) -> int:
-    """Search recipes where these data have none, spend seeds, write the report; 1 where nothing can be said yet.
+    """Search recipes where these data have none, spend seeds, write the report.
+
+    Returns 1 where a run failed or nothing can be said yet, else 0. A learning rate's trial may fail: it is not chosen.
 
     minutes: about how long; without them, until every question is decided or 80 seeds are spent. profile: by default
     quick below 30 minutes, else laptop. rates: modality to missing rate, a training and a question more. jobs: runs at
@@ -82,7 +85,16 @@ def compare(
     page.write_report(made, out, notes)
     print(page.headline(made))
     print(f"\n{(time.monotonic() - start) / 60:.1f} minutes. Open {out / 'index.html'}")
-    return int(not any(s.best for s in made.standings.values()))
+    for line in failed_lines(made):
+        print(line, file=sys.stderr)
+    return int(bool(made.failures) or not any(s.best for s in made.standings.values()))
+
+
+def failed_lines(made: Results) -> list[str]:
+    """What the console says of failed runs: a line for each, and once each advice."""
+    runs = [pair for of_one in made.failures.values() for pair in of_one]
+    lines = [failures.line(run, FOLDER, error) for run, error in runs]
+    return [*lines, *dict.fromkeys(run.advice for run, _ in runs)]
 
 
 def again(data: str, minutes: float | None, profile: str, rates: Mapping[str, float]) -> str:

@@ -17,7 +17,7 @@ from mmlib.compare.plan import ABOUT, MAJORITY, Question
 from mmlib.compare.race import LEVEL, Standing
 from mmlib.compare.results import Results, over_clusters
 from mmlib.data.check import findings
-from mmlib.experiments import nature
+from mmlib.experiments import failures, nature
 from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.conditions import ALL
 from mmlib.files import write
@@ -251,11 +251,19 @@ def is_linear(specs: Sequence[RunSpec]) -> bool:
 
 
 def run_ids(made: Results) -> Mapping[str, Sequence[str]]:
-    """The runs of each contender that has some."""
+    """The runs of each contender that has some, and why those failed that did."""
     fingerprint = made.plan.bundle.fingerprint
-    return {
+    done = {
         name: [s.run_id(fingerprint) for s in specs] for name, specs in made.specs.items() if specs
     }
+    failed = {
+        name: [
+            f"{run.what}: {failures.place(run)}, run {run.run_id}: {failures.reason(error)}"
+            for run, error in runs
+        ]
+        for name, runs in made.failures.items()
+    }
+    return done | failed
 
 
 def facts(made: Results, notes: Notes) -> list[tuple[str, str]]:

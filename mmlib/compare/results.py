@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ from mmlib.experiments import failures
 from mmlib.masks import draw
 from mmlib.metrics import SELECTION_METRIC, all_metrics, decisions, has_decisions
 from mmlib.report import stats
+from mmlib.report.artifact import FailedRun
 from mmlib.runs import clusters
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
@@ -37,6 +38,9 @@ class Results:
 
     failed: Mapping[str, str]
     """By contender, why its first failed run failed; it takes no part."""
+
+    failures: Mapping[str, Sequence[tuple[FailedRun, str]]] = field(default_factory=dict)
+    """Of those, the failed runs of the first seed that has some, each with its error text."""
 
     @property
     def metric(self) -> str:
@@ -96,7 +100,7 @@ def read(plan: Plan) -> Results:
     """All finished runs of a plan, from its store."""
     lines: list[dict[str, object]] = []
     specs: dict[str, list[RunSpec]] = {}
-    failed: dict[str, str] = {}
+    failed: dict[str, list[tuple[FailedRun, str]]] = {}
     for contender in plan.contenders:
         done: list[RunSpec] = []
         made: list[dict[str, object]] = []
@@ -105,9 +109,9 @@ def read(plan: Plan) -> Results:
             records = [plan.context.record(spec) for spec in of_seed]
             whole = [record for record in records if record is not None]
             if len(whole) < len(of_seed):
-                why = _why(plan, of_seed, records)
-                if why:
-                    failed[contender.name] = why
+                lost = _failures(plan, contender, of_seed, records)
+                if lost:
+                    failed[contender.name] = lost
                 break
             done += of_seed
             made += _lines(plan, contender.name, seed, whole)
@@ -117,16 +121,22 @@ def read(plan: Plan) -> Results:
     seeds = sorted({int(str(line["seed"])) for line in lines})
     lines += [line for seed in seeds for line in _majority(plan, seed)]
     frame = pd.DataFrame(lines, columns=["contender", "condition", "seed", "value"])
-    return Results(plan, frame, specs, failed)
+    why = {name: runs[0][0].what for name, runs in failed.items()}
+    return Results(plan, frame, specs, why, failed)
 
 
-def _why(plan: Plan, specs: Sequence[RunSpec], records: Sequence[Record | None]) -> str:
-    """Why a run that is not done failed; empty where it was not tried."""
+def _failures(
+    plan: Plan, contender: Contender, specs: Sequence[RunSpec], records: Sequence[Record | None]
+) -> list[tuple[FailedRun, str]]:
+    """The runs of a contender that failed, with their error texts; empty where those not done were not tried."""
+    lost = []
     for spec, record in zip(specs, records, strict=True):
         failure = None if record is not None else failures.of_run(plan.context, spec)
         if failure is not None:
-            return failures.what(failure.kind)
-    return ""
+            row, training = contender.row.name, contender.training
+            run = failures.named(plan.context.store, spec, failure, row, training)
+            lost.append((run, failure.error))
+    return lost
 
 
 def _lines(

@@ -23,7 +23,7 @@ from mmlib.data.described import (
     modality_lines,
     speaker_warnings,
 )
-from mmlib.data.labels import absent_warnings, constant_warnings, sign_warnings
+from mmlib.data.labels import absent_warnings, constant_warnings, offset_warnings, sign_warnings
 from mmlib.data.manifest import load_manifest
 from mmlib.data.missing import missing_lines, missing_warnings, never_warnings
 from mmlib.data.probe import (
@@ -34,7 +34,7 @@ from mmlib.data.probe import (
     probe_lines,
     unexplained_warnings,
 )
-from mmlib.data.scales import scale_warnings, zero_warnings
+from mmlib.data.scales import outside_warnings, scale_warnings, zero_warnings
 from mmlib.errors import unknown_name
 
 
@@ -150,9 +150,11 @@ def stated_findings(bundle: Bundle) -> list[str]:
     """Those of ``findings`` that must be said beside results."""
     return [
         *sign_warnings(bundle),
+        *offset_warnings(bundle),
         *absent_warnings(bundle),
         *speaker_warnings(bundle),
         *missing_warnings(bundle),
+        *outside_warnings(bundle),
         *zero_warnings(bundle),
     ]
 

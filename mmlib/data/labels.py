@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FEW = 20  # different whole numbers, at most, that may well be classes
 NEUTRAL = "write for example neutral = 4 in bundle.toml (format folder) and import again: that value becomes 0"
+OFFSET = 3.0  # sds from 0 that the mean of scores may be before networks, which begin at 0, have far to go
+MOST_SD = 100.0  # of scores; as of features
 CLASSES = 'write task = "classes" in bundle.toml (format folder) and import again'
 
 
@@ -136,6 +138,21 @@ def constant_warnings(bundle: Bundle) -> list[str]:
 def sign_warnings(bundle: Bundle) -> list[str]:
     """Scores without a sign: tables then show less."""
     return _one_sign(bundle) if bundle.task.kind == "score" and not bundle.task.signed else []
+
+
+def offset_warnings(bundle: Bundle) -> list[str]:
+    """Scores whose mean is far from 0 for their spread, or whose spread is large: training spends its steps on that."""
+    if bundle.task.kind != "score":
+        return []
+    labels = bundle.labels[bundle.split == 0].astype(np.float64)
+    mean, sd = float(labels.mean()), float(labels.std())
+    if sd == 0 or (abs(mean) <= OFFSET * sd and sd <= MOST_SD):
+        return []
+    return [
+        f"WARNING: the scores of {bundle.name} have mean {mean:.4g} and sd {sd:.3g} in train, and networks begin at 0. "
+        "Expect long training and large errors before its end, or subtract the mean from the scores, divide them by "
+        "their sd, and import again."
+    ]
 
 
 def absent_warnings(bundle: Bundle) -> list[str]:

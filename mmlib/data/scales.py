@@ -13,13 +13,14 @@ from mmlib.data.scaling import zero as zero_of
 # Initial weights and learning rates suppose features of order one. A hundredfold either way still trains with Adam; 1e4
 # in one place is what overflows squares and softmaxes.
 LEAST_SD, MOST_SD, LARGEST = 0.01, 100.0, 1e4
+OUTSIDE = 100.0  # times the largest value of train: held-out values that no training prepares for
 MANY_ZEROS = 0.05
 BLOCK = 2**22  # values read at a time, since the files of clips exceed memory
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The scale of a modality, over its observed training rows and the frames that exist."""
+    """The scale of a modality, over its observed rows of a split and the frames that exist."""
 
     mean: float
     """Mean of all values."""
@@ -38,11 +39,11 @@ class Scale:
         )
 
 
-def scale(bundle: Bundle, modality: str) -> Scale:
-    """The scale of a modality; zeros throughout where training has none of it."""
+def scale(bundle: Bundle, modality: str, split: int = 0) -> Scale:
+    """The scale of a modality in a split, by default training; zeros throughout where it has none of it."""
     observed = bundle.observed[:, bundle.modalities.index(modality)]
     count, total, squares, largest = 0, 0.0, 0.0, 0.0
-    for values in _blocks(bundle, modality, np.flatnonzero(observed & (bundle.split == 0))):
+    for values in _blocks(bundle, modality, np.flatnonzero(observed & (bundle.split == split))):
         if values.size:
             count, total, squares = (
                 count + values.size,
@@ -83,6 +84,24 @@ def scale_warnings(bundle: Bundle) -> list[str]:
                 f"(warned of: {bounds}). Training may fail or say little: import again with --standardise "
                 "(a folder: without --raw)."
             )
+    return lines
+
+
+def outside_warnings(bundle: Bundle) -> list[str]:
+    """Held-out values far outside what training has, as of a sensor that failed; pictures have none."""
+    lines = []
+    for modality in bundle.modalities:
+        if bundle.features[modality].dtype == np.uint8 or is_constant(bundle, modality):
+            continue
+        known = scale(bundle, modality).largest
+        for number, split in ((1, "valid"), (2, "test")):
+            largest = scale(bundle, modality, number).largest
+            if largest > OUTSIDE * known > 0:
+                lines.append(
+                    f"WARNING: {modality} of {bundle.name} has values up to {largest:.3g} in {split}, but "
+                    f"{known:.3g} in train (warned of: over {OUTSIDE:g} times as much). One such value can decide a "
+                    "mean error: look for a sensor that failed, and correct the value or import it as missing."
+                )
     return lines
 
 

@@ -68,24 +68,22 @@ def of_runs(
     """The failed of some runs, each once, under the rows and settings of the cells that it serves."""
     failures = {spec: failure for spec in needed if (failure := of_run(context, spec)) is not None}
     return tuple(
-        _named(context.store, spec, failure, [cell for cell in cells if cell.spec == spec])
+        _of_cells(context.store, spec, failure, [cell for cell in cells if cell.spec == spec])
         for spec, failure in failures.items()
     )
 
 
-def _named(store: Store, spec: RunSpec, failure: Failure, cells: Sequence[Cell]) -> FailedRun:
+def _of_cells(store: Store, spec: RunSpec, failure: Failure, cells: Sequence[Cell]) -> FailedRun:
     rows = list(dict.fromkeys(cell.row for cell in cells))
     settings = list(dict.fromkeys(cell.setting for cell in cells if cell.setting))
     own = f"{spec.method} ({spec.variant}) on {spec.backbone}, trained on {spec.train_mask}"
-    return FailedRun(
-        failure.id,
-        _few(rows) or own,
-        _few(settings),
-        spec.seed,
-        spec.fold,
-        what(failure.kind),
-        advice(store, failure),
-    )
+    return named(store, spec, failure, _few(rows) or own, _few(settings))
+
+
+def named(store: Store, spec: RunSpec, failure: Failure, row: str, setting: str) -> FailedRun:
+    """A failure under the row and setting where a reader looks for the run."""
+    told = what(failure.kind), advice(store, failure)
+    return FailedRun(failure.id, row, setting, spec.seed, spec.fold, *told)
 
 
 def _few(names: Sequence[str], most: int = 3) -> str:
@@ -116,6 +114,16 @@ def notes(failed: Sequence[FailedRun]) -> tuple[str, ...]:
     )
 
 
+def reason(error: str) -> str:
+    """The last line of a failure's error text, which says what was raised."""
+    return (error.strip().splitlines() or ["no reason is known"])[-1]
+
+
+def line(run: FailedRun, asked: str, error: str) -> str:
+    """What the console says of a failed run; asked: what it was made for."""
+    return f"{run.what}: {asked}: {place(run)}, run {run.run_id}: {reason(error)}"
+
+
 def failure_lines(
     asked: Iterable[tuple[Context, Artifact]], errors: Sequence[tuple[str, str]]
 ) -> list[str]:
@@ -136,10 +144,8 @@ def failure_lines(
             asking.setdefault(run.run_id, []).append(f"{context.paper} {artifact.id}")
     lines = []
     for run_id, text in errors:
-        reason = (text.strip().splitlines() or ["no reason is known"])[-1]
-        where = f"failed: run {run_id}, which others start from"
         if run_id in failed:
-            run = failed[run_id]
-            where = f"{run.what}: {_few(asking[run_id])}: {place(run)}, run {run_id}"
-        lines.append(f"{where}: {reason}")
+            lines.append(line(failed[run_id], _few(asking[run_id]), text))
+        else:
+            lines.append(f"failed: run {run_id}, which others start from: {reason(text)}")
     return [*lines, *dict.fromkeys(run.advice for run in failed.values())]

@@ -14,7 +14,7 @@ from mmlib.masks import Law, Mask
 from mmlib.metrics import all_metrics, curve_metrics, own_epochs, to_maximise
 from mmlib.runs import clusters
 from mmlib.runs.clusters import EXPECTED
-from mmlib.runs.divergence import check_finite, check_size
+from mmlib.runs.divergence import VALID, check_finite, check_size
 from mmlib.runs.expected import answers, chances, expected_accuracy
 from mmlib.runs.spec import SELECTIONS, RunSpec
 
@@ -88,9 +88,9 @@ def results(
     of_valid = _curves(task, fitted.valid, truth["valid"])
     of_test = {name: _curves(task, outputs, truth[name]) for name, outputs in fitted.tests.items()}
     chosen = int(np.argmax(to_maximise(of_valid)))
-    check_size(fitted, task, truth["valid"], chosen)
     read = _Read(spec, bundle, fitted, truth, further, chosen)
     selected, arrays = _selected(read, of_test)
+    check_size(fitted, task, bundle.labels[bundle.rows("train")], reported(selected))
     arrays = {name: in_all_rows(x, tests[name.split(".", 2)[2]]) for name, x in arrays.items()}
     arrays |= _of_clusters(read, tests, selected["valid"]["epochs"])
     curves = {
@@ -137,6 +137,21 @@ def _selected(
             )
             arrays[f"predictions.{selection}.{name}"] = draws.outputs[0][main]
     return selected, arrays
+
+
+def reported(selected: Mapping[str, Any]) -> dict[str, set[int]]:
+    """By test mask, the epochs of its metrics and predictions; as ``VALID`` those that validation picks, and the last.
+
+    selected: as a record has it.
+    """
+    epochs: dict[str, set[int]] = {}
+    for selection, part in selected.items():
+        for name, main in part["epoch"].items():
+            at = {main, *part["epochs"][name].values()}
+            epochs.setdefault(name, set()).update(at)
+            if selection != "test":
+                epochs.setdefault(VALID, set()).update(at)
+    return epochs
 
 
 class _Draws:

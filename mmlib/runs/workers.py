@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 WARNINGS = "warnings"  # in a run's sidecar, by kind
 Execute = Callable[[RunSpec, dict[str, np.ndarray] | None], "Outcome"]
+_FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -70,8 +71,7 @@ def work(task: Task) -> tuple[str, str]:
     try:
         execute = task.execute or _default()
         parent = store.arrays(task.parent) if task.parent else None
-        # Warnings would break through the progress.
-        with warnings.catch_warnings(record=True) as caught:
+        with _kept_warnings() as caught:
             outcome = execute(spec_from_json(task.spec), parent)
         if caught:
             outcome = replace(outcome, sidecar={**outcome.sidecar, WARNINGS: kinds(caught)})
@@ -90,6 +90,19 @@ def work(task: Task) -> tuple[str, str]:
         store.fail(task.run_id, task.spec, text, kind_of(error))
         return "failed", text
     return "done", ""
+
+
+@contextlib.contextmanager
+def _kept_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """The warnings in here, which would break through the progress, whatever PYTHONWARNINGS says.
+
+    Python's own filters hold: each place says a thing once, and what is meant for developers alone is left out.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for category in _FOR_DEVELOPERS:
+            warnings.simplefilter("ignore", category)
+        yield caught
 
 
 def kind_of(error: BaseException) -> str:

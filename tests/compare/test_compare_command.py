@@ -219,6 +219,38 @@ def test_the_page_says_what_an_import_warned_of(spent: results.Results) -> None:
     assert "lack a modality in the data themselves" in dict(told)["missing in the data"]
 
 
+def test_failed_runs_are_listed_with_their_reason_and_end_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path / "runs")
+    plan = plan_on(store)
+    few = tuple(c for c in plan.contenders if c.row.name in ("linear model", "concatenation"))
+    plan = dataclasses.replace(plan, contenders=few, looks=(2, 3))
+    (lost,) = [c for c in few if c.name == "concatenation, complete"]
+    (spec,) = plan.specs(lost, [1])
+    run_id = spec.run_id(plan.bundle.fingerprint)
+    whole = command.spend(plan, None, 1)
+    assert whole.failures == {} and command.failed_lines(whole) == []
+    monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setattr(command, "plan_for", lambda *given: plan)
+    monkeypatch.setattr(command, "lacking", lambda *given: set())
+    monkeypatch.setattr(command, "spend", lambda *given: results.read(plan))
+    capsys.readouterr()
+    assert command.compare(TWIN, profile="quick") == 0 and not capsys.readouterr().err
+
+    for ending in (".json", ".safetensors", ".time.json"):
+        store.path(run_id, ending).unlink()
+    reason = "Diverged: training diverged: the mean loss is not finite, epoch 3, value nan"
+    store.fail(run_id, spec, f"Traceback ...\n{reason}", "diverged")
+    assert command.compare(TWIN, profile="quick") == 1
+    line, advice = capsys.readouterr().err.strip().splitlines()
+    named = f"concatenation, complete, seed 1, run {run_id}: {reason}"
+    assert line == f"failed (diverged): compare: {named}" and "--standardise" in advice
+    text = (command.folder_of(plan) / "compare.md").read_text(encoding="utf-8")
+    assert f"* concatenation, complete: failed (diverged): {named}" in text.split("## Run ids")[1]
+    assert run_id in (command.folder_of(plan) / "index.html").read_text(encoding="utf-8")
+
+
 def test_too_few_seeds_give_no_answer(spent: results.Results) -> None:
     none = dataclasses.replace(spent, values=spent.values.iloc[:0], specs={})
     assert "too few seeds" in page.sentence(none, spent.plan.questions[0])

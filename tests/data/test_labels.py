@@ -11,7 +11,7 @@ import pytest
 from small_folder import good_rows, write_folder
 
 from mmlib.data.bundle import Bundle, Task, load_bundle, make_bundle, save_bundle
-from mmlib.data.check import check, findings
+from mmlib.data.check import check, false_findings, findings
 from mmlib.data.probe import probe
 from mmlib.data.readers import read_bundle
 from mmlib.errors import InputError
@@ -186,6 +186,29 @@ def test_import_and_check_say_what_follows_from_scores_of_one_sign(
     for said in (imported, checked):
         assert "WARNING" in said and "neutral = 4" in said and "no accuracy and no F1" in said
         assert 'task = "classes"' in said
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "said"),
+    [
+        (38, 0.8, "mean 38 and sd 0.8"),
+        (-38, 0.8, "mean -38 and sd 0.8"),
+        (1985, 15, "mean 1985 and sd 15"),
+        (3e6, 6e5, "mean 3e+06 and sd 6e+05"),
+        (1962, 761, "mean 1962 and sd 761"),
+        (50, 18, ""),
+        (0, 2, ""),
+        (4, 1.4, ""),
+    ],
+)
+def test_scores_far_from_0_for_their_spread_are_warned_of(
+    mean: float, sd: float, said: str
+) -> None:
+    labels = mean + sd * np.tile([-1.0, 1.0], 6)
+    bundle = scored(labels, task=Task("score", range=(mean - 9 * sd, mean + 9 * sd)))
+    told = [text for text in findings(bundle) if "networks begin at 0" in text]
+    assert len(told) == bool(said) and all(said in text for text in told)
+    assert false_findings(bundle) == [], "true results, though perhaps of short training"
 
 
 def test_a_split_of_zeros_alone_is_noticed(tmp_path: Path) -> None:

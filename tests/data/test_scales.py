@@ -10,7 +10,7 @@ import pytest
 from small_folder import write_folder
 
 from mmlib.data import scales
-from mmlib.data.check import check, findings
+from mmlib.data.check import check, false_findings, findings
 from mmlib.data.readers import read_bundle
 from mmlib.data.standardise import standardised
 
@@ -94,3 +94,19 @@ def test_a_standardised_modality_that_does_not_vary_is_named(tmp_path: Path) -> 
     kept = read_bundle("folder", [write_folder(tmp_path, audio=np.full((24, 4), 3.0))])
     (line,) = scales.scale_warnings(standardised(kept))
     assert "audio" in line and "the same in all of train" in line
+
+
+@pytest.mark.parametrize(
+    ("row", "factor", "split"),
+    [(20, 1e9, "test"), (16, 1e9, "valid"), (20, 20.0, ""), (3, 1e9, "")],
+)
+def test_held_out_values_far_outside_those_of_train_are_named_by_split_and_modality(
+    row: int, factor: float, split: str, tmp_path: Path
+) -> None:
+    text = np.random.default_rng(8).normal(size=(24, 3))
+    text[row, 1] = factor * np.abs(text[:16]).max()
+    bundle = standardised(read_bundle("folder", [write_folder(tmp_path, text=text)]))
+    told = scales.outside_warnings(bundle)
+    assert len(told) == bool(split)
+    assert not told or "text of " in told[0] and f" in {split}, but " in told[0]
+    assert set(told) <= set(findings(bundle)) and not false_findings(bundle)

@@ -17,8 +17,8 @@ from mmlib.papers import catalog
 from mmlib.pipeline import job, regenerate
 from mmlib.runs import execute as execute_module
 from mmlib.runs.divergence import Diverged
-from mmlib.runs.execute import SELECTIONS, Outcome
-from mmlib.runs.spec import RunSpec
+from mmlib.runs.execute import Outcome
+from mmlib.runs.spec import SELECTIONS, RunSpec
 from mmlib.runs.store import ARRAYS, Store
 
 TABLE = "table4"

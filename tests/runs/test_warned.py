@@ -39,6 +39,19 @@ def test_warnings_of_runs_are_counted_and_not_printed(
     assert all(WARNINGS not in store.sidecar(run_id(spec)) for spec in quiet)
 
 
+@pytest.mark.parametrize("filters", ["ignore", "error", "always"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_pythons_filters_silence_no_run_and_fail_none(
+    filters: str, jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", filters)  # of the workers
+    with warnings.catch_warnings():
+        warnings.simplefilter(filters)  # type: ignore[arg-type]
+        report = run(specs(2, options=(("do", "warn"),)), Store(tmp_path / "store"), jobs=jobs)
+    assert (report.done, report.failed) == (2, 0)
+    assert sorted(report.warnings.values()) == [2, 2]
+
+
 def test_a_warning_changes_no_byte_of_a_record(tmp_path: Path) -> None:
     (spec,) = specs(1, options=(("do", "warn"),))
     warned, direct = Store(tmp_path / "warned"), Store(tmp_path / "direct")
