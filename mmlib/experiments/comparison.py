@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin, open_twin
+from mmlib.data.labels import seven_classes
 from mmlib.data.twins import EXACT
 from mmlib.experiments import failures, nature
 from mmlib.experiments.context import Cell, Context
@@ -38,6 +39,7 @@ MEAN_EPOCHS = "F1 scores of single classes or emotions where their mean is"
 Part = tuple[str, list[Cell], pd.DataFrame | None]
 Averages = Mapping[str, Sequence[str]]
 K = TypeVar("K")
+SEVEN = "acc7"
 BEST = ("accuracy", "weighted_f1", "macro_recall")
 Best = Callable[[Sequence[Cell]], pd.DataFrame | None]
 WITHOUT_SIGN = (
@@ -55,8 +57,16 @@ def shown(context: Context, dataset: str) -> str:
 
 
 def available(context: Context, dataset: str, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The metrics to show of a data set: the wanted ones, or all that scores without a sign have."""
-    return tuple(wanted) if has_decisions(context.bundle(dataset).task) else UNSIGNED
+    """The metrics to show of a data set: the wanted ones that it has, or all that scores without a sign have."""
+    if not has_decisions(context.bundle(dataset).task):
+        return UNSIGNED
+    return tuple(m for m in wanted if m != SEVEN or has_seven(context, dataset))
+
+
+def has_seven(context: Context, dataset: str) -> bool:
+    """Whether a data set's scores have seven classes; of others, records hold an accuracy that means nothing."""
+    bundle = context.bundle(dataset)
+    return seven_classes(bundle.task, bundle.labels)
 
 
 def under(names: Sequence[str], cells: pd.DataFrame) -> pd.DataFrame:
