@@ -80,5 +80,9 @@ def check(
 def described(bundle: Bundle) -> str:
     """A bundle's modalities with what one utterance has of each, and its task."""
     parts: Iterable[str] = (f"{m} {shape}" for m, shape in bundle.shapes.items())
-    task = bundle.task.kind if has_decisions(bundle.task) else f"{bundle.task.kind} without a neutral value"
+    task = (
+        bundle.task.kind
+        if has_decisions(bundle.task)
+        else f"{bundle.task.kind} without a neutral value"
+    )
     return f"{len(bundle.modalities)} modalities ({', '.join(parts)}), {task} as labels"

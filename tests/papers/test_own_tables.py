@@ -76,7 +76,12 @@ def test_only_scores_of_3_either_way_have_an_accuracy_of_seven_classes(
     assert ("acc7" in measured.test) == seven
     if most != 50:
         return
-    made(["--paper", "ebmc", "--artifact", "table7,fig6", "--data", folder], "rated", "ebmc", tmp_path)
+    made(
+        ["--paper", "ebmc", "--artifact", "table7,fig6", "--data", folder],
+        "rated",
+        "ebmc",
+        tmp_path,
+    )
     figures = tmp_path / "figures/rated/ebmc"
     for name in ("table7-numbers.csv", "fig6.csv"):
         shown = set(pd.read_csv(figures / name)["metric"])
