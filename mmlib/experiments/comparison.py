@@ -118,10 +118,10 @@ def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _own_epochs(context: Context) -> str:
-    """At which epoch a table's metrics are read; of F1 scores only where the data can have them."""
-    f1 = any(has_decisions(context.bundle(d).task) for d in context.datasets)
-    return f"{OWN_EPOCHS}, {MEAN_EPOCHS}." if f1 else f"{OWN_EPOCHS}."
+def _own_epochs(context: Context, datasets: Iterable[str]) -> str:
+    """At which epoch a table's metrics are read; of F1 scores of single classes only where its data have classes."""
+    single = any(context.bundle(dataset).task.kind != "score" for dataset in datasets)
+    return f"{OWN_EPOCHS}, {MEAN_EPOCHS}." if single else f"{OWN_EPOCHS}."
 
 
 def best_possible(
@@ -386,10 +386,11 @@ def compare(
     evaluated = _merged(part.evaluated for part in read)
     numbers["setting"] = nature.with_utterances(numbers["setting"], evaluated)
     rates = [sentence for part in read for sentence in part.rates]
+    epochs = _own_epochs(context, [dataset for dataset, *_ in parts])
     return Output(
         numbers=numbers,
         comparison=True,
         rows_built=tables.rows_built(numbers),
-        notes=(*tables.remarks(numbers, paper_cells), *rates, _own_epochs(context), *notes),
+        notes=(*tables.remarks(numbers, paper_cells), *rates, epochs, *notes),
         run_ids=tuple(everything["run_id"].unique()),
     )

@@ -243,9 +243,8 @@ def test_with_folds_the_page_counts_the_first_of_them() -> None:
     sizes = [int((folded.fold == number).sum()) for number in (2, 1, 0)]  # train, valid, test
     assert len(set(sizes)) > 1 and sizes[2] != len(bundle.rows("test"))
     told = page._utterances(folded)
-    assert told == (
-        f"{len(bundle)}, each tested in one of 3 folds; in the first {sizes[0]} train, {sizes[1]} valid, {sizes[2]} test"
-    )
+    first = f"{sizes[0]} train, {sizes[1]} valid, {sizes[2]} test"
+    assert told == f"{len(bundle)}, each tested in one of 3 folds; in the first {first}"
     assert page._utterances(bundle) == ", ".join(
         f"{len(bundle.rows(split))} {split}" for split in ("train", "valid", "test")
     )

@@ -112,6 +112,8 @@ def test_a_table_has_the_rows_that_ran_and_the_columns_of_these_data(
             in (entry["caption"])
         )
         text = (tmp_path / "figures" / name / "ebmc" / f"{id_}.md").read_text(encoding="utf-8")
+        assert "epoch at which it is best on validation" in text
+        assert ("F1 scores of single classes" in text) == (not score), "scores have none"
         assert not any(words in text for words in ("not built yet", "cells are", "twin"))
     report = (tmp_path / "figures" / name / "ebmc" / "replication.md").read_text(encoding="utf-8")
     assert "the data are not the paper's" in report and PRINTED not in report
