@@ -162,7 +162,7 @@ def _who_is_in(made: Results) -> str:
     starred = {n for q, s in made.standings.items() for n in s.open if made.may_be_best(q, n)}
     if set(_still_in(made)) <= starred:
         return "may be the best in some question"
-    return f"have a seed and are not out; those without a star above lack {_first_look(made)}"
+    return f"have a seed and are not out; those without a star above have fewer than {_first_look(made)}"
 
 
 def _no_time(made: Results) -> str:

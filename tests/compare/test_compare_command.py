@@ -214,7 +214,7 @@ def test_the_text_says_of_whom_the_tables_are(spent: results.Results) -> None:
     short, none = without(spent, name, 1), without(spent, name, 0)
     said = texts(short)["By test condition"]
     assert said.endswith(
-        "of all that have a seed and are not out; those without a star above lack 2 seeds."
+        "of all that have a seed and are not out; those without a star above have fewer than 2 seeds."
     )
     line = page.contenders_table(none).set_index("contender").loc[name]
     assert line["seeds"] == "not yet run" and line.iloc[1:].tolist() == ["-"] * 4
