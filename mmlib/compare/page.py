@@ -16,6 +16,7 @@ from mmlib.compare import picture
 from mmlib.compare.plan import ABOUT, MAJORITY, Question
 from mmlib.compare.race import LEVEL, Standing
 from mmlib.compare.results import Results, over_clusters
+from mmlib.data.bundle import SPLITS, Bundle
 from mmlib.data.check import findings
 from mmlib.experiments import failures, nature
 from mmlib.experiments.budgets import seeds_in_words
@@ -27,7 +28,7 @@ from mmlib.report.artifact import figure_bytes
 from mmlib.runs import clusters
 from mmlib.runs.spec import RunSpec
 
-LEFT_OUT = "left out: no time"
+LEFT_OUT, UNRUN = "left out: no time", "not yet run"
 NAMED = 3  # contenders that a sentence names
 RULE = (
     "After {looks} paired seeds, whoever is significantly behind another contender is out "
@@ -85,7 +86,7 @@ def sentence(made: Results, question: Question) -> str:
     every = len({*standing.open, *standing.out} - {MAJORITY})
     return (
         f"{name}: the best is one of {len(standing.open)} of {every} contenders; "
-        f"{best} has the highest mean. Not decided against: {'; '.join(others[:NAMED])}{more}."
+        f"{best} has the best mean. Not decided against: {'; '.join(others[:NAMED])}{more}."
     )
 
 
@@ -105,7 +106,7 @@ def live(made: Results) -> pd.DataFrame:
         lines.append(
             {
                 "question": question.name,
-                "highest mean": best,
+                "best mean": best,
                 "still in": len(standing.open),
                 "out": len(standing.out),
             }
@@ -120,13 +121,12 @@ def sections(made: Results) -> list[Section]:
         Section(
             "All contenders",
             f"{label}, mean ± sd over seeds. A contender is a method or network and what it was trained on. "
-            "*: may be the best. Seeds: who is out gets no more. Left out: its first seed was not among the best, and "
-            "there was no time for all; more minutes bring it back.",
+            f"*: may be the best, by {_first_look(made)} or more. Seeds: who is out gets no more.{_no_time(made)}",
             contenders_table(made),
         ),
         Section(
             "The best against the others",
-            "The difference to the contender with the highest mean; over seeds: 95 % interval for other seeds on these "
+            "The difference to the contender with the best mean; over seeds: 95 % interval for other seeds on these "
             "test utterances; over clusters: 95 % interval for other "
             f"{clusters.of_test(made.plan.bundle).kind} like these, in "
             f"{DIFFERENCES[made.metric]}. Decided: by the rule at the end of the page, which asks for more than an "
@@ -136,7 +136,7 @@ def sections(made: Results) -> list[Section]:
         ),
         Section(
             "By test condition",
-            f"{label}, mean over seeds, of all that may be the best in some question.",
+            f"{label}, mean over seeds, of all that {_who_is_in(made)}.",
             conditions_table(made),
         ),
         Section(
@@ -153,6 +153,31 @@ def sections(made: Results) -> list[Section]:
     ]
 
 
+def _first_look(made: Results) -> str:
+    return seeds_in_words([made.plan.looks[0]])
+
+
+def _who_is_in(made: Results) -> str:
+    """Who stands in the tables of conditions: those with a star, and those that lack the seeds for one."""
+    starred = {n for q, s in made.standings.items() for n in s.open if made.may_be_best(q, n)}
+    if set(_still_in(made)) <= starred:
+        return "may be the best in some question"
+    return f"have a seed and are not out; those without a star above have fewer than {_first_look(made)}"
+
+
+def _no_time(made: Results) -> str:
+    """What is said of contenders that lack seeds for want of time, where there are such."""
+    told = ""
+    if any(not made.seeds(name) for name in made.specs):
+        told += f" {UNRUN.capitalize()}: the minutes ended before its first seed; the same command goes on."
+    if made.plan.left_out:
+        told += (
+            " Left out: its first seed was not among the best, and there was no time for all; more minutes bring it "
+            "back."
+        )
+    return told
+
+
 def contenders_table(made: Results) -> pd.DataFrame:
     """A line for each contender, a column for each question."""
     frames = {q.name: made.of(q) for q in made.plan.questions}
@@ -161,7 +186,7 @@ def contenders_table(made: Results) -> pd.DataFrame:
     order = sorted(names, key=lambda name: -_mean(first, name))
     lines = []
     for name in [*order, MAJORITY]:
-        line: dict[str, object] = {"contender": name, "seeds": made.seeds(name)}
+        line: dict[str, object] = {"contender": name, "seeds": made.seeds(name) or UNRUN}
         for question, frame in frames.items():
             mark = " *" if made.may_be_best(question, name) else ""
             line[question] = _text(made, frame.get(name)) + mark
@@ -174,7 +199,7 @@ def contenders_table(made: Results) -> pd.DataFrame:
 
 
 def against_table(made: Results) -> pd.DataFrame:
-    """The contender with the highest mean against those that matter, for each question."""
+    """The contender with the best mean against those that matter, for each question."""
     lines = []
     for question in made.plan.questions:
         standing = made.standings[question.name]
@@ -183,7 +208,7 @@ def against_table(made: Results) -> pd.DataFrame:
             lines.append(
                 {
                     "question": question.name,
-                    "highest mean": standing.best,
+                    "best mean": standing.best,
                     "other": other,
                     "over seeds": _lead(made, question, standing.best, other),
                     "over clusters": _clustered(of_clusters, _digits(made)),
@@ -194,7 +219,7 @@ def against_table(made: Results) -> pd.DataFrame:
 
 
 def conditions_table(made: Results) -> pd.DataFrame:
-    """A line for each contender that may be the best somewhere, a column for each test condition."""
+    """A line for each contender that is not out of every question, a column for each test condition."""
     names = _still_in(made)
     chosen = made.values[made.values["contender"].isin(list(names))]
     table = chosen.pivot_table(
@@ -270,10 +295,9 @@ def facts(made: Results, notes: Notes) -> list[tuple[str, str]]:
     """What was compared on what."""
     bundle = made.plan.bundle
     rows = {contender.row.name for contender in made.plan.contenders}
-    counts = ", ".join(f"{len(bundle.rows(s))} {s}" for s in ("train", "valid", "test"))
     return [
         ("data", f"{bundle.name}, fingerprint {bundle.fingerprint}"),
-        ("utterances", counts + (" (of the first fold)" if bundle.fold is not None else "")),
+        ("utterances", _utterances(bundle)),
         ("modalities", ", ".join(f"{m} {d}" for m, d in bundle.dims.items())),
         ("task", f"{bundle.task.kind} {', '.join(bundle.task.names)}".strip()),
         *(("warning", warning.removeprefix("WARNING: ")) for warning in findings(bundle)),
@@ -284,6 +308,18 @@ def facts(made: Results, notes: Notes) -> list[tuple[str, str]]:
         ("rule", RULE.format(looks=", ".join(map(str, made.plan.looks)), level=LEVEL)),
         ("command", notes.command),
     ]
+
+
+def _utterances(bundle: Bundle) -> str:
+    """How many train, choose the epoch and test; with folds in the first of them, since each is tested once."""
+    if bundle.fold is None:
+        return _by_split(bundle)
+    of_first = _by_split(bundle.with_fold(0))
+    return f"{len(bundle)}, each tested in one of {bundle.fold.max() + 1} folds; in the first {of_first}"
+
+
+def _by_split(bundle: Bundle) -> str:
+    return ", ".join(f"{len(bundle.rows(split))} {split}" for split in SPLITS)
 
 
 def trials_told(made: Results, notes: Notes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from mmlib.data.probe import (
     leak_warnings,
     probe,
     probe_lines,
+    steady,
+    steady_warnings,
     unexplained_warnings,
 )
 from mmlib.data.scales import outside_warnings, scale_warnings, zero_warnings
@@ -102,6 +104,8 @@ def check(bundle: Bundle, role: str | None = None) -> Report:
     if role is not None and role not in manifest["role"]:
         raise unknown_name("role", role, manifest["role"])
     table, twice = probe(bundle), copies(bundle)
+    still = steady(bundle) if any(_of_probe(bundle, table)) else []
+    judged = probe(bundle, still) if still else table
     sections = (
         Section("", tuple(head_lines(bundle, _task_text(_as_role(bundle))))),
         Section("Counts", tuple(count_lines(bundle))),
@@ -124,16 +128,23 @@ def check(bundle: Bundle, role: str | None = None) -> Report:
     )
     false = [
         *false_findings(bundle),
-        *leak_warnings(bundle, table),
+        *steady_warnings(bundle, still),
+        *leak_warnings(bundle, judged),
         *copy_warnings(bundle, twice),
         *_role_warnings(bundle, manifest, role),
     ]
     stated = [
         *stated_findings(bundle),
-        *dead_warnings(bundle, table),
-        *unexplained_warnings(bundle, table),
+        *dead_warnings(bundle, judged),
+        *unexplained_warnings(bundle, judged),
     ]
     return Report(sections, tuple(false), tuple(stated), table)
+
+
+def _of_probe(bundle: Bundle, table: pd.DataFrame) -> Iterator[str]:
+    """Every warning that a linear probe gives rise to."""
+    for warnings in (leak_warnings, dead_warnings, unexplained_warnings):
+        yield from warnings(bundle, table)
 
 
 def findings(bundle: Bundle) -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmlib.data.bundle import Bundle, Task
 
 FEW = 20  # different whole numbers, at most, that may well be classes
+MOSEI_MOST = 10 / 3 + 0.01
 NEUTRAL = "write for example neutral = 4 in bundle.toml (format folder) and import again: that value becomes 0"
 OFFSET = 3.0  # sds from 0 that the mean of scores may be before networks, which begin at 0, have far to go
 MOST_SD = 100.0  # of scores; as of features
@@ -38,6 +39,18 @@ def with_sign(
     return dataclasses.replace(
         task, signed=all((part < 0).any() and (part > 0).any() for part in parts)
     )
+
+
+def seven_classes(task: Task, labels: np.ndarray) -> bool:
+    """Whether scores have seven classes, -3 to 3: an accuracy of scores that are clipped to them says nothing else.
+
+    Old labels of CMU-MOSEI reach 10/3, and a range that is read off them is a whole number above.
+    """
+    if task.kind != "score" or task.range is None:
+        return False
+    low, high = task.range
+    on_scale = -4 <= low <= -3 and 3 <= high <= 4
+    return on_scale and bool(np.abs(labels).max(initial=0.0) <= MOSEI_MOST)
 
 
 def stored(where: str, task: Task, labels: np.ndarray, ids: Sequence[str]) -> np.ndarray:

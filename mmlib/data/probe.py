@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from mmlib.data.groups import groups_of, known_to_train, speaker_kind
 from mmlib.data.scales import is_constant
 
 GAP = 0.10
+HARDLY = 1e-3  # of the spread elsewhere
+NAMED = 5  # dimensions that a sentence lists
 CV_FOLDS = 5
 ALL = "all"
 PROBE = [
@@ -52,7 +55,43 @@ class _Sides:
     """Whether groups are larger than dialogues, since speakers are people."""
 
 
-def probe(bundle: Bundle) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Steady:
+    """A dimension that hardly varies in train beside what it does elsewhere: no fit on train knows its scale."""
+
+    modality: str
+    """Whose."""
+
+    number: int
+    """Its place in the modality's vectors, from 0."""
+
+    sd: float
+    """Over the utterances of train that have the modality, in the unit of the source; frames are averaged."""
+
+    apart: float
+    """What the others are away from the mean of train, likewise: root mean square, or median where ``sd`` is 0."""
+
+
+def steady(bundle: Bundle) -> list[Steady]:
+    """The dimensions of a bundle that hardly vary in train and do elsewhere."""
+    found = []
+    for index, modality in enumerate(bundle.modalities):
+        array, has = _pool(bundle, modality), bundle.observed[:, index]
+        train, rest = has & (bundle.split == 0), has & (bundle.split != 0)
+        if array is None or not train.any() or not rest.any():
+            continue
+        sd = array[train].std(axis=0)
+        away = np.abs(array[rest] - array[train].mean(axis=0))
+        # What train never has and few others have, such as a rare word, has no scale and drowns nothing.
+        apart = np.where(sd > 0, np.sqrt((away**2).mean(axis=0)), np.median(away, axis=0))
+        unit = np.asarray(bundle.scaling[modality]["sd"]) if modality in bundle.scaling else 1.0
+        in_source = np.stack([sd * unit, apart * unit], axis=1)
+        for number in np.flatnonzero(sd < HARDLY * apart):
+            found.append(Steady(modality, int(number), *map(float, in_source[number])))
+    return found
+
+
+def probe(bundle: Bundle, without: Sequence[Steady] = ()) -> pd.DataFrame:
     """Accuracy of a linear probe on each modality and on all joined, one row each.
 
     inputs: modality, on the utterances that have it, or ``all``. cv, cv_se: 5-fold cross-validation inside train,
@@ -63,11 +102,14 @@ def probe(bundle: Bundle) -> pd.DataFrame:
     that train has nothing of, by more than 10 points, with 95 % confidence (one-sided, t). unexplained: known is so
     above what is right held out of speakers that train has. Frames are averaged over their lengths; scores count as
     positive or negative, zeros left out, or as above or below the median of train where they have no sign; several
-    binaries are averaged. All numbers are NaN where train has one dialogue or one class.
+    binaries are averaged. All numbers are NaN where train has one dialogue or one class. The dimensions ``without`` are
+    left out.
     """
     sides = _sides(bundle)
     pooled = [(m, _pool(bundle, m)) for m in bundle.modalities]
     inputs = {m: array for m, array in pooled if array is not None}
+    for dimension in without:
+        inputs[dimension.modality][:, dimension.number] = 0
     has = {m: bundle.observed[:, bundle.modalities.index(m)] for m in inputs}
     if len(inputs) > 1:
         inputs[ALL] = np.concatenate(list(inputs.values()), axis=1)
@@ -285,6 +327,23 @@ def dead_warnings(bundle: Bundle, table: pd.DataFrame) -> list[str]:
         f"WARNING: in {bundle.name}, a linear probe is right no more often than the most frequent label alone on "
         f"{', '.join(listed)}. Where a modality says nothing of the labels, to lose it costs nothing, and no method "
         "can be better at it. Check that its rows are those of the labels; if they are, say so."
+    ]
+
+
+def steady_warnings(bundle: Bundle, found: Sequence[Steady]) -> list[str]:
+    """That dimensions hardly vary in train and do elsewhere, which explains a probe that fails there."""
+    if not found:
+        return []
+    listed = ", ".join(
+        f"dimension {d.number} of {d.modality} (sd {d.sd:.2g} in train, elsewhere {d.apart:.2g} from the mean of train)"
+        for d in found[:NAMED]
+    )
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return [
+        f"WARNING: features of {bundle.name} hardly vary in train and do elsewhere: {listed}{more}, counted from 0. No "
+        "network can learn their scale from train, and where they are standardised they drown all others in valid and "
+        "test. Leave these dimensions out, or correct them, and import again. What is said of a linear probe in these "
+        "warnings is of one without them."
     ]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin, open_twin
+from mmlib.data.labels import seven_classes
 from mmlib.data.twins import EXACT
 from mmlib.experiments import failures, nature
 from mmlib.experiments.context import Cell, Context
@@ -38,6 +39,7 @@ MEAN_EPOCHS = "F1 scores of single classes or emotions where their mean is"
 Part = tuple[str, list[Cell], pd.DataFrame | None]
 Averages = Mapping[str, Sequence[str]]
 K = TypeVar("K")
+SEVEN = "acc7"
 BEST = ("accuracy", "weighted_f1", "macro_recall")
 Best = Callable[[Sequence[Cell]], pd.DataFrame | None]
 WITHOUT_SIGN = (
@@ -55,8 +57,16 @@ def shown(context: Context, dataset: str) -> str:
 
 
 def available(context: Context, dataset: str, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The metrics to show of a data set: the wanted ones, or all that scores without a sign have."""
-    return tuple(wanted) if has_decisions(context.bundle(dataset).task) else UNSIGNED
+    """The metrics to show of a data set: the wanted ones that it has, or all that scores without a sign have."""
+    if not has_decisions(context.bundle(dataset).task):
+        return UNSIGNED
+    return tuple(m for m in wanted if m != SEVEN or has_seven(context, dataset))
+
+
+def has_seven(context: Context, dataset: str) -> bool:
+    """Whether a data set's scores have seven classes; of others, records hold an accuracy that means nothing."""
+    bundle = context.bundle(dataset)
+    return seven_classes(bundle.task, bundle.labels)
 
 
 def under(names: Sequence[str], cells: pd.DataFrame) -> pd.DataFrame:
@@ -108,10 +118,10 @@ def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _own_epochs(context: Context) -> str:
-    """At which epoch a table's metrics are read; of F1 scores only where the data can have them."""
-    f1 = any(has_decisions(context.bundle(d).task) for d in context.datasets)
-    return f"{OWN_EPOCHS}, {MEAN_EPOCHS}." if f1 else f"{OWN_EPOCHS}."
+def _own_epochs(context: Context, datasets: Iterable[str]) -> str:
+    """At which epoch a table's metrics are read; of F1 scores of single classes only where its data have classes."""
+    single = any(context.bundle(dataset).task.kind != "score" for dataset in datasets)
+    return f"{OWN_EPOCHS}, {MEAN_EPOCHS}." if single else f"{OWN_EPOCHS}."
 
 
 def best_possible(
@@ -376,10 +386,11 @@ def compare(
     evaluated = _merged(part.evaluated for part in read)
     numbers["setting"] = nature.with_utterances(numbers["setting"], evaluated)
     rates = [sentence for part in read for sentence in part.rates]
+    epochs = _own_epochs(context, [dataset for dataset, *_ in parts])
     return Output(
         numbers=numbers,
         comparison=True,
         rows_built=tables.rows_built(numbers),
-        notes=(*tables.remarks(numbers, paper_cells), *rates, _own_epochs(context), *notes),
+        notes=(*tables.remarks(numbers, paper_cells), *rates, epochs, *notes),
         run_ids=tuple(everything["run_id"].unique()),
     )

@@ -20,9 +20,14 @@ RANDOM = (
 )  # laws that give an utterance something back
 
 
+def tested(bundle: Bundle) -> np.ndarray:
+    """The rows that tables test: those of the test split, or with folds all, each in the fold that it is in."""
+    return bundle.rows("test") if bundle.fold is None else np.arange(len(bundle))
+
+
 def lacking(bundle: Bundle) -> dict[str, int]:
-    """Modality to the number of test utterances whose data lack it; only modalities that some lack."""
-    absent = (~bundle.observed[bundle.rows("test")]).sum(axis=0)
+    """Modality to the number of tested utterances whose data lack it; only modalities that some lack."""
+    absent = (~bundle.observed[tested(bundle)]).sum(axis=0)
     return {m: int(n) for m, n in zip(bundle.modalities, absent, strict=True) if n}
 
 
@@ -31,10 +36,15 @@ def note(name: str, bundle: Bundle) -> tuple[str, ...]:
     counts = lacking(bundle)
     if not counts:
         return ()
-    total = len(bundle.rows("test"))
+    total = len(tested(bundle))
+    what = (
+        "test utterances"
+        if bundle.fold is None
+        else "utterances, each of which is tested in its fold,"
+    )
     listed = ", ".join(f"{modality} in {count}" for modality, count in counts.items())
     return (
-        f"{name}: some of {total} test utterances lack a modality in the data themselves: {listed}. "
+        f"{name}: some of {total} {what} lack a modality in the data themselves: {listed}. "
         "A condition with fixed modalities is evaluated on the utterances that have any of them; "
         "with random missing rates an utterance that would lose all modalities keeps one that it has.",
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
+from mmlib.metrics import has_decisions
 
 # How messages call what one utterance has of a modality, by its number of axes.
 FORMS = {
@@ -35,20 +36,23 @@ class Takes:
     tasks: tuple[str, ...] = ("classes", "score", "binaries")
     """Kinds of task."""
 
+    decided: bool = False
+    """Whether answers must be right or wrong, so that scores without a neutral value are not accepted."""
+
     def fits(self, bundle: Bundle) -> bool:
         """Whether a bundle is accepted."""
         axes = {len(shape) for shape in bundle.shapes.values()}
         count = len(bundle.modalities)
         enough = 2 <= count and (self.most is None or count <= self.most)
-        return (
-            enough and bundle.task.kind in self.tasks and any(axes <= form for form in self.forms)
-        )
+        asked = bundle.task.kind in self.tasks and (not self.decided or has_decisions(bundle.task))
+        return enough and asked and any(axes <= form for form in self.forms)
 
     def __str__(self) -> str:
         count = "two modalities" if self.most == 2 else "two or more modalities"
         forms = [" or ".join(FORMS[axes] for axes in sorted(form)) for form in self.forms]
         tasks = "" if len(self.tasks) == 3 else f", with {' or '.join(self.tasks)} as labels"
-        return f"{count}, all {' or all '.join(forms)}{tasks}"
+        neutral = "; a score needs a neutral value (bundle.toml)" if self.decided else ""
+        return f"{count}, all {' or all '.join(forms)}{tasks}{neutral}"
 
 
 def check(
@@ -76,4 +80,9 @@ def check(
 def described(bundle: Bundle) -> str:
     """A bundle's modalities with what one utterance has of each, and its task."""
     parts: Iterable[str] = (f"{m} {shape}" for m, shape in bundle.shapes.items())
-    return f"{len(bundle.modalities)} modalities ({', '.join(parts)}), {bundle.task.kind} as labels"
+    task = (
+        bundle.task.kind
+        if has_decisions(bundle.task)
+        else f"{bundle.task.kind} without a neutral value"
+    )
+    return f"{len(bundle.modalities)} modalities ({', '.join(parts)}), {task} as labels"

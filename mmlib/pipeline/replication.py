@@ -29,6 +29,10 @@ from mmlib.report.markup import NOT_BUILT, escape_markdown, to_markdown
 from mmlib.report.stats import DECIDABLE
 
 STRONGEST = 3
+OF_CLAIMS = (
+    " Each claim has its own test, with one value per seed. Undecided means that more seeds are needed. All claims,\n"
+    "primary and exploratory, with what their intervals allow for: [claims.md](claims.md)."
+)
 TEMPLATE = """# Replication of {title}, on {collection}
 
 Generated from `figures/manifest.json`, the files that it lists and the paper's printed tables; not written by hand.
@@ -49,8 +53,7 @@ Generated from `figures/manifest.json`, the files that it lists and the paper's 
 
 ## What agreed
 
-{verdicts} Each claim has its own test, with one value per seed. Undecided means that more seeds are needed. All claims,
-primary and exploratory, with what their intervals allow for: [claims.md](claims.md).
+{verdicts}
 
 {quoted}
 
@@ -80,7 +83,7 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path, told: str | None 
     own = [a for a in paper.artifacts if not a.is_ours]
     by_id = {e["id"]: e for e in entries}
     regenerated = [a for a in own if by_id.get(a.id, {}).get("status") == "regenerated"]
-    main = by_id.get("claims") or entries[0]
+    main = _main(entries, by_id)
     lines = artifact_lines(regenerated, by_id, root)
     rows = sum(line["rows lacking"] for line in lines)
     reasons = lacking(entries, len(regenerated), len(own), rows)
@@ -102,7 +105,7 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path, told: str | None 
         failed=failed_runs(entries),
         artifacts=_artifact_table(lines),
         beyond=_beyond(paper.artifacts, by_id),
-        verdicts=verdicts(claims),
+        verdicts=verdicts(claims) + ("" if claims is None else OF_CLAIMS),
         quoted=strongest(claims),
         arithmetic=sums(entries[0]["paper"]),
         slips=slips(entries[0]["paper"]),
@@ -113,6 +116,17 @@ def report(paper: Paper, entries: Sequence[Entry], root: Path, told: str | None 
         ),
     )
     return link_markdown(re.sub(r"\n{3,}", "\n\n", text), FROM_ARTIFACTS)
+
+
+def _main(entries: Sequence[Entry], by_id: dict[str, Entry]) -> Entry:
+    """The entry that speaks for all: the claims, or where they were not made of runs one that says most of the data."""
+    claims = [by_id["claims"]] if "claims" in by_id else []
+    of_runs = [entry for entry in entries if _caption(entry)[1]]
+    telling = [
+        e for e in of_runs if any(_noted([e], words) for words in (OWN, STANDS_IN, SYNTHETIC))
+    ]
+    made = [entry for entry in claims if _caption(entry)[1]]
+    return [*made, *telling, *of_runs, *claims, *entries][0]
 
 
 def _obstacles(paper: Paper) -> str:
@@ -393,9 +407,9 @@ def slips(paper: str) -> str:
 def _data(main: Entry, entries: Sequence[Entry]) -> list[str]:
     """Which data, by name and fingerprint; of recorded bundles source and licence."""
     prints = main["fingerprint"].split("+")
+    named = _caption(main)[1] or f"Data: `{main['collection']}`"
     lines = [
-        f"{_caption(main)[1]}; fingerprint{'s' * (len(prints) > 1)} "
-        f"{', '.join(f'`{p}`' for p in prints)}."
+        f"{named}; fingerprint{'s' * (len(prints) > 1)} {', '.join(f'`{p}`' for p in prints)}."
     ]
     if is_mixed(entries):
         lines.append(

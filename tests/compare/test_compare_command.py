@@ -16,6 +16,7 @@ from sklearn.metrics import f1_score
 from mmlib.cli import main
 from mmlib.compare import command, page, picture, results
 from mmlib.compare.plan import MAJORITY, Plan, planned
+from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
 from mmlib.papers import side_by_side
 from mmlib.papers.side_by_side.grounds import Ground
@@ -194,6 +195,59 @@ def test_before_the_first_look_nobody_is_marked_in_table_or_picture(
     means = [line for line in picture.draw(made).axes[0].lines if line.get_markersize() == 4]
     assert len(means) == len(made.specs)
     assert all(line.get_markerfacecolor() == "white" for line in means)
+
+
+def test_the_text_says_of_whom_the_tables_are(spent: results.Results) -> None:
+    def texts(made: results.Results) -> dict[str, str]:
+        return {part.title: part.text for part in page.sections(made)}
+
+    starred = page.contenders_table(spent)
+    starred = starred[
+        starred.drop(columns="contender").astype(str).apply("".join, axis=1).str.contains(r"\*")
+    ]
+    of_all = {part.title: part.table for part in page.sections(spent)}["By test condition"]
+    assert set(of_all["contender"]) == set(starred["contender"])
+    assert "of all that may be the best in some question." in texts(spent)["By test condition"]
+    assert page.UNRUN not in texts(spent)["All contenders"].lower()
+    assert "Left out" not in texts(spent)["All contenders"]
+    name = "concatenation, complete"
+    short, none = without(spent, name, 1), without(spent, name, 0)
+    said = texts(short)["By test condition"]
+    assert said.endswith(
+        "of all that have a seed and are not out; those without a star above have fewer than 2 seeds."
+    )
+    line = page.contenders_table(none).set_index("contender").loc[name]
+    assert line["seeds"] == "not yet run" and line.iloc[1:].tolist() == ["-"] * 4
+    assert "Not yet run: the minutes ended before its first seed" in texts(none)["All contenders"]
+
+
+def test_the_smallest_error_is_called_the_best_and_not_the_highest(spent: results.Results) -> None:
+    errors = dataclasses.replace(
+        spent, values=spent.values.assign(value=spent.values["value"] / 50)
+    )
+    shown = str([(part.text, list(part.table)) for part in page.sections(errors)])
+    assert "best mean" in shown and "highest" not in shown
+    assert "best mean" in page.live(errors) and "highest mean" not in page.live(errors)
+    close = spent.values.assign(
+        value=spent.values["seed"] * 1.0
+        + (spent.values["contender"].str.len() % 2) * (spent.values["seed"] % 2)
+    )
+    told = page.sentence(dataclasses.replace(spent, values=close), spent.plan.questions[0])
+    assert "has the best mean" in told
+
+
+def test_with_folds_the_page_counts_the_first_of_them() -> None:
+    bundle = open_bundle(TWIN)
+    dialogues = np.unique(bundle.dialogue, return_inverse=True)[1].astype(np.int64)
+    folded = dataclasses.replace(bundle, fold=np.minimum(dialogues % 4, 2))
+    sizes = [int((folded.fold == number).sum()) for number in (2, 1, 0)]  # train, valid, test
+    assert len(set(sizes)) > 1 and sizes[2] != len(bundle.rows("test"))
+    told = page._utterances(folded)
+    first = f"{sizes[0]} train, {sizes[1]} valid, {sizes[2]} test"
+    assert told == f"{len(bundle)}, each tested in one of 3 folds; in the first {first}"
+    assert page._utterances(bundle) == ", ".join(
+        f"{len(bundle.rows(split))} {split}" for split in ("train", "valid", "test")
+    )
 
 
 def test_the_page_says_whose_learning_rate_was_searched_elsewhere(spent: results.Results) -> None:

@@ -15,7 +15,7 @@ from mmlib import paths
 from mmlib.data.av_twins import make_av_twin
 from mmlib.data.bundle import Bundle, Task, make_bundle
 from mmlib.data.check import check, compare_files, load_manifest, sha256
-from mmlib.data.probe import PROBE, clustered_error, probe
+from mmlib.data.probe import PROBE, clustered_error, probe, steady
 from mmlib.data.readers import read_bundle
 from mmlib.data.twins import make_twin
 from mmlib.errors import InputError
@@ -83,6 +83,43 @@ def test_a_gap_within_sampling_error_is_not_warned_of() -> None:
     )
     wide = dataclasses.replace(small, labels=np.arange(50) % 2)
     assert not probe(wide)["leak"].any()
+
+
+def with_steady(bundle: Bundle, sd: float, elsewhere: float, share: float = 1.0) -> Bundle:
+    """The bundle, dimension 1 of its text 3 with an sd in train, and so far away in a share of the other rows."""
+    generator, text = np.random.default_rng(3), bundle.features["text"].copy()
+    far = (bundle.split != 0) & (generator.random(len(bundle)) < share)
+    text[:, 1] = 3 + sd * generator.normal(size=len(bundle)) + elsewhere * far
+    return dataclasses.replace(
+        bundle, features={**bundle.features, "text": text.astype(np.float32)}
+    )
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+def test_a_dimension_that_is_nearly_constant_in_train_is_named_and_no_extractor_blamed(
+    standardised: bool,
+) -> None:
+    odd = with_steady(drawn(signal=1.0), 1e-5, 2.0)
+    odd = odd.standardised_over_train() if standardised else odd
+    (found,) = steady(odd)
+    assert (found.modality, found.number) == ("text", 1)
+    assert found.sd == pytest.approx(1e-5, rel=0.1) and found.apart == pytest.approx(2.0, rel=0.01)
+    assert probe(odd)["leak"].any(), "the probe of all dimensions fails elsewhere"
+    report = check(odd)
+    assert not report.ok and not [w for w in report.warnings if "feature extractor" in w]
+    (told,) = [w for w in report.false if "hardly vary in train" in w]
+    assert "dimension 1 of text (sd 9.9e-06 in train, elsewhere 2 from the mean of train)" in told
+    leaking = check(with_steady(drawn(leak=3.0), 1e-5, 2.0))
+    kinds = [("hardly vary" in w, "feature extractor" in w) for w in leaking.false]
+    assert kinds == [(True, False), (False, True)], "the dimension comes before the extractor"
+
+
+def test_dimensions_that_vary_in_train_or_are_rare_elsewhere_are_not_named() -> None:
+    assert not steady(drawn())
+    assert not steady(with_steady(drawn(), 0.1, 2.0)), "an sd of a twentieth is one"
+    assert not steady(with_steady(drawn(), 0.0, 0.0)), "constant everywhere"
+    assert not steady(with_steady(drawn(), 0.0, 1.0, share=0.05)), "a rare word"
+    assert [d.number for d in steady(with_steady(drawn(), 0.0, 1.0))] == [1]
 
 
 def test_where_train_is_one_dialogue_there_is_no_probe_and_a_reason() -> None:

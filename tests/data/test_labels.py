@@ -288,3 +288,13 @@ def test_tables_that_cannot_be_told_are_refused(
     table.write_text(change(table.read_text()))
     with pytest.raises(InputError, match=said):
         read_bundle("folder", [path])
+
+
+def test_classes_have_any_names_as_the_readme_says(tmp_path: Path) -> None:
+    names = ("heureux-é", "怒り", "very angry")
+    bundle = read(tmp_path, [names[i % 3] for i in range(24)])
+    assert bundle.task.names == tuple(sorted(names))
+    text = (Path(__file__).parents[2] / "data/README.md").read_text(encoding="utf-8")
+    (sentence,) = [s for s in " ".join(text.split()).split(". ") if s.startswith("Classes may")]
+    assert "any names in any script" in sentence and "heureux-é" in sentence and "怒り" in sentence
+    assert "bundles and labels have names" not in text

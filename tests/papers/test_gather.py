@@ -244,6 +244,23 @@ def test_a_replication_is_full_only_where_data_budget_artifacts_and_rows_are_the
     assert why in text
 
 
+@pytest.mark.parametrize("first", [{"id": "claims"}, {"id": "t0"}])
+def test_data_are_named_where_the_first_artifact_has_no_runs_and_unmade_claims_are_no_link(
+    first: dict[str, Any],
+) -> None:
+    unmade = entry("", caption="Claims.", status="needs data", seeds=[], notes=["It needs y."])
+    told = entry(
+        "t2", caption="Rates. Data: mine (9 utterances). Smoke.", notes=[f"mine {OWN}, so"]
+    )
+    text = replication.report(PAPER, [unmade | first, entry("t1"), told], ROOT)
+    assert "\n- Data: mine (9 utterances); fingerprint `f00`.\n" in text
+    deviations = text.split("## Deviations")[1]
+    assert f"- mine {OWN}, so" in deviations and "- Smoke." in deviations
+    assert "claims.md" not in text and "claims are not built yet here.\n" in text
+    nothing = replication.report(PAPER, [unmade | first], ROOT)
+    assert "\n- Data: `iemocap-real`; fingerprint `f00`.\n" in nothing
+
+
 def test_the_strongest_claims_are_those_farthest_from_zero_in_widths_of_their_interval() -> None:
     lines = [
         ("near", 5.0, 0.1, 9.9),

@@ -44,6 +44,16 @@ def test_the_note_counts_the_utterances_of_test_that_lack_a_modality() -> None:
     )
 
 
+def test_with_folds_all_are_tested_and_counted() -> None:
+    bundle = lacking_vision("twin:mosei@smoke", 0.5)
+    fold = np.unique(bundle.dialogue, return_inverse=True)[1].astype(np.int64) % 3
+    folded = dataclasses.replace(bundle, fold=fold)
+    lost = int((~bundle.observed[:, 2]).sum())
+    (sentence,) = nature.note("gaps", folded)
+    assert f"of {len(bundle)} utterances, each of which is tested in its fold, lack" in sentence
+    assert f"vision in {lost}." in sentence and "test utterances" not in sentence
+
+
 @dataclasses.dataclass(frozen=True)
 class Gaps:
     """A bundle that lacks vision in three of five utterances, and where it is saved."""

@@ -13,16 +13,17 @@ import pytest
 from mmlib import paths
 from mmlib.cli import main
 from mmlib.data.bundle import Task, make_bundle, save_bundle
-from mmlib.experiments import own
+from mmlib.experiments import comparison, own
 from mmlib.experiments.context import NO_ROLE
 from mmlib.experiments.tables import Table
 from mmlib.experiments.undeclared import PRINTED
 from mmlib.papers.catalog import PAPERS
 from mmlib.papers.ebmc import claims as ebmc_claims
+from mmlib.papers.ebmc import frames
 from mmlib.papers.mculora.analyses import ROOM
 from mmlib.pipeline import regenerate
 from mmlib.report.artifact import read_manifest, said
-from mmlib.runs.execute import FEW
+from mmlib.runs.results import FEW
 
 CLASSES = tuple(f"c{k}" for k in range(8))
 FOUR, SIX = ("eeg", "face", "gaze", "voice"), tuple(f"view{i}" for i in range(1, 7))
@@ -34,11 +35,13 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
 
-    def save(name: str, modalities: tuple[str, ...], score: bool = False) -> str:
+    def save(name: str, modalities: tuple[str, ...], score: bool = False, most: float = 3) -> str:
         r, n = np.random.default_rng(0), 64
         features = {m: r.normal(size=(n, 3)).astype(np.float32) for m in modalities}
-        task = Task("score", range=(-3.0, 3.0)) if score else Task("classes", CLASSES)
-        labels = r.uniform(-3, 3, n) if score else np.arange(n) % 8
+        ends = (-float(np.ceil(most)), float(np.ceil(most)))
+        task = Task("score", range=ends) if score else Task("classes", CLASSES)
+        labels = np.where(np.arange(n) == 1, most, r.uniform(-most, most, n))
+        labels = labels if score else np.arange(n) % 8
         split = ["train"] * 32 + ["valid"] * 16 + ["test"] * 16
         ids, dialogue = [f"u{i:02}" for i in range(n)], [f"d{i // 4:02}" for i in range(n)]
         bundle = make_bundle(name, task, features, labels, split, ids, dialogue=dialogue)
@@ -53,6 +56,37 @@ def made(arguments: list[str], collection: str, paper: str, tmp_path: Path) -> d
     assert main(["run", "--profile", "smoke", "--seeds", "1", "--jobs", "1", *arguments]) == 0
     listed = read_manifest(tmp_path / "figures" / "manifest.json")
     return {e["id"]: e for e in listed if (e["collection"], e["paper"]) == (collection, paper)}
+
+
+@pytest.mark.parametrize(
+    ("most", "seven"), [(3.0, True), (10 / 3, True), (4.0, False), (50.0, False), (1.0, False)]
+)
+def test_only_scores_of_3_either_way_have_an_accuracy_of_seven_classes(
+    most: float, seven: bool, saved: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = saved("rated", FOUR[:2], True, most)
+    context = PAPERS["ebmc"].context("smoke", {NO_ROLE: folder}, seeds=1)
+    (dataset,) = context.datasets
+    wanted = ("weighted_f1", "acc7", "mae")
+    chosen = wanted if seven else ("weighted_f1", "mae")
+    assert comparison.available(context, dataset, wanted) == chosen
+    panels = frames._panels(context, dataset)
+    assert list(panels.values())[1] == ("7-class accuracy (%)" if seven else "accuracy (%)")
+    (measured, *_) = ebmc_claims._weights(context)
+    assert ("acc7" in measured.test) == seven
+    if most != 50:
+        return
+    made(
+        ["--paper", "ebmc", "--artifact", "table7,fig6", "--data", folder],
+        "rated",
+        "ebmc",
+        tmp_path,
+    )
+    figures = tmp_path / "figures/rated/ebmc"
+    for name in ("table7-numbers.csv", "fig6.csv"):
+        shown = set(pd.read_csv(figures / name)["metric"])
+        assert "mae" in shown and "acc7" not in shown, name
+    assert "7 classes" not in (figures / "table7.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -78,6 +112,8 @@ def test_a_table_has_the_rows_that_ran_and_the_columns_of_these_data(
             in (entry["caption"])
         )
         text = (tmp_path / "figures" / name / "ebmc" / f"{id_}.md").read_text(encoding="utf-8")
+        assert "epoch at which it is best on validation" in text
+        assert ("F1 scores of single classes" in text) == (not score), "scores have none"
         assert not any(words in text for words in ("not built yet", "cells are", "twin"))
     report = (tmp_path / "figures" / name / "ebmc" / "replication.md").read_text(encoding="utf-8")
     assert "the data are not the paper's" in report and PRINTED not in report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from mmlib.data.bundle import Bundle, Task, make_bundle, save_bundle
 from mmlib.errors import InputError
 from mmlib.experiments.context import NO_ROLE
 from mmlib.experiments.takes import DataRefused
-from mmlib.papers import catalog
+from mmlib.papers import catalog, side_by_side
 from mmlib.pipeline import notebooks
 
 SHAPES = {"vectors": (3,), "frames": (2, 3), "images": (1, 4, 4), "clips": (2, 3, 4, 4)}
@@ -233,6 +234,33 @@ def test_papers_that_do_not_take_data_without_a_role_are_named_and_are_no_failur
     assert not (tmp_path / "figures").exists() and not (tmp_path / "runs").exists()
 
 
+def test_scores_without_a_neutral_value_are_declined_side_by_side_and_compared_by_their_error(
+    saved: Callable[[Bundle], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scale, labels = Task("score", range=(1, 12)), np.arange(1, 13, dtype=np.float32)
+    bundle = dataclasses.replace(made("vectors", 3, "score"), task=scale, labels=labels)
+    ratings = saved(bundle)
+    assert main(["run", "--list", "--profile", "smoke", "--data", ratings]) == 0
+    told = capsys.readouterr()
+    refused = [line for line in told.err.splitlines() if "left out: Side by side" in line]
+    assert len(refused) == 1, "one line"
+    assert "score without a neutral value as labels; expected two or more" in refused[0]
+    assert "a score needs a neutral value (bundle.toml)" in refused[0]
+    assert {line.split()[0] for line in told.out.splitlines()} == {
+        "balm",
+        "dream",
+        "ebmc",
+        "mculora",
+    }
+    assert main(["data", "check", ratings]) == 0
+    checked = [line for line in capsys.readouterr().out.splitlines() if "06_side" in line]
+    assert len(checked) == 1 and "not taken" in checked[0] and "neutral value" in checked[0]
+    # `mmlib compare` goes by the error of such scores, and still takes them.
+    assert side_by_side.context("smoke", {NO_ROLE: ratings}).data == {"mosei": ratings}
+    signed = saved(made("vectors", 3, "score"))
+    assert catalog.PAPERS["side_by_side"].context("smoke", {"mosei": signed}).data
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -282,3 +310,4 @@ def test_the_readers_table_has_every_notebook_with_what_it_takes() -> None:
         shapes = frozenset().union(*TAKEN[name].values())
         assert {shape for shape in SHAPES if shape in takes} == shapes
         assert ("two modalities" in takes and "classes" in takes) == (name == "gmm_loss")
+        assert ("score with a neutral value" in takes) == (name == "side_by_side")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.tables import Printed, Table, fixed, main_data_set
 from mmlib.papers.balm import rows
+from mmlib.report import stats
 from mmlib.report.artifact import Output
 from mmlib.report.markup import NOT_BUILT
 
@@ -267,6 +268,18 @@ def _weighted_f1(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:
     return results[(results["metric"] == "weighted_f1") & (results["selection"] == "valid")]
 
 
+def _spread(context: Context, parts: Iterable[Sequence[Cell]]) -> float:
+    """Standard deviation between the seeds of a cell, mean over cells; folds are averaged. NaN with one seed.
+
+    parts: the cells of each configuration, whose settings have the same names.
+    """
+    deviations = [
+        stats.average_folds(_weighted_f1(context, cells)).groupby(["row", "setting"])["value"].std()
+        for cells in parts
+    ]
+    return float(pd.concat(deviations).mean())
+
+
 def grid_table(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 7 as text: one row per configuration and tau, one column per rho."""
     chosen = _weighted_f1(context, cells)
@@ -282,7 +295,7 @@ def grid_table(context: Context, cells: Sequence[Cell]) -> Output:
                     failures.lacking(context, of_value) if undone else f"{value:.2f}"
                 )
             lines.append(line)
-    spread = chosen.groupby(["setting"])["value"].std(ddof=1).mean()
+    spread = _spread(context, parts.values())
     settings = max(1, chosen["setting"].nunique())
     per_cell = chosen.groupby(["setting", "seed"]).ngroups // settings
     notes = (

@@ -19,6 +19,7 @@ from mmlib.experiments.claims import (
     of_metric,
     with_validation,
 )
+from mmlib.experiments.comparison import has_seven
 from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import cells as cells_of
@@ -225,7 +226,7 @@ def _energy_terms(context: Context) -> list[Claim]:
 def _weights(context: Context) -> list[Claim]:
     """The printed weights are the best of the grid, each against the other value that validation picks."""
     (dataset,) = rows.of_weights(context)
-    metric = "acc7" if context.bundle(dataset).task.kind == "score" else "accuracy"
+    metric = "acc7" if has_seven(context, dataset) else "accuracy"
     measured = with_validation(dataset, figures.weight_cells(context), metric)
     made = []
     for name, tried in rows.weight_rows(context).items():

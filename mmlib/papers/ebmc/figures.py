@@ -12,7 +12,7 @@ import pandas as pd
 
 from mmlib.data.bundle import Bundle
 from mmlib.experiments.cases import corrections
-from mmlib.experiments.comparison import data_notes, selected, shown
+from mmlib.experiments.comparison import data_notes, has_seven, selected, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row, of_row, on, runs_of
 from mmlib.experiments.rows import cells as cells_of
@@ -254,10 +254,11 @@ def weight_cells(context: Context) -> list[Cell]:
 
 
 def weights(context: Context, cells: Sequence[Cell]) -> Output:
-    """Fig 6: seven-class accuracy and MAE against each weight of Eq. 17."""
+    """Fig 6: seven-class accuracy and MAE against each weight of Eq. 17; accuracy of scores on another scale."""
     (dataset,), tried = rows.of_weights(context), rows.weight_rows(context)
     scores = context.bundle(dataset).task.kind == "score"
-    metrics = ("acc7", "mae") if scores else ("accuracy", "weighted_f1")
+    seven = "acc7" if has_seven(context, dataset) else "accuracy"
+    metrics = (seven, "mae") if scores else ("accuracy", "weighted_f1")
     figure, axes = figures.panel_grid(2 * len(tried), columns=4, width=figures.DOUBLE, height=2.0)
     numbers = []
     for line, metric in enumerate(metrics):

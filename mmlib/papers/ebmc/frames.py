@@ -127,20 +127,21 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 7 or 8: four metrics by rate."""
     drawn = [c for c in cells if c.row != HALF.name]  # the same training: Table 5 has it
     dataset = drawn[0].dataset
-    results = {name: selected(context, drawn, name) for name in PANELS}
+    panels = _panels(context, dataset)
+    results = {name: selected(context, drawn, name) for name in panels}
     if any(frame.empty for frame in results.values()):
         return NOT_BUILT
     bound = best(drawn)
-    figure, axes = figures.panel_grid(len(PANELS), columns=2, width=figures.DOUBLE, height=2.3)
+    figure, axes = figures.panel_grid(len(panels), columns=2, width=figures.DOUBLE, height=2.3)
     numbers = []
-    for place, (axis, name) in enumerate(zip(axes, PANELS, strict=True)):
+    for place, (axis, name) in enumerate(zip(axes, panels, strict=True)):
         known = pd.DataFrame() if bound is None else bound[bound["metric"] == name]
         figures.lines(
             axis,
             [100 * rate for rate in RATES.values()],
             comparison.by_setting(results[name], known, list(RATES)),
             xlabel="frames dropped at test (%)" if place > 1 else "",
-            ylabel=PANELS[name],
+            ylabel=panels[name],
             title=metric(name).label,
             legend=False,
         )
@@ -154,6 +155,14 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
         *data_notes(context, [dataset]),
     )
     return Output(None, figure, frame, 1, notes, tuple(frame["run_id"].dropna().unique()))
+
+
+def _panels(context: Context, dataset: str) -> dict[str, str]:
+    """The metrics of Figs 7 and 8 with their axes; accuracy where scores have no seven classes."""
+    if comparison.has_seven(context, dataset):
+        return PANELS
+    other = ("accuracy", "accuracy (%)")
+    return dict(other if name == "acc7" else (name, label) for name, label in PANELS.items())
 
 
 def claims(context: Context) -> list[Claim]:

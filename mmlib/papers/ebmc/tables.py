@@ -151,7 +151,8 @@ def selection(context: Context, cells: Sequence[Cell]) -> Output:
     lines, numbers = [], []
     for dataset in rows.scores(context):
         frame = comparison.every_selection(context.results(on(cells, dataset)))
-        frame = frame[frame["metric"].isin(["accuracy", "weighted_f1", "acc7", "mae"])]
+        wanted = ("accuracy", "weighted_f1", "acc7", "mae")
+        frame = frame[frame["metric"].isin(comparison.available(context, dataset, wanted))]
         for (row, name), group in frame.groupby(["row", "metric"], sort=False):
             of = metric(str(name))
             names = {"data": shown(context, dataset), "row": row, "metric": of.label}
