@@ -25,7 +25,7 @@ def draw(made: Results) -> Figure:
     trainings = list(dict.fromkeys(c.training for c in contenders))
     order = _order(contenders, next(iter(frames.values())))
     width = max(DOUBLE, 1.9 * len(frames) + 1.4)
-    height = max(1.8, 0.22 * len(order) + 0.9)
+    height = max(1.9, 0.22 * len(order) + 1.0)
     with style():
         figure, axes = panel_grid(
             len(frames), columns=len(frames), width=width, height=height, sharey=True
@@ -36,9 +36,8 @@ def draw(made: Results) -> Figure:
                 still = made.may_be_best(question, contender.name)
                 y = order.index(contender.row.name) + 0.22 * (place - (len(trainings) - 1) / 2)
                 _contender(axis, frame[contender.name].dropna(), y, place, still)
-            _majority(axis, frame[MAJORITY].mean())
             axis.set_title(question)
-            axis.set_xlabel(LABELS[made.metric])
+            axis.set_xlabel(f"{LABELS[made.metric]}\n{_majority(axis, frame[MAJORITY].mean())}")
         axes[0].set_yticks(range(len(order)), order)
         handles = _handles(trainings)
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
@@ -62,14 +61,14 @@ def _contender(axis: Axes, values: pd.Series, y: float, place: int, still: bool)
     axis.plot(values.mean(), y, MARKERS[place], color=colour, markerfacecolor=fill, markersize=4)
 
 
-def _majority(axis: Axes, value: float) -> None:
-    """Where a constant answer stands, or its number where that is far from everything else."""
+def _majority(axis: Axes, value: float) -> str:
+    """What a constant answer reaches, in words; drawn as a line where it is not far from everything else."""
     low, high = axis.get_xlim()
-    if low <= value <= high:
-        axis.axvline(value, color=FADED, linestyle=":", linewidth=1)
-    side, place = ("left", 0.02) if value <= high else ("right", 0.98)
     text = f"majority: {value:.3g}"
-    axis.text(place, 0.02, text, ha=side, color=FADED, size=6, transform=axis.transAxes)
+    if not low <= value <= high:
+        return text
+    axis.axvline(value, color=FADED, linestyle=":", linewidth=1)
+    return f"{text} (dotted line)"
 
 
 def _handles(trainings: Sequence[str]) -> list[Line2D]:

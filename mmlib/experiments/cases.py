@@ -9,7 +9,7 @@ import pandas as pd
 
 from mmlib.data.bundle import Bundle
 from mmlib.experiments.comparison import data_notes, shown
-from mmlib.experiments.conditions import short
+from mmlib.experiments.conditions import in_picture, initials_note, short
 from mmlib.experiments.context import Context
 from mmlib.masks import draw
 from mmlib.report import figures
@@ -40,16 +40,18 @@ def corrections(
     corrected = everything[right & ~wrong].sort_values("gain", ascending=False)
     broken = everything[~right & wrong]
     table = corrected.head(CASES).drop(columns=[f"{ours[0]} right", f"{theirs[0]} right", "gain"])
+    modalities = context.bundle(dataset).modalities
     notes = (
         f"{shown(context, dataset)}, {words}, seed 0, at the epoch that the main metric picks on validation: "
         f"of {len(everything)} test utterances {ours[0]} corrects "
         f"{len(corrected)} of {theirs[0]}'s errors and makes {len(broken)} of its own. These "
         "examples are selected in the method's favour; the counts show both directions.",
+        *initials_note(modalities),
         *data_notes(context, [dataset]),
     )
     return Output(
         table=table,
-        figure=_bars(corrected, broken, ours[0], theirs[0]),
+        figure=_bars(corrected, broken, ours[0], theirs[0], modalities),
         numbers=everything,
         rows_built=len(table),
         notes=notes,
@@ -58,7 +60,11 @@ def corrections(
 
 
 def _bars(
-    corrected: pd.DataFrame, broken: pd.DataFrame, ours: str, theirs: str
+    corrected: pd.DataFrame,
+    broken: pd.DataFrame,
+    ours: str,
+    theirs: str,
+    modalities: Sequence[str],
 ) -> figures.Figure | None:
     """How many utterances are corrected and broken, by what is observed; None where there are none."""
     counts = pd.concat(
@@ -71,7 +77,7 @@ def _bars(
     figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.4)
     figures.grouped_bars(
         axes[0],
-        [short(g) for g in counts.index],
+        [short(in_picture(g, modalities)) for g in counts.index],
         {k: [[float(v)] for v in counts[k].fillna(0)] for k in ("corrected", "broken")},
         base=0,
         ylabel="test utterances",

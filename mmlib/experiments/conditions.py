@@ -12,6 +12,8 @@ from mmlib.masks import Law, complete, subset
 ALL = "all modalities"
 TRIMODAL = ("audio", "text", "vision")
 WHOLE = 3  # modalities whose combinations pictures have room to name in whole words
+ROOM = 20  # letters of all their names together, likewise
+BEGINNING = 8  # letters of a beginning that pictures have room for
 
 
 def conditions(modalities: Sequence[str], trimodal: Sequence[str]) -> list[str]:
@@ -39,10 +41,16 @@ def short(condition: str) -> str:
 
 
 def initials(modalities: Sequence[str]) -> dict[str, str]:
-    """How pictures name modalities: of more than ``WHOLE``, by the first letters that no other one begins with."""
-    if len(modalities) <= WHOLE:
+    """How pictures name modalities: where there is no room for words, by the first letters that no other begins with.
+
+    Where those of one are too many, all have numbers: m1, m2 and so on.
+    """
+    if len(modalities) <= WHOLE and sum(map(len, modalities)) <= ROOM:
         return {name: name for name in modalities}
-    return {name: _beginning(name, modalities) for name in modalities}
+    letters = {name: _beginning(name, modalities) for name in modalities}
+    if max(map(len, letters.values())) > BEGINNING:
+        return {name: f"m{place}" for place, name in enumerate(modalities, start=1)}
+    return letters
 
 
 def _beginning(name: str, modalities: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
+from mmlib.experiments import own
 from mmlib.experiments.claims import Claims
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.tables import Table
@@ -96,10 +97,15 @@ class Declare:
 
     def main(self, table: Table, **other: Any) -> Artifact:
         """The paper's main comparison, the one that is not reduced. other: further fields of ``Artifact``."""
-        caption = (
-            "The method, its network trained with the task loss alone, and the linear model, with as many seeds "
-            "as decide it. The method has had as many trials of its learning rate as its network."
-        )
+
+        def caption(context: Context) -> str:
+            count = len(context.seeds(context.main, main=True))
+            return (
+                "The method, its network trained with the task loss alone, and the linear model, with "
+                f"{own.count(count)} seed{'s' * (count > 1)} each. "
+                "The method has had as many trials of its learning rate as its network."
+            )
+
         return self.table("main", "Main comparison", caption, table, **other)
 
     def claims(self, claims: Claims, source: str = "ours, on the paper's text") -> Artifact:

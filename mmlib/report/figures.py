@@ -34,6 +34,11 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
 LOOKS: dict[str, Sequence[Any]] = {"color": PALETTE, "marker": MARKERS, "linestyle": STYLES}
+# By how many places each is shifted in every further round of the colours, so that other ones meet.
+SHIFTS = {"color": 0, "marker": 3, "linestyle": 5, "hatch": 3}
+LOOKS_IN_ALL = len(PALETTE) * len(MARKERS)
+MARGIN_OF_MARKERS = 0.05  # of what all panels show, above and below it
+FONT = "DejaVu Sans"
 MODALITIES = {"audio": "#0072B2", "text": "#D55E00", "vision": "#009E73", "fused": "#000000"}
 VERDICTS = {
     "better": "#009E73",
@@ -45,7 +50,7 @@ VERDICTS = {
 MODALITY_MARKERS = {"audio": "o", "text": "s", "vision": "^", "fused": "D"}
 MODALITY_STYLES = {"audio": "-", "text": "--", "vision": "-.", "fused": ":"}
 _RC: Any = {
-    "font.family": "DejaVu Sans",
+    "font.family": FONT,
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8,
@@ -121,31 +126,39 @@ def look(name: str, place: int = 0) -> dict[str, Any]:
             "marker": MODALITY_MARKERS[name],
             "linestyle": MODALITY_STYLES[name],
         }
-    turn = place % len(PALETTE)
-    return {"color": PALETTE[turn], "marker": MARKERS[turn], "linestyle": STYLES[turn]}
+    return {what: _turned(what, values, place) for what, values in LOOKS.items()}
+
+
+def _turned(what: str, values: Sequence[Any], place: int) -> Any:
+    """The value at a place, shifted in every further round."""
+    return values[(place + SHIFTS[what] * (place // len(values))) % len(values)]
 
 
 def looks_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The look of every series of a picture: no two of up to eight share a colour, a marker or a line style.
 
     A modality that has looks of its own keeps them; every other series has those of its place, or the next that are
-    free.
+    free. Of more than eight, no two share both colour and marker, as long as there are such looks.
     """
     own = {name: look(name) for name in names if name in MODALITIES}
     made: dict[str, dict[str, Any]] = {}
     for place, name in enumerate(names):
         others = [*own.values(), *(made[other] for other in made if other not in own)]
-        made[name] = own.get(name) or {
-            what: _free(values, place, [other[what] for other in others])
-            for what, values in LOOKS.items()
-        }
+        made[name] = own.get(name) or _free(place, others)
     return made
 
 
-def _free(values: Sequence[Any], place: int, taken: Sequence[Any]) -> Any:
-    """The value at a place, or the next that is not taken; at the place where all are."""
-    turned = [values[(place + step) % len(values)] for step in range(len(values))]
-    return next((value for value in turned if value not in taken), turned[0])
+def _free(place: int, taken: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The look at a place, or the next of which nothing is taken, else the next that is not taken as a whole."""
+    form = {}
+    for what, values in LOOKS.items():
+        turned = [values[(place + step) % len(values)] for step in range(len(values))]
+        form[what] = next((v for v in turned if v not in [of[what] for of in taken]), None)
+    if None not in form.values():
+        return form
+    pairs = {(of["color"], of["marker"]) for of in taken}
+    every = [look("", place + step) for step in range(LOOKS_IN_ALL)]
+    return next((of for of in every if (of["color"], of["marker"]) not in pairs), every[0])
 
 
 def lines(
@@ -237,10 +250,13 @@ def whole_ticks(ax: Axes) -> None:
 
 
 def one_scale(axes: Sequence[Axes]) -> None:
-    """The same vertical limits for all, so that they hold everything that any shows."""
+    """The same vertical limits for all, so that they hold everything that any shows, and whole markers."""
     lows, highs = zip(*(axis.get_ylim() for axis in axes), strict=True)
+    ends = [end for axis in axes for end in axis.dataLim.intervaly if math.isfinite(end)]
+    margin = MARGIN_OF_MARKERS * (max(ends) - min(ends)) if ends else 0.0
+    low, high = (min(ends), max(ends)) if ends else (min(lows), max(highs))
     for axis in axes:
-        axis.set_ylim(min(lows), max(highs))
+        axis.set_ylim(min(*lows, low - margin), max(*highs, high + margin))
 
 
 def grouped_bars(
@@ -274,7 +290,7 @@ def grouped_bars(
                 alpha=0.75,
                 color=form["color"],
                 edgecolor="black",
-                hatch=HATCHES[place % len(HATCHES)],
+                hatch=_turned("hatch", HATCHES, place),
             )
             for x, summary in zip(at, summaries, strict=True):
                 if summary:

@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -16,16 +18,18 @@ CHARACTER = 0.053  # inches across, at 7 points
 LINE = 0.11  # inches from line to line, at 7 points
 FRAME = 0.07  # inches of the frame around a legend that is not drawn
 SMALLEST = 5.0  # points of a title that no line break can narrow
+GAP = 1.5  # points between the numbers of two cells
 ROUNDS = 4
 ANGLES = (30, 45, 60, 90)  # degrees that the labels of an x axis are turned by
 
 
 def lay_out(figure: Figure) -> None:
-    """Settle where everything stands; breaking a title moves the panels, so that it may take another round."""
+    """Settle where everything stands; breaking a text moves the panels, so that it may take another round."""
     for _ in range(ROUNDS):
         figure.draw_without_rendering()
-        if not fit_titles(figure):
-            return
+        if not any([fit_titles(figure), fit_heights(figure)]):
+            break
+    clear_cells(figure)
 
 
 def fit_titles(figure: Figure) -> bool:
@@ -48,6 +52,44 @@ def fit_titles(figure: Figure) -> bool:
             _narrow(title, room)
             fitted = True
     return fitted
+
+
+def fit_heights(figure: Figure) -> bool:
+    """Break the labels of y axes that are longer than their axes; whether there were any."""
+    fitted = False
+    for ax in figure.axes:
+        label = ax.yaxis.label
+        words, room = label.get_text(), ax.get_window_extent().height
+        if label.get_window_extent().height <= room or "\n" in words:
+            continue
+        for count in range(2, len(words.split()) + 1):
+            label.set_text("\n".join(_in_lines(words, count)))
+            fitted = True
+            if label.get_window_extent().height <= room:
+                break
+    return fitted
+
+
+def _in_lines(words: str, count: int) -> list[str]:
+    """A text in so many lines at most, the longest as short as they can be."""
+    longest_word = max(map(len, words.split()))
+    broken = (textwrap.wrap(words, across) for across in range(longest_word, len(words) + 1))
+    return next(lines for lines in broken if len(lines) <= count)
+
+
+def clear_cells(figure: Figure) -> None:
+    """Remove the numbers of heat maps whose cells are too narrow for one; the figure must have been laid out."""
+    from matplotlib.collections import QuadMesh
+
+    for ax in figure.axes:
+        meshes = [mesh for mesh in ax.collections if isinstance(mesh, QuadMesh)]
+        if not meshes or not ax.texts:
+            continue
+        columns = np.shape(meshes[0].get_coordinates())[1] - 1
+        cell = ax.get_window_extent().width / columns
+        if max(text.get_window_extent().width for text in ax.texts) > cell - figure.dpi / 72 * GAP:
+            for text in list(ax.texts):
+                text.remove()
 
 
 def _title(ax: Axes) -> Text | None:

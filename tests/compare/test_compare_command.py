@@ -79,6 +79,12 @@ def test_values_are_those_of_stored_predictions(spent: results.Results) -> None:
         assert value == pytest.approx(100 * f1_score(truth, guess, average="weighted"))
 
 
+def test_the_majority_stands_below_the_axes_and_over_no_point(spent: results.Results) -> None:
+    for axis in picture.draw(spent).axes:
+        assert not axis.texts
+        assert axis.get_xlabel().splitlines()[1].startswith("majority: ")
+
+
 def test_the_majority_is_what_a_constant_answer_reaches(spent: results.Results) -> None:
     bundle = spent.plan.bundle
     truth = bundle.labels[bundle.rows("test")]

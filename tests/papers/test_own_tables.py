@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 from mmlib import paths
 from mmlib.cli import main
 from mmlib.data.bundle import Task, make_bundle, save_bundle
+from mmlib.data.catalog import open_bundle
 from mmlib.experiments import comparison, own
 from mmlib.experiments.context import NO_ROLE
 from mmlib.experiments.tables import Table
 from mmlib.experiments.undeclared import PRINTED
+from mmlib.papers.balm.figures import missing_rates
 from mmlib.papers.catalog import PAPERS
 from mmlib.papers.ebmc import claims as ebmc_claims
 from mmlib.papers.ebmc import frames
@@ -237,3 +240,42 @@ def test_captions_of_the_papers_data_are_those_of_the_committed_results(paper: s
     }
     made = {a.id: a.caption for a in regenerate.artifacts(context, committed)}
     assert len(made) > 8 and made == committed
+
+
+def test_counts_for_the_papers_networks_are_not_shown_as_those_of_own_data(
+    saved: Callable[..., str],
+) -> None:
+    folder = saved("mine", FOUR)
+    assert "table3" not in captions("dream", folder)
+    assert "not those of these data" in captions("ebmc", folder)["table6"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"), [(1, "with one seed each."), (12, "with 12 seeds each.")]
+)
+def test_the_main_comparison_says_how_many_seeds_it_has(
+    seeds: int, words: str, saved: Callable[..., str]
+) -> None:
+    data = {NO_ROLE: saved("mine", FOUR)}
+    for paper in ("balm", "dream", "ebmc", "mculora"):
+        context = PAPERS[paper].context("smoke", data, seeds=seeds)
+        (main_one,) = (a for a in regenerate.every(context) if a.id == "main")
+        assert words in str(main_one.caption)
+        assert {cell.spec.seed for cell in main_one.cells(context)} == set(range(seeds))
+
+
+def test_what_the_data_lack_does_not_count_as_missing_in_fig_1(
+    saved: Callable[..., str], tmp_path: Path
+) -> None:
+    bundle = open_bundle(saved("whole", FOUR[:2]))
+    observed = bundle.observed.copy()
+    observed[::2, 0] = False  # half of the utterances have no eeg
+    eeg = np.where(observed[:, :1], bundle.features["eeg"], np.float32(0))
+    features = {**bundle.features, "eeg": eeg}
+    gaps = dataclasses.replace(bundle, name="gaps", observed=observed, features=features)
+    save_bundle(gaps, tmp_path / "gaps")
+    drawn = missing_rates(PAPERS["balm"].context("smoke", {NO_ROLE: str(tmp_path / "gaps")}), [])
+    assert drawn.numbers is not None
+    # 1/2 for each of two, but 1/4 of those with both lose all and half of these get it back: 3/8.
+    assert drawn.numbers["eeg"].mean() == pytest.approx(3 / 8, abs=0.02)
+    assert "eeg in 16" in drawn.notes[0] and "Eq. 2 predicts" not in drawn.notes[0]

@@ -88,6 +88,18 @@ def test_settings_are_named_by_every_modalitys_rate_in_the_order_that_the_head_s
     ) == {grounds.COMPLETE, grounds.MIXED, "imbalanced 0.2/0.8/0.25/0.1"}
 
 
+def test_side_by_side_shows_the_rates_of_its_modalities_and_keeps_the_names_of_its_runs(
+    saved: Callable[..., str],
+) -> None:
+    context = side_by_side.context("quick", {NO_ROLE: saved(("left", "right"))})
+    ground = grounds.grounds(context)[0]
+    names = list(grounds.trainings(context, ground))
+    assert names[2:] == ["imbalanced 0.5/0.7/0.3", "imbalanced 0.5/0.3/0.7"]
+    shown = [grounds.in_words(context, ground, name) for name in names]
+    assert shown == [*names[:2], "imbalanced 0.5/0.7", "imbalanced 0.5/0.3"]
+    assert grounds.of_rates(context) == "of left and right"
+
+
 def test_no_two_settings_of_two_modalities_are_the_same_under_another_name(
     saved: Callable[..., str],
 ) -> None:

@@ -124,3 +124,50 @@ def test_pictures_name_four_modalities_by_the_letters_that_tell_them_apart() -> 
 def test_pictures_name_three_modalities_in_whole_words() -> None:
     three = ["audio", "text", "vision"]
     assert in_picture("audio+text", three) == "audio+text" and initials_note(three) == ()
+
+
+def test_long_names_are_shortened_to_letters_or_to_numbers_where_their_beginnings_are_long() -> (
+    None
+):
+    two = ["electrodermal-activity-x1", "photoplethysmography-left"]
+    assert in_picture("+".join(two), two) == "e+p"
+    assert initials_note(two) == (f"In the picture e is {two[0]}, p is {two[1]}.",)
+    alike = ["electrodermal-activity-x1", "electrodermal-activity-x2"]
+    assert list(initials(alike).values()) == ["m1", "m2"]
+
+
+def test_a_label_longer_than_its_y_axis_is_broken_into_lines_of_like_length() -> None:
+    figure, (axis, _) = figures.panel_grid(2, height=1.7)
+    figures.lines(axis, [1, 2], {"a": np.ones(2)}, ylabel="predictions of P for an utterance")
+    figure_bytes(figure, "png")
+    figure.draw_without_rendering()
+    label = axis.yaxis.label
+    assert label.get_text() == "predictions of P\nfor an utterance"
+    assert label.get_window_extent().height <= axis.get_window_extent().height
+
+
+@pytest.mark.parametrize(("columns", "written"), [(12, 12), (40, 0)])
+def test_cells_that_turn_out_too_narrow_lose_their_numbers(columns: int, written: int) -> None:
+    figure, (axis,) = figures.panel_grid(1, width=figures.DOUBLE)
+    names = [str(place) for place in range(columns)]
+    values = np.full((1, columns), 56.0)
+    figures.heatmap(axis, values, ["MCULoRA's network"], names, label="weighted F1", decimals=0)
+    assert len(axis.texts) == columns  # by the width of the figure there would be room
+    figure_bytes(figure, "png")
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert len(boxes) == written
+    assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+
+
+def test_markers_at_the_ends_of_panels_on_one_scale_are_whole() -> None:
+    figure, axes = figures.panel_grid(2, height=1.9)
+    figures.lines(axes[0], [1, 2], {"a": np.array([0.118, 0.134])})
+    figures.lines(axes[1], [1, 2], {"a": np.array([0.22, 0.26])})
+    figures.one_scale(axes)
+    figure_bytes(figure, "png")
+    figure.draw_without_rendering()
+    radius = 2.5 * figure.dpi / 72  # of a marker of 4 points with its edge
+    low, high = (axes[0].transData.transform((1, end))[1] for end in (0.118, 0.26))
+    box = axes[0].get_window_extent()
+    assert low - radius >= box.y0 and high + radius <= box.y1

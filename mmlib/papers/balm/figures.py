@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from mmlib.data.bundle import Bundle
 from mmlib.experiments import own
 from mmlib.experiments.comparison import selected, shown
 from mmlib.experiments.conditions import in_picture, initials_note
@@ -39,33 +40,56 @@ def missing_rates(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 1: the realised missing rates of many draws at a shared rate of 0.5, and the operator's one value.
 
     Independent draws (Eq. 1) scatter as Eq. 2 says; the quota operator (Eq. 36) gives one value. Both are
-    a little below 0.5 because no utterance may lose everything (A2).
+    a little below 0.5 because no utterance may lose everything (A2). What the data themselves lack does not count.
     """
     bundle = context.bundle(context.main)
+    there = bundle.observed[bundle.rows("train")]  # (n, M)
     masks = [draw(shared(0.5), bundle, "train", seed).utterance for seed in range(DRAWS)]
-    missing = np.array([1 - mask.mean(axis=0) for mask in masks])  # (draws, M)
-    rates = dict(zip(bundle.modalities, missing.T, strict=True))
+    rates = {
+        name: np.array([1 - mask[has, place].mean() for mask in masks])
+        for place, (name, has) in enumerate(zip(bundle.modalities, there.T, strict=True))
+    }
     quota = draw(imbalanced(dict.fromkeys(bundle.modalities, 0.5)), bundle, "train", 0).utterance
     figure, axes = figures.panel_grid(1, height=2.4)
     figures.histogram(
         axes[0],
         rates,
         bins=24,
-        mark=1 - quota.mean(),
+        mark=1 - quota[there].mean(),
         xlabel="realised missing rate of the modality",
         ylabel=f"draws of {DRAWS}",
         title="Shared missing rate 0.5",
     )
-    n, count = len(bundle.rows("train")), len(bundle.modalities)
-    measured = np.mean([np.std(values, ddof=1) for values in rates.values()])
-    notes = (
-        f"{shown(context, context.main)}, {n} training utterances. Dashed line: the quota operator's rate, "
-        f"{1 - quota.mean():.3f}; the rate after restoring one modality of utterances that would lose all is "
-        f"{0.5 - 0.5**count / count:.3f}. Eq. 2 predicts a deviation of {np.sqrt(0.25 / n):.3f}; measured "
-        f"{measured:.3f}.",
-    )
+    data = f"{shown(context, context.main)}, {len(there)} training utterances."
+    line = f"Dashed line: the quota operator's rate, {1 - quota[there].mean():.3f}"
+    deviations = [float(np.std(values, ddof=1)) for values in rates.values()]
+    explained = _by_eq2(there, line, deviations) if there.all() else _by_nature(bundle, line)
     numbers = pd.DataFrame(rates).rename_axis("seed").reset_index()
-    return Output(figure=figure, numbers=numbers, notes=notes, rows_built=count)
+    return Output(
+        figure=figure, numbers=numbers, notes=(f"{data} {explained}",), rows_built=len(rates)
+    )
+
+
+def _by_eq2(there: np.ndarray, line: str, deviations: Sequence[float]) -> str:
+    """What Eq. 2 predicts of Fig 1, and what was measured, of data that lack nothing; there: (n, M)."""
+    n, count = there.shape
+    return (
+        f"{line}; the rate after restoring one modality of utterances that would lose all is "
+        f"{0.5 - 0.5**count / count:.3f}. Eq. 2 predicts a deviation of {np.sqrt(0.25 / n):.3f}; measured "
+        f"{np.mean(deviations):.3f}."
+    )
+
+
+def _by_nature(bundle: Bundle, line: str) -> str:
+    """Of what Fig 1 has the rates where the data themselves lack modalities, which Eq. 2 does not know."""
+    there = bundle.observed[bundle.rows("train")]
+    counts = zip(bundle.modalities, there.sum(axis=0), strict=True)
+    listed = ", ".join(f"{name} in {count}" for name, count in counts if count < len(there))
+    return (
+        f"The data themselves lack modalities ({listed}); each rate is of the utterances that have the modality. "
+        f"{line}, of all modalities together. Rates are below 0.5 because an utterance that would lose all that it "
+        "has keeps one; Eq. 2 is of data that lack nothing, and is not compared."
+    )
 
 
 def shared_cells(context: Context) -> list[Cell]:
@@ -414,8 +438,8 @@ class Embeddings:
         figure, axes = figures.panel_grid(
             len(cells) * len(names), columns=columns, width=figures.DOUBLE, height=2.5
         )
-        words = _words(context)
-        frames, drawn, run_ids = [], [], []
+        words = projection.words(context.bundle(context.main).task)
+        frames, run_ids = [], []
         for line, cell in enumerate(cells):
             record = context.record(cell.spec)
             arrays = context.store.arrays(record.id) if record is not None else {}
@@ -428,7 +452,6 @@ class Embeddings:
                 axis = axes[line * len(names) + column]
                 frame = projection.panel(axis, values, labels, title, words)
                 if frame is not None:
-                    drawn.append(axis)
                     frames.append(frame.assign(row=cell.row, part=name))
         if not run_ids:
             lacking = "The embeddings are not in the store: run `mmlib sweep` for this figure."
@@ -436,7 +459,7 @@ class Embeddings:
         if not frames:
             few = f"{projection.TOO_FEW} that have a modality."
             return Output(figure=figure, notes=(few,), rows_built=0, run_ids=tuple(run_ids))
-        figures.shared_legend(figure, drawn[0])
+        projection.legend(figure, axes, words)
         notes = self._notes(context, frames)
         return Output(None, figure, pd.concat(frames), len(frames), notes, tuple(run_ids))
 
@@ -467,13 +490,12 @@ class Embeddings:
         only = "Only utterances that have the modality; in the others its features are zeros."
         first = [frame.iloc[0] for frame in frames]
         scores = "; ".join(f"{f['row']}, {f['part']}: {f['silhouette']:+.3f}" for f in first)
-        return (where + (only if self.part == "input" else ""), TSNE_NOTE, f"{scores}.")
-
-
-def _words(context: Context) -> list[str]:
-    """The labels' names, in the order of their colours."""
-    task = context.bundle(context.main).task
-    return list(task.names) if task.kind == "classes" else ["negative", "neutral", "positive"]
+        return (
+            where + (only if self.part == "input" else ""),
+            TSNE_NOTE,
+            f"{scores}.",
+            *projection.notes(projection.words(context.bundle(context.main).task)),
+        )
 
 
 def _labels(context: Context, spec: RunSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -483,4 +505,4 @@ def _labels(context: Context, spec: RunSpec) -> tuple[np.ndarray, np.ndarray]:
     values = bundle.labels[bundle.rows("test")]
     places = values if bundle.task.kind == "classes" else np.sign(values).astype(int) + 1
     observed = draw(spec.eval_masks[0][1], bundle, "test", spec.seed).utterance
-    return np.array(_words(context))[places], observed
+    return np.array(projection.words(bundle.task))[places], observed

@@ -52,6 +52,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         Later("mmlib.papers.dream.cost", "parameters"),
         3,
         any_score=True,
+        needs=tables.lacks_counts,
     ),
     _declare.artifact(
         "fig3",

@@ -233,6 +233,13 @@ def lacking(context: Context) -> str:
     return ""
 
 
+def lacks_counts(context: Context) -> str:
+    """Why parameters are not counted: the counts are of the paper's three data sets, and of no others."""
+    if any(map(context.shows_printed, context.datasets)):
+        return ""
+    return "Counts the parameters of networks for the paper's own data sets, and of no others."
+
+
 def time_cells(context: Context) -> list[Cell]:
     """The first seed's runs of Table 1: P's weights are needed."""
     cells = OWN.cells(context)

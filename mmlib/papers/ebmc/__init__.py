@@ -74,7 +74,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "table6",
         "table",
         "Table 6",
-        "Cost: parameters and time.",
+        analyses.cost_caption,
         analyses.cost_cells,
         analyses.cost,
         5,

@@ -13,6 +13,7 @@ import pandas as pd
 from mmlib.data.bundle import Bundle
 from mmlib.experiments.cases import corrections
 from mmlib.experiments.comparison import data_notes, has_seven, selected, shown
+from mmlib.experiments.conditions import in_picture, initials_note
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row, of_row, on, runs_of
 from mmlib.experiments.rows import cells as cells_of
@@ -42,11 +43,7 @@ def tsne_cells(context: Context) -> list[Cell]:
 def tsne(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 3: what the prediction reads, with and without MSD and CCE, by the label's sign or class."""
     bundle = context.bundle(context.main)
-    words = (
-        list(bundle.task.names)
-        if bundle.task.kind == "classes"
-        else ["negative", "neutral", "positive"]
-    )
+    words = projection.words(bundle.task)
     figure, axes = figures.panel_grid(len(STEPS), columns=3, width=figures.DOUBLE, height=2.5)
     frames, ids = [], []
     for axis, title, spec in zip(axes, STEPS, (cell.spec for cell in cells), strict=True):
@@ -65,7 +62,7 @@ def tsne(context: Context, cells: Sequence[Cell]) -> Output:
         return Output(
             figure=figure, notes=(f"{projection.TOO_FEW}.",), rows_built=0, run_ids=tuple(ids)
         )
-    figures.shared_legend(figure, axes[0])
+    projection.legend(figure, axes, words)
     return Output(
         figure=figure,
         numbers=pd.concat(frames),
@@ -88,6 +85,7 @@ def _tsne_notes(context: Context, frames: Sequence[pd.DataFrame]) -> tuple[str, 
         f"{shown(context, context.main)}, test utterances with all modalities, one run of each. The axes "
         "of t-SNE have no unit. Each title gives the silhouette score of the labels in "
         "the embedding before projection (1: separated, 0: mixed): " + "; ".join(silhouettes) + ".",
+        *projection.notes(projection.words(context.bundle(context.main).task)),
         *data_notes(context, [context.main]),
     )
 
@@ -192,6 +190,7 @@ def contribution(context: Context, cells: Sequence[Cell]) -> Output:
         "the test accuracy. The values sum to the accuracy with all modalities minus "
         "that of predicting the most frequent class. One model for all combinations. "
         "Points are seeds, whiskers 95 % intervals.",
+        *dict.fromkeys(n for d in datasets for n in initials_note(context.bundle(d).modalities)),
         *data_notes(context, datasets),
     )
     return Output(figure=figure, numbers=pd.concat(lines), rows_built=len(datasets), notes=notes)
@@ -213,7 +212,7 @@ def _contribution_panels(
     title = shown(context, dataset)
     figures.grouped_bars(
         axes[0],
-        names,
+        [in_picture(m, names) for m in names],
         {k: [list(f[m]) for m in names] for k, f in shares.items()},
         ylabel="Shapley value (points)",
         title=title,

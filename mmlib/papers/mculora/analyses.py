@@ -21,7 +21,7 @@ from mmlib.report.tables import mean_sd
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
-ROOM = 16  # values before an epoch for which a record has room: execute.FEW, whose module imports torch
+ROOM = 16  # values before an epoch for which a record has room: runs.results.FEW, whose module imports torch
 WITH, WITHOUT = rows.OURS.name, rows.NEITHER.name
 COMPARED = {"with MCLA": WITH, "joint training": WITHOUT}  # in the table of gradient conflicts
 GRADIENTS = (

@@ -13,9 +13,15 @@ from mmlib.experiments.conditions import ALL, framed, in_picture, initials_note
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row, runs_of
 from mmlib.papers.side_by_side import grounds, rows, tables
-from mmlib.papers.side_by_side.grounds import COMPLETE, MIXED, Ground, by_ground
+from mmlib.papers.side_by_side.grounds import (
+    COMPLETE,
+    IMBALANCED_RATES,
+    MIXED,
+    Ground,
+    by_ground,
+)
 from mmlib.papers.side_by_side.tables import F1, SAME, TIMED, ids, of_data, title, values
-from mmlib.report import figures, stats
+from mmlib.report import figures, fitting, stats
 from mmlib.report.artifact import NOT_BUILT, Output
 
 if TYPE_CHECKING:
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 Choose = Callable[[Context], list[Ground]]
 Looks = Mapping[str, Mapping[str, Any]]
 HEIGHT, HEAD = 0.23, 1.35  # inches of a line of the grid, and of what is around it
+USUAL = len("audio+vision")  # letters below a column for which that has room
 NETWORKS = (
     "mmgcn",
     "dream",
@@ -85,7 +92,9 @@ def grid(context: Context, cells: Sequence[Cell]) -> Output:
     if not frames:
         return NOT_BUILT
     panels = [(g, training) for g in frames for training in grounds.trainings(context, g)]
-    tall = max(len(rows.rows(context, g)) for g in frames) * HEIGHT + HEAD
+    longest = max(len(column) for g in frames for column in _columns(context, g))
+    head = HEAD + fitting.CHARACTER * max(0, longest - USUAL)
+    tall = max(len(rows.rows(context, g)) for g in frames) * HEIGHT + head
     figure, axes = figures.panel_grid(len(panels), columns=1, width=figures.DOUBLE, height=tall)
     for axis, (ground, training) in zip(axes, panels, strict=True):
         _panel(axis, context, ground, frames[ground], training)
@@ -111,21 +120,25 @@ def _panel(
     columns = [test for test, _ in grounds.tests(context, ground)]
     trained = frame[frame["training"] == training]
     table = trained.pivot_table(index="row", columns="setting", values="value")
-    modalities = grounds.modalities(context, ground)
     figures.heatmap(
         axis,
         table.reindex(index=names, columns=columns),
-        columns=[_column(in_picture(column, modalities)) for column in columns],
+        columns=_columns(context, ground),
         label=F1,
-        title=f"{title(context, ground)}; training: {training}",
+        title=f"{title(context, ground)}; training: {grounds.in_words(context, ground, training)}",
         decimals=0,
         limits=(frame["value"].min(), frame["value"].max()),
     )
 
 
-def _column(condition: str) -> str:
-    """A test condition in as few words as the notes explain."""
-    return condition.replace("imbalanced ", "").replace(ALL, "all")
+def _columns(context: Context, ground: Ground) -> list[str]:
+    """The test conditions in as few words as the notes explain."""
+    modalities = grounds.modalities(context, ground)
+    named = [
+        grounds.in_words(context, ground, in_picture(test, modalities))
+        for test, _ in grounds.tests(context, ground)
+    ]
+    return [name.removeprefix(IMBALANCED_RATES).replace(ALL, "all") for name in named]
 
 
 def _with_data(context: Context, frames: Mapping[Ground, pd.DataFrame]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from mmlib.experiments.conditions import ALL, framed
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Tests
 from mmlib.masks import Law, complete, patterns
-from mmlib.papers.balm.rows import LETTERS, SETTINGS, Rates, chosen, label, setting_of
+from mmlib.papers.balm.rows import SETTINGS, Rates, chosen, label, setting_of
 
 ROLES = {
     "mosei": "mosei",
@@ -28,6 +28,7 @@ IMBALANCED: tuple[Rates, ...] = (
     (0.5, 0.7, 0.3),
     (0.5, 0.3, 0.7),
 )  # of training: BALM's main setting, and text the best observed
+IMBALANCED_RATES = "imbalanced "  # begins their names
 SHARED, FRAMES = (0.2, 0.4, 0.6), (0.3, 0.6, 0.9)
 
 
@@ -109,17 +110,29 @@ def _imbalanced(context: Context, ground: Ground, settings: Sequence[Rates]) -> 
     # Names are part of a run: data in a role or without one share their runs.
     name = setting_of if context.given_rates else _as_published
     return {
-        f"imbalanced {name(context, rates)}": context.rates(ground.dataset, rates)
+        f"{IMBALANCED_RATES}{name(context, rates)}": context.rates(ground.dataset, rates)
         for rates in chosen(context, settings)
     }
 
 
+def in_words(context: Context, ground: Ground, condition: str) -> str:
+    """A training mask or test condition as tables and pictures name it: with the rates of these modalities.
+
+    Runs and files of numbers have its name as published.
+    """
+    for rates in () if context.given_rates else SETTINGS:
+        if condition == f"{IMBALANCED_RATES}{_as_published(context, rates)}":
+            of = dict(context.rates(ground.dataset, rates).rates)
+            return IMBALANCED_RATES + "/".join(f"{of[m]:g}" for m in modalities(context, ground))
+    return condition
+
+
 def of_rates(context: Context) -> str:
     """What different missing rates are of, in the order in which the names of test conditions have them."""
-    usual = {m for d in context.datasets for m in context.bundle(d).modalities} <= set(LETTERS)
     if context.given_rates:
         return f"of {', '.join(name for name, _ in context.given_rates)}"
-    return "of audio, text and vision" if usual else "r_A/r_L/r_V, given to the modalities in turn"
+    every = dict.fromkeys(context.bundle(dataset).modalities for dataset in context.datasets)
+    return " or ".join(f"of {', '.join(names[:-1])} and {names[-1]}" for names in every)
 
 
 def _as_published(context: Context, rates: Rates) -> str:

@@ -128,11 +128,17 @@ def verdicts(context: Context, cells: Sequence[Cell]) -> Output:
     """Every method compared with its own network, by training mask and kind of test, with simultaneous intervals."""
     frames = {g: frame for g, frame in values(context, cells).items() if not frame.empty}
     made = [one for g, frame in frames.items() for one in comparisons(context, g, frame)]
+    in_words = {
+        (title(context, g), name): grounds.in_words(context, g, name)
+        for g in frames
+        for name in grounds.trainings(context, g)
+    }
     if not made:
         return NOT_BUILT
     lines = [{**names, **compared(ours, own, len(made))} for names, ours, own in made]
     numbers = pd.DataFrame(lines)
-    text = numbers.assign(cell=[_text(line) for line in lines])
+    named = [in_words[line["data"], line["training"]] for line in lines]
+    text = numbers.assign(cell=[_text(line) for line in lines], training=named)
     by = ["data", "method", "training"]
     table = text.pivot_table(index=by, columns="test", values="cell", aggfunc="first", sort=False)
     table = table.fillna("-").reset_index().rename_axis(columns=None)
@@ -202,7 +208,8 @@ def best(context: Context, cells: Sequence[Cell]) -> Output:
             text = means.agg(mean_sd).unstack("kind", fill_value="-")
             text = text.reindex(columns=list(grounds.groups(context, ground)))
             for row, by_kind in text.iterrows():
-                lines.append({"data": data, "training": training, "row": row, **by_kind.to_dict()})
+                named = grounds.in_words(context, ground, training)
+                lines.append({"data": data, "training": named, "row": row, **by_kind.to_dict()})
     if not lines:
         return NOT_BUILT
     notes = (
