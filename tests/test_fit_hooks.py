@@ -454,7 +454,7 @@ def test_views_and_small_findings_stand_in_the_record(folder: Path) -> None:
     assert np.array_equal(outcome.arrays["found.gap"], np.array(found["gap"], np.float32))
     bare = execute(spec(folder, 3, keep=()))
     assert bare.record["curves"] == outcome.record["curves"]
-    assert all(name.startswith("predictions.") for name in bare.arrays)
+    assert all(name.startswith(("predictions.", "clusters.")) for name in bare.arrays)
 
 
 def test_a_views_curve_is_the_accuracy_of_its_own_logits(bundle: Bundle, tmp_path: Path) -> None:
