@@ -69,7 +69,7 @@ def test_a_notebook_runs_on_folds_of_another_scale(
 def test_where_runs_diverge_the_notebook_ends_all_the_same_and_every_failure_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    context = in_folds("ebmc", "mosi", "mosi", 30.0, tmp_path)
+    context = in_folds("ebmc", "mosi", "mosi", 3000.0, tmp_path)
     assert job.run([context], (), jobs=1) == 1
     said = capsys.readouterr()
     failed = context.store.failures()

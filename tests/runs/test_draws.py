@@ -129,14 +129,11 @@ def test_only_runs_with_random_test_masks_are_drawn_often() -> None:
         "twin:mosei@smoke",
         "twin:iemocap4-frames@smoke",
         "twin:iemocap4@smoke",
-        "twin:ave@smoke",
     ],
 )
 def test_what_clusters_count_gives_the_metrics_again(data: str) -> None:
     tests = (("test", complete()),)
-    network = {
-        "backbone": "concat" if "ave" in data else "momke_frames" if "frames" in data else "mlp"
-    }
+    network = {"backbone": "momke_frames" if "frames" in data else "mlp"}
     spec = RunSpec(data, 0, eval_masks=tests, training=Training(2, 8, 1e-2), **network)  # type: ignore[arg-type]
     if "iemocap4@" in data:
         spec = RunSpec(**{**spec.__dict__, "fold": 1})
