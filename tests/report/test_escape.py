@@ -126,13 +126,15 @@ def test_a_name_in_the_reading_form_has_no_markup(name: str) -> None:
 def test_what_is_committed_is_written_as_before() -> None:
     """Cells of every committed table but the obstacles, whose formulas are ours, need no escape.
 
-    Links of ledger codes are added after the cells are escaped.
+    Links of ledger codes and of verdicts are added after the cells are escaped.
     """
     ours = {str(value) for line in OBSTACLES for value in line}
     count = 0
     for path in sorted((ROOT / "figures").rglob("*.md")):
         page = re.sub(
-            r"\[([A-H]\d+)\]\([^)\s]*ledger\.md#\w+\)", r"\1", path.read_text(encoding="utf-8")
+            r"\[([^\]]+)\]\([^)\s]*(?:ledger\.md#\w+|/claims\.md)\)",
+            r"\1",
+            path.read_text(encoding="utf-8"),
         )
         for line in page.splitlines():
             for text in re.split(r"(?<!\\)\|", line)[1:-1] if line.startswith("| ") else []:
