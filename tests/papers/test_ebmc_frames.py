@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -367,3 +368,20 @@ def test_vectors_and_frames_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_
     for role, reference in (("mosi", TWINS["mosi_frames"]), ("mosi-frames", "twin:mosi@smoke")):
         with pytest.raises(InputError, match=f"role {role}"):
             ebmc.context("smoke", {role: reference})
+
+
+def test_the_most_frequent_answer_is_of_the_test_utterances_of_each_fold() -> None:
+    """Three folds with 1, 2 and 3 positive scores of four: F1 of one answer for all, by hand, and their mean."""
+    labels = np.array([1, -1, -1, -1, 1, 1, -1, -1, 1, 1, 1, -1], dtype=float)
+    folds = np.repeat([0, 1, 2], 4)
+
+    class Folded:
+        def with_fold(self, number: int) -> SimpleNamespace:
+            return SimpleNamespace(
+                labels=labels, rows=lambda split: np.flatnonzero(folds == number)
+            )
+
+    context = SimpleNamespace(bundle=lambda name: Folded(), folds=lambda name: [0, 1, 2])
+    # Of the answer of a share p the F1 is 2 p / (1 + p), weighted with p; of the other one 0.
+    by_hand = [100 * p * 2 * p / (1 + p) for p in (3 / 4, 1 / 2, 3 / 4)]
+    assert frames_tables.majority_f1(context, "mine") == pytest.approx(np.mean(by_hand))  # type: ignore[arg-type]

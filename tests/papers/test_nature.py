@@ -12,6 +12,7 @@ from mmlib.data.bundle import Bundle, save_bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.experiments import nature
 from mmlib.papers import balm, mculora
+from mmlib.papers.balm import figures
 from mmlib.papers.balm.tables import TABLE10
 from mmlib.papers.mculora import rows as mculora_rows
 from mmlib.pipeline import regenerate
@@ -105,3 +106,14 @@ def test_balms_average_over_subsets_is_that_of_the_utterances_that_have_them(gap
     alone = [cell for cell in TABLE10.cells(context) if cell.mask == "V"]
     record, _ = context.store.find(alone[0].spec, gaps.bundle.fingerprint)
     assert record is not None and set(record["utterances"]) == {"V"}
+
+
+def test_fig_1_is_of_the_training_utterances_of_the_first_fold(tmp_path: Path) -> None:
+    bundle = open_bundle("twin:mosei@smoke")
+    fold = np.unique(bundle.dialogue, return_inverse=True)[1].astype(np.int64) % 3
+    save_bundle(dataclasses.replace(bundle, name="folds", fold=fold), tmp_path / "folds")
+    context = balm.context("smoke", {"mosei": str(tmp_path / "folds")})
+    (note,) = figures.missing_rates(context, ()).notes
+    count = len(bundle.rows("train"))
+    first = len(context.bundle("mosei").with_fold(0).rows("train"))
+    assert first != count and f", {first} training utterances of the first fold." in note

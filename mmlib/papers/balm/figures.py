@@ -42,7 +42,8 @@ def missing_rates(context: Context, cells: Sequence[Cell]) -> Output:
     Independent draws (Eq. 1) scatter as Eq. 2 says; the quota operator (Eq. 36) gives one value. Both are
     a little below 0.5 because no utterance may lose everything (A2). What the data themselves lack does not count.
     """
-    bundle = context.bundle(context.main)
+    whole, fold = context.bundle(context.main), context.folds(context.main)[0]
+    bundle = whole if fold is None else whole.with_fold(fold)
     there = bundle.observed[bundle.rows("train")]  # (n, M)
     masks = [draw(shared(0.5), bundle, "train", seed).utterance for seed in range(DRAWS)]
     rates = {
@@ -60,7 +61,8 @@ def missing_rates(context: Context, cells: Sequence[Cell]) -> Output:
         ylabel=f"draws of {DRAWS}",
         title="Shared missing rate 0.5",
     )
-    data = f"{shown(context, context.main)}, {len(there)} training utterances."
+    first = "" if fold is None else " of the first fold"
+    data = f"{shown(context, context.main)}, {len(there)} training utterances{first}."
     line = f"Dashed line: the quota operator's rate, {1 - quota[there].mean():.3f}"
     deviations = [float(np.std(values, ddof=1)) for values in rates.values()]
     explained = _by_eq2(there, line, deviations) if there.all() else _by_nature(bundle, line)

@@ -221,11 +221,17 @@ def _at_the_ends(claim: Callable[..., Claim], majority: Callable[[], float]) -> 
 
 
 def majority_f1(context: Context, dataset: str) -> float:
-    """Weighted F1 (%) on test of the answer that is most frequent there, scores of 0 left out."""
+    """Weighted F1 (%) on test of the answer that is most frequent there, scores of 0 left out; mean over folds."""
+    whole, folds = context.bundle(dataset), context.folds(dataset)
+    bundles = [whole if fold is None else whole.with_fold(fold) for fold in folds]
+    each = [_majority_f1(bundle.labels[bundle.rows("test")]) for bundle in bundles]
+    return each[0] if len(each) == 1 else float(np.mean(each))
+
+
+def _majority_f1(labels: np.ndarray) -> float:
+    """Of scores (n,)."""
     from sklearn.metrics import f1_score
 
-    bundle = context.bundle(dataset)
-    labels = bundle.labels[bundle.rows("test")]
     positive = labels[labels != 0] > 0
     return 100 * float(
         f1_score(
