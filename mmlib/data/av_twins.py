@@ -221,10 +221,7 @@ def make_av_twin(role: str, size: str = "quick", seed: int = 0) -> AVTwin:
     if size not in law.shapes:
         raise unknown_name("twin size", size, law.shapes)
     shape, key = law.shapes[size], f"{role}#{law.draw}"
-    patterns = {
-        "audio": _ridges(_generator(seed, f"{key}/audio"), shape, len(law.names)),
-        "vision": _textures(_generator(seed, f"{key}/vision"), shape, len(law.names)),
-    }
+    patterns = _patterns(law, shape, seed, key)
     with threadpool_limits(1):  # thousands of small products, over which threads only wait
         clips = _draw_clips(law, shape, patterns, seed, f"{key}@{size}")
     bundle = make_bundle(
@@ -330,6 +327,15 @@ def _facts(
         generator.normal(0, own, (n, 2))
     )
     return labels, quality.astype(np.float32), dominant
+
+
+def _patterns(law: AVRole, shape: AVShape, seed: int, key: str) -> dict[str, np.ndarray]:
+    """The classes' patterns, modality to array; on one thread, since the number of threads decides the last digits."""
+    with threadpool_limits(1):
+        return {
+            "audio": _ridges(_generator(seed, f"{key}/audio"), shape, len(law.names)),
+            "vision": _textures(_generator(seed, f"{key}/vision"), shape, len(law.names)),
+        }
 
 
 def _ridges(generator: np.random.Generator, shape: AVShape, names: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import pytest
 from scipy.special import roots_hermite
 from scipy.stats import chi2_contingency, f_oneway, norm
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from mmlib.data import av_twins
 from mmlib.data.av_twins import AV_ROLES, AVTwin, make_av_twin
@@ -443,3 +444,13 @@ def test_a_twin_is_opened_by_the_function_for_its_kind() -> None:
         make_av_twin("crema")
     with pytest.raises(InputError, match="'test'"):
         open_av_twin("twin:ave@tiny").oracle("tests")
+
+
+def test_patterns_of_the_full_size_do_not_depend_on_the_number_of_threads() -> None:
+    law = AV_ROLES["ave"]
+    made = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            made.append(av_twins._patterns(law, law.shapes["full"], 0, "ave#test"))
+    for modality, pattern in made[0].items():
+        assert np.array_equal(pattern, made[1][modality]), modality
