@@ -57,12 +57,7 @@ COLUMNS = (
     "verdict",
     "scope",
     "other test data",
-    "difference",
-    "low",
-    "high",
-    "could have shown",
-    "low elsewhere",
-    "high elsewhere",
+    *NUMBERS_ONLY,
     "detail",
 )
 HERE = "on these test data only"

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib import files
-from mmlib.experiments import arithmetic
+from mmlib.experiments import arithmetic, verdicts
 from mmlib.experiments.context import Paper
 from mmlib.experiments.published import papers
 from mmlib.experiments.undeclared import left_out
@@ -25,31 +25,7 @@ from mmlib.report.artifact import Entry, csv_bytes, natural_order, read_manifest
 CLAIMS = "claims"
 TITLE = "# The papers' primary claims at a glance\n\n"
 FIRST = ("paper", "collection", "made of")
-COLUMNS = (
-    *FIRST,
-    "no",
-    "claim",
-    "where",
-    "data",
-    "backbone",
-    "kind",
-    "test (above 0 supports)",
-    "unit",
-    "seeds",
-    "measured",
-    "verdict",
-    "scope",
-    "other test data",
-    "difference",
-    "low",
-    "high",
-    "could have shown",
-    "low elsewhere",
-    "high elsewhere",
-    "detail",
-    "profile",
-    "fingerprint",
-)
+COLUMNS = (*FIRST, *verdicts.COLUMNS, "profile", "fingerprint")
 
 
 def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:

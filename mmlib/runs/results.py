@@ -10,7 +10,7 @@ import numpy as np
 
 from mmlib.data.bundle import Bundle
 from mmlib.fit import Fitted
-from mmlib.masks import Law, Mask
+from mmlib.masks import Mask
 from mmlib.metrics import all_metrics, curve_metrics, own_epochs, to_maximise
 from mmlib.runs import clusters
 from mmlib.runs.clusters import EXPECTED
@@ -120,7 +120,7 @@ def _selected(
     on_valid = own_epochs(of_valid)
     selected: dict[str, Any] = {s: {"epoch": {}, "epochs": {}, "metrics": {}} for s in SELECTIONS}
     arrays = {}
-    for name, _ in _in_order(read.spec, fitted):
+    for name in _in_order(read.spec, fitted):
         draws = _Draws(read, name)
         picked = {
             "valid": (read.chosen, on_valid),
@@ -181,9 +181,9 @@ class _Draws:
         return {**epochs, EXPECTED: at}, metrics
 
 
-def _in_order(spec: RunSpec, fitted: Fitted) -> list[tuple[str, Law]]:
-    """The test masks of a run, those that it follows first."""
-    return sorted(spec.eval_masks, key=lambda pair: pair[0] not in fitted.tests)
+def _in_order(spec: RunSpec, fitted: Fitted) -> list[str]:
+    """The test masks of a run by name, those that it follows first."""
+    return sorted((name for name, _ in spec.eval_masks), key=lambda name: name not in fitted.tests)
 
 
 def _mean(values: Sequence[float]) -> float:
