@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from mmlib import files, parameters
+from mmlib import exercises, files, parameters
 from mmlib.errors import InputError, unknown_name
 
+TRIES = 3  # random inputs of an exercise
 _SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
@@ -54,35 +53,73 @@ def cells_hash(notebook: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def exercise(
-    name: str,
-    answer: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    solution: Any,
-    tolerance: float = 1e-6,
-) -> None:
-    """Check a reader's function on some arguments: prints ``PASS``, ``OPEN`` (it returns None) or ``NOT YET``.
+def exercise(name: str, answer: Callable[..., Any]) -> None:
+    """Try a reader's function on three random inputs: prints ``PASS``, ``OPEN`` (it returns None) or ``NOT YET``.
 
-    solution: the right function, or the right result, as student copies have it.
+    The answer may be a number, a NumPy array or a torch tensor. One that is wrong in a usual way gets a hint. Never
+    raises for what a reader writes, so that a notebook with open exercises runs to its end.
 
-    Never raises, so that a notebook with open exercises runs to its end.
+    Raises:
+        InputError: no exercise has this name.
     """
+    known = exercises.find(name)
+    inputs = [known.inputs(np.random.default_rng(number)) for number in range(TRIES)]
     try:
-        result = answer(*arguments)
+        given = [answer(*arguments) for arguments in inputs]
+        if any(value is None for value in given):
+            print(f"OPEN {name}: the function returns nothing yet")
+            return
+        results = [_as_array(value) for value in given]
     except Exception as error:  # a reader's code may fail in any way
         print(f"NOT YET {name}: {type(error).__name__}: {error}")
         return
-    if result is None:
-        print(f"OPEN {name}: the function returns nothing yet")
+    if _all_close(results, known.solution, inputs, known.tolerance):
+        print(f"PASS {name}")
         return
-    expected = np.asarray(solution(*arguments) if callable(solution) else solution, dtype=float)
-    right = np.shape(result) == expected.shape and bool(
-        np.allclose(np.asarray(result, float), expected, atol=tolerance)
+    print(f"NOT YET {name}: {_hint(known, results, inputs)}")
+
+
+def _as_array(value: Any) -> np.ndarray:
+    """A reader's result as an array, whether it is a number, an array, a tensor or a tuple of such."""
+    if isinstance(value, tuple | list):
+        return np.asarray([_as_array(part) for part in value], dtype=float)
+    return np.asarray(value.detach() if hasattr(value, "detach") else value, dtype=float)
+
+
+def _all_close(
+    results: Sequence[np.ndarray],
+    function: Callable[..., Any],
+    inputs: Sequence[tuple[Any, ...]],
+    tolerance: float,
+) -> bool:
+    """Whether a function gives these results for these inputs."""
+    expected = [np.asarray(function(*arguments), dtype=float) for arguments in inputs]
+    return all(
+        a.shape == b.shape and np.allclose(a, b, atol=tolerance, rtol=tolerance)
+        for a, b in zip(results, expected, strict=True)
     )
-    print(f"PASS {name}" if right else f"NOT YET {name}: {result} for {arguments}")
 
 
-EXERCISE, POINTER = "teach.exercise(", re.compile(r"\s*Solutions: `docs/solutions\.md`\.")
+def _hint(
+    known: exercises.Exercise, results: Sequence[np.ndarray], inputs: Sequence[tuple[Any, ...]]
+) -> str:
+    """The hint of the mistake that gives the same results, or the first input with what came out."""
+    for mistake in known.mistakes:
+        if _all_close(results, mistake.answer, inputs, known.tolerance):
+            return mistake.hint
+    right = known.solution(*inputs[0])
+    if np.shape(results[0]) != np.shape(right):
+        return f"the result has the shape {np.shape(results[0])}, expected {np.shape(right)}"
+    return f"{np.round(results[0], 4).tolist()} is not right for {_words(inputs[0])}"
+
+
+def _words(arguments: tuple[Any, ...]) -> str:
+    """Arguments as a reader sees them."""
+    shown = (np.round(a, 3).tolist() if isinstance(a, np.ndarray | float) else a for a in arguments)
+    return ", ".join(map(str, shown))
+
+
+POINTER = re.compile(r"\s*Solutions: `docs/solutions\.md`\.")
 BADGES = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
     "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}) "
@@ -92,7 +129,7 @@ BADGES = (
 
 
 def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -> list[Path]:
-    """Write notebooks for students: without outputs, without solutions; exercises know the right results alone.
+    """Write notebooks for students: without outputs, without the pointer to the solutions.
 
     repository: OWNER/NAME on GitHub, which gives every copy badges that open it in Colab and Binder.
 
@@ -151,13 +188,9 @@ def _refuse_other_copy(path: Path, text: str) -> None:
 def _student_copy(notebook: Any, name: str, repository: str) -> Any:
     from nbformat.v4 import new_markdown_cell
 
-    imports = _imports(cell.source for cell in notebook.cells if cell.cell_type == "code")
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            cell.source = (
-                _with_results(cell.source, imports) if EXERCISE in cell.source else cell.source
-            )
         else:
             cell.source = POINTER.sub("", cell.source)
             if repository:  # a copy in Colab or Binder has no docs/ beside it
@@ -169,59 +202,3 @@ def _student_copy(notebook: Any, name: str, repository: str) -> Any:
         )
     notebook.metadata.pop("mmlib", None)
     return notebook
-
-
-def _imports(sources: Iterable[str]) -> str:
-    """All import statements of some cells, one below the other."""
-    nodes = [
-        node
-        for source in sources
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
-    return "\n".join(dict.fromkeys(ast.unparse(node) for node in nodes))
-
-
-def _with_results(source: str, imports: str) -> str:
-    """An exercise's cell with the right results in the place of the functions that give them."""
-    calls = _exercise_calls(source)
-    results = _right_results(source, imports)
-    lines = [line.encode("utf-8") for line in source.splitlines()]  # a syntax tree counts bytes
-    # From the end, so that the lines above keep their numbers.
-    for call, result in reversed(list(zip(calls, results, strict=True))):
-        solution = call.args[3]
-        assert solution.end_lineno and solution.end_col_offset
-        before = lines[solution.lineno - 1][: solution.col_offset]
-        after = lines[solution.end_lineno - 1][solution.end_col_offset :]
-        lines[solution.lineno - 1 : solution.end_lineno] = [before + result.encode("utf-8") + after]
-    return b"\n".join(lines).decode("utf-8")
-
-
-def _exercise_calls(source: str) -> list[ast.Call]:
-    """The calls of ``teach.exercise`` in a cell, from top to bottom."""
-    calls = [
-        node
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == EXERCISE[:-1]
-    ]
-    return sorted(calls, key=lambda call: call.lineno)
-
-
-def _right_results(source: str, imports: str) -> list[str]:
-    """What each exercise of a cell should give, as text: run with an ``exercise`` that keeps the solution's results."""
-    results: list[str] = []
-
-    def keep(
-        name: str,
-        answer: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        solution: Callable[..., Any],
-        tolerance: float = 0.0,
-    ) -> None:
-        results.append(repr(np.asarray(solution(*arguments), dtype=float).tolist()))
-
-    space: dict[str, Any] = {}
-    exec(imports, space)  # the repository's own notebook, whose cells are run anyway
-    space["teach"] = SimpleNamespace(exercise=keep)
-    exec(source, space)
-    return results

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import io
-import itertools
 import re
 import statistics
 import tokenize
@@ -16,12 +15,10 @@ import numpy as np
 import pytest
 import torch
 from prose import typed_numbers
-from wrong_answers import WRONG
 
-from mmlib import masks, teach
+from mmlib import exercises, teach
 from mmlib.errors import InputError
 from mmlib.experiments.undeclared import PRINTED
-from mmlib.methods import gmm_loss
 from mmlib.papers import catalog
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,73 +163,93 @@ def test_unknown_and_lacking_parameters_are_errors() -> None:
         teach.only_known({"profile": "quick"}, ["profile", "seeds"])
 
 
-def exercises(path: Path) -> list[str]:
-    return [c.source for c in cells(path, "code") if "teach.exercise" in c.source]
+def asked(path: Path) -> list[str]:
+    """The names of a notebook's exercises."""
+    code = "\n".join(c.source for c in cells(path, "code"))
+    return re.findall(r'^teach\.exercise\("([^"]+)", \w+\)$', code, flags=re.M)
 
 
-def printed(exercise: str, answer: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What an exercise's cell prints with an answer in the place of the open function."""
-    space: dict[str, Any] = {
-        "np": np,
-        "torch": torch,
-        "teach": teach,
-        "masks": masks,
-        "method": gmm_loss,
-        "itertools": itertools,
-    }
-    checks = exercise[exercise.index("\n\n\n") :]  # all but the open function, which comes first
-    exec(answer + checks if answer else exercise, space)
-    return capsys.readouterr().out
-
-
-@pytest.fixture(scope="module")
-def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of student copies."""
-    out = tmp_path_factory.mktemp("students")
-    teach.student_copies(PATHS, out)
-    return out
-
-
-@pytest.mark.parametrize("student", [False, True], ids=["notebook", "student copy"])
-@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
-def test_right_answers_pass_and_wrong_ones_do_not(
-    path: Path, student: bool, copies: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def solved(path: Path) -> list[Any]:
+    """The functions of a notebook's section of the solutions."""
     text = (ROOT / "docs" / "solutions.md").read_text(encoding="utf-8")
     section = text.split(f"## {path.stem}\n")[1].split("\n## ")[0]
-    solutions = re.findall(r"```python\n(.*?)```", section, flags=re.S)
-    found = exercises(copies / path.name if student else path)
-    assert len(solutions) == len(found) == len(WRONG[path.stem]) == 3
-    for exercise, solution, wrong in zip(found, solutions, WRONG[path.stem], strict=True):
-        assert "OPEN" in printed(exercise, "", capsys)
-        told = printed(exercise, solution, capsys)
-        assert "PASS" in told and "OPEN" not in told and "NOT YET" not in told
-        assert len(wrong) == 2
-        for answer in wrong:
-            assert "NOT YET" in printed(exercise, answer, capsys), answer
+    spaces = []
+    for source in re.findall(r"```python\n(.*?)```", section, flags=re.S):
+        space: dict[str, Any] = {"np": np, "torch": torch}
+        exec(source, space)
+        spaces.append(next(v for k, v in space.items() if callable(v) and k == last_name(source)))
+    return spaces
+
+
+def last_name(source: str) -> str:
+    """The function that a solution ends with."""
+    return [n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)][-1]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
-def test_a_student_copy_has_no_outputs_and_no_solutions_and_runs_as_the_notebook_does(
-    path: Path, copies: Path
+def test_every_exercise_passes_with_its_solution_and_is_open_in_the_notebook(
+    path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ours, theirs = (
-        nbformat.read(path, as_version=4),
-        nbformat.read(copies / path.name, as_version=4),
-    )
+    names, solutions = asked(path), solved(path)
+    assert len(names) == len(solutions) >= 3
+    for name, solution in zip(names, solutions, strict=True):
+        teach.exercise(name, solution)
+        assert capsys.readouterr().out == f"PASS {name}\n"
+        teach.exercise(name, lambda *arguments: None)
+        assert capsys.readouterr().out.startswith(f"OPEN {name}")
+    code = "\n".join(c.source for c in cells(path, "code"))
+    assert len(re.findall(r"\n    \.\.\.\n", code)) == len(names)
+
+
+@pytest.mark.parametrize("name", exercises.exercises())
+def test_the_right_answer_passes_as_an_array_and_as_a_tensor(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = exercises.find(name).solution
+    for form in (np.asarray, torch.as_tensor):
+        teach.exercise(name, lambda *arguments, form=form: form(right(*arguments)))
+        assert capsys.readouterr().out == f"PASS {name}\n"
+
+
+@pytest.mark.parametrize("name", exercises.exercises())
+def test_usual_mistakes_get_their_hints_and_constants_do_not_pass(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = exercises.find(name)
+    assert len(known.mistakes) >= 2
+    for mistake in known.mistakes:
+        teach.exercise(name, mistake.answer)
+        assert capsys.readouterr().out == f"NOT YET {name}: {mistake.hint}\n"
+    first = known.solution(*known.inputs(np.random.default_rng(0)))
+    for constant in (0.0, 1.0, 0.5, first, np.zeros_like(np.asarray(first, float))):
+        teach.exercise(name, lambda *arguments, constant=constant: constant)
+        assert capsys.readouterr().out.startswith(f"NOT YET {name}")
+
+
+def test_answers_that_fail_or_have_another_shape_end_no_notebook(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    teach.exercise("merged", lambda weight, down, up: weight[0])
+    assert "shape (4,), expected (4, 4)" in capsys.readouterr().out
+    teach.exercise("merged", lambda: 1)
+    assert capsys.readouterr().out.startswith("NOT YET merged: TypeError")
+    teach.exercise("merged", lambda weight, down, up: "W")
+    assert capsys.readouterr().out.startswith("NOT YET merged: ValueError")
+    with pytest.raises(InputError, match="Did you mean 'merged'"):
+        teach.exercise("merge", lambda: 1)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_a_student_copy_has_no_outputs_and_no_pointer_to_solutions(
+    path: Path, tmp_path: Path
+) -> None:
+    (copy,) = teach.student_copies([path], tmp_path)
+    ours, theirs = (nbformat.read(p, as_version=4) for p in (path, copy))
     nbformat.validate(theirs)
-    assert len(ours.cells) == len(theirs.cells)
     for a, b in zip(ours.cells, theirs.cells, strict=True):
         assert b.cell_type == "markdown" or (b.outputs == [] and b.execution_count is None)
-        if a.source != b.source:
-            assert "teach.exercise" in a.source or "docs/solutions.md" in a.source
+        assert a.source == b.source or "docs/solutions.md" in a.source
         assert "docs/solutions.md" not in b.source
-        for call in (
-            n
-            for n in (ast.walk(ast.parse(b.source)) if "teach.exercise(" in b.source else [])
-            if isinstance(n, ast.Call) and ast.unparse(n.func) == "teach.exercise"
-        ):
-            ast.literal_eval(call.args[3])
 
 
 def test_copies_can_open_in_colab_and_binder_and_overwrite_no_work(tmp_path: Path) -> None:
@@ -255,10 +272,3 @@ def test_copies_can_open_in_colab_and_binder_and_overwrite_no_work(tmp_path: Pat
     assert first.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(InputError, match="OWNER/NAME"):
         teach.student_copies(PATHS[:1], tmp_path / "other", "mmlib")
-
-
-def test_a_wrong_answer_does_not_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    teach.exercise("x", lambda a: a + 1, (1,), lambda a: a)
-    assert capsys.readouterr().out.startswith("NOT YET")
-    teach.exercise("x", lambda a: 1 / 0, (1,), lambda a: a)
-    assert capsys.readouterr().out.startswith("NOT YET")

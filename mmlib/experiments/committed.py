@@ -9,6 +9,7 @@ from mmlib import paths
 from mmlib.names import EMBEDDED, TWINS
 from mmlib.report.artifact import read_manifest
 from mmlib.report.citations import FROM_ARTIFACTS, FROM_NOTEBOOKS
+from mmlib.report.markup import escape_markdown
 
 
 def collections(paper: str) -> list[str]:
@@ -60,6 +61,23 @@ def count_verdicts(paper: str, collection: str, artifact: str) -> str:
             f"mean difference {group['difference'].mean():+.2f} points of weighted F1"
         )
     return "\n".join(lines)
+
+
+def caption(paper: str, collection: str, artifact: str) -> str:
+    """The title and caption of a committed artifact; empty where the manifest does not know it."""
+    wanted = (collection, paper, artifact)
+    for entry in read_manifest(paths.figures() / "manifest.json"):
+        if (entry["collection"], entry["paper"], entry["id"]) == wanted:
+            return f"{entry['title']}. {entry['caption']}"
+    return ""
+
+
+def show_picture(paper: str, collection: str, artifact: str) -> None:
+    """Show a committed picture with its caption."""
+    path = paths.figures() / collection / paper / f"{artifact}.png"
+    display(Image(filename=str(path), width=760))  # type: ignore[no-untyped-call]
+    text = escape_markdown(caption(paper, collection, artifact), code=True)
+    display(Markdown(text))  # type: ignore[no-untyped-call]
 
 
 def show(paper: str, collection: str, artifact: str) -> None:

@@ -48,23 +48,29 @@ def lines(claims: pd.DataFrame, called: Mapping[str, str], paper: str = "") -> p
 
     claims: ``figures/claims.csv`` as text. called: the papers by name, in their order. paper: that one alone.
     """
-    decided = _tested(claims, PRIMARY)
-    decided = decided[decided["paper"] == paper] if paper else decided
-    if decided.empty:
+    kept = tested(claims, called, paper)
+    if kept.empty:
         return pd.DataFrame(columns=[*HEAD.values()])
-    order = {name: place for place, name in enumerate(called)}
-    most = decided.assign(
-        seeds_made=decided["seeds"].astype(int),
-        place=decided["paper"].map(order),
-        twins=decided["made of"] == "twins",
-    ).sort_values("seeds_made", ascending=False, kind="stable")
-    kept = most.drop_duplicates(SAME).sort_values(["place", "twins", "no"], kind="stable")
     shown = kept.assign(
         paper=kept["paper"].map(called),
         verdict=[_verdict(line) for line in kept.to_dict("records")],
         measured=kept["measured"] + " " + kept["unit"],
     )
     return shown[list(HEAD)].rename(columns=HEAD).reset_index(drop=True)
+
+
+def tested(claims: pd.DataFrame, called: Mapping[str, str], paper: str = "") -> pd.DataFrame:
+    """The lines of ``claims.csv`` that the table is made of: real data first, each claim and data set once."""
+    known = _tested(claims, PRIMARY)
+    known = known[known["paper"] == paper] if paper else known
+    order = {name: place for place, name in enumerate(called)}
+    most = known.assign(
+        seeds_made=known["seeds"].astype(int),
+        place=known["paper"].map(order),
+        twins=known["made of"] == "twins",
+    ).sort_values("seeds_made", ascending=False, kind="stable")
+    kept = most.drop_duplicates(SAME).sort_values(["place", "twins", "no"], kind="stable")
+    return kept.drop(columns=["seeds_made", "place", "twins"])
 
 
 def read(figures: Path) -> pd.DataFrame:

@@ -587,3 +587,12 @@ def finish(ax: Axes, xlabel: str, ylabel: str, title: str, grid: str | None) -> 
     ax.grid(False)
     if grid:
         ax.grid(True, axis=grid)  # type: ignore[arg-type]
+
+
+def show_text(text: str) -> None:
+    """Show Markdown in a notebook; print it elsewhere."""
+    display, _, markdown = _notebook()
+    if display is None:
+        print(text)
+    else:
+        display(markdown(link_markdown(text, FROM_NOTEBOOKS)))

@@ -1,0 +1,171 @@
+"""Findings in sentences, from claims and comparisons as they were measured, and the picture of the primary claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from mmlib.experiments.verdicts import EXPLORATORY, OPEN, VERDICTS
+from mmlib.pipeline import glance
+from mmlib.report import figures as draw
+from mmlib.report.markup import escape_markdown
+from mmlib.report.stats import MARGIN
+from mmlib.report.tables import metric
+
+NOTHING = (
+    "No primary claim has been run with enough seeds for a verdict yet; "
+    "`mmlib decide` makes the runs.\n"
+)
+BY_WORD = {word: name for name, word in VERDICTS.items()}
+WORDS = {"better": "better", "worse": "worse", "equivalent": "no difference that matters"}
+MOST = 34  # characters of a line's name in the picture
+
+
+def opening(claims: pd.DataFrame, called: Mapping[str, str], paper: str) -> str:
+    """What the committed claims say, as Markdown: one sentence per primary claim; per paper where none is named.
+
+    claims: ``figures/claims.csv`` as text. called: the papers by name, in their order.
+    """
+    kept = glance.tested(claims, called, paper)
+    if kept.empty:
+        return NOTHING
+    if not paper:
+        return "\n".join(_of_paper(called[str(name)], of) for name, of in _groups(kept, "paper"))
+    lines = [_of_claim(str(text), of) for text, of in _groups(kept, "claim")]
+    return "\n".join([*lines, "", _of_the_others(claims[claims["paper"] == paper])])
+
+
+def _groups(lines: pd.DataFrame, column: str) -> list[tuple[Any, pd.DataFrame]]:
+    """Lines by a column, in the order in which its values first stand."""
+    return [(name, of) for name, of in lines.groupby(column, sort=False)]
+
+
+def _of_claim(text: str, lines: pd.DataFrame) -> str:
+    """A claim with what was measured of it on each data set."""
+    measured = "; ".join(_measured(line) for line in lines.to_dict("records"))
+    test = " / ".join(dict.fromkeys(lines["test (above 0 supports)"]))
+    return (
+        f"- **{escape_markdown(_capital(text))}?** {escape_markdown(_capital(test))}: {measured}."
+    )
+
+
+def _measured(line: Mapping[Any, Any]) -> str:
+    """One data set's difference with its interval, seeds and verdict."""
+    scope = f", {line['scope']}" if line["scope"] else ""
+    return (
+        f"{escape_markdown(str(line['measured']))} {line['unit']} on {escape_markdown(line['data'])} "
+        f"over {line['seeds']} seeds, **{line['verdict']}**{scope}"
+    )
+
+
+def _of_paper(called: str, lines: pd.DataFrame) -> str:
+    """How many of a paper's primary claims have which verdict."""
+    tests = "test of a primary claim" if len(lines) == 1 else "tests of primary claims"
+    return f"- **{called}**, {len(lines)} {tests}: {counted(lines['verdict'])}."
+
+
+def _of_the_others(claims: pd.DataFrame) -> str:
+    """How many exploratory claims have which verdict."""
+    known = claims[(claims["kind"] == EXPLORATORY) & ~claims["verdict"].isin(OPEN)]
+    if known.empty:
+        return "No exploratory claim has enough seeds for a verdict."
+    return f"Exploratory claims with a verdict: {counted(known['verdict'])}."
+
+
+def counted(verdicts: pd.Series) -> str:
+    """How often each verdict stands, the most frequent first."""
+    return ", ".join(f"{count} {verdict}" for verdict, count in verdicts.value_counts().items())
+
+
+def closing(numbers: pd.DataFrame, claims: pd.DataFrame, data: str) -> str:
+    """What one run says, as Markdown: its main comparison, and how its claims stand.
+
+    numbers: of ``tables.compare``, or empty. claims: lines of ``figures/claims.csv`` of this paper and collection.
+    """
+    lines = [f"- {text}" for text in _compared(numbers, data)]
+    if len(claims):
+        lines.append(
+            f"- Of the paper's {len(claims)} claims tested here: {counted(claims['verdict'])}."
+        )
+    return "\n".join(lines) if lines else NOTHING
+
+
+def _compared(numbers: pd.DataFrame, data: str) -> list[str]:
+    """One sentence per row that is compared: its differences in the first metric, by setting."""
+    if numbers.empty:
+        return []
+    first = numbers[numbers["metric"] == numbers["metric"].iloc[0]]
+    told = first[first["verdict"].isin(WORDS) | (first["verdict"] == "undecided")]
+    label = metric(str(first["metric"].iloc[0])).label
+    made = []
+    for row, of in told.groupby("row", sort=False):
+        plain = of["plain"].iloc[0]
+        each = "; ".join(_difference(line) for line in of.to_dict("records"))
+        made.append(f"On {data}, **{row} minus {plain}** in {label}: {each}.")
+    return made
+
+
+def _difference(line: Mapping[Any, Any]) -> str:
+    """One setting's difference with its interval, seeds and verdict."""
+    verdict = WORDS.get(line["verdict"], "undecided")
+    if verdict == "undecided" and line["detectable"] > 0:
+        verdict += f" ({line['n']} seeds would have shown {line['detectable']:.1f})"
+    span = f"[{line['difference_low']:.2f}, {line['difference_high']:.2f}]"
+    return f"{line['difference']:+.2f} {span} with {line['setting']}, {line['n']} seeds, {verdict}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def picture(lines: pd.DataFrame, called: Mapping[str, str]) -> draw.Figure:
+    """Differences of primary claims with both intervals, one line each, and the verdict at the right.
+
+    lines: what ``glance.tested`` gives. Thick: the interval over seeds; thin: other test data too.
+    """
+    several = lines["paper"].nunique() > 1
+    figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + 0.34 * len(lines))
+    with draw.style():
+        axis.axvspan(-MARGIN, MARGIN, color="#e8e8e8", zorder=0, linewidth=0)
+        axis.axvline(0, color="black", linewidth=0.8, zorder=1)
+        for place, line in enumerate(lines.to_dict("records")):
+            _draw_line(axis, place, line)
+        names = [_name(line, called, several) for line in lines.to_dict("records")]
+        axis.set_yticks(range(len(lines)), names)
+        axis.set_ylim(len(lines) - 0.4, -0.6)
+        draw.finish(axis, "points (above 0 supports the claim)", "", "Primary claims", "x")
+    return figure
+
+
+def _draw_line(axis: Any, place: int, line: Mapping[Any, Any]) -> None:
+    """One claim on one data set: both intervals, the difference, the verdict with its seeds."""
+    color = draw.VERDICTS[BY_WORD.get(line["verdict"], "undecided")]
+    spans = (("low elsewhere", "high elsewhere", 1.1), ("low", "high", 3.0))
+    for low, high, width in spans:
+        ends = [float(line[name]) if line[name] else math.nan for name in (low, high)]
+        axis.plot(ends, [place, place], color=color, linewidth=width, solid_capstyle="butt")
+    axis.plot(
+        float(line["difference"]), place, "o", color=color, markeredgecolor="white", markersize=6
+    )
+    axis.annotate(
+        f"{line['verdict']}, {line['seeds']} seeds",
+        (1.01, place),
+        xycoords=("axes fraction", "data"),
+        color=color,
+        fontsize=7,
+        va="center",
+        annotation_clip=False,
+    )
+
+
+def _name(line: Mapping[Any, Any], called: Mapping[str, str], several: bool) -> str:
+    """A line's name: the test and, below it, the data; the paper where there are several."""
+    paper = f"{called[line['paper']]}: " if several else ""
+    test = f"{paper}{line['test (above 0 supports)']}"
+    cut = test if len(test) <= 2 * MOST else f"{test[: 2 * MOST - 1]}…"
+    at = cut.rfind(" ", 0, MOST) if len(cut) > MOST else -1
+    folded = cut if at < 0 else f"{cut[:at]}\n{cut[at + 1 :]}"
+    return f"{folded}\n{line['data']}"

@@ -1,0 +1,211 @@
+"""What a notebook shows of its results: findings in sentences with their picture, a few tables, links to all others.
+
+A notebook that pastes every table buries its finding. So a long table is shown by its decided lines and a link to the
+file, and whatever a notebook does not show is drawn all the same and listed once at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mmlib import paths
+from mmlib.experiments import committed
+from mmlib.experiments.context import Context
+from mmlib.experiments.verdicts import OPEN, PRIMARY
+from mmlib.papers.catalog import PAPERS
+from mmlib.pipeline import findings, glance, regenerate
+from mmlib.report import figures
+from mmlib.report.artifact import Artifact, Output
+from mmlib.report.layout import ACROSS
+from mmlib.report.tables import metric
+
+ROWS = 15  # lines of a table that a notebook shows whole
+DECIDED = ("better", "worse", "equivalent")
+SENTENCE = re.compile(r"(?<!Eq)(?<!Eqs)(?<!Fig)(?<!Figs)\.\s")
+CLAIMS = ["claim", "data", "test (above 0 supports)", "measured", "seeds", "verdict"]
+
+
+class Lesson:
+    """A notebook's view of one context: it draws artifacts, and remembers which of them it has shown."""
+
+    def __init__(self, context: Context) -> None:
+        """Of a paper on some data at some profile."""
+        self.context = context
+        self._shown: set[str] = set()
+
+    def found(self) -> None:
+        """Show what the committed claims of the paper say, in at most three sentences and a picture."""
+        claims = self._claims()
+        figures.show_text(findings.opening(claims, self._called, self._paper))
+        kept = glance.tested(claims, self._called, self._paper)
+        if len(kept):
+            figures.show(Output(figure=findings.picture(kept, self._called)))
+
+    def picture(self, figure: Figure) -> None:
+        """Show a figure that a cell has drawn, in the house style and at the size of the others."""
+        figures.show(Output(figure=figure))
+
+    def train(self) -> None:
+        """Make the runs that are missing, and say how many failed."""
+        report = regenerate.run(self.context)
+        print(f"{report.wanted} runs: {report.failed} failed, {report.left} left")
+        for run_id, text in report.errors:
+            print(run_id, text.strip().splitlines()[-1])
+
+    def show(self, name: str) -> None:
+        """Draw an artifact and show its picture, and its table as far as a reader wants to see it here."""
+        artifact = regenerate.artifacts(self.context, [name])[0]
+        output, more = shortened(regenerate.draw(self.context, name), self._link(artifact, ".md"))
+        self._shown.add(name)
+        figures.show(output, f"{artifact.title}. {artifact.caption}")
+        if more:
+            figures.show_text(more)
+
+    def real(self, name: str) -> None:
+        """Show an artifact of the first collection of real data that has it: its picture, or its table in short."""
+        for collection in committed.collections(self._paper):
+            folder = paths.figures() / collection / self._paper
+            numbers = folder / f"{name}-numbers.csv"
+            if (folder / f"{name}.png").exists():
+                committed.show_picture(self._paper, collection, name)
+                return
+            if numbers.exists():
+                self._show_committed(collection, name, numbers)
+                return
+
+    def all_real(self) -> None:
+        """List the tables on real data that are part of the repository."""
+        lines = []
+        for collection in committed.collections(self._paper):
+            folder = paths.figures() / collection / self._paper
+            links = [
+                f"[{path.stem}](../figures/{collection}/{self._paper}/{path.name})"
+                for path in sorted(folder.glob("*.md"))
+            ]
+            lines.append(f"- `{collection}`: {', '.join(links)}")
+        figures.show_text("\n".join(lines))
+
+    def _show_committed(self, collection: str, name: str, numbers: Path) -> None:
+        """Show a committed comparison in short."""
+        frame = pd.read_csv(numbers, keep_default_na=True)
+        texts = [column for column in ("plain", "verdict", "failed") if column in frame]
+        output = Output(numbers=frame.fillna(dict.fromkeys(texts, "")), comparison=True)
+        link = f"../figures/{collection}/{self._paper}/{name}.md"
+        short, more = shortened(output, link)
+        title = committed.caption(self._paper, collection, name)
+        figures.show(short, title)
+        figures.show_text(more or f"[More of it]({link}).")
+
+    def rest(self) -> None:
+        """Draw what was not shown, list it with links, and write the records and reports of the paper."""
+        lines = []
+        for artifact in regenerate.artifacts(self.context):
+            if artifact.id in self._shown:
+                continue
+            output = regenerate.draw(self.context, artifact.id)
+            lines.append(f"- {self._listed(artifact, output)}")
+        regenerate.finish(self.context)
+        folder = f"figures/{self.context.collection}/{self._paper}"
+        figures.show_text("\n".join([*lines, "", f"Everything stands in `{folder}`."]))
+
+    def take_home(self) -> None:
+        """Show what this run says: the main comparison and the claims, in sentences."""
+        main = regenerate.draw(self.context, "main").numbers
+        numbers = pd.DataFrame() if main is None else main
+        figures.show_text(findings.closing(numbers, self._here(), self._data()))
+
+    @property
+    def _called(self) -> Mapping[str, str]:
+        return {name: paper.called for name, paper in PAPERS.items()}
+
+    @property
+    def _paper(self) -> str:
+        return self.context.paper
+
+    def _claims(self) -> pd.DataFrame:
+        """The committed claims; with a reader's own data those on these data alone."""
+        claims = glance.read(paths.figures())
+        own = self.context.own or bool(self.context.label)
+        return claims[claims["collection"] == self.context.collection] if own else claims
+
+    def _here(self) -> pd.DataFrame:
+        """The claims of this paper in this collection."""
+        claims = glance.read(paths.figures())
+        mine = claims["collection"] == self.context.collection
+        return claims[mine & (claims["paper"] == self._paper)]
+
+    def _data(self) -> str:
+        return self.context.bundle(self.context.main).name
+
+    def _link(self, artifact: Artifact, ending: str) -> str:
+        return f"../figures/{self.context.collection}/{self._paper}/{artifact.id}{ending}"
+
+    def _listed(self, artifact: Artifact, output: Output) -> str:
+        """An artifact's title with its links and the first sentence of its caption, or why there is none."""
+        links = [
+            f"[{word}]({self._link(artifact, ending)})"
+            for word, ending, there in (
+                ("picture", ".png", output.figure is not None),
+                ("table", ".md", output.table is not None or output.comparison),
+                ("numbers", ".csv", output.table is None and not output.comparison),
+            )
+            if there and not artifact.varies
+        ]
+        told = SENTENCE.split(str(artifact.caption))[0].rstrip(".")
+        empty = output.table is None and output.figure is None and not output.comparison
+        if empty:
+            return f"{artifact.title}: {' '.join(output.notes)}"
+        return f"{artifact.title} ({', '.join(links) or 'on this machine only'}): {told}."
+
+
+def shortened(output: Output, link: str) -> tuple[Output, str]:
+    """An output whose table has at most ``ROWS`` lines, and what is left out and where it stands, as Markdown."""
+    if output.comparison and output.numbers is not None:
+        return _short_comparison(output, output.numbers, link)
+    if output.table is None or len(output.table) <= ROWS:
+        return output, ""
+    if {"kind", *CLAIMS} <= set(output.table):
+        return _short_claims(output, output.table, link)
+    return replace(output, table=None), f"[The table]({link}) has {len(output.table)} lines."
+
+
+def _short_claims(output: Output, table: pd.DataFrame, link: str) -> tuple[Output, str]:
+    """The primary claims and the decided ones, and how many have which verdict."""
+    decided = ~table["verdict"].isin([*OPEN, "undecided"])
+    primary = table["kind"] == PRIMARY
+    kept = pd.concat([table[primary], table[decided & ~primary]])[CLAIMS].head(ROWS)
+    told = f"{len(table)} claims: {findings.counted(table['verdict'])}. [All of them]({link})."
+    return replace(output, table=kept if len(kept) else None, numbers=None, notes=()), told
+
+
+def _short_comparison(output: Output, numbers: pd.DataFrame, link: str) -> tuple[Output, str]:
+    """One metric, and of many settings those with a decided difference."""
+    if _lines(numbers) <= ROWS:
+        return output, ""
+    first = numbers[numbers["metric"] == numbers["metric"].iloc[0]]
+    more = f"[All settings and metrics]({link})."
+    if _lines(first) <= ROWS:
+        return replace(output, numbers=first), more
+    compared = first[first["verdict"].fillna("") != ""]
+    decided = first[first["verdict"].isin(DECIDED)]
+    kept = first[first["setting"].isin(decided["setting"].unique())]
+    told = (
+        f"{len(decided)} of {len(compared)} differences in {metric(str(first['metric'].iloc[0])).label} "
+        f"are decided. {more}"
+    )
+    if 0 < _lines(kept) <= ROWS:
+        return replace(output, numbers=kept), told
+    return replace(output, numbers=None, comparison=False, notes=()), told
+
+
+def _lines(numbers: pd.DataFrame) -> int:
+    """How many lines the tables of a comparison have in a notebook: per metric, settings or rows, the fewer."""
+    run = numbers[numbers["n"] > 0]
+    counts = [(of["setting"].nunique(), of["row"].nunique()) for _, of in run.groupby("metric")]
+    return sum(rows if settings < rows > ACROSS else settings for settings, rows in counts)
