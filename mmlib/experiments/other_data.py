@@ -70,7 +70,7 @@ def interval(
         share = term.weight / len(settings) / len(folds)
         for setting, fold in itertools.product(settings, folds):
             sides = [
-                _counts(context, at.get((row, setting), {}), fold, metric, seeds, counts)
+                counts_of(context, at.get((row, setting), {}), fold, metric, seeds, counts)
                 for row in (term.first, term.second)
             ]
             if sides[0] is None or sides[1] is None:
@@ -79,7 +79,7 @@ def interval(
     return crossed(pairs, partial(clusters.value, metric)) if pairs else None
 
 
-def _counts(
+def counts_of(
     context: Context,
     cells: Mapping[tuple[int, int | None], Cell],
     fold: int | None,

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmlib.experiments import other_data
-from mmlib.experiments.claims import BestLead, Change, Lead, Mean, Validated
+from mmlib.experiments import derived_again, other_data
+from mmlib.experiments.claims import BestLead, Change, Lead, Mean, Validated, values
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.other_data import Term
 from mmlib.masks import complete, random_missing
@@ -122,3 +122,45 @@ def test_terms_of_measures() -> None:
     read = Validated({}, {name: pd.Series(values) for name, values in valid.items()})
     assert BestLead("a", ("b", "c"), "x").terms(read) == [Term("a", "c", "x")]
     assert BestLead("a", ("d",), "x").terms(read) == []
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "weighted_f1"])
+def test_a_finding_is_the_same_from_what_the_runs_answered(
+    context: Context, dataset: str, cells: list[Cell], metric: str
+) -> None:
+    """One draw of each mask, so that pooling draws and averaging them are the same."""
+    finding = derived_again.Finding(dataset, cells, metric, {"both": ["all", "some"]}, SEEDS)
+    terms = [Term("fast", "slow", "all", 0.25), Term("fast", "slow", "both", 0.75)]
+    by_setting = {
+        setting: measured(context, cells, "fast", setting, metric)
+        - measured(context, cells, "slow", setting, metric)
+        for setting in ("all", "some")
+    }
+    expected = 0.625 * by_setting["all"] + 0.375 * by_setting["some"]
+    assert derived_again.by_counts(context, finding, terms) == pytest.approx(expected, abs=1e-3)
+    lacking = [Term("fast", "unmade", "all")]
+    assert derived_again.by_counts(context, finding, lacking) is None
+
+
+def test_a_finding_is_told_at_the_other_epochs(
+    context: Context, dataset: str, cells: list[Cell]
+) -> None:
+    finding = derived_again.Finding(dataset, cells, "accuracy", {}, SEEDS)
+    lead = Lead("fast", "slow", "all")
+    told = derived_again.sentence(
+        context, finding, lead.terms({}), lambda frame: lead(values(frame))
+    )
+    for rule, words in (("last", "At the last epoch"), ("test", "at the epoch that test picks")):
+        mean = {
+            row: np.mean(
+                [
+                    context.record(c.spec)["selected"][rule]["metrics"][c.mask]["accuracy"]  # type: ignore[index]
+                    for c in cells
+                    if (c.row, c.setting) == (row, "all")
+                ]
+            )
+            for row in ROWS
+        }
+        assert f"{words} {mean['fast'] - mean['slow']:+.2f}" in told
+    counted = derived_again.by_counts(context, finding, [Term("fast", "slow", "all")])
+    assert f"derived again from the runs' answers {counted:+.2f}" in told
