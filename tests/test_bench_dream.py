@@ -138,7 +138,7 @@ def test_words_follow_from_the_numbers() -> None:
     assert len(page.contribution_findings([two]).splitlines()) == 2
 
 
-def test_the_page_takes_the_report_in_and_the_readmes_speeds_leave_it_out() -> None:
+def test_the_page_takes_the_report_in_and_the_table_of_speeds_leaves_it_out() -> None:
     folder = root() / "docs" / "bench"
     reports = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
@@ -146,7 +146,7 @@ def test_the_page_takes_the_report_in_and_the_readmes_speeds_leave_it_out() -> N
     text = (folder / "README.md").read_text(encoding="utf-8")
     filled = page.fill_page(text, [r for r in reports if "contributions" not in r] + [REPORT])
     assert page.stage_table([REPORT]) in filled and page.contribution_findings([REPORT]) in filled
-    assert page.readme_table([REPORT]) == page.readme_table([])
+    assert page.speed_table([REPORT]) == page.speed_table([])
 
 
 def test_contributions_are_measured_from_the_command_line(

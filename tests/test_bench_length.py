@@ -188,7 +188,7 @@ def test_lengths_are_measured_for_every_backbone_and_method_and_written(
     assert written["lengths"] == [10, 30, 100, 300] and len(written["rows"]) == 2 * 2 * 4
     assert command.run(arguments(*words, "5", "7")) == 0
     assert json.loads(target.read_text(encoding="utf-8"))["lengths"] == [5, 7]
-    assert page.readme_table([written]).count("|") == page.readme_table([]).count(
+    assert page.speed_table([written]).count("|") == page.speed_table([]).count(
         "|"
     )  # no row of another kind
 

@@ -106,7 +106,7 @@ def test_every_place_is_measured_written_and_shown(
     assert [(r["kind"], r["workers"]) for r in written["rows"]] == list(sweep_case.PLACES)
     assert {(r["data"], r["epochs"]) for r in written["rows"]} == {("twin:iemocap6@quick", 3)}
     assert "| 3 dask | 50.0 | 1.00 | 4.2 |" in capsys.readouterr().out
-    assert page.readme_table([written]) == page.readme_table([])  # no row of another kind
+    assert page.speed_table([written]) == page.speed_table([])  # no row of another kind
 
 
 def test_the_page_shows_sweeps_beside_the_first() -> None:

@@ -14,8 +14,8 @@ OTHERS = {"lengths", "adapters", "clips", "stages", "contributions", "sweeps"}
 SHARE_GOAL = 0.2  # of an epoch of DREAM that its frozen network may take
 
 
-def readme_table(reports: list[dict[str, Any]]) -> str:
-    """The README's table of measured speeds, from what ``--json`` wrote on each machine, BALM as printed.
+def speed_table(reports: list[dict[str, Any]]) -> str:
+    """The table of measured speeds, from what ``--json`` wrote on each machine, BALM as printed.
 
     BALM as released and the lengths stand in docs/bench.
     """
@@ -47,7 +47,7 @@ def readme_table(reports: list[dict[str, Any]]) -> str:
 
 
 def _speed_cells(row: dict[str, Any]) -> list[str]:
-    """A line of the README's table, from the method on."""
+    """A line of the table of speeds, from the method on."""
     idle = row.get("idle_percent")
     return [
         row["name"],
@@ -323,6 +323,7 @@ def fill_page(text: str, reports: list[dict[str, Any]]) -> str:
     stages = [r for r in reports if "stages" in r]
     contributions = [r for r in reports if "contributions" in r]
     sections = {
+        "speeds": speed_table(reports),
         "epochs": epoch_table(epochs),
         "adapters": adapter_table([r for r in reports if "adapters" in r]),
         "contributions": f"{stage_table(contributions)}\n\n"

@@ -1,6 +1,6 @@
 """Files on all papers and collections together, written after a paper's artifacts are drawn.
 
-``figures/claims.csv`` (every paper's claims with their verdicts), ``figures/glance.md`` (the primary ones),
+``figures/claims.csv`` (every paper's claims with verdicts), ``figures/glance.md`` and ``glance.png`` (the primary ones),
 ``figures/arithmetic.csv`` (the papers' own sums) and a ``replication.md`` beside each paper's figures. All of it
 follows from the manifest, the files that it lists and the published tables, so a second call writes the same bytes,
 whichever paper was drawn last.
@@ -19,8 +19,8 @@ from mmlib.experiments import arithmetic, verdicts
 from mmlib.experiments.context import Paper
 from mmlib.experiments.published import papers
 from mmlib.experiments.undeclared import left_out
-from mmlib.pipeline import glance, replication
-from mmlib.report.artifact import Entry, csv_bytes, natural_order, read_manifest
+from mmlib.pipeline import findings, glance, replication
+from mmlib.report.artifact import Entry, csv_bytes, figure_bytes, natural_order, read_manifest
 
 CLAIMS = "claims"
 TITLE = "# The papers' primary claims at a glance\n\n"
@@ -29,7 +29,7 @@ COLUMNS = (*FIRST, *verdicts.COLUMNS, "profile", "fingerprint")
 
 
 def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
-    """Write claims.csv, glance.md, arithmetic.csv and every replication report; declared: the papers by name.
+    """Write claims.csv, glance.md and .png, arithmetic.csv and every replication report; declared: the papers by name.
 
     The manifest is held meanwhile, so that of two processes the later one writes what both have drawn.
     """
@@ -40,6 +40,7 @@ def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
         called = {name: paper.called for name, paper in declared.items()}
         seen = glance.markdown(every_claim, called)
         files.write(figures / glance.FILE, f"{TITLE}{seen}".encode())
+        _write_picture(figures, every_claim, called)
         arithmetic.write(figures)
         pairs = reported(entries, declared)
         told = {paper: left_out(declared[paper]) for paper in dict.fromkeys(p for p, _ in pairs)}
@@ -47,6 +48,16 @@ def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
             mine = [e for e in entries if (e["paper"], e["collection"]) == (paper, collection)]
             text = replication.report(declared[paper], mine, figures.parent, told[paper])
             files.write(figures / collection / paper / "replication.md", text.encode("utf-8"))
+
+
+def _write_picture(figures: Path, every_claim: pd.DataFrame, called: Mapping[str, str]) -> None:
+    """glance.png: the primary claims that have a verdict; no file where none has."""
+    kept = glance.tested(every_claim.astype(str), called)
+    path = figures / glance.PICTURE
+    if kept.empty:
+        path.unlink(missing_ok=True)
+        return
+    files.write(path, figure_bytes(findings.picture(kept, called), "png", "glance"))
 
 
 def claims(

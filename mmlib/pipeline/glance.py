@@ -15,7 +15,7 @@ import pandas as pd
 from mmlib.experiments.verdicts import EXPLORATORY, OPEN, PRIMARY
 from mmlib.report.markup import escape_markdown, markdown_table
 
-FILE = "glance.md"
+FILE, PICTURE = "glance.md", "glance.png"
 SAME = ["paper", "claim", "test (above 0 supports)", "data", "backbone"]  # as one another
 NEEDED = (
     *SAME,

@@ -21,8 +21,10 @@ from urllib.parse import quote
 import pandas as pd
 
 from mmlib.files import write
+from mmlib.names import EMBEDDED, TWINS
 from mmlib.report.artifact import STATUSES, Entry, natural_order, read_manifest
 from mmlib.report.citations import FROM_FIGURES, link_html
+from mmlib.report.markup import NOT_BUILT, NOTHING
 
 FILTERS = ("paper", "collection", "status", "kind", "selection")
 LINK = re.compile(r"\[(.*)\]\((.*?)\)(.*)")
@@ -31,6 +33,7 @@ GATHERED = {
     "claims.csv": "every paper's claims",
     "arithmetic.csv": "the papers' own sums",
 }  # beside the page
+PICTURE = "glance.png"  # of the primary claims, beside the page
 PREVIEW_ROWS, PREVIEW_COLUMNS = 8, 12
 PREVIEWED = ("paper", "ours", "of the best possible")
 LOOKS = dict(zip(STATUSES, ("done", "open", "data", "data", "data"), strict=True))
@@ -88,18 +91,19 @@ def write_dashboard(
         sections=_sections(entries, root, here, papers or {}),
         filters=_filters(entries, papers or {}),
         **_counts(entries, here, total),
-        glance=_glance(glance),
+        glance=_glance(glance, here),
     )
     write(out, f"{page}\n".encode())
     return out
 
 
-def _glance(table: pd.DataFrame | None) -> dict[str, Any] | None:
+def _glance(table: pd.DataFrame | None, here: Path) -> dict[str, Any] | None:
     """The heads and the cells of the table that opens the page, each with its link; None where it has no line."""
     if table is None or table.empty:
         return None
     rows = [[_linked(str(cell)) for cell in row] for row in table.to_numpy()]
-    return {"heads": list(table.columns), "rows": rows}
+    picture = PICTURE if (here / PICTURE).is_file() else ""
+    return {"heads": list(table.columns), "rows": rows, "picture": picture}
 
 
 def _linked(text: str) -> tuple[str, str, str]:
@@ -163,7 +167,16 @@ def _sections(
 def _place(entry: Entry) -> tuple[object, ...]:
     """Sort key of a paper's cards: collections, tables first, then by number."""
     is_figure = entry.get("kind") != "table"
-    return entry["collection"], is_figure, natural_order(("", entry["paper"], entry["id"]))
+    return (
+        *_standing(str(entry["collection"])),
+        is_figure,
+        natural_order(("", entry["paper"], entry["id"])),
+    )
+
+
+def _standing(collection: str) -> tuple[object, ...]:
+    """Sort key of collections: real data that no feature extractor saw, other real data, then twins."""
+    return "unseen" not in collection, collection in (EMBEDDED, TWINS), collection
 
 
 def _card(entry: Entry, root: Path, here: Path) -> dict[str, Any]:
@@ -184,7 +197,7 @@ def _card(entry: Entry, root: Path, here: Path) -> dict[str, Any]:
         "alt": caption or title,
         "preview": preview,
         "instead": "empty table" if table else _instead(entry),
-        "look": LOOKS.get(status, "open"),
+        "look": "open" if _only_published(entry) else LOOKS.get(status, "open"),
         "status": status,
         "collection": entry["collection"],
         "rows": _rows_built(entry),
@@ -215,6 +228,11 @@ def _rows_built(entry: Entry) -> str:
     return f"{entry.get('rows_built') or 0} of {entry['rows_in_paper']} {unit}"
 
 
+def _only_published(entry: Entry) -> bool:
+    """Whether the paper has rows there and none of them is built."""
+    return bool(entry.get("rows_in_paper")) and not entry.get("rows_built")
+
+
 def _failed(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """How many runs of an artifact failed and how; which ones and what to do stand in its notes."""
     counts = Counter(str(run["what"]) for run in runs)
@@ -238,18 +256,26 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
 def _preview(path: Path) -> Preview | None:
     """The first rows of a table: of a comparison table, ours and what it is held against; None of an empty file."""
     with path.open(encoding="utf-8", newline="") as file:
-        lines = list(itertools.islice(csv.reader(file), PREVIEW_ROWS + 1))
-        rows_left = sum(1 for _ in csv.reader(file))
-    if not lines:
+        head = next(csv.reader(file), None)
+        lines = list(csv.reader(file))
+    if head is None:
         return None
-    heads = [head.split(" | ") for head in lines[0]]
+    heads = [name.split(" | ") for name in head]
+    built = [line for line in lines if not _is_only_published(line)]
+    published = len(lines) - len(built)
     shown = [i for i, head in enumerate(heads) if len(head) < 3 or head[-1] in PREVIEWED][
         :PREVIEW_COLUMNS
     ]
-    left = {"row": rows_left, "column": len(heads) - len(shown)}
-    more = [f"{n} more {what}{'s' * (n > 1)}" for what, n in left.items() if n]
-    cells = [[line[i] for i in shown] for line in lines[1:]]
+    left = {"row": len(built) - PREVIEW_ROWS, "column": len(heads) - len(shown)}
+    more = [f"{n} more {what}{'s' * (n > 1)}" for what, n in left.items() if n > 0]
+    more += [f"{published} row{'s' * (published > 1)} published only"] if published else []
+    cells = [[line[i] for i in shown] for line in built[:PREVIEW_ROWS]]
     return Preview(*_heads([heads[i] for i in shown]), cells, " and ".join(more))
+
+
+def _is_only_published(line: Sequence[str]) -> bool:
+    """Whether a table's line is of a row that is not built."""
+    return NOT_BUILT in line and set(line[1:]) <= {NOT_BUILT, NOTHING, ""}
 
 
 def _heads(heads: Sequence[Sequence[str]]) -> tuple[list[tuple[str, int]], list[str]]:
@@ -264,6 +290,8 @@ def _heads(heads: Sequence[Sequence[str]]) -> tuple[list[tuple[str, int]], list[
 
 def _values(entries: Sequence[Entry], key: str, papers: Sequence[str] = ()) -> list[str]:
     values = {str(e.get(key, "")) for e in entries} - {""}
+    if key == "collection":
+        return sorted(values, key=_standing)
     order: Sequence[str] = {"paper": papers, "status": STATUSES}.get(key, ())
     return sorted(values, key=lambda v: (order.index(v) if v in order else len(order), v))
 

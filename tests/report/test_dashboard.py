@@ -324,3 +324,44 @@ def test_what_an_earlier_drawing_had_and_this_one_has_not_is_removed(tmp_path: P
     artifact.write(make("fig7", "figure"), table_output(), folder, MADE)
     left = {path.name for path in beside.parent.iterdir()}
     assert left == {"fig7.csv", "fig7.md", "fig7.tex", "fig7-numbers.csv", beside.name}
+
+
+def test_rows_of_the_paper_alone_are_counted_and_not_shown(tmp_path: Path) -> None:
+    """Neither does a table of which no row is built have the badge of one that is."""
+    output = dataclasses.replace(
+        table_output(),
+        table=pd.DataFrame({"method": ["A", "B"], "ours": ["not built yet", "not built yet"]}),
+        rows_built=0,
+    )
+    figures_folder = tmp_path / "figures"
+    entries = [
+        artifact.write(make("table1"), table_output(), figures_folder, MADE),
+        artifact.write(make("table2", title="Table 2"), output, figures_folder, MADE),
+    ]
+    artifact.update_manifest(figures_folder / "manifest.json", entries, ["balm"])
+    page = write_dashboard(figures_folder / "manifest.json", figures_folder / "index.html")
+    text = page.read_text(encoding="utf-8")
+    assert "1 row published only" in text and "2 rows published only" in text
+    assert "not built yet" not in Page(page).text
+    badges = [dict(a).get("class") for tag, a in Page(page).tags if tag == "span"]
+    assert badges.count("badge done") == 1 and badges.count("badge open") == 1
+
+
+def test_data_that_no_extractor_saw_come_first_and_twins_last(tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    names = ("twins", "mosi-bclstm", "embedded", "mosi-unseen", "crema-d-votes")
+    entries = [
+        artifact.write(
+            make(title=f"Table of {name}"),
+            table_output(),
+            folder,
+            dataclasses.replace(MADE, collection=name),
+        )
+        for name in names
+    ]
+    artifact.update_manifest(folder / "manifest.json", entries, ["balm"])
+    page = write_dashboard(folder / "manifest.json", folder / "index.html")
+    text = page.read_text(encoding="utf-8")
+    at = {name: text.index(f"Table of {name}<") for name in names}
+    expected = ["mosi-unseen", "crema-d-votes", "mosi-bclstm", "embedded", "twins"]
+    assert sorted(names, key=lambda name: at[name]) == expected
