@@ -21,7 +21,7 @@ QUESTIONS = {
     "ebmc": "Should modalities first be enhanced, and then be balanced?",
     "mculora": "Does each combination of modalities need weights of its own?",
     "gmm_loss": "Can the gap between two modalities' confidence steer the loss?",
-    "side_by_side": "Which of the five methods is best under equal conditions?",
+    "side_by_side": "Which of the five methods is best where all have the same data, masks and budget?",
 }
 
 

@@ -1,6 +1,6 @@
 """Files on all papers and collections together, written after a paper's artifacts are drawn.
 
-``figures/claims.csv`` (every paper's claims with verdicts), ``figures/glance.md`` and ``glance.png`` (the primary ones),
+``figures/claims.csv`` (every paper's claims with verdicts), ``figures/glance.md`` and ``glance.png`` (primary ones),
 ``figures/arithmetic.csv`` (the papers' own sums) and a ``replication.md`` beside each paper's figures. All of it
 follows from the manifest, the files that it lists and the published tables, so a second call writes the same bytes,
 whichever paper was drawn last.
