@@ -10,16 +10,9 @@ import pandas as pd
 import pytest
 
 from mmlib.experiments import verdicts
-from mmlib.experiments.claims import (
-    BestLead,
-    Claim,
-    Claims,
-    Lead,
-    Mean,
-    Source,
-    Validated,
-)
+from mmlib.experiments.claims import Claim, Claims, Source
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import BestLead, Lead, Mean, Validated
 from mmlib.experiments.verdicts import Measured
 from mmlib.papers import catalog, ebmc
 from mmlib.report import stats

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from mmlib.experiments import other_data
-from mmlib.experiments.claims import BestLead, Change, Lead, Mean, Validated
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import BestLead, Change, Lead, Mean, Validated
 from mmlib.experiments.other_data import Term
 from mmlib.masks import complete, random_missing
 from mmlib.papers import ebmc

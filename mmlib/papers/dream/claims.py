@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
-from mmlib.experiments.claims import Change, Claim, Claims, Lead, Source, Values, at, values
+from mmlib.experiments.claims import Claim, Claims, Source, values
 from mmlib.experiments.comparison import Averages, with_averages
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import Change, Lead, Values, at
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.experiments.rows import on
 from mmlib.papers.dream import figures, rows, tables

@@ -8,20 +8,11 @@ from operator import itemgetter
 import numpy as np
 import pandas as pd
 
-from mmlib.experiments.claims import (
-    BestLead,
-    Claim,
-    Claims,
-    Lead,
-    Mean,
-    Source,
-    accuracy_of,
-    of_metric,
-    with_validation,
-)
+from mmlib.experiments.claims import Claim, Claims, Source, accuracy_of, of_metric, with_validation
 from mmlib.experiments.comparison import has_seven
 from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import BestLead, Lead, Mean
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.experiments.rows import of_row
 from mmlib.papers.ebmc import analyses, figures, frames, rows

@@ -18,9 +18,10 @@ from mmlib.data.catalog import is_twin
 from mmlib.experiments import budgets, comparison, own
 from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.budgets import TransformerBudget
-from mmlib.experiments.claims import Claim, Lead, Values, at, of_metric
+from mmlib.experiments.claims import Claim, of_metric
 from mmlib.experiments.comparison import best_possible, data_notes, selected, shown
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import Lead, Values, at
 from mmlib.experiments.recipes import whole_dialogues
 from mmlib.experiments.rows import Protocol
 from mmlib.experiments.rows import cells as cells_of

@@ -8,17 +8,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from mmlib.experiments.claims import (
-    BestLead,
-    Claim,
-    Claims,
-    Lead,
-    Source,
-    Values,
-    of_metric,
-    with_validation,
-)
+from mmlib.experiments.claims import Claim, Claims, Source, of_metric, with_validation
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import BestLead, Lead, Values
 from mmlib.experiments.rows import Row
 from mmlib.papers.gmm_loss import figures, rows
 from mmlib.papers.gmm_loss.figures import Round

@@ -9,10 +9,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from mmlib.experiments.claims import Claim, Claims, Lead, Source, Values, accuracy_of, of_metric
+from mmlib.experiments.claims import Claim, Claims, Source, accuracy_of, of_metric
 from mmlib.experiments.comparison import data_notes
 from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import Lead, Values
 from mmlib.experiments.rows import Row
 from mmlib.papers.mculora import analyses, rows
 from mmlib.papers.mculora.figures import curves
