@@ -89,7 +89,7 @@ class Claim:
 
     def printed(self) -> float | None:
         """What the paper's own numbers give for it; None where it does not print all that is measured."""
-        if self.source.printed is None:
+        if not self.source.printed:
             return None
         known = pd.Series(self.measure(self.source.printed), dtype=float).dropna()
         return float(known.iloc[0]) if len(known) else None
@@ -312,7 +312,7 @@ def with_validation(
         }
         return Validated(of_test(context, cells), valid)
 
-    known = printed and Validated(printed, {row: of for (row, _), of in printed.items()})
+    known = Validated(printed, {row: of for (row, _), of in printed.items()}) if printed else None
     return Source(dataset, cells, read, metric, printed=known)
 
 

@@ -406,7 +406,8 @@ def _tau_and_rho(context: Context) -> list[Claim]:
     cells = [cell for of in grids.values() for cell in of]
     row, network = rows.balm(context.backbone).name, rows.NAMES[context.backbone]
     claim = partial(Claim, where="4.3, F.1, Fig 7, Table 7", network=network)
-    first, *_, last = (*settings, *settings)
+    names = list(settings)
+    first, last = names[0], names[-1]
     own = f"{first} tau={{1:g}} rho={{0:g}}".format(*(v for _, v in sorted(rows.TAU_RHO)))
     highest = f"rho={max(context.profile.rhos):g}"
     others = {
