@@ -31,16 +31,16 @@ LETTERS = re.compile(r"([A-Z])(?:\.(\d+))?")
 NUMBERS = re.compile(r"(\d+)(?:\.(\d+))?")
 
 
-def place(where: str) -> tuple[int, str, int, str]:
+def place(where: str) -> tuple[int, str, int, int, str]:
     """Where a sentence stands, to sort by: abstract, sections, appendices, what is not the paper's."""
     first = where.split(",")[0].split()[0]
     if first == "abstract":
-        return 0, "", 0, where
+        return 0, "", 0, 0, where
     if number := NUMBERS.fullmatch(first):
-        return 1, number[1], int(number[2] or 0), where
+        return 1, "", int(number[1]), int(number[2] or 0), where
     if letter := LETTERS.fullmatch(first):
-        return 2, letter[1], int(letter[2] or 0), where
-    return 3, "", 0, where
+        return 2, letter[1], int(letter[2] or 0), 0, where
+    return 3, "", 0, 0, where
 
 
 def declared(name: str) -> list[Claim]:

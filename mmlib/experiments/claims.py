@@ -213,14 +213,14 @@ class Claims:
 
     def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
         """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
+        measured = self.measured(context)
+        of_data = self.data_notes(context, context.datasets)
+        if any(of.printed is not None for of in measured):  # the figure shows the paper's gains
+            of_data = [note.replace(comparison.NOT_BESIDE, "") for note in of_data]
         expected = any(c.source.metric == EXPECTED for c in self.declared(context))
-        notes = (
-            *self.notes,
-            *((ON_TWINS,) if expected else ()),
-            *self.data_notes(context, context.datasets),
-        )
+        notes = (*self.notes, *((ON_TWINS,) if expected else ()), *of_data)
         every = list(dict.fromkeys([*cells, *self.further(context)]))
-        return table(context, self.measured(context), self.points, notes, every)
+        return table(context, measured, self.points, notes, every)
 
 
 ON_TWINS = "On twins accuracy is the expected one: the exact probability that an answer is right, averaged."

@@ -38,6 +38,7 @@ OPEN = (stats.TOO_FEW, NOT_RUN)
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 NO_MARGIN = 0.0
 LIMITS = {"correlation": 1.0}  # that values of a unit cannot leave, nor their intervals
+APART = "\N{NO-BREAK SPACE}· "  # a dot that begins no line
 DRAWN = 24  # claims in a figure, which then fills a page
 # Columns that the table leaves out.
 NUMBERS_ONLY = (
@@ -130,8 +131,9 @@ def table(
     numbered = list(enumerate(claims, start=1))
     lines = [_line(n, claim, tests.get(n), _margin(claim, points)) for n, claim in numbered]
     numbers = pd.DataFrame(lines).reindex(columns=COLUMNS)
+    varied = [what for what in ("data", "backbone") if _varied(claims, what)]
     drawable = {
-        number: _drawn(number, claim, tests[number])
+        number: _drawn(number, claim, tests[number], [getattr(claim, what) for what in varied])
         for number, claim in numbered
         if number in tests and claim.unit == points and tests[number].verdict != stats.TOO_FEW
     }
@@ -292,15 +294,22 @@ def _counted(kind: str, verdicts: pd.Series) -> str:
     return f"{kind.capitalize()}: " + ", ".join(f"{counts[v]} {v}" for v in counts.index) + "."
 
 
-def _drawn(number: int, claim: Measured, test: stats.Comparison) -> Line:
-    """A claim as the figure has it."""
+def _varied(claims: Sequence[Measured], what: str) -> bool:
+    """Whether claims differ in their data, or in their network."""
+    return len({getattr(claim, what) for claim in claims}) > 1
+
+
+def _drawn(number: int, claim: Measured, test: stats.Comparison, named: Sequence[str]) -> Line:
+    """A claim as the figure has it; named: its data and network, where they differ from others'."""
     text = claim.text[:1].upper() + claim.text[1:]
-    below = [claim.test, claim.where, claim.data, claim.backbone]
+    verdict = _verdict(claim, test)
+    if verdict == NOT_SHOWN:
+        test = replace(test, verdict="undecided")
     return Line(
         f"{number}. {text}",
-        " · ".join(filter(None, below)),
+        APART.join(filter(None, [claim.test, claim.where, *named])),
         test,
-        _verdict(claim, test),
+        verdict,
         claim.primary,
         claim.printed,
     )
@@ -310,7 +319,7 @@ def _figure(drawn: Sequence[Line], points: str) -> Figure:
     return claim_figure.draw(
         drawn,
         ORDER,
-        f"measured, {points}: above 0 supports the claim",
+        f"{points}\n(above 0 supports the claim)",
         "Claims about results, by verdict"
         + (" (primary ones in bold)" if any(line.primary for line in drawn) else ""),
     )

@@ -9,6 +9,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,18 +18,21 @@ from mmlib.report import figures
 from mmlib.report.stats import MARGIN, Comparison
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Inches: across, then from top to bottom.
 LEFT, TEXT, AXIS, RIGHT = 0.12, 3.75, 2.25, 0.88
-HEAD, FOOT, GROUP, LINE, SMALL, GAP = 0.36, 0.72, 0.24, 0.118, 0.105, 0.075
+HEAD, FOOT, GROUP, LINE, SMALL, GAP = 0.36, 0.86, 0.24, 0.118, 0.105, 0.075
 ACROSS, ACROSS_SMALL = 66, 80  # letters of a line of a sentence, and of what stands below it
 LARGE_PRINT, SMALL_PRINT = 7.0, 6.0  # points
 MARKERS = {"better": "^", "worse": "v", "equivalent": "s", "undecided": "o"}
-PRINTED = {"color": "#8A3B72", "linewidth": 1.8}
+PRINTED: dict[str, Any] = {"color": "#8A3B72", "linewidth": 1.8}
 FAR = 2.5  # times what three quarters of the intervals reach: beyond it the axis is cut
 QUARTER = 0.75
+BAND, GREY = "#e8e8e8", "#666666"
+MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class Line:
 
 def draw(lines: Sequence[Line], order: Sequence[str], xlabel: str, title: str) -> Figure:
     """A picture of at least one claim; order: of the verdicts from the top."""
-    groups = {verdict: [line for line in lines if line.verdict == verdict] for verdict in order}
+    first = sorted(lines, key=lambda line: not line.primary)
+    groups = {verdict: [line for line in first if line.verdict == verdict] for verdict in order}
     groups = {verdict: of for verdict, of in groups.items() if of}
     height = sum(GROUP + sum(map(_height, of)) for of in groups.values())
     figure, (axis,) = figures.panel_grid(1, width=figures.DOUBLE, height=HEAD + height + FOOT)
@@ -68,7 +73,7 @@ def draw(lines: Sequence[Line], order: Sequence[str], xlabel: str, title: str) -
     with figures.style():
         axis.set_ylim(height, 0)
         axis.set_xlim(*reach([line.test for line in lines]))
-        axis.axvspan(-MARGIN, MARGIN, color="#e8e8e8", zorder=0, linewidth=0)
+        axis.axvspan(-MARGIN, MARGIN, color=BAND, zorder=0, linewidth=0)
         axis.axvline(0, color="black", linewidth=0.8, zorder=1)
         top = 0.0
         for verdict, of in groups.items():
@@ -83,7 +88,7 @@ def draw(lines: Sequence[Line], order: Sequence[str], xlabel: str, title: str) -
         figure.text(
             LEFT / figures.DOUBLE, 1 - 0.12 / whole, title, fontsize=8.5, weight="bold", va="top"
         )
-        _legend(figure, axis, list(groups.values()))
+        _legend(figure, axis, lines)
     return figure
 
 
@@ -100,7 +105,8 @@ def reach(tests: Sequence[Comparison]) -> tuple[float, float]:
 def _wrapped(line: Line) -> tuple[list[str], list[str]]:
     """The lines of the sentence, which are fewer letters in bold, and of what stands below."""
     across = ACROSS - 6 if line.primary else ACROSS
-    return textwrap.wrap(line.sentence, across), textwrap.wrap(line.below, ACROSS_SMALL)
+    wrap = partial(textwrap.wrap, break_on_hyphens=False)
+    return wrap(line.sentence, across), wrap(line.below, ACROSS_SMALL)
 
 
 def _height(line: Line) -> float:
@@ -146,8 +152,8 @@ def _draw_line(axis: Axes, top: float, line: Line) -> None:
     if line.printed is not None:
         _tick(axis, y, line.printed)
     axis.annotate(
-        f"{line.test.difference:+.2f}  (n = {line.test.n})",
-        (1.03, y),
+        f"{line.test.difference:+.2f}  (n = {line.test.n})".replace("-", MINUS),
+        (1.05, y),
         xycoords=("axes fraction", "data"),
         fontsize=6.5,
         color=color,
@@ -189,26 +195,23 @@ def _tick(axis: Axes, y: float, value: float) -> None:
     axis.plot(edge, y - 0.06, marker, color=PRINTED["color"], markersize=4, clip_on=False, zorder=5)
 
 
-def _legend(figure: Figure, axis: Axes, groups: Sequence[Sequence[Line]]) -> None:
-    """What signs mean, below the axis."""
+def _legend(figure: Figure, axis: Axes, lines: Sequence[Line]) -> None:
+    """What signs mean, below the axis; the verdicts' colours and markers stand under their headings."""
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
-    shown = {of[0].test.verdict: of[0].verdict for of in groups}
-    handles = [
-        Line2D([], [], color=figures.VERDICTS[kind], marker=MARKERS[kind], linewidth=0, label=name)
-        for kind, name in shown.items()
+    sign = partial(Line2D, [], [])
+    handles: list[Artist] = [
+        sign(color=GREY, linewidth=3.0, label="90 % interval, within the whole one"),
+        Patch(color=BAND, label="differences that do not matter"),
     ]
-    handles.append(
-        Line2D([], [], color="#666666", linewidth=3.0, label="90 % interval, within the whole one")
-    )
-    lines = [line for of in groups for line in of]
     low, high = axis.get_xlim()
     if any(line.test.low < low or line.test.high > high for line in lines):
-        handles.append(Line2D([], [], color="#666666", marker=">", linewidth=0, label="goes on"))
+        handles.append(sign(color=GREY, marker=">", linewidth=0, label="goes on beyond the axis"))
     if any(line.printed is not None for line in lines):
-        tick = {"marker": "|", "markersize": 9, "markeredgewidth": 1.8, "linewidth": 0}
+        form: dict[str, Any] = {"color": PRINTED["color"], "markersize": 9, "markeredgewidth": 1.8}
         label = "gain printed by the paper, on its own data"
-        handles.append(Line2D([], [], color=PRINTED["color"], label=label, **tick))
+        handles.append(sign(marker="|", linewidth=0, label=label, **form))
     figure.legend(
         handles=handles,
         loc="lower left",

@@ -122,49 +122,40 @@ def _whole_method(context: Context) -> list[Claim]:
 def _shared(context: Context, dataset: str) -> list[Claim]:
     """Tables 11 and 12, Fig 4: one rate for all modalities, and what each tenth more of it costs."""
     rates = [f"{rate:.1f}" for rate in context.profile.shared_rates]
-    network, made = rows.NAMES[context.backbone], []
+    network = rows.NAMES[context.backbone]
     pair = [rows.balm(context.backbone), rows.plain(context.backbone)]
     source = _f1(dataset, rows.of_rows(context, dataset, pair, rows.at_shared))
     ours, bare = (row.name for row in pair)
-    made.append(
-        Claim(
-            "BALM improves its backbone under shared missing rates",
-            "4.2, Fig 4, Tables 11, 12",
-            f"+BALM minus plain, mean of the shared rates {', '.join(rates)}",
-            source,
-            Mean([Lead(ours, bare, rate) for rate in rates]),
-            network=network,
-        )
+    claim = partial(Claim, source=source, network=network)
+    lead = claim(
+        "BALM improves its backbone under shared missing rates",
+        "4.2, Fig 4, Tables 11, 12",
+        f"+BALM minus plain, mean of the shared rates {', '.join(rates)}",
+        measure=Mean([Lead(ours, bare, rate) for rate in rates]),
     )
     if len(rates) < 2:
-        return made
+        return [lead]
     steps = 10 * (context.profile.shared_rates[-1] - context.profile.shared_rates[0])
 
     def cost(f1: Values) -> pd.Series:
         """Points lost for each tenth."""
         return (at(f1, ours, rates[0]) - at(f1, ours, rates[-1])).dropna() / steps
 
-    made.append(
-        Claim(
+    return [
+        lead,
+        claim(
             "with BALM no more than 2 points are lost for each tenth that is missing",
             "F.3",
             f"2 minus the loss of +BALM for each tenth, from {rates[0]} to {rates[-1]}",
-            source,
-            lambda f1: 2 - cost(f1),
-            network=network,
-        )
-    )
-    made.append(
-        Claim(
+            measure=lambda f1: 2 - cost(f1),
+        ),
+        claim(
             "with BALM less is lost as more is missing of all modalities",
             "F.3, Tables 11, 12",
             f"lead of +BALM over plain at the shared rate {rates[-1]} minus that at {rates[0]}",
-            source,
-            Change(Lead(ours, bare, rates[-1]), Lead(ours, bare, rates[0])),
-            network=network,
-        )
-    )
-    return made
+            measure=Change(Lead(ours, bare, rates[-1]), Lead(ours, bare, rates[0])),
+        ),
+    ]
 
 
 def _severe(context: Context, dataset: str) -> list[Claim]:
@@ -404,48 +395,37 @@ def _tau_and_rho(context: Context) -> list[Claim]:
     }
     settings = {name: list(dict.fromkeys(c.setting for c in of)) for name, of in grids.items()}
     cells = [cell for of in grids.values() for cell in of]
-    row, network = rows.balm(context.backbone).name, rows.NAMES[context.backbone]
-    claim = partial(Claim, where="4.3, F.1, Fig 7, Table 7", network=network)
-    names = list(settings)
-    first, last = names[0], names[-1]
+    grid = list(settings.items())
+    (first, flat), (last, steep) = grid[0], grid[-1]
     own = f"{first} tau={{1:g}} rho={{0:g}}".format(*(v for _, v in sorted(rows.TAU_RHO)))
     highest = f"rho={max(context.profile.rhos):g}"
-    others = {
-        "others": [s for s in settings[first] if s != own],
-        "highest": [s for s in settings[last] if s.endswith(highest)],
-        "lower": [s for s in settings[last] if not s.endswith(highest)],
+    groups = {
+        "others": [s for s in flat if s != own],
+        "highest": [s for s in steep if s.endswith(highest)],
+        "lower": [s for s in steep if not s.endswith(highest)],
     }
-    source = _f1(context.main, cells, others, _printed("iemocap", ("table7",), of_grid))
-    made = []
-    if others["others"] and own in settings[first]:
-        made.append(
-            claim(
-                "tau and rho matter little where vision is missing most (no difference that matters supports it too)",
-                test=f"{own} minus the mean of its grid's other values",
-                source=source,
-                measure=Shift(row, own, "others"),
-            )
-        )
+    source = _f1(context.main, cells, groups, _printed("iemocap", ("table7",), of_grid))
+    network, row = rows.NAMES[context.backbone], rows.balm(context.backbone).name
+    claim = partial(Claim, where="4.3, F.1, Fig 7, Table 7", source=source, network=network)
+    of_first = claim(
+        "tau and rho matter little where vision is missing most (no difference that matters supports it too)",
+        test=f"configuration {own} minus the mean of its grid's other values",
+        measure=Shift(row, own, "others"),
+    )
+    spread = claim(
+        "tau and rho matter more where text is missing most",
+        test=f"spread (sd) over the grid of tau and rho, configuration {last} minus configuration {first}",
+        measure=lambda f1: _spread(f1, row, steep) - _spread(f1, row, flat),
+    )
+    of_last = claim(
+        "where text is missing most, the highest rho is worse",
+        test=f"configuration {last}: mean of the lower rho minus that of {highest}",
+        measure=Shift(row, "lower", "highest"),
+    )
+    known = [of_first] if own in flat and groups["others"] else []
     if first == last:
-        return made
-    return [
-        *made,
-        claim(
-            "tau and rho matter more where text is missing most",
-            test="spread (sd) over the grid of tau and rho, configuration B minus configuration A",
-            source=source,
-            measure=lambda f1: _spread(f1, row, settings[last]) - _spread(f1, row, settings[first]),
-        ),
-        *(
-            claim(
-                "where text is missing most, the highest rho is worse",
-                test=f"configuration B: mean of the lower rho minus that of {highest}",
-                source=source,
-                measure=Shift(row, "lower", "highest"),
-            )
-            for _ in others["lower"][:1]
-        ),
-    ]
+        return known
+    return [*known, spread, of_last] if groups["lower"] else [*known, spread]
 
 
 def _spread(f1: Values, row: str, settings: Sequence[str]) -> pd.Series:

@@ -251,6 +251,13 @@ def _shifts(mixtures: Source) -> list[Claim]:
             _each(lambda first, last: np.log(_at_zero(last) / _at_zero(first))),
             "log ratio",
         ),
+        *_of_gaps(mixtures),
+    ]
+
+
+def _of_gaps(mixtures: Source) -> list[Claim]:
+    """What becomes of the gaps themselves, where the store has these."""
+    return [
         Claim(
             "the distribution of the gap becomes a single peak",
             "4.5, Fig 3",
