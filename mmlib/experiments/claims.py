@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_av_twin, is_twin
-from mmlib.experiments import comparison, other_data
+from mmlib.experiments import comparison, derived_again, other_data
 from mmlib.experiments.comparison import Averages, selected, shown, with_averages
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.other_data import Term
+from mmlib.experiments.measures import Measure, Validated, Values, means
 from mmlib.experiments.verdicts import Measured, table, tested
 from mmlib.metrics import to_maximise
 from mmlib.report import looks, stats
@@ -28,9 +28,6 @@ from mmlib.report.crossed import Interval
 from mmlib.runs import clusters
 from mmlib.runs.clusters import EXPECTED
 from mmlib.runs.spec import RunSpec
-
-Values = Mapping[tuple[str, str], pd.Series]
-"""(row, setting) to the values by seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,113 +49,8 @@ class Source:
     averages: Averages = field(default_factory=dict)
     """Name to the settings that are averaged under it."""
 
-
-@dataclass(frozen=True)
-class Lead:
-    """How far one row is ahead of another in a setting."""
-
-    first: str
-    """The row that the sentence says is better."""
-
-    second: str
-    """The other row."""
-
-    setting: str = ""
-    """May be an average of the source."""
-
-    def __call__(self, read: Values | Validated) -> pd.Series:
-        """First minus second by seed, of the seeds that both have."""
-        of = read.values if isinstance(read, Validated) else read
-        return (at(of, self.first, self.setting) - at(of, self.second, self.setting)).dropna()
-
-    def terms(self, read: object) -> list[Term]:
-        """Itself."""
-        return [Term(self.first, self.second, self.setting)]
-
-
-@dataclass(frozen=True)
-class Change:
-    """How much larger a lead is than another one, of the same or other rows in another setting."""
-
-    to: Lead
-    """What it changes to."""
-
-    start: Lead
-    """What it changes from."""
-
-    def __call__(self, values: Values) -> pd.Series:
-        """By seed, of the seeds that all have."""
-        return (self.to(values) - self.start(values)).dropna()
-
-    def terms(self, read: object) -> list[Term]:
-        """Both leads, the second one turned round."""
-        back = Lead(self.start.second, self.start.first, self.start.setting)
-        return [*self.to.terms(read), *back.terms(read)]
-
-
-@dataclass(frozen=True)
-class Mean:
-    """The mean of several leads within each seed, of the seeds that all have."""
-
-    leads: Sequence[Lead]
-    """Each of one setting or against one row."""
-
-    def __call__(self, values: Values) -> pd.Series:
-        """By seed; empty where there is no lead."""
-        each = [lead(values) for lead in self.leads]
-        return pd.concat(each, axis=1).mean(axis=1, skipna=False) if each else NOTHING
-
-    def terms(self, read: object) -> list[Term]:
-        """The leads, each with its share."""
-        share = 1 / max(1, len(self.leads))
-        return [replace(term, weight=share) for lead in self.leads for term in lead.terms(read)]
-
-
-@dataclass(frozen=True)
-class Validated:
-    """Test values, and what validation says of each row."""
-
-    values: Values
-    """At the epoch that validation picks."""
-
-    valid: Mapping[str, pd.Series]
-    """By row and seed, up to the first look: what picks the epoch, at the picked one, folds averaged."""
-
-    def best(self, rows: Sequence[str]) -> str:
-        """The row that is best on validation, over the seeds that all rows have; empty where none is run.
-
-        Later seeds have no part in it, so that all looks are at the same row.
-        """
-        known = pd.DataFrame({row: self.valid[row] for row in rows if row in self.valid}).dropna()
-        return str(known.mean().idxmax()) if len(known) else ""
-
-
-@dataclass(frozen=True)
-class BestLead:
-    """How far one row is ahead of the one of several others that validation picks."""
-
-    first: str
-    """The row that the sentence says is better."""
-
-    others: Sequence[str]
-    """Those that validation chooses from."""
-
-    setting: str = ""
-    """May be an average of the source."""
-
-    def __call__(self, read: Validated) -> pd.Series:
-        """By seed; empty where no other row is run."""
-        return Lead(self.first, read.best(self.others), self.setting)(read.values)
-
-    def terms(self, read: Validated) -> list[Term]:
-        """The lead over the row that validation picks; nothing where none is run."""
-        best = read.best(self.others)
-        return [Term(self.first, best, self.setting)] if best else []
-
-    def name(self, read: Validated) -> str:
-        """Which row validation picks, in words."""
-        best = read.best(self.others)
-        return f"the best on validation: {best}" if best else ""
+    printed: Any = None
+    """What it would read of the paper's own numbers, with one seed; None where the paper prints none."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +84,18 @@ class Claim:
     primary: bool = False
     """Whether it is one of the few that were named in advance as what the paper stands on."""
 
+    costly: bool = False
+    """Whether its runs take so long that only ``mmlib decide`` gives it the seeds of a primary claim."""
+
     exists: bool = False
     """Whether it says that something can happen: one data set may show it, and none can contradict it."""
+
+    def printed(self) -> float | None:
+        """What the paper's own numbers give for it; None where it does not print all that is measured."""
+        if not self.source.printed:
+            return None
+        known = pd.Series(self.measure(self.source.printed), dtype=float).dropna()
+        return float(known.iloc[0]) if len(known) else None
 
     def cells(self) -> list[Cell]:
         """The source's cells of the rows that the measure reads, all of them where it does not say which."""
@@ -203,16 +105,21 @@ class Claim:
 
 def rows_read(measure: Callable[..., Any]) -> set[str] | None:
     """The rows that a measure reads; None where it does not say."""
-    match measure:
-        case Lead(first, second):
-            return {first, second}
-        case Change(to, start):
-            return {to.first, to.second, start.first, start.second}
-        case BestLead(first, others):
-            return {first, *others}
-        case Mean(leads):
-            return {row for lead in leads for row in (lead.first, lead.second)}
-    return None
+    return measure.rows() if isinstance(measure, Measure) else None
+
+
+@dataclass(frozen=True)
+class Untested:
+    """A sentence of a paper that no test of ours measures."""
+
+    text: str
+    """What it says."""
+
+    where: str
+    """Where it stands in the paper."""
+
+    why: str
+    """Why it has no test, or where else it is looked at."""
 
 
 @dataclass(frozen=True)
@@ -234,10 +141,28 @@ class Claims:
     data_notes: Callable[[Context, Sequence[str]], Sequence[str]] = comparison.data_notes
     """What is said of the data below the table."""
 
+    untested: tuple[Untested, ...] = ()
+    """The paper's other sentences that a run could be thought to test."""
+
     def cells(self, context: Context) -> list[Cell]:
-        """The places of the runs that the claims are about, each once."""
+        """The places of the runs that the claims are about, each once; of primary ones, with the profile's seeds."""
         sources = dict.fromkeys(claim.source for claim in self.declared(context))
-        return list(dict.fromkeys(cell for source in sources for cell in source.cells))
+        return list(
+            dict.fromkeys(
+                [
+                    *(cell for source in sources for cell in source.cells),
+                    *self._of_first_look(context),
+                ]
+            )
+        )
+
+    def _of_first_look(self, context: Context) -> list[Cell]:
+        """The cells of primary claims that a profile gives more seeds than its tables, but of costly claims."""
+        seeds = context.profile.primary_seeds
+        if not seeds or context.seed_count or context.own:
+            return []
+        chosen = [claim for claim in self.primary(context, seeds) if not claim.costly]
+        return [cell for claim in chosen for cell in claim.cells()]
 
     def primary(self, context: Context, seeds: int = looks.LOOKS[-1]) -> list[Claim]:
         """The primary claims with their runs of so many seeds."""
@@ -278,7 +203,9 @@ class Claims:
                     claim.primary,
                     claim.exists,
                     partial(_elsewhere, context, claim, of),
+                    partial(_again, context, claim, of),
                     clusters.of_test(context.bundle(source.dataset)).kind,
+                    claim.printed() if _beside(context, source.dataset) else None,
                 )
             )
         return made
@@ -305,24 +232,23 @@ class Claims:
 
     def draw(self, context: Context, cells: Sequence[Cell]) -> Output:
         """claims.csv: the sentence, where it stands, the test, the measured value with its interval, the verdict."""
+        measured = self.measured(context)
+        of_data = self.data_notes(context, context.datasets)
+        if any(of.printed is not None for of in measured):  # the figure shows the paper's gains
+            of_data = [note.replace(comparison.NOT_BESIDE, "") for note in of_data]
         expected = any(c.source.metric == EXPECTED for c in self.declared(context))
-        notes = (
-            *self.notes,
-            *((ON_TWINS,) if expected else ()),
-            *self.data_notes(context, context.datasets),
-        )
+        notes = (*self.notes, *((ON_TWINS,) if expected else ()), *of_data)
         every = list(dict.fromkeys([*cells, *self.further(context)]))
-        return table(context, self.measured(context), self.points, notes, every)
+        return table(context, measured, self.points, notes, every)
 
 
-NOTHING = pd.Series(dtype=float)  # by seed
 ON_TWINS = "On twins accuracy is the expected one: the exact probability that an answer is right, averaged."
 
 
 def _elsewhere(context: Context, claim: Claim, read: Any, seeds: int) -> Interval | None:
     """The interval for other seeds and other test data of a claim about differences of a metric."""
     source, measure = claim.source, claim.measure
-    if not source.metric or not isinstance(measure, Lead | Change | Mean | BestLead):
+    if not source.metric or not isinstance(measure, Measure):
         return None
     return other_data.interval(
         context,
@@ -333,6 +259,28 @@ def _elsewhere(context: Context, claim: Claim, read: Any, seeds: int) -> Interva
         source.averages,
         seeds,
     )
+
+
+def _again(context: Context, claim: Claim, read: Any, seeds: int) -> str:
+    """A claim's second derivation and the other choices of the epoch, where it is about differences of a metric."""
+    source, measure = claim.source, claim.measure
+    if not source.metric or not isinstance(measure, Measure):
+        return ""
+    finding = derived_again.Finding(
+        source.dataset, source.cells, source.metric, source.averages, seeds
+    )
+
+    def differences(frame: pd.DataFrame) -> pd.Series:
+        of_test = values(frame)
+        known = replace(read, values=of_test) if isinstance(read, Validated) else of_test
+        return pd.Series(claim.measure(known), dtype=float)
+
+    return derived_again.sentence(context, finding, measure.terms(read), differences)
+
+
+def _beside(context: Context, dataset: str) -> bool:
+    """Whether the paper's gains are shown beside those on a data set: real ones, but for a reader's own."""
+    return context.shows_printed(dataset) and not is_twin(context.reference(dataset))
 
 
 def _in_order(values: pd.Series | Mapping[int, float] | Sequence[float]) -> np.ndarray:
@@ -351,11 +299,6 @@ def values(frame: pd.DataFrame) -> Values:
     }
 
 
-def at(by_place: Values, row: str, setting: str) -> pd.Series:
-    """By seed; empty where nothing is known."""
-    return by_place.get((row, setting), NOTHING)
-
-
 def by_metric(metric: str, averages: Averages | None = None) -> Callable[..., Values]:
     """What reads a metric of cells at the epoch that validation picks, folds averaged, and means of some settings."""
 
@@ -367,15 +310,28 @@ def by_metric(metric: str, averages: Averages | None = None) -> Callable[..., Va
 
 
 def of_metric(
-    dataset: str, cells: Sequence[Cell], metric: str, averages: Averages | None = None
+    dataset: str,
+    cells: Sequence[Cell],
+    metric: str,
+    averages: Averages | None = None,
+    printed: Values | None = None,
 ) -> Source:
-    """A metric of cells at the epoch that validation picks, and its means over some settings."""
+    """A metric of cells at the epoch that validation picks, and its means over some settings.
+
+    printed: the paper's own values, without these means.
+    """
     named = averages or {}
-    return Source(dataset, cells, by_metric(metric, named), metric, named)
+    known = None if printed is None else {**printed, **means(printed, named)}
+    return Source(dataset, cells, by_metric(metric, named), metric, named, known)
 
 
-def with_validation(dataset: str, cells: Sequence[Cell], metric: str) -> Source:
-    """A metric as ``of_metric`` has it, and how good each row is on validation."""
+def with_validation(
+    dataset: str, cells: Sequence[Cell], metric: str, printed: Values | None = None
+) -> Source:
+    """A metric as ``of_metric`` has it, and how good each row is on validation.
+
+    printed: the paper's own values, whose best row is that of test.
+    """
     of_test = by_metric(metric)
 
     def read(context: Context, cells: Sequence[Cell]) -> Validated:
@@ -392,7 +348,18 @@ def with_validation(dataset: str, cells: Sequence[Cell], metric: str) -> Source:
         }
         return Validated(of_test(context, cells), valid)
 
-    return Source(dataset, cells, read, metric)
+    known = Validated(printed, {row: of for (row, _), of in printed.items()}) if printed else None
+    return Source(dataset, cells, read, metric, printed=known)
+
+
+def by_metrics(dataset: str, cells: Sequence[Cell], metrics: Sequence[str]) -> Source:
+    """Several metrics of cells of one setting, each under its name in the place of a setting's."""
+
+    def read(context: Context, cells: Sequence[Cell]) -> Values:
+        frames = [selected(context, cells, metric).assign(setting=metric) for metric in metrics]
+        return values(pd.concat(frames, ignore_index=True))
+
+    return Source(dataset, cells, read)
 
 
 def accuracy_of(context: Context, dataset: str) -> str:

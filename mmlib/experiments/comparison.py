@@ -33,6 +33,7 @@ NAMES = {
 }
 SYNTHETIC, STANDS_IN = "synthetic data whose law is known", "stands in for the paper's data set"
 OWN = "is not the paper's data set"
+NOT_BESIDE = ", so the paper's numbers are not shown beside it"
 BOUND = "best possible"
 OWN_EPOCHS = "Each metric is read at the epoch at which it is best on validation"
 MEAN_EPOCHS = "F1 scores of single classes or emotions where their mean is"
@@ -108,7 +109,7 @@ def data_notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
             notes.append(f"{name}: {SYNTHETIC}; not the paper's data set.")
         elif not context.is_papers(dataset) and (not context.own or context.paper in papers()):
             what = OWN if context.own else STANDS_IN
-            notes.append(f"{name} {what}, so the paper's numbers are not shown beside it.")
+            notes.append(f"{name} {what}{NOT_BESIDE}.")
         if not has_decisions(context.bundle(dataset).task):
             notes.append(f"{name}: {WITHOUT_SIGN}.")
         split = context.bundle(dataset).notes.get("split")

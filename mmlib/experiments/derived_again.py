@@ -15,7 +15,7 @@ import pandas as pd
 
 from mmlib.experiments.comparison import Averages, with_averages
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.other_data import Term, counts_of, places
+from mmlib.experiments.other_data import Term, counts_of, places, settings_of
 from mmlib.report import stats
 from mmlib.runs.clusters import EXPECTED, MEAN_F1
 
@@ -84,14 +84,12 @@ def by_counts(context: Context, finding: Finding, terms: Sequence[Term]) -> floa
     known: dict[str, dict[str, np.ndarray]] = {}
     total = 0.0
     for term in terms:
-        settings = finding.averages.get(term.setting, (term.setting,))
         means = []
-        for setting, fold in itertools.product(settings, folds):
+        settings = list(settings_of(term, finding.averages))
+        for (ours, theirs), fold in itertools.product(settings, folds):
             first, second = (
-                counts_of(
-                    context, at.get((row, setting), {}), fold, finding.metric, finding.seeds, known
-                )
-                for row in (term.first, term.second)
+                counts_of(context, at.get(place, {}), fold, finding.metric, finding.seeds, known)
+                for place in ((term.first, ours), (term.second, theirs))
             )
             if first is None or second is None:
                 return None

@@ -7,8 +7,8 @@ the crossed bootstrap (``report.crossed``).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -38,6 +38,15 @@ class Term:
     weight: float = 1.0
     """In the sum over all terms."""
 
+    against: str = ""
+    """The setting of the other row; the same where empty."""
+
+    def turned(self) -> Term:
+        """The difference the other way round."""
+        other = self.against or self.setting
+        against = self.setting if self.against else ""
+        return replace(self, first=self.second, second=self.first, setting=other, against=against)
+
 
 def places(cells: Sequence[Cell]) -> Places:
     """The cells of a source by where they stand."""
@@ -66,17 +75,25 @@ def interval(
     counts: dict[str, dict[str, np.ndarray]] = {}  # by run: its arrays are read once
     pairs = []
     for term in terms:
-        settings = averages.get(term.setting, (term.setting,))
+        settings = list(settings_of(term, averages))
         share = term.weight / len(settings) / len(folds)
-        for setting, fold in itertools.product(settings, folds):
+        for (first, second), fold in itertools.product(settings, folds):
             sides = [
-                counts_of(context, at.get((row, setting), {}), fold, metric, seeds, counts)
-                for row in (term.first, term.second)
+                counts_of(context, at.get(place, {}), fold, metric, seeds, counts)
+                for place in ((term.first, first), (term.second, second))
             ]
             if sides[0] is None or sides[1] is None:
                 return None
             pairs.append(Pair(sides[0], sides[1], share, fold))
     return crossed(pairs, partial(clusters.value, metric)) if pairs else None
+
+
+def settings_of(term: Term, averages: Averages) -> Iterable[tuple[str, str]]:
+    """Of both rows the settings whose differences a term is the mean of."""
+    first = averages.get(term.setting, (term.setting,))
+    if not term.against:
+        return zip(first, first, strict=True)
+    return itertools.product(first, averages.get(term.against, (term.against,)))
 
 
 def counts_of(

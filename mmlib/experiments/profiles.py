@@ -65,6 +65,9 @@ class Profile:
     by_backbone: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
     """By backbone, the fields of its schedule that differ."""
 
+    primary_seeds: int = 0
+    """Seeds of primary claims on the data of the repository, where they are more than those of tables."""
+
     draws: int = 1
     """How often each random test mask is drawn for a trained model."""
 
@@ -140,6 +143,7 @@ PROFILES: dict[str, Profile] = {
         combined=1,
         settings=3,
         others_everywhere=False,
+        primary_seeds=10,
         searched=True,
         reduced=f"Reduced (quick): width 64, dropout 0.2, 4 layers in MM-DFN, {BY_RECIPE}, 1 seed (10 in the main "
         "comparison), three of six imbalanced settings (one in Tables 8 and 9), three shared rates, a 3 x 3 grid, "

@@ -9,16 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import with_parents
-from mmlib.report import figures as draw
-from mmlib.report import looks, stats
+from mmlib.report import claim_figure, looks, stats
 from mmlib.report.artifact import Output
+from mmlib.report.claim_figure import Line
 from mmlib.report.crossed import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 VERDICTS = {
     "better": "supported",
@@ -29,11 +33,13 @@ VERDICTS = {
 }
 NOT_RUN = "not run"
 NOT_SHOWN = "not shown here"  # of what can happen, which one data set cannot contradict
+ORDER = (*list(VERDICTS.values())[:3], NOT_SHOWN, VERDICTS["undecided"])  # of a figure's groups
 OPEN = (stats.TOO_FEW, NOT_RUN)
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 NO_MARGIN = 0.0
 LIMITS = {"correlation": 1.0}  # that values of a unit cannot leave, nor their intervals
-DRAWN = 30  # claims in a figure
+APART = "\N{NO-BREAK SPACE}· "  # a dot that begins no line
+DRAWN = 24  # claims in a figure, which then fills a page
 # Columns that the table leaves out.
 NUMBERS_ONLY = (
     "difference",
@@ -42,6 +48,7 @@ NUMBERS_ONLY = (
     "could have shown",
     "low elsewhere",
     "high elsewhere",
+    "printed",
 )
 COLUMNS = (
     "no",
@@ -100,8 +107,14 @@ class Measured:
     elsewhere: Callable[[int], Interval | None] = lambda seeds: None
     """From a number of seeds to the interval for other seeds and other test data; None where it is not known."""
 
+    again: Callable[[int], str] = lambda seeds: ""
+    """From a number of seeds to its second derivation, in words; empty where there is none."""
+
     clusters: str = ""
     """What other test data have others of."""
+
+    printed: float | None = None
+    """What the paper's own numbers give for it, where that is shown."""
 
 
 def table(
@@ -121,17 +134,19 @@ def table(
     numbered = list(enumerate(claims, start=1))
     lines = [_line(n, claim, tests.get(n), _margin(claim, points)) for n, claim in numbered]
     numbers = pd.DataFrame(lines).reindex(columns=COLUMNS)
-    drawn = {
-        f"{number}. {claim.backbone}, {claim.data}": tests[number]
+    varied = [what for what in ("data", "backbone") if _varied(claims, what)]
+    drawable = {
+        number: _drawn(number, claim, tests[number], [getattr(claim, what) for what in varied])
         for number, claim in numbered
         if number in tests and claim.unit == points and tests[number].verdict != stats.TOO_FEW
     }
+    drawn = most_telling(drawable, DRAWN)
     return Output(
         table=numbers.drop(columns=list(NUMBERS_ONLY)).astype(object).fillna(""),
-        figure=_figure(drawn, points) if drawn else None,
+        figure=_figure(list(drawn.values()), points) if drawn else None,
         numbers=numbers,
         rows_built=len(tests),
-        notes=_notes(numbers, points, notes, len(drawn)),
+        notes=_notes(numbers, points, notes, drawn, len(drawable)),
         run_ids=run_ids,
     )
 
@@ -178,6 +193,7 @@ def _line(
         "test (above 0 supports)": claim.test,
         "unit": claim.unit,
         "seeds": test.n if test else 0,
+        "printed": claim.printed,
     }
     if test is None:
         return line | {"measured": NOT_RUN, "verdict": NOT_RUN, "detail": claim.detail}
@@ -189,8 +205,14 @@ def _line(
         "low": test.low,
         "high": test.high,
         "could have shown": test.detectable,
-        "detail": claim.detail,
+        "detail": _detail(claim, test),
     }
+
+
+def _detail(claim: Measured, test: stats.Comparison) -> str:
+    """What is worth knowing beside the test; of a contradicted primary claim its second derivation too."""
+    checked = claim.again(test.n) if claim.primary and test.verdict == "worse" else ""
+    return " ".join(filter(None, (claim.detail, checked)))
 
 
 def _scope(claim: Measured, test: stats.Comparison, margin: float) -> dict[str, object]:
@@ -218,8 +240,17 @@ def _verdict(claim: Measured, test: stats.Comparison) -> str:
     return NOT_SHOWN if claim.exists and not shown else VERDICTS[test.verdict]
 
 
-def _notes(numbers: pd.DataFrame, points: str, notes: Sequence[str], drawn: int) -> tuple[str, ...]:
-    """How many claims have each verdict, and how to read them; drawn: how many claims the figure is of."""
+def _notes(
+    numbers: pd.DataFrame,
+    points: str,
+    notes: Sequence[str],
+    drawn: Mapping[int, Line],
+    drawable: int,
+) -> tuple[str, ...]:
+    """How many claims have each verdict, and how to read them.
+
+    drawn: the claims that the figure shows. drawable: of how many it could.
+    """
     remarks = [
         *(_counted(str(kind), of["verdict"]) for kind, of in numbers.groupby("kind", sort=False)),
         f"One value per seed, paired. Under {stats.FEWEST} seeds there is no interval and no verdict.",
@@ -246,11 +277,25 @@ def _notes(numbers: pd.DataFrame, points: str, notes: Sequence[str], drawn: int)
         remarks.append(
             f"Differences of up to {stats.MARGIN:g} {points} do not matter. Other units have no such margin."
         )
-    if drawn > DRAWN:
-        remarks.append(
-            f"Figure: {DRAWN} of {drawn} claims about results: decided ones first, then those nearest to a decision."
-        )
+    if drawn:
+        remarks.append(_of_figure(list(drawn.values()), drawable, len(numbers), points))
     return (*remarks, *notes)
+
+
+def _of_figure(drawn: Sequence[Line], drawable: int, claims: int, points: str) -> str:
+    """Which claims the figure shows, and what its ticks are."""
+    said = [f"Figure: {len(drawn)} of {claims} claims."]
+    if len(drawn) < drawable:
+        said.append(
+            f"Of the {drawable} in {points} with a verdict it shows the primary ones, then those that are decided "
+            f"most clearly, {DRAWN} at most."
+        )
+    if drawable < claims:
+        other = claims - drawable
+        said.append(f"{other} {'has' if other == 1 else 'have'} another unit or too few seeds.")
+    if any(line.printed is not None for line in drawn):
+        said.append("Ticks are the gains that the paper prints for its own data, which are others.")
+    return " ".join(said)
 
 
 def _counted(kind: str, verdicts: pd.Series) -> str:
@@ -258,24 +303,50 @@ def _counted(kind: str, verdicts: pd.Series) -> str:
     return f"{kind.capitalize()}: " + ", ".join(f"{counts[v]} {v}" for v in counts.index) + "."
 
 
-def _figure(drawn: Mapping[str, stats.Comparison], points: str) -> draw.Figure:
-    figure, axes = draw.panel_grid(1, width=draw.DOUBLE, height=0.9 + 0.26 * min(DRAWN, len(drawn)))
-    draw.forest(
-        axes[0],
-        most_telling(drawn, DRAWN),
-        xlabel=f"measured, {points} (above 0 supports the claim)",
-        title="Claims about results, by number",
+def _varied(claims: Sequence[Measured], what: str) -> bool:
+    """Whether claims differ in their data, or in their network."""
+    return len({getattr(claim, what) for claim in claims}) > 1
+
+
+def _drawn(number: int, claim: Measured, test: stats.Comparison, named: Sequence[str]) -> Line:
+    """A claim as the figure has it; named: its data and network, where they differ from others'."""
+    text = claim.text[:1].upper() + claim.text[1:]
+    verdict = _verdict(claim, test)
+    if verdict == NOT_SHOWN:
+        test = replace(test, verdict="undecided")
+    return Line(
+        f"{number}. {text}",
+        APART.join(filter(None, [claim.test, claim.where, *named])),
+        test,
+        verdict,
+        claim.primary,
+        claim.printed,
     )
-    return figure
 
 
-def most_telling(tests: Mapping[str, stats.Comparison], most: int) -> dict[str, stats.Comparison]:
-    """At most so many, in their order: the decided ones first, then those with the largest difference for its error."""
+def _figure(drawn: Sequence[Line], points: str) -> Figure:
+    return claim_figure.draw(
+        drawn,
+        ORDER,
+        f"{points}\n(above 0 supports the claim)",
+        "Claims about results, by verdict"
+        + (" (primary ones in bold)" if any(line.primary for line in drawn) else ""),
+    )
 
-    def rank(name: str) -> tuple[bool, float]:
-        test = tests[name]
-        width = max(test.high - test.low, np.finfo(float).eps)
-        return test.verdict == "undecided", -abs(test.difference) / width
 
-    kept = sorted(tests, key=rank)[:most]
-    return {name: test for name, test in tests.items() if name in kept}
+def most_telling(lines: Mapping[int, Line], most: int) -> dict[int, Line]:
+    """All where they are at most so many; else, in their order, the primary ones and those decided most clearly.
+
+    How clearly is the difference for the width of its interval.
+    """
+    if len(lines) <= most:
+        return dict(lines)
+
+    def rank(number: int) -> tuple[bool, float]:
+        line = lines[number]
+        width = max(line.test.high - line.test.low, np.finfo(float).eps)
+        return not line.primary, -abs(line.test.difference) / width
+
+    known = [n for n, line in lines.items() if line.primary or line.test.verdict != "undecided"]
+    kept = sorted(known or lines, key=rank)[:most]
+    return {number: line for number, line in lines.items() if number in kept}

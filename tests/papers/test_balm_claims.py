@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmlib.experiments.claims import Lead, Mean
 from mmlib.experiments.context import Cell
+from mmlib.experiments.measures import Lead, Mean
 from mmlib.experiments.verdicts import VERDICTS
 from mmlib.papers import balm
-from mmlib.papers.balm import claims, rows, tables
+from mmlib.papers.balm import claims, rows, tables, training
 from mmlib.report import projection, stats
 
 
@@ -20,10 +20,10 @@ def test_the_half_time_of_a_geometric_decay_is_its_half_life_and_of_a_flat_curve
     None
 ):
     for half_life in (2, 5):
-        assert claims.half_time(0.5 ** (np.arange(80) / half_life)) == half_life
-    assert claims.half_time(np.ones(12)) == 0
+        assert training.half_time(0.5 ** (np.arange(80) / half_life)) == half_life
+    assert training.half_time(np.ones(12)) == 0
     rising = np.arange(13.0)  # goes up: half of the way to its last quarter's mean, 11
-    assert claims.half_time(rising) == 6
+    assert training.half_time(rising) == 6
 
 
 def test_correlations_are_of_the_rates_and_not_of_which_modality_it_is() -> None:
@@ -33,11 +33,11 @@ def test_correlations_are_of_the_rates_and_not_of_which_modality_it_is() -> None
         for place, base in enumerate((0.0, 100.0))
         for rate in (0.3, 0.5, 0.7)
     ]
-    assert claims.correlations({0: lines, 1: [(x, -y, p) for x, y, p in lines]}) == pytest.approx(
+    assert training.correlations({0: lines, 1: [(x, -y, p) for x, y, p in lines]}) == pytest.approx(
         [1, -1]
     )
     unrelated = [(0.3, 1.0, 0), (0.5, 1.0, 1), (0.7, 1.0, 2)]
-    assert claims.correlations({0: unrelated}) == pytest.approx([0])
+    assert training.correlations({0: unrelated}) == pytest.approx([0])
 
 
 def test_settings_are_averaged_within_a_seed_before_any_interval() -> None:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mmlib.experiments import verdicts
-from mmlib.experiments.claims import (
-    BestLead,
-    Claim,
-    Claims,
-    Lead,
-    Mean,
-    Source,
-    Validated,
-)
+from mmlib.experiments.claims import Claim, Claims, Source
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import BestLead, Lead, Mean, Validated
 from mmlib.experiments.verdicts import Measured
 from mmlib.papers import catalog, ebmc
 from mmlib.report import stats
+from mmlib.report.artifact import Output
+from mmlib.report.claim_figure import Line
 from mmlib.report.crossed import Interval
 
 POINTS = "points"
@@ -40,39 +36,64 @@ def claim(number: int, mean: float, spread: float) -> Measured:
     )
 
 
-def test_a_crowded_figure_keeps_what_is_decided_then_what_comes_nearest_in_the_tables_order() -> (
-    None
-):
-    found = {
-        "far": claim(1, 0.1, 9.0),
-        "near": claim(2, 5.0, 9.0),
-        "decided": claim(3, 5.0, 0.1),
-        "nearer": claim(4, -7.0, 9.0),
+def lines(*of: Measured) -> dict[int, Line]:
+    return {
+        number: verdicts._drawn(number, c, stats.paired(c.values, np.zeros(5), stats.MARGIN), ())
+        for number, c in enumerate(of, start=1)
     }
-    tests = {name: stats.paired(c.values, np.zeros(5), stats.MARGIN) for name, c in found.items()}
-    assert tests["decided"].verdict == "better" and {t.verdict for t in tests.values()} == {
-        "better",
-        "undecided",
-    }
-    assert list(verdicts.most_telling(tests, 3)) == ["near", "decided", "nearer"]
-    assert list(verdicts.most_telling(tests, 1)) == ["decided"] and list(
-        verdicts.most_telling(tests, 9)
-    ) == list(tests)
+
+
+def test_a_crowded_figure_keeps_primary_claims_and_what_is_decided_most_clearly() -> None:
+    found = lines(
+        claim(1, 0.1, 9.0),
+        claim(2, 5.0, 0.4),
+        claim(3, 5.0, 0.1),
+        dataclasses.replace(claim(4, 0.2, 9.0), primary=True),
+        claim(5, 5.0, 0.2),
+    )
+    assert [line.test.verdict for line in found.values()] == [
+        *("undecided", "better", "better", "undecided", "better")
+    ]
+    assert list(verdicts.most_telling(found, 3)) == [3, 4, 5]
+    assert list(verdicts.most_telling(found, 4)) == [2, 3, 4, 5]  # never what is undecided
+    assert verdicts.most_telling(found, 5) == found
+    open_ones = {number: found[number] for number in (1,)} | {6: found[1], 7: found[1]}
+    assert len(verdicts.most_telling(open_ones, 2)) == 2  # nothing else to show
+
+
+def sentences(output: Output) -> list[str]:
+    assert output.figure is not None
+    texts = [text.get_text() for text in output.figure.axes[0].texts]
+    return [text for text in texts if re.match(r"\d+\. ", text)]
 
 
 def test_the_table_has_every_claim_and_the_figure_says_how_many_it_shows() -> None:
-    found = [claim(n, 0.1 * n, 9.0) for n in range(verdicts.DRAWN + 5)]
+    found = [claim(n, 5 + 0.1 * n, 0.1) for n in range(verdicts.DRAWN + 5)]
     output = verdicts.table(None, found, POINTS, (), ())  # type: ignore[arg-type]
-    assert (
-        output.table is not None
-        and len(output.table) == verdicts.DRAWN + 5
-        and output.figure is not None
-    )
-    shown = [label.get_text() for label in output.figure.axes[0].get_yticklabels()]
-    assert [text.split(".")[0] for text in shown] == [str(n) for n in range(6, verdicts.DRAWN + 6)]
-    assert f"{verdicts.DRAWN} of {verdicts.DRAWN + 5}" in " ".join(output.notes)
+    assert output.table is not None and len(output.table) == verdicts.DRAWN + 5
+    shown = [text.split(".")[0] for text in sentences(output)]
+    assert shown == [str(n) for n in range(6, verdicts.DRAWN + 6)]
+    assert f"{verdicts.DRAWN} of {verdicts.DRAWN + 5} claims" in " ".join(output.notes)
     few = verdicts.table(None, found[:5], POINTS, (), ())  # type: ignore[arg-type]
-    assert "Figure:" not in " ".join(few.notes)
+    assert "Figure: 5 of 5 claims." in few.notes
+
+
+def test_a_figure_has_the_sentence_its_test_its_place_and_n_by_verdict() -> None:
+    found = [
+        dataclasses.replace(claim(1, -4.0, 0.1), text="worse than it says"),
+        dataclasses.replace(claim(2, 4.0, 0.1), text="as it says", printed=3.0),
+        dataclasses.replace(claim(3, 4.0, 0.1), text="as named before", primary=True),
+    ]
+    found[2] = dataclasses.replace(found[2], values=np.tile(found[2].values, 2))  # its first look
+    output = verdicts.table(None, found, POINTS, (), ())  # type: ignore[arg-type]
+    assert sentences(output) == ["3. As named before", "2. As it says", "1. Worse than it says"]
+    texts = [text.get_text() for text in output.figure.axes[0].texts]  # type: ignore[union-attr]
+    assert "Supported (2)" in texts and "Contradicted (1)" in texts
+    assert texts.count("a minus b\N{NO-BREAK SPACE}· 1") == 3  # all are of one data set and network
+    assert "\N{MINUS SIGN}4.00  (n = 5)" in texts
+    assert output.numbers is not None and list(output.numbers["printed"].fillna(0)) == [0, 3, 0]
+    assert "Ticks are the gains" in " ".join(output.notes)
+    assert not any("no." in text or "net" in text.split() for text in texts)
 
 
 def measured(values: list[float], **change: object) -> Measured:
@@ -107,7 +128,8 @@ def test_a_picture_has_the_claims_with_enough_seeds_and_there_is_none_without_an
     assert verdicts.table(None, [few, few], POINTS, (), ()).figure is None  # type: ignore[arg-type]
     figure = verdicts.table(None, [few, enough], POINTS, (), ()).figure  # type: ignore[arg-type]
     assert figure is not None
-    assert [text.get_text()[0] for text in figure.axes[0].get_yticklabels()] == ["2"]
+    (sentence,) = [t.get_text() for t in figure.axes[0].texts if t.get_text().startswith("2")]
+    assert sentence == "2. Claim 0"
 
 
 def test_what_can_happen_is_shown_or_not_shown_and_never_contradicted() -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from mmlib.errors import InputError
-from mmlib.experiments.claims import BestLead, Claim, Lead, Mean, Source, rows_read
+from mmlib.experiments.claims import Claim, Source, rows_read
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import BestLead, Lead, Mean
 from mmlib.papers import catalog
 from mmlib.pipeline import decide as module
 from mmlib.report import looks

@@ -705,11 +705,22 @@ def test_a_claims_slope_is_the_least_squares_line_through_a_seeds_curve(made: Ma
     values = {
         ("row", rows_of.percent(p)): pd.Series(r.normal(70, 5, 3), index=[0, 1, 2]) for p in levels
     }
-    told = dream.claims.slopes(context, "row", values)
+    by_test = {
+        c.test: c
+        for c in dream.claims._declines(context, "mosi", dream.claims._f1(context, "mosi", []))
+    }
+    fall = by_test[f"minus the slope of {OURS}, frames dropped (%)"].measure
+    flatter = by_test[f"slope of DREAM minus that of {rows_of.P}, frames dropped (%)"].measure
+    named = {
+        (name, setting): of for (_, setting), of in values.items() for name in (OURS, rows_of.P)
+    }
+    named = {place: of if place[0] == OURS else 2 * of for place, of in named.items()}
+    told = fall(named)
     for seed in range(3):
         line = stats.linregress([10 * p for p in levels], [s[seed] for s in values.values()])
-        assert told[seed] == pytest.approx(line.slope)
-    assert dream.claims.slopes(context, "another", values).empty
+        assert told[seed] == pytest.approx(-line.slope)
+        assert flatter(named)[seed] == pytest.approx(-line.slope)  # the other's is twice as steep
+    assert fall({}).empty
 
 
 def test_shares_and_accuracies_by_number_of_enhanced_modalities_are_those_of_the_predictions(

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from mmlib.experiments import derived_again, other_data
-from mmlib.experiments.claims import BestLead, Change, Lead, Mean, Validated, values
+from mmlib.experiments.claims import values
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import BestLead, Change, Lead, Mean, Shift, Validated, Weighted
 from mmlib.experiments.other_data import Term
 from mmlib.masks import complete, random_missing
 from mmlib.papers import ebmc
@@ -113,10 +114,46 @@ def test_it_is_not_known_where_a_run_lacks_or_seeds_are_few(
     assert of(context, cells, []) is None
 
 
+def test_a_row_in_two_settings_is_compared_on_the_same_clusters(
+    context: Context, cells: list[Cell]
+) -> None:
+    """A change of a lead from one setting to another is the difference of both rows' own changes."""
+    once = [Term("fast", "fast", "all", against="some")]
+    known, twice = of(context, cells, once), of(context, cells, [*once, *once])
+    assert isinstance(known, crossed.Interval) and isinstance(twice, crossed.Interval)
+    assert known.low < known.high and twice.low == pytest.approx(2 * known.low)
+    difference = np.mean(
+        measured(context, cells, "fast", "all", "weighted_f1")
+        - measured(context, cells, "fast", "some", "weighted_f1")
+    )
+    assert known.low < difference < known.high
+    leads = [Term("fast", "slow", "all"), Term("fast", "slow", "some", -1.0)]
+    shifts = [*once, Term("slow", "slow", "all", -1.0, "some")]
+    first, second = of(context, cells, leads), of(context, cells, shifts)
+    assert isinstance(first, crossed.Interval) and isinstance(second, crossed.Interval)
+    assert (first.low, first.high) == pytest.approx((second.low, second.high))
+
+
+def test_a_setting_against_an_average_is_the_mean_over_its_parts(
+    context: Context, cells: list[Cell]
+) -> None:
+    whole = of(context, cells, [Term("fast", "fast", "all", against="both")])
+    half = of(context, cells, [Term("fast", "fast", "all", 0.5, "some")])
+    assert isinstance(whole, crossed.Interval) and isinstance(half, crossed.Interval)
+    assert (whole.low, whole.high) == pytest.approx((half.low, half.high))
+
+
 def test_terms_of_measures() -> None:
     lead, other = Lead("a", "b", "x"), Lead("a", "c", "y")
     assert lead.terms({}) == [Term("a", "b", "x")]
     assert Change(lead, other).terms({}) == [Term("a", "b", "x"), Term("c", "a", "y")]
+    shift = Shift("a", "x", "y")
+    assert shift.terms({}) == [Term("a", "a", "x", against="y")]
+    assert Change(lead, shift).terms({})[1] == Term("a", "a", "y", against="x")
+    assert Weighted([(2.0, lead), (-1.0, shift)]).terms({}) == [
+        Term("a", "b", "x", 2.0),
+        Term("a", "a", "x", -1.0, "y"),
+    ]
     assert Mean([lead, other]).terms({}) == [Term("a", "b", "x", 0.5), Term("a", "c", "y", 0.5)]
     valid = {name: np.array([value]) for name, value in (("b", 1.0), ("c", 2.0))}
     read = Validated({}, {name: pd.Series(values) for name, values in valid.items()})

@@ -14,8 +14,9 @@ import pytest
 from scipy.stats import norm
 
 from mmlib.cli import main
-from mmlib.experiments.claims import Claim, Claims, Lead, of_metric
+from mmlib.experiments.claims import Claim, Claims, of_metric
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import Lead
 from mmlib.masks import complete
 from mmlib.papers import catalog
 from mmlib.pipeline import decide as module

@@ -9,13 +9,16 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
-from mmlib.experiments.claims import Change, Claim, Claims, Lead, Source, Values, at, values
+from mmlib.experiments import printed
+from mmlib.experiments.claims import Claim, Claims, Source, values
 from mmlib.experiments.comparison import Averages, with_averages
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.measures import Change, Lead, Shift, Values, Weighted
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.experiments.rows import on
 from mmlib.papers.dream import figures, rows, tables
 from mmlib.papers.dream.rows import OURS
+from mmlib.papers.dream.untested import UNTESTED
 from mmlib.runs.clusters import MEAN_F1
 
 POINTS = "points of F1"
@@ -38,10 +41,10 @@ def declared(context: Context) -> list[Claim]:
     made += _parts(context)
     for dataset in rows.compared(context):
         made += _references(context, dataset)
-    return [*made, *_needs(context), *_signal(context)]
+    return [*made, *_left_out(context), *_needs(context), *_signal(context)]
 
 
-CLAIMS = Claims(declared, POINTS, "dream", (COMPARED,))
+CLAIMS = Claims(declared, POINTS, "dream", (COMPARED,), untested=UNTESTED)
 
 
 def _f1(
@@ -55,7 +58,8 @@ def _f1(
 
     binaries = context.bundle(dataset).task.kind == "binaries"
     metric = MEAN_F1 if binaries else tables.main_metric(context, dataset)
-    return Source(dataset, cells, read, metric, averages or {})
+    known = printed.values("dream", ("table1",), dataset, tables.main_metric(context, dataset))
+    return Source(dataset, cells, read, metric, averages or {}, known)
 
 
 def _inter(context: Context, dataset: str) -> list[Claim]:
@@ -97,17 +101,13 @@ def _inter(context: Context, dataset: str) -> list[Claim]:
 
 def _language(f1: Source, weak: Sequence[str]) -> list[Claim]:
     """Text by itself against each other modality by itself, of every row."""
-
-    def lead(f1: Values, row: str, other: str) -> pd.Series:
-        return at(f1, row, "text") - at(f1, row, other)
-
     return [
         Claim(
             "all models are substantially better on language than on another modality alone",
             "4.2 Q2",
             f"{row}: text minus {other}",
             f1,
-            partial(lead, row=row, other=other),
+            Shift(row, "text", other),
         )
         for row in (OURS, *rows.RIVALS)
         for other in weak
@@ -115,13 +115,12 @@ def _language(f1: Source, weak: Sequence[str]) -> list[Claim]:
     ]
 
 
-def slopes(context: Context, row: str, by_place: Values) -> pd.Series:
-    """By seed: the least-squares slope of F1 over the ratio of what is lost, points for each tenth."""
+def slope(context: Context) -> dict[str, float]:
+    """By level the weight of F1 in its least-squares slope over the ratio of what is lost, points for each tenth."""
     levels = np.array(rows.levels(context))
-    by_level = [at(by_place, row, rows.percent(level)) for level in levels]
-    frame = pd.concat(by_level, axis=1).dropna()
     centred = levels - levels.mean()
-    return pd.Series(frame.to_numpy() @ centred / (centred @ centred) / 10, index=frame.index)
+    weights = centred / (centred @ centred) / 10
+    return {rows.percent(level): float(w) for level, w in zip(levels, weights, strict=True)}
 
 
 def _intra(context: Context, dataset: str) -> list[Claim]:
@@ -157,12 +156,16 @@ def _kept(context: Context, dataset: str, f1: Source) -> Claim:
 
 def _declines(context: Context, dataset: str, f1: Source) -> list[Claim]:
     """Slopes over what is lost: all fall, DREAM's the least."""
+    weights = slope(context)
+    none = rows.percent(rows.levels(context)[0])
 
-    def steeper(f1: Values, other: str) -> pd.Series:
-        return slopes(context, OURS, f1) - slopes(context, other, f1)
+    def flatter(other: str) -> Weighted:
+        """DREAM's slope minus that of another row."""
+        return Weighted([(w, Lead(OURS, other, level)) for level, w in weights.items()])
 
-    def decline(f1: Values, row: str) -> pd.Series:
-        return -slopes(context, row, f1)
+    def decline(row: str) -> Weighted:
+        """Minus the slope of a row; the weights sum to 0."""
+        return Weighted([(-w, Shift(row, level, none)) for level, w in weights.items()])
 
     what, unit = figures.lost(context, dataset), f"{POINTS} for each tenth lost"
     claim = partial(Claim, where="4.2 Q1, Fig 3", source=f1, unit=unit)
@@ -170,7 +173,7 @@ def _declines(context: Context, dataset: str, f1: Source) -> list[Claim]:
         claim(
             "the slowest degradation",
             test=f"slope of DREAM minus that of {other}, {what}",
-            measure=partial(steeper, other=other),
+            measure=flatter(other),
         )
         for other in rows.RIVALS
     ]
@@ -178,7 +181,7 @@ def _declines(context: Context, dataset: str, f1: Source) -> list[Claim]:
         claim(
             "every model declines as more is missing",
             test=f"minus the slope of {row}, {what}",
-            measure=partial(decline, row=row),
+            measure=decline(row),
         )
         for row in (OURS, *rows.RIVALS)
     ]
@@ -231,6 +234,25 @@ def _references(context: Context, dataset: str) -> list[Claim]:
             Lead(first, second, rows.AVERAGE),
         )
         for text, first, second in tests
+    ]
+
+
+def _left_out(context: Context) -> list[Claim]:
+    """What enhancing and distilling add, at the share of samples at which readings are compared."""
+    dataset, share = rows.ablated(context), rows.percent(rows.DEPARTING)
+    of_name = {row.name: row for row in rows.readings(context, dataset)}
+    texts = {
+        "no enhancement": ("enhancing missing or weak modalities helps", "abstract, 3.4"),
+        "no distillation": (
+            "distilling the modalities' contributions into the weights helps",
+            "abstract, 3.5",
+        ),
+    }
+    chosen = [of_name[name] for name in (OURS, *texts)]
+    f1 = _f1(context, dataset, cells_of(context, dataset, chosen, rows.departing(context, dataset)))
+    return [
+        Claim(text, where, f"DREAM minus {name}, {share} affected", f1, Lead(OURS, name, share))
+        for name, (text, where) in texts.items()
     ]
 
 

@@ -9,17 +9,22 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from mmlib.experiments.claims import Claim, Claims, Lead, Source, Values, accuracy_of, of_metric
+from mmlib.experiments import printed
+from mmlib.experiments.claims import Claim, Claims, Source, accuracy_of, of_metric
 from mmlib.experiments.comparison import data_notes
 from mmlib.experiments.conditions import short
 from mmlib.experiments.context import Cell, Context
-from mmlib.experiments.rows import Row
+from mmlib.experiments.measures import Change, Lead, Mean
+from mmlib.experiments.rows import Row, by_seed, runs_of
 from mmlib.papers.mculora import analyses, rows
 from mmlib.papers.mculora.figures import curves
+from mmlib.papers.mculora.untested import UNTESTED
+from mmlib.runs.store import Record
 
 POINTS = "points of accuracy"
 FULL, MOMKE, JOINT = rows.OURS.name, rows.MOMKE.name, rows.JOINT.name
 WEAK = ("audio", "vision")  # modalities that the paper calls weak
+PRINTED = ("table1", "table2")  # with accuracies by condition
 MATTERS = 10.0  # percent of pairs: fewer in conflict are not worth a method; ours, the paper gives no number
 WITHOUT = {"MCLA": rows.WITHOUT_MCLA.name, "DPFT": rows.WITHOUT_DPFT.name}
 COMPARED = tuple(dict.fromkeys((*rows.MAIN, *rows.ABLATION)))
@@ -33,7 +38,14 @@ def declared(context: Context) -> list[Claim]:
     """Data set by data set, then those about the main one alone."""
     own = rows.own_data_sets(context)
     results = [claim for dataset in own for claim in _results(context, dataset)]
-    return [*results, *_rank(context), *_leak(context), *_conflict(context)]
+    return [
+        *results,
+        *_rank(context),
+        *_alone(context),
+        *_leak(context),
+        *_conflict(context),
+        _redundancy(context),
+    ]
 
 
 def _notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
@@ -41,7 +53,7 @@ def _notes(context: Context, datasets: Sequence[str]) -> tuple[str, ...]:
     return data_notes(context, rows.own_data_sets(context))
 
 
-CLAIMS = Claims(declared, POINTS, "crossmodal", (OTHERS,), _notes)
+CLAIMS = Claims(declared, POINTS, "crossmodal", (OTHERS,), _notes, UNTESTED)
 
 
 def _accuracies(
@@ -49,8 +61,14 @@ def _accuracies(
 ) -> Source:
     """Accuracy of some rows by condition, both averages too."""
     cells = rows.cells(context, dataset, chosen, grid)
-    metric = accuracy_of(context, dataset)
-    return of_metric(dataset, cells, metric, rows.averages(context, dataset))
+    metric, averages = accuracy_of(context, dataset), rows.averages(context, dataset)
+    known = printed.values("mculora", PRINTED, dataset, "accuracy", of_conditions)
+    return of_metric(dataset, cells, metric, averages, known)
+
+
+def of_conditions(cells: pd.DataFrame) -> pd.Series:
+    """Our names of the conditions of Tables 1 and 2, without the average, which is of six or of seven (F16)."""
+    return cells["setting"].mask(cells["setting"] == "average")
 
 
 def _results(context: Context, dataset: str) -> list[Claim]:
@@ -79,9 +97,52 @@ def _results(context: Context, dataset: str) -> list[Claim]:
             )
             for other in (MOMKE, JOINT)
         ),
+        *_random(context, dataset),
+        *_second_metric(context, dataset),
         *_weak(accuracy, conditions),
         *_needed(accuracy, primary=main),
         *_progress(accuracy, conditions),
+    ]
+
+
+def _random(context: Context, dataset: str) -> list[Claim]:
+    """Section 4.3's other protocol: one modality or two missing at random."""
+    cells = rows.cells(context, dataset, COMPARED, settings=[rows.RANDOM])
+    accuracy = of_metric(dataset, cells, accuracy_of(context, dataset))
+    return [
+        Claim(
+            "better where modalities are missing at random",
+            "4.3",
+            f"MCULoRA minus {other}, random missing",
+            accuracy,
+            Lead(FULL, other, rows.RANDOM),
+        )
+        for other in (MOMKE, JOINT)
+    ]
+
+
+def _second_metric(context: Context, dataset: str) -> list[Claim]:
+    """Tables 1 and 2's other metric."""
+    metric = rows.METRICS[dataset][-1]
+    cells = rows.cells(context, dataset, COMPARED)
+    source = of_metric(
+        dataset,
+        cells,
+        metric,
+        rows.averages(context, dataset),
+        printed.values("mculora", PRINTED, dataset, metric, of_conditions),
+    )
+    words = {"weighted_f1": "weighted F1", "macro_recall": "unweighted accuracy"}[metric]
+    return [
+        Claim(
+            f"better on average in {words} too",
+            "4.3, Table 1",
+            f"MCULoRA minus {other}, {words}",
+            source,
+            Lead(FULL, other, rows.MEAN_ALL),
+            "" if metric == "macro_recall" else f"points of {words}",
+        )
+        for other in (MOMKE, JOINT)
     ]
 
 
@@ -124,9 +185,10 @@ def _progress(accuracy: Source, conditions: Sequence[str]) -> list[Claim]:
         return falls(of_row[other]) - falls(of_row[FULL])
 
     def stalls(of_row: dict[str, dict[int, np.ndarray]]) -> pd.Series:
-        return _gained(of_row[FULL], alone) - _gained(of_row[MOMKE], alone)
+        gained = [_gained(of_row[row])[alone].mean(axis=1) for row in (FULL, MOMKE)]
+        return gained[0] - gained[1]
 
-    source = dataclasses.replace(accuracy, read=along)
+    source = dataclasses.replace(accuracy, read=along, printed=None)
     alone = [place for place, name in enumerate(conditions) if name in WEAK]
     smooth = [
         Claim(
@@ -146,7 +208,15 @@ def _progress(accuracy: Source, conditions: Sequence[str]) -> list[Claim]:
         source,
         stalls,
     )
-    return [*smooth, stalling] if len(alone) == len(WEAK) else smooth
+    steady = Claim(
+        "every combination gains during training",
+        "4.4, Fig 4",
+        "accuracy gained during the second stage by the combination that gains least, MCULoRA",
+        source,
+        lambda of_row: _gained(of_row[FULL]).min(axis=1),
+    )
+    made = [*smooth, steady]
+    return [*made, stalling] if len(alone) == len(WEAK) else made
 
 
 def falls(accuracy: dict[int, np.ndarray]) -> pd.Series:
@@ -155,20 +225,15 @@ def falls(accuracy: dict[int, np.ndarray]) -> pd.Series:
     return pd.Series(shares, dtype=float)
 
 
-def _gained(accuracy: dict[int, np.ndarray], places: Sequence[int]) -> pd.Series:
-    """By seed: accuracy after the last epoch minus that after the first, mean over some conditions."""
-    gains = {seed: (a[-1] - a[0])[list(places)].mean() for seed, a in accuracy.items()}
-    return pd.Series(gains, dtype=float)
+def _gained(accuracy: dict[int, np.ndarray]) -> pd.DataFrame:
+    """Seeds by conditions: accuracy after the last epoch minus that after the first."""
+    return pd.DataFrame({seed: a[-1] - a[0] for seed, a in accuracy.items()}).T
 
 
 def _weak(accuracy: Source, conditions: Sequence[str]) -> list[Claim]:
     """What is gained without text, the strongest modality, and with it; nothing where only one of them is."""
     weak = [c for c in conditions if "text" not in c.split("+")]
     strong = [c for c in conditions[:-1] if c not in weak]
-
-    def more(measured: Values) -> pd.Series:
-        gains = pd.DataFrame({c: Lead(FULL, MOMKE, c)(measured) for c in (*weak, *strong)}).dropna()
-        return gains[weak].mean(axis=1) - gains[strong].mean(axis=1)
 
     if not weak or not strong:
         return []
@@ -178,7 +243,10 @@ def _weak(accuracy: Source, conditions: Sequence[str]) -> list[Claim]:
             "4.3",
             "gain over MoMKE without text minus gain with text",
             accuracy,
-            more,
+            Change(
+                Mean([Lead(FULL, MOMKE, condition) for condition in weak]),
+                Mean([Lead(FULL, MOMKE, condition) for condition in strong]),
+            ),
         )
     ]
 
@@ -199,12 +267,27 @@ def _rank(context: Context) -> list[Claim]:
             missing,
         ),
         Claim(
-            "... and little where all are present",
+            "a higher rank helps more where modalities are missing than where all are present",
             "4.4, Fig 3",
             f"{high.name} minus {low.name}: gain with missing minus gain with all",
             accuracy,
-            lambda measured: missing(measured) - whole(measured),
+            Change(missing, whole),
         ),
+    ]
+
+
+def _alone(context: Context) -> list[Claim]:
+    """What a model of its own for each combination is worth, by the same network without the method."""
+    alone = rows.alone_rows(context, "neither")
+    accuracy = _accuracies(context, context.main, (*alone, rows.JOINT), grid=True)
+    return [
+        Claim(
+            "without the method, a model of its own for each combination is best",
+            "1",
+            f"{alone[0].name}, minus {JOINT}",
+            accuracy,
+            Lead(alone[0].name, JOINT, rows.MEAN_ALL),
+        )
     ]
 
 
@@ -212,7 +295,7 @@ def _leak(context: Context) -> list[Claim]:
     accuracy = _accuracies(context, context.main, rows.LEAK)
     return [
         Claim(
-            f"(ours) {row.name}: looking at test pays",
+            f"(ours) {row.name}: using test data pays",
             "ledger F9, G1",
             f"against {FULL}, whose rule sees train alone",
             accuracy,
@@ -242,6 +325,36 @@ def _conflict(context: Context) -> list[Claim]:
             "points of pairs",
         ),
     ]
+
+
+def _redundancy(context: Context) -> Claim:
+    """Eq. 3: what the orthogonality loss does to the two kinds of features."""
+
+    def read(context: Context, cells: Sequence[Cell]) -> dict[str, dict[int, np.ndarray]]:
+        compared = (rows.WITHOUT_ORT.name, FULL)
+        return {row: by_seed(context, runs_of(cells, row), _angles) for row in compared}
+
+    def closer(of_row: dict[str, dict[int, np.ndarray]]) -> pd.Series:
+        with_, without = (
+            pd.Series({seed: abs(of[-1, 0]) for seed, of in of_row[row].items()}, dtype=float)
+            for row in (FULL, rows.WITHOUT_ORT.name)
+        )
+        return without - with_
+
+    return Claim(
+        "the soft orthogonality makes common and private features less redundant",
+        "3.3, Eq. 3",
+        "|cosine of common and private features| at the end of training, w/o L_ort minus with it",
+        Source(context.main, analyses.probed_cells(context), read),
+        closer,
+        "cosine",
+    )
+
+
+def _angles(record: Record) -> np.ndarray | None:
+    """(epochs, 2): the cosines of common features with private and with pre-trained ones."""
+    angles = record["curves"].get("found", {}).get("angles")
+    return None if angles is None else np.array(angles, dtype=float)
 
 
 def _shares_in_conflict(context: Context, cells: Sequence[Cell]) -> dict[str, pd.Series]:
