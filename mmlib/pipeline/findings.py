@@ -104,9 +104,7 @@ def closing(numbers: pd.DataFrame, claims: pd.DataFrame, data: str) -> str:
     """
     lines = [f"- {text}" for text in _compared(numbers, data)]
     if len(claims):
-        lines.append(
-            f"- Of the paper's {len(claims)} claims tested here: {counted(claims['verdict'])}."
-        )
+        lines.append(f"- The paper's claims in {len(claims)} tests: {counted(claims['verdict'])}.")
     return "\n".join(lines) if lines else NOTHING
 
 
