@@ -96,13 +96,16 @@ class Lesson:
                 return
 
     def all_real(self) -> None:
-        """List the tables on real data that are part of the repository."""
+        """List the tables and pictures on real data that are part of the repository, of both the table."""
         lines = []
         for collection in committed.collections(self._paper):
             folder = paths.figures() / collection / self._paper
+            pages = {
+                path.stem: path for ending in ("png", "md") for path in folder.glob(f"*.{ending}")
+            }
             links = [
-                f"[{path.stem}](../figures/{collection}/{self._paper}/{path.name})"
-                for path in sorted(folder.glob("*.md"))
+                f"[{name}](../figures/{collection}/{self._paper}/{path.name})"
+                for name, path in sorted(pages.items())
             ]
             lines.append(f"- `{collection}`: {', '.join(links)}")
         figures.show_text("\n".join(lines))
