@@ -7,7 +7,7 @@ from IPython.display import Image, Markdown, display
 
 from mmlib import paths
 from mmlib.names import EMBEDDED, TWINS
-from mmlib.report.artifact import read_manifest
+from mmlib.report.artifact import Entry, read_manifest
 from mmlib.report.citations import FROM_ARTIFACTS, FROM_NOTEBOOKS
 from mmlib.report.markup import escape_markdown
 
@@ -63,13 +63,23 @@ def count_verdicts(paper: str, collection: str, artifact: str) -> str:
     return "\n".join(lines)
 
 
+def _entry(paper: str, collection: str, artifact: str) -> Entry | None:
+    """The manifest's entry of an artifact; None where it has none."""
+    wanted = (collection, paper, artifact)
+    listed = read_manifest(paths.figures() / "manifest.json")
+    return next((e for e in listed if (e["collection"], e["paper"], e["id"]) == wanted), None)
+
+
 def caption(paper: str, collection: str, artifact: str) -> str:
     """The title and caption of a committed artifact; empty where the manifest does not know it."""
-    wanted = (collection, paper, artifact)
-    for entry in read_manifest(paths.figures() / "manifest.json"):
-        if (entry["collection"], entry["paper"], entry["id"]) == wanted:
-            return f"{entry['title']}. {entry['caption']}"
-    return ""
+    entry = _entry(paper, collection, artifact)
+    return f"{entry['title']}. {entry['caption']}" if entry else ""
+
+
+def notes(paper: str, collection: str, artifact: str) -> tuple[str, ...]:
+    """The notes of a committed artifact; none where the manifest does not know it."""
+    entry = _entry(paper, collection, artifact)
+    return tuple(entry["notes"]) if entry else ()
 
 
 def show_picture(paper: str, collection: str, artifact: str) -> None:

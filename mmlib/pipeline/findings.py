@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from mmlib.experiments.verdicts import EXPLORATORY, OPEN, VERDICTS
+from mmlib.experiments.verdicts import EXPLORATORY, OPEN, PRIMARY, VERDICTS
 from mmlib.pipeline import glance
 from mmlib.report import figures as draw
 from mmlib.report.markup import escape_markdown
@@ -21,6 +24,8 @@ NOTHING = (
 )
 BY_WORD = {word: name for name, word in VERDICTS.items()}
 WORDS = {"better": "better", "worse": "worse", "equivalent": "no difference that matters"}
+WIDE = 100  # characters of a line in a terminal
+MARKS = re.compile(r"\*\*|</?span>|\\(?=\|)")  # of Markdown, as ``escape_markdown`` writes it
 MOST = 34  # characters of a line's name in the picture
 
 
@@ -33,9 +38,19 @@ def opening(claims: pd.DataFrame, called: Mapping[str, str], paper: str) -> str:
     if kept.empty:
         return NOTHING
     if not paper:
-        return "\n".join(_of_paper(called[str(name)], of) for name, of in _groups(kept, "paper"))
+        return "\n".join(_of_papers(claims, kept, called))
     lines = [_of_claim(str(text), of) for text, of in _groups(kept, "claim")]
     return "\n".join([*lines, "", _of_the_others(claims[claims["paper"] == paper])])
+
+
+def _of_papers(claims: pd.DataFrame, kept: pd.DataFrame, called: Mapping[str, str]) -> list[str]:
+    """One sentence per paper that has primary claims, tested or not."""
+    named = set(claims.loc[claims["kind"] == PRIMARY, "paper"])
+    return [
+        _of_paper(word, kept[kept["paper"] == name])
+        for name, word in called.items()
+        if name in named
+    ]
 
 
 def _groups(lines: pd.DataFrame, column: str) -> list[tuple[Any, pd.DataFrame]]:
@@ -63,6 +78,8 @@ def _measured(line: Mapping[Any, Any]) -> str:
 
 def _of_paper(called: str, lines: pd.DataFrame) -> str:
     """How many of a paper's primary claims have which verdict."""
+    if lines.empty:
+        return f"- **{called}**: no primary claim has enough seeds for a verdict yet."
     tests = "test of a primary claim" if len(lines) == 1 else "tests of primary claims"
     return f"- **{called}**, {len(lines)} {tests}: {counted(lines['verdict'])}."
 
@@ -87,9 +104,7 @@ def closing(numbers: pd.DataFrame, claims: pd.DataFrame, data: str) -> str:
     """
     lines = [f"- {text}" for text in _compared(numbers, data)]
     if len(claims):
-        lines.append(
-            f"- Of the paper's {len(claims)} claims tested here: {counted(claims['verdict'])}."
-        )
+        lines.append(f"- The paper's claims in {len(claims)} tests: {counted(claims['verdict'])}.")
     return "\n".join(lines) if lines else NOTHING
 
 
@@ -103,18 +118,30 @@ def _compared(numbers: pd.DataFrame, data: str) -> list[str]:
     made = []
     for row, of in told.groupby("row", sort=False):
         plain = of["plain"].iloc[0]
-        each = "; ".join(_difference(line) for line in of.to_dict("records"))
+        each = "; ".join(_difference(line, data) for line in of.to_dict("records"))
         made.append(f"On {data}, **{row} minus {plain}** in {label}: {each}.")
     return made
 
 
-def _difference(line: Mapping[Any, Any]) -> str:
-    """One setting's difference with its interval, seeds and verdict."""
+def _difference(line: Mapping[Any, Any], data: str) -> str:
+    """One setting's difference with its interval, seeds and verdict; data: what the sentence has named."""
     verdict = WORDS.get(line["verdict"], "undecided")
     if verdict == "undecided" and line["detectable"] > 0:
         verdict += f" ({line['n']} seeds would have shown {line['detectable']:.1f})"
     span = f"[{line['difference_low']:.2f}, {line['difference_high']:.2f}]"
-    return f"{line['difference']:+.2f} {span} with {line['setting']}, {line['n']} seeds, {verdict}"
+    where = "" if line["setting"] == data else f" with {line['setting']}"
+    return f"{line['difference']:+.2f} {span}{where}, {line['n']} seeds, {verdict}"
+
+
+def plain(markdown: str) -> list[str]:
+    """Findings as lines for a terminal: no marks of Markdown, at most ``WIDE`` characters, points indented."""
+    told = []
+    for line in filter(None, markdown.splitlines()):
+        words = html.unescape(MARKS.sub("", line.removeprefix("- ")))
+        told += textwrap.wrap(
+            words, WIDE, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+        )
+    return told
 
 
 def _capital(text: str) -> str:

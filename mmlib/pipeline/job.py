@@ -111,8 +111,9 @@ def list_artifacts(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
 
 
 def conclude(contexts: Sequence[Context], wanted: Sequence[str], failed: Sequence[Trouble]) -> int:
-    """Print the summary, whether it is what is committed, and each thing that failed; 1 where there is any."""
+    """Print the summary, what was found, whether it is what is committed, and what failed; 1 where there is any."""
     summary(contexts)
+    found(contexts, wanted)
     print()
     for line in reproduced.lines(paths.figures(), (context.collection for context in contexts)):
         print(line)
@@ -158,6 +159,33 @@ def summary(contexts: Sequence[Context]) -> None:
                 f"{context.collection:14} {context.paper:6} {artifact.id:24} {entry['status']:18} {rows:>7}  "
                 f"{best[0] if best else '-'}"
             )
+
+
+def found(contexts: Sequence[Context], wanted: Sequence[str]) -> None:
+    """Print each paper's finding: its committed claims, and this run's main comparison where it has been drawn."""
+    import pandas as pd
+
+    from mmlib.pipeline import findings
+    from mmlib.pipeline.lesson import Lesson
+
+    entries = _entries()
+    for context in contexts:
+        drawn = [artifact.id for artifact in regenerate.wanted_of(context, wanted)]
+        if not drawn:
+            continue
+        lesson = Lesson(context)
+        print(f"\n{context.declared.called}: what was found")
+        told = findings.plain(lesson.opening())
+        entry = entries.get((context.collection, context.paper, lesson.flagship))
+        path = context.folder / f"{lesson.flagship}-numbers.csv"
+        if (
+            lesson.flagship in drawn
+            and entry
+            and entry["status"] == "regenerated"
+            and path.exists()
+        ):
+            told += ["  In this run:", *findings.plain(lesson.closing(pd.read_csv(path)))]
+        print("\n".join(told))
 
 
 def _entries() -> dict[tuple[str, str, str], Entry]:

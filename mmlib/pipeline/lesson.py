@@ -18,8 +18,9 @@ from mmlib import paths
 from mmlib.experiments import committed
 from mmlib.experiments.context import Context
 from mmlib.experiments.verdicts import OPEN, PRIMARY
+from mmlib.papers import catalog
 from mmlib.papers.catalog import PAPERS
-from mmlib.pipeline import findings, glance, regenerate
+from mmlib.pipeline import findings, glance, own_network, regenerate
 from mmlib.report import figures
 from mmlib.report.artifact import Artifact, Output
 from mmlib.report.layout import ACROSS
@@ -40,12 +41,27 @@ class Lesson:
         self._shown: set[str] = set()
 
     def found(self) -> None:
-        """Show what the committed claims of the paper say, in at most three sentences and a picture."""
-        claims = self._claims()
-        figures.show_text(findings.opening(claims, self._called, self._paper))
-        kept = glance.tested(claims, self._called, self._paper)
+        """Show what the committed claims say, in a few sentences and a picture."""
+        figures.show_text(self.opening())
+        kept = glance.tested(self._claims(), self._called, self._of)
         if len(kept):
             figures.show(Output(figure=findings.picture(kept, self._called)))
+
+    def opening(self) -> str:
+        """What the committed claims of the paper say, as Markdown.
+
+        Where it has none of its own: those of all papers, and how each method stands against its own network.
+        """
+        told = findings.opening(self._claims(), self._called, self._of)
+        return told if self._of else f"{told}\n\n{own_network.sentences(self._verdicts())}"
+
+    def against_own_networks(self) -> None:
+        """Show all committed comparisons of each method with its own network in one picture."""
+        verdicts = self._verdicts()
+        if verdicts.empty:
+            figures.show_text(own_network.TOO_FEW)
+        else:
+            figures.show(Output(figure=own_network.picture(verdicts)))
 
     def picture(self, figure: Figure) -> None:
         """Show a figure that a cell has drawn, in the house style and at the size of the others."""
@@ -80,13 +96,16 @@ class Lesson:
                 return
 
     def all_real(self) -> None:
-        """List the tables on real data that are part of the repository."""
+        """List the tables and pictures on real data that are part of the repository, of both the table."""
         lines = []
         for collection in committed.collections(self._paper):
             folder = paths.figures() / collection / self._paper
+            pages = {
+                path.stem: path for ending in ("png", "md") for path in folder.glob(f"*.{ending}")
+            }
             links = [
-                f"[{path.stem}](../figures/{collection}/{self._paper}/{path.name})"
-                for path in sorted(folder.glob("*.md"))
+                f"[{name}](../figures/{collection}/{self._paper}/{path.name})"
+                for name, path in sorted(pages.items())
             ]
             lines.append(f"- `{collection}`: {', '.join(links)}")
         figures.show_text("\n".join(lines))
@@ -116,9 +135,19 @@ class Lesson:
 
     def take_home(self) -> None:
         """Show what this run says: the main comparison and the claims, in sentences."""
-        main = regenerate.draw(self.context, "main").numbers
-        numbers = pd.DataFrame() if main is None else main
-        figures.show_text(findings.closing(numbers, self._here(), self._data()))
+        numbers = regenerate.draw(self.context, self.flagship).numbers
+        figures.show_text(self.closing(pd.DataFrame() if numbers is None else numbers))
+
+    @property
+    def flagship(self) -> str:
+        """The artifact that ``closing`` speaks of."""
+        return "main" if self._of else own_network.ARTIFACT
+
+    def closing(self, numbers: pd.DataFrame) -> str:
+        """What this run says, as Markdown; numbers: those of the flagship."""
+        if self._of:
+            return findings.closing(numbers, self._here(), self._data())
+        return own_network.closing(numbers.reindex(columns=own_network.COLUMNS), self._verdicts())
 
     @property
     def _called(self) -> Mapping[str, str]:
@@ -128,11 +157,24 @@ class Lesson:
     def _paper(self) -> str:
         return self.context.paper
 
+    @property
+    def _of(self) -> str:
+        """The paper whose claims are told; empty, which means all of them, where it has none."""
+        return self._paper if self._paper in catalog.CLAIMS else ""
+
+    @property
+    def _own(self) -> str:
+        """The collection of a reader's own data, which alone is told of then; else empty."""
+        return self.context.collection if self.context.own or self.context.label else ""
+
     def _claims(self) -> pd.DataFrame:
         """The committed claims; with a reader's own data those on these data alone."""
         claims = glance.read(paths.figures())
-        own = self.context.own or bool(self.context.label)
-        return claims[claims["collection"] == self.context.collection] if own else claims
+        return claims[claims["collection"] == self._own] if self._own else claims
+
+    def _verdicts(self) -> pd.DataFrame:
+        """The committed comparisons with own networks; with a reader's own data those on these data alone."""
+        return own_network.read(self._own)
 
     def _here(self) -> pd.DataFrame:
         """The claims of this paper in this collection."""
