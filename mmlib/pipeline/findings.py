@@ -85,7 +85,7 @@ def closing(numbers: pd.DataFrame, claims: pd.DataFrame, data: str) -> str:
 
     numbers: of ``tables.compare``, or empty. claims: lines of ``figures/claims.csv`` of this paper and collection.
     """
-    lines = [f"- {text}" for text in _compared(numbers, data)]
+    lines = compared(numbers, data)
     if len(claims):
         lines.append(
             f"- Of the paper's {len(claims)} claims tested here: {counted(claims['verdict'])}."
@@ -93,8 +93,11 @@ def closing(numbers: pd.DataFrame, claims: pd.DataFrame, data: str) -> str:
     return "\n".join(lines) if lines else NOTHING
 
 
-def _compared(numbers: pd.DataFrame, data: str) -> list[str]:
-    """One sentence per row that is compared: its differences in the first metric, by setting."""
+def compared(numbers: pd.DataFrame, data: str) -> list[str]:
+    """One list entry per row that is compared: its differences in the first metric, by setting.
+
+    numbers: of ``tables.compare``, or empty. data: the name of the data set.
+    """
     if numbers.empty:
         return []
     first = numbers[numbers["metric"] == numbers["metric"].iloc[0]]
@@ -104,17 +107,17 @@ def _compared(numbers: pd.DataFrame, data: str) -> list[str]:
     for row, of in told.groupby("row", sort=False):
         plain = of["plain"].iloc[0]
         each = "; ".join(_difference(line) for line in of.to_dict("records"))
-        made.append(f"On {data}, **{row} minus {plain}** in {label}: {each}.")
+        made.append(f"- On {escape_markdown(data)}, **{row} minus {plain}** in {label}: {each}.")
     return made
 
 
 def _difference(line: Mapping[Any, Any]) -> str:
     """One setting's difference with its interval, seeds and verdict."""
-    verdict = WORDS.get(line["verdict"], "undecided")
-    if verdict == "undecided" and line["detectable"] > 0:
+    verdict = f"**{WORDS.get(line['verdict'], 'undecided')}**"
+    if line["verdict"] == "undecided" and line["detectable"] > 0:
         verdict += f" ({line['n']} seeds would have shown {line['detectable']:.1f})"
     span = f"[{line['difference_low']:.2f}, {line['difference_high']:.2f}]"
-    return f"{line['difference']:+.2f} {span} with {line['setting']}, {line['n']} seeds, {verdict}"
+    return f"{line['setting']}, {line['difference']:+.2f} {span} over {line['n']} seeds, {verdict}"
 
 
 def _capital(text: str) -> str:

@@ -7,7 +7,7 @@ file, and whatever a notebook does not show is drawn all the same and listed onc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,12 +40,19 @@ class Lesson:
         self._shown: set[str] = set()
 
     def found(self) -> None:
-        """Show what the committed claims of the paper say, in at most three sentences and a picture."""
+        """Show what the committed claims of the paper say, in at most three sentences and a picture.
+
+        While no primary claim has a verdict, show what the committed main comparison says.
+        """
         claims = self._claims()
         figures.show_text(findings.opening(claims, self._called, self._paper))
         kept = glance.tested(claims, self._called, self._paper)
         if len(kept):
             figures.show(Output(figure=findings.picture(kept, self._called)))
+            return
+        main = paths.figures() / self.context.collection / self._paper / "main-numbers.csv"
+        if main.exists():
+            figures.show_text("\n".join(findings.compared(pd.read_csv(main), self._data())))
 
     def picture(self, figure: Figure) -> None:
         """Show a figure that a cell has drawn, in the house style and at the size of the others."""
@@ -67,8 +74,11 @@ class Lesson:
         if more:
             figures.show_text(more)
 
-    def real(self, name: str) -> None:
-        """Show an artifact of the first collection of real data that has it: its picture, or its table in short."""
+    def real(self, name: str, metric: str = "") -> None:
+        """Show an artifact of the first collection of real data that has it: its picture, or its table in short.
+
+        metric: the only one to be shown of a comparison of several; all where empty.
+        """
         for collection in committed.collections(self._paper):
             folder = paths.figures() / collection / self._paper
             numbers = folder / f"{name}-numbers.csv"
@@ -76,7 +86,7 @@ class Lesson:
                 committed.show_picture(self._paper, collection, name)
                 return
             if numbers.exists():
-                self._show_committed(collection, name, numbers)
+                self._show_committed(collection, name, numbers, metric)
                 return
 
     def all_real(self) -> None:
@@ -91,9 +101,10 @@ class Lesson:
             lines.append(f"- `{collection}`: {', '.join(links)}")
         figures.show_text("\n".join(lines))
 
-    def _show_committed(self, collection: str, name: str, numbers: Path) -> None:
-        """Show a committed comparison in short."""
+    def _show_committed(self, collection: str, name: str, numbers: Path, only: str) -> None:
+        """Show a committed comparison in short; only: of this metric, where there is one."""
         frame = pd.read_csv(numbers, keep_default_na=True)
+        frame = frame[frame["metric"] == only] if only else frame
         texts = [column for column in ("plain", "verdict", "failed") if column in frame]
         output = Output(numbers=frame.fillna(dict.fromkeys(texts, "")), comparison=True)
         link = f"../figures/{collection}/{self._paper}/{name}.md"
@@ -103,7 +114,7 @@ class Lesson:
         figures.show_text(more or f"[More of it]({link}).")
 
     def rest(self) -> None:
-        """Draw what was not shown, list it with links, and write the records and reports of the paper."""
+        """Draw what was not shown, list it folded, with links, and write the records and reports of the paper."""
         lines = []
         for artifact in regenerate.artifacts(self.context):
             if artifact.id in self._shown:
@@ -112,7 +123,8 @@ class Lesson:
             lines.append(f"- {self._listed(artifact, output)}")
         regenerate.finish(self.context)
         folder = f"figures/{self.context.collection}/{self._paper}"
-        figures.show_text("\n".join([*lines, "", f"Everything stands in `{folder}`."]))
+        head = f"{len(lines)} tables and figures in <code>{folder}</code>: open the list"
+        figures.show_text(folded(head, lines))
 
     def take_home(self) -> None:
         """Show what this run says: the main comparison and the claims, in sentences."""
@@ -162,6 +174,11 @@ class Lesson:
         if empty:
             return f"{artifact.title}: {' '.join(output.notes)}"
         return f"{artifact.title} ({', '.join(links) or 'on this machine only'}): {told}."
+
+
+def folded(head: str, lines: Sequence[str]) -> str:
+    """Markdown lines that a reader opens by a click on their head; head: HTML."""
+    return "\n".join([f"<details><summary>{head}</summary>", "", *lines, "", "</details>"])
 
 
 def shortened(output: Output, link: str) -> tuple[Output, str]:
