@@ -102,14 +102,17 @@ def closing(numbers: pd.DataFrame, claims: pd.DataFrame, data: str) -> str:
 
     numbers: of ``tables.compare``, or empty. claims: lines of ``figures/claims.csv`` of this paper and collection.
     """
-    lines = [f"- {text}" for text in _compared(numbers, data)]
+    lines = compared(numbers, data)
     if len(claims):
         lines.append(f"- The paper's claims in {len(claims)} tests: {counted(claims['verdict'])}.")
     return "\n".join(lines) if lines else NOTHING
 
 
-def _compared(numbers: pd.DataFrame, data: str) -> list[str]:
-    """One sentence per row that is compared: its differences in the first metric, by setting."""
+def compared(numbers: pd.DataFrame, data: str) -> list[str]:
+    """One list entry per row that is compared: its differences in the first metric, by setting.
+
+    numbers: of ``tables.compare``, or empty. data: the name of the data set.
+    """
     if numbers.empty:
         return []
     first = numbers[numbers["metric"] == numbers["metric"].iloc[0]]
@@ -119,18 +122,18 @@ def _compared(numbers: pd.DataFrame, data: str) -> list[str]:
     for row, of in told.groupby("row", sort=False):
         plain = of["plain"].iloc[0]
         each = "; ".join(_difference(line, data) for line in of.to_dict("records"))
-        made.append(f"On {data}, **{row} minus {plain}** in {label}: {each}.")
+        made.append(f"- On {escape_markdown(data)}, **{row} minus {plain}** in {label}: {each}.")
     return made
 
 
 def _difference(line: Mapping[Any, Any], data: str) -> str:
     """One setting's difference with its interval, seeds and verdict; data: what the sentence has named."""
-    verdict = WORDS.get(line["verdict"], "undecided")
-    if verdict == "undecided" and line["detectable"] > 0:
+    verdict = f"**{WORDS.get(line['verdict'], 'undecided')}**"
+    if line["verdict"] == "undecided" and line["detectable"] > 0:
         verdict += f" ({line['n']} seeds would have shown {line['detectable']:.1f})"
     span = f"[{line['difference_low']:.2f}, {line['difference_high']:.2f}]"
-    where = "" if line["setting"] == data else f" with {line['setting']}"
-    return f"{line['difference']:+.2f} {span}{where}, {line['n']} seeds, {verdict}"
+    where = "" if line["setting"] == data else f"{line['setting']}, "
+    return f"{where}{line['difference']:+.2f} {span} over {line['n']} seeds, {verdict}"
 
 
 def plain(markdown: str) -> list[str]:

@@ -7,7 +7,7 @@ file, and whatever a notebook does not show is drawn all the same and listed onc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from mmlib import paths
 from mmlib.experiments import committed
+from mmlib.experiments.comparison import shown
 from mmlib.experiments.context import Context
 from mmlib.experiments.verdicts import OPEN, PRIMARY
 from mmlib.papers import catalog
@@ -41,11 +42,16 @@ class Lesson:
         self._shown: set[str] = set()
 
     def found(self) -> None:
-        """Show what the committed claims say, in a few sentences and a picture."""
+        """Show what the committed claims say, in a few sentences and a picture.
+
+        Where no primary claim has a verdict, the committed main comparison takes their place.
+        """
         figures.show_text(self.opening())
         kept = glance.tested(self._claims(), self._called, self._of)
         if len(kept):
             figures.show(Output(figure=findings.picture(kept, self._called)))
+        else:
+            self._main_found()
 
     def opening(self) -> str:
         """What the committed claims of the paper say, as Markdown.
@@ -83,8 +89,11 @@ class Lesson:
         if more:
             figures.show_text(more)
 
-    def real(self, name: str) -> None:
-        """Show an artifact of the first collection of real data that has it: its picture, or its table in short."""
+    def real(self, name: str, metric: str = "") -> None:
+        """Show an artifact of the first collection of real data that has it: its picture, or its table in short.
+
+        metric: the only one to be shown of a comparison of several; all where empty.
+        """
         for collection in committed.collections(self._paper):
             folder = paths.figures() / collection / self._paper
             numbers = folder / f"{name}-numbers.csv"
@@ -92,7 +101,7 @@ class Lesson:
                 committed.show_picture(self._paper, collection, name)
                 return
             if numbers.exists():
-                self._show_committed(collection, name, numbers)
+                self._show_committed(collection, name, folder, metric)
                 return
 
     def all_real(self) -> None:
@@ -110,11 +119,9 @@ class Lesson:
             lines.append(f"- `{collection}`: {', '.join(links)}")
         figures.show_text("\n".join(lines))
 
-    def _show_committed(self, collection: str, name: str, numbers: Path) -> None:
-        """Show a committed comparison in short."""
-        frame = pd.read_csv(numbers, keep_default_na=True)
-        texts = [column for column in ("plain", "verdict", "failed") if column in frame]
-        output = Output(numbers=frame.fillna(dict.fromkeys(texts, "")), comparison=True)
+    def _show_committed(self, collection: str, name: str, folder: Path, only: str) -> None:
+        """Show a committed table in short; only: of this metric, where there is one."""
+        output = committed_table(folder, name, only)
         link = f"../figures/{collection}/{self._paper}/{name}.md"
         short, more = shortened(output, link)
         title = committed.caption(self._paper, collection, name)
@@ -122,7 +129,7 @@ class Lesson:
         figures.show_text(more or f"[More of it]({link}).")
 
     def rest(self) -> None:
-        """Draw what was not shown, list it with links, and write the records and reports of the paper."""
+        """Draw what was not shown, list it folded, with links, and write the records and reports of the paper."""
         lines = []
         for artifact in regenerate.artifacts(self.context):
             if artifact.id in self._shown:
@@ -131,7 +138,8 @@ class Lesson:
             lines.append(f"- {self._listed(artifact, output)}")
         regenerate.finish(self.context)
         folder = f"figures/{self.context.collection}/{self._paper}"
-        figures.show_text("\n".join([*lines, "", f"Everything stands in `{folder}`."]))
+        head = f"{len(lines)} tables and figures in <code>{folder}</code>: open the list"
+        figures.show_text(folded(head, lines))
 
     def take_home(self) -> None:
         """Show what this run says: the main comparison and the claims, in sentences."""
@@ -148,6 +156,19 @@ class Lesson:
         if self._of:
             return findings.closing(numbers, self._here(), self._data())
         return own_network.closing(numbers.reindex(columns=own_network.COLUMNS), self._verdicts())
+
+    def _main_found(self) -> None:
+        """Show what the committed main comparison says, in a sentence and a picture; nothing where there is none."""
+        path = paths.figures() / self.context.collection / self._paper / "main-numbers.csv"
+        if not path.exists():
+            return
+        numbers = pd.read_csv(path).fillna({"verdict": ""})
+        figures.show_text(findings.of_main(numbers, self._data()))
+        lines = findings.main_lines(numbers, self._paper)
+        if len(lines):
+            title, axis = "Main comparison", "points (above 0: the method is better)"
+            drawn = findings.picture(lines, self._called, title, axis)
+            figures.show(Output(figure=drawn))
 
     @property
     def _called(self) -> Mapping[str, str]:
@@ -183,7 +204,10 @@ class Lesson:
         return claims[mine & (claims["paper"] == self._paper)]
 
     def _data(self) -> str:
-        return self.context.bundle(self.context.main).name
+        """The data of the main comparison, as tables call them."""
+        cells = regenerate.artifacts(self.context, ["main"])[0].cells(self.context)
+        datasets = dict.fromkeys(cell.dataset for cell in cells)
+        return " and ".join(shown(self.context, dataset) for dataset in datasets)
 
     def _link(self, artifact: Artifact, ending: str) -> str:
         return f"../figures/{self.context.collection}/{self._paper}/{artifact.id}{ending}"
@@ -204,6 +228,21 @@ class Lesson:
         if empty:
             return f"{artifact.title}: {' '.join(output.notes)}"
         return f"{artifact.title} ({', '.join(links) or 'on this machine only'}): {told}."
+
+
+def committed_table(folder: Path, name: str, only: str = "") -> Output:
+    """A committed table: the numbers of a comparison, or any other as text; only: of this metric."""
+    numbers = pd.read_csv(folder / f"{name}-numbers.csv")
+    if "difference" not in numbers:
+        return Output(pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False))
+    numbers = numbers[numbers["metric"] == only] if only else numbers
+    texts = [column for column in ("plain", "verdict", "failed") if column in numbers]
+    return Output(numbers=numbers.fillna(dict.fromkeys(texts, "")), comparison=True)
+
+
+def folded(head: str, lines: Sequence[str]) -> str:
+    """Markdown lines that a reader opens by a click on their head; head: HTML."""
+    return "\n".join([f"<details><summary>{head}</summary>", "", *lines, "", "</details>"])
 
 
 def shortened(output: Output, link: str) -> tuple[Output, str]:
