@@ -29,6 +29,7 @@ LAYERS = (
     "experiments",
     "papers",
     "parameters",
+    "exercises",
     "teach",
     "pipeline",
     "compare",
