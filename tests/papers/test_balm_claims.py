@@ -10,6 +10,8 @@ import pytest
 
 from mmlib.experiments.context import Cell
 from mmlib.experiments.measures import Lead, Mean
+from mmlib.experiments.profiles import profile
+from mmlib.experiments.published import published
 from mmlib.experiments.verdicts import VERDICTS
 from mmlib.papers import balm
 from mmlib.papers.balm import claims, rows, tables, training
@@ -166,7 +168,7 @@ def test_curves_of_two_rows_are_paired_by_seed_where_one_run_is_missing() -> Non
         "+FCM": {0: np.full((8, 3), 5.0), 1: np.full((8, 3), 20.0), 2: np.full((8, 3), 40.0)},
         "MMGCN": {1: np.full((8, 3), 21.0), 2: np.full((8, 3), 42.0)},
     }
-    lead = claims._late(curves["MMGCN"]) - claims._late(curves["+FCM"])
+    lead = training._late(curves["MMGCN"]) - training._late(curves["+FCM"])
     assert lead.dropna().to_dict() == {1: 1.0, 2: 2.0}
 
 
@@ -234,3 +236,33 @@ def test_mm_dfns_own_loss_is_used_for_classes_alone() -> None:
     ):
         (cell, *_) = rows.cells(context, dataset, rows.plain("mmdfn"), rows.FOCUS)
         assert {k: v for k, v in cell.spec.options if k in ("focal", "class_weights")} == expected
+
+
+def test_names_of_printed_cells_are_those_of_our_settings() -> None:
+    context = balm.context("smoke")
+    every = claims._tau_and_rho(dataclasses.replace(context, profile=profile("paper")))
+    (flat, spread, highest) = (claim.printed() for claim in every)
+    grid = published("balm", "table7").assign(tau=lambda f: f["condition"].str[4:7])
+    f1 = {name: of["value"] for name, of in grid.groupby("setting")}
+    own = f1["0.5/0.3/0.7"][grid["condition"] == "tau=0.4 rho=1.4"].item()
+    rest = f1["0.5/0.3/0.7"][grid["condition"] != "tau=0.4 rho=1.4"]
+    assert flat == pytest.approx(own - rest.mean())
+    assert spread == pytest.approx(f1["0.5/0.7/0.3"].std() - f1["0.5/0.3/0.7"].std())
+    high = grid["condition"].str.endswith("rho=1.8")
+    steep = f1["0.5/0.7/0.3"]
+    assert highest == pytest.approx(steep[~high].mean() - steep[high].mean())
+
+
+def test_the_dominance_of_a_modality_is_its_norm_over_the_largest_other() -> None:
+    norms = np.array([[1.0, 8.0, 2.0], [1.0, 2.0, 4.0]])
+    assert training._of_one(norms, 1) == pytest.approx((np.log(4) + np.log(0.5)) / 2)
+    assert training._of_one(norms, 0) == pytest.approx((np.log(1 / 8) + np.log(1 / 4)) / 2)
+
+
+def test_settings_are_grouped_by_what_is_missing_most() -> None:
+    context = balm.context("smoke")
+    groups = claims._groups(context, rows.SETTINGS, "text")
+    assert groups == {
+        "text missing most": ["0.3/0.7/0.5", "0.5/0.7/0.3"],
+        "another missing most": ["0.3/0.5/0.7", "0.5/0.3/0.7", "0.7/0.3/0.5", "0.7/0.5/0.3"],
+    }

@@ -591,6 +591,9 @@ def test_one_or_two_seeds_have_no_verdict_and_numbers_are_unique(made: Made) -> 
     assert not stored.duplicated(["claim", "data", "test (above 0 supports)"]).any()
 
 
+ON_AVERAGE = "better with modalities missing, on average"
+
+
 def differences(made: Made, data: str) -> dict[tuple[str, str], Frame]:
     """Of all claims about a data set of two seeds, by words and test."""
     v, w = (
@@ -603,7 +606,10 @@ def differences(made: Made, data: str) -> dict[tuple[str, str], Frame]:
     found = (
         {("better with all modalities", f"EBMC minus {o}"): w[EBMC] - w[o] for o in (PLAIN, MOMKE)}
         | {
-            (f"better under {SHORT[c]}", f"EBMC minus {o}"): (v[EBMC] - v[o])[c]
+            (
+                f"better under {SHORT[c]}" if c in SIX else ON_AVERAGE,
+                f"EBMC minus {o}",
+            ): (v[EBMC] - v[o])[c]
             for o in (PLAIN, MOMKE)
             for c in SHORT
         }
@@ -619,9 +625,11 @@ def differences(made: Made, data: str) -> dict[tuple[str, str], Frame]:
         "IMTD helps where modalities are missing (though it acts only in training)",
         "EBMC minus w/o IMTD, missing conditions",
     ] = gain[SIX].mean(axis=1)
-    found["... and more there than with all of them", "that gain minus the gain with all"] = (
-        gain["average"] - gain[ALL]
-    )
+    found[
+        "IMTD helps more where modalities are missing than with all of them",
+        "that gain minus the gain with all",
+    ] = gain["average"] - gain[ALL]
+    found |= _of_table_3(v) | _in_seven_classes(made, data)
     for row in ("w/o MSD", "w/o CCE"):
         found[
             f"{row[4:]} keeps weak single modalities useful",
@@ -639,20 +647,72 @@ def differences(made: Made, data: str) -> dict[tuple[str, str], Frame]:
             - made.values(data, row, "complete")
             for row in TERMS
         }
+        norm, loss, uncertainty = (made.values(data, row, "complete") for row in TERMS)
+        found |= {
+            (
+                "of the energy's terms the task loss is needed most",
+                f"{row} minus {TERMS[1]}",
+            ): of - loss
+            for row, of in ((TERMS[0], norm), (TERMS[2], uncertainty))
+        }
     return found
 
 
+def _of_table_3(v: dict[str, pd.DataFrame]) -> dict[tuple[str, str], pd.Series]:
+    """What is lost where modalities are missing, by how many are; v: seeds by condition, by row."""
+    single, pairs = ([c for c in SIX if ("+" in c) == several] for several in (False, True))
+    found = {}
+    for other in (PLAIN, MOMKE):
+        gain = v[EBMC] - v[other]
+        found[
+            "less is lost than by other methods where modalities are missing",
+            f"lead over {other} with some missing, on average, minus that with all",
+        ] = gain["average"] - gain[ALL]
+        found[
+            "EBMC's gain is largest where one modality is left",
+            f"lead over {other}, one modality minus two modalities",
+        ] = gain[single].mean(axis=1) - gain[pairs].mean(axis=1)
+    ours, more = v[EBMC], "the more modalities there are, the better"
+    found[more, "EBMC, two modalities minus one modality"] = (
+        ours[pairs].sum(axis=1) - ours[single].sum(axis=1)
+    ) / 3
+    found[more, "EBMC, all modalities minus two modalities"] = ours[ALL] - ours[pairs].mean(axis=1)
+    return found
+
+
+def _in_seven_classes(made: Made, data: str) -> dict[tuple[str, str], pd.Series]:
+    ours, *others = (
+        made.values(data, row, "complete", ALL, "acc7") for row in (EBMC, PLAIN, MOMKE)
+    )
+    return {
+        (
+            "better in 7-class accuracy with all modalities",
+            f"EBMC minus {row}, 7-class accuracy",
+        ): ours - other
+        for row, other in zip((PLAIN, MOMKE), others, strict=True)
+    }
+
+
 def text_parts(made: Made, data: str) -> dict[tuple[str, str], pd.Series]:
+    of = {row: shares(made, data, row) for row in (EBMC, "w/o EMC")}
     full, less = (
-        pd.Series({seed: s["text"] - s["sum"] / 2 for seed, s in shares(made, data, row).items()})
+        pd.Series({seed: s["text"] - s["sum"] / 2 for seed, s in of[row].items()})
         for row in (EBMC, "w/o EMC")
     )
+    others = {
+        row: pd.Series({seed: s["sum"] - s["text"] for seed, s in by_seed.items()})
+        for row, by_seed in of.items()
+    }
     return {
         (
             "without EMC text contributes more than half",
             "text's Shapley value minus half of all, accuracy",
         ): less,
         ("EMC lowers text's part", "that without EMC minus that with"): less - full,
+        (
+            "EMC raises the part of the other modalities",
+            "their Shapley values together, accuracy, with EMC minus without",
+        ): others[EBMC] - others["w/o EMC"],
     }
 
 

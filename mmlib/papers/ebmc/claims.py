@@ -129,10 +129,10 @@ def with_all(cells: pd.DataFrame) -> pd.Series:
 
 
 def _by_count(context: Context, dataset: str) -> dict[str, list[str]]:
-    """The test conditions with one modality, and those with two of three."""
+    """The test conditions with one modality, and those with two of more."""
     some = rows.names_of(context, dataset)[:-1]
     single = [name for name in some if "+" not in name]
-    pairs = [name for name in some if "+" in name]
+    pairs = [name for name in some if name.count("+") == 1]
     return {SINGLE: single, PAIRS: pairs} if pairs else {}
 
 
