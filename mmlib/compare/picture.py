@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 
 from mmlib.compare.plan import COMPLETE, MAJORITY, OWN, Contender
 from mmlib.compare.results import Results
-from mmlib.report.figures import DOUBLE, MARKERS, PALETTE, panel_grid, style
+from mmlib.report.colours import MARKERS, PALETTE
+from mmlib.report.figures import DOUBLE, panel_grid, style
 
 LABELS = {"weighted_f1": "weighted F1 (%)", "mae": "minus the mean absolute error"}
 FADED = "#999999"

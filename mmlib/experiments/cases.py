@@ -12,7 +12,7 @@ from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.conditions import in_picture, initials_note, short
 from mmlib.experiments.context import Context
 from mmlib.masks import draw
-from mmlib.report import figures
+from mmlib.report import figures, grouped
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 
@@ -66,20 +66,19 @@ def _bars(
     theirs: str,
     modalities: Sequence[str],
 ) -> figures.Figure | None:
-    """How many utterances are corrected and broken, by what is observed; None where there are none."""
+    """How many utterances are corrected and broken, by what is observed; None where a note says it as well."""
     counts = pd.concat(
         [utterances.groupby("observed").size() for utterances in (corrected, broken)],
         axis=1,
         keys=["corrected", "broken"],
     )
-    if not len(counts):
+    if len(counts) < 2:
         return None
-    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.4)
-    figures.grouped_bars(
+    figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.2)
+    grouped.bars(
         axes[0],
         [short(in_picture(g, modalities)) for g in counts.index],
         {k: [[float(v)] for v in counts[k].fillna(0)] for k in ("corrected", "broken")},
-        base=0,
         ylabel="test utterances",
         title=f"{theirs} wrong, {ours} right (corrected), and the reverse "
         "(broken), by what is observed",

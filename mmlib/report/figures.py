@@ -1,14 +1,12 @@
-"""One style for all figures, and the few kinds of plot that the papers use.
+"""One style for all figures, and most kinds of plot; bars are in ``grouped``, grids in ``heatmaps``.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; every series also has a marker and a line
-style of its own, so a grayscale print reads as well. Figures are made with ``panel_grid`` and not with pyplot:
-nothing is shown twice in a notebook and nothing stays open.
+Figures are made with ``panel_grid`` and not with pyplot: nothing is shown twice in a notebook and nothing stays open.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +18,9 @@ from mmlib.errors import InputError
 from mmlib.report import fitting, layout
 from mmlib.report.artifact import Output, figure_bytes, plain_settings
 from mmlib.report.citations import FROM_NOTEBOOKS, link_markdown
+from mmlib.report.colours import PALETTE, Look, looks_of
 from mmlib.report.markup import escape_markdown, to_markdown
-from mmlib.report.stats import MARGIN, Comparison, summarise
+from mmlib.report.stats import FEWEST, MARGIN, TOO_FEW, Comparison, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,26 +28,15 @@ if TYPE_CHECKING:
 
 SINGLE, DOUBLE = 3.4, 7.0  # column widths in inches
 SCREEN_DPI = 110  # in a notebook, as wide as it is shown
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7F00")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
-HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
-LOOKS: dict[str, Sequence[Any]] = {"color": PALETTE, "marker": MARKERS, "linestyle": STYLES}
-# By how many places each is shifted in every further round of the colours, so that other ones meet.
-SHIFTS = {"color": 0, "marker": 3, "linestyle": 5, "hatch": 3}
-LOOKS_IN_ALL = len(PALETTE) * len(MARKERS)
 MARGIN_OF_MARKERS = 0.05  # of what all panels show, above and below it
 FONT = "DejaVu Sans"
-MODALITIES = {"audio": "#0072B2", "text": "#D55E00", "vision": "#009E73", "fused": "#000000"}
 VERDICTS = {
     "better": "#009E73",
     "worse": "#D55E00",
     "equivalent": "#0072B2",
     "undecided": "#666666",
-    "too few seeds": "#666666",
+    TOO_FEW: "#666666",
 }
-MODALITY_MARKERS = {"audio": "o", "text": "s", "vision": "^", "fused": "D"}
-MODALITY_STYLES = {"audio": "-", "text": "--", "vision": "-.", "fused": ":"}
 _RC: Any = {
     "font.family": FONT,
     "font.size": 8,
@@ -118,49 +106,6 @@ def panel_grid(
     return figure, axes[:n]
 
 
-def look(name: str, place: int = 0) -> dict[str, Any]:
-    """Colour, marker and line style of a series: a modality's own, else those of its place among the series."""
-    if name in MODALITIES:
-        return {
-            "color": MODALITIES[name],
-            "marker": MODALITY_MARKERS[name],
-            "linestyle": MODALITY_STYLES[name],
-        }
-    return {what: _turned(what, values, place) for what, values in LOOKS.items()}
-
-
-def _turned(what: str, values: Sequence[Any], place: int) -> Any:
-    """The value at a place, shifted in every further round."""
-    return values[(place + SHIFTS[what] * (place // len(values))) % len(values)]
-
-
-def looks_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The look of every series of a picture: no two of up to eight share a colour, a marker or a line style.
-
-    A modality that has looks of its own keeps them; every other series has those of its place, or the next that are
-    free. Of more than eight, no two share both colour and marker, as long as there are such looks.
-    """
-    own = {name: look(name) for name in names if name in MODALITIES}
-    made: dict[str, dict[str, Any]] = {}
-    for place, name in enumerate(names):
-        others = [*own.values(), *(made[other] for other in made if other not in own)]
-        made[name] = own.get(name) or _free(place, others)
-    return made
-
-
-def _free(place: int, taken: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The look at a place, or the next of which nothing is taken, else the next that is not taken as a whole."""
-    form = {}
-    for what, values in LOOKS.items():
-        turned = [values[(place + step) % len(values)] for step in range(len(values))]
-        form[what] = next((v for v in turned if v not in [of[what] for of in taken]), None)
-    if None not in form.values():
-        return form
-    pairs = {(of["color"], of["marker"]) for of in taken}
-    every = [look("", place + step) for step in range(LOOKS_IN_ALL)]
-    return next((of for of in every if (of["color"], of["marker"]) not in pairs), every[0])
-
-
 def lines(
     ax: Axes,
     x: Sequence[float] | np.ndarray,
@@ -171,17 +116,20 @@ def lines(
     title: str = "",
     legend: bool = True,
     markers: bool | None = None,
-    looks: Mapping[str, Mapping[str, Any]] | None = None,
+    looks: Mapping[str, Look] | None = None,
+    within: tuple[float, float] | None = None,
 ) -> None:
-    """Curves of the mean over seeds, each seed drawn lightly behind.
+    """Curves of the mean over seeds: ``told`` says how their spread is drawn, and two points are not joined.
 
     series: name to (seeds, len(x)) or (len(x),); nan where there is no value. markers: by default where there
-    are 25 points or fewer. looks: colour, marker and line style by name, where panels have different series.
+    are 12 points or fewer. looks: colour, marker and line style by name, of the series that have their own. within:
+    what the metric can be, where intervals end; by default 0 and 100 of percentages.
     """
-    shown = len(x) <= 25 if markers is None else markers
-    forms = {**looks_of(list(series)), **(looks or {})}
+    shown = len(x) <= 12 if markers is None else markers
+    forms, ends = looks_of(list(series), looks), bounds(ylabel, within)
+    joined = len(x) > 2
     with style():
-        for name, values in series.items():
+        for place, (name, values) in enumerate(series.items()):
             curves = np.atleast_2d(np.asarray(values, dtype=float))  # (seeds, points)
             if curves.shape[1] != len(x):
                 raise InputError(
@@ -191,15 +139,79 @@ def lines(
                     "Give one value per x.",
                 )
             form = {"markerfacecolor": "white", **forms[name]}
-            if len(curves) > 1:
-                ax.plot(x, curves.T, color=form["color"], alpha=0.25, linewidth=0.7)
+            at = np.asarray(x, dtype=float)
+            if not joined:
+                form["linestyle"] = ""
+                at = at + 0.03 * np.ptp(at) * (place - (len(series) - 1) / 2)
+            _spread(ax, at, curves, form["color"], ends, joined)
             every = None if shown else max(1, len(x) // 6)
-            ax.plot(x, _mean(curves), label=name, markevery=every, markeredgewidth=1.0, **form)
+            ax.plot(at, _mean(curves), label=name, markevery=every, markeredgewidth=1.0, **form)
         if all(float(value).is_integer() for value in x):
             whole_ticks(ax)
         finish(ax, xlabel, ylabel, title, "y")
         if legend and len(series) > 1:
-            _legend(ax, list(series), title)
+            legend_above(ax, list(series), title)
+
+
+def _spread(
+    ax: Axes,
+    at: np.ndarray,
+    curves: np.ndarray,
+    color: str,
+    ends: tuple[float, float],
+    joined: bool,
+) -> None:
+    """Behind a mean, the 95 % interval at each x with ``FEWEST`` seeds or more; where none has, each seed lightly.
+
+    curves: (seeds, points). A band, or a whisker at each x where points are not joined.
+    """
+    if len(curves) == 1:
+        return
+    columns = [column[np.isfinite(column)] for column in curves.T]
+    summaries = [summarise(column) if len(column) else None for column in columns]
+    low = np.clip([s.low if s else math.nan for s in summaries], *ends)
+    high = np.clip([s.high if s else math.nan for s in summaries], *ends)
+    if not np.isfinite(low).any():
+        light: dict[str, Any] = {"color": color, "alpha": 0.35, "linewidth": 0.7}
+        light |= {} if joined else {"marker": ".", "linestyle": ""}
+        ax.plot(at, curves.T, **light)
+    elif joined:
+        ax.fill_between(at, low, high, color=color, alpha=0.12, linewidth=0)
+    else:
+        ax.vlines(at, low, high, color=color, linewidth=1.0)
+
+
+def bounds(ylabel: str, within: tuple[float, float] | None) -> tuple[float, float]:
+    """What a metric can be: as it is given, else 0 and 100 of percentages, else anything."""
+    if within is not None:
+        return within
+    return (0.0, 100.0) if "%" in ylabel else (-math.inf, math.inf)
+
+
+def told(counts: Iterable[int], kind: str = "lines", of: str = "seed") -> str:
+    """What a caption says of the seeds behind each mean.
+
+    counts: how many each has; kind: ``lines``, ``bars`` or ``points``; of: what they are, ``seed`` or ``run``.
+    """
+    known = sorted(set(counts))
+    if known == [1]:
+        return f"One {of} each: what other {of}s would give is not known."
+    named = " or ".join(map(str, known))
+    interval = "bands" if kind == "lines" else "whiskers"
+    single = (
+        f"light lines are single {of}s" if kind == "lines" else f"small points are single {of}s"
+    )
+    parts = [f"{kind.capitalize()} are means over {named} {of}s"]
+    if known[-1] >= FEWEST:
+        parts.append(f"{interval} are 95 % intervals of the mean, over {of}s")
+    if known[0] < FEWEST or kind != "lines":
+        parts.append(single)
+    return "; ".join(parts) + "."
+
+
+def seeds_of(frame: pd.DataFrame, *by: str) -> list[int]:
+    """How many seeds each group of a frame of results has; by: the columns that name a mean, ``row`` by default."""
+    return [int(count) for count in frame.groupby(list(by or ("row",)))["seed"].nunique()]
 
 
 def along(
@@ -209,6 +221,8 @@ def along(
     title: str,
     xlabel: str = "epoch",
     legend: bool = False,
+    looks: Mapping[str, Look] | None = None,
+    within: tuple[float, float] | None = None,
 ) -> None:
     """Curves along training; series: (runs, epochs) each, which may differ in their number of epochs."""
     longest = max(values.shape[1] for values in series.values())
@@ -220,8 +234,17 @@ def along(
         )
         for name, values in series.items()
     }
-    epochs = np.arange(1, longest + 1)
-    lines(ax, epochs, whole, xlabel=xlabel, ylabel=ylabel, title=title, legend=legend)
+    lines(
+        ax,
+        np.arange(1, longest + 1),
+        whole,
+        xlabel=xlabel,
+        ylabel=ylabel,
+        title=title,
+        legend=legend,
+        looks=looks,
+        within=within,
+    )
 
 
 def long(values: Mapping[str, np.ndarray], axes: Mapping[str, Any], **labels: str) -> pd.DataFrame:
@@ -259,98 +282,12 @@ def one_scale(axes: Sequence[Axes]) -> None:
         axis.set_ylim(min(*lows, low - margin), max(*highs, high + margin))
 
 
-def grouped_bars(
-    ax: Axes,
-    groups: Sequence[str],
-    series: Mapping[str, Sequence[Sequence[float]]],
-    *,
-    ylabel: str = "",
-    title: str = "",
-    base: float | None = None,
-    legend: bool = True,
-) -> None:
-    """Bars side by side: for each group one bar per series; series name to one list of runs per group (may be empty).
-
-    A bar stands at the mean, with every run as a point and the 95 % interval where there are ``FEWEST`` or more.
-    base: where the axis starts; by default 0, so that lengths can be compared. Intervals of a few runs do not stretch
-    an axis of percentages beyond 0 and 100.
-    """
-    width = 0.8 / len(series)
-    forms = looks_of(list(series))
-    with style():
-        for place, (name, per_group) in enumerate(series.items()):
-            at = np.arange(len(groups)) + (place - (len(series) - 1) / 2) * width
-            summaries = [summarise(list(runs)) if len(runs) else None for runs in per_group]
-            form = forms[name]
-            ax.bar(
-                at,
-                [s.mean if s else math.nan for s in summaries],
-                width * 0.92,
-                label=name or None,
-                alpha=0.75,
-                color=form["color"],
-                edgecolor="black",
-                hatch=_turned("hatch", HATCHES, place),
-            )
-            for x, summary in zip(at, summaries, strict=True):
-                if summary:
-                    _runs(ax, x, summary.values, summary.low, summary.high, width)
-        ax.set_xticks(range(len(groups)), groups)
-        finish(ax, "", ylabel, title, "y")
-        fitting.turn_labels(ax, groups, _width(ax))
-        if base is not None:
-            ax.set_ylim(bottom=base)
-        if "%" in ylabel:
-            _possible(ax, [value for lists in series.values() for runs in lists for value in runs])
-        if legend and len(series) > 1:
-            _legend(ax, list(series), title)
-
-
-def heatmap(
-    ax: Axes,
-    values: np.ndarray | pd.DataFrame,
-    rows: Sequence[str] | None = None,
-    columns: Sequence[str] | None = None,
-    *,
-    label: str = "",
-    xlabel: str = "",
-    ylabel: str = "",
-    title: str = "",
-    decimals: int = 1,
-    limits: tuple[float, float] | None = None,
-) -> None:
-    """An annotated grid: values (rows, columns), nan left blank; ``label`` names the colour bar with its unit.
-
-    Cells too narrow for their numbers have colours alone.
-    """
-    if isinstance(values, pd.DataFrame):
-        rows = rows or [str(r) for r in values.index]
-        columns = columns or [str(c) for c in values.columns]
-    grid = np.asarray(values, dtype=float)
-    low, high = limits or (float(np.nanmin(grid)), float(np.nanmax(grid)))
-    written = (
-        decimals + 3
-    ) * fitting.CHARACTER  # inches of a number below 100, with point and sign
-    import seaborn  # slow to import, and only heat maps need it
-
-    with style():
-        seaborn.heatmap(
-            grid,
-            vmin=low,
-            vmax=high,
-            cmap="cividis",
-            annot=bool(written <= _width(ax) / grid.shape[1]),
-            fmt=f".{decimals}f",
-            annot_kws={"fontsize": 7},
-            cbar_kws={"label": label},
-            ax=ax,
-            xticklabels=columns or "auto",
-            yticklabels=rows or "auto",
-        )
-        finish(ax, xlabel, ylabel, title, None)
-        ax.tick_params(length=0, rotation=0)
-        if columns:
-            fitting.turn_labels(ax, columns, 0.8 * _width(ax))
+def one_span(axes: Sequence[Axes]) -> None:
+    """As many units from top to bottom in all panels, around what each shows: levels differ, lengths compare."""
+    middles = [sum(axis.get_ylim()) / 2 for axis in axes]
+    half = max(high - low for low, high in (axis.get_ylim() for axis in axes)) / 2
+    for axis, middle in zip(axes, middles, strict=True):
+        axis.set_ylim(middle - half, middle + half)
 
 
 def forest(
@@ -364,24 +301,37 @@ def forest(
     """Differences with their 95 % (thin) and 90 % (thick) intervals, one line each, with the verdict at the right.
 
     The band is the margin within which differences do not matter. The axis shows what most intervals span; one that is
-    far wider than the others is cut at the edge.
+    far wider than the others goes on beyond the edge, where an arrow says so. Where all have too few seeds, no line
+    repeats it.
     """
+    named = any(comparison.verdict != TOO_FEW for comparison in comparisons.values())
     with style():
         ax.axvspan(-margin, margin, color="#e8e8e8", zorder=0, linewidth=0)
         ax.axvline(0, color="black", linewidth=0.8, zorder=1)
         for y, comparison in enumerate(comparisons.values()):
-            _forest_line(ax, y, comparison)
+            _forest_line(ax, y, comparison, named)
         ax.set_yticks(range(len(comparisons)), list(comparisons))
         ax.set_ylim(len(comparisons) - 0.4, -0.6)
         whole = _reach(list(comparisons.values()), margin, everything=True)
         most = _reach(list(comparisons.values()), margin, everything=False)
         if most < whole:
             ax.set_xlim(-most, most)
+            _arrows(ax, list(comparisons.values()), most)
         finish(ax, xlabel, "", title, "x")
 
 
-def _forest_line(ax: Axes, y: int, comparison: Comparison) -> None:
-    """One comparison of a forest: its intervals where they have ends, its difference and its verdict."""
+def _arrows(ax: Axes, comparisons: Sequence[Comparison], edge: float) -> None:
+    """A mark at either edge of a forest beyond which an interval goes on."""
+    for y, comparison in enumerate(comparisons):
+        for end, marker in ((comparison.low, "<"), (comparison.high, ">")):
+            if math.isfinite(end) and abs(end) > edge:
+                color = VERDICTS[comparison.verdict]
+                place = math.copysign(edge, end)
+                ax.plot(place, y, marker, color=color, markersize=4, clip_on=False, zorder=5)
+
+
+def _forest_line(ax: Axes, y: int, comparison: Comparison, named: bool) -> None:
+    """One comparison of a forest: its intervals where they have ends, its difference, and its verdict if ``named``."""
     color = VERDICTS[comparison.verdict]
     if math.isfinite(comparison.low):
         for ends, linewidth in (
@@ -398,6 +348,8 @@ def _forest_line(ax: Axes, y: int, comparison: Comparison) -> None:
         markersize=5,
         zorder=4,
     )
+    if not named:
+        return
     ax.annotate(
         comparison.verdict,
         (1.01, y),
@@ -462,15 +414,18 @@ def histogram(
             ax.axvline(mark, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
         finish(ax, xlabel, ylabel, title, "y")
         if len(values) > 1:
-            _legend(ax, list(values), title)
+            legend_above(ax, list(values), title)
 
 
-def shared_legend(figure: Figure, ax: Axes, columns: int = 6) -> None:
-    """One legend above all panels, from the series of one of them (draw the panels with ``legend=False``)."""
-    handles, _ = ax.get_legend_handles_labels()
+def shared_legend(figure: Figure, axes: Axes | Sequence[Axes], columns: int = 6) -> None:
+    """One legend above all panels, from the series of one or of several (draw the panels with ``legend=False``)."""
+    named: dict[str, Any] = {}
+    for ax in axes if isinstance(axes, Sequence) else [axes]:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, handle)
     with style():
         fitting.legend_columns(
-            figure, handles, columns, loc="outside upper center", handlelength=2.8
+            figure, list(named.values()), columns, loc="outside upper center", handlelength=2.8
         )
 
 
@@ -525,38 +480,10 @@ def _mean(curves: np.ndarray) -> np.ndarray:
     return mean
 
 
-def _runs(
-    ax: Axes, x: float, values: Sequence[float], low: float, high: float, width: float
-) -> None:
-    if math.isfinite(low):
-        ax.plot([x, x], [low, high], color="black", linewidth=1.0, zorder=3)
-    spread = np.linspace(-0.22, 0.22, len(values)) * width if len(values) > 1 else np.zeros(1)
-    ax.plot(
-        x + spread,
-        values,
-        "o",
-        color="white",
-        markeredgecolor="black",
-        markersize=2.6,
-        markeredgewidth=0.6,
-        zorder=4,
-    )
-
-
-def _possible(ax: Axes, values: Sequence[float]) -> None:
-    """An axis of percentages that ends at 0 and 100, or where single runs are beyond."""
-    low, high = ax.get_ylim()
-    lowest, highest = min([0.0, *values]), max([102.0, *values])
-    if low < lowest:
-        ax.set_ylim(bottom=lowest)
-    if high > highest:
-        ax.set_ylim(top=highest)
-
-
-def _legend(ax: Axes, names: Sequence[str], title: str) -> None:
+def legend_above(ax: Axes, names: Sequence[str], title: str) -> None:
     """A legend between title and axes, where it covers no data."""
     longest = max(len(name) for name in names) * fitting.CHARACTER + 0.42  # inches at 7 points
-    columns = max(1, min(len(names), int(_width(ax) / longest)))
+    columns = max(1, min(len(names), int(width_of(ax) / longest)))
     ax.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
@@ -570,7 +497,7 @@ def _legend(ax: Axes, names: Sequence[str], title: str) -> None:
     ax.set_title(title, pad=5 + 10 * math.ceil(len(names) / columns))
 
 
-def _width(ax: Axes) -> float:
+def width_of(ax: Axes) -> float:
     """About how wide a panel's axes will be, in inches, before anything is laid out."""
     from matplotlib.figure import Figure
 

@@ -11,7 +11,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from mmlib.data.bundle import Task
-from mmlib.report import figures, fitting
+from mmlib.report import colours, figures, fitting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 PERPLEXITY = 30
 FEWEST = 3  # rows that have a picture
+NO_STRUCTURE = (
+    0.25  # silhouettes below it are of no substantial structure (Kaufman and Rousseeuw 1990)
+)
 TOO_FEW = f"t-SNE needs {FEWEST} test utterances or more"
 SMALL, LARGE = (
     7,
@@ -60,9 +63,9 @@ def notes(labels: Sequence[str]) -> tuple[str, ...]:
     said = (
         ["The font of the picture lacks letters: " + ", ".join(numbered) + "."] if numbered else []
     )
-    if len(labels) > figures.LOOKS_IN_ALL:
-        said.append(f"Beyond {figures.LOOKS_IN_ALL} labels looks recur.")
-    elif len(labels) > len(figures.PALETTE):
+    if len(labels) > colours.LOOKS_IN_ALL:
+        said.append(f"Beyond {colours.LOOKS_IN_ALL} labels looks recur.")
+    elif len(labels) > len(colours.PALETTE):
         said.append("Colours recur; no two labels have both colour and shape in common.")
     return tuple(said)
 
@@ -84,9 +87,24 @@ def project(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> pd.DataFra
     )
 
 
+def seen(silhouettes: Sequence[float]) -> str:
+    """What may be read off pictures whose labels have these silhouettes before projection; empty if none is known."""
+    known = [value for value in silhouettes if np.isfinite(value)]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    span = " to ".join(dict.fromkeys(f"{end:+.2f}" for end in (low, high)))
+    if high < NO_STRUCTURE:
+        return (
+            f"At silhouettes of {span} the labels overlap in the embedding: pictures of it show no separate groups of "
+            "them."
+        )
+    return f"Silhouettes are {span}; below {NO_STRUCTURE:g} labels are not separated."
+
+
 def scatter(axis: Axes, frame: pd.DataFrame, title: str, words: Sequence[str]) -> None:
     """What ``project`` gives, coloured by label, in the order of ``words``; the silhouette is in the title."""
-    forms, names = figures.looks_of(words), in_legend(words)
+    forms, names = colours.looks_of(words), in_legend(words)
     with figures.style():
         for label, form in forms.items():
             group = frame[frame["label"] == label]
@@ -95,7 +113,7 @@ def scatter(axis: Axes, frame: pd.DataFrame, title: str, words: Sequence[str]) -
             axis.scatter(
                 group["x"],
                 group["y"],
-                s=SMALL if len(words) <= len(figures.PALETTE) else LARGE,
+                s=SMALL if len(words) <= len(colours.PALETTE) else LARGE,
                 color=form["color"],
                 marker=form["marker"],
                 label=names[label],

@@ -256,3 +256,64 @@ def test_every_artifact_of_the_embedded_data_is_drawn(
             artifact.id
         )
         assert output.numbers is not None and not output.numbers.empty
+
+
+def of_seeds(context: Context, ground: Ground, values: dict[str, list[float]]) -> pd.DataFrame:
+    """Results of rows by seed, the same in every training and test condition."""
+    return pd.DataFrame(
+        [
+            {"row": row, "training": t, "setting": test, "seed": seed, "value": value}
+            for row, of_row in values.items()
+            for seed, value in enumerate(of_row)
+            for t in grounds.trainings(context, ground)
+            for test, _ in grounds.tests(context, ground)
+        ]
+    )
+
+
+def test_the_grid_is_each_method_minus_its_own_network_paired_by_seed(context: Context) -> None:
+    ground = every(context)[0]
+    network = [60.0, 61.0, 64.0, 58.0, 62.0]
+    better, unclear = (
+        [v + d for v, d in zip(network, (2, 3, 2, 3, 2.5), strict=True)],
+        network[::-1],
+    )
+    results = of_seeds(
+        context,
+        ground,
+        {"MMGCN": network, "BALM on MMGCN": better, "EBMC's network": network, "EBMC": unclear},
+    )
+    found = figures.differences(context, ground, results)
+    by_row = found.groupby("row")
+    assert by_row["difference"].unique().map(list).to_dict() == {
+        "BALM on MMGCN": [pytest.approx(2.5)],
+        "EBMC": [pytest.approx(0.0)],
+    }
+    assert by_row["decided"].unique().map(list).to_dict() == {
+        "BALM on MMGCN": [True],
+        "EBMC": [False],
+    }
+    assert set(found["seeds"]) == {5}
+    few = figures.differences(context, ground, results[results["seed"] < 2])
+    assert few["decided"].all(), "without an interval nothing is held back, and a note says so"
+    assert "may be chance" in figures._of_cells(list(few["seeds"]))
+    assert "includes 0" in figures._of_cells(list(found["seeds"]))
+
+
+def test_the_grid_is_one_panel_for_each_ground_with_one_range_of_colours(context: Context) -> None:
+    here = [g for g in every(context) if not g.modalities][:2]
+    grids = {}
+    for far, ground in enumerate(here, start=1):
+        named = {row.name: [60.0 + far * bool(row.against)] for row in rows.rows(context, ground)}
+        grids[ground] = figures.differences(context, ground, of_seeds(context, ground, named))
+    figure = figures._grids(context, grids)
+    assert figure is not None
+    panels = [axis for axis in figure.axes if axis.get_title(loc="left")]
+    assert len(panels) == len(here)
+    for panel, ground in zip(panels, here, strict=True):
+        methods = [row for row in rows.rows(context, ground) if row.against]
+        lines = len(methods) * len(grounds.trainings(context, ground))
+        assert len(panel.get_yticklabels()) == lines
+        low, high = panel.collections[0].get_clim()
+        assert high == -low == figures.SATURATED
+    assert figures._grids(context, {}) is None

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mmlib.errors import InputError
-from mmlib.report import figures, stats
+from mmlib.report import colours, figures, grouped, heatmaps, stats
 from mmlib.report.artifact import DPI, Output, figure_bytes
 
 
@@ -26,10 +26,10 @@ def sample() -> Figure:
         xlabel="epoch",
         ylabel="accuracy (%)",
     )
-    figures.grouped_bars(
+    grouped.bars(
         axes[1], ["A", "AV"], {"plain": [[50, 52], []], "ours": [[55], [56, 58]]}, title="subsets"
     )
-    figures.heatmap(axes[2], values, label="weighted F1 (%)")
+    heatmaps.heatmap(axes[2], values, label="weighted F1 (%)")
     return figure
 
 
@@ -79,7 +79,7 @@ def test_curves_along_training_end_where_their_training_ends() -> None:
 
 def test_series_differ_in_colour_marker_and_line() -> None:
     for names in (["audio", "text", "vision", "fused"], [f"m{i}" for i in range(8)]):
-        forms = [figures.look(name, place) for place, name in enumerate(names)]
+        forms = [colours.look(name, place) for place, name in enumerate(names)]
         for key in ("color", "marker", "linestyle"):
             assert len({str(form[key]) for form in forms}) == len(names)
 
@@ -91,23 +91,23 @@ def test_up_to_eight_modalities_of_any_names_share_no_look(count: int) -> None:
     for _ in range(20):
         pool = [*usual, *(f"m{i}" for i in range(8))]
         names = [str(name) for name in r.permutation(pool)[:count]]
-        looks = figures.looks_of(names)
+        looks = colours.looks_of(names)
         assert list(looks) == names
         for key in ("color", "marker", "linestyle"):
             assert len({str(form[key]) for form in looks.values()}) == count
         for name in set(names) & set(usual):
-            assert looks[name] == figures.look(name), "a usual modality looks the same everywhere"
+            assert looks[name] == colours.look(name), "a usual modality looks the same everywhere"
         drawn = figures.panel_grid(1)[1][0]
         figures.lines(drawn, [0, 1], {name: np.arange(2.0) for name in names})
         assert len({line.get_color() for line in drawn.get_lines()}) == count
     nothing_usual = [f"m{i}" for i in range(count)]
-    by_place = {name: figures.look(name, place) for place, name in enumerate(nothing_usual)}
-    assert figures.looks_of(nothing_usual) == by_place
+    by_place = {name: colours.look(name, place) for place, name in enumerate(nothing_usual)}
+    assert colours.looks_of(nothing_usual) == by_place
 
 
 def test_bars_stand_at_the_mean_and_show_every_run() -> None:
     _, (ax,) = figures.panel_grid(1)
-    figures.grouped_bars(
+    grouped.bars(
         ax, ["A", "AV"], {"plain": [[50.0, 52.0], []], "ours": [[55.0], [56.0, 58.0, 60.0]]}
     )
     heights = [bar.get_height() for bar in ax.patches]  # type: ignore[attr-defined]
@@ -120,7 +120,7 @@ def test_bars_stand_at_the_mean_and_show_every_run() -> None:
 def test_bars_have_an_interval_from_five_runs_on() -> None:
     _, (ax,) = figures.panel_grid(1)
     five = [60.0, 60.0, 62.0, 64.0, 64.0]  # mean 62, sd 2
-    figures.grouped_bars(ax, ["A", "B", "C"], {"": [five, five[:4], five[:2]]})
+    grouped.bars(ax, ["A", "B", "C"], {"": [five, five[:4], five[:2]]})
     whiskers = [line for line in ax.get_lines() if line.get_marker() != "o"]
     half = 2.77645 * 2 / 5**0.5  # t(0.975, 4) from a printed table
     (only,) = whiskers
@@ -130,7 +130,7 @@ def test_bars_have_an_interval_from_five_runs_on() -> None:
 
 def test_a_heatmap_writes_each_value_and_leaves_gaps_blank() -> None:
     _, (ax,) = figures.panel_grid(1)
-    figures.heatmap(
+    heatmaps.heatmap(
         ax,
         pd.DataFrame([[1.25, np.nan], [3.0, 4.0]], index=["a", "b"], columns=["x", "y"]),
         decimals=2,

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from mmlib.experiments.conditions import ALL, in_picture, initials, initials_note
-from mmlib.report import figures
+from mmlib.report import figures, grouped, heatmaps
 from mmlib.report.artifact import figure_bytes
 
 ODD = ["gsr", "keystrokes", "lidar", "thermal_cam"]
@@ -75,7 +75,7 @@ def test_a_legend_has_as_many_columns_as_the_figure_has_room_for(count: int) -> 
 def test_labels_of_an_axis_do_not_touch(count: int) -> None:
     groups = [f"g+k+lidar+{place}" for place in range(count)]
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE)
-    figures.grouped_bars(axes[0], groups, {"a": [[1.0]] * count})
+    grouped.bars(axes[0], groups, {"a": [[1.0]] * count})
     figure_bytes(figure, "png")
     figure.draw_without_rendering()
     labels = axes[0].get_xticklabels()
@@ -86,16 +86,16 @@ def test_labels_of_an_axis_do_not_touch(count: int) -> None:
 
 def test_values_beyond_100_percent_are_shown_whole() -> None:
     _, (axis,) = figures.panel_grid(1)
-    figures.grouped_bars(axis, ["a"], {"x": [[104.0, 106.0]]}, ylabel="% of the best possible")
+    grouped.bars(axis, ["a"], {"x": [[104.0, 106.0]]}, ylabel="% of the best possible")
     assert axis.get_ylim()[1] >= 106
 
 
 def test_intervals_beyond_what_is_possible_do_not_stretch_an_axis_of_percentages() -> None:
     _, (axis,) = figures.panel_grid(1)
     runs = [2.0, 98.0, 5.0, 95.0, 50.0]  # mean 50, sd 46.6: the interval is [-8, 108]
-    figures.grouped_bars(axis, ["a"], {"x": [runs]}, ylabel="accuracy (%)")
+    grouped.bars(axis, ["a"], {"x": [runs]}, ylabel="accuracy (%)")
     (whisker,) = (line for line in axis.get_lines() if line.get_marker() != "o")
-    assert np.asarray(whisker.get_ydata()) == pytest.approx([-8, 108], abs=0.5)
+    assert list(np.asarray(whisker.get_ydata())) == [0, 100]  # they end where accuracy does
     assert axis.get_ylim()[0] == 0 and 100 <= axis.get_ylim()[1] < 105
 
 
@@ -103,7 +103,7 @@ def test_intervals_beyond_what_is_possible_do_not_stretch_an_axis_of_percentages
 def test_cells_have_numbers_where_these_fit(columns: int, written: bool) -> None:
     _, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE)
     names = [str(place) for place in range(columns)]
-    figures.heatmap(axes[0], np.eye(columns), names, names)
+    heatmaps.heatmap(axes[0], np.eye(columns), names, names)
     assert bool(axes[0].texts) is written
 
 
@@ -151,7 +151,7 @@ def test_cells_that_turn_out_too_narrow_lose_their_numbers(columns: int, written
     figure, (axis,) = figures.panel_grid(1, width=figures.DOUBLE)
     names = [str(place) for place in range(columns)]
     values = np.full((1, columns), 56.0)
-    figures.heatmap(axis, values, ["MCULoRA's network"], names, label="weighted F1", decimals=0)
+    heatmaps.heatmap(axis, values, ["MCULoRA's network"], names, label="weighted F1", decimals=0)
     assert len(axis.texts) == columns  # by the width of the figure there would be room
     figure_bytes(figure, "png")
     figure.draw_without_rendering()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mmlib.data.bundle import Task
-from mmlib.report import figures, projection
+from mmlib.report import colours, figures, projection
 
 CJK = "怒り"
 
@@ -38,7 +38,7 @@ def test_labels_that_the_font_lacks_have_a_number_that_a_note_explains() -> None
 @pytest.mark.parametrize(("count", "note"), [(8, ""), (16, "Colours recur"), (65, "Beyond 64")])
 def test_no_two_of_many_classes_have_one_look(count: int, note: str) -> None:
     words = ["text", "face", *(f"class-{place}" for place in range(count - 2))]
-    looks = {(form["color"], form["marker"]) for form in figures.looks_of(words).values()}
+    looks = {(form["color"], form["marker"]) for form in colours.looks_of(words).values()}
     assert len(looks) == min(count, 64)
     assert " ".join(projection.notes(words)).startswith(note)
     assert bool(projection.notes(words)) is bool(note)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from mmlib.experiments import comparison
 from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.comparison import shown
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.method_looks import looks
 from mmlib.experiments.rows import on
 from mmlib.papers.balm import rows
 from mmlib.papers.balm.tables import notes_on_data
-from mmlib.report import figures, stats
+from mmlib.report import colours, figures, grouped, stats
 from mmlib.report.artifact import Output
 from mmlib.report.tables import mean_sd
 from mmlib.runs.spec import SELECTIONS
@@ -63,7 +66,7 @@ def protocol(context: Context, cells: Sequence[Cell]) -> Output:
         f"{shown(context, context.main)}, weighted F1. Selecting on test can only raise "
         "a result: 'test - valid' is by how much, and the lead shows whether the "
         "comparison changes.",
-        f"The {family} leads are paired by seed, with simultaneous intervals.",
+        f"The {family} leads are paired by seed, with simultaneous intervals. {_of_leads(comparisons)}",
         *notes_on_data(context, [context.main]),
     )
     made, figure = pd.DataFrame(lines).fillna("-"), _draw_leads(comparisons, name)
@@ -79,6 +82,18 @@ def _draw_leads(leads: Mapping[str, stats.Comparison], baseline: str) -> figures
         title=f"Lead over {baseline}, by selection",
     )
     return figure
+
+
+def _of_leads(comparisons: Mapping[str, stats.Comparison]) -> str:
+    """How the picture of differences is read, and what it lacks."""
+    counts = sorted({comparison.n for comparison in comparisons.values()})
+    seeds = seeds_in_words(counts)
+    if counts[-1] < stats.FEWEST:
+        return f"Figure: mean differences of {seeds}, too few for an interval."
+    return (
+        f"Figure: mean differences of {seeds}, with 95 % intervals (thin) and 90 % intervals (thick) over seeds; grey: "
+        f"up to {stats.MARGIN:g} point, which does not matter."
+    )
 
 
 def _leads(row: pd.Series, baseline: pd.Series, family: int) -> dict[str, stats.Comparison]:
@@ -129,7 +144,7 @@ def factors(context: Context, cells: Sequence[Cell]) -> Output:
         f"{shown(context, context.main)} at {rows.setting_of(context, rows.FOCUS)}, {seeds_in_words([len(by_seed)])}, "
         "epoch chosen on validation.",
         "Each effect is averaged over the other factors within a seed; the intervals "
-        "are simultaneous.",
+        f"are simultaneous. {_of_leads(effects)}",
         *(f"{name}: {effect}, {effect.verdict}." for name, effect in effects.items()),
         *notes_on_data(context, [context.main]),
     )
@@ -189,7 +204,7 @@ def of_the_best(context: Context, cells: Sequence[Cell]) -> Output:
     figure, axes = figures.panel_grid(
         len(context.datasets), columns=2, width=figures.DOUBLE, height=2.6
     )
-    frames = []
+    frames: list[pd.DataFrame] = []
     for axis, dataset in zip(axes, context.datasets, strict=True):
         shares = _shares(context, on(cells, dataset))
         title = shown(context, dataset)
@@ -198,11 +213,9 @@ def of_the_best(context: Context, cells: Sequence[Cell]) -> Output:
             str(row): [list(group[group["setting"] == name]["share"]) for name in names]
             for row, group in shares.groupby("row", sort=False)
         }
-        ylabel = "accuracy, % of the best possible"
-        figures.grouped_bars(axis, names, series, ylabel=ylabel, title=title, legend=False)
-        axis.axhline(100, color="black", linewidth=0.8)
-        axis.set_ylim(top=max(102, axis.get_ylim()[1]))
+        _of_best_panel(axis, names, series, title, first=not frames)
         frames.append(shares.assign(dataset=title))
+    figures.one_scale(axes)
     figures.shared_legend(figure, axes[0])
     everything = pd.concat(frames, ignore_index=True)
     pivoted = partial(everything.pivot_table, columns="setting", sort=False)
@@ -213,10 +226,33 @@ def of_the_best(context: Context, cells: Sequence[Cell]) -> Output:
     notes = (
         f"Trained at {rows.setting_of(context, rows.FOCUS)}, tested on complete data restricted to "
         "each subset. 100 is the accuracy of the Bayes decision on the same test "
-        "utterances, which uses the whole dialogue.",
+        "utterances, which uses the whole dialogue. The panels share their scale. "
+        + figures.told(figures.seeds_of(everything, "dataset", "row", "setting"), "points"),
     )
     run_ids = tuple(everything["run_id"].unique())
     return Output(table[list(of_rows.columns)], figure, everything, len(of_rows), notes, run_ids)
+
+
+def _of_best_panel(
+    axis: Axes,
+    names: Sequence[str],
+    series: Mapping[str, Sequence[Sequence[float]]],
+    title: str,
+    first: bool,
+) -> None:
+    """Shares of the best possible by modality subset, and the line at all of it."""
+    grouped.points(
+        axis,
+        names,
+        series,
+        ylabel="accuracy, % of the best possible" if first else "",
+        title=title,
+        legend=False,
+        looks=looks(series),
+        within=(0.0, math.inf),
+    )
+    form = colours.look(colours.BEST)
+    axis.axhline(100, color=form["color"], linestyle=form["linestyle"], label=colours.BEST)
 
 
 def _shares(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:

@@ -3,6 +3,7 @@ and of what a network makes of its inputs (t-SNE: 8 to 10)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,10 +16,11 @@ from mmlib.experiments import own
 from mmlib.experiments.comparison import selected, shown
 from mmlib.experiments.conditions import in_picture, initials_note
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.method_looks import looks
 from mmlib.experiments.rows import Row, of_row, on
 from mmlib.masks import draw, imbalanced, shared
 from mmlib.papers.balm import rows, tables
-from mmlib.report import figures, projection
+from mmlib.report import figures, grouped, projection
 from mmlib.report.artifact import Output
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
@@ -107,20 +109,21 @@ def shared_against_imbalanced(context: Context, cells: Sequence[Cell]) -> Output
     imbalanced = [rows.setting_of(context, r) for r in rows.kept(context, rows.SETTINGS)]
     names = {rows.setting_of(context, HALF): "shared 0.5"} | {name: name for name in imbalanced}
     figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=2.6)
-    figures.grouped_bars(
+    per_row = _lists(results, "value", list(names))
+    grouped.points(
         axes[0],
         list(names.values()),
-        _lists(results, "value", list(names)),
+        per_row,
         ylabel="accuracy (%)",
         title=f"A shared rate of 0.5 and {_others(context, 'its equivalents')} ({rows.order(context)})",
-        base=5 * np.floor(results["value"].min() / 5 - 1),
+        looks=looks(per_row),
     )
     means = results.groupby(["row", "setting"])["value"].mean()
     spread = means.groupby("row").agg(lambda values: values.max() - values.min())
     spreads = ", ".join(f"{row} {value:.1f} points" for row, value in spread.items())
     notes = (
-        f"{shown(context, context.main)}; bars are means over seeds with 95 % intervals, points are "
-        "seeds; the axis does not start at 0.",
+        f"{shown(context, context.main)}, test accuracy at the epoch that validation picks. "
+        + figures.told(figures.seeds_of(results, "row", "setting"), "points"),
         f"Largest minus smallest mean over the {len(names)} settings: {spreads}.",
         *own.of_the_paper(context, "The paper's other models are not built yet."),
     )
@@ -161,31 +164,53 @@ def rate_cells(context: Context) -> list[Cell]:
 
 
 def shared_rates(context: Context, cells: Sequence[Cell]) -> Output:
-    """Fig 4: weighted F1 against the shared missing rate."""
-    figure, axes = figures.panel_grid(
-        len(context.datasets), columns=2, width=figures.DOUBLE, height=2.8
-    )
-    rates = context.profile.shared_rates
+    """Fig 4: weighted F1 against the shared missing rate, a column for each backbone with and without the method."""
     pairs = rows.pairs(context)
+    across = len(pairs) // 2
+    figure, axes = figures.panel_grid(
+        len(context.datasets) * across,
+        columns=across,
+        width=figures.DOUBLE if across > 1 else None,
+        height=2.0,
+        sharex=True,
+    )
     frames = []
-    for axis, dataset in zip(axes, context.datasets, strict=True):
+    for line, dataset in enumerate(context.datasets):
         results = selected(context, on(cells, dataset), "weighted_f1")
-        table = results.pivot_table(index=["row", "seed"], columns="setting", values="value")
-        table = table.reindex(columns=[f"{rate:.1f}" for rate in rates])
-        figures.lines(
-            axis,
-            rates,
-            {r.name: table.loc[r.name].to_numpy() for r in pairs if r.name in table.index},
-            xlabel="shared missing rate",
-            ylabel="weighted F1 (%)",
-            title=shown(context, dataset),
-            legend=False,
-        )
+        beside = axes[line * across : (line + 1) * across]
+        for place, axis in enumerate(beside):
+            pair = pairs[2 * place : 2 * place + 2]
+            _with_the_rate(context, axis, results, pair, shown(context, dataset))
+            axis.set_ylabel("" if place else "weighted F1 (%)")
+            axis.set_xlabel("shared missing rate" * (line + 1 == len(context.datasets)))
+        figures.one_scale(beside)
         frames.append(results.assign(dataset=dataset))
-    figures.shared_legend(figure, axes[0], columns=3)
-    lines = "Bold lines are means over seeds, light lines single seeds."
-    notes = (" ".join((lines, *own.of_the_paper(context, OTHERS))),)
-    return Output(figure=figure, numbers=pd.concat(frames), rows_built=len(pairs) // 2, notes=notes)
+    figures.shared_legend(figure, axes, columns=3)
+    everything = pd.concat(frames)
+    seeds = figures.told(figures.seeds_of(everything, "dataset", "row", "setting"))
+    scale = "Test, at the epoch that validation picks. The panels of a data set share their scale."
+    notes = (" ".join((scale, seeds, *own.of_the_paper(context, OTHERS))),)
+    return Output(figure=figure, numbers=everything, rows_built=across, notes=notes)
+
+
+def _with_the_rate(
+    context: Context, axis: Axes, results: pd.DataFrame, pair: Sequence[Row], data: str
+) -> None:
+    """A backbone with and without the method, by the missing rate."""
+    rates = context.profile.shared_rates
+    table = results.pivot_table(index=["row", "seed"], columns="setting", values="value")
+    table = table.reindex(columns=[f"{rate:.1f}" for rate in rates])
+    curves = {r.name: table.loc[r.name].to_numpy() for r in pair if r.name in table.index}
+    figures.lines(
+        axis,
+        rates,
+        curves,
+        ylabel="weighted F1 (%)",
+        title=f"{data}: {pair[0].name}",
+        legend=False,
+        looks=looks(curves),
+    )
+    axis.set_xticks(rates)
 
 
 def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
@@ -215,8 +240,7 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
             for row, other in baseline.items()
         }
         ylabel = "" if place else "gain in weighted F1 (points)"
-        figures.grouped_bars(axes[place], labels, gains, ylabel=ylabel, title=title, legend=False)
-        axes[place].axhline(0, color="black", linewidth=0.8)
+        _gain_panel(axes[place], labels, gains, title, ylabel)
         for row, lists in gains.items():
             for name, values in zip(names, lists, strict=True):
                 frame = pd.DataFrame({"gain": values}).rename_axis("seed_place").reset_index()
@@ -224,13 +248,34 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
     figures.shared_legend(figure, axes[0])
     notes = (
         f"{shown(context, 'iemocap')}, mean over the settings of Table 9 ({context.profile.combined}) within each "
-        "seed; points are seeds, whiskers 95 % intervals.",
+        f"seed. {figures.told(means.groupby(['row', 'combination']).size(), 'bars')}",
         "With a single modality there is nothing to rebalance, so +BALM is FCM alone.",
         *initials_note(modalities),
     )
     columns = ["row", "against", "combination", "seed_place", "gain"]
     frame = pd.concat(numbers, ignore_index=True)[columns]
     return Output(figure=figure, numbers=frame, rows_built=2, notes=notes)
+
+
+def _gain_panel(
+    axis: Axes,
+    labels: Sequence[str],
+    gains: Mapping[str, Sequence[Sequence[float]]],
+    title: str,
+    ylabel: str,
+) -> None:
+    """What the method adds by combination, a bar for each of its rows."""
+    grouped.bars(
+        axis,
+        labels,
+        gains,
+        ylabel=ylabel,
+        title=title,
+        legend=False,
+        looks=looks(gains),
+        within=(-100.0, 100.0),
+    )
+    axis.axhline(0, color="black", linewidth=0.8)
 
 
 @dataclass(frozen=True)
@@ -243,8 +288,11 @@ class Watched:
     label: str
     """Of its axis."""
 
+    within: tuple[float, float] = (0.0, math.inf)
+    """What it can be."""
 
-COSINE = Watched("cosine", "cosine")
+
+COSINE = Watched("cosine", "cosine", (-1.0, 1.0))
 KL = Watched("kl", "KL (nats)")
 NORM = Watched("gradient_norm", "gradient norm (ours)")
 
@@ -326,6 +374,7 @@ class Discrepancies:
         figure, axes = figures.panel_grid(count, columns=across, height=1.9, sharex=True)
         numbers: list[pd.DataFrame] = []
         run_ids: list[str] = []
+        counts: list[int] = []
         modalities = context.bundle(context.main).modalities
         for column, name in enumerate(names):
             records = [context.record(cell.spec) for cell in of_row(cells, name)]
@@ -333,6 +382,7 @@ class Discrepancies:
             for line, quantity in enumerate(self.watched):
                 series = [recorded(record, quantity.key) for record in records]
                 done = [curve for curve in series if curve is not None]
+                counts.append(max(1, len(done)))
                 nothing = np.full((1, 1, len(modalities)), np.nan)
                 curves = np.stack(done) if done else nothing  # (runs, epochs, M)
                 self._panel(context, axes[line * across + column], curves, name, line, column)
@@ -343,8 +393,8 @@ class Discrepancies:
         for line in range(len(self.watched)):
             figures.one_scale(axes[line * across : (line + 1) * across])
         of_the_paper = sum(quantity != NORM for quantity in self.watched) * across
-        frame = pd.concat(numbers)
-        return Output(None, figure, frame, of_the_paper, self._notes(context), tuple(run_ids))
+        frame, notes = pd.concat(numbers), self._notes(context, counts)
+        return Output(None, figure, frame, of_the_paper, notes, tuple(run_ids))
 
     def _panel(
         self, context: Context, axis: Axes, curves: np.ndarray, name: str, line: int, column: int
@@ -356,16 +406,18 @@ class Discrepancies:
             "" if column else self.watched[line].label,
             "" if line else name,
             "epoch" if line + 1 == len(self.watched) else "",
+            within=self.watched[line].within,
         )
 
-    def _notes(self, context: Context) -> tuple[str, ...]:
+    def _notes(self, context: Context, counts: Sequence[int]) -> tuple[str, ...]:
         cosine = (
             "Cosine: between the gradients of a unimodal head and of the fused prediction (Eq. 25)."
         )
         norms = " Norm: of each encoder's gradient before modulation."
         return (
             f"{shown(context, context.main)} at {_rates(context, self.rates)}; mean over "
-            "the steps of an epoch. Light lines are single runs, bold lines their mean.",
+            "the steps of an epoch. The panels of a line share their scale. "
+            + figures.told(counts, of="run"),
             cosine + (norms if NORM in self.watched else ""),
             "KL: divergence of the unimodal from the fused prediction (A6), measured "
             "by heads whose gradients do not reach the backbone.",
@@ -394,27 +446,41 @@ def recorded(record: Record | None, key: str) -> np.ndarray | None:
 
 
 def sensitivity(context: Context, cells: Sequence[Cell]) -> Output:
-    """Fig 7: weighted F1 over tau and rho for the two configurations, on one colour scale."""
+    """Fig 7: weighted F1 by tau, a line for each rho, of the two configurations on one scale with their seeds."""
     frames = tables.grid_frames(context, cells)
-    everything = np.concatenate([frame.to_numpy().ravel() for frame in frames.values()])
-    limits = (float(np.nanmin(everything)), float(np.nanmax(everything)))
     figure, axes = figures.panel_grid(len(frames), columns=2, width=figures.DOUBLE, height=2.6)
-    numbers = []
-    for axis, (name, frame) in zip(axes, frames.items(), strict=True):
-        figures.heatmap(
-            axis,
-            frame,
-            xlabel="rho",
-            ylabel="tau",
-            label="weighted F1 (%)",
-            title=f"Config {name}",
-            limits=limits,
-        )
+    numbers, counts = [], []
+    configurations = rows.configurations(context).values()
+    for axis, (name, frame), rates in zip(axes, frames.items(), configurations, strict=True):
+        law = context.rates(context.main, rates)
+        mine = [cell for cell in cells if cell.spec.train_mask == law]
+        results = selected(context, mine, "weighted_f1")
+        counts += figures.seeds_of(results, "setting")
+        _by_tau(context, axis, results, f"Config {name}")
         long = frame.rename_axis("tau").reset_index()
         long = long.melt("tau", var_name="rho", value_name="weighted_f1")
         numbers.append(long.assign(configuration=name))
-    notes = (f"{shown(context, context.main)}; rates as {rows.order(context)}.",)
+    figures.one_scale(axes)
+    figures.shared_legend(figure, axes[0])
+    notes = (
+        f"{shown(context, context.main)}, test; rates as {rows.order(context)}. The panels share their scale. "
+        + figures.told(counts),
+    )
     return Output(figure=figure, numbers=pd.concat(numbers), rows_built=len(frames), notes=notes)
+
+
+def _by_tau(context: Context, axis: Axes, results: pd.DataFrame, title: str) -> None:
+    """A configuration's results by tau, a line for each rho."""
+    taus, rhos = context.profile.taus, context.profile.rhos
+    by = results.pivot_table(index="seed", columns="setting", values="value")
+    curves = {
+        f"rho {r:g}": by.reindex(columns=[f"tau={t:g} rho={r:g}" for t in taus]).to_numpy()
+        for r in rhos
+    }
+    figures.lines(
+        axis, taus, curves, xlabel="tau", ylabel="weighted F1 (%)", title=title, legend=False
+    )
+    axis.set_xticks(taus)
 
 
 def tsne_cells(context: Context) -> list[Cell]:
@@ -438,7 +504,7 @@ class Embeddings:
         names = self._names(context)
         columns = 2 if len(names) == 1 else len(names)
         figure, axes = figures.panel_grid(
-            len(cells) * len(names), columns=columns, width=figures.DOUBLE, height=2.5
+            len(cells) * len(names), columns=columns, width=figures.DOUBLE, height=1.8
         )
         words = projection.words(context.bundle(context.main).task)
         frames, run_ids = [], []
@@ -495,7 +561,7 @@ class Embeddings:
         return (
             where + (only if self.part == "input" else ""),
             TSNE_NOTE,
-            f"{scores}.",
+            f"{scores}. {projection.seen([f['silhouette'] for f in first])}",
             *projection.notes(projection.words(context.bundle(context.main).task)),
         )
 

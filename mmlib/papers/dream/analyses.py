@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from mmlib.data.catalog import open_twin
 from mmlib.data.twins import Twin
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.method_looks import looks
 from mmlib.experiments.rows import on
 from mmlib.fit import evaluation_batches
 from mmlib.masks import Law, Mask, complete, draw
@@ -28,9 +30,11 @@ from mmlib.nn import shapley
 from mmlib.nn.batch import to_device
 from mmlib.nn.shapley import Plan
 from mmlib.papers.dream import rows
+from mmlib.papers.dream.figures import NETWORKS
 from mmlib.papers.dream.tables import PREDICTIONS
-from mmlib.report import figures
+from mmlib.report import figures, grouped
 from mmlib.report.artifact import NOT_BUILT, Output
+from mmlib.report.colours import PALETTE, Look
 from mmlib.report.tables import mean_sd
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
@@ -38,9 +42,19 @@ from mmlib.runs.spec import RunSpec
 PS = {"incomplete data": rows.DROPPING, "complete data": complete()}  # what P learned from (B15)
 BINS = {
     "0": (-1.0, 0.0),
-    "up to 1/3": (0.0, 1 / 3),
-    "up to 2/3": (1 / 3, 2 / 3),
-    "up to 1": (2 / 3, 1.0),
+    "≤ 1/3": (0.0, 1 / 3),
+    "≤ 2/3": (1 / 3, 2 / 3),
+    "≤ 1": (2 / 3, 1.0),
+}
+SCORES: dict[str, Look] = {
+    "PSS": {"color": PALETTE[0], "marker": "o", "linestyle": "-"},
+    "PAS": {"color": PALETTE[1], "marker": "s", "linestyle": "--"},
+    "true value": {"color": "black", "marker": "^", "linestyle": "-"},
+}
+DRAWN = 20  # how many utterances, or modalities of utterances, a mean in a picture needs: of fewer it is noise
+SPLITS: dict[str, Look] = {  # neither is a method
+    "training": {"color": "#444444", "marker": "o", "linestyle": "-"},
+    "test": {"color": "#aaaaaa", "marker": "s", "linestyle": "--"},
 }
 LEVELS = np.array([-1 / 6, 0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1])
 
@@ -53,8 +67,8 @@ DETECTOR_NOTES = (
     "the best decision of no subset (the PSS of the best decisions is 0). Both are "
     "exact on twins.",
     "Figure: among all modalities with such a PSS, the shares that are missing, and "
-    "that are observed but useless; P trained on incomplete data. Points are seeds, "
-    "whiskers 95 % intervals.",
+    "that are observed but useless; P trained on incomplete data. A range of PSS that "
+    f"fewer than {DRAWN} modalities of a seed have is left out. {{}}",
 )
 VALUES_NOTES = (
     "Spearman correlations over test utterances with all modalities. The value of a "
@@ -65,13 +79,15 @@ VALUES_NOTES = (
     "text is the best modality. PAS uses the label, and so does the value.",
     "Figure, top: share of each modality in the sum over modalities. Bottom: mean "
     "true value of the modalities whose PSS or PAS (divided by M) is in each range; P "
-    "trained on incomplete data.",
+    f"trained on incomplete data. A range that fewer than {DRAWN} modalities of a seed have is "
+    "left out; the panels of a line share their axes. {}",
 )
 ENHANCED_NOTES = (
     "A modality is enhanced if its PSS by P is 0, and only enhanced modalities pass "
     "the LayerNorm of Eqs 5-9. Training: the masks of one epoch, with each modality "
     "dropped with probability 0.5. Test: with all modalities. Accuracy: at the epoch "
-    "that the main metric picks on validation{}.",
+    "that the main metric picks on validation{}. Figure: no bar where fewer than "
+    f"{DRAWN} clips of a seed have so many enhanced modalities. {{}}",
     "A missing modality never changes P's prediction, so it counts as enhanced. A "
     "clip without enhanced modalities enters the fusion without LayerNorm; the "
     "training share shows how often training saw such clips.",
@@ -242,8 +258,8 @@ def detected(by_seed: dict[int, Known]) -> pd.DataFrame:
 
 def detector(context: Context, cells: Sequence[Cell]) -> Output:
     """Precision and recall of PSS = 0, and what modalities are at each PSS."""
-    figure, axes = figures.panel_grid(len(context.datasets), width=figures.DOUBLE, height=2.5)
-    lines, numbers = [], []
+    figure, axes = figures.panel_grid(len(context.datasets), width=figures.DOUBLE, height=2.2)
+    lines, numbers, counts = [], [], []
     for axis, dataset in zip(axes, context.datasets, strict=True):
         mine, name = on(cells, dataset), shown(context, dataset)
         by_law = {words: looked(context, mine, law, rows.DROPPING) for words, law in PS.items()}
@@ -260,10 +276,17 @@ def detector(context: Context, cells: Sequence[Cell]) -> Output:
                 lines.append({"data": name, "P trained on": words, "target": str(target), **rates})
         bars = _by_pss(by_law["incomplete data"])
         ylabel = "share of modalities (%)" if axis is axes[0] else ""
-        figures.grouped_bars(axis, list(BINS), bars, ylabel=ylabel, title=name, legend=False)
-        axis.set(xlabel="PSS of P", ylim=(0, 100))
+        counts.append(len(by_law["incomplete data"]))
+        grouped.bars(
+            axis, list(BINS), bars, ylabel=ylabel, title=name, legend=False, within=(0.0, 100.0)
+        )
+        axis.set(xlabel="PSS of P", ylim=(0, 102))
     figures.shared_legend(figure, axes[0])
-    notes = (*DETECTOR_NOTES, *data_notes(context, context.datasets))
+    seeds = figures.told(counts, "bars")
+    notes = (
+        *(note.format(seeds) for note in DETECTOR_NOTES),
+        *data_notes(context, context.datasets),
+    )
     return Output(
         pd.DataFrame(lines), figure, pd.concat(numbers, ignore_index=True), len(lines), notes
     )
@@ -274,7 +297,7 @@ def _mean(values: pd.Series) -> str:
 
 
 def _by_pss(by_seed: dict[int, Known]) -> dict[str, list[list[float]]]:
-    """Series to, for each of ``BINS``, one share (%) per seed; none of a seed without any such modality."""
+    """Series to, for each of ``BINS``, one share (%) per seed; none of a seed with too few of such modalities."""
     bars: dict[str, list[list[float]]] = {"missing": [], "there, but useless": []}
     for low, high in BINS.values():
         for name, groups in bars.items():
@@ -282,7 +305,7 @@ def _by_pss(by_seed: dict[int, Known]) -> dict[str, list[list[float]]]:
             for facts in by_seed.values():
                 inside = (facts.pss > low + 1e-6) & (facts.pss <= high + 1e-6)
                 hits = ~facts.observed if name == "missing" else facts.useless
-                if inside.any():
+                if inside.sum() >= DRAWN:
                     shares.append(100 * float(hits[inside].mean()))
             groups.append(shares)
     return bars
@@ -315,8 +338,8 @@ def correlations(facts: Known) -> dict[str, float]:
 def values(context: Context, cells: Sequence[Cell]) -> Output:
     """PSS and PAS against what the exact posterior says that each modality is worth."""
     count = len(context.datasets)
-    figure, axes = figures.panel_grid(2 * count, columns=count, width=figures.DOUBLE, height=2.4)
-    lines, numbers = [], []
+    figure, axes = figures.panel_grid(2 * count, columns=count, width=figures.DOUBLE, height=2.1)
+    lines, numbers, counts = [], [], []
     for place, dataset in enumerate(context.datasets):
         mine, name = on(cells, dataset), shown(context, dataset)
         by_law = {words: looked(context, mine, law, complete()) for words, law in PS.items()}
@@ -332,8 +355,12 @@ def values(context: Context, cells: Sequence[Cell]) -> Output:
         facts = list(by_law["incomplete data"].values())
         _shares(axes[place], list(context.bundle(dataset).modalities), facts, name, place == 0)
         _levels(axes[count + place], facts, place == 0)
+        counts.append(len(facts))
+    for alike in (axes[:count], axes[count:]):
+        figures.one_scale(alike)
     figures.shared_legend(figure, axes[0])
-    notes = (*VALUES_NOTES, *data_notes(context, context.datasets))
+    seeds = figures.told(counts)
+    notes = (*(n.format(seeds) for n in VALUES_NOTES), *data_notes(context, context.datasets))
     return Output(
         pd.DataFrame(lines), figure, pd.concat(numbers, ignore_index=True), len(lines), notes
     )
@@ -354,9 +381,7 @@ def _shares(
         means = [np.nanmean(getattr(facts, kind), axis=0) for facts in known]
         bars[name] = np.transpose([100 * mean / mean.sum() for mean in means]).tolist()
     ylabel = "part of the sum (%)" if first else ""
-    figures.grouped_bars(axis, modalities, bars, title=title, ylabel=ylabel, legend=False)
-    lowest = min(np.min(groups) for groups in bars.values())
-    axis.set_ylim(min(0.0, lowest - 5), 100)  # intervals of few seeds reach beyond
+    grouped.bars(axis, modalities, bars, title=title, ylabel=ylabel, legend=False, looks=SCORES)
 
 
 def _levels(axis: Axes, known: Sequence[Known], first: bool) -> None:
@@ -368,16 +393,24 @@ def _levels(axis: Axes, known: Sequence[Known], first: bool) -> None:
     }
     ylabel = "true value (points)" if first else ""
     figures.lines(
-        axis, LEVELS.tolist(), series, xlabel="PSS, or PAS / M", legend=False, ylabel=ylabel
+        axis,
+        LEVELS.tolist(),
+        series,
+        xlabel="PSS, or PAS / M",
+        legend=False,
+        ylabel=ylabel,
+        looks=SCORES,
     )
+    axis.set_xlim(LEVELS[0] - 0.05, 1.05)
     axis.axhline(0, color="black", linewidth=0.8)
 
 
 def _by_level(score: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """The mean value of those whose score is up to each of ``LEVELS`` and above the one before."""
+    """The mean value of those whose score is up to each of ``LEVELS`` and above the one before; nan of too few."""
     level = np.searchsorted(LEVELS + 1e-6, score.ravel())
     frame = pd.DataFrame({"level": level, "value": value.ravel()}).dropna()
-    means = frame.groupby("level")["value"].mean()
+    by_level = frame.groupby("level")["value"]
+    means = by_level.mean()[by_level.size() >= DRAWN]
     return means.reindex(range(len(LEVELS))).to_numpy(dtype=float)
 
 
@@ -419,8 +452,8 @@ def counted(context: Context, cells: Sequence[Cell]) -> tuple[pd.DataFrame, pd.D
 def enhanced(context: Context, cells: Sequence[Cell]) -> Output:
     """By the number of enhanced modalities: the shares of training and of the complete test, and who is right."""
     count = len(context.datasets)
-    figure, axes = figures.panel_grid(2 * count, columns=count, width=figures.DOUBLE, height=2.3)
-    lines, numbers = [], []
+    figure, axes = figures.panel_grid(2 * count, columns=count, width=figures.DOUBLE, height=2.0)
+    lines, numbers, counts = [], [], []
     for place, dataset in enumerate(context.datasets):
         train, test = counted(context, on(cells, dataset))
         if test.empty:
@@ -437,9 +470,17 @@ def enhanced(context: Context, cells: Sequence[Cell]) -> Output:
                 for kind, by in {**shares, **hits}.items()
                 for seed, value in by[group].items()
             ]
-        _enhanced_bars(axes[place], axes[count + place], shares, hits, name, place == 0)
+        seen = [(test["enhanced"] == g).groupby(test["seed"]).sum() for g in groups]
+        drawn = {
+            row: [by[seen[g].reindex(by.index) >= DRAWN] for g, by in zip(groups, of, strict=True)]
+            for row, of in hits.items()
+        }
+        counts.append(test["seed"].nunique())
+        _enhanced_bars(axes[place], axes[count + place], shares, drawn, name, place == 0)
+    figures.shared_legend(figure, [axes[0], axes[count]], columns=5)
     labels = "" if context.own else ", averaged over the four labels of IEMOCAP"
-    told = (note.format(labels) for note in ENHANCED_NOTES)
+    seeds = figures.told(counts, "bars")
+    told = (note.format(labels, seeds) for note in ENHANCED_NOTES)
     notes = (*told, *data_notes(context, context.datasets))
     return Output(pd.DataFrame(lines), figure, pd.DataFrame(numbers), len(lines), notes)
 
@@ -459,11 +500,13 @@ def _enhanced_bars(
         for of in (shares, hits)
     )
     ylabel = "share of clips (%)" if first else ""
-    figures.grouped_bars(above, names, of_shares, ylabel=ylabel, title=title, legend=first)
+    form: dict[str, Any] = {"legend": False}
+    grouped.bars(above, names, of_shares, ylabel=ylabel, title=title, looks=SPLITS, **form)
     ylabel = "right, all modalities (%)" if first else ""
-    figures.grouped_bars(below, names, of_hits, ylabel=ylabel, legend=first)
-    above.set_ylim(0, 100)
-    below.set(xlabel="enhanced modalities", ylim=(0, 100))
+    own = looks(of_hits, NETWORKS)
+    grouped.bars(below, names, of_hits, ylabel=ylabel, looks=own, **form)
+    above.set_ylim(0, 102)
+    below.set(xlabel="enhanced modalities", ylim=(0, 102))
 
 
 def _share_of(frame: pd.DataFrame, groups: Sequence[int]) -> list[pd.Series]:

@@ -12,6 +12,7 @@ from mmlib.data.catalog import is_twin
 from mmlib.experiments.comparison import BOUND, by_setting, data_notes, shown
 from mmlib.experiments.conditions import framed
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.method_looks import looks
 from mmlib.experiments.rows import Row, on
 from mmlib.papers.dream import rows, tables
 from mmlib.report import figures
@@ -20,11 +21,13 @@ from mmlib.report.artifact import NOT_BUILT, Output
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+BY = ("row", "setting")
 LABELS = {tables.MEAN: "mean F1 of the emotions (%)", "weighted_f1": "weighted F1 (%)"}
 EVERY_POINT = (
-    "Bold lines are means over seeds, light lines single seeds. Every point is "
-    "trained separately, including P."
+    "Test, at the epoch that validation picks; every point is trained separately, including P. Panels of one metric "
+    "share their scale. {}"
 )
+NETWORKS = {rows.PLAIN: rows.OURS}
 TEXT = "The paper does not state the ratios that its figures show."
 A4 = (
     "Of the affected utterances two fifths lack one or two modalities, two fifths "
@@ -77,7 +80,7 @@ class Panel:
 def curves(
     context: Context, panels: Sequence[Panel], notes: Sequence[str], columns: int, built: int
 ) -> Output:
-    """Mean over seeds by level, each seed drawn lightly, and on twins the best possible."""
+    """Mean and spread over seeds by level, and on twins the best possible."""
     results = [tables.measured(context, panel.cells) for panel in panels]
     if any(frame.empty for frame in results):
         return NOT_BUILT
@@ -87,15 +90,15 @@ def curves(
     drawn = [_draw(*of_panel) for of_panel in zip(axes, panels, results, strict=True)]
     frame = pd.concat(drawn, ignore_index=True)
     datasets = list(dict.fromkeys(panel.dataset for panel in panels))
-    for dataset in datasets:
-        figures.one_scale([a for a, p in zip(axes, panels, strict=True) if p.dataset == dataset])
+    for label in {axis.get_ylabel() for axis in axes}:
+        figures.one_scale([axis for axis in axes if axis.get_ylabel() == label])
     figures.shared_legend(figure, axes[0], columns=5)
     if rows.own_vectors(context):
         notes = [note for note in notes if note not in (INDEPENDENT, A4)]
     vectors = [shown(context, d) for d in datasets if not framed(context, d)]
     twins = any(is_twin(context.reference(dataset)) for dataset in datasets)
     notes = (
-        EVERY_POINT,
+        EVERY_POINT.format(figures.told(n for of in results for n in figures.seeds_of(of, *BY))),
         *notes,
         *(VECTORS.format(name) for name in vectors),
         *([ALONE] if twins else []),
@@ -114,14 +117,16 @@ def _draw(axis: Axes, panel: Panel, results: pd.DataFrame) -> pd.DataFrame:
     known = pd.DataFrame()
     if bound is not None:
         known = bound[bound["metric"] == metric].assign(row=BOUND)
+    series = by_setting(results, known, settings)
     figures.lines(
         axis,
         levels,
-        by_setting(results, known, settings),
+        series,
         xlabel=panel.xlabel,
         ylabel=LABELS[metric],
         title=panel.title,
         legend=False,
+        looks=looks(series, NETWORKS),
     )
     axis.set_xticks(levels)
     everything = pd.concat([results, known]) if len(known) else results

@@ -135,7 +135,7 @@ def monte_carlo(context: Context, cells: Sequence[Cell]) -> Output:
     last = spent.iloc[-1]
     notes = (
         f"A network of P's kind with random weights on {UTTERANCES} utterances of noise, {FRAMES} frames of "
-        f"{DIM} values; {DRAWS} draws for each number of orders (light lines), compared "
+        f"{DIM} values. {figures.told([DRAWS], of='draw')} Both are compared "
         "with the exact PSS. Two orders may agree by chance, and the estimated error "
         "is then zero.",
         f"{DEFAULT} orders look at {last['subsets sampled']:.0f} of all {last['subsets']:.0f} subsets of {MOST} "

@@ -72,7 +72,7 @@ def balance(context: Context, cells: Sequence[Cell]) -> Output:
     """Energies and the predictors' own accuracy along the second stage, with and without EMC, paired."""
     names = context.bundle(context.main).modalities
     figure, axes = figures.panel_grid(4, columns=2, width=figures.DOUBLE, height=2.3)
-    lines, numbers, falls = [], [], []
+    lines, numbers, falls, counts = [], [], [], []
     for place, (label, row) in enumerate(BALANCED.items()):
         energy, own = energies(context, row), own_accuracy(context, row)
         if not energy or not own:
@@ -81,7 +81,9 @@ def balance(context: Context, cells: Sequence[Cell]) -> Output:
         for axis, (quantity, by_seed_of, title, xlabel) in below.items():
             stacked = np.stack(list(by_seed_of.values()))  # (seeds, epochs, M)
             curves = {m: stacked[:, :, i] for i, m in enumerate(names)}
-            figures.along(axis, curves, "" if place else quantity, title, xlabel)
+            span = (0.0, 100.0) if quantity == OWN else None
+            figures.along(axis, curves, "" if place else quantity, title, xlabel, within=span)
+            counts.append(len(by_seed_of))
             of_axes = {"seed": list(by_seed_of), "epoch": 1, "modality": names}
             numbers.append(figures.long({"value": stacked}, of_axes, row=label, quantity=quantity))
         falls += [e.max() / np.abs(e[-1]).max() for e in energy.values()]
@@ -89,9 +91,12 @@ def balance(context: Context, cells: Sequence[Cell]) -> Output:
     if max(falls) > 10:
         for axis in axes[:2]:  # energies of hundreds fall to a few, and may be negative
             axis.set_yscale("symlog", linthresh=1)
+    for alike in (axes[:2], axes[2:]):  # with EMC and without
+        figures.one_scale(alike)
     figures.shared_legend(figure, axes[0])
     notes = (
-        f"{shown(context, context.main)}, all modalities, second stage. Energies are "
+        f"{shown(context, context.main)}, all modalities, second stage. The panels of a line share their scale. "
+        f"{figures.told(counts)} Energies are "
         "means over the training steps of an epoch; accuracies are those of each "
         "modality's own predictor on test; no epoch is selected on them.",
         *data_notes(context, [context.main]),

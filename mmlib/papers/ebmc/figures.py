@@ -15,12 +15,15 @@ from mmlib.experiments.cases import corrections
 from mmlib.experiments.comparison import data_notes, has_seven, selected, shown
 from mmlib.experiments.conditions import in_picture, initials_note
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.method_looks import looks
 from mmlib.experiments.rows import Row, of_row, on, runs_of
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.metrics import sign_labels
 from mmlib.papers.ebmc import rows
-from mmlib.report import figures, projection
+from mmlib.report import figures, grouped, projection
 from mmlib.report.artifact import NOT_BUILT, Output
+from mmlib.report.colours import Look
+from mmlib.report.tables import mean_sd
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +47,7 @@ def tsne(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 3: what the prediction reads, with and without MSD and CCE, by the label's sign or class."""
     bundle = context.bundle(context.main)
     words = projection.words(bundle.task)
-    figure, axes = figures.panel_grid(len(STEPS), columns=3, width=figures.DOUBLE, height=2.5)
+    figure, axes = figures.panel_grid(len(STEPS), columns=3, width=figures.DOUBLE, height=1.9)
     frames, ids = [], []
     for axis, title, spec in zip(axes, STEPS, (cell.spec for cell in cells), strict=True):
         record = context.record(spec)
@@ -84,7 +87,8 @@ def _tsne_notes(context: Context, frames: Sequence[pd.DataFrame]) -> tuple[str, 
     return (
         f"{shown(context, context.main)}, test utterances with all modalities, one run of each. The axes "
         "of t-SNE have no unit. Each title gives the silhouette score of the labels in "
-        "the embedding before projection (1: separated, 0: mixed): " + "; ".join(silhouettes) + ".",
+        "the embedding before projection (1: separated, 0: mixed): "
+        + f"{'; '.join(silhouettes)}. {projection.seen([f['silhouette'].iloc[0] for f in frames])}",
         *projection.notes(projection.words(context.bundle(context.main).task)),
         *data_notes(context, [context.main]),
     )
@@ -158,77 +162,81 @@ def contributions_cells(context: Context) -> list[Cell]:
 
 
 def contribution(context: Context, cells: Sequence[Cell]) -> Output:
-    """Fig 4: what each modality contributes with and without EMC, and the accuracy with all of them."""
-    datasets = rows.vectors(context)
-    figure, axes = figures.panel_grid(
-        2 * len(datasets), columns=2, width=figures.DOUBLE, height=2.3
-    )
-    lines: list[pd.DataFrame] = []
-    for place, dataset in enumerate(datasets):
-        mine = on(cells, dataset)
-        shares = {
-            name: contributions(context, dataset, of_row(mine, row.name))
-            for name, row in BALANCED.items()
-        }
-        if any(frame.empty for frame in shares.values()):
-            continue
-        whole = selected(context, [c for c in mine if c.setting == rows.ALL], "accuracy")
-        _contribution_panels(
-            context, dataset, (axes[2 * place], axes[2 * place + 1]), shares, whole, place == 0
-        )
-        lines += [
-            frame.melt(ignore_index=False, var_name="modality", value_name="points")
-            .rename_axis("seed")
-            .reset_index()
-            .assign(dataset=dataset, row=name)
-            for name, frame in shares.items()
-        ]
-    if not lines:
+    """Fig 4: what each modality contributes with and without EMC; the accuracy with all of them in words."""
+    shares = {dataset: _shares(context, dataset, cells) for dataset in rows.vectors(context)}
+    shares = {d: of for d, of in shares.items() if not any(frame.empty for frame in of.values())}
+    if not shares:
         return NOT_BUILT
+    figure, axes = figures.panel_grid(
+        len(shares), columns=3, width=figures.DOUBLE if len(shares) > 1 else None, height=2.3
+    )
+    for axis, (dataset, of) in zip(axes, shares.items(), strict=True):
+        ylabel = "Shapley value (points)" if axis is axes[0] else ""
+        _contribution_panel(context, axis, dataset, of, ylabel)
+    figures.one_scale(axes)
+    figures.shared_legend(figure, axes[0])
+    lines = [
+        frame.melt(ignore_index=False, var_name="modality", value_name="points")
+        .rename_axis("seed")
+        .reset_index()
+        .assign(dataset=dataset, row=name)
+        for dataset, of in shares.items()
+        for name, frame in of.items()
+    ]
+    counts = [len(frame) for of in shares.values() for frame in of.values()]
     notes = (
         "The paper does not define contribution; we use the exact Shapley value of "
         "the test accuracy. The values sum to the accuracy with all modalities minus "
         "that of predicting the most frequent class. One model for all combinations. "
-        "Points are seeds, whiskers 95 % intervals.",
-        *dict.fromkeys(n for d in datasets for n in initials_note(context.bundle(d).modalities)),
-        *data_notes(context, datasets),
+        f"The panels share their scale. {figures.told(counts, 'bars')}",
+        *(_whole_accuracy(context, dataset, cells) for dataset in shares),
+        *dict.fromkeys(n for d in shares for n in initials_note(context.bundle(d).modalities)),
+        *data_notes(context, rows.vectors(context)),
     )
-    return Output(figure=figure, numbers=pd.concat(lines), rows_built=len(datasets), notes=notes)
+    built = len(rows.vectors(context))
+    return Output(figure=figure, numbers=pd.concat(lines), rows_built=built, notes=notes)
 
 
-def _contribution_panels(
-    context: Context,
-    dataset: str,
-    axes: tuple[Axes, Axes],
-    shares: Mapping[str, pd.DataFrame],
-    whole: pd.DataFrame,
-    legend: bool,
+def _shares(context: Context, dataset: str, cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
+    """Seeds by modalities, with and without EMC."""
+    mine = on(cells, dataset)
+    return {
+        name: contributions(context, dataset, of_row(mine, row.name))
+        for name, row in BALANCED.items()
+    }
+
+
+def _contribution_panel(
+    context: Context, axis: Axes, dataset: str, shares: Mapping[str, pd.DataFrame], ylabel: str
 ) -> None:
-    """Each modality's contribution, and the accuracy with all.
-
-    shares: seeds by modalities, with and without EMC; whole: results with all modalities.
-    """
+    """Each modality's contribution; shares: seeds by modalities, with and without EMC."""
     names = list(context.bundle(dataset).modalities)
-    title = shown(context, dataset)
-    figures.grouped_bars(
-        axes[0],
+    grouped.bars(
+        axis,
         [in_picture(m, names) for m in names],
         {k: [list(f[m]) for m in names] for k, f in shares.items()},
-        ylabel="Shapley value (points)",
-        title=title,
-        legend=legend,
-    )
-    accuracy = {k: [list(whole[whole["row"] == row.name]["value"])] for k, row in BALANCED.items()}
-    low = min(v for lists in accuracy.values() for v in lists[0])
-    figures.grouped_bars(
-        axes[1],
-        ["all modalities"],
-        accuracy,
-        base=5 * math.floor(low / 5 - 1),
-        ylabel="accuracy (%)",
-        title=title,
+        ylabel=ylabel,
+        title=shown(context, dataset),
         legend=False,
+        looks=looks_of_balanced(),
+        within=(-100.0, 100.0),
     )
+    axis.axhline(0, color="black", linewidth=0.8)
+
+
+def looks_of_balanced() -> dict[str, Look]:
+    """The method's look with EMC, and its hollow one without."""
+    with_emc, without = BALANCED
+    own = looks([rows.OURS.name, without], {without: rows.OURS.name})
+    return {with_emc: own[rows.OURS.name], without: own[without]}
+
+
+def _whole_accuracy(context: Context, dataset: str, cells: Sequence[Cell]) -> str:
+    """The right half of the printed figure as a sentence: accuracy with all modalities."""
+    whole = [cell for cell in on(cells, dataset) if cell.setting == rows.ALL]
+    values = selected(context, whole, "accuracy").groupby("row")["value"]
+    told = "; ".join(f"{k} {mean_sd(values.get_group(r.name))}" for k, r in BALANCED.items())
+    return f"Accuracy with all modalities (%), {shown(context, dataset)}: {told}."
 
 
 def case_cells(context: Context) -> list[Cell]:
@@ -272,12 +280,15 @@ def weights(context: Context, cells: Sequence[Cell]) -> Output:
                 xlabel=f"${_TEX[weight]}$",
                 ylabel=_YLABELS[metric] if place == 0 else "",
                 title=_PART[weight] if line == 0 else "",
+                within=(0.0, math.inf) if metric == "mae" else (0.0, 100.0),
             )
             numbers.append(results.assign(weight=weight))
+        figures.one_scale(axes[line * len(tried) : (line + 1) * len(tried)])
+    told = figures.told(figures.seeds_of(pd.concat(numbers), "metric", "row"))
     notes = (
-        f"{shown(context, dataset)}, all modalities. Bold lines are means over seeds, "
-        "light lines single seeds. The other weights are as printed:"
-        f" 0.5 for MSD, 0.1 for the others.",
+        f"{shown(context, dataset)}, test with all modalities, at the epoch that validation picks. "
+        f"The panels of a line share their scale. {told} The other weights "
+        f"are as printed: {_printed_weights()}.",
         *data_notes(context, [dataset]),
     )
     frame = pd.concat(numbers)
@@ -290,6 +301,10 @@ def weights(context: Context, cells: Sequence[Cell]) -> Output:
     )
 
 
+def _printed_weights() -> str:
+    return ", ".join(f"{value:g} for {_PART[name]}" for name, value in rows.WEIGHTS.items())
+
+
 def _weight_panel(
     axis: Axes,
     names: Mapping[float, str],
@@ -297,6 +312,7 @@ def _weight_panel(
     xlabel: str,
     ylabel: str,
     title: str,
+    within: tuple[float, float],
 ) -> None:
     """A metric against a weight; names: of the rows, by the weight's value."""
     table = results.pivot_table(index="seed", columns="row", values="value")
@@ -304,13 +320,17 @@ def _weight_panel(
     figures.lines(
         axis,
         list(names),
-        {"EBMC": curves},
+        {rows.OURS.name: curves},
         xlabel=xlabel,
         ylabel=ylabel,
         title=title,
         legend=False,
+        looks=looks([rows.OURS.name]),
+        within=within,
     )
     axis.set_xscale("log")
+    axis.set_xticks(list(names), [f"{value:g}" for value in names])
+    axis.set_xticks([], minor=True)
 
 
 _YLABELS = {

@@ -7,6 +7,7 @@ serves every rate.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -22,6 +23,7 @@ from mmlib.experiments.claims import Claim, of_metric
 from mmlib.experiments.comparison import best_possible, data_notes, selected, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.measures import Change, Lead, at
+from mmlib.experiments.method_looks import looks
 from mmlib.experiments.recipes import whole_dialogues
 from mmlib.experiments.rows import Protocol
 from mmlib.experiments.rows import cells as cells_of
@@ -41,6 +43,7 @@ PANELS = {
     "pearson": "correlation",
     "mae": "mean absolute error (score)",
 }  # of Figs 7 and 8, in the paper's order
+SPANS = {"pearson": (-1.0, 1.0), "mae": (0.0, math.inf)}  # of metrics that are no percentages
 WRONG = ("mosei", "TETFN")  # a row that repeats that of the other data set (C18)
 LAW = (
     "At test each frame is dropped with the given probability, at least one frame of "
@@ -137,20 +140,24 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
     numbers = []
     for place, (axis, name) in enumerate(zip(axes, panels, strict=True)):
         known = pd.DataFrame() if bound is None else bound[bound["metric"] == name]
+        series = comparison.by_setting(results[name], known, list(RATES))
         figures.lines(
             axis,
             [100 * rate for rate in RATES.values()],
-            comparison.by_setting(results[name], known, list(RATES)),
+            series,
             xlabel="frames dropped at test (%)" if place > 1 else "",
             ylabel=panels[name],
             title=metric(name).label,
             legend=False,
+            looks=looks(series, {rows.PLAIN.name: OURS.name}),
+            within=SPANS.get(name),
         )
         numbers += [results[name], *([known.assign(row=comparison.BOUND)] if len(known) else [])]
     figures.shared_legend(figure, axes[0])
     frame = pd.concat(numbers).assign(rate=lambda f: f["setting"].map(RATES))
+    told = figures.told(figures.seeds_of(pd.concat(results.values()), "metric", "row"))
     notes = (
-        f"{shown(context, dataset)}. Bold lines are means over seeds, light lines single seeds.",
+        f"{shown(context, dataset)}, test. {told}",
         LAW,
         *_alone(context, [dataset]),
         *data_notes(context, [dataset]),

@@ -14,11 +14,12 @@ from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
 from mmlib.papers.gmm_loss import figures as own
 from mmlib.papers.gmm_loss import rows
-from mmlib.report import figures
+from mmlib.report import colours, figures
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from sklearn.mixture import GaussianMixture
 
 COUNTS = (1, 2, 3)
@@ -65,7 +66,8 @@ def planted(context: Context, cells: Sequence[Cell]) -> Output:
     """How well the mixture's verdict finds the clips whose modalities were made unequal, by round."""
     lines, ids = [], []
     datasets = twins(context)
-    figure, axes = figures.panel_grid(len(datasets), columns=2, width=figures.DOUBLE, height=2.5)
+    counts: list[int] = []
+    figure, axes = figures.panel_grid(len(datasets), columns=2, height=2.4)
     for axis, dataset in zip(axes, datasets, strict=True):
         name = shown(context, dataset)
         twin = open_av_twin(context.reference(dataset))
@@ -80,22 +82,34 @@ def planted(context: Context, cells: Sequence[Cell]) -> Output:
             if judged:
                 areas.append([facts[AREA] for facts in judged.values()])
         if areas:
-            figures.lines(
-                axis,
-                np.arange(len(areas[0])),
-                {"|gap|": np.array(areas)},
-                xlabel="round (0: after the warm-up)",
-                ylabel="area under the ROC curve",
-                title=name,
-                legend=False,
-            )
-            axis.axhline(0.5, color="black", linewidth=0.8, linestyle=(0, (4, 2)))
+            counts.append(len(areas))
+            _areas_panel(axis, np.array(areas), name)
     frame = pd.DataFrame(lines)
     if frame.empty:
         return NOT_BUILT
     by_round = frame.drop(columns="seed").groupby(["data", "round"], sort=False)
     table = by_round.agg(_of_some).reset_index()
-    return Output(table, figure, frame, len(table), PLANTED, tuple(ids))
+    seen = (
+        f"Figure: how well |gap| ranks the training clips; dashed: chance. {figures.told(counts)}"
+    )
+    notes = (*PLANTED, *([seen] if counts else []))
+    return Output(table, figure, frame, len(table), notes, tuple(ids))
+
+
+def _areas_panel(axis: Axes, areas: np.ndarray, name: str) -> None:
+    """The area under the curve by round, from below chance to all found; areas: (seeds, rounds)."""
+    figures.lines(
+        axis,
+        np.arange(areas.shape[1]),
+        {"|gap|": areas},
+        xlabel="round (0: after the warm-up)",
+        ylabel="area under the ROC curve",
+        title=name,
+        legend=False,
+        within=(0.0, 1.0),
+    )
+    axis.axhline(0.5, color="black", linewidth=0.8, linestyle=(0, (4, 2)))
+    axis.set_ylim(min(0.4, axis.get_ylim()[0]), 1.0)
 
 
 def _of_some(values: pd.Series) -> str:
@@ -124,7 +138,9 @@ def modes(context: Context, cells: Sequence[Cell]) -> Output:
     """Bimodality of the gap after the warm-up: one, two and three Gaussians by BIC, and the dip test."""
     lines, ids = [], []
     datasets = context.datasets
-    figure, axes = figures.panel_grid(len(datasets), columns=2, width=figures.DOUBLE, height=2.6)
+    seen = []
+    wide = figures.DOUBLE if len(datasets) > 1 else None
+    figure, axes = figures.panel_grid(len(datasets), columns=2, width=wide, height=2.6)
     for axis, dataset in zip(axes, datasets, strict=True):
         name = shown(context, dataset)
         model = own.after_warmups(context, cells, dataset)
@@ -133,6 +149,8 @@ def modes(context: Context, cells: Sequence[Cell]) -> Output:
             ids.append(mixture.run_id)
         if model:
             components_panel(axis, model[0][1], name)
+            first, gaps = model[0]
+            seen.append(f"{name}, one run (seed {first.seed}), {len(gaps):,} training clips")
     frame = pd.DataFrame(lines)
     if frame.empty:
         return NOT_BUILT
@@ -142,7 +160,7 @@ def modes(context: Context, cells: Sequence[Cell]) -> Output:
     groups = frame.groupby("data", sort=False)
     table["components by BIC, by seed"] = groups["components by BIC"].agg(_listed("{}"))
     table["dip p value, by seed"] = groups["dip p value"].agg(_listed("{:.3f}"))
-    notes = (BIC, *data_notes(context, datasets))
+    notes = (BIC, f"Figure: {'; '.join(seen)}.", *data_notes(context, datasets))
     return Output(table.reset_index(), figure, frame, len(frame), notes, tuple(ids))
 
 
@@ -176,13 +194,13 @@ def gaussians(gaps: np.ndarray, components: int) -> GaussianMixture:
     return model
 
 
-def components_panel(axis: figures.Axes, gaps: np.ndarray, title: str) -> None:
+def components_panel(axis: Axes, gaps: np.ndarray, title: str) -> None:
     """A histogram of gaps with mixtures of one to three Gaussians."""
     at = np.linspace(-1, 1, 400)
     with figures.style():
         own.histogram(axis, gaps, 50)
         for place, k in enumerate(COUNTS):
-            form = figures.look(str(k), place)
+            form = colours.look(str(k), place)
             axis.plot(
                 at,
                 np.exp(gaussians(gaps, k).score_samples(at[:, None])),
@@ -223,6 +241,9 @@ def human_gap(context: Context, cells: Sequence[Cell]) -> Output:
     axes[0].set_ylabel("density")
     if model:
         own.mixture_panel(axes[1], model[0][0], "model, after the warm-up", legend=True)
+        figures.one_scale(axes)
+        for axis in axes:
+            axis.set_ylim(bottom=0)
     lines = [{"gap": judges, **_described(theirs, smooth)}]
     for mixture, gaps in model:
         together = {"correlation with the judges'": float(np.corrcoef(gaps, gap)[0, 1])}
@@ -232,7 +253,13 @@ def human_gap(context: Context, cells: Sequence[Cell]) -> Output:
     frame = pd.DataFrame(lines)
     table = frame.map(lambda v: f"{v:.3f}" if isinstance(v, float) else v).replace("nan", "-")
     name = context.bundle(context.main).name
-    notes = (f"{name}, {len(gap)} training clips. {words} Its mean is {gap.mean():+.3f}.", JUDGES)
+    seen = (
+        f" The panels share their scale; the model's is of seed {model[0][0].seed}."
+        if model
+        else ""
+    )
+    clips = f"{name}, {len(gap)} training clips.{seen}"
+    notes = (f"{clips} {words} Its mean is {gap.mean():+.3f}.", JUDGES)
     run_ids = tuple(mixture.run_id for mixture, _ in model)
     return Output(table, figure, frame, len(frame), notes, run_ids)
 

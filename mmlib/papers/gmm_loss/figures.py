@@ -16,7 +16,7 @@ from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.published import published
 from mmlib.experiments.rows import runs_of
 from mmlib.papers.gmm_loss import rows
-from mmlib.report import figures
+from mmlib.report import colours, figures
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.runs.spec import RunSpec
 
@@ -97,7 +97,7 @@ def mixture_panel(
         if mixture.gaps is not None:
             histogram(axis, mixture.gaps, 40, reach)
         for place, (name, part) in enumerate(zip(COMPONENTS, parts, strict=True)):
-            form = figures.look(name, place)
+            form = colours.look(name, place)
             axis.plot(at, part, color=form["color"], linestyle=("--", "-.")[place], label=name)
         axis.plot(at, parts.sum(axis=0), color="black", linewidth=1.0, label="mixture")
         axis.set_title(title)
@@ -153,7 +153,10 @@ def after_warmup(context: Context, cells: Sequence[Cell]) -> Output:
         everything += first
         mixture_panel(axis, first[0], name, legend=True)
         axis.set_ylabel("density")
-        notes.append(f"{name}, mean of {seeds_in_words([len(first)])}: {_means(first)}.")
+        seen = f"one run (seed {first[0].seed}), {_clips(first[0])}"
+        notes.append(
+            f"{name}: the picture is of {seen}. Mean of {seeds_in_words([len(first)])}: {_means(first)}."
+        )
     notes.append(_papers_mixture(context))
     return Output(
         figure=figure,
@@ -162,6 +165,11 @@ def after_warmup(context: Context, cells: Sequence[Cell]) -> Output:
         notes=(*filter(None, notes), *data_notes(context, context.datasets)),
         run_ids=tuple(mixture.run_id for mixture in everything),
     )
+
+
+def _clips(mixture: Round) -> str:
+    """Of how many training clips a run has the gaps, where the store has them."""
+    return "without its gaps" if mixture.gaps is None else f"{len(mixture.gaps):,} training clips"
 
 
 def _means(mixtures: Sequence[Round]) -> str:
@@ -189,13 +197,19 @@ def each_round(context: Context, cells: Sequence[Cell]) -> Output:
     runs = paths(context, cells, context.main)
     if not runs:
         return NOT_BUILT
-    figure, axes = figures.panel_grid(len(runs[0]), columns=3, width=figures.DOUBLE, height=2.0)
+    across = 4 if len(runs[0]) == 4 else 3
+    figure, axes = figures.panel_grid(
+        len(runs[0]), columns=across, width=figures.DOUBLE, height=2.0
+    )
     for axis, mixture in zip(axes, runs[0], strict=True):
         mixture_panel(
             axis, mixture, f"round {mixture.number}" if mixture.number else "after the warm-up"
         )
-    for axis in axes[::3]:
+    for axis in axes[::across]:
         axis.set_ylabel("density")
+    figures.one_scale(axes)
+    for axis in axes:
+        axis.set_ylim(bottom=0)
     figures.shared_legend(figure, axes[0])
     numbers = tidy([mixture for path in runs for mixture in path])
     by_round = numbers[numbers["component"] == "imbalanced"].groupby("round")
@@ -204,8 +218,8 @@ def each_round(context: Context, cells: Sequence[Cell]) -> Output:
         for number, group in by_round
     )
     notes = (
-        f"{shown(context, context.main)}, seed {cells[0].spec.seed}; the panels have "
-        "different density scales. Collapsed mixtures are a single Gaussian (H1).",
+        f"{shown(context, context.main)}, one run (seed {runs[0][0].seed}), {_clips(runs[0][0])}; the panels share "
+        "their scale. Collapsed mixtures are a single Gaussian (H1).",
         f"Mean of {seeds_in_words([len(runs)])} by round (share of the imbalanced component, its mean, "
         f"density at 0): {means}.",
         *data_notes(context, [context.main]),
@@ -251,13 +265,21 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 4: unimodal and fused validation accuracy during training, the method's and that of plain training."""
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.5, sharey=True)
     numbers: list[pd.DataFrame] = []
+    counts: list[int] = []
     for axis, name in zip(axes, (rows.NAMES[method] for method in COMPARED), strict=True):
         chosen = runs_of(cells, name)
         curves = [by_view for spec in chosen if (by_view := views(context, spec)) is not None]
         if not curves:
             continue
         stacked = {key: np.stack([by_view[key] for by_view in curves]) for key in curves[0]}
-        figures.along(axis, stacked, "" if numbers else "validation accuracy (%)", name)
+        counts.append(len(curves))
+        figures.along(
+            axis,
+            stacked,
+            "" if numbers else "validation accuracy (%)",
+            name,
+            within=(0.0, 100.0),
+        )
         if chosen[0].parent:
             start = chosen[0].parent.training.epochs + 0.5
             axis.axvline(start, color="black", linewidth=0.8, linestyle=(0, (4, 2)))
@@ -269,7 +291,7 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
         return NOT_BUILT
     figures.shared_legend(figure, axes[0])
     notes = (
-        f"{shown(context, context.main)}, validation (H14). Dashed line: start of the "
+        f"{shown(context, context.main)}, validation (H14). {figures.told(counts)} Dashed line: start of the "
         "adaptive phase. The unimodal prediction of a modality is its part of the "
         "fused logits.",
         *data_notes(context, [context.main]),

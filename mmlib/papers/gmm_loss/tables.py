@@ -13,7 +13,7 @@ from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row, of_row
 from mmlib.experiments.tables import Printed, Table, fixed, main_data_set
 from mmlib.papers.gmm_loss import rows
-from mmlib.report import figures, tables
+from mmlib.report import figures, grouped, tables
 from mmlib.report.artifact import Output
 from mmlib.report.stats import summarise
 
@@ -182,7 +182,7 @@ def tuning(context: Context, cells: Sequence[Cell]) -> Output:
     count = max(map(len, groups.values()))
     name = shown(context, context.main)
     figure, axes = figures.panel_grid(1, width=figures.DOUBLE, height=3.0)
-    figures.grouped_bars(
+    grouped.points(
         axes[0],
         list(groups),
         {
@@ -190,11 +190,11 @@ def tuning(context: Context, cells: Sequence[Cell]) -> Output:
             for i in range(count)
         },
         ylabel="validation accuracy (%)",
-        base=0,
         title=f"Trials on {name}",
     )
     seeds = context.seed_count or rows.TRIAL_SEEDS
-    notes = (f"{count} trials for each method, {seeds} seeds each, on {name}; {TUNED}", BY_CHANCE)
+    all_trials = f"{count} trials for each method, {seeds} seeds each, on {name}"
+    notes = (f"{all_trials}; {TUNED} Figure: {figures.told([seeds], 'points')}", BY_CHANCE)
     table, numbers = pd.DataFrame(lines), by_trial.drop(columns="run")
     return Output(table, figure, numbers, len(lines), notes, tuple(by_trial["run"]))
 

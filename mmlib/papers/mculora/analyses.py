@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from mmlib.experiments import own
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.conditions import initials, initials_note, short
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.method_looks import looks
 from mmlib.experiments.rows import by_seed, runs_of
 from mmlib.masks import combinations
 from mmlib.papers.mculora import rows
 from mmlib.papers.mculora.figures import averaged
-from mmlib.report import figures
+from mmlib.report import figures, heatmaps
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd
 from mmlib.runs.spec import RunSpec
@@ -174,7 +178,7 @@ def premise(context: Context, cells: Sequence[Cell]) -> Output:
     """The paper's premise, which it does not measure: do the combinations' gradients on shared weights conflict?"""
     names = combination_names(context)
     narrow = _narrow_names(context)
-    figure, axes = figures.panel_grid(4, columns=2, width=figures.DOUBLE, height=3.0)
+    figure, axes = figures.panel_grid(4, columns=2, width=figures.DOUBLE, height=2.6)
     lines, numbers = [], []
     means, negative = {}, {}
     for axis, (label, row) in zip(axes[2:], COMPARED.items(), strict=True):
@@ -186,8 +190,9 @@ def premise(context: Context, cells: Sequence[Cell]) -> Output:
         mean, below = np.nanmean(pairs, axis=2), 100 * _share_negative(pairs)
         means[label], negative[label] = mean, below
         typical = stacked.mean(axis=(0, 1))
-        title = f"{label}: mean over epochs"
-        figures.heatmap(axis, typical, narrow, narrow, label="cosine", title=title)
+        others = np.where(np.eye(len(typical), dtype=bool), np.nan, typical)  # 1 with itself
+        form: dict[str, Any] = {"signed": True, "limits": (-1.0, 1.0), "label": "cosine"}
+        heatmaps.heatmap(axis, others, narrow, narrow, title=f"{label}: mean over epochs", **form)
         lines.append(
             {
                 "model": label,
@@ -200,18 +205,34 @@ def premise(context: Context, cells: Sequence[Cell]) -> Output:
         )
         of_pairs = {"mean cosine": mean, "below 0": below}
         numbers.append(figures.long(of_pairs, {"seed": 0, "epoch": 1}, model=label))
-    figures.along(
-        axes[0], means, "mean cosine of pairs", "Along training", "before epoch", legend=True
-    )
-    figures.along(axes[1], negative, "pairs below 0 (%)", "In conflict", "before epoch")
-    axes[0].axhline(0, color="black", linewidth=0.8)
+    _draw_conflicts(figure, axes[0], axes[1], means, negative)
     name = shown(context, context.main)
     notes = (
-        f"{name}. {GRADIENTS}",
+        f"{name}. {GRADIENTS} {figures.told(len(of) for of in means.values())}",
         *initials_note(context.bundle(context.main).modalities),
         *data_notes(context, [context.main]),
     )
     return Output(pd.DataFrame(lines), figure, pd.concat(numbers), len(lines), notes)
+
+
+def _draw_conflicts(
+    figure: figures.Figure,
+    mean: Axes,
+    below: Axes,
+    means: Mapping[str, np.ndarray],
+    negative: Mapping[str, np.ndarray],
+) -> None:
+    """The two upper panels: mean cosine and share of conflicts by epoch, (seeds, epochs) of each network.
+
+    The network with MCLA has the method's look.
+    """
+    with_mcla, joint = COMPARED
+    own = looks([joint]) | {with_mcla: looks([WITH])[WITH]}
+    along = partial(figures.along, xlabel="before epoch", looks=own)
+    along(mean, means, "mean cosine of pairs", "Along training", within=(-1.0, 1.0))
+    along(below, negative, "pairs below 0 (%)", "In conflict")
+    figures.shared_legend(figure, mean)
+    mean.axhline(0, color="black", linewidth=0.8)
 
 
 def combination_names(context: Context, in_picture: bool = False) -> list[str]:
@@ -258,8 +279,9 @@ def angles(context: Context, cells: Sequence[Cell]) -> Output:
         lines.append({"loss": label, **ends, "mean accuracy": mean})
         columns = {name: values[:, :, i] for i, name in enumerate(COSINES.values())}
         numbers.append(figures.long(columns, {"seed": 0, "epoch": 1}, loss=label))
+    told = figures.told(len(of) for of in series.values())
     notes = (
-        f"{shown(context, dataset)}. The printed loss pushes the first cosine below 0, "
+        f"{shown(context, dataset)}, training. {told} The printed loss pushes the first cosine below 0, "
         "so that the features become opposite, not orthogonal; with squares (F3) it is "
         "pushed to 0. beta is 0.001, as printed.",
         *data_notes(context, [dataset]),
@@ -272,7 +294,8 @@ def _draw_angles(series: Mapping[str, np.ndarray]) -> figures.Figure:
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.6)
     for place, title in enumerate(COSINES):
         drawn = {label: values[:, :, place] for label, values in series.items()}
-        figures.along(axes[place], drawn, "mean cosine", title, "before epoch")
+        figures.along(axes[place], drawn, "mean cosine", title, "before epoch", within=(-1.0, 1.0))
+    axes[0].axhline(0, color="black", linewidth=0.8)  # orthogonal
     figures.shared_legend(figure, axes[0])
     return figure
 
@@ -292,31 +315,44 @@ def shares_cells(context: Context) -> list[Cell]:
 def shares(context: Context, cells: Sequence[Cell]) -> Output:
     """How the rules move the combinations' shares: DPFT, the first release's, the released one that leaks."""
     dataset = context.main
-    names, drawn = combination_names(context), combination_names(context, in_picture=True)
-    figure, axes = figures.panel_grid(len(RULES), columns=3, width=figures.DOUBLE, height=2.6)
-    lines = []
-    for axis, (title, row) in zip(axes, RULES.items(), strict=True):
+    names = combination_names(context)
+    of_rules: dict[str, np.ndarray] = {}  # (runs, epochs, combinations)
+    for title, row in RULES.items():
         records = [context.record(spec) for spec in runs_of(cells, row.name)]
         recorded = [r["curves"].get("found", {}).get("shares") for r in records if r]
         of_runs = [100 * np.array(of_run) for of_run in recorded if of_run is not None]
-        if not of_runs:
-            continue
-        stacked = np.stack(of_runs)
-        of_names = {name: stacked[:, :, i] for i, name in enumerate(drawn)}
-        figures.along(axis, of_names, "share of dialogues (%)" if axis is axes[0] else "", title)
+        if of_runs:
+            of_rules[title] = np.stack(of_runs)
+    if not of_rules:
+        return NOT_BUILT
+    lines = []
+    for title, stacked in of_rules.items():
         typical = zip(names, stacked.mean(axis=(0, 1)), strict=True)
         means = {name: f"{mean:.1f}" for name, mean in typical}
         moved = np.abs(stacked - 100 / len(names)).max()
         lines.append({"rule": title, **means, "largest move from equal": f"{moved:.1f}"})
-    if not lines:
-        return NOT_BUILT
-    figures.shared_legend(figure, axes[0], columns=7)
+    told = figures.told((len(stacked) for stacked in of_rules.values()), of="run")
     notes = (
-        f"{shown(context, dataset)}. Mean share over epochs; light marks are single runs. Equal shares are "
-        f"{100 / len(names):.1f} %. Eq. 10 depends on the ranks: "
+        f"{shown(context, dataset)}, training. Table: mean share over epochs. Figure: a panel for each combination, "
+        f"all on one scale; dashed: equal shares, {100 / len(names):.1f} %. {told} Eq. 10 depends on the ranks: "
         "its step has nearly the same size for all combinations (F12).",
         *initials_note(context.bundle(dataset).modalities),
         *data_notes(context, [dataset]),
     )
     frame = pd.DataFrame(lines)
-    return Output(frame, figure, frame, len(lines), notes)
+    return Output(frame, _draw_shares(context, of_rules), frame, len(lines), notes)
+
+
+def _draw_shares(context: Context, of_rules: Mapping[str, np.ndarray]) -> figures.Figure:
+    """A panel for each combination, with a line for each rule: how often it is trained, by epoch."""
+    drawn = combination_names(context, in_picture=True)
+    figure, axes = figures.panel_grid(len(drawn), columns=4, width=figures.DOUBLE, height=1.7)
+    for place, (axis, name) in enumerate(zip(axes, drawn, strict=True)):
+        series = {rule: stacked[:, :, place] for rule, stacked in of_rules.items()}
+        ylabel = "" if place % 4 else "share of dialogues (%)"
+        xlabel = "epoch" if place + 4 >= len(drawn) else ""
+        figures.along(axis, series, ylabel, name, xlabel, within=(0.0, 100.0))
+        axis.axhline(100 / len(drawn), color="black", linewidth=0.8, linestyle=(0, (4, 2)))
+    figures.one_scale(axes)
+    figures.shared_legend(figure, axes[0])
+    return figure

@@ -11,6 +11,7 @@ from mmlib.experiments.cases import corrections
 from mmlib.experiments.comparison import data_notes, shown, with_averages
 from mmlib.experiments.conditions import in_picture, initials_note, short
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.method_looks import looks
 from mmlib.experiments.rows import by_seed, runs_of
 from mmlib.papers.mculora import rows
 from mmlib.report import figures, stats
@@ -48,16 +49,19 @@ def rank(context: Context, cells: Sequence[Cell]) -> Output:
         figures.lines(
             axis,
             list(tried),
-            {"MCULoRA": table.reindex(columns=names).to_numpy()},
+            {rows.OURS.name: table.reindex(columns=names).to_numpy()},
             xlabel="rank of the adapters",
             ylabel="accuracy (%)",
             title=title,
             legend=False,
+            looks=looks([rows.OURS.name]),
         )
+    figures.one_span(axes)
     numbers = results[results["setting"].isin(panels)]
     built = numbers.groupby("row")["value"].count()
     notes = [
-        f"{shown(context, dataset)}. Bold lines are means over seeds, light lines single seeds."
+        f"{shown(context, dataset)}, test, at the epoch that validation picks. Both panels are as many points high. "
+        + figures.told(figures.seeds_of(numbers, "row", "setting"))
     ]
     if len(tried) < ALL_RANKS:
         notes.append(f"Of the paper's ranks 1 to {ALL_RANKS} here {', '.join(map(str, tried))}.")
@@ -102,21 +106,30 @@ def along_training(context: Context, cells: Sequence[Cell]) -> Output:
     if not stacked:
         return NOT_BUILT
     names = rows.conditions(context, dataset)
-    figure, axes = figures.panel_grid(len(names), columns=4, width=figures.DOUBLE, height=2.0)
+    figure, axes = figures.panel_grid(len(names), columns=4, width=figures.DOUBLE, height=1.8)
     lines = []
     modalities = context.bundle(dataset).modalities
     for place, name in enumerate(names):
         series = {row: values[:, :, place] for row, values in stacked.items()}
         title = short(in_picture(name, modalities))
-        figures.along(axes[place], series, "" if place % 4 else "accuracy (%)", title)
+        figures.along(
+            axes[place],
+            series,
+            "" if place % 4 else "accuracy (%)",
+            title,
+            "epoch" if place + 4 >= len(names) else "",
+            looks=looks(series),
+            within=(0.0, 100.0),
+        )
         lines += [
             figures.long({"accuracy": values}, {"run": 0, "epoch": 1}, row=row, condition=name)
             for row, values in series.items()
         ]
+    figures.one_span(axes)
     figures.shared_legend(figure, axes[0])
     notes = (
-        f"{shown(context, dataset)}, test accuracy after each epoch of the second stage; bold "
-        "lines are means over seeds. No epoch is selected on these curves. The paper "
+        f"{shown(context, dataset)}, test accuracy after each epoch of the second stage. All panels are as many points "
+        f"high. {figures.told(len(of) for of in stacked.values())} No epoch is selected on these curves. The paper "
         "does not name its third model; we show joint training of the same network "
         "instead.",
         *initials_note(modalities),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import textwrap
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from mmlib.experiments.baselines import LINEAR
+from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.comparison import by_setting
 from mmlib.experiments.conditions import ALL, framed, in_picture, initials_note
 from mmlib.experiments.context import Cell, Context
+from mmlib.experiments.method_looks import looks
 from mmlib.experiments.rows import Row, runs_of
 from mmlib.papers.side_by_side import grounds, rows, tables
 from mmlib.papers.side_by_side.grounds import (
@@ -21,43 +25,23 @@ from mmlib.papers.side_by_side.grounds import (
     by_ground,
 )
 from mmlib.papers.side_by_side.tables import F1, SAME, TIMED, ids, of_data, title, values
-from mmlib.report import figures, fitting, stats
+from mmlib.report import figures, fitting, heatmaps, stats
 from mmlib.report.artifact import NOT_BUILT, Output
+from mmlib.report.colours import FADED, Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Choose = Callable[[Context], list[Ground]]
-Looks = Mapping[str, Mapping[str, Any]]
-HEIGHT, HEAD = 0.23, 1.35  # inches of a line of the grid, and of what is around it
+Looks = Mapping[str, Look]
+FADED_LINE: Look = {"color": FADED, "marker": "", "linestyle": (0, (1, 1))}  # to compare with
+HEIGHT, HEAD = 0.17, 1.25  # inches of a line of the grid, and of what is around it
 USUAL = len("audio+vision")  # letters below a column for which that has room
-NETWORKS = (
-    "mmgcn",
-    "dream",
-    "momke",
-    "crossmodal",
-    "concat",
-    "linear",
-)  # a colour and a marker each
+SATURATED = 10.0  # points beyond which the grid's colours change no more
 DRAWN = (COMPLETE, MIXED)  # trainings of the curves
-
-
-def look(row: Row) -> dict[str, Any]:
-    """A network's colour and marker: hollow and dashed by itself, filled with its method."""
-    place = NETWORKS.index(row.stages[-1].backbone.removesuffix("_frames"))
-    color = figures.PALETTE[place]
-    own = bool(row.against)
-    return {
-        "color": color,
-        "marker": figures.MARKERS[place],
-        "linestyle": "-" if own else "--",
-        "markerfacecolor": color if own else "white",
-    }
-
-
-def looks(context: Context, ground: Ground) -> Looks:
-    """Every row's look, by name."""
-    return {row.name: look(row) for row in rows.rows(context, ground)}
+ACROSS = len("weighted F1 (%)") + 2  # letters beside a panel of the curves
+METHOD, NETWORK = "method", "its network"
 
 
 def vectors(context: Context) -> list[Ground]:
@@ -87,22 +71,18 @@ def lacks(choose: Choose, what: str) -> Callable[[Context], str]:
 
 
 def grid(context: Context, cells: Sequence[Cell]) -> Output:
-    """Weighted F1 of every row by training (one panel each) and test condition; means over seeds."""
+    """Every method minus its own network, by training and test condition; mean differences over seeds."""
     frames = {g: frame for g, frame in values(context, cells).items() if not frame.empty}
     if not frames:
         return NOT_BUILT
-    panels = [(g, training) for g in frames for training in grounds.trainings(context, g)]
-    longest = max(len(column) for g in frames for column in _columns(context, g))
-    head = HEAD + fitting.CHARACTER * max(0, longest - USUAL)
-    tall = max(len(rows.rows(context, g)) for g in frames) * HEIGHT + head
-    figure, axes = figures.panel_grid(len(panels), columns=1, width=figures.DOUBLE, height=tall)
-    for axis, (ground, training) in zip(axes, panels, strict=True):
-        _panel(axis, context, ground, frames[ground], training)
+    grids = {g: differences(context, g, frame) for g, frame in frames.items()}
+    figure = _grids(context, {g: of for g, of in grids.items() if len(of)})
     numbers = _with_data(context, frames)
+    counts = [seeds for of in grids.values() for seeds in of["seeds"]]
     notes = (
-        f"{F1}, means over seeds. Columns are test conditions: the observed modalities, "
-        f"or missing rates ({grounds.of_rates(context)} where they differ). Compare "
-        "methods within a column, and training masks between panels.",
+        f"{F1}: a method minus its own network, paired by seed, in points; blue: the method is better. A line is a "
+        "method under one training mask, a column a test condition: the observed modalities, or missing rates "
+        f"({grounds.of_rates(context)} where they differ). {_of_cells(counts)} The files have every row's own values.",
         SAME,
         *dict.fromkeys(
             note for g in frames for note in initials_note(grounds.modalities(context, g))
@@ -112,23 +92,96 @@ def grid(context: Context, cells: Sequence[Cell]) -> Output:
     return Output(None, figure, numbers, _rows_built(numbers), notes, ids(numbers))
 
 
-def _panel(
-    axis: Axes, context: Context, ground: Ground, frame: pd.DataFrame, training: str
-) -> None:
-    """One training's table, in colours that all panels of its ground share."""
-    names = [row.name for row in rows.rows(context, ground)]
-    columns = [test for test, _ in grounds.tests(context, ground)]
-    trained = frame[frame["training"] == training]
-    table = trained.pivot_table(index="row", columns="setting", values="value")
-    figures.heatmap(
-        axis,
-        table.reindex(index=names, columns=columns),
-        columns=_columns(context, ground),
-        label=F1,
-        title=f"{title(context, ground)}; training: {grounds.in_words(context, ground, training)}",
-        decimals=0,
-        limits=(frame["value"].min(), frame["value"].max()),
+def _of_cells(counts: Sequence[int]) -> str:
+    """What the seeds behind the grid's cells allow; counts: of each."""
+    known = sorted(set(counts))
+    if not known:
+        return ""
+    mean = f"Cells are means of {seeds_in_words(known)}; colours change no more beyond {SATURATED:g} points."
+    if known[-1] < stats.FEWEST:
+        return f"{mean} So few have no interval: a single cell may be chance."
+    return f"{mean} Grey numbers without a colour: the 95 % interval over seeds includes 0."
+
+
+def differences(context: Context, ground: Ground, frame: pd.DataFrame) -> pd.DataFrame:
+    """Each method minus its network, paired by seed: training, row, setting, difference, seeds, and ``decided``.
+
+    decided: False where there is an interval over seeds that includes 0. frame: row, training, setting, seed, value.
+    """
+    by = frame.pivot_table(index=["training", "setting", "seed"], columns="row", values="value")
+    lines = []
+    for row in rows.rows(context, ground):
+        if not row.against or row.name not in by or row.against not in by:
+            continue
+        apart = (by[row.name] - by[row.against]).dropna().rename("apart")
+        cells = apart.groupby(level=["training", "setting"]).agg(list).reset_index()
+        for cell in cells.to_dict("records"):
+            of = stats.summarise(cell["apart"])
+            lines.append(
+                {
+                    "training": cell["training"],
+                    "row": row.name,
+                    "setting": cell["setting"],
+                    "difference": of.mean,
+                    "seeds": of.n,
+                    "decided": not of.low
+                    <= 0
+                    <= of.high,  # without an interval nothing is held back
+                }
+            )
+    columns = ["training", "row", "setting", "difference", "seeds", "decided"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _grids(context: Context, grids: Mapping[Ground, pd.DataFrame]) -> Figure | None:
+    """One panel for each ground, all in one scale of colours; None where no method has its network beside it."""
+    if not grids:
+        return None
+    longest = max(len(column) for g in grids for column in _columns(context, g))
+    head = HEAD + fitting.CHARACTER * max(0, longest - USUAL)
+    tall = max(len(_lines(context, g, of)) for g, of in grids.items()) * HEIGHT + head
+    figure, axes = figures.panel_grid(len(grids), columns=1, width=figures.DOUBLE, height=tall)
+    for axis, (ground, of) in zip(axes, grids.items(), strict=True):
+        _panel(axis, context, ground, of)
+    return figure
+
+
+def _lines(context: Context, ground: Ground, grid: pd.DataFrame) -> list[tuple[str, str]]:
+    """The lines of a ground's panel: (row, training), the trainings of a method together."""
+    here = set(zip(grid["row"], grid["training"], strict=True))
+    every = [
+        (row.name, training)
+        for row in rows.rows(context, ground)
+        for training in grounds.trainings(context, ground)
+    ]
+    return [line for line in every if line in here]
+
+
+def _panel(axis: Axes, context: Context, ground: Ground, grid: pd.DataFrame) -> None:
+    """A ground's methods minus their networks."""
+    lines = _lines(context, ground, grid)
+    tests = [test for test, _ in grounds.tests(context, ground)]
+    apart, decided = (
+        grid.pivot(index=["row", "training"], columns="setting", values=what)
+        .reindex(index=pd.MultiIndex.from_tuples(lines), columns=tests)
+        .to_numpy()
+        for what in ("difference", "decided")
     )
+    heatmaps.heatmap(
+        axis,
+        apart.astype(float),
+        [f"{row}, {grounds.in_words(context, ground, training)}" for row, training in lines],
+        _columns(context, ground),
+        label="points",
+        title=f"{title(context, ground)}: method minus its network",
+        decimals=0,
+        limits=(-SATURATED, SATURATED),
+        signed=True,
+        faded=np.equal(decided, False).astype(bool),  # a cell that is not there is neither
+    )
+    for place in range(1, len(lines)):
+        if lines[place][0] != lines[place - 1][0]:
+            axis.axhline(place, color="black", linewidth=0.6)
 
 
 def _columns(context: Context, ground: Ground) -> list[str]:
@@ -152,56 +205,89 @@ def _rows_built(numbers: pd.DataFrame) -> int:
 
 
 def curves(context: Context, cells: Sequence[Cell]) -> Output:
-    """Weighted F1 against the shared missing rate, or the rate of dropped frames, by training."""
+    """Weighted F1 against the shared missing rate, or the rate of dropped frames: a panel for each method."""
     frames = {g: frame for g, frame in values(context, cells).items() if not g.modalities}
     if all(frame.empty for frame in frames.values()):
         return NOT_BUILT
-    panels = [(ground, training) for ground in frames for training in DRAWN]
-    figure, axes = figures.panel_grid(len(panels), columns=2, width=figures.DOUBLE, height=2.7)
+    methods = {g: [row for row in rows.rows(context, g) if row.against] for g in frames}
+    across = max(map(len, methods.values()))
+    lines = [(ground, training) for ground in frames for training in DRAWN]
+    figure, grid = _empty(len(lines), across)
     kept = []
-    for axis, (ground, training) in zip(axes, panels, strict=True):
+    for beside, (ground, training) in zip(grid, lines, strict=True):
         trained = frames[ground][frames[ground]["training"] == training]
-        kept.append(_curves(axis, context, ground, trained, training))
-    _one_legend(figure, axes)
+        first = textwrap.fill(f"{title(context, ground)}, {training}", ACROSS)
+        drawn = _curves(beside, context, ground, trained, methods[ground], first)
+        kept.append(drawn)
+        for unused in beside[len(methods[ground]) :]:
+            unused.remove()
     numbers = pd.concat(kept, ignore_index=True)
+    _curves_legend(figure, set(numbers["row"]))
+    told = figures.told(figures.seeds_of(numbers, "data", "training", "row", "setting"))
     notes = (
-        "Bold lines are means over seeds, light lines single seeds. One model serves "
-        "all rates. At 0 nothing is missing.",
+        f"{told} Test, at the epoch that validation picks. One model serves all rates. At 0 nothing is missing. The "
+        "panels of a line share their scale and are of the data and the training mask that its label names"
+        f"{'; grey: the linear model' * (LINEAR.name in set(numbers['row']))}.",
         SAME,
         *of_data(context),
     )
     return Output(None, figure, numbers, _rows_built(numbers), notes, ids(numbers))
 
 
+def _empty(down: int, across: int) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of small panels, line by line."""
+    figure, axes = figures.panel_grid(
+        down * across, columns=across, width=figures.DOUBLE, height=1.55
+    )
+    return figure, [axes[line * across : (line + 1) * across] for line in range(down)]
+
+
 def _curves(
-    axis: Axes, context: Context, ground: Ground, frame: pd.DataFrame, training: str
+    beside: Sequence[Axes],
+    context: Context,
+    ground: Ground,
+    frame: pd.DataFrame,
+    methods: Sequence[Row],
+    name: str,
 ) -> pd.DataFrame:
-    """One panel; returns what it shows."""
-    kind, xlabel = "shared rates", "modalities missing, shared rate (%)"
+    """A ground's panels of one training, a method each with its network; returns what all rows have there."""
+    kind, xlabel = "shared rates", "missing (%)"
     if framed(context, ground.dataset):
         kind, xlabel = "frames dropped", "frames dropped (%)"
     group = grounds.groups(context, ground)[kind]
     settings = [ALL, *group]
     drawn = frame[frame["setting"].isin(settings)].assign(data=title(context, ground))
     rates = [0.0, *(round(100 * law.rate, 6) for law in group.values())]
-    figures.lines(
-        axis,
-        rates,
-        by_setting(drawn, pd.DataFrame(), settings),
-        xlabel=xlabel,
-        ylabel=F1,
-        title=f"{title(context, ground)}\ntraining: {training}",
-        legend=False,
-        looks=looks(context, ground),
-    )
-    axis.set_xticks(rates)
+    series = by_setting(drawn, pd.DataFrame(), settings)
+    for place, (axis, row) in enumerate(zip(beside, methods, strict=False)):
+        shown = {LINEAR.name: series.get(LINEAR.name), row.against: series.get(row.against or "")}
+        shown[row.name] = series.get(row.name)
+        figures.lines(
+            axis,
+            rates,
+            {str(key): of for key, of in shown.items() if of is not None},
+            xlabel=xlabel,
+            ylabel=f"{name}\n{F1}" if place == 0 else "",
+            title=row.name,
+            legend=False,
+            looks=looks([row.name, str(row.against)]) | {LINEAR.name: FADED_LINE},
+        )
+        axis.set_xticks(rates)
+    figures.one_scale(beside[: len(methods)])
     return drawn
 
 
-def _one_legend(figure: Any, axes: Sequence[Axes]) -> None:
-    """The legend of the panel with most rows, for all."""
-    longest = max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1]))
-    figures.shared_legend(figure, longest, columns=4)
+def _curves_legend(figure: Figure, drawn: Collection[str]) -> None:
+    """What is filled, hollow and, where it is among the rows that are drawn, grey in every panel."""
+    from matplotlib.lines import Line2D
+
+    forms = {
+        METHOD: {"color": "black", "marker": "o"},
+        NETWORK: {"color": "black", "marker": "o", "markerfacecolor": "white", "linestyle": "--"},
+    } | ({LINEAR.name: FADED_LINE} if LINEAR.name in drawn else {})
+    with figures.style():
+        handles = [Line2D([], [], label=name, **form) for name, form in forms.items()]
+        fitting.legend_columns(figure, handles, 3, loc="outside upper center", handlelength=2.8)
 
 
 def rank_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -229,16 +315,16 @@ def ranks(context: Context, cells: Sequence[Cell]) -> Output:
     for axis, (ground, table) in zip(axes, ranked.items(), strict=True):
         data = title(context, ground)
         count = len(frames[ground][["training", "setting"]].drop_duplicates())
-        _ranked(axis, table, f"{data}\n{count} cells", looks(context, ground))
+        _ranked(axis, table, f"{data}\n{count} cells", looks(map(str, table)))
         lines += [
             {"data": data, "row": row, "seed": seed, "mean rank": value}
             for row in table
             for seed, value in table[row].items()
         ]
     notes = (
-        "Mean rank over all training masks and test conditions; 1 is the best. The 95 "
-        "% interval is over seeds and holds for these cells only, which are not "
-        "independent; it does not extend to other data. Points are seeds.",
+        "Mean rank in weighted F1 over all training masks and test conditions; 1 is the best. What seeds "
+        "show holds for these cells only, which are not "
+        f"independent; it does not extend to other data. {figures.told(map(len, ranked.values()), 'points')}",
         SAME,
         *of_data(context),
     )
@@ -278,8 +364,8 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
         len(made), columns=min(2, len(made)), width=figures.DOUBLE, height=2.7
     )
     for axis, (ground, frame) in zip(axes, made.items(), strict=True):
-        _priced(axis, frame, title(context, ground), looks(context, ground))
-    _one_legend(figure, axes)
+        _priced(axis, frame, title(context, ground), looks(frame["row"]))
+    figures.shared_legend(figure, axes, columns=4)
     numbers = pd.concat(made.values())
     notes = (
         "Mean over all training masks and test conditions; lines span the seeds.",
@@ -313,7 +399,7 @@ def _costs(
 
 
 def _priced(axis: Axes, frame: pd.DataFrame, name: str, forms: Looks) -> None:
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     with figures.style():
         for line in frame.to_dict("records"):
@@ -322,7 +408,8 @@ def _priced(axis: Axes, frame: pd.DataFrame, name: str, forms: Looks) -> None:
             axis.plot([line["seconds"]] * 2, spread, color=form["color"], linewidth=1)
             axis.plot(line["seconds"], line["value"], markersize=6, label=line["row"], **form)
         axis.set_xscale("log")
-        for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-            ticks(FuncFormatter(lambda value, _: f"{value:.2g}"))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.tick_params(axis="x", which="both", length=3, pad=4)  # labels on one line
         figures.finish(axis, "seconds to train a model, all stages", f"mean {F1}", name, "both")
