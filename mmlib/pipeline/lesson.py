@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from mmlib import paths
 from mmlib.experiments import committed
+from mmlib.experiments.comparison import shown
 from mmlib.experiments.context import Context
 from mmlib.experiments.verdicts import OPEN, PRIMARY
 from mmlib.papers.catalog import PAPERS
@@ -40,12 +41,17 @@ class Lesson:
         self._shown: set[str] = set()
 
     def found(self) -> None:
-        """Show what the committed claims of the paper say, in at most three sentences and a picture."""
+        """Show what the committed claims of the paper say, in at most three sentences and a picture.
+
+        Where no primary claim has a verdict, the committed main comparison takes their place.
+        """
         claims = self._claims()
         figures.show_text(findings.opening(claims, self._called, self._paper))
         kept = glance.tested(claims, self._called, self._paper)
         if len(kept):
             figures.show(Output(figure=findings.picture(kept, self._called)))
+        else:
+            self._main_found()
 
     def picture(self, figure: Figure) -> None:
         """Show a figure that a cell has drawn, in the house style and at the size of the others."""
@@ -76,7 +82,7 @@ class Lesson:
                 committed.show_picture(self._paper, collection, name)
                 return
             if numbers.exists():
-                self._show_committed(collection, name, numbers)
+                self._show_committed(collection, name, folder)
                 return
 
     def all_real(self) -> None:
@@ -91,11 +97,9 @@ class Lesson:
             lines.append(f"- `{collection}`: {', '.join(links)}")
         figures.show_text("\n".join(lines))
 
-    def _show_committed(self, collection: str, name: str, numbers: Path) -> None:
-        """Show a committed comparison in short."""
-        frame = pd.read_csv(numbers, keep_default_na=True)
-        texts = [column for column in ("plain", "verdict", "failed") if column in frame]
-        output = Output(numbers=frame.fillna(dict.fromkeys(texts, "")), comparison=True)
+    def _show_committed(self, collection: str, name: str, folder: Path) -> None:
+        """Show a committed table in short."""
+        output = committed_table(folder, name)
         link = f"../figures/{collection}/{self._paper}/{name}.md"
         short, more = shortened(output, link)
         title = committed.caption(self._paper, collection, name)
@@ -118,7 +122,21 @@ class Lesson:
         """Show what this run says: the main comparison and the claims, in sentences."""
         main = regenerate.draw(self.context, "main").numbers
         numbers = pd.DataFrame() if main is None else main
-        figures.show_text(findings.closing(numbers, self._here(), self._data()))
+        data = self._data() if len(numbers) else ""
+        figures.show_text(findings.closing(numbers, self._here(), data))
+
+    def _main_found(self) -> None:
+        """Show what the committed main comparison says, in a sentence and a picture; nothing where there is none."""
+        path = paths.figures() / self.context.collection / self._paper / "main-numbers.csv"
+        if not path.exists():
+            return
+        numbers = pd.read_csv(path).fillna({"verdict": ""})
+        figures.show_text(findings.of_main(numbers, self._data()))
+        lines = findings.main_lines(numbers, self._paper)
+        if len(lines):
+            title, axis = "Main comparison", "points (above 0: the method is better)"
+            drawn = findings.picture(lines, self._called, title, axis)
+            figures.show(Output(figure=drawn))
 
     @property
     def _called(self) -> Mapping[str, str]:
@@ -141,7 +159,10 @@ class Lesson:
         return claims[mine & (claims["paper"] == self._paper)]
 
     def _data(self) -> str:
-        return self.context.bundle(self.context.main).name
+        """The data of the main comparison, as tables call them."""
+        cells = regenerate.artifacts(self.context, ["main"])[0].cells(self.context)
+        datasets = dict.fromkeys(cell.dataset for cell in cells)
+        return " and ".join(shown(self.context, dataset) for dataset in datasets)
 
     def _link(self, artifact: Artifact, ending: str) -> str:
         return f"../figures/{self.context.collection}/{self._paper}/{artifact.id}{ending}"
@@ -162,6 +183,15 @@ class Lesson:
         if empty:
             return f"{artifact.title}: {' '.join(output.notes)}"
         return f"{artifact.title} ({', '.join(links) or 'on this machine only'}): {told}."
+
+
+def committed_table(folder: Path, name: str) -> Output:
+    """A committed table: the numbers of a comparison, or any other as text."""
+    numbers = pd.read_csv(folder / f"{name}-numbers.csv")
+    if "difference" not in numbers:
+        return Output(pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False))
+    texts = [column for column in ("plain", "verdict", "failed") if column in numbers]
+    return Output(numbers=numbers.fillna(dict.fromkeys(texts, "")), comparison=True)
 
 
 def shortened(output: Output, link: str) -> tuple[Output, str]:
