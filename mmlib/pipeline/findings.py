@@ -166,7 +166,7 @@ def picture(
     lines: what ``glance.tested`` or ``main_lines`` gives. Thick: the interval over seeds; thin: other test data too.
     """
     several = lines["paper"].nunique() > 1
-    figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + 0.34 * len(lines))
+    figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + 0.4 * len(lines))
     with draw.style():
         axis.axvspan(-MARGIN, MARGIN, color="#e8e8e8", zorder=0, linewidth=0)
         axis.axvline(0, color="black", linewidth=0.8, zorder=1)

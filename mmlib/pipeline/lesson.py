@@ -64,10 +64,16 @@ class Lesson:
         for run_id, text in report.errors:
             print(run_id, text.strip().splitlines()[-1])
 
-    def show(self, name: str) -> None:
-        """Draw an artifact and show its picture, and its table as far as a reader wants to see it here."""
+    def show(self, name: str, table: bool = True) -> None:
+        """Draw an artifact and show its picture, and its table as far as a reader wants to see it here.
+
+        table: else the picture and a link stand for the table.
+        """
         artifact = regenerate.artifacts(self.context, [name])[0]
-        output, more = shortened(regenerate.draw(self.context, name), self._link(artifact, ".md"))
+        link = self._link(artifact, ".md")
+        output, more = shortened(regenerate.draw(self.context, name), link)
+        if not table:
+            output, more = replace(output, table=None, local=None), f"[The table]({link})."
         self._shown.add(name)
         figures.show(output, f"{artifact.title}. {artifact.caption}")
         if more:

@@ -12,6 +12,7 @@ from mmlib.papers import dream
 from mmlib.papers.catalog import PAPERS
 from mmlib.pipeline import findings, lesson
 from mmlib.report import tables
+from mmlib.report.artifact import Output
 
 CALLED = {name: paper.called for name, paper in PAPERS.items()}
 FIGURES = Path(__file__).resolve().parents[2] / "figures"
@@ -101,3 +102,18 @@ def test_committed_tables_are_read_as_what_they_are() -> None:
     assert other.table.iloc[0, -1] in written and list(other.table) == written.splitlines()[
         0
     ].split(",")
+
+
+def test_a_picture_may_be_shown_with_a_link_in_place_of_its_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = Output(pd.DataFrame({"orders": ["2", "4"]}), local=pd.DataFrame({"seconds": ["9"]}))
+    monkeypatch.setattr(lesson.regenerate, "draw", lambda context, name: drawn)
+    opened = lesson.Lesson(dream.context("smoke"))
+    opened.show("monte-carlo")
+    told = capsys.readouterr().out
+    assert "| orders" in told and "seconds" in told
+    opened.show("monte-carlo", table=False)
+    told = capsys.readouterr().out
+    assert "[The table](../figures/twins/dream/monte-carlo.md)" in told
+    assert "| orders" not in told and "seconds" not in told
