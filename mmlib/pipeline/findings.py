@@ -97,6 +97,40 @@ def counted(verdicts: pd.Series) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in verdicts.value_counts().items())
 
 
+def of_main(numbers: pd.DataFrame, data: str) -> str:
+    """What a main comparison says, as Markdown; empty where nothing in it is compared.
+
+    numbers: of ``tables.compare``.
+    """
+    told = "\n".join(compared(numbers, data))
+    return f"The main comparison has more seeds:\n\n{told}" if told else ""
+
+
+def main_lines(numbers: pd.DataFrame, paper: str) -> pd.DataFrame:
+    """A main comparison as lines for ``picture``: each difference in its first metric; none of one not in points.
+
+    numbers: of ``tables.compare``.
+    """
+    if numbers.empty or metric(str(numbers["metric"].iloc[0])).margin != MARGIN:
+        return pd.DataFrame()
+    first = numbers[numbers["metric"] == numbers["metric"].iloc[0]]
+    told = first[first["verdict"].isin([*WORDS, "undecided"])]
+    return pd.DataFrame(
+        {
+            "paper": paper,
+            "test (above 0 supports)": told["row"] + " minus " + told["plain"],
+            "data": told["setting"],
+            "difference": told["difference"],
+            "low": told["difference_low"],
+            "high": told["difference_high"],
+            "low elsewhere": "",
+            "high elsewhere": "",
+            "verdict": told["verdict"],
+            "seeds": told["n"],
+        }
+    )
+
+
 def closing(numbers: pd.DataFrame, claims: pd.DataFrame, data: str) -> str:
     """What one run says, as Markdown: its main comparison, and how its claims stand.
 
@@ -151,13 +185,18 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def picture(lines: pd.DataFrame, called: Mapping[str, str]) -> draw.Figure:
-    """Differences of primary claims with both intervals, one line each, and the verdict at the right.
+def picture(
+    lines: pd.DataFrame,
+    called: Mapping[str, str],
+    title: str = "Primary claims",
+    axis_label: str = "points (above 0 supports the claim)",
+) -> draw.Figure:
+    """Differences with both intervals, one line each, and the verdict at the right.
 
-    lines: what ``glance.tested`` gives. Thick: the interval over seeds; thin: other test data too.
+    lines: what ``glance.tested`` or ``main_lines`` gives. Thick: the interval over seeds; thin: other test data too.
     """
     several = lines["paper"].nunique() > 1
-    figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + 0.34 * len(lines))
+    figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + 0.4 * len(lines))
     with draw.style():
         axis.axvspan(-MARGIN, MARGIN, color="#e8e8e8", zorder=0, linewidth=0)
         axis.axvline(0, color="black", linewidth=0.8, zorder=1)
@@ -166,13 +205,14 @@ def picture(lines: pd.DataFrame, called: Mapping[str, str]) -> draw.Figure:
         names = [_name(line, called, several) for line in lines.to_dict("records")]
         axis.set_yticks(range(len(lines)), names)
         axis.set_ylim(len(lines) - 0.4, -0.6)
-        draw.finish(axis, "points (above 0 supports the claim)", "", "Primary claims", "x")
+        draw.finish(axis, axis_label, "", title, "x")
     return figure
 
 
 def _draw_line(axis: Any, place: int, line: Mapping[Any, Any]) -> None:
     """One claim on one data set: both intervals, the difference, the verdict with its seeds."""
-    color = draw.VERDICTS[BY_WORD.get(line["verdict"], "undecided")]
+    name = BY_WORD.get(line["verdict"], line["verdict"])
+    color = draw.VERDICTS.get(name, draw.VERDICTS["undecided"])
     spans = (("low elsewhere", "high elsewhere", 1.1), ("low", "high", 3.0))
     for low, high, width in spans:
         ends = [float(line[name]) if line[name] else math.nan for name in (low, high)]
@@ -181,7 +221,7 @@ def _draw_line(axis: Any, place: int, line: Mapping[Any, Any]) -> None:
         float(line["difference"]), place, "o", color=color, markeredgecolor="white", markersize=6
     )
     axis.annotate(
-        f"{line['verdict']}, {line['seeds']} seeds",
+        f"{WORDS.get(line['verdict'], line['verdict'])}, {line['seeds']} seeds",
         (1.01, place),
         xycoords=("axes fraction", "data"),
         color=color,

@@ -80,10 +80,16 @@ class Lesson:
         for run_id, text in report.errors:
             print(run_id, text.strip().splitlines()[-1])
 
-    def show(self, name: str) -> None:
-        """Draw an artifact and show its picture, and its table as far as a reader wants to see it here."""
+    def show(self, name: str, table: bool = True) -> None:
+        """Draw an artifact and show its picture, and its table as far as a reader wants to see it here.
+
+        table: else the picture and a link stand for the table.
+        """
         artifact = regenerate.artifacts(self.context, [name])[0]
-        output, more = shortened(regenerate.draw(self.context, name), self._link(artifact, ".md"))
+        link = self._link(artifact, ".md")
+        output, more = shortened(regenerate.draw(self.context, name), link)
+        if not table:
+            output, more = replace(output, table=None, local=None), f"[The table]({link})."
         self._shown.add(name)
         figures.show(output, f"{artifact.title}. {artifact.caption}")
         if more:
@@ -154,7 +160,8 @@ class Lesson:
     def closing(self, numbers: pd.DataFrame) -> str:
         """What this run says, as Markdown; numbers: those of the flagship."""
         if self._of:
-            return findings.closing(numbers, self._here(), self._data())
+            data = self._data() if len(numbers) else ""
+            return findings.closing(numbers, self._here(), data)
         return own_network.closing(numbers.reindex(columns=own_network.COLUMNS), self._verdicts())
 
     def _main_found(self) -> None:
