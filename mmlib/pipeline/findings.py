@@ -155,18 +155,19 @@ def compared(numbers: pd.DataFrame, data: str) -> list[str]:
     made = []
     for row, of in told.groupby("row", sort=False):
         plain = of["plain"].iloc[0]
-        each = "; ".join(_difference(line, data) for line in of.to_dict("records"))
+        named = of["setting"].nunique() > 1
+        each = "; ".join(_difference(line, named) for line in of.to_dict("records"))
         made.append(f"- On {escape_markdown(data)}, **{row} minus {plain}** in {label}: {each}.")
     return made
 
 
-def _difference(line: Mapping[Any, Any], data: str) -> str:
-    """One setting's difference with its interval, seeds and verdict; data: what the sentence has named."""
+def _difference(line: Mapping[Any, Any], named: bool) -> str:
+    """One difference with its interval, seeds and verdict; named: with its setting, where there are several."""
     verdict = f"**{WORDS.get(line['verdict'], 'undecided')}**"
     if line["verdict"] == "undecided" and line["detectable"] > 0:
         verdict += f" ({line['n']} seeds would have shown {line['detectable']:.1f})"
     span = f"[{line['difference_low']:.2f}, {line['difference_high']:.2f}]"
-    where = "" if line["setting"] == data else f"{line['setting']}, "
+    where = f"{line['setting']}, " if named else ""
     return f"{where}{line['difference']:+.2f} {span} over {line['n']} seeds, {verdict}"
 
 

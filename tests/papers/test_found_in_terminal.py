@@ -77,7 +77,7 @@ def test_the_finding_stands_after_the_summary_and_before_the_last_lines(
     )
     this_run = flat.split("In this run: ")[1]
     assert "Ours minus Concat in accuracy: -3.00 [-4.00, -2.00]" in this_run
-    assert this_run.split("10 seeds, ")[1].startswith("worse.")
+    assert this_run.split("over 10 seeds, ")[1].startswith("worse.")
 
 
 def test_a_main_comparison_that_was_not_drawn_or_not_asked_for_is_not_told(

@@ -181,7 +181,7 @@ def test_rows_with_too_few_seeds_say_nothing_and_claims_are_counted() -> None:
     few = frame(*difference("s", -1, 1, "too few seeds"))
     claims = frame(claim(), claim(verdict="undecided"), claim(verdict="undecided"))
     told = findings.closing(few, claims, "MOSI")
-    assert told == "- Of the paper's 3 claims tested here: 2 undecided, 1 supported."
+    assert told == "- The paper's claims in 3 tests: 2 undecided, 1 supported."
     assert findings.closing(few, claims.iloc[:0], "MOSI") == findings.NOTHING
     assert findings.closing(pd.DataFrame(), claims.iloc[:0], "MOSI") == findings.NOTHING
 
@@ -332,7 +332,7 @@ def test_while_no_claim_has_a_verdict_the_main_comparison_is_told(
     )
     lesson.found()
     assert told[1] == findings.NOTHING
-    assert "complete, -5.00 [-8.00, -2.00] over 10 seeds, **worse**" in told[2]
+    assert "-5.00 [-8.00, -2.00] over 10 seeds, **worse**" in told[2]
 
 
 def test_a_committed_comparison_can_be_shown_in_one_metric(

@@ -39,8 +39,10 @@ def test_the_opening_names_every_difference_with_its_interval_seeds_and_verdict(
     told = findings.of_main(numbers, "some data")
     line = numbers[(numbers["row"] == "ours") & (numbers["setting"] == "all")].iloc[0]
     assert "On some data, **ours minus plain** in accuracy:" in told
-    assert f"-4.00 [{line['difference_low']:.2f}, {line['difference_high']:.2f}] with all" in told
-    assert "10 seeds, worse" in told and "with none, 10 seeds, undecided" in told
+    assert (
+        f"all, -4.00 [{line['difference_low']:.2f}, {line['difference_high']:.2f}] over 10" in told
+    )
+    assert "10 seeds, **worse**" in told and "10 seeds, **undecided**" in told
 
 
 def test_a_planted_difference_changes_the_opening() -> None:
@@ -89,7 +91,7 @@ def test_a_notebook_without_decided_claims_opens_with_the_main_comparison(
     assert capsys.readouterr().out.strip() == findings.NOTHING.strip()
     compared().to_csv(folder / "main-numbers.csv", index=False)
     opened.found()
-    assert "**ours minus plain** in accuracy: -4.00" in capsys.readouterr().out
+    assert "**ours minus plain** in accuracy: all, -4.00" in capsys.readouterr().out
 
 
 def test_committed_tables_are_read_as_what_they_are() -> None:
