@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Inches: across, then from top to bottom.
 LEFT, TEXT, AXIS, RIGHT = 0.12, 3.75, 2.25, 0.88
 HEAD, FOOT, GROUP, LINE, SMALL, GAP = 0.36, 0.86, 0.24, 0.118, 0.105, 0.075
-ACROSS, ACROSS_SMALL = 66, 80  # letters of a line of a sentence, and of what stands below it
+ACROSS, ACROSS_SMALL = 66, 76  # letters of a line of a sentence, and of what stands below it
 LARGE_PRINT, SMALL_PRINT = 7.0, 6.0  # points
 MARKERS = {"better": "^", "worse": "v", "equivalent": "s", "undecided": "o"}
 PRINTED: dict[str, Any] = {"color": "#8A3B72", "linewidth": 1.8}

@@ -659,13 +659,14 @@ def differences(made: Made, data: str) -> dict[tuple[str, str], Frame]:
             - made.values(data, row, "complete")
             for row in TERMS
         }
-        norm, loss, uncertainty = (made.values(data, row, "complete") for row in TERMS)
+        of = {row: made.values(data, row, "complete") for row in TERMS}
+        norm, loss, uncertainty = TERMS
         found |= {
             (
                 "of the energy's terms the task loss is needed most",
-                f"{row} minus {TERMS[1]}",
-            ): of - loss
-            for row, of in ((TERMS[0], norm), (TERMS[2], uncertainty))
+                f"{row} minus {loss}",
+            ): of[row] - of[loss]
+            for row in (norm, uncertainty)
         }
     return found
 
