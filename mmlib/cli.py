@@ -194,7 +194,7 @@ def _add_report(commands: Any) -> None:
 def _add_teach(commands: Any) -> None:
     teaching = commands.add_parser(
         "teach",
-        help="write copies of the notebooks for students, without outputs and solutions",
+        help="write a course: copies of the notebooks for students, without outputs, and a start page",
         allow_abbrev=False,
     )
     teaching.add_argument("--out", required=True, metavar="DIR", help="folder of the copies")
@@ -205,6 +205,11 @@ def _add_teach(commands: Any) -> None:
         "--repository",
         metavar="OWNER/NAME",
         help="the repository on GitHub: adds badges that open the notebooks in Colab and Binder",
+    )
+    teaching.add_argument(
+        "--solutions",
+        metavar="DIR",
+        help="folder that gets the solutions of these notebooks, for the teacher",
     )
     teaching.set_defaults(run=_teach)
 
@@ -480,9 +485,13 @@ def _teach(args: argparse.Namespace) -> int:
 
     chosen = options.names("--paper", args.paper, PAPERS) or list(PAPERS)
     out, repository = options.one("--out", args.out), options.one("--repository", args.repository)
-    copies = teach.student_copies(
-        [paths.notebooks() / PAPERS[name].notebook for name in chosen], Path(out), repository
-    )
-    print("\n".join(str(path) for path in copies))
-    print("Solutions, with an explanation each, are in docs/solutions.md of the repository.")
+    chosen_notebooks = [paths.notebooks() / PAPERS[name].notebook for name in chosen]
+    copies = teach.student_copies(chosen_notebooks, Path(out), repository)
+    print("\n".join(str(path) for path in (Path(out) / teach.START, *copies)))
+    apart = options.one("--solutions", args.solutions)
+    if apart:
+        text = (paths.notebooks().parent / "docs" / "solutions.md").read_text(encoding="utf-8")
+        print(teach.solutions(text, chosen_notebooks, Path(apart)))
+    else:
+        print("Solutions, with an explanation each: --solutions FOLDER, or docs/solutions.md.")
     return 0

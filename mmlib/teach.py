@@ -119,6 +119,7 @@ def _words(arguments: tuple[Any, ...]) -> str:
     return ", ".join(map(str, shown))
 
 
+START = "start.md"
 POINTER = re.compile(r"\s*Solutions: `docs/solutions\.md`\.")
 BADGES = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
@@ -129,7 +130,7 @@ BADGES = (
 
 
 def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -> list[Path]:
-    """Write notebooks for students: without outputs, without the pointer to the solutions.
+    """Write notebooks for students, without outputs and without the pointer to the solutions, and a start page.
 
     repository: OWNER/NAME on GitHub, which gives every copy badges that open it in Colab and Binder.
 
@@ -151,7 +152,47 @@ def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -
         _refuse_other_copy(path, text)
     for path, text in texts.items():
         files.write(path, text.encode("utf-8"))
+    files.write(out / START, start_page(sorted(out.glob("[0-9]*.ipynb"))).encode("utf-8"))
     return list(texts)
+
+
+def start_page(notebooks: Iterable[Path]) -> str:
+    """The page that a course begins with: each lesson with its title, its sections and its exercises' minutes."""
+    import nbformat
+
+    parts = [
+        "# Lessons\n\nThis page is made anew by `mmlib teach`. Begin with any lesson; 06 builds on the others.\n"
+    ]
+    for path in notebooks:
+        cells = nbformat.read(path, as_version=4).cells
+        prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        title = re.findall(r"^# (.+)$", prose, flags=re.M)[0]
+        sections = [
+            re.sub(r"^\d+\. ", "", name) for name in re.findall(r"^## (.+)$", prose, flags=re.M)
+        ]
+        minutes = [int(number) for number in re.findall(r"\((\d+) min\)", prose)]
+        parts.append(
+            f"## [{title}]({path.name})\n\n{' · '.join(sections)}\n\n"
+            f"{len(minutes)} exercises, about {sum(minutes)} minutes.\n"
+        )
+    return "\n".join(parts)
+
+
+def solutions(text: str, notebooks: Iterable[Path], out: Path) -> Path:
+    """Write the solutions of some notebooks, and no others, into a folder of their own.
+
+    text: of docs/solutions.md.
+
+    Raises:
+        InputError: a folder that cannot be written.
+    """
+    _check_folder(out)
+    head, *sections = text.split("\n## ")
+    wanted = {path.stem for path in notebooks}
+    kept = [section for section in sections if section.split("\n", 1)[0].strip() in wanted]
+    path = out / "solutions.md"
+    files.write(path, "\n## ".join([head, *kept]).encode("utf-8"))
+    return path
 
 
 def _check_folder(out: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from prose import typed_numbers
 
 from mmlib import exercises, teach
+from mmlib.cli import main
 from mmlib.errors import InputError
 from mmlib.experiments.undeclared import PRINTED
 from mmlib.papers import catalog
@@ -269,6 +270,27 @@ def test_copies_can_open_in_colab_and_binder_and_overwrite_no_work(tmp_path: Pat
     before = first.read_bytes()
     with pytest.raises(InputError, match="someone may have worked in it"):
         teach.student_copies(PATHS, tmp_path, "someone/mmlib")
-    assert first.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+    assert first.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [first.name, "start.md"]
     with pytest.raises(InputError, match="OWNER/NAME"):
         teach.student_copies(PATHS[:1], tmp_path / "other", "mmlib")
+
+
+def test_a_course_has_a_start_page_and_its_solutions_apart(tmp_path: Path) -> None:
+    course, teacher = tmp_path / "course", tmp_path / "teacher"
+    out = ["teach", "--out", str(course), "--paper", "ebmc,balm", "--solutions", str(teacher)]
+    assert main(out) == 0
+    assert sorted(path.name for path in course.iterdir()) == [
+        "01_balm.ipynb",
+        "03_ebmc.ipynb",
+        "start.md",
+    ]
+    page = (course / "start.md").read_text(encoding="utf-8")
+    assert re.findall(r"\]\((.*?)\)", page) == ["01_balm.ipynb", "03_ebmc.ipynb"]
+    for path in PATHS[0], PATHS[2]:
+        asked_minutes = re.findall(
+            r"\((\d+) min\)", "".join(c.source for c in cells(path, "markdown"))
+        )
+        assert f"{len(asked(path))} exercises, about {sum(map(int, asked_minutes))} minutes" in page
+    solved_text = (teacher / "solutions.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", solved_text, flags=re.M) == ["01_balm", "03_ebmc"]
