@@ -212,7 +212,7 @@ def _line(
 def _detail(claim: Measured, test: stats.Comparison) -> str:
     """What is worth knowing beside the test; of a contradicted primary claim its second derivation too."""
     checked = claim.again(test.n) if claim.primary and test.verdict == "worse" else ""
-    return " ".join(filter(None, (claim.detail, checked)))
+    return ". ".join(filter(None, (claim.detail, checked)))
 
 
 def _scope(claim: Measured, test: stats.Comparison, margin: float) -> dict[str, object]:

@@ -26,6 +26,7 @@ BY_WORD = {word: name for name, word in VERDICTS.items()}
 WORDS = {"better": "better", "worse": "worse", "equivalent": "no difference that matters"}
 WIDE = 100  # characters of a line in a terminal
 MARKS = re.compile(r"\*\*|</?span>|\\(?=\|)")  # of Markdown, as ``escape_markdown`` writes it
+BELOW = 0.2  # lines of the picture, at which the interval for other test data stands
 MOST = 34  # characters of a line's name in the picture
 
 
@@ -194,7 +195,7 @@ def picture(
 ) -> draw.Figure:
     """Differences with both intervals, one line each, and the verdict at the right.
 
-    lines: what ``glance.tested`` or ``main_lines`` gives. Thick: the interval over seeds; thin: other test data too.
+    lines: what ``glance.tested`` or ``main_lines`` gives. Thick: the interval over seeds; thin, below: other test data.
     """
     several = lines["paper"].nunique() > 1
     figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + 0.4 * len(lines))
@@ -214,10 +215,11 @@ def _draw_line(axis: Any, place: int, line: Mapping[Any, Any]) -> None:
     """One claim on one data set: both intervals, the difference, the verdict with its seeds."""
     name = BY_WORD.get(line["verdict"], line["verdict"])
     color = draw.VERDICTS.get(name, draw.VERDICTS["undecided"])
-    spans = (("low elsewhere", "high elsewhere", 1.1), ("low", "high", 3.0))
-    for low, high, width in spans:
+    spans = (("low elsewhere", "high elsewhere", 1.1, BELOW), ("low", "high", 3.0, 0.0))
+    for low, high, width, down in spans:
         ends = [float(line[name]) if line[name] else math.nan for name in (low, high)]
-        axis.plot(ends, [place, place], color=color, linewidth=width, solid_capstyle="butt")
+        at = place + down
+        axis.plot(ends, [at, at], color=color, linewidth=width, solid_capstyle="butt")
     axis.plot(
         float(line["difference"]), place, "o", color=color, markeredgecolor="white", markersize=6
     )
@@ -233,9 +235,9 @@ def _draw_line(axis: Any, place: int, line: Mapping[Any, Any]) -> None:
 
 
 def _name(line: Mapping[Any, Any], called: Mapping[str, str], several: bool) -> str:
-    """A line's name: the test and, below it, the data; the paper where there are several."""
+    """A line's name: the claim, or what is compared, and below it the data; the paper where there are several."""
     paper = f"{called[line['paper']]}: " if several else ""
-    test = f"{paper}{line['test (above 0 supports)']}"
+    test = f"{paper}{line.get('claim') or line['test (above 0 supports)']}"
     cut = test if len(test) <= 2 * MOST else f"{test[: 2 * MOST - 1]}…"
     at = cut.rfind(" ", 0, MOST) if len(cut) > MOST else -1
     folded = cut if at < 0 else f"{cut[:at]}\n{cut[at + 1 :]}"

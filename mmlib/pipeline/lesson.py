@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mmlib import paths
 from mmlib.experiments import committed
@@ -26,6 +26,9 @@ from mmlib.report import figures
 from mmlib.report.artifact import Artifact, Output
 from mmlib.report.layout import ACROSS
 from mmlib.report.tables import metric
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROWS = 15  # lines of a table that a notebook shows whole
 DECIDED = ("better", "worse", "equivalent")

@@ -229,8 +229,8 @@ def _rows_built(entry: Entry) -> str:
 
 
 def _only_published(entry: Entry) -> bool:
-    """Whether the paper has rows there and none of them is built."""
-    return bool(entry.get("rows_in_paper")) and not entry.get("rows_built")
+    """Whether the paper has rows there and what is drawn has none of them."""
+    return _is_made(entry) and bool(entry.get("rows_in_paper")) and not entry.get("rows_built")
 
 
 def _failed(runs: Sequence[Mapping[str, Any]]) -> list[str]:

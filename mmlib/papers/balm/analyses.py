@@ -6,10 +6,10 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from mmlib.experiments import comparison
 from mmlib.experiments.budgets import seeds_in_words
@@ -23,6 +23,9 @@ from mmlib.report import colours, figures, grouped, stats
 from mmlib.report.artifact import Output
 from mmlib.report.tables import mean_sd
 from mmlib.runs.spec import SELECTIONS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FACTORS = ("masks", "spatial loss", "gradient noise")
 

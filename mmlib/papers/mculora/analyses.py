@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from mmlib.experiments import own
 from mmlib.experiments.comparison import data_notes, shown
@@ -24,6 +23,9 @@ from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import mean_sd
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ROOM = 16  # values before an epoch for which a record has room: runs.results.FEW, whose module imports torch
 WITH, WITHOUT = rows.OURS.name, rows.NEITHER.name
