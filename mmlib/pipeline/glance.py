@@ -68,9 +68,10 @@ def tested(claims: pd.DataFrame, called: Mapping[str, str], paper: str = "") -> 
         seeds_made=known["seeds"].astype(int),
         place=known["paper"].map(order),
         twins=known["made of"] == "twins",
+        number=known["no"].astype(int),
     ).sort_values("seeds_made", ascending=False, kind="stable")
-    kept = most.drop_duplicates(SAME).sort_values(["place", "twins", "no"], kind="stable")
-    return kept.drop(columns=["seeds_made", "place", "twins"])
+    kept = most.drop_duplicates(SAME).sort_values(["place", "twins", "number"], kind="stable")
+    return kept.drop(columns=["seeds_made", "place", "twins", "number"])
 
 
 def read(figures: Path) -> pd.DataFrame:

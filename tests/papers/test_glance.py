@@ -120,3 +120,8 @@ def test_the_readme_has_the_table_of_the_committed_claims() -> None:
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.main(["--check"]) == 0, "run: python docs/glance.py"
+
+
+def test_claims_stand_in_the_order_of_their_numbers() -> None:
+    later, first = line(no="25", claim="later"), line(no="7", claim="first")
+    assert glance.lines(frame(later, first), CALLED)["claim"].tolist() == ["first", "later"]
