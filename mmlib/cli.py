@@ -480,18 +480,20 @@ def _report(args: argparse.Namespace) -> int:
 def _teach(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from mmlib import paths, teach
+    from mmlib import files, paths, teach
     from mmlib.papers.catalog import PAPERS
 
     chosen = options.names("--paper", args.paper, PAPERS) or list(PAPERS)
     out, repository = options.one("--out", args.out), options.one("--repository", args.repository)
     chosen_notebooks = [paths.notebooks() / PAPERS[name].notebook for name in chosen]
+    apart = options.one("--solutions", args.solutions)
+    page = paths.notebooks().parent / "docs" / "solutions.md"
+    solved = teach.solutions(page, chosen_notebooks, Path(apart)) if apart else ""
     copies = teach.student_copies(chosen_notebooks, Path(out), repository)
     print("\n".join(str(path) for path in (Path(out) / teach.START, *copies)))
-    apart = options.one("--solutions", args.solutions)
     if apart:
-        text = (paths.notebooks().parent / "docs" / "solutions.md").read_text(encoding="utf-8")
-        print(teach.solutions(text, chosen_notebooks, Path(apart)))
+        files.write(Path(apart) / "solutions.md", solved.encode("utf-8"))
+        print(Path(apart) / "solutions.md")
     else:
         print("Solutions, with an explanation each: --solutions FOLDER, or docs/solutions.md.")
     return 0

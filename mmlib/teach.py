@@ -152,7 +152,7 @@ def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -
         _refuse_other_copy(path, text)
     for path, text in texts.items():
         files.write(path, text.encode("utf-8"))
-    files.write(out / START, start_page(sorted(out.glob("[0-9]*.ipynb"))).encode("utf-8"))
+    files.write(out / START, start_page(sorted(texts)).encode("utf-8"))
     return list(texts)
 
 
@@ -166,7 +166,7 @@ def start_page(notebooks: Iterable[Path]) -> str:
     for path in notebooks:
         cells = nbformat.read(path, as_version=4).cells
         prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-        title = re.findall(r"^# (.+)$", prose, flags=re.M)[0]
+        title = next(iter(re.findall(r"^# (.+)$", prose, flags=re.M)), path.stem)
         sections = [
             re.sub(r"^\d+\. ", "", name) for name in re.findall(r"^## (.+)$", prose, flags=re.M)
         ]
@@ -178,29 +178,30 @@ def start_page(notebooks: Iterable[Path]) -> str:
     return "\n".join(parts)
 
 
-def solutions(text: str, notebooks: Iterable[Path], out: Path) -> Path:
-    """Write the solutions of some notebooks, and no others, into a folder of their own.
+def solutions(page: Path, notebooks: Iterable[Path], out: Path) -> str:
+    """The solutions of some notebooks and no others, which are to be written into a folder of their own.
 
-    text: of docs/solutions.md.
+    page: docs/solutions.md.
 
     Raises:
-        InputError: a folder that cannot be written.
+        InputError: there is no such page, or the folder cannot be one.
     """
-    _check_folder(out)
-    head, *sections = text.split("\n## ")
+    _check_folder(out, "--solutions")
+    if not page.is_file():
+        raise InputError("--solutions", f"no {page}", "the repository's page", "Run in a checkout.")
+    head, *sections = page.read_text(encoding="utf-8").split("\n## ")
     wanted = {path.stem for path in notebooks}
     kept = [section for section in sections if section.split("\n", 1)[0].strip() in wanted]
-    path = out / "solutions.md"
-    files.write(path, "\n## ".join([head, *kept]).encode("utf-8"))
-    return path
+    return "\n## ".join([head, *kept])
 
 
-def _check_folder(out: Path) -> None:
+def _check_folder(out: Path, option: str = "--out") -> None:
+    """Refuse what is no folder and cannot become one."""
     with files.explained(out):
-        if out.exists() and not out.is_dir():
-            raise InputError(
-                "--out", f"{out}, a file", "a folder, or a name for a new one", "Choose another."
-            )
+        taken = [place for place in (out, *out.parents) if place.exists() and not place.is_dir()]
+    if taken:
+        found = f"{out}, a file" if taken[0] == out else f"{out}, below the file {taken[0]}"
+        raise InputError(option, found, "a folder, or a name for a new one", "Choose another.")
 
 
 def _check_repository(repository: str) -> None:

@@ -124,6 +124,7 @@ VALUES: dict[str, list[str]] = {
     "label": ["mine", "twins", "a-b.c"],
     "out": ["new", "there", "file", "file/inside", "nowhere/new", "new.csv"],
     "repository": ["someone/mmlib", "mmlib", "a/b/c"],
+    "solutions": ["new", "there", "file", "file/inside"],
     "action": ["compare", "merge", "adopt", "burn"],
     "run_id": ["0123456789abcdef-01234567", "nothing", "0"],
     "store": ["store1", "nowhere", "file"],
