@@ -19,9 +19,11 @@ MODALITY_RULE = (
 )
 # Those of the embedded data, which are no names of torch's: its import takes seconds.
 KNOWN_MODALITIES = frozenset({"audio", "text", "vision"})
+# Splits (train is torch's name already), and settings of tables, beside which modalities stand.
+TAKEN_MODALITIES = frozenset({"valid", "test", "all", "average", "complete"})
 SUFFIXES = ("_lengths", "_observed")  # of the arrays that belong to a modality
 BESIDE_COLLECTIONS = frozenset(
-    {"arithmetic.csv", "claims.csv", "index.html", "manifest.json"}
+    {"arithmetic.csv", "claims.csv", "glance.md", "glance.png", "index.html", "manifest.json"}
 )  # files in figures/
 TWINS = "twins"  # the collection of results on synthetic data
 EMBEDDED = "embedded"  # that of results on all that comes with the repository: twins, and real data
@@ -70,7 +72,8 @@ def check_modality(where: str, name: object, do: str = "Rename the modality.") -
     """The name of a modality: also a key of torch's ``ModuleDict``, a column, and joined to others by plus signs.
 
     Raises:
-        InputError: what ``check_name`` says, a dot, a suffix of ``SUFFIXES``, or a name that torch's containers use.
+        InputError: what ``check_name`` says, a dot, a suffix of ``SUFFIXES``, or a name that torch's containers or
+            the tables use.
     """
     if not isinstance(name, str) or "." in name or len(name) > LONGEST or not _NAME.fullmatch(name):
         raise InputError(where, _SHOWN.repr(name), MODALITY_RULE, do)
@@ -78,6 +81,13 @@ def check_modality(where: str, name: object, do: str = "Rename the modality.") -
     if name.endswith(SUFFIXES):
         raise InputError(
             where, repr(name), f"a name that does not end in {' or '.join(SUFFIXES)}", do
+        )
+    if name.lower() in TAKEN_MODALITIES:
+        raise InputError(
+            where,
+            f"{name!r}, which stands for a split or a setting of the tables",
+            "another name",
+            do,
         )
     if name not in KNOWN_MODALITIES and _is_torchs(name):
         raise InputError(

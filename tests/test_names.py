@@ -458,3 +458,10 @@ def test_the_file_of_a_bad_modality_is_named_with_what_to_do(
     message = capsys.readouterr().err
     assert str(tmp_path / f"{name}.npy") in message and "Rename the file" in message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["valid", "Test", "all", "average", "complete"])
+def test_names_of_splits_and_settings_are_no_modalities(name: str) -> None:
+    """A run's test masks and a table's settings are called by them."""
+    with pytest.raises(InputError, match="split or a setting"):
+        names.check_modality("modality", name)
