@@ -82,3 +82,25 @@ def test_numbers_beyond_float32_are_called_so(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         read_bundle("folder", [folder], {})
     assert "Numbers beyond 3.4e38 count as infinite" in refused.value.do
+
+
+@pytest.mark.parametrize("column", ["dialogue", "speaker", "id"])
+def test_empty_cells_make_no_dialogue_speaker_or_id_of_their_own(
+    tmp_path: Path, column: str
+) -> None:
+    rows = [{"speaker": "s", **row} for row in good_rows()]
+    rows[3] = {**rows[3], column: ""}
+    with pytest.raises(InputError) as refused:
+        read_bundle("folder", [write_folder(tmp_path / "new", rows)], {})
+    assert column in refused.value.where and "row 5" in refused.value.found
+
+
+@pytest.mark.parametrize("value", ["9223372036854775808", "1e300", "2147483648", "0.5"])
+def test_positions_that_no_integer_holds_are_refused_with_their_row(
+    tmp_path: Path, value: str
+) -> None:
+    rows = good_rows()
+    rows[2] = {**rows[2], "position": value}
+    with pytest.raises(InputError) as refused:
+        read_bundle("folder", [write_folder(tmp_path / "new", rows)], {})
+    assert "position, row 4" in refused.value.where

@@ -352,6 +352,9 @@ def _flags(path: Path, n: int) -> np.ndarray:
 
 
 def _optional(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
+    for column in ("id", "dialogue", "speaker"):
+        if column in table.columns:
+            _no_gaps(folder, column, list(table[column]))
     columns: dict[str, Any] = {
         c: list(table[c]) for c in ("dialogue", "speaker") if c in table.columns
     }
@@ -362,12 +365,27 @@ def _optional(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
     return columns
 
 
-def _whole(folder: Path, column: str, values: np.ndarray) -> list[int]:
-    if (values != np.floor(values)).any():
+def _no_gaps(folder: Path, column: str, values: list[str]) -> None:
+    """Refuse empty cells, which would make one dialogue or speaker of rows that have nothing to do with each other."""
+    empty = [row for row, value in enumerate(values) if not str(value).strip()]
+    if empty:
         raise InputError(
             f"{folder / 'utterances.csv'}, {column}",
-            str(values[values != np.floor(values)][0]),
-            "whole numbers",
+            f"no value in row {empty[0] + 2} and {len(empty) - 1} others",
+            "a value in every row",
+            "Fill the column, or leave it out.",
+        )
+
+
+def _whole(folder: Path, column: str, values: np.ndarray) -> list[int]:
+    """Whole numbers that 32 bits hold, so that none is turned into another."""
+    where = f"{folder / 'utterances.csv'}, {column}"
+    wrong = np.flatnonzero((values != np.floor(values)) | (np.abs(values) >= 2**31))
+    if len(wrong):
+        raise InputError(
+            f"{where}, row {wrong[0] + 2}",
+            str(values[wrong[0]]),
+            "whole numbers that 32 bits hold",
             "Correct the column.",
         )
     return [int(v) for v in values]
