@@ -160,9 +160,7 @@ def start_page(notebooks: Iterable[Path]) -> str:
     """The page that a course begins with: each lesson with its title, its sections and its exercises' minutes."""
     import nbformat
 
-    parts = [
-        "# Lessons\n\nThis page is made anew by `mmlib teach`. Begin with any lesson; 06 builds on the others.\n"
-    ]
+    parts = ["# Lessons\n\nThis page is made anew by `mmlib teach`. Begin with any lesson.\n"]
     for path in notebooks:
         cells = nbformat.read(path, as_version=4).cells
         prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")

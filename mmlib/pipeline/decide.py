@@ -24,11 +24,9 @@ from mmlib.experiments.rows import with_parents
 from mmlib.papers.catalog import CLAIMS
 from mmlib.pipeline import job
 from mmlib.report.looks import LOOKS
-from mmlib.report.stats import Comparison
+from mmlib.report.stats import DECIDED, Comparison
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
-
-DECIDED = ("better", "worse", "equivalent")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ WORDS = {"better": "better", "worse": "worse", "equivalent": "no difference that
 WIDE = 100  # characters of a line in a terminal
 MARKS = re.compile(r"\*\*|</?span>|\\(?=\|)")  # of Markdown, as ``escape_markdown`` writes it
 BELOW = 0.2  # lines of the picture, at which the interval for other test data stands
-MOST = 34  # characters of a line's name in the picture
+MOST = 33  # characters of a line's name in the picture
 
 
 def opening(claims: pd.DataFrame, called: Mapping[str, str], paper: str) -> str:
@@ -238,7 +238,5 @@ def _name(line: Mapping[Any, Any], called: Mapping[str, str], several: bool) -> 
     """A line's name: the claim, or what is compared, and below it the data; the paper where there are several."""
     paper = f"{called[line['paper']]}: " if several else ""
     test = f"{paper}{line.get('claim') or line['test (above 0 supports)']}"
-    cut = test if len(test) <= 2 * MOST else f"{test[: 2 * MOST - 1]}…"
-    at = cut.rfind(" ", 0, MOST) if len(cut) > MOST else -1
-    folded = cut if at < 0 else f"{cut[:at]}\n{cut[at + 1 :]}"
-    return f"{folded}\n{line['data']}"
+    folded = textwrap.wrap(test, MOST, max_lines=2, placeholder="…")
+    return "\n".join([*folded, str(line["data"])])

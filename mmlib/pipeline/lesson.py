@@ -25,24 +25,24 @@ from mmlib.pipeline import findings, glance, own_network, regenerate
 from mmlib.report import figures
 from mmlib.report.artifact import Artifact, Output
 from mmlib.report.layout import ACROSS
+from mmlib.report.stats import DECIDED
 from mmlib.report.tables import metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROWS = 15  # lines of a table that a notebook shows whole
-DECIDED = ("better", "worse", "equivalent")
 SENTENCE = re.compile(r"(?<!Eq)(?<!Eqs)(?<!Fig)(?<!Figs)\.\s")
 CLAIMS = ["claim", "data", "test (above 0 supports)", "measured", "seeds", "verdict"]
 
 
 class Lesson:
-    """A notebook's view of one context: it draws artifacts, and remembers which of them it has shown."""
+    """A notebook's view of one context: it draws artifacts, and remembers those that it has shown."""
 
     def __init__(self, context: Context) -> None:
         """Of a paper on some data at some profile."""
         self.context = context
-        self._shown: set[str] = set()
+        self._drawn: dict[str, Output] = {}
 
     def found(self) -> None:
         """Show what the committed claims say, in a few sentences and a picture.
@@ -90,10 +90,10 @@ class Lesson:
         """
         artifact = regenerate.artifacts(self.context, [name])[0]
         link = self._link(artifact, ".md")
-        output, more = shortened(regenerate.draw(self.context, name), link)
+        self._drawn[name] = regenerate.draw(self.context, name)
+        output, more = shortened(self._drawn[name], link)
         if not table:
             output, more = replace(output, table=None, local=None), f"[The table]({link})."
-        self._shown.add(name)
         figures.show(output, f"{artifact.title}. {artifact.caption}")
         if more:
             figures.show_text(more)
@@ -141,7 +141,7 @@ class Lesson:
         """Draw what was not shown, list it folded, with links, and write the records and reports of the paper."""
         lines = []
         for artifact in regenerate.artifacts(self.context):
-            if artifact.id in self._shown:
+            if artifact.id in self._drawn:
                 continue
             output = regenerate.draw(self.context, artifact.id)
             lines.append(f"- {self._listed(artifact, output)}")
@@ -152,8 +152,14 @@ class Lesson:
 
     def take_home(self) -> None:
         """Show what this run says: the main comparison and the claims, in sentences."""
-        numbers = regenerate.draw(self.context, self.flagship).numbers
+        numbers = self._output(self.flagship).numbers
         figures.show_text(self.closing(pd.DataFrame() if numbers is None else numbers))
+
+    def _output(self, name: str) -> Output:
+        """What an artifact is, as it was shown, or drawn now."""
+        if name not in self._drawn:
+            self._drawn[name] = regenerate.draw(self.context, name)
+        return self._drawn[name]
 
     @property
     def flagship(self) -> str:

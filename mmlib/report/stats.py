@@ -21,6 +21,7 @@ from mmlib.errors import InputError
 Verdict = Literal["better", "worse", "equivalent", "undecided", "too few seeds"]
 VERDICTS = get_args(Verdict)
 DECIDABLE = VERDICTS[:-1]  # of enough seeds
+DECIDED = ("better", "worse", "equivalent")  # those that say something
 TOO_FEW: Verdict = "too few seeds"
 Values = Sequence[float] | np.ndarray | pd.Series
 MARGIN = 1.0  # points of accuracy or F1 that do not matter; printed gains are 1 to 3

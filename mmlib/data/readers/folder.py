@@ -371,7 +371,7 @@ def _no_gaps(folder: Path, column: str, values: list[str]) -> None:
     if empty:
         raise InputError(
             f"{folder / 'utterances.csv'}, {column}",
-            f"no value in row {empty[0] + 2} and {len(empty) - 1} others",
+            f"no value in {len(empty)} rows, the first of them row {empty[0] + 2}",
             "a value in every row",
             "Fill the column, or leave it out.",
         )

@@ -99,14 +99,14 @@ def _of_cells(counts: Sequence[int]) -> str:
         return ""
     mean = f"Cells are means of {seeds_in_words(known)}; colours change no more beyond {SATURATED:g} points."
     if known[-1] < stats.FEWEST:
-        return f"{mean} So few have no interval: a single cell may be chance."
+        return f"{mean} So few have no interval, so no cell has a colour: each may be chance."
     return f"{mean} Grey numbers without a colour: the 95 % interval over seeds includes 0."
 
 
 def differences(context: Context, ground: Ground, frame: pd.DataFrame) -> pd.DataFrame:
     """Each method minus its network, paired by seed: training, row, setting, difference, seeds, and ``decided``.
 
-    decided: False where there is an interval over seeds that includes 0. frame: row, training, setting, seed, value.
+    decided: whether there is an interval over seeds, and it leaves out 0. frame: row, training, setting, seed, value.
     """
     by = frame.pivot_table(index=["training", "setting", "seed"], columns="row", values="value")
     lines = []
@@ -124,9 +124,7 @@ def differences(context: Context, ground: Ground, frame: pd.DataFrame) -> pd.Dat
                     "setting": cell["setting"],
                     "difference": of.mean,
                     "seeds": of.n,
-                    "decided": not of.low
-                    <= 0
-                    <= of.high,  # without an interval nothing is held back
+                    "decided": bool(of.low > 0 or of.high < 0),
                 }
             )
     columns = ["training", "row", "setting", "difference", "seeds", "decided"]
