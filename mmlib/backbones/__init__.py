@@ -9,6 +9,7 @@ from typing import Any
 from mmlib.backbones.concat import Concat
 from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.crossmodal import Crossmodal
+from mmlib.backbones.cubemlp import CubeMLP
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
 from mmlib.backbones.linear import Linear
@@ -30,6 +31,7 @@ BACKBONES: dict[str, Any] = {
     "concat": Concat,
     "mmtm": MMTM,
     "crossmodal": Crossmodal,
+    "cubemlp": CubeMLP,
     "momke": MoMKE,
     "momke_frames": FrameMoMKE,
     "dream": DreamNet,

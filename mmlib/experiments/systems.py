@@ -1,0 +1,55 @@
+"""The comparison systems that the papers' tables name, as they are read here: what each is, keeps and leaves out.
+
+Each is short code of ours from a description of the published one, over features that are given: no language model is
+trained, and an utterance is a vector (or frames). `docs/systems.md` is made from these declarations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmlib.experiments.rows import Stage
+from mmlib.experiments.takes import VECTORS, Takes
+
+OF_VECTORS = Takes((VECTORS,))
+
+
+@dataclass(frozen=True)
+class System:
+    """A comparison system."""
+
+    called: str
+    """Its name in tables; ``X-style`` where only an abstract is known."""
+
+    stages: tuple[Stage, ...]
+    """How it is trained: each stage starts from the weights of the one before."""
+
+    line: str
+    """What it is, in a sentence."""
+
+    paper: str
+    """Authors, venue and year."""
+
+    source: str
+    """Where the reading comes from: the section of our specification, and the commit of the code where there is one."""
+
+    left_out: str
+    """What the published system has and this reading has not."""
+
+    complete: str = "no"
+    """Whether it needs complete training rows: ``no``, or how it does without (self-drop)."""
+
+    takes: Takes = OF_VECTORS
+    """The data that it accepts."""
+
+
+SYSTEMS = (
+    System(
+        "CubeMLP",
+        (Stage("reference", "cubemlp"),),
+        "Perceptrons that mix time, modalities and channels in turn.",
+        "Sun et al., ACM MM 2022",
+        "BASELINES_MM 11, MM2 B; kiva12138/CubeMLP @ 49f75bd",
+        "BERT and the recurrent encoders (a linear map each); on vectors the axis of time.",
+    ),
+)
