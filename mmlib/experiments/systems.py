@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmlib.experiments.rows import Stage
+from mmlib.experiments.rows import Row, Stage
 from mmlib.experiments.takes import VECTORS, Takes
 
 OF_VECTORS = Takes((VECTORS,))
@@ -41,6 +41,19 @@ class System:
 
     takes: Takes = OF_VECTORS
     """The data that it accepts."""
+
+    test: str = ""
+    """The file of its own laws under tests/systems, where it is not that of its network's name."""
+
+    @property
+    def backbone(self) -> str:
+        """The name of its network."""
+        return self.stages[-1].backbone
+
+    @property
+    def row(self) -> Row:
+        """Its row of a table."""
+        return Row(self.called, self.stages, against=None, takes=self.takes)
 
 
 SYSTEMS = (
