@@ -127,7 +127,7 @@ def specs(profile: Profile, reference: str, network: Network) -> list[RunSpec]:
     epochs = math.ceil(max(STEPS[profile.name]) / recipes.steps_per_epoch(whole, batch))
     base = profile.training_for("default", network.backbone)
     return [
-        _of_stages(
+        of_stages(
             profile,
             reference,
             network.stages_on(bundle),
@@ -141,7 +141,7 @@ def specs(profile: Profile, reference: str, network: Network) -> list[RunSpec]:
     ]
 
 
-def _of_stages(
+def of_stages(
     profile: Profile,
     reference: str,
     stages: Sequence[Stage],
