@@ -16,6 +16,7 @@ from mmlib.backbones.linear import Linear
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
+from mmlib.backbones.mmin import MMIN, MMINTeacher
 from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
 from mmlib.backbones.momke_frames import FrameMoMKE
@@ -37,6 +38,8 @@ BACKBONES: dict[str, Any] = {
     "dream": DreamNet,
     "corrkd": CorrKD,
     "mlp": MLP,
+    "mmin": MMIN,
+    "mmin_teacher": MMINTeacher,
     "selfmm": SelfMM,
 }
 

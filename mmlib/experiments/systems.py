@@ -52,4 +52,16 @@ SYSTEMS = (
         "BASELINES_MM 11, MM2 B; kiva12138/CubeMLP @ 49f75bd",
         "BERT and the recurrent encoders (a linear map each); on vectors the axis of time.",
     ),
+    System(
+        "MMIN",
+        (
+            Stage("reference", "mmin_teacher", keep=("weights",)),
+            Stage("mmin", "mmin"),
+        ),
+        "Autoencoders in a cascade imagine a row's missing modalities; their codes predict.",
+        "Zhao et al., ACL 2021",
+        "BASELINES_MM 4, MM2 B; AIM3-RUC/MMIN @ 69a45fe",
+        "LSTMs and TextCNN (a linear map each), clipping by sub-network, two learning rates.",
+        "self-drop: the teacher trains on what is there, the imagination's targets are hidden for it",
+    ),
 )

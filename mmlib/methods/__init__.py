@@ -21,6 +21,7 @@ from mmlib.methods import (
     linear,
     mculora,
     mla,
+    mmin,
     ogm_ge,
     opm_ogm,
     plain,
@@ -52,6 +53,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "reference": (reference.Reference, reference.VARIANTS),
     "selfmm": (selfmm.SelfMM, selfmm.VARIANTS),
     "dream": (dream.Dream, dream.VARIANTS),
+    "mmin": (mmin.Mmin, mmin.VARIANTS),
 }
 
 
