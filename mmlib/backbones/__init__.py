@@ -12,6 +12,7 @@ from mmlib.backbones.crossmodal import Crossmodal
 from mmlib.backbones.cubemlp import CubeMLP
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
+from mmlib.backbones.if_mmin import IFMMIN, IFMMINTeacher
 from mmlib.backbones.linear import Linear
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
@@ -40,6 +41,8 @@ BACKBONES: dict[str, Any] = {
     "mlp": MLP,
     "mmin": MMIN,
     "mmin_teacher": MMINTeacher,
+    "if_mmin": IFMMIN,
+    "if_mmin_teacher": IFMMINTeacher,
     "selfmm": SelfMM,
 }
 

@@ -64,4 +64,16 @@ SYSTEMS = (
         "LSTMs and TextCNN (a linear map each), clipping by sub-network, two learning rates.",
         "self-drop: the teacher trains on what is there, the imagination's targets are hidden for it",
     ),
+    System(
+        "IF-MMIN",
+        (
+            Stage("reference", "if_mmin_teacher", keep=("weights",)),
+            Stage("if_mmin", "if_mmin"),
+        ),
+        "MMIN's cascade, steered in every block by what the modalities share.",
+        "Zuo et al., ICASSP 2023",
+        "MM2 18; ZhuoYulang/IF-MMIN @ f4d65fc",
+        "LSTMs and TextCNN (a linear map each), clipping by sub-network, two learning rates.",
+        "self-drop: the teacher trains on what is there, the imagination's targets are hidden for it",
+    ),
 )

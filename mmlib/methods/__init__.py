@@ -18,6 +18,7 @@ from mmlib.methods import (
     gblending,
     gmm_loss,
     greedy,
+    if_mmin,
     linear,
     mculora,
     mla,
@@ -54,6 +55,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "selfmm": (selfmm.SelfMM, selfmm.VARIANTS),
     "dream": (dream.Dream, dream.VARIANTS),
     "mmin": (mmin.Mmin, mmin.VARIANTS),
+    "if_mmin": (if_mmin.IfMmin, if_mmin.VARIANTS),
 }
 
 

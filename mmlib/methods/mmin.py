@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmlib.backbones.mmin import MMIN, Parts, embed
+from mmlib.backbones.mmin import MMIN, embed
 from mmlib.errors import InputError, unknown_name
 from mmlib.methods.reference import Reference, ReferenceConfig
 from mmlib.nn.batch import Batch
@@ -28,17 +28,16 @@ SLOTS = ("all", "wanted")
 
 
 @dataclass(frozen=True)
-class MminConfig(ReferenceConfig):
-    """The weights of the loss, and the readings.
+class ImaginationConfig(ReferenceConfig):
+    """The readings that MMIN and IF-MMIN share.
 
-    imagined, recalled: weights of MSE(h', g) and MSE(h'', h). targets: of the imagination, ``selfdrop`` of what is
-    there, or ``complete`` training rows. reads: what the task loss reads under self-drop, ``dropped`` input as the
-    imagination does, or all that is ``available``, in a pass of its own. slots: the modalities whose h' is compared,
-    ``all`` of which something is known, given ones with the embedding of zeros as published, or the ``wanted`` alone.
+    imagined: weight of MSE(h', g). targets: of the imagination, ``selfdrop`` of what is there, or ``complete`` training
+    rows. reads: what the task loss reads under self-drop, ``dropped`` input as the imagination does, or all that is
+    ``available``, in a pass of its own. slots: the modalities whose h' is compared, ``all`` that are known, given ones
+    with the embedding of zeros as published, or the ``wanted`` alone.
     """
 
-    imagined: float = 4.0
-    recalled: float = 2.0
+    imagined: float = 1.0
     targets: str = "selfdrop"
     reads: str = "dropped"
     slots: str = "all"
@@ -47,12 +46,29 @@ class MminConfig(ReferenceConfig):
         super().__post_init__()
         for name, choices in (("targets", TARGETS), ("reads", READS), ("slots", SLOTS)):
             if getattr(self, name) not in choices:
-                raise unknown_name(f"mmin {name}", getattr(self, name), choices)
-        for name in ("imagined", "recalled"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(
-                    f"mmin {name}", str(getattr(self, name)), "0 or more", "Correct it."
-                )
+                raise unknown_name(f"imagination {name}", getattr(self, name), choices)
+        check_weights(self, "imagined")
+
+
+@dataclass(frozen=True)
+class MminConfig(ImaginationConfig):
+    """imagined, recalled: weights of MSE(h', g) and MSE(h'', h)."""
+
+    imagined: float = 4.0
+    recalled: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_weights(self, "recalled")
+
+
+def check_weights(config: object, *names: str) -> None:
+    """Raise InputError for a weight of a loss below 0 or not finite."""
+    for name in names:
+        if not 0 <= getattr(config, name) < float("inf"):
+            raise InputError(
+                f"imagination {name}", str(getattr(config, name)), "0 or more", "Correct it."
+            )
 
 
 VARIANTS: dict[str, MminConfig] = {
@@ -63,15 +79,14 @@ VARIANTS: dict[str, MminConfig] = {
 }
 
 
-class Mmin(Reference):
-    """The method over the backbone ``mmin``, started from a run of its teacher.
+class Imagination(Reference):
+    """A network that imagines, started from a run of its teacher; the base of MMIN and IF-MMIN.
 
     KIND: the backbone. TAUGHT: its parts that start as the teacher's, and of which a frozen copy makes the targets.
     """
 
-    Config = MminConfig
-    config: MminConfig
-    KIND: type = MMIN
+    config: ImaginationConfig
+    KIND: type
     TAUGHT: tuple[str, ...] = ("encoders",)
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
@@ -117,7 +132,7 @@ class Mmin(Reference):
         both = {f"{at}.{name}": x for at in ("backbone", "teacher") for name, x in parts.items()}
         return super().load_state_dict(both, strict=False, assign=assign)
 
-    def train(self, mode: bool = True) -> Mmin:
+    def train(self, mode: bool = True) -> Imagination:
         """The teacher stays in evaluation mode."""
         super().train(mode)
         self.teacher.eval()
@@ -142,13 +157,9 @@ class Mmin(Reference):
         fused = self(batch) if apart else parts.fused
         return self.fused_loss(batch, fused) + self.imagining(division, parts)
 
-    def imagining(self, division: Known, parts: Parts) -> Tensor:
-        """4 MSE(h', g) + 2 MSE(h'', h), the latter without gradient through h."""
-        c, reverse = self.config, division.reverse
-        truth = embed(self.encoders, reverse, reverse.features)
-        forth = self.compared(parts.imagined.made, truth, division)
-        back = F.mse_loss(self.backbone.recall(parts.imagined.made).made, parts.joined.detach())
-        return c.imagined * forth + c.recalled * back
+    def imagining(self, division: Known, parts: Any) -> Tensor:
+        """What is added to the task loss; parts: those of the network, of what it was given."""
+        raise NotImplementedError
 
     def compared(self, made: Tensor, truth: Mapping[str, Tensor], division: Known) -> Tensor:
         """MSE of imagined embeddings (n, M hidden), over rows that want something and the slots that count."""
@@ -165,3 +176,19 @@ class Mmin(Reference):
         encoders = self.teacher["encoders"]
         assert isinstance(encoders, nn.ModuleDict)
         return encoders
+
+
+class Mmin(Imagination):
+    """The method over the backbone ``mmin``."""
+
+    Config = MminConfig
+    config: MminConfig
+    KIND = MMIN
+
+    def imagining(self, division: Known, parts: Any) -> Tensor:
+        """4 MSE(h', g) + 2 MSE(h'', h), the latter without gradient through h."""
+        c, reverse = self.config, division.reverse
+        truth = embed(self.encoders, reverse, reverse.features)
+        forth = self.compared(parts.imagined.made, truth, division)
+        back = F.mse_loss(self.backbone.recall(parts.imagined.made).made, parts.joined.detach())
+        return c.imagined * forth + c.recalled * back
