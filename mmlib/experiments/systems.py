@@ -76,4 +76,12 @@ SYSTEMS = (
         "LSTMs and TextCNN (a linear map each), clipping by sub-network, two learning rates.",
         "self-drop: the teacher trains on what is there, the imagination's targets are hidden for it",
     ),
+    System(
+        "RedCore",
+        (Stage("redcore", "redcore"),),
+        "Each modality is made from the others where it is missing; the completions that are behind weigh more.",
+        "Sun et al., AAAI 2024",
+        "BASELINES_MM 16, MM2 B; sunjunaimer/RedCore @ b2c6a2d",
+        "Transformer encoders (a linear map, then mean and variance), clipping by sub-network.",
+    ),
 )

@@ -27,6 +27,7 @@ from mmlib.methods import (
     opm_ogm,
     plain,
     pmr,
+    redcore,
     reference,
     relearn,
     selfmm,
@@ -56,6 +57,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dream": (dream.Dream, dream.VARIANTS),
     "mmin": (mmin.Mmin, mmin.VARIANTS),
     "if_mmin": (if_mmin.IfMmin, if_mmin.VARIANTS),
+    "redcore": (redcore.RedCoreTraining, redcore.VARIANTS),
 }
 
 
