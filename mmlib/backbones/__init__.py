@@ -21,6 +21,7 @@ from mmlib.backbones.mmin import MMIN, MMINTeacher
 from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
 from mmlib.backbones.momke_frames import FrameMoMKE
+from mmlib.backbones.mran import MRAN
 from mmlib.backbones.redcore import RedCore
 from mmlib.backbones.selfmm import SelfMM
 from mmlib.errors import unknown_name
@@ -45,6 +46,7 @@ BACKBONES: dict[str, Any] = {
     "if_mmin": IFMMIN,
     "if_mmin_teacher": IFMMINTeacher,
     "redcore": RedCore,
+    "mran": MRAN,
     "selfmm": SelfMM,
 }
 

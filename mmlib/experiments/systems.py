@@ -84,4 +84,13 @@ SYSTEMS = (
         "BASELINES_MM 16, MM2 B; sunjunaimer/RedCore @ b2c6a2d",
         "Transformer encoders (a linear map, then mean and variance), clipping by sub-network.",
     ),
+    System(
+        "MRAN-style",
+        (Stage("mran", "mran", "style"),),
+        "Tokens that say which modality is missing; what is reconstructed is pulled to its class's word.",
+        "Luo et al., MMM 2023",
+        "MM2 31; of the paper the abstract, no code",
+        "Word vectors of the classes (fixed random orthonormal ones); layers and weights are not published.",
+        "self-drop: a row's hidden modalities are the targets",
+    ),
 )

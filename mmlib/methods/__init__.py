@@ -23,6 +23,7 @@ from mmlib.methods import (
     mculora,
     mla,
     mmin,
+    mran,
     ogm_ge,
     opm_ogm,
     plain,
@@ -58,6 +59,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "mmin": (mmin.Mmin, mmin.VARIANTS),
     "if_mmin": (if_mmin.IfMmin, if_mmin.VARIANTS),
     "redcore": (redcore.RedCoreTraining, redcore.VARIANTS),
+    "mran": (mran.Mran, mran.VARIANTS),
 }
 
 
