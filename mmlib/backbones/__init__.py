@@ -12,12 +12,14 @@ from mmlib.backbones.crossmodal import Crossmodal
 from mmlib.backbones.cubemlp import CubeMLP
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
-from mmlib.backbones.if_mmin import IFMMIN, IFMMINTeacher
+from mmlib.backbones.if_mmin import IFMMIN
+from mmlib.backbones.if_mmin_teacher import IFMMINTeacher
 from mmlib.backbones.linear import Linear
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
-from mmlib.backbones.mmin import MMIN, MMINTeacher
+from mmlib.backbones.mmin import MMIN
+from mmlib.backbones.mmin_teacher import MMINTeacher
 from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
 from mmlib.backbones.momke_frames import FrameMoMKE

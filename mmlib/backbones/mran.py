@@ -1,9 +1,10 @@
 """A network in the style of MRAN: missing modalities are reconstructed from tokens that say what is missing (MM2 31).
 
-Only an abstract of MRAN is known here, so layers and weights are this reading's. Every modality is mapped into one space,
-which stands for that of the text. Its token is u_m = e_m h_m + E_m + I_{m,e_m}: a learned vector says which modality it
-is, another one whether the row has it. So a missing modality has a token without content (R3: token), and the others
-may look at it. Two transformer layers over the M tokens give what is reconstructed, and the prediction reads all of it.
+Only an abstract of MRAN is known here, so layers and weights are this reading's. Every modality is mapped into one
+space, which stands for that of the text. Its token is u_m = e_m h_m + E_m + I_{m,e_m}: a learned vector says which
+modality it is, another one whether the row has it. So a missing modality has a token without content (R3: token), and
+the others may look at it. Two transformer layers over the M tokens give what is reconstructed, and the prediction reads
+all of it.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mmlib.backbones.if_mmin import IFMMIN, side_by_side
-from mmlib.backbones.mmin import embed
+from mmlib.backbones.if_mmin import IFMMIN
+from mmlib.backbones.if_mmin_teacher import side_by_side
+from mmlib.backbones.mmin_teacher import embed
 from mmlib.methods.mmin import Imagination, ImaginationConfig, check_weights
 from mmlib.nn.completion import Known
 from mmlib.nn.sums import mean_where
@@ -43,7 +44,8 @@ class IfMmin(Imagination):
 
     Config = IfMminConfig
     config: IfMminConfig
-    KIND = IFMMIN
+    backbone: IFMMIN
+    CALLED, KIND = "if_mmin", IFMMIN
     TAUGHT = ("encoders", "shared")
 
     def imagining(self, division: Known, parts: Any) -> Tensor:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmlib.backbones.mmin import MMIN, embed
+from mmlib.backbones.mmin import MMIN
+from mmlib.backbones.mmin_teacher import embed
 from mmlib.errors import InputError, unknown_name
 from mmlib.methods.reference import Reference, ReferenceConfig
+from mmlib.nn.backbone import Backbone
 from mmlib.nn.batch import Batch
 from mmlib.nn.completion import TARGETS, Known, known
 from mmlib.nn.sums import mean_where
@@ -82,22 +84,23 @@ VARIANTS: dict[str, MminConfig] = {
 class Imagination(Reference):
     """A network that imagines, started from a run of its teacher; the base of MMIN and IF-MMIN.
 
-    KIND: the backbone. TAUGHT: its parts that start as the teacher's, and of which a frozen copy makes the targets.
+    CALLED, KIND: the backbone. TAUGHT: its parts that start as the teacher's; a frozen copy of them makes the targets.
     """
 
     config: ImaginationConfig
-    KIND: type
+    backbone: Any
+    CALLED: str
+    KIND: type[Backbone]
     TAUGHT: tuple[str, ...] = ("encoders",)
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        called = self.KIND.__name__.lower()
         if not isinstance(self.backbone, self.KIND):
             raise InputError(
-                called,
+                self.CALLED,
                 f"the backbone {type(self.backbone).__name__}",
                 "its own network",
-                f"Use the network of {called}.",
+                f"Use the backbone {self.CALLED}.",
             )
         self.backbone.needs_complete = self.config.targets == "complete"
         parts = {name: copy.deepcopy(getattr(self.backbone, name)) for name in self.TAUGHT}
@@ -112,8 +115,8 @@ class Imagination(Reference):
         Raises:
             InputError: a parent without the teacher's parts, or of another width.
         """
-        self.given = True
         if any(name.startswith("teacher.") for name in state_dict):
+            self.given = True
             return super().load_state_dict(state_dict, strict, assign)
         starts = tuple(f"backbone.{name}." for name in self.TAUGHT)
         parts = {
@@ -124,15 +127,16 @@ class Imagination(Reference):
         own = {name: values.shape for name, values in self.teacher.state_dict().items()}
         if own != {name: values.shape for name, values in parts.items()}:
             raise InputError(
-                "parent",
+                f"{self.CALLED}, parent",
                 "weights of another network",
                 f"a teacher on the same modalities, {self.backbone.embedding_dim} wide",
                 "Give both stages the same hidden.",
             )
+        self.given = True
         both = {f"{at}.{name}": x for at in ("backbone", "teacher") for name, x in parts.items()}
         return super().load_state_dict(both, strict=False, assign=assign)
 
-    def train(self, mode: bool = True) -> Imagination:
+    def train(self, mode: bool = True) -> Self:
         """The teacher stays in evaluation mode."""
         super().train(mode)
         self.teacher.eval()
@@ -146,10 +150,10 @@ class Imagination(Reference):
         """
         if not self.given:
             raise InputError(
-                self.KIND.__name__.lower(),
+                self.CALLED,
                 "no teacher",
                 "a run with a parent that trained one",
-                "Give the run a parent: method reference on the teacher's backbone.",
+                f"Give the run a parent: method reference on backbone {self.CALLED}_teacher.",
             )
         division = known(batch, self.config.targets)
         parts = self.backbone.parts(division.given, division.given.features)
@@ -183,7 +187,8 @@ class Mmin(Imagination):
 
     Config = MminConfig
     config: MminConfig
-    KIND = MMIN
+    backbone: MMIN
+    CALLED, KIND = "mmin", MMIN
 
     def imagining(self, division: Known, parts: Any) -> Tensor:
         """4 MSE(h', g) + 2 MSE(h'', h), the latter without gradient through h."""

@@ -88,7 +88,7 @@ def test_invariants_are_held_against_the_teachers_of_all_that_is_known(
         kept.extend([given.observed, made.invariants.detach()])
         return made
 
-    method.backbone.parts = noted  # type: ignore[method-assign]
+    method.backbone.parts = noted
     torch.manual_seed(8)
     one = method.loss(batch).item()
     torch.manual_seed(8)

@@ -11,7 +11,8 @@ import torch
 from laws import DIMS, SCORE, batch_of, built, chain
 
 from mmlib.backbones import build_backbone
-from mmlib.backbones.mmin import MMIN, embed
+from mmlib.backbones.mmin import MMIN
+from mmlib.backbones.mmin_teacher import embed
 from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
 from mmlib.experiments.rows import Stage

@@ -30,10 +30,10 @@ def method_of(bundle: Bundle, **options: object) -> Mran:
 def without_task(method: Mran, batch: object) -> float:
     """The loss, and the same draws' with both weights at 0, apart."""
     torch.manual_seed(3)
-    whole = method.loss(batch).item()  # type: ignore[arg-type]
+    whole = method.loss(batch).item()
     method.config = dataclasses.replace(method.config, reconstruction=0.0, alignment=0.0)
     torch.manual_seed(3)
-    return whole - method.loss(batch).item()  # type: ignore[arg-type]
+    return whole - method.loss(batch).item()
 
 
 def test_only_the_index_tells_zeros_from_what_is_missing(toy: Toy) -> None:
@@ -66,7 +66,7 @@ def test_the_reconstruction_is_over_what_is_known_and_was_not_given(targets: str
         kept.extend([given.observed, made.made.detach()])
         return made
 
-    network.parts = noted  # type: ignore[method-assign]
+    network.parts = noted
     found = without_task(method, batch)
     given, made = kept[:2]
     values = batch.complete if targets == "complete" else batch.features
