@@ -12,13 +12,19 @@ from mmlib.backbones.crossmodal import Crossmodal
 from mmlib.backbones.cubemlp import CubeMLP
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
+from mmlib.backbones.if_mmin import IFMMIN
+from mmlib.backbones.if_mmin_teacher import IFMMINTeacher
 from mmlib.backbones.linear import Linear
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
+from mmlib.backbones.mmin import MMIN
+from mmlib.backbones.mmin_teacher import MMINTeacher
 from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
 from mmlib.backbones.momke_frames import FrameMoMKE
+from mmlib.backbones.mran import MRAN
+from mmlib.backbones.redcore import RedCore
 from mmlib.backbones.selfmm import SelfMM
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
@@ -37,6 +43,12 @@ BACKBONES: dict[str, Any] = {
     "dream": DreamNet,
     "corrkd": CorrKD,
     "mlp": MLP,
+    "mmin": MMIN,
+    "mmin_teacher": MMINTeacher,
+    "if_mmin": IFMMIN,
+    "if_mmin_teacher": IFMMINTeacher,
+    "redcore": RedCore,
+    "mran": MRAN,
     "selfmm": SelfMM,
 }
 

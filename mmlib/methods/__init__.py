@@ -18,13 +18,17 @@ from mmlib.methods import (
     gblending,
     gmm_loss,
     greedy,
+    if_mmin,
     linear,
     mculora,
     mla,
+    mmin,
+    mran,
     ogm_ge,
     opm_ogm,
     plain,
     pmr,
+    redcore,
     reference,
     relearn,
     selfmm,
@@ -52,6 +56,10 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "reference": (reference.Reference, reference.VARIANTS),
     "selfmm": (selfmm.SelfMM, selfmm.VARIANTS),
     "dream": (dream.Dream, dream.VARIANTS),
+    "mmin": (mmin.Mmin, mmin.VARIANTS),
+    "if_mmin": (if_mmin.IfMmin, if_mmin.VARIANTS),
+    "redcore": (redcore.RedCoreTraining, redcore.VARIANTS),
+    "mran": (mran.Mran, mran.VARIANTS),
 }
 
 

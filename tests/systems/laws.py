@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,16 @@ def built(stage: Stage, bundle: Bundle, seed: int = 0) -> Plain:
     return build_method(
         stage.method, stage.variant, stage.options, network, bundle.task, bundle.dims, counts
     )
+
+
+def chain(stages: Sequence[Stage], bundle: Bundle, seed: int = 0) -> list[Plain]:
+    """The methods of a system's stages, each started from the weights of the one before, as runs do."""
+    methods: list[Plain] = []
+    for number, stage in enumerate(stages):
+        methods.append(built(stage, bundle, seed + number))
+        if number:
+            methods[-1].load_state_dict(methods[-2].state_dict(), strict=False)
+    return methods
 
 
 def resident(bundle: Bundle, split: str = "train", whole: bool = False) -> Resident:

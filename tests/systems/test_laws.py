@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from laws import DIMS, TASKS, batch_of, built, filled_in, peek, resident
+from laws import DIMS, TASKS, batch_of, chain, filled_in, peek, resident
 
 from mmlib.data.bundle import Bundle
 from mmlib.experiments.systems import SYSTEMS, System
@@ -20,7 +20,7 @@ EACH = pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: s.called)
 @pytest.mark.parametrize("task", TASKS)
 def test_what_is_missing_is_never_read(system: System, task: str, toy: Toy) -> None:
     bundle = toy(dims=DIMS[3], task=TASKS[task])
-    method = built(system.stages[-1], bundle).eval()
+    method = chain(system.stages, bundle)[-1].eval()
     batch = batch_of(bundle, "test")
     other = {m: torch.randn_like(x) * 100 for m, x in batch.features.items()}
     assert not batch.observed.all()
@@ -32,7 +32,7 @@ def test_a_dialogues_prediction_does_not_depend_on_what_else_is_in_the_batch(
     system: System, toy: Toy
 ) -> None:
     bundle = toy(dims=DIMS[3])
-    method = built(system.stages[-1], bundle).eval()
+    method = chain(system.stages, bundle)[-1].eval()
     held = resident(bundle, "train")
     order = np.random.default_rng(0).permutation(held.dialogues)
     sizes = np.diff(held.starts)
@@ -49,8 +49,8 @@ def test_two_and_four_modalities_train_in_every_stage(
     system: System, count: int, task: str, toy: Toy
 ) -> None:
     bundle = toy(dims=DIMS[count], task=TASKS[task])
-    for stage in system.stages:
-        method = built(stage, bundle).train()
+    for method in chain(system.stages, bundle):
+        method.train()
         for epoch in range(2):
             looked = peek(bundle, epoch)
             method.start_epoch(looked)
@@ -66,8 +66,8 @@ def test_two_and_four_modalities_train_in_every_stage(
 @EACH
 def test_rows_with_a_single_modality_give_a_finite_loss(system: System, toy: Toy) -> None:
     bundle = toy(dims=DIMS[3])
-    for stage in system.stages:
-        method = built(stage, bundle).train()
+    for method in chain(system.stages, bundle):
+        method.train()
         batch = batch_of(bundle)
         alone = torch.zeros_like(batch.observed)
         alone[torch.arange(len(alone)), batch.observed.float().argmax(dim=1)] = True
