@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -35,6 +35,17 @@ def built(stage: Stage, bundle: Bundle, seed: int = 0) -> Plain:
     return build_method(
         stage.method, stage.variant, stage.options, network, bundle.task, bundle.dims, counts
     )
+
+
+def chain(stages: Iterable[Stage], bundle: Bundle) -> Iterator[Plain]:
+    """The methods of a system's stages, each with the weights of the one before as a run gives them to its child."""
+    before: Plain | None = None
+    for stage in stages:
+        method = built(stage, bundle)
+        if before is not None:
+            method.load_state_dict(before.state_dict(), strict=False)
+        yield method
+        before = method
 
 
 def resident(bundle: Bundle, split: str = "train", whole: bool = False) -> Resident:
