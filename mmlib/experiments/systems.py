@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmlib.experiments.rows import Stage
-from mmlib.experiments.takes import VECTORS, Takes
+from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 
 OF_VECTORS = Takes((VECTORS,))
+VECTORS_OR_FRAMES = Takes((VECTORS | SEQUENCES,))
 
 
 @dataclass(frozen=True)
@@ -51,5 +52,15 @@ SYSTEMS = (
         "Sun et al., ACM MM 2022",
         "BASELINES_MM 11, MM2 B; kiva12138/CubeMLP @ 49f75bd",
         "BERT and the recurrent encoders (a linear map each); on vectors the axis of time.",
+    ),
+    System(
+        "CorrKD",
+        (Stage("reference", "corrkd", keep=("weights",)), Stage("corrkd", "corrkd")),
+        "A student that sees less follows a frozen teacher: samples, class prototypes and responses.",
+        "Li et al., CVPR 2024",
+        "BASELINES_MM 2.1; no code was released",
+        "The published encoders (their depth is unknown): the network has the size of DREAM's P.",
+        "self-drop: the teacher sees what the row has, the student less",
+        VECTORS_OR_FRAMES,
     ),
 )

@@ -12,6 +12,7 @@ from mmlib.errors import unknown_name
 from mmlib.methods import (
     agm,
     balm,
+    corrkd,
     dream,
     ebmc,
     enhance,
@@ -52,6 +53,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "reference": (reference.Reference, reference.VARIANTS),
     "selfmm": (selfmm.SelfMM, selfmm.VARIANTS),
     "dream": (dream.Dream, dream.VARIANTS),
+    "corrkd": (corrkd.Corrkd, corrkd.VARIANTS),
 }
 
 
