@@ -20,6 +20,7 @@ from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
 from mmlib.backbones.momke_frames import FrameMoMKE
 from mmlib.backbones.selfmm import SelfMM
+from mmlib.backbones.smil import SMIL
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
@@ -38,6 +39,7 @@ BACKBONES: dict[str, Any] = {
     "corrkd": CorrKD,
     "mlp": MLP,
     "selfmm": SelfMM,
+    "smil": SMIL,
 }
 
 

@@ -63,4 +63,13 @@ SYSTEMS = (
         "self-drop: the teacher sees what the row has, the student less",
         VECTORS_OR_FRAMES,
     ),
+    System(
+        "SMIL",
+        (Stage("smil", "smil"),),
+        "Missing modalities are mixtures of centres; trained by an inner and an outer step.",
+        "Ma et al., AAAI 2021",
+        "BASELINES_MM 14, MM2 B; mengmenm/SMIL @ 0d0e827",
+        "Encoders of images and sound (a linear map each); the decay of the inner learning rate.",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

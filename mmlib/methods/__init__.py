@@ -29,6 +29,7 @@ from mmlib.methods import (
     reference,
     relearn,
     selfmm,
+    smil,
     unimodal,
 )
 from mmlib.nn.backbone import Backbone
@@ -54,6 +55,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "selfmm": (selfmm.SelfMM, selfmm.VARIANTS),
     "dream": (dream.Dream, dream.VARIANTS),
     "corrkd": (corrkd.Corrkd, corrkd.VARIANTS),
+    "smil": (smil.Smil, smil.VARIANTS),
 }
 
 
