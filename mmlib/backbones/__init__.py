@@ -10,6 +10,7 @@ from mmlib.backbones.concat import Concat
 from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.crossmodal import Crossmodal
 from mmlib.backbones.cubemlp import CubeMLP
+from mmlib.backbones.dicmor import DiCMoR
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
 from mmlib.backbones.linear import Linear
@@ -40,6 +41,7 @@ BACKBONES: dict[str, Any] = {
     "mlp": MLP,
     "selfmm": SelfMM,
     "smil": SMIL,
+    "dicmor": DiCMoR,
 }
 
 

@@ -72,4 +72,14 @@ SYSTEMS = (
         "Encoders of images and sound (a linear map each); the decay of the inner learning rate.",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "DiCMoR",
+        (Stage("dicmor", "dicmor"),),
+        "Normalising flows carry what is present to a missing modality's distribution.",
+        "Wang et al., ICCV 2023",
+        "BASELINES_MM 16, MM2 B; mdswyz/DiCMoR @ 3d7e617",
+        "BERT, crossmodal attention over time (one layer over modalities); 6 couplings for 32 of Glow's steps.",
+        "self-drop in half of the rows",
+        VECTORS_OR_FRAMES,
+    ),
 )

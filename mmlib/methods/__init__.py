@@ -13,6 +13,7 @@ from mmlib.methods import (
     agm,
     balm,
     corrkd,
+    dicmor,
     dream,
     ebmc,
     enhance,
@@ -56,6 +57,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dream": (dream.Dream, dream.VARIANTS),
     "corrkd": (corrkd.Corrkd, corrkd.VARIANTS),
     "smil": (smil.Smil, smil.VARIANTS),
+    "dicmor": (dicmor.Dicmor, dicmor.VARIANTS),
 }
 
 
