@@ -13,6 +13,7 @@ from mmlib.backbones.cubemlp import CubeMLP
 from mmlib.backbones.dicmor import DiCMoR
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
+from mmlib.backbones.imder import IMDer
 from mmlib.backbones.linear import Linear
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
@@ -42,6 +43,7 @@ BACKBONES: dict[str, Any] = {
     "selfmm": SelfMM,
     "smil": SMIL,
     "dicmor": DiCMoR,
+    "imder": IMDer,
 }
 
 

@@ -82,4 +82,14 @@ SYSTEMS = (
         "self-drop in half of the rows",
         VECTORS_OR_FRAMES,
     ),
+    System(
+        "IMDer",
+        (Stage("imder", "imder"),),
+        "Diffusion conditioned on what is present draws the missing latents.",
+        "Wang et al., NeurIPS 2023",
+        "BASELINES_MM 16, MM2 B; mdswyz/IMDer @ 1901a92",
+        "BERT, crossmodal attention over time (one layer over modalities); the U-Net over time (a perceptron).",
+        "self-drop in half of the rows",
+        VECTORS_OR_FRAMES,
+    ),
 )

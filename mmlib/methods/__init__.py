@@ -20,6 +20,7 @@ from mmlib.methods import (
     gblending,
     gmm_loss,
     greedy,
+    imder,
     linear,
     mculora,
     mla,
@@ -58,6 +59,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "corrkd": (corrkd.Corrkd, corrkd.VARIANTS),
     "smil": (smil.Smil, smil.VARIANTS),
     "dicmor": (dicmor.Dicmor, dicmor.VARIANTS),
+    "imder": (imder.Imder, imder.VARIANTS),
 }
 
 
