@@ -21,6 +21,7 @@ from mmlib.backbones.mmgcn import MMGCN
 from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
 from mmlib.backbones.momke_frames import FrameMoMKE
+from mmlib.backbones.sdr_gnn import SDRGNN
 from mmlib.backbones.selfmm import SelfMM
 from mmlib.backbones.smil import SMIL
 from mmlib.errors import unknown_name
@@ -44,6 +45,7 @@ BACKBONES: dict[str, Any] = {
     "smil": SMIL,
     "dicmor": DiCMoR,
     "imder": IMDer,
+    "sdr_gnn": SDRGNN,
 }
 
 

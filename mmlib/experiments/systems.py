@@ -92,4 +92,12 @@ SYSTEMS = (
         "self-drop in half of the rows",
         VECTORS_OR_FRAMES,
     ),
+    System(
+        "SDR-GNN",
+        (Stage("reference", "sdr_gnn", "squared"),),
+        "Relational, hyperedge and signed steps over graphs of time and speakers in a dialogue.",
+        "Fu et al., Knowledge-Based Systems 2024",
+        "BASELINES_MM 16, MM2 B; fufangze/SDR-GNN @ b455461",
+        "The reconstruction, as in BALM (a switch has it). Single utterances are graphs of one node.",
+    ),
 )
