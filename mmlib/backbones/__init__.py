@@ -15,6 +15,7 @@ from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
 from mmlib.backbones.imder import IMDer
 from mmlib.backbones.linear import Linear
+from mmlib.backbones.mi_cga import MiCGA
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
@@ -46,6 +47,7 @@ BACKBONES: dict[str, Any] = {
     "dicmor": DiCMoR,
     "imder": IMDer,
     "sdr_gnn": SDRGNN,
+    "mi_cga": MiCGA,
 }
 
 

@@ -100,4 +100,12 @@ SYSTEMS = (
         "BASELINES_MM 16, MM2 B; fufangze/SDR-GNN @ b455461",
         "The reconstruction, as in BALM (a switch has it). Single utterances are graphs of one node.",
     ),
+    System(
+        "Mi-CGA-style",
+        (Stage("reference", "mi_cga", "squared"),),
+        "Graph attention over a dialogue's window in each modality, crossmodal attention over the dialogue.",
+        "Nguyen et al., Neurocomputing 2025",
+        "MM2 32; the abstract alone",
+        "The simulated absence and the reconstruction, as in BALM. Single utterances have no neighbours.",
+    ),
 )
