@@ -31,6 +31,7 @@ from mmlib.nn.attention import Attention
 from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch, Layout
 from mmlib.nn.encoder import Encoder
+from mmlib.nn.frames import time_mean
 from mmlib.nn.gru import DialogueGRU
 
 HEADS = 4  # of the reconstruction's attention
@@ -111,7 +112,7 @@ class SDRGNN(Backbone):
         total, missing = made.new_zeros(()), made.new_zeros(())
         start = 0
         for number, m in enumerate(self.modalities):
-            truth = batch.complete[m].flatten(1)
+            truth = time_mean(batch.complete[m])
             width = truth.shape[1]
             wanted = ~batch.observed[:, number] & truth.isfinite().all(dim=1)
             error = torch.where(wanted[:, None], made[:, start : start + width] - truth, 0)

@@ -213,6 +213,7 @@ def answers(task: Task, labels: Tensor) -> Tensor:
 
 def split(responses: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """responses (n, C), truth (n,) -> the response to the right class, (n, 1), and those to the others, (n, C - 1)."""
-    places = torch.arange(responses.shape[1] - 1, device=truth.device)
-    others = places + (places >= truth[:, None]).long()
-    return responses.gather(1, truth[:, None]), responses.gather(1, others)
+    places = torch.arange(responses.shape[1], device=truth.device)
+    target = torch.where(places == truth[:, None], responses, 0).sum(dim=1, keepdim=True)
+    after = places[:-1] >= truth[:, None]  # the places from the right class on hold the next one
+    return target, torch.where(after, responses[:, 1:], responses[:, :-1])
