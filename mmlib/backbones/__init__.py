@@ -8,13 +8,17 @@ from typing import Any
 
 from mmlib.backbones.concat import Concat
 from mmlib.backbones.corrkd import CorrKD
+from mmlib.backbones.corrkd_student import CorrKDStudent
 from mmlib.backbones.crossmodal import Crossmodal
 from mmlib.backbones.cubemlp import CubeMLP
+from mmlib.backbones.dicmor import DiCMoR
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
 from mmlib.backbones.if_mmin import IFMMIN
 from mmlib.backbones.if_mmin_teacher import IFMMINTeacher
+from mmlib.backbones.imder import IMDer
 from mmlib.backbones.linear import Linear
+from mmlib.backbones.mi_cga import MiCGA
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
@@ -25,7 +29,9 @@ from mmlib.backbones.momke import MoMKE
 from mmlib.backbones.momke_frames import FrameMoMKE
 from mmlib.backbones.mran import MRAN
 from mmlib.backbones.redcore import RedCore
+from mmlib.backbones.sdr_gnn import SDRGNN
 from mmlib.backbones.selfmm import SelfMM
+from mmlib.backbones.smil import SMIL
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
@@ -42,6 +48,7 @@ BACKBONES: dict[str, Any] = {
     "momke_frames": FrameMoMKE,
     "dream": DreamNet,
     "corrkd": CorrKD,
+    "corrkd_student": CorrKDStudent,
     "mlp": MLP,
     "mmin": MMIN,
     "mmin_teacher": MMINTeacher,
@@ -50,6 +57,11 @@ BACKBONES: dict[str, Any] = {
     "redcore": RedCore,
     "mran": MRAN,
     "selfmm": SelfMM,
+    "smil": SMIL,
+    "dicmor": DiCMoR,
+    "imder": IMDer,
+    "sdr_gnn": SDRGNN,
+    "mi_cga": MiCGA,
 }
 
 

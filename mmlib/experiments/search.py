@@ -165,6 +165,7 @@ def of_stages(
             train_mask=complete(),
             eval_masks=((MASK, complete()),),
             training=training,
+            keep=stage.keep,
         )
         for stage in stages
     ]

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmlib.experiments.rows import Row, Stage
-from mmlib.experiments.takes import VECTORS, Takes
+from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 
 OF_VECTORS = Takes((VECTORS,))
+VECTORS_OR_FRAMES = Takes((VECTORS | SEQUENCES,))
 
 
 @dataclass(frozen=True)
@@ -105,5 +106,61 @@ SYSTEMS = (
         "MM2 31; of the paper the abstract, no code",
         "Word vectors of the classes (fixed random orthonormal ones); layers and weights are not published.",
         "self-drop: a row's hidden modalities are the targets",
+    ),
+    System(
+        "CorrKD",
+        (Stage("reference", "corrkd", keep=("weights",)), Stage("corrkd", "corrkd_student")),
+        "A student that sees less follows a frozen teacher: samples, class prototypes and responses.",
+        "Li et al., CVPR 2024",
+        "BASELINES_MM 2.1; no code was released",
+        "The published encoders (their depth is unknown): the network has the size of DREAM's P.",
+        "self-drop: the teacher sees what the row has, the student less",
+        VECTORS_OR_FRAMES,
+        "corrkd_full",
+    ),
+    System(
+        "SMIL",
+        (Stage("smil", "smil"),),
+        "Missing modalities are mixtures of centres; trained by an inner and an outer step.",
+        "Ma et al., AAAI 2021",
+        "BASELINES_MM 14, MM2 B; mengmenm/SMIL @ 0d0e827",
+        "Encoders of images and sound (a linear map each); the decay of the inner learning rate.",
+        takes=VECTORS_OR_FRAMES,
+    ),
+    System(
+        "DiCMoR",
+        (Stage("dicmor", "dicmor"),),
+        "Normalising flows carry what is present to a missing modality's distribution.",
+        "Wang et al., ICCV 2023",
+        "BASELINES_MM 16, MM2 B; mdswyz/DiCMoR @ 3d7e617",
+        "BERT, crossmodal attention over time (one layer over modalities); 6 couplings for 32 of Glow's steps.",
+        "self-drop in half of the rows",
+        VECTORS_OR_FRAMES,
+    ),
+    System(
+        "IMDer",
+        (Stage("imder", "imder"),),
+        "Diffusion conditioned on what is present draws the missing latents.",
+        "Wang et al., NeurIPS 2023",
+        "BASELINES_MM 16, MM2 B; mdswyz/IMDer @ 1901a92",
+        "BERT, crossmodal attention over time (one layer over modalities); the U-Net over time (a perceptron).",
+        "self-drop in half of the rows",
+        VECTORS_OR_FRAMES,
+    ),
+    System(
+        "SDR-GNN",
+        (Stage("reference", "sdr_gnn", "squared"),),
+        "Relational, hyperedge and signed steps over graphs of time and speakers in a dialogue.",
+        "Fu et al., Knowledge-Based Systems 2024",
+        "BASELINES_MM 16, MM2 B; fufangze/SDR-GNN @ b455461",
+        "The reconstruction, as in BALM (a switch has it). Single utterances are graphs of one node.",
+    ),
+    System(
+        "Mi-CGA-style",
+        (Stage("reference", "mi_cga", "squared"),),
+        "Graph attention over a dialogue's window in each modality, crossmodal attention over the dialogue.",
+        "Nguyen et al., Neurocomputing 2025",
+        "MM2 32; the abstract alone",
+        "The simulated absence and the reconstruction, as in BALM. Single utterances have no neighbours.",
     ),
 )

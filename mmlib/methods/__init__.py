@@ -12,6 +12,8 @@ from mmlib.errors import unknown_name
 from mmlib.methods import (
     agm,
     balm,
+    corrkd,
+    dicmor,
     dream,
     ebmc,
     enhance,
@@ -19,6 +21,7 @@ from mmlib.methods import (
     gmm_loss,
     greedy,
     if_mmin,
+    imder,
     linear,
     mculora,
     mla,
@@ -32,6 +35,7 @@ from mmlib.methods import (
     reference,
     relearn,
     selfmm,
+    smil,
     unimodal,
 )
 from mmlib.nn.backbone import Backbone
@@ -60,6 +64,10 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "if_mmin": (if_mmin.IfMmin, if_mmin.VARIANTS),
     "redcore": (redcore.RedCoreTraining, redcore.VARIANTS),
     "mran": (mran.Mran, mran.VARIANTS),
+    "corrkd": (corrkd.Corrkd, corrkd.VARIANTS),
+    "smil": (smil.Smil, smil.VARIANTS),
+    "dicmor": (dicmor.Dicmor, dicmor.VARIANTS),
+    "imder": (imder.Imder, imder.VARIANTS),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -83,3 +84,21 @@ def test_rows_with_a_single_modality_give_a_finite_loss(system: System, toy: Toy
             loss.backward()
             assert loss.isfinite()
             assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in method.parameters())
+
+
+@pytest.mark.parametrize(
+    "system", [s for s in SYSTEMS if frozenset({2}) <= s.takes.forms[0]], ids=lambda s: s.called
+)
+def test_frames_train_and_padding_changes_nothing(system: System, toy: Toy) -> None:
+    bundle = toy(dims=DIMS[3], frames=3)
+    for method in chain(system.stages, bundle):
+        looked = peek(bundle)
+        method.start_epoch(looked)
+        (batch,) = looked.train()
+        for loss in method.train().losses(batch):
+            loss.backward()
+            assert loss.isfinite()
+        longer = {m: torch.cat([x, 0 * x], dim=1) for m, x in batch.features.items()}
+        padded = dataclasses.replace(batch, features=longer)
+        method.eval()
+        torch.testing.assert_close(method(padded).logits, method(batch).logits)

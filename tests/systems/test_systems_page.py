@@ -44,7 +44,10 @@ def test_every_system_has_laws_of_its_own_and_a_reading_that_says_where_it_is_fr
 
 
 def test_names_are_each_of_one_system() -> None:
-    for names in ([s.called for s in SYSTEMS], [(s.backbone, s.stages[-1].method) for s in SYSTEMS]):
+    for names in (
+        [s.called for s in SYSTEMS],
+        [(s.backbone, s.stages[-1].method) for s in SYSTEMS],
+    ):
         assert len(set(names)) == len(names)
 
 
@@ -67,7 +70,9 @@ def test_a_trial_of_a_system_has_all_of_its_stages_and_the_same_schedule_in_each
         while spec is not None:
             made.append((spec.method, spec.backbone, spec.training.lr, spec.training.epochs))
             spec = spec.parent  # type: ignore[assignment]
-        assert [(m, b) for m, b, *_ in made][::-1] == [(s.method, s.backbone) for s in system.stages]
+        assert [(m, b) for m, b, *_ in made][::-1] == [
+            (s.method, s.backbone) for s in system.stages
+        ]
         assert len({rest for _, _, *rest in map(tuple, made) for rest in [tuple(rest)]}) == 1
 
 
