@@ -13,6 +13,7 @@ from mmlib.backbones.cubemlp import CubeMLP
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
 from mmlib.backbones.linear import Linear
+from mmlib.backbones.mce import MCE
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
@@ -38,6 +39,7 @@ BACKBONES: dict[str, Any] = {
     "corrkd": CorrKD,
     "mlp": MLP,
     "selfmm": SelfMM,
+    "mce": MCE,
 }
 
 

@@ -52,4 +52,12 @@ SYSTEMS = (
         "BASELINES_MM 11, MM2 B; kiva12138/CubeMLP @ 49f75bd",
         "BERT and the recurrent encoders (a linear map each); on vectors the axis of time.",
     ),
+    System(
+        "MCE",
+        (Stage("unimodal", "mce", keep=("weights",)), Stage("mce", "mce")),
+        "A transformer block over modalities; those that are missed more often or fall short weigh more.",
+        "Zhao et al., Pattern Recognition 2025",
+        "BASELINES_MM2 19; byzhaoAI/MCE @ b70127a, 600c24f",
+        "The recurrent and convolutional encoders (a linear map each).",
+    ),
 )

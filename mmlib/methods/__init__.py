@@ -19,6 +19,7 @@ from mmlib.methods import (
     gmm_loss,
     greedy,
     linear,
+    mce,
     mculora,
     mla,
     ogm_ge,
@@ -27,6 +28,7 @@ from mmlib.methods import (
     pmr,
     reference,
     relearn,
+    second_stage,
     selfmm,
     unimodal,
 )
@@ -52,6 +54,8 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "reference": (reference.Reference, reference.VARIANTS),
     "selfmm": (selfmm.SelfMM, selfmm.VARIANTS),
     "dream": (dream.Dream, dream.VARIANTS),
+    "second_stage": (second_stage.SecondStage, second_stage.VARIANTS),
+    "mce": (mce.Mce, mce.VARIANTS),
 }
 
 

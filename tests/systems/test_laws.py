@@ -11,6 +11,7 @@ from laws import DIMS, TASKS, batch_of, built, filled_in, peek, resident
 
 from mmlib.data.bundle import Bundle
 from mmlib.experiments.systems import SYSTEMS, System
+from mmlib.methods.plain import Plain
 
 Toy = Callable[..., Bundle]
 EACH = pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: s.called)
@@ -49,8 +50,10 @@ def test_two_and_four_modalities_train_in_every_stage(
     system: System, count: int, task: str, toy: Toy
 ) -> None:
     bundle = toy(dims=DIMS[count], task=TASKS[task])
+    parent: Plain | None = None
     for stage in system.stages:
-        method = built(stage, bundle).train()
+        method = built(stage, bundle, parent=parent).train()
+        parent = method
         for epoch in range(2):
             looked = peek(bundle, epoch)
             method.start_epoch(looked)
@@ -66,8 +69,10 @@ def test_two_and_four_modalities_train_in_every_stage(
 @EACH
 def test_rows_with_a_single_modality_give_a_finite_loss(system: System, toy: Toy) -> None:
     bundle = toy(dims=DIMS[3])
+    parent: Plain | None = None
     for stage in system.stages:
-        method = built(stage, bundle).train()
+        method = built(stage, bundle, parent=parent).train()
+        parent = method
         batch = batch_of(bundle)
         alone = torch.zeros_like(batch.observed)
         alone[torch.arange(len(alone)), batch.observed.float().argmax(dim=1)] = True
