@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mmlib.backbones.ada2i import Ada2I
 from mmlib.backbones.concat import Concat
 from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.crossmodal import Crossmodal
@@ -40,6 +41,7 @@ BACKBONES: dict[str, Any] = {
     "mlp": MLP,
     "selfmm": SelfMM,
     "mce": MCE,
+    "ada2i": Ada2I,
 }
 
 

@@ -60,4 +60,12 @@ SYSTEMS = (
         "BASELINES_MM2 19; byzhaoAI/MCE @ b70127a, 600c24f",
         "The recurrent and convolutional encoders (a linear map each).",
     ),
+    System(
+        "Ada2I",
+        (Stage("ada2i", "ada2i"),),
+        "Features weighed by what the other modalities say; stronger modalities' encoders learn more slowly.",
+        "Nguyen et al., ACM MM 2024",
+        "BASELINES_MM 16, MM2 B; leson502/ADA2I @ 24b9956",
+        "Early stopping.",
+    ),
 )

@@ -10,6 +10,7 @@ from mmlib.backbones import configure
 from mmlib.data.bundle import Task
 from mmlib.errors import unknown_name
 from mmlib.methods import (
+    ada2i,
     agm,
     balm,
     dream,
@@ -56,6 +57,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dream": (dream.Dream, dream.VARIANTS),
     "second_stage": (second_stage.SecondStage, second_stage.VARIANTS),
     "mce": (mce.Mce, mce.VARIANTS),
+    "ada2i": (ada2i.Ada2i, ada2i.VARIANTS),
 }
 
 
