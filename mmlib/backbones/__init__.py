@@ -21,6 +21,7 @@ from mmlib.backbones.mmgcn import MMGCN
 from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
 from mmlib.backbones.momke_frames import FrameMoMKE
+from mmlib.backbones.mplmm import MPLMM
 from mmlib.backbones.selfmm import SelfMM
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
@@ -42,6 +43,7 @@ BACKBONES: dict[str, Any] = {
     "selfmm": SelfMM,
     "mce": MCE,
     "ada2i": Ada2I,
+    "mplmm": MPLMM,
 }
 
 

@@ -68,4 +68,12 @@ SYSTEMS = (
         "BASELINES_MM 16, MM2 B; leson502/ADA2I @ 24b9956",
         "Early stopping.",
     ),
+    System(
+        "MPLMM",
+        (Stage("reference", "mplmm", keep=("weights",)), Stage("mplmm", "mplmm")),
+        "Prompts stand for missing modalities in a frozen cross-modal transformer.",
+        "Guo et al., ACL 2024",
+        "BASELINES_MM 15, MM2 B; zrguo/MPLMM @ c6f8d18",
+        "Pre-training on CMU-MOSEI (the training rows serve), attention over frames, its own law of hiding.",
+    ),
 )

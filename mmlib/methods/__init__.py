@@ -23,6 +23,7 @@ from mmlib.methods import (
     mce,
     mculora,
     mla,
+    mplmm,
     ogm_ge,
     opm_ogm,
     plain,
@@ -58,6 +59,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "second_stage": (second_stage.SecondStage, second_stage.VARIANTS),
     "mce": (mce.Mce, mce.VARIANTS),
     "ada2i": (ada2i.Ada2i, ada2i.VARIANTS),
+    "mplmm": (mplmm.Mplmm, mplmm.VARIANTS),
 }
 
 
