@@ -22,6 +22,7 @@ from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
 from mmlib.backbones.momke_frames import FrameMoMKE
 from mmlib.backbones.mplmm import MPLMM
+from mmlib.backbones.msps import MSPs
 from mmlib.backbones.selfmm import SelfMM
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
@@ -44,6 +45,7 @@ BACKBONES: dict[str, Any] = {
     "mce": MCE,
     "ada2i": Ada2I,
     "mplmm": MPLMM,
+    "msps": MSPs,
 }
 
 

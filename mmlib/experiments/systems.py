@@ -76,4 +76,12 @@ SYSTEMS = (
         "BASELINES_MM 15, MM2 B; zrguo/MPLMM @ c6f8d18",
         "Pre-training on CMU-MOSEI (the training rows serve), attention over frames, its own law of hiding.",
     ),
+    System(
+        "MSPs-style",
+        (Stage("reference", "msps", keep=("weights",)), Stage("second_stage", "msps")),
+        "One block of prompts per modality beside the input of a frozen transformer.",
+        "Jang et al., ICASSP 2024",
+        "BASELINES_MM2 33; the abstract alone",
+        "ViLT and its pre-training (a small transformer over modalities, trained on the training rows).",
+    ),
 )
