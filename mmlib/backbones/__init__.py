@@ -24,6 +24,7 @@ from mmlib.backbones.momke_frames import FrameMoMKE
 from mmlib.backbones.mplmm import MPLMM
 from mmlib.backbones.msps import MSPs
 from mmlib.backbones.selfmm import SelfMM
+from mmlib.backbones.transmodality import TransModality
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
@@ -46,6 +47,7 @@ BACKBONES: dict[str, Any] = {
     "ada2i": Ada2I,
     "mplmm": MPLMM,
     "msps": MSPs,
+    "transmodality": TransModality,
 }
 
 

@@ -84,4 +84,12 @@ SYSTEMS = (
         "BASELINES_MM2 33; the abstract alone",
         "ViLT and its pre-training (a small transformer over modalities, trained on the training rows).",
     ),
+    System(
+        "TransModality",
+        (Stage("transmodality", "transmodality"),),
+        "Text is translated into each other modality and back; TransM in DREAM's table.",
+        "Wang et al., WWW 2020",
+        "BASELINES_MM2 27; hyeonJeongByeon/TransModality @ d4384fa",
+        "Dialogues: the recurrent encoders and transformers over utterances (perceptrons of single vectors).",
+    ),
 )

@@ -32,6 +32,7 @@ from mmlib.methods import (
     relearn,
     second_stage,
     selfmm,
+    transmodality,
     unimodal,
 )
 from mmlib.nn.backbone import Backbone
@@ -60,6 +61,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "mce": (mce.Mce, mce.VARIANTS),
     "ada2i": (ada2i.Ada2i, ada2i.VARIANTS),
     "mplmm": (mplmm.Mplmm, mplmm.VARIANTS),
+    "transmodality": (transmodality.Transmodality, transmodality.VARIANTS),
 }
 
 
