@@ -112,8 +112,8 @@ class Ada2I(Backbone):
             gap = torch.stack([step[1] for step in steps], dim=1) * weighed
             gaps.append(gap.sum() / weighed.sum().clamp(min=1))
         z = dict(zip(self.modalities, x.unbind(dim=1), strict=True))
-        alone = torch.stack(list(self.alone(z).values()))
-        logits = (alone * seen.t()[:, :, None]).sum(dim=0) + self.prediction.bias
+        alone = torch.stack(list(self.alone(z).values()))  # 0 where z is, of a missing modality
+        logits = alone.sum(dim=0) + self.prediction.bias
         return Ada2IParts(Fused(z, x.flatten(1), logits), torch.stack(gaps).mean())
 
     def alone(self, z: Mapping[str, Tensor]) -> dict[str, Tensor]:

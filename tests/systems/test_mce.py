@@ -226,6 +226,62 @@ def test_the_factors_are_those_of_the_rates_and_the_counts(toy: Toy) -> None:
     np.testing.assert_allclose(series["dataset_factor"], 1 / there.mean(axis=0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("detach", [True, False])
+def test_the_loss_adds_up_and_weighs_completion_and_heads_by_the_factors(
+    detach: bool, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = toy(dims=DIMS[3])
+    method = second_stage(bundle, completion=3.0, own=5.0, subsets=7.0, detach=detach).eval()
+    batch, factor, targets = batch_of(bundle), torch.tensor([0.5, 0.0, 2.0]), []
+    monkeypatch.setattr(Mce, "factor", lambda self, *given: factor)
+
+    def noted(target: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+        targets.append(target)
+        return completion(target, *given)
+
+    monkeypatch.setattr(mce, "completion", noted)
+    loss = method.loss(batch)
+    parts = method.net.parts(batch, batch.features)
+    subsets = method.looked_at(batch.observed, None)
+    made, logits = method.net.of_subsets(parts.encoded, subsets)
+    rebuilt = completion(parts.mixed, made, subsets, batch.observed)
+    own = method.own_losses(batch, parts.mixed, batch.observed)
+    expected = (
+        task_loss(bundle.task, parts.fused.logits, batch.labels)
+        + 7 * method.subset_loss(batch, logits, subsets)
+        + 3 * (0.5 * rebuilt[0] + 2 * rebuilt[2])
+        + 5 * (0.5 * own[0] + 2 * own[2]) / 3
+    )
+    torch.testing.assert_close(loss, expected)
+    assert targets[0].requires_grad != detach
+
+
+def test_a_missing_modalitys_place_is_no_key_and_is_completed_from_the_others(toy: Toy) -> None:
+    net = second_stage(toy(dims=DIMS[3])).eval().backbone
+    assert isinstance(net, MCE)
+    seen = torch.tensor([[True, False, True]])
+    tokens = torch.randn(1, 3, net.embedding_dim) * seen[:, :, None]
+    before = net.mix(tokens, seen)
+    with torch.no_grad():
+        net.positions[1] += torch.randn(net.embedding_dim)
+    after = net.mix(tokens, seen)
+    torch.testing.assert_close(after[:, [0, 2]], before[:, [0, 2]])
+    assert not torch.allclose(after[:, 1], before[:, 1])
+    tokens[:, 0] += torch.randn(net.embedding_dim)
+    assert not torch.allclose(net.mix(tokens, seen)[:, 1], after[:, 1])
+
+
+def test_the_modalities_own_heads_count_on_the_rows_that_have_them(toy: Toy) -> None:
+    bundle = toy(dims=DIMS[3])
+    method, batch = second_stage(bundle).eval(), batch_of(toy(dims=DIMS[3]))
+    mixed = method.net.parts(batch, batch.features).mixed
+    losses = method.own_losses(batch, mixed, batch.observed)
+    for m, head in enumerate(method.net.heads):
+        rows = batch.observed[:, m]
+        expected = task_loss(bundle.task, head(mixed[rows, m]), batch.labels[rows])
+        torch.testing.assert_close(losses[m], expected)
+
+
 def test_swapped_losses_read_the_masks_of_the_last_two_modalities_exchanged(toy: Toy) -> None:
     method = second_stage(toy(dims=DIMS[3]), "swapped")
     observed = torch.tensor([[True, True, False]])
