@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mmlib.backbones.ada2i import Ada2I
 from mmlib.backbones.concat import Concat
 from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.corrkd_student import CorrKDStudent
@@ -18,6 +19,7 @@ from mmlib.backbones.if_mmin import IFMMIN
 from mmlib.backbones.if_mmin_teacher import IFMMINTeacher
 from mmlib.backbones.imder import IMDer
 from mmlib.backbones.linear import Linear
+from mmlib.backbones.mce import MCE
 from mmlib.backbones.mi_cga import MiCGA
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
@@ -27,11 +29,14 @@ from mmlib.backbones.mmin_teacher import MMINTeacher
 from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
 from mmlib.backbones.momke_frames import FrameMoMKE
+from mmlib.backbones.mplmm import MPLMM
 from mmlib.backbones.mran import MRAN
+from mmlib.backbones.msps import MSPs
 from mmlib.backbones.redcore import RedCore
 from mmlib.backbones.sdr_gnn import SDRGNN
 from mmlib.backbones.selfmm import SelfMM
 from mmlib.backbones.smil import SMIL
+from mmlib.backbones.transmodality import TransModality
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
@@ -62,6 +67,11 @@ BACKBONES: dict[str, Any] = {
     "imder": IMDer,
     "sdr_gnn": SDRGNN,
     "mi_cga": MiCGA,
+    "mce": MCE,
+    "ada2i": Ada2I,
+    "mplmm": MPLMM,
+    "msps": MSPs,
+    "transmodality": TransModality,
 }
 
 

@@ -10,6 +10,7 @@ from mmlib.backbones import configure
 from mmlib.data.bundle import Task
 from mmlib.errors import unknown_name
 from mmlib.methods import (
+    ada2i,
     agm,
     balm,
     corrkd,
@@ -23,9 +24,11 @@ from mmlib.methods import (
     if_mmin,
     imder,
     linear,
+    mce,
     mculora,
     mla,
     mmin,
+    mplmm,
     mran,
     ogm_ge,
     opm_ogm,
@@ -34,8 +37,10 @@ from mmlib.methods import (
     redcore,
     reference,
     relearn,
+    second_stage,
     selfmm,
     smil,
+    transmodality,
     unimodal,
 )
 from mmlib.nn.backbone import Backbone
@@ -68,6 +73,11 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "smil": (smil.Smil, smil.VARIANTS),
     "dicmor": (dicmor.Dicmor, dicmor.VARIANTS),
     "imder": (imder.Imder, imder.VARIANTS),
+    "second_stage": (second_stage.SecondStage, second_stage.VARIANTS),
+    "mce": (mce.Mce, mce.VARIANTS),
+    "ada2i": (ada2i.Ada2i, ada2i.VARIANTS),
+    "mplmm": (mplmm.Mplmm, mplmm.VARIANTS),
+    "transmodality": (transmodality.Transmodality, transmodality.VARIANTS),
 }
 
 

@@ -26,24 +26,29 @@ DIMS = {
 }
 
 
-def built(stage: Stage, bundle: Bundle, seed: int = 0) -> Plain:
-    """The method of a stage over its network, for a bundle, with weights that are not the published ones."""
+def built(stage: Stage, bundle: Bundle, seed: int = 0, parent: Plain | None = None) -> Plain:
+    """The method of a stage over its network, for a bundle, with weights that are not the published ones.
+
+    parent: of the stage before, whose weights a later stage starts from, as in a run.
+    """
     torch.manual_seed(seed)
     outputs = bundle.task.outputs
     network = build_backbone(stage.backbone, bundle.dims, outputs, bundle.speakers, stage.network)
     counts = [10] * outputs if bundle.task.kind == "classes" else []
-    return build_method(
+    method = build_method(
         stage.method, stage.variant, stage.options, network, bundle.task, bundle.dims, counts
     )
+    if parent is not None:
+        method.load_state_dict(parent.state_dict(), strict=False)
+    return method
 
 
 def chain(stages: Sequence[Stage], bundle: Bundle, seed: int = 0) -> list[Plain]:
     """The methods of a system's stages, each started from the weights of the one before, as runs do."""
     methods: list[Plain] = []
     for number, stage in enumerate(stages):
-        methods.append(built(stage, bundle, seed + number))
-        if number:
-            methods[-1].load_state_dict(methods[-2].state_dict(), strict=False)
+        before = methods[-1] if methods else None
+        methods.append(built(stage, bundle, seed + number, before))
     return methods
 
 
