@@ -33,6 +33,25 @@ def role_for(
     return min(taking, key=lambda role: _unlikeness(bundle, role, name))
 
 
+def check_tasks(called: str, bundles: Mapping[str, Bundle]) -> None:
+    """Hold data that were given for a role to its task: scores stand for scores alone, classes never for them.
+
+    bundles: by role.
+
+    Raises:
+        DataRefused: classes in the role of a score, or a score in that of classes.
+    """
+    for role, bundle in bundles.items():
+        wanted = load_manifest()["role"][role]["task"]
+        if (bundle.task.kind == "score") != (wanted == "score"):
+            raise DataRefused(
+                f"{called}, role {role}, bundle {bundle.name}",
+                described(bundle),
+                f"{'a score' if wanted == 'score' else 'classes'} as labels",
+                f"Give another role, or none: --data {bundle.name}.",
+            )
+
+
 def _unlikeness(bundle: Bundle, role: str, paper: str) -> tuple[int, ...]:
     """How data differ from those of a role, what weighs most first; 0 where they do not."""
     entry = load_manifest()["role"][role]
