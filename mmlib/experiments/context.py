@@ -20,7 +20,7 @@ from mmlib.errors import InputError, unknown_name
 from mmlib.experiments import takes
 from mmlib.experiments.profiles import Profile, in_short
 from mmlib.experiments.profiles import profile as profile_of
-from mmlib.experiments.roles import check_tasks, role_for
+from mmlib.experiments.roles import role_for
 from mmlib.masks import Law, imbalanced, is_random
 from mmlib.names import EMBEDDED, TWINS, check_collection
 from mmlib.report.artifact import Artifact
@@ -181,8 +181,6 @@ class Paper:
         _check_seeds(seeds)
         own = set(data or {}) == {NO_ROLE}
         filled = self._filled(self._placed(dict(data or {})) or self.defaults(chosen))
-        if not own:
-            check_tasks(self.called, {role: open_bundle(name) for role, name in filled.items()})
         if label:
             check_collection("--label", label)
         runs = store or Store(paths.runs())
