@@ -328,6 +328,7 @@ def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
         InputError: an option that is wrong for all, or data that no chosen paper takes.
     """
     from mmlib.experiments.context import NO_ROLE
+    from mmlib.experiments.roles import check_tasks
     from mmlib.experiments.takes import DataRefused
     from mmlib.papers import catalog
 
@@ -349,6 +350,8 @@ def _contexts(args: argparse.Namespace) -> tuple[list[Any], bool]:
             bundles = catalog.data_for(paper, data, chosen)
             own = rates if paper.rated else {}
             made = paper.context(args.profile, bundles, backbone, label, args.seeds, rates=own)
+            if data and not offered:
+                check_tasks(made)
         except DataRefused as refusal:
             refusals.append(refusal)
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from mmlib.errors import InputError
@@ -94,6 +94,12 @@ def check_modality(where: str, name: object, do: str = "Rename the modality.") -
             where, f"{name!r}, which torch's modules use themselves", "another name", do
         )
     return name
+
+
+def few(names: Sequence[object], most: int = 3) -> str:
+    """A list in a sentence: the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
 
 
 @cache

@@ -135,13 +135,15 @@ def student_copies(notebooks: Iterable[Path], out: Path, repository: str = "") -
     repository: OWNER/NAME on GitHub, which gives every copy badges that open it in Colab and Binder.
 
     Raises:
-        InputError: a copy that is there already and differs, since a student may have worked in it; nothing is
-            written then. A repository that is not OWNER/NAME; a folder that cannot be written.
+        InputError: a notebook that is not there; a copy that is there already and differs, since a student may have
+            worked in it; nothing is written then. A repository that is not OWNER/NAME; a folder that cannot be written.
     """
     import nbformat
 
     _check_folder(out)
     _check_repository(repository)
+    notebooks = list(notebooks)
+    _check_there(notebooks)
     texts = {
         out / path.name: nbformat.writes(
             _student_copy(nbformat.read(path, as_version=4), path.name, repository)
@@ -200,6 +202,18 @@ def _check_folder(out: Path, option: str = "--out") -> None:
     if taken:
         found = f"{out}, a file" if taken[0] == out else f"{out}, below the file {taken[0]}"
         raise InputError(option, found, "a folder, or a name for a new one", "Choose another.")
+
+
+def _check_there(notebooks: Iterable[Path]) -> None:
+    """Refuse a home that has not the notebooks to copy."""
+    for path in notebooks:
+        if not path.is_file():
+            raise InputError(
+                str(path),
+                "no such notebook",
+                "those of the repository",
+                "Run in a checkout, or correct MMLIB_HOME.",
+            )
 
 
 def _check_repository(repository: str) -> None:

@@ -125,6 +125,8 @@ def test_one_artifact_is_run_drawn_and_listed_and_a_second_call_reuses_it(
         (["bench", "mculora", "--threads", "0"], "--threads"),
         (["bench", "gmm_loss", "--json", "nowhere/x.json"], "--json"),
         (["data", "check", "twin:iemocap7"], "Did you mean 'iemocap6'"),
+        (["run", "--data", "mosei=twin:iemocap6@smoke", "--profile", "smoke"], "a score as labels"),
+        (["run", "--data", "ave=twin:mosei@smoke", "--profile", "smoke"], "classes as labels"),
         (["nothing"], "invalid choice"),
     ],
 )

@@ -278,9 +278,9 @@ def test_results_of_bundles_whose_names_are_too_long_together_need_a_label(
         save_bundle(small(letter * 40), tmp_path / letter)
     before = listing(tmp_path)
     data = [
-        f"--data={role}={tmp_path / letter}" for role, letter in (("mosei", "a"), ("iemocap6", "b"))
+        f"--data={role}={tmp_path / letter}" for role, letter in (("crema-d", "a"), ("ave", "b"))
     ]
-    assert main(["run", "--dry-run", "--paper", "balm", "--profile", "smoke", *data]) == 2
+    assert main(["run", "--dry-run", "--paper", "gmm_loss", "--profile", "smoke", *data]) == 2
     assert "Give --label" in capsys.readouterr().err
     assert listing(tmp_path) == before
 

@@ -36,7 +36,12 @@ from mmlib.data.probe import (
     steady_warnings,
     unexplained_warnings,
 )
-from mmlib.data.scales import outside_warnings, scale_warnings, zero_warnings
+from mmlib.data.scales import (
+    outside_warnings,
+    scale_warnings,
+    swamped_warnings,
+    zero_warnings,
+)
 from mmlib.errors import unknown_name
 
 
@@ -166,6 +171,7 @@ def stated_findings(bundle: Bundle) -> list[str]:
         *speaker_warnings(bundle),
         *missing_warnings(bundle),
         *outside_warnings(bundle),
+        *swamped_warnings(bundle),
         *zero_warnings(bundle),
     ]
 

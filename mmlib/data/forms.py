@@ -21,7 +21,12 @@ def whole(value: Any) -> bool:
 
 def number(value: Any) -> bool:
     """A finite number, true and false left out."""
-    return type(value) in (int, float) and math.isfinite(value)
+    if type(value) not in (int, float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more digits than a float holds
+        return False
 
 
 def flag(value: Any) -> bool:

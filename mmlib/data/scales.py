@@ -9,11 +9,13 @@ import numpy as np
 
 from mmlib.data.bundle import Bundle
 from mmlib.data.scaling import zero as zero_of
+from mmlib.names import few
 
 # Initial weights and learning rates suppose features of order one. A hundredfold either way still trains with Adam; 1e4
 # in one place is what overflows squares and softmaxes.
 LEAST_SD, MOST_SD, LARGEST = 0.01, 100.0, 1e4
 OUTSIDE = 100.0  # times the largest value of train: held-out values that no training prepares for
+SWAMPED = 1000.0  # times the distance from the median that 99 of 100 rows keep within
 MANY_ZEROS = 0.05
 BLOCK = 2**22  # values read at a time, since the files of clips exceed memory
 
@@ -103,6 +105,39 @@ def outside_warnings(bundle: Bundle) -> list[str]:
                     "mean error: look for a sensor that failed, and correct the value or import it as missing."
                 )
     return lines
+
+
+def swamped_warnings(bundle: Bundle) -> list[str]:
+    """Standardised dimensions of which a few wild values of train leave nothing: what is raw is warned of by scale."""
+    lines = []
+    for modality in bundle.scaling:
+        dimensions, largest = _swamped(bundle, modality)
+        if dimensions:
+            lines.append(
+                f"WARNING: a few values of {modality} in {bundle.name}, up to {largest:.3g} before standardisation, "
+                f"leave all other rows nearly equal in dimension {few(dimensions)} (counted from 0): it says "
+                "nothing there. Correct the values, or import them as missing."
+            )
+    return lines
+
+
+def _swamped(bundle: Bundle, modality: str) -> tuple[list[int], float]:
+    """Such dimensions, and the largest raw value in them."""
+    part, scaling = bundle.counted(modality), bundle.scaling[modality]
+    if not part.scales:
+        return [], 0.0
+    mean, sd = (np.asarray(scaling[name], dtype=np.float64) for name in ("mean", "sd"))
+    there = part.values[part.train]
+    largest = np.abs(mean) + sd * np.abs(there).max(axis=0)  # at most
+    found, most = [], 0.0
+    for dimension in np.flatnonzero(largest > LARGEST):
+        raw = mean[dimension] + sd[dimension] * there[:, dimension].astype(np.float64)
+        away = np.abs(raw - np.median(raw))
+        usual = np.quantile(away, 0.99, method="lower")
+        if np.abs(raw).max() > LARGEST and away.max() > SWAMPED * usual:
+            found.append(int(dimension))
+            most = max(most, float(np.abs(raw).max()))
+    return found, most
 
 
 def is_constant(bundle: Bundle, modality: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import with_parents
+from mmlib.names import few
 from mmlib.report.artifact import Artifact, FailedRun
 from mmlib.report.markup import NOT_BUILT
 from mmlib.runs.spec import RunSpec
@@ -77,18 +78,13 @@ def _of_cells(store: Store, spec: RunSpec, failure: Failure, cells: Sequence[Cel
     rows = list(dict.fromkeys(cell.row for cell in cells))
     settings = list(dict.fromkeys(cell.setting for cell in cells if cell.setting))
     own = f"{spec.method} ({spec.variant}) on {spec.backbone}, trained on {spec.train_mask}"
-    return named(store, spec, failure, _few(rows) or own, _few(settings))
+    return named(store, spec, failure, few(rows) or own, few(settings))
 
 
 def named(store: Store, spec: RunSpec, failure: Failure, row: str, setting: str) -> FailedRun:
     """A failure under the row and setting where a reader looks for the run."""
     told = what(failure.kind), advice(store, failure)
     return FailedRun(failure.id, row, setting, spec.seed, spec.fold, *told)
-
-
-def _few(names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def place(run: FailedRun) -> str:
@@ -145,7 +141,7 @@ def failure_lines(
     lines = []
     for run_id, text in errors:
         if run_id in failed:
-            lines.append(line(failed[run_id], _few(asking[run_id]), text))
+            lines.append(line(failed[run_id], few(asking[run_id]), text))
         else:
             lines.append(f"failed: run {run_id}, which others start from: {reason(text)}")
     return [*lines, *dict.fromkeys(run.advice for run in failed.values())]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from mmlib.data.agreement import agrees
 from mmlib.data.bundle import Bundle
 from mmlib.data.manifest import load_manifest
 from mmlib.experiments.takes import DataRefused, Takes, described
+
+if TYPE_CHECKING:
+    from mmlib.experiments.context import Context
 
 
 def role_for(
@@ -31,6 +35,24 @@ def role_for(
             "The README's table of notebooks says which of them take what.",
         )
     return min(taking, key=lambda role: _unlikeness(bundle, role, name))
+
+
+def check_tasks(context: Context) -> None:
+    """Hold data that were given for a role to its task: scores stand for scores alone, classes never for them.
+
+    Raises:
+        DataRefused: classes in the role of a score, or a score in that of classes.
+    """
+    called = context.declared.called
+    for role, bundle in ((context.roles[d], context.bundle(d)) for d in context.datasets):
+        wanted = load_manifest()["role"][role]["task"]
+        if (bundle.task.kind == "score") != (wanted == "score"):
+            raise DataRefused(
+                f"{called}, role {role}, bundle {bundle.name}",
+                described(bundle),
+                f"{'a score' if wanted == 'score' else 'classes'} as labels",
+                f"Give another role, or none: --data {bundle.name}.",
+            )
 
 
 def _unlikeness(bundle: Bundle, role: str, paper: str) -> tuple[int, ...]:

@@ -200,8 +200,7 @@ def picture(
     several = lines["paper"].nunique() > 1
     figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + 0.4 * len(lines))
     with draw.style():
-        axis.axvspan(-MARGIN, MARGIN, color="#e8e8e8", zorder=0, linewidth=0)
-        axis.axvline(0, color="black", linewidth=0.8, zorder=1)
+        draw.no_difference(axis)
         for place, line in enumerate(lines.to_dict("records")):
             _draw_line(axis, place, line)
         names = [_name(line, called, several) for line in lines.to_dict("records")]
@@ -215,11 +214,13 @@ def _draw_line(axis: Any, place: int, line: Mapping[Any, Any]) -> None:
     """One claim on one data set: both intervals, the difference, the verdict with its seeds."""
     name = BY_WORD.get(line["verdict"], line["verdict"])
     color = draw.VERDICTS.get(name, draw.VERDICTS["undecided"])
-    spans = (("low elsewhere", "high elsewhere", 1.1, BELOW), ("low", "high", 3.0, 0.0))
+    spans = (
+        ("low elsewhere", "high elsewhere", draw.THIN, BELOW),
+        ("low", "high", draw.THICK, 0.0),
+    )
     for low, high, width, down in spans:
         ends = [float(line[name]) if line[name] else math.nan for name in (low, high)]
-        at = place + down
-        axis.plot(ends, [at, at], color=color, linewidth=width, solid_capstyle="butt")
+        draw.interval(axis, place + down, ends, color, width)
     axis.plot(
         float(line["difference"]), place, "o", color=color, markeredgecolor="white", markersize=6
     )

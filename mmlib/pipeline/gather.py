@@ -38,7 +38,7 @@ def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
         every_claim = claims(entries, figures.parent, list(declared))
         files.write(figures / "claims.csv", csv_bytes(every_claim))
         called = {name: paper.called for name, paper in declared.items()}
-        seen = glance.markdown(every_claim, called)
+        seen = glance.page(every_claim, called)
         files.write(figures / glance.FILE, f"{TITLE}{seen}".encode())
         _write_picture(figures, every_claim, called)
         arithmetic.write(figures)

@@ -1,7 +1,7 @@
 """The primary claims at a glance: what each paper stands on, and what our runs say of it.
 
 One line for each claim and data set, of the collection with the most seeds. What has too few seeds for a verdict is
-counted below the table instead.
+counted below the table instead. Below that stands what else is decided on real data (``also``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmlib.experiments.verdicts import EXPLORATORY, OPEN, PRIMARY
+from mmlib.experiments.verdicts import EXPLORATORY, OPEN, PRIMARY, VERDICTS
 from mmlib.report.markup import escape_markdown, markdown_table
 
 FILE, PICTURE = "glance.md", "glance.png"
@@ -29,7 +29,20 @@ NEEDED = (
     "verdict",
     "scope",
     "other test data",
+    "difference",
 )
+SHOWN = (VERDICTS["better"], VERDICTS["worse"])
+ONE = [
+    "paper",
+    "claim",
+    "data",
+    "backbone",
+    "collection",
+]  # sentence on some data, whatever tests it has
+ALSO = """## What else is decided on real data
+
+Exploratory sentences with a test that is supported or contradicted; a range is that of the differences of several
+tests, each of which is above 0 where the sentence holds."""
 EMPTY = "No primary claim has enough seeds for a verdict yet: `mmlib decide` trains them.\n"
 HEAD = {
     "paper": "paper",
@@ -92,6 +105,58 @@ def _verdict(line: Mapping[Any, Any]) -> str:
     scope = f" ({line['scope']})" if line["scope"] else ""
     on_twins = ", on twins" if line["made of"] == "twins" else ""
     return f"[{line['verdict']}]({where}){scope}{on_twins}"
+
+
+def also(claims: pd.DataFrame, called: Mapping[str, str]) -> pd.DataFrame:
+    """What else is decided on real data: exploratory sentences, one line each with all of their tests there.
+
+    Only sentences of which a test is supported or contradicted.
+
+    claims: ``figures/claims.csv`` as text. called: the papers by name, in their order.
+    """
+    known = _tested(claims, EXPLORATORY)
+    known = known[(known["made of"] != "twins") & known["paper"].isin(list(called))]
+    lines = [
+        {
+            "paper": called[str(of["paper"].iloc[0])],
+            "claim": of["claim"].iloc[0],
+            "data": of["data"].iloc[0],
+            "measured": _measured(of),
+            "verdict": _verdicts(of),
+            "place": list(called).index(str(of["paper"].iloc[0])),
+        }
+        for _, of in known.groupby(ONE, sort=False)
+        if of["verdict"].isin(SHOWN).any()
+    ]
+    made = pd.DataFrame(lines, columns=["paper", "claim", "data", "measured", "verdict", "place"])
+    return made.sort_values("place", kind="stable").drop(columns="place").reset_index(drop=True)
+
+
+def _measured(tests: pd.DataFrame) -> str:
+    """The difference with its interval, or of several tests the smallest and the largest."""
+    units = "; ".join(dict.fromkeys(tests["unit"]))
+    if len(tests) == 1:
+        return f"{tests['measured'].iloc[0]} {units}"
+    values = tests["difference"].astype(float)
+    return f"{values.min():+.2f} to {values.max():+.2f} {units}"
+
+
+def _verdicts(tests: pd.DataFrame) -> str:
+    """The verdict, or of several tests how many have which, with a link to them."""
+    where = f"{tests['collection'].iloc[0]}/{tests['paper'].iloc[0]}/claims.md"
+    counts = tests["verdict"].value_counts(sort=False)
+    told = ", ".join(f"{verdict} in {count} of {len(tests)}" for verdict, count in counts.items())
+    return f"[{tests['verdict'].iloc[0] if len(tests) == 1 else told}]({where})"
+
+
+def page(claims: pd.DataFrame, called: Mapping[str, str]) -> str:
+    """The page ``glance.md`` without its title: the primary claims, then what else is decided."""
+    made = also(claims, called)
+    if made.empty:
+        return markdown(claims, called)
+    told = made.map(lambda text: escape_markdown(str(text)))
+    told["verdict"] = made["verdict"]
+    return f"{markdown(claims, called)}\n{ALSO}\n\n{markdown_table(told, escaped=True)}\n"
 
 
 def markdown(claims: pd.DataFrame, called: Mapping[str, str], folder: str = "") -> str:

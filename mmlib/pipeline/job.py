@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from mmlib import paths
+from mmlib.errors import InputError
 from mmlib.experiments import failures
 from mmlib.experiments.context import Context
 from mmlib.pipeline import regenerate, reproduced, troubles
@@ -42,12 +43,30 @@ def run(
     from mmlib.pipeline.notebooks import execute_all
 
     start = time.perf_counter()
+    if not wanted:
+        _check_notebooks(contexts)
     needed = [regenerate.specs(c, regenerate.wanted_of(c, wanted)) for c in contexts]
     code = sweep_all(contexts, wanted, jobs, executor=executor, needed=needed)
     failed = draw_all(contexts, wanted) if wanted else execute_all(contexts, jobs, needed, force)
     code = max(code, conclude(contexts, wanted, failed))
     print(f"\n{time.perf_counter() - start:.0f} s. Open {shown(paths.figures() / 'index.html')}")
     return code
+
+
+def _check_notebooks(contexts: Sequence[Context]) -> None:
+    """Hold the folder of notebooks to having some, before any run is made.
+
+    Raises:
+        InputError: it has none of those that are to be executed.
+    """
+    names = {context.declared.notebook for context in contexts}
+    if not any((paths.notebooks() / name).is_file() for name in names):
+        raise InputError(
+            str(paths.notebooks()),
+            "none of the notebooks",
+            ", ".join(sorted(names)),
+            "Run in a checkout, correct MMLIB_HOME, or draw without notebooks: mmlib sweep, then mmlib report.",
+        )
 
 
 def sweep_all(

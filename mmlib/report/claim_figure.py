@@ -31,7 +31,7 @@ MARKERS = {"better": "^", "worse": "v", "equivalent": "s", "undecided": "o"}
 PRINTED: dict[str, Any] = {"color": "#8A3B72", "linewidth": 1.8}
 FAR = 2.5  # times what three quarters of the intervals reach: beyond it the axis is cut
 QUARTER = 0.75
-BAND, GREY = "#e8e8e8", "#666666"
+GREY = "#666666"
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -73,8 +73,7 @@ def draw(lines: Sequence[Line], order: Sequence[str], xlabel: str, title: str) -
     with figures.style():
         axis.set_ylim(height, 0)
         axis.set_xlim(*reach([line.test for line in lines]))
-        axis.axvspan(-MARGIN, MARGIN, color=BAND, zorder=0, linewidth=0)
-        axis.axvline(0, color="black", linewidth=0.8, zorder=1)
+        figures.no_difference(axis)
         top = 0.0
         for verdict, of in groups.items():
             _heading(axis, top, f"{verdict} ({len(of)})", figures.VERDICTS[of[0].test.verdict])
@@ -165,10 +164,11 @@ def _draw_line(axis: Axes, top: float, line: Line) -> None:
 def _interval(axis: Axes, y: float, test: Comparison, color: str) -> None:
     """Both intervals, arrows where they go on beyond the axis, and the difference, at the edge where it is beyond."""
     low, high = axis.get_xlim()
-    for ends, width in (((test.low, test.high), 1.1), ((test.low90, test.high90), 3.0)):
-        axis.plot(
-            np.clip(ends, low, high), [y, y], color=color, linewidth=width, solid_capstyle="butt"
-        )
+    for ends, width in (
+        ((test.low, test.high), figures.THIN),
+        ((test.low90, test.high90), figures.THICK),
+    ):
+        figures.interval(axis, y, np.clip(ends, low, high), color, width)
     beyond = {"<": (low, test.low < low), ">": (high, test.high > high)}
     for marker, (edge, leaves) in beyond.items():
         if leaves:
@@ -202,8 +202,8 @@ def _legend(figure: Figure, axis: Axes, lines: Sequence[Line]) -> None:
 
     sign = partial(Line2D, [], [])
     handles: list[Artist] = [
-        sign(color=GREY, linewidth=3.0, label="90 % interval, within the whole one"),
-        Patch(color=BAND, label="differences that do not matter"),
+        sign(color=GREY, linewidth=figures.THICK, label="90 % interval, within the whole one"),
+        Patch(color=figures.BAND, label="differences that do not matter"),
     ]
     low, high = axis.get_xlim()
     if any(line.test.low < low or line.test.high > high for line in lines):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SINGLE, DOUBLE = 3.4, 7.0  # column widths in inches
 SCREEN_DPI = 110  # in a notebook, as wide as it is shown
+THIN, THICK = 1.1, 3.0  # lines of intervals
+BAND = "#e8e8e8"  # of differences that do not matter
 MARGIN_OF_MARKERS = 0.05  # of what all panels show, above and below it
 FONT = "DejaVu Sans"
 VERDICTS = {
@@ -290,6 +292,19 @@ def one_span(axes: Sequence[Axes]) -> None:
         axis.set_ylim(middle - half, middle + half)
 
 
+def no_difference(ax: Axes, margin: float = MARGIN) -> None:
+    """The band of differences that do not matter, and a line at none."""
+    ax.axvspan(-margin, margin, color=BAND, zorder=0, linewidth=0)
+    ax.axvline(0, color="black", linewidth=0.8, zorder=1)
+
+
+def interval(
+    ax: Axes, y: float, ends: Sequence[float], color: str, linewidth: float = THIN
+) -> None:
+    """A line from one end to the other."""
+    ax.plot(ends, [y, y], color=color, linewidth=linewidth, solid_capstyle="butt")
+
+
 def forest(
     ax: Axes,
     comparisons: Mapping[str, Comparison],
@@ -306,8 +321,7 @@ def forest(
     """
     named = any(comparison.verdict != TOO_FEW for comparison in comparisons.values())
     with style():
-        ax.axvspan(-margin, margin, color="#e8e8e8", zorder=0, linewidth=0)
-        ax.axvline(0, color="black", linewidth=0.8, zorder=1)
+        no_difference(ax, margin)
         for y, comparison in enumerate(comparisons.values()):
             _forest_line(ax, y, comparison, named)
         ax.set_yticks(range(len(comparisons)), list(comparisons))
@@ -334,11 +348,8 @@ def _forest_line(ax: Axes, y: int, comparison: Comparison, named: bool) -> None:
     """One comparison of a forest: its intervals where they have ends, its difference, and its verdict if ``named``."""
     color = VERDICTS[comparison.verdict]
     if math.isfinite(comparison.low):
-        for ends, linewidth in (
-            ((comparison.low, comparison.high), 1.1),
-            ((comparison.low90, comparison.high90), 3.0),
-        ):
-            ax.plot(ends, [y, y], color=color, linewidth=linewidth, solid_capstyle="butt")
+        interval(ax, y, (comparison.low, comparison.high), color, THIN)
+        interval(ax, y, (comparison.low90, comparison.high90), color, THICK)
     ax.plot(
         comparison.difference,
         y,

@@ -55,11 +55,18 @@ def check_store(store: Store) -> Checked:
     """Hold every file of a store against its sum; runs without sums get theirs, where the store can be written.
 
     Raises:
-        InputError: no such folder.
+        InputError: no such folder, or one that holds other things.
     """
     check_exists(store)
     paths = [path for path in store.folder.glob("??/*") if not path.name.startswith(".")]
     names = sorted({_run_of(path.name) for path in paths if path.suffix in (RECORD, ARRAYS)})
+    if not names and any(not path.name.startswith(".") for path in store.folder.iterdir()):
+        raise InputError(
+            str(store.folder),
+            "files, but no run",
+            "a store of runs, or an empty folder",
+            "Check the path: the store of a checkout is its folder runs.",
+        )
     sound = unsummed = stale = 0
     damaged: dict[str, str] = {}
     failed, whole = [], set()

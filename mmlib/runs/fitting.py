@@ -16,12 +16,14 @@ import numpy as np
 from mmlib.data.bundle import Bundle
 from mmlib.data.scaling import Scaling
 from mmlib.errors import InputError, unknown_name
+from mmlib.names import few
 from mmlib.runs.card import Card, Modality
 
 # How far values may be from those of training, in sds of training: the middle dimension's for the far end, which
 # few wild dimensions do not move; all dimensions' together for the near end, which sparse ones do not.
 FAR, NEAR = 10.0, 0.1
 FEW = 20  # rows, of which a small spread says nothing
+WILD = 1000.0  # sds of training: a single value so far away decides a prediction alone
 COUNT_SPEAKERS = ("gcnet", "mmdfn", "mmgcn")  # networks whose output depends on who speaks
 
 
@@ -52,8 +54,8 @@ def fitted(card: Card, given: Bundle) -> Fitted:
             notes.append(f"{modality}: not in {given.name}, so it is missing everywhere")
             continue
         _check_finite(shaped, modality)
-        features[modality], note = _scaled(shaped, modality, wanted)
-        notes += [note] if note else []
+        features[modality], found = _scaled(shaped, modality, wanted)
+        notes += found
         if wanted.standardised and wanted.scale:
             scaling[modality] = wanted.scale
     if card.spec.backbone in COUNT_SPEAKERS and card.speakers > 1:
@@ -174,30 +176,45 @@ def _check_finite(bundle: Bundle, modality: str) -> None:
         )
 
 
-def _scaled(bundle: Bundle, modality: str, wanted: Modality) -> tuple[np.ndarray, str]:
-    """A modality's values on the scale that the model takes, and what was done."""
+def _scaled(bundle: Bundle, modality: str, wanted: Modality) -> tuple[np.ndarray, list[str]]:
+    """A modality's values on the scale that the model takes, and what was done or found."""
     values, own = bundle.features[modality], bundle.scaling.get(modality)
     if wanted.scale is None:
-        return values, ""
+        return values, []
     part = bundle.counted(modality)
     there = part.values[part.counts].astype(np.float64)
     raw = there if own is None else there * _row(own, "sd") + _row(own, "mean")
     in_sds = (raw - _row(wanted.scale, "mean")) / _row(wanted.scale, "sd")
     _check_scale(f"{bundle.name}, {modality}", in_sds, wanted, own is not None)
+    wild = _wild_lines(modality, in_sds)
     if wanted.standardised and own is not None and _same(own, wanted.scale):
-        return values, f"{modality}: standardised as the model's training data are"
+        return values, [f"{modality}: standardised as the model's training data are", *wild]
     if not wanted.standardised and own is None:
-        return values, f"{modality}: raw, as the model takes it"
+        return values, [f"{modality}: raw, as the model takes it", *wild]
     changed = np.zeros(values.shape, dtype=np.float32)
     changed[part.counts] = in_sds if wanted.standardised else raw
     if not wanted.standardised:
-        return (
-            changed,
-            f"{modality}: standardised, brought back to the raw values that the model takes",
-        )
-    if own is None:
-        return changed, f"{modality}: raw, standardised here with the means and sds of the model"
-    return changed, f"{modality}: standardised otherwise, brought to the means and sds of the model"
+        done = "standardised, brought back to the raw values that the model takes"
+    elif own is None:
+        done = "raw, standardised here with the means and sds of the model"
+    else:
+        done = "standardised otherwise, brought to the means and sds of the model"
+    return changed, [f"{modality}: {done}", *wild]
+
+
+def _wild_lines(modality: str, in_sds: np.ndarray) -> list[str]:
+    """A warning of single dimensions far outside what training had; none where there are none."""
+    if not len(in_sds):
+        return []
+    furthest = np.abs(in_sds).max(axis=0)
+    wild = np.flatnonzero(furthest > WILD)
+    if not len(wild):
+        return []
+    return [
+        f"WARNING: {modality} has values up to {furthest.max():.2g} standard deviations of training from its mean, in "
+        f"dimension {few(list(wild))} (counted from 0): such a value decides a prediction alone. Correct it, or mark "
+        "the utterance's modality as not observed."
+    ]
 
 
 def _check_scale(where: str, in_sds: np.ndarray, wanted: Modality, known: bool) -> None:

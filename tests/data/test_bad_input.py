@@ -105,6 +105,27 @@ def truncated_npy(tmp: Path) -> list[str]:
     return ["folder", str(folder)]
 
 
+def longer_npy(tmp: Path) -> list[str]:
+    write_folder(tmp / "data")
+    with (tmp / "data" / "audio.npy").open("ab") as file:
+        file.write(bytes(8))
+    return ["folder", str(tmp / "data")]
+
+
+def long_header(tmp: Path) -> list[str]:
+    write_folder(tmp / "data")
+    head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (24, 4), }" + 20_000 * b" " + b"\n"
+    content = b"\x93NUMPY\x02\x00" + len(head).to_bytes(4, "little") + head + bytes(24 * 4 * 8)
+    (tmp / "data" / "audio.npy").write_bytes(content)
+    return ["folder", str(tmp / "data")]
+
+
+def dangling_settings(tmp: Path) -> list[str]:
+    write_folder(tmp / "data")
+    (tmp / "data" / "bundle.toml").symlink_to(tmp / "absent.toml")
+    return ["folder", str(tmp / "data")]
+
+
 def no_table(tmp: Path) -> list[str]:
     folder = write_folder(tmp / "in")
     (folder / "utterances.csv").unlink()
@@ -215,11 +236,11 @@ def erc(change: str) -> Callable[[Path], list[str]]:
     )
 
 
-def score_of_five(tmp: Path, span: str = "[-3, 3]") -> list[str]:
+def score_of_five(tmp: Path, span: str = "[-3, 3]", more: str = "") -> list[str]:
     folder = write_folder(
         tmp / "in", [r | {"label": 5 if i == 7 else 1} for i, r in enumerate(good_rows())]
     )
-    (folder / "bundle.toml").write_text(f'task = "score"\nrange = {span}')
+    (folder / "bundle.toml").write_text(f'task = "score"\nrange = {span}\n{more}')
     return ["folder", str(folder)]
 
 
@@ -360,6 +381,37 @@ IMPORTS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
     ),
     "infinite features": (arrays(text=holes(np.inf)), ("text", "infinite", "finite numbers")),
     "features beyond float32": (arrays(audio=holes(1e300)), ("infinite", "3 utterances")),
+    "bytes after an array": (longer_npy, ("8 bytes after its array", "copy the file again")),
+    "an array with a long header": (long_header, ("no readable .npy", "Header info length")),
+    "settings that lead nowhere": (dangling_settings, ("bundle.toml", "no such file")),
+    "a neutral value of 400 digits": (
+        lambda tmp: score_of_five(tmp, "[-9, 9]", f"neutral = {10**400}"),
+        ("neutral", "neither positive nor negative"),
+    ),
+    "a range of 400 digits": (
+        lambda tmp: score_of_five(tmp, f"[0, {10**400}]"),
+        ("range", "two numbers"),
+    ),
+    "a label beyond float32": (
+        every("label", lambda i, r: 1e39 if i == 2 else i / 7),
+        ("'1e+39' in row 3", "at most 1e+30"),
+    ),
+    "scores that float32 cannot tell apart": (
+        every("label", lambda i, r: f"{10**9 + i / 1000:.3f}"),
+        ("'1000000000.001' in row 2", "equals '1000000000.000'", "neutral in bundle.toml"),
+    ),
+    "a class with a line break": (
+        every("label", lambda i, r: "no\nway" if i % 2 else "yes"),
+        ("'no\\nway'", "in row 2", "in one line"),
+    ),
+    "a class of a whole text": (
+        every("label", lambda i, r: 5000 * "a" if i % 2 else "yes"),
+        ("5,000 characters, in row 2", "at most 250"),
+    ),
+    "classes that look the same": (
+        every("label", lambda i, r: "yes\u200b" if i == 3 else ("no", "yes")[i % 2]),
+        ("in row 4", "11 of 24 rows are 'yes'", "one spelling"),
+    ),
     "truncated array": (truncated_npy, ("audio.npy", "no readable .npy", "copy the file again")),
     "lengths out of range": (
         arrays(audio=FRAMES, audio_lengths=np.full(24, 9)),

@@ -97,6 +97,37 @@ def test_a_standardised_modality_that_does_not_vary_is_named(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("value", "rest", "warned"),
+    [
+        (1e30, 1.0, True),
+        (1e6, 1.0, True),
+        (1e6, 1e5, False),
+        (300.0, 1.0, False),
+        (1.0, 0.0, False),
+    ],
+)
+def test_a_wild_value_of_train_that_leaves_nothing_of_its_dimension_is_named(
+    value: float, rest: float, warned: bool, tmp_path: Path
+) -> None:
+    text = np.random.default_rng(8).normal(size=(24, 3))
+    text[:, 1] *= rest
+    text[3, 1] = value
+    bundle = standardised(read_bundle("folder", [write_folder(tmp_path, text=text)]))
+    told = scales.swamped_warnings(bundle)
+    assert len(told) == warned
+    assert not told or f"up to {value:.3g} before" in told[0] and "in dimension 1 (" in told[0]
+    assert set(told) <= set(findings(bundle))
+
+
+def test_vectors_of_bytes_are_numbers_and_pictures_of_bytes_are_pictures(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(9).integers(0, 255, size=(24, 3, 8, 8)).astype(np.uint8)
+    folder = write_folder(tmp_path, audio=pixels[:, 0, 0], text=None, faces=pixels)
+    bundle = read_bundle("folder", [folder])
+    assert bundle.features["audio"].dtype == np.float32
+    assert bundle.features["faces"].dtype == np.uint8
+
+
+@pytest.mark.parametrize(
     ("row", "factor", "split"),
     [(20, 1e9, "test"), (16, 1e9, "valid"), (20, 20.0, ""), (3, 1e9, "")],
 )

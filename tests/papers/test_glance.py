@@ -91,6 +91,40 @@ def test_what_has_no_verdict_is_counted_below_and_exploratory_claims_are_summed_
     assert "Exploratory claims with a verdict: 1 undecided." in text
 
 
+def test_what_else_is_decided_on_real_data_has_a_line_for_each_sentence() -> None:
+    other = {"kind": "exploratory", "claim": "text alone is best", "difference": "2.5"}
+    claims = frame(
+        line(),
+        line(**other),
+        line(**{**other, "difference": "4.25", "test (above 0 supports)": "text minus audio"}),
+        line(**{**other, "difference": "-0.5", "verdict": "undecided"}),
+        line(**{**other, "data": "twin", "made of": "twins"}),
+        line(kind="exploratory", claim="it is even", verdict="undecided"),
+        line(kind="exploratory", claim="it falls", verdict="contradicted", paper="dream"),
+        line(kind="exploratory", claim="it rises", verdict="too few seeds"),
+    )
+    made = glance.also(claims, CALLED)
+    assert made.to_dict("records") == [
+        {
+            "paper": "BALM",
+            "claim": "text alone is best",
+            "data": "MOSI",
+            "measured": "-0.50 to +4.25 points",
+            "verdict": "[supported in 2 of 3, undecided in 1 of 3](real/balm/claims.md)",
+        },
+        {
+            "paper": "DREAM",
+            "claim": "it falls",
+            "data": "MOSI",
+            "measured": "+1.00 [0.50, 1.50] points",
+            "verdict": "[contradicted](real/dream/claims.md)",
+        },
+    ]
+    text = glance.page(claims, CALLED)
+    assert text.index("it helps") < text.index("What else") < text.index("text alone is best")
+    assert glance.page(claims[:1], CALLED) == glance.markdown(claims[:1], CALLED)
+
+
 def test_without_any_verdict_it_says_how_to_get_one(tmp_path: Path) -> None:
     assert glance.markdown(frame(line(verdict="not run")), CALLED) == glance.EMPTY
     assert glance.markdown(glance.read(tmp_path), CALLED) == glance.EMPTY

@@ -93,6 +93,17 @@ def test_a_kernel_that_dies_is_named_and_the_other_notebook_runs(
     assert "Traceback" not in told.out + told.err
 
 
+def test_a_home_without_notebooks_is_named_before_any_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job, "sweep_all", lambda *_, **__: pytest.fail("a run was made"))
+    for command in (["run", "--profile", "smoke"], ["teach", "--out", str(home / "copies")]):
+        assert main([*command, "--paper", "balm"]) == 2
+        told = capsys.readouterr().err
+        assert str(home / "notebooks") in told and "checkout" in told and "Traceback" not in told
+    assert not (home / "copies").exists()
+
+
 def killed(context: Context) -> None:
     """As if the system took the process that runs mculora's notebook."""
     if context.paper == "mculora":

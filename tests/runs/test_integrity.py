@@ -287,7 +287,11 @@ def test_check_counts_failed_stale_and_left_over_files(
     )
     assert [failure.id for failure in checked.failed] == [run_id(FAILS)]
     assert cli.main(["store", "check", str(tmp_path / "nowhere")]) == 2
-    assert "no folder at" in capsys.readouterr().err
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "beach.txt").write_text("sand")
+    assert cli.main(["store", "check", str(tmp_path / "holiday")]) == 2
+    told = capsys.readouterr().err
+    assert "no folder at" in told and "files, but no run" in told
 
 
 def test_merge_and_import_leave_damage_behind_and_replace_it(

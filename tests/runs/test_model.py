@@ -221,6 +221,19 @@ def test_features_on_another_scale_are_refused(vectors: Made, unscaled: Made) ->
         unscaled.model.predict(unscaled.test_features(unscaled.raw), scaled=True)
 
 
+def test_a_dimension_far_outside_training_is_named(
+    vectors: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = {m: x.copy() for m, x in vectors.raw.features.items()}
+    name = vectors.raw.modalities[0]
+    features[name][vectors.rows, 1] = 1e9
+    folder = write_test_folder(tmp_path / "new", vectors.spec, features, LAW)
+    assert main(["predict", str(vectors.folder), str(folder), "--out", str(tmp_path / "p")]) == 0
+    told = capsys.readouterr().out
+    assert told.count("WARNING") == 1
+    assert f"WARNING: {name} has values up to " in told and "in dimension 1 (" in told
+
+
 @pytest.fixture(scope="module")
 def far(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Made]:
     """Models of features with means near 500 and sds near 3, by whether they were standardised."""

@@ -82,7 +82,10 @@ def load_npy(path: Path) -> np.ndarray:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    if "allow_pickle" in str(error) or "Object arrays" in str(error):
+    long_header = "Header info length" in str(
+        error
+    )  # of which NumPy says that pickles might be allowed, too
+    if not long_header and ("allow_pickle" in str(error) or "Object arrays" in str(error)):
         return InputError(
             str(path),
             "an object array (a pickle)",
@@ -118,6 +121,8 @@ def _check_size(path: Path) -> None:
         raise ValueError(
             f"a header that asks for {dtype} of shape {shape}, and {here:,} bytes after it"
         )
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize < here:
+        raise ValueError(f"{here - math.prod(shape) * dtype.itemsize:,} bytes after its array")
 
 
 def single(array: np.ndarray) -> np.ndarray:

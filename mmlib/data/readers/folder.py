@@ -12,6 +12,9 @@ import pandas as pd
 
 from mmlib.data.bounded import read_toml
 from mmlib.data.bundle import SPLITS, Bundle, Task, make_bundle
+from mmlib.data.bundle_file import LONGEST
+from mmlib.data.forms import listed as listed_of
+from mmlib.data.forms import number
 from mmlib.data.groups import NAMES
 from mmlib.data.readers.common import (
     HELD_OUT,
@@ -30,9 +33,11 @@ from mmlib.data.readers.label_column import (
     Column,
     ask_whether_classes,
     classes,
+    in_one_line,
     listed,
     one_kind,
     scores,
+    told_apart,
 )
 from mmlib.data.scales import zero_rows
 from mmlib.data.unlabelled import Unlabelled
@@ -58,9 +63,9 @@ def read(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0
     folder = one_path(paths, "the folder that holds utterances.csv")
     table = _table(existing(folder / "utterances.csv"))
     settings = _settings(folder / "bundle.toml")
+    features, lengths, observed = _arrays(folder, len(table))
     task, labels, of_labels = _labelled(folder, table, settings)
     notes: dict[str, Any] = dict(of_labels)
-    features, lengths, observed = _arrays(folder, len(table))
     if choice("zeros", zeros, ZEROS) == "missing":
         observed = observed & ~zero_rows(features, lengths)
         notes["zeros"] = "rows of zeros alone are missing by nature"
@@ -128,18 +133,20 @@ def _table(path: Path, needed: Sequence[str] = COLUMNS[:3]) -> pd.DataFrame:
 
 
 def _check_splits(path: Path, table: pd.DataFrame) -> None:
-    for name, rows in table.groupby("id"):
-        splits = sorted(set(rows["split"]))
-        if len(splits) > 1:
-            raise InputError(
-                str(path),
-                f"the utterance {name!r} in {' and '.join(splits)}",
-                "each utterance in one split",
-                "Remove one of its rows.",
-            )
     for row, split in enumerate(table["split"], start=1):
         if split not in SPLITS:
             raise unknown_name(f"{path}, split in row {row}", split, SPLITS)
+    pairs = table[["id", "split"]].drop_duplicates()
+    twice = pairs.loc[pairs["id"].duplicated(), "id"]
+    if len(twice):
+        name = twice.iloc[0]
+        splits = sorted(pairs.loc[pairs["id"] == name, "split"])
+        raise InputError(
+            str(path),
+            f"the utterance {name!r} in {' and '.join(splits)}",
+            "each utterance in one split",
+            "Remove one of its rows.",
+        )
 
 
 def _cells(path: Path) -> pd.DataFrame:
@@ -159,7 +166,7 @@ def _cells(path: Path) -> pd.DataFrame:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return {}
     settings = read_toml(path, 'lines such as task = "score"', "Correct the file, or remove it.")
     for key in settings:
@@ -201,6 +208,7 @@ def _labelled(
         if neutral
         else {}
     )
+    told_apart(column, values - neutral)
     return (
         Task("score", range=(float(math.floor(low)), float(math.ceil(high)))),
         values - neutral,
@@ -219,13 +227,13 @@ def _kind(column: Column, settings: dict[str, Any]) -> str:
 
 def _names(path: Path, names: Any) -> list[str]:
     texts = isinstance(names, list) and all(
-        isinstance(name, str) and name.strip() for name in names
+        isinstance(name, str) and name.strip() and in_one_line(name) for name in names
     )
     if not texts or len(set(names)) < len(names):
         raise InputError(
             f"{path}, classes",
-            repr(names),
-            "a list of different names",
+            repr(names)[:200],
+            f"a list of different names, each in one line of at most {LONGEST} characters",
             'Write for example classes = ["no", "yes"].',
         )
     return list(names)
@@ -233,7 +241,7 @@ def _names(path: Path, names: Any) -> list[str]:
 
 def _neutral(path: Path, settings: dict[str, Any]) -> float:
     value = settings.get("neutral", 0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not number(value):
         raise InputError(
             f"{path}, neutral",
             repr(value),
@@ -244,12 +252,8 @@ def _neutral(path: Path, settings: dict[str, Any]) -> float:
 
 
 def _range(path: Path, value: Any) -> tuple[float, float]:
-    numeric = (
-        isinstance(value, list | tuple)
-        and len(value) == 2
-        and all(isinstance(v, int | float) for v in value)
-    )
-    if not numeric or not value[0] <= value[1] or not all(map(math.isfinite, value)):
+    pair = listed_of(number)(value) and len(value) == 2
+    if not pair or not value[0] <= value[1]:
         raise InputError(
             f"{path}, range",
             repr(value),
@@ -296,7 +300,7 @@ def _arrays(
             modality,
             "Rename the file, and those that belong to it.",
         )
-        array = single(_rows(folder / f"{modality}.npy", n))
+        array = _features(_rows(folder / f"{modality}.npy", n))
         if f"{modality}_lengths" in files:
             lengths[modality] = _integers(folder / f"{modality}_lengths.npy", n)
         if f"{modality}_observed" in files:
@@ -313,6 +317,12 @@ def _arrays(
                 "Add the features, or remove the file.",
             )
     return features, lengths, observed
+
+
+def _features(array: np.ndarray) -> np.ndarray:
+    """float32; bytes stay bytes where they are pictures, (n, c, h, w) or (n, k, c, h, w)."""
+    vectors_of_bytes = array.dtype == np.uint8 and array.ndim <= 3
+    return array.astype(np.float32) if vectors_of_bytes else single(array)
 
 
 def _rows(path: Path, n: int) -> np.ndarray:

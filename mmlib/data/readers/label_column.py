@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmlib.data.bundle_file import LONGEST
 from mmlib.data.labels import looks_like_classes
 from mmlib.errors import InputError
 
@@ -45,6 +46,8 @@ KINDS = {
     "missing": "empty",
     "foreign number": "numbers with a decimal comma",
 }
+LARGEST = 1e30  # of a score; 32 bits end at 3e38
+APART = 1e-3  # sds: scores further apart than this must stay so
 NEVER_RIGHT = ("foreign number", "missing")
 DO = {
     "missing": "Fill in the label, or take the row out of the table and of every .npy.",
@@ -86,6 +89,11 @@ def scores(column: Column, bounds: tuple[float, float] | None = None) -> np.ndar
             most = f"{count} of {len(kinds)} rows are numbers"
             raise column.refused(row, most, "a number in every row", DO[kind])
     values = np.array([float(cell) for cell in column.cells])
+    if np.abs(values).max(initial=0) > LARGEST:
+        row = int(np.argmax(np.abs(values) > LARGEST))
+        raise column.refused(
+            row, "no score is so large", f"at most {LARGEST:g}", "Correct the label."
+        )
     low, high = bounds or (-math.inf, math.inf)
     inside = (values >= low) & (values <= high)
     if not inside.all():
@@ -99,6 +107,25 @@ def scores(column: Column, bounds: tuple[float, float] | None = None) -> np.ndar
     return values
 
 
+def told_apart(column: Column, values: np.ndarray) -> None:
+    """Refuse scores, less their neutral value, of which 32 bits make fewer different ones.
+
+    Raises:
+        InputError: names the first row whose score cannot be told from another one.
+    """
+    _, first, places = np.unique(values.astype(np.float32), return_index=True, return_inverse=True)
+    moved = np.abs(values - values[first][places.reshape(-1)])
+    wrong = np.flatnonzero(moved > APART * values.std())
+    if len(wrong):
+        other = column.cells[first[places[wrong[0]]]]
+        raise column.refused(
+            int(wrong[0]),
+            f"in 32 bits it equals {other!r}",
+            "scores that can be told apart",
+            "Subtract what all have in common: give it as neutral in bundle.toml.",
+        )
+
+
 def classes(column: Column) -> list[str]:
     """The class of each row, blanks around it taken off, where no list of classes says which there are.
 
@@ -107,6 +134,7 @@ def classes(column: Column) -> list[str]:
             only by case, blanks or the way a number is written.
     """
     one_kind(column)
+    _check_names(column)
     keys = [_key(cell) for cell in column.cells]
     spellings: dict[str, Counter[str]] = {}
     for key, cell in zip(keys, column.cells, strict=True):
@@ -122,6 +150,25 @@ def classes(column: Column) -> list[str]:
                 "classes = [...].",
             )
     return [cell.strip() for cell in column.cells]
+
+
+def _check_names(column: Column) -> None:
+    """Refuse names of classes that no table or picture can show."""
+    for row, cell in enumerate(column.cells):
+        text = cell.strip()
+        if not in_one_line(text):
+            raise InputError(
+                column.where,
+                f"{text[:40]!r}, {len(text):,} characters, in row {row + 1} (id {column.ids[row]!r})",
+                f"names of classes in one line, at most {LONGEST} characters",
+                "Correct the label.",
+            )
+
+
+def in_one_line(name: str) -> bool:
+    """Whether a table or picture can show a name: no line break or other control character, and no whole text."""
+    broken = any(unicodedata.category(mark) in ("Cc", "Zl", "Zp") for mark in name)
+    return not broken and len(name) <= LONGEST
 
 
 def listed(column: Column, names: Sequence[str]) -> np.ndarray:
@@ -218,4 +265,5 @@ def _key(cell: str) -> str:
     """What two spellings of one class have in common."""
     if kind_of(cell) == "number":
         return repr(float(cell))
-    return " ".join(unicodedata.normalize("NFKC", cell).casefold().split())
+    seen = "".join(mark for mark in cell if unicodedata.category(mark) != "Cf")  # of no width
+    return " ".join(unicodedata.normalize("NFKC", seen).casefold().split())

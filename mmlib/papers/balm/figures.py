@@ -222,6 +222,7 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
     parts = results["setting"].str.rsplit(" ", n=1)
     results = results.assign(combination=parts.str[1], rates=parts.str[0])
     means = results.groupby(["row", "combination", "seed"])["value"].mean()
+    by_seed = means.unstack("seed")
     chosen = rows.combination_rows(context)
     names = [name for name, _ in rows.groups(context, "iemocap")]
     modalities = context.bundle("iemocap").modalities
@@ -236,7 +237,7 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
     numbers = []
     for place, (title, baseline) in enumerate(kinds.items()):
         gains = {
-            row: [list(means[row, name] - means[other, name]) for name in names]
+            row: [_gain(by_seed, row, other, name) for name in names]
             for row, other in baseline.items()
         }
         ylabel = "" if place else "gain in weighted F1 (points)"
@@ -255,6 +256,16 @@ def combination_gains(context: Context, cells: Sequence[Cell]) -> Output:
     columns = ["row", "against", "combination", "seed_place", "gain"]
     frame = pd.concat(numbers, ignore_index=True)[columns]
     return Output(figure=figure, numbers=frame, rows_built=2, notes=notes)
+
+
+def _gain(means: pd.DataFrame, row: str, other: str, combination: str) -> list[float]:
+    """What a row has more than another, by seed; NaN alone where no seed has both, because runs failed.
+
+    means: a line for each row and combination, a column for each seed.
+    """
+    pair = means.reindex([(row, combination), (other, combination)])
+    gains = (pair.iloc[0] - pair.iloc[1]).dropna()
+    return list(gains) or [math.nan]
 
 
 def _gain_panel(
