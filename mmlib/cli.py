@@ -160,7 +160,7 @@ def _add_compare(commands: Any) -> None:
     comparing.add_argument(
         "--systems",
         action="store_true",
-        help="with the comparison systems of the papers' tables, which takes about three times as long",
+        help="with the comparison systems of the papers' tables, which takes several times as long",
     )
     comparing.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: cores)")
     comparing.set_defaults(run=_compare)
