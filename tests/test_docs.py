@@ -95,7 +95,7 @@ def test_a_readers_own_data_method_backbone_protocol_and_paper_run_as_the_guide_
     extended(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
     printed = ""
-    paper = ["run", "--paper", "mine", "--data", "mosei=bundles/mine", "--artifact", "table1"]
+    paper = ["run", "--paper", "mine", "--data", "iemocap6=bundles/mine", "--artifact", "table1"]
     for command in (["make_data.py"], ["try_it.py"], ["-m", "mmlib", *paper]):
         done = subprocess.run(
             [sys.executable, *command],

@@ -185,7 +185,7 @@ def _progress(accuracy: Source, conditions: Sequence[str]) -> list[Claim]:
         return falls(of_row[other]) - falls(of_row[FULL])
 
     def stalls(of_row: dict[str, dict[int, np.ndarray]]) -> pd.Series:
-        gained = [_gained(of_row[row])[alone].mean(axis=1) for row in (FULL, MOMKE)]
+        gained = [_gained(of_row[row]).reindex(columns=alone).mean(axis=1) for row in (FULL, MOMKE)]
         return gained[0] - gained[1]
 
     source = dataclasses.replace(accuracy, read=along, printed=None)
