@@ -29,7 +29,9 @@ vector, and what the papers leave open is decided in its configuration. A name w
 the abstract is known. Parameters are counted with {len(DIMS)} modalities of {SIZES} dimensions and {CLASSES} classes,
 at the default sizes. `mmlib recipes DATA --network NAME` trains one of them alone at every learning rate;
 `mmlib compare DATA --systems` takes all of them into a comparison. `python docs/systems.py` writes this page from
-`mmlib/experiments/systems.py`.
+`mmlib/experiments/systems.py`. *Read from* names the section of the specification that the code was written from (it is
+not part of this repository) and the commit of the public code that the section describes, where there is one. The
+systems have no rows in the papers' tables yet.
 
 Every system keeps these laws, whatever the number of modalities: what is missing is never read, a dialogue's prediction
 does not depend on the rest of its batch, and rows with a single modality give finite losses and gradients
