@@ -157,6 +157,11 @@ def _add_compare(commands: Any) -> None:
     comparing.add_argument(
         "--profile", help="quick or laptop (default: quick below 30 minutes, else laptop)"
     )
+    comparing.add_argument(
+        "--systems",
+        action="store_true",
+        help="with the comparison systems of the papers' tables, which takes several times as long",
+    )
     comparing.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: cores)")
     comparing.set_defaults(run=_compare)
 
@@ -458,7 +463,7 @@ def _compare(args: argparse.Namespace) -> int:
     options.at_least_one("--jobs", args.jobs)
     rates = options.rates("--rates", args.rates)
     profile = options.one("--profile", args.profile) or None
-    return command.compare(args.data, args.minutes, profile, rates, args.jobs)
+    return command.compare(args.data, args.minutes, profile, rates, args.jobs, args.systems)
 
 
 def _decide(args: argparse.Namespace) -> int:

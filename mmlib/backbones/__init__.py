@@ -6,19 +6,37 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mmlib.backbones.ada2i import Ada2I
 from mmlib.backbones.concat import Concat
 from mmlib.backbones.corrkd import CorrKD
+from mmlib.backbones.corrkd_student import CorrKDStudent
 from mmlib.backbones.crossmodal import Crossmodal
+from mmlib.backbones.cubemlp import CubeMLP
+from mmlib.backbones.dicmor import DiCMoR
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
+from mmlib.backbones.if_mmin import IFMMIN
+from mmlib.backbones.if_mmin_teacher import IFMMINTeacher
+from mmlib.backbones.imder import IMDer
 from mmlib.backbones.linear import Linear
+from mmlib.backbones.mce import MCE
+from mmlib.backbones.mi_cga import MiCGA
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
+from mmlib.backbones.mmin import MMIN
+from mmlib.backbones.mmin_teacher import MMINTeacher
 from mmlib.backbones.mmtm import MMTM
 from mmlib.backbones.momke import MoMKE
 from mmlib.backbones.momke_frames import FrameMoMKE
+from mmlib.backbones.mplmm import MPLMM
+from mmlib.backbones.mran import MRAN
+from mmlib.backbones.msps import MSPs
+from mmlib.backbones.redcore import RedCore
+from mmlib.backbones.sdr_gnn import SDRGNN
 from mmlib.backbones.selfmm import SelfMM
+from mmlib.backbones.smil import SMIL
+from mmlib.backbones.transmodality import TransModality
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
@@ -30,12 +48,30 @@ BACKBONES: dict[str, Any] = {
     "concat": Concat,
     "mmtm": MMTM,
     "crossmodal": Crossmodal,
+    "cubemlp": CubeMLP,
     "momke": MoMKE,
     "momke_frames": FrameMoMKE,
     "dream": DreamNet,
     "corrkd": CorrKD,
+    "corrkd_student": CorrKDStudent,
     "mlp": MLP,
+    "mmin": MMIN,
+    "mmin_teacher": MMINTeacher,
+    "if_mmin": IFMMIN,
+    "if_mmin_teacher": IFMMINTeacher,
+    "redcore": RedCore,
+    "mran": MRAN,
     "selfmm": SelfMM,
+    "smil": SMIL,
+    "dicmor": DiCMoR,
+    "imder": IMDer,
+    "sdr_gnn": SDRGNN,
+    "mi_cga": MiCGA,
+    "mce": MCE,
+    "ada2i": Ada2I,
+    "mplmm": MPLMM,
+    "msps": MSPs,
+    "transmodality": TransModality,
 }
 
 

@@ -32,7 +32,7 @@ LONG = 30  # minutes from which on the larger profile is worth its time
 FOLDER = "compare"
 
 
-def plan_for(data: str, profile: str, rates: Mapping[str, float]) -> Plan:
+def plan_for(data: str, profile: str, rates: Mapping[str, float], systems: bool = False) -> Plan:
     """The comparison on some data.
 
     Raises:
@@ -41,7 +41,7 @@ def plan_for(data: str, profile: str, rates: Mapping[str, float]) -> Plan:
     if not profile_of(profile).searched:
         raise InputError("--profile", profile, "quick or laptop", "Other profiles have no recipes.")
     context = side_by_side.context(profile, {NO_ROLE: data}, rates=rates)
-    return planned(context, Ground(context.main))
+    return planned(context, Ground(context.main), systems)
 
 
 def folder_of(plan: Plan) -> Path:
@@ -55,6 +55,7 @@ def compare(
     profile: str | None = None,
     rates: Mapping[str, float] | None = None,
     jobs: int | None = None,
+    systems: bool = False,
 ) -> int:
     """Search recipes where these data have none, spend seeds, write the report.
 
@@ -62,7 +63,7 @@ def compare(
 
     minutes: about how long; without them, until every question is decided or 80 seeds are spent. profile: by default
     quick below 30 minutes, else laptop. rates: modality to missing rate, a training and a question more. jobs: runs at
-    a time, by default one per core.
+    a time, by default one per core. systems: whether the comparison systems of the papers' tables take part.
 
     Raises:
         InputError: as ``plan_for``.
@@ -71,17 +72,17 @@ def compare(
     chosen = profile or ("quick" if (minutes or LONG) < LONG else "laptop")
     start = time.monotonic()
     end = None if minutes is None else start + 60 * minutes
-    plan = plan_for(data, chosen, rates)
-    if lacking(chosen, data):
+    plan = plan_for(data, chosen, rates, systems)
+    if lacking(chosen, data, systems):
         print(f"Learning rates are searched on {data} first, on its validation split alone.")
         share = None if minutes is None else FOR_TRIALS * minutes
-        search_all([data], chosen, Wanted(), jobs, share, quiet=True)
-        plan = plan_for(data, chosen, rates)  # with what the trials chose
+        search_all([data], chosen, Wanted(systems=systems), jobs, share, quiet=True)
+        plan = plan_for(data, chosen, rates, systems)  # with what the trials chose
     made = spend(plan, end, jobs)
     out = folder_of(plan)
-    left = lacking(chosen, data)
+    left = lacking(chosen, data, systems)
     untried = [c.row.name for c in plan.contenders if c.key in left]
-    notes = page.Notes(again(data, minutes, chosen, rates), tuple(dict.fromkeys(untried)))
+    notes = page.Notes(again(data, minutes, chosen, rates, systems), tuple(dict.fromkeys(untried)))
     page.write_report(made, out, notes)
     print(page.headline(made))
     print(f"\n{(time.monotonic() - start) / 60:.1f} minutes. Open {out / 'index.html'}")
@@ -97,12 +98,19 @@ def failed_lines(made: Results) -> list[str]:
     return [*lines, *dict.fromkeys(run.advice for run, _ in runs)]
 
 
-def again(data: str, minutes: float | None, profile: str, rates: Mapping[str, float]) -> str:
+def again(
+    data: str,
+    minutes: float | None,
+    profile: str,
+    rates: Mapping[str, float],
+    systems: bool = False,
+) -> str:
     """The command that goes on with a comparison, or repeats it."""
     given = ",".join(f"{m}={rate:g}" for m, rate in rates.items())
     parts = [f"mmlib compare {data} --profile {profile}"]
     parts += [f"--rates {given}"] if given else []
     parts += [f"--minutes {minutes:g}"] if minutes is not None else []
+    parts += ["--systems"] if systems else []
     return " ".join(parts)
 
 

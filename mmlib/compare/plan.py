@@ -13,6 +13,7 @@ from mmlib.experiments.conditions import ALL
 from mmlib.experiments.context import Context
 from mmlib.experiments.rows import Row, Stage, Tests
 from mmlib.experiments.search import NETWORKS, Key
+from mmlib.experiments.systems import SYSTEMS
 from mmlib.masks import Law, complete, patterns
 from mmlib.papers.side_by_side import rows
 from mmlib.papers.side_by_side.grounds import Ground
@@ -107,15 +108,18 @@ class Plan:
         )
 
 
-def planned(context: Context, ground: Ground) -> Plan:
-    """The comparison of all that take a context's data; its own rates are a further training and question."""
+def planned(context: Context, ground: Ground, systems: bool = False) -> Plan:
+    """The comparison of all that take a context's data; its own rates are a further training and question.
+
+    systems: whether the comparison systems of the papers' tables take part.
+    """
     bundle, rates = context.bundle(ground.dataset), dict(context.given_rates)
     trainings = {COMPLETE: complete(), MIXED: patterns()}
     if rates:
         trainings[OWN] = masks.imbalanced(rates)
     contenders = tuple(
         Contender(row, name, law)
-        for row in every_row(context, ground)
+        for row in every_row(context, ground, systems)
         for name, law in trainings.items()
     )
     return Plan(context, ground, contenders, questions(bundle, rates))
@@ -141,8 +145,11 @@ def questions(bundle: Bundle, rates: Mapping[str, float]) -> tuple[Question, ...
     return tuple(asked)
 
 
-def every_row(context: Context, ground: Ground) -> list[Row]:
-    """The side-by-side comparison's methods, networks and linear model, and the further networks that take the data."""
+def every_row(context: Context, ground: Ground, systems: bool = False) -> list[Row]:
+    """The side-by-side comparison's methods, networks and linear model, and the further networks that take the data.
+
+    systems: with those of the comparison systems that take them.
+    """
     bundle = context.bundle(ground.dataset)
     chosen = rows.rows(context, ground)
     known = {row.stages[-1].backbone for row in chosen}
@@ -157,5 +164,7 @@ def every_row(context: Context, ground: Ground) -> list[Row]:
             chosen.append(Row(ALONE[network.backbone], (stage,), against=None))
         elif network.backbone == "concat":
             chosen.append(Row("concatenation", (Stage(network.method, "concat"),), against=None))
+    if systems:
+        chosen += [system.row for system in SYSTEMS if system.takes.fits(bundle)]
     # The linear model is made first: it says within seconds what is to be beaten.
     return sorted(chosen, key=lambda row: row.stages[-1].method != "linear")

@@ -20,7 +20,8 @@ from mmlib.experiments import recipes
 from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.profiles import Profile
 from mmlib.experiments.recipes import COLUMNS, NO_FOLD
-from mmlib.experiments.rows import with_parents
+from mmlib.experiments.rows import Stage, with_parents
+from mmlib.experiments.systems import SYSTEMS
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 from mmlib.masks import complete, draw
 from mmlib.metrics import has_decisions
@@ -55,6 +56,13 @@ class Network:
     method: str = "plain"
     """Whose task loss it is trained with."""
 
+    stages: tuple[Stage, ...] = ()
+    """How it is trained, where that is more than a task loss: each stage starts from the weights of the one before."""
+
+    def stages_on(self, bundle: Bundle) -> tuple[Stage, ...]:
+        """How it is trained on some data."""
+        return self.stages or (Stage(self.method_on(bundle), self.backbone),)
+
     def method_on(self, bundle: Bundle) -> str:
         """Self-MM has a training of its own for scores."""
         if self.backbone == "selfmm" and bundle.task.kind == "score":
@@ -76,11 +84,13 @@ NETWORKS = (
     Network("mlp", _FRAMES, "reference"),
     Network("momke_frames", _FRAMES),
 )
+OF_SYSTEMS = tuple(Network(s.backbone, s.takes, stages=s.stages) for s in SYSTEMS)
 
 
-def networks(bundle: Bundle) -> list[Network]:
-    """The networks that take some data."""
-    return [network for network in NETWORKS if network.takes.fits(bundle)]
+def networks(bundle: Bundle, systems: bool = False) -> list[Network]:
+    """The networks that take some data; with the comparison systems, where they are asked for."""
+    chosen = (*NETWORKS, *OF_SYSTEMS) if systems else NETWORKS
+    return [network for network in chosen if network.takes.fits(bundle)]
 
 
 def folds(bundle: Bundle) -> Sequence[int | None]:
@@ -117,24 +127,51 @@ def specs(profile: Profile, reference: str, network: Network) -> list[RunSpec]:
     epochs = math.ceil(max(STEPS[profile.name]) / recipes.steps_per_epoch(whole, batch))
     base = profile.training_for("default", network.backbone)
     return [
-        RunSpec(
+        of_stages(
+            profile,
             reference,
+            network.stages_on(bundle),
+            dataclasses.replace(base, epochs=epochs, batch=batch, lr=lr, weight_decay=decay),
+            fold,
             seed,
-            network.method_on(bundle),
-            "paper",
-            backbone=network.backbone,
-            backbone_options=tuple(sorted(profile.network.get(network.backbone, ()))),
-            fold=fold,
-            train_mask=complete(),
-            eval_masks=((MASK, complete()),),
-            training=dataclasses.replace(
-                base, epochs=epochs, batch=batch, lr=lr, weight_decay=decay
-            ),
         )
         for lr, decay in SETTINGS[profile.name]
         for fold in folds(bundle)
         for seed in range(SEEDS)
     ]
+
+
+def of_stages(
+    profile: Profile,
+    reference: str,
+    stages: Sequence[Stage],
+    training: Training,
+    fold: int | None,
+    seed: int,
+) -> RunSpec:
+    """The run of the last stage on complete data, which starts from those before."""
+    first, *later = [
+        RunSpec(
+            reference,
+            seed,
+            stage.method,
+            stage.variant,
+            options=stage.options,
+            backbone=stage.backbone,
+            backbone_options=tuple(
+                sorted((*profile.network.get(stage.backbone, ()), *stage.network))
+            ),
+            fold=fold,
+            train_mask=complete(),
+            eval_masks=((MASK, complete()),),
+            training=training,
+            keep=stage.keep,
+        )
+        for stage in stages
+    ]
+    for spec in later:
+        first = dataclasses.replace(spec, parent=first)
+    return first
 
 
 def linear_specs(reference: str) -> list[RunSpec]:

@@ -16,7 +16,7 @@ from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError, unknown_name
 from mmlib.experiments import recipes, search
 from mmlib.experiments.profiles import Profile, profile
-from mmlib.experiments.search import NETWORKS, Key, Network
+from mmlib.experiments.search import NETWORKS, OF_SYSTEMS, Key, Network
 from mmlib.pipeline import trials
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Store
@@ -69,6 +69,9 @@ class Wanted:
     methods: tuple[str, ...] = ()
     """Names of methods."""
 
+    systems: bool = False
+    """Whether the comparison systems of the papers' tables are among the networks."""
+
 
 def search_all(
     data: Sequence[str],
@@ -101,10 +104,10 @@ def search_all(
     return int(not whole)
 
 
-def lacking(profile_name: str, reference: str) -> set[Key]:
+def lacking(profile_name: str, reference: str, systems: bool = False) -> set[Key]:
     """The networks and methods that take some data and have no trials on them yet."""
     chosen, bundle = _searched_profile(profile_name), open_bundle(reference)
-    wanted = {(network.backbone, "") for network in search.networks(bundle)}
+    wanted = {(network.backbone, "") for network in search.networks(bundle, systems)}
     wanted |= set(trials.of_methods(chosen, reference))
     done = {method: recipes.searched(profile_name, bundle, method) for _, method in wanted}
     return {(network, method) for network, method in wanted if network not in done[method]}
@@ -123,7 +126,7 @@ def _parts(
     """The trials on some data, to be made in turn: those of methods start from what networks' trials chose."""
     parts: list[Callable[[], Mapping[Key, Sequence[RunSpec]]]] = []
     if wanted.networks or not wanted.methods:
-        networks = _networks(reference, wanted.networks)
+        networks = _networks(reference, wanted)
         parts.append(partial(search.of_networks, chosen, reference, networks))
     if wanted.methods or not wanted.networks:
         parts.append(partial(_methods, chosen, reference, wanted.methods))
@@ -142,14 +145,15 @@ def _methods(
     return {key: runs for key, runs in every.items() if not wanted or key[1] in wanted}
 
 
-def _networks(reference: str, wanted: Sequence[str]) -> list[Network]:
-    """The networks that take some data, or those of them that are wanted."""
-    known = [network.backbone for network in NETWORKS]
-    for name in wanted:
+def _networks(reference: str, wanted: Wanted) -> list[Network]:
+    """The networks that take some data, or those of them that are wanted; systems where they are named or asked for."""
+    names = wanted.networks
+    known = [network.backbone for network in (*NETWORKS, *OF_SYSTEMS)]
+    for name in names:
         if name not in known:
             raise unknown_name("--network", name, known)
-    fitting = search.networks(open_bundle(reference))
-    chosen = [n for n in fitting if not wanted or n.backbone in wanted]
+    fitting = search.networks(open_bundle(reference), systems=bool(names) or wanted.systems)
+    chosen = [n for n in fitting if not names or n.backbone in names]
     if not chosen:
         raise InputError(
             reference, "data that none of these networks takes", "others", "Choose other networks."

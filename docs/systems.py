@@ -1,0 +1,113 @@
+"""The page of the comparison systems: ``python docs/systems.py`` writes ``docs/systems.md`` anew.
+
+``--check`` writes nothing and ends with 1 where the page is not that of the declared systems.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mmlib.backbones import build_backbone
+from mmlib.experiments.systems import SYSTEMS, System
+from mmlib.report.markup import markdown_table
+
+PAGE = Path(__file__).with_name("systems.md")
+TESTS = PAGE.parent.parent / "tests" / "systems"
+DIMS = {"audio": 512, "text": 1024, "vision": 1024}
+CLASSES, SPEAKERS = 4, 2
+SIZES = ", ".join(map(str, DIMS.values()))
+HEAD = f"""# Comparison systems
+
+The systems that the papers' tables compare with, as short code of ours over features that are given. Each is a
+reading of a published system on utterance vectors: its text encoder is no language model but a layer over the text's
+vector, and what the papers leave open is decided in its configuration. A name with *-style* is a system of which only
+the abstract is known. Parameters are counted with {len(DIMS)} modalities of {SIZES} dimensions and {CLASSES} classes,
+at the default sizes. `mmlib recipes DATA --network NAME` trains one of them alone at every learning rate;
+`mmlib compare DATA --systems` takes all of them into a comparison. `python docs/systems.py` writes this page from
+`mmlib/experiments/systems.py`. *Read from* names the section of the specification that the code was written from (it is
+not part of this repository) and the commit of the public code that the section describes, where there is one. The
+systems have no rows in the papers' tables yet.
+
+Every system keeps these laws, whatever the number of modalities: what is missing is never read, a dialogue's prediction
+does not depend on the rest of its batch, and rows with a single modality give finite losses and gradients
+(`tests/systems/test_laws.py`). Laws of a single system stand below it.
+"""
+
+
+def overview() -> pd.DataFrame:
+    """A line for each system."""
+    lines = [
+        (
+            f"[{system.called}](#{anchor(system)})",
+            system.line,
+            f"`{system.backbone}`",
+            f"{parameters(system):,}",
+            system.complete,
+        )
+        for system in SYSTEMS
+    ]
+    columns = ["system", "what it is", "name", "parameters", "needs complete training rows"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def anchor(system: System) -> str:
+    """Of its section."""
+    return system.called.lower().replace(" ", "-")
+
+
+def parameters(system: System) -> int:
+    """Of its network, in the last stage."""
+    stage = system.stages[-1]
+    network = build_backbone(stage.backbone, DIMS, CLASSES, SPEAKERS, stage.network)
+    return sum(p.numel() for p in network.parameters())
+
+
+def section(system: System) -> str:
+    """What is said of one system."""
+    stages = ", then ".join(
+        f"method `{stage.method}`" + f" (`{stage.variant}`)" * (stage.variant != "paper")
+        for stage in system.stages
+    )
+    lines = [
+        f"## {system.called}",
+        f"{system.line} {system.paper}.",
+        f"* Trained by: {stages}, over the network `{system.backbone}`.",
+        f"* Left out: {system.left_out}",
+        f"* Read from: {system.source}.",
+        f"* Laws: {'; '.join(laws(system)) or 'those of all systems'}.",
+    ]
+    return "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
+
+
+def laws(system: System) -> list[str]:
+    """Its own tests, by their names in words."""
+    path = TESTS / f"test_{system.test or system.backbone}.py"
+    if not path.exists():
+        return []
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [n.removeprefix("test_").replace("_", " ") for n in names if n.startswith("test_")]
+
+
+def page() -> str:
+    """The page as Markdown."""
+    table = markdown_table(overview(), escaped=True)
+    return "\n\n".join(part.strip() for part in (HEAD, table, *map(section, SYSTEMS))) + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the page, or with ``--check`` say whether it is current."""
+    made = page()
+    if "--check" in arguments:
+        return int(not PAGE.exists() or PAGE.read_text(encoding="utf-8") != made)
+    PAGE.write_text(made, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

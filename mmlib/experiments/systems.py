@@ -1,0 +1,206 @@
+"""The comparison systems that the papers' tables name, as they are read here: what each is, keeps and leaves out.
+
+Each is short code of ours from a description of the published one, over features that are given: no language model is
+trained, and an utterance is a vector (or frames). `docs/systems.md` is made from these declarations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmlib.experiments.rows import Row, Stage
+from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
+
+OF_VECTORS = Takes((VECTORS,))
+VECTORS_OR_FRAMES = Takes((VECTORS | SEQUENCES,))
+
+
+@dataclass(frozen=True)
+class System:
+    """A comparison system."""
+
+    called: str
+    """Its name in tables; ``X-style`` where only an abstract is known."""
+
+    stages: tuple[Stage, ...]
+    """How it is trained: each stage starts from the weights of the one before."""
+
+    line: str
+    """What it is, in a sentence."""
+
+    paper: str
+    """Authors, venue and year."""
+
+    source: str
+    """Where the reading comes from: the section of our specification, and the commit of the code where there is one."""
+
+    left_out: str
+    """What the published system has and this reading has not."""
+
+    complete: str = "no"
+    """Whether it needs complete training rows: ``no``, or how it does without (self-drop)."""
+
+    takes: Takes = OF_VECTORS
+    """The data that it accepts."""
+
+    test: str = ""
+    """The file of its own laws under tests/systems, where it is not that of its network's name."""
+
+    @property
+    def backbone(self) -> str:
+        """The name of its network."""
+        return self.stages[-1].backbone
+
+    @property
+    def row(self) -> Row:
+        """Its row of a table."""
+        return Row(self.called, self.stages, against=None, takes=self.takes)
+
+
+SYSTEMS = (
+    System(
+        "CubeMLP",
+        (Stage("reference", "cubemlp"),),
+        "Perceptrons that mix time, modalities and channels in turn.",
+        "Sun et al., ACM MM 2022",
+        "BASELINES_MM 11, MM2 B; kiva12138/CubeMLP @ 49f75bd",
+        "BERT and the recurrent encoders (a linear map each); on vectors the axis of time.",
+    ),
+    System(
+        "MMIN",
+        (
+            Stage("reference", "mmin_teacher", keep=("weights",)),
+            Stage("mmin", "mmin"),
+        ),
+        "Autoencoders in a cascade imagine a row's missing modalities; their codes predict.",
+        "Zhao et al., ACL 2021",
+        "BASELINES_MM 4, MM2 B; AIM3-RUC/MMIN @ 69a45fe",
+        "LSTMs and TextCNN (a linear map each), clipping by sub-network, two learning rates.",
+        "self-drop: the teacher trains on what is there, the imagination's targets are hidden for it",
+    ),
+    System(
+        "IF-MMIN",
+        (
+            Stage("reference", "if_mmin_teacher", keep=("weights",)),
+            Stage("if_mmin", "if_mmin"),
+        ),
+        "MMIN's cascade, steered in every block by what the modalities share.",
+        "Zuo et al., ICASSP 2023",
+        "MM2 18; ZhuoYulang/IF-MMIN @ f4d65fc",
+        "LSTMs and TextCNN (a linear map each), clipping by sub-network, two learning rates.",
+        "self-drop: the teacher trains on what is there, the imagination's targets are hidden for it",
+    ),
+    System(
+        "RedCore",
+        (Stage("redcore", "redcore"),),
+        "Each modality is made from the others where it is missing; the completions that are behind weigh more.",
+        "Sun et al., AAAI 2024",
+        "BASELINES_MM 16, MM2 B; sunjunaimer/RedCore @ b2c6a2d",
+        "Transformer encoders (a linear map, then mean and variance), clipping by sub-network.",
+    ),
+    System(
+        "MRAN-style",
+        (Stage("mran", "mran", "style"),),
+        "Tokens that say which modality is missing; what is reconstructed is pulled to its class's word.",
+        "Luo et al., MMM 2023",
+        "MM2 31; of the paper the abstract, no code",
+        "Word vectors of the classes (fixed random orthonormal ones); layers and weights are not published.",
+        "self-drop: a row's hidden modalities are the targets",
+    ),
+    System(
+        "CorrKD",
+        (Stage("reference", "corrkd", keep=("weights",)), Stage("corrkd", "corrkd_student")),
+        "A student that sees less follows a frozen teacher: samples, class prototypes and responses.",
+        "Li et al., CVPR 2024",
+        "BASELINES_MM 2.1; no code was released",
+        "The published encoders (their depth is unknown): the network has the size of DREAM's P.",
+        "self-drop: the teacher sees what the row has, the student less",
+        VECTORS_OR_FRAMES,
+        "corrkd_full",
+    ),
+    System(
+        "SMIL",
+        (Stage("smil", "smil"),),
+        "Missing modalities are mixtures of centres; trained by an inner and an outer step.",
+        "Ma et al., AAAI 2021",
+        "BASELINES_MM 14, MM2 B; mengmenm/SMIL @ 0d0e827",
+        "Encoders of images and sound (a linear map each); the decay of the inner learning rate.",
+        takes=VECTORS_OR_FRAMES,
+    ),
+    System(
+        "DiCMoR",
+        (Stage("dicmor", "dicmor"),),
+        "Normalising flows carry what is present to a missing modality's distribution.",
+        "Wang et al., ICCV 2023",
+        "BASELINES_MM 16, MM2 B; mdswyz/DiCMoR @ 3d7e617",
+        "BERT, crossmodal attention over time (one layer over modalities); 6 couplings for 32 of Glow's steps.",
+        "self-drop in half of the rows",
+        VECTORS_OR_FRAMES,
+    ),
+    System(
+        "IMDer",
+        (Stage("imder", "imder"),),
+        "Diffusion conditioned on what is present draws the missing latents.",
+        "Wang et al., NeurIPS 2023",
+        "BASELINES_MM 16, MM2 B; mdswyz/IMDer @ 1901a92",
+        "BERT, crossmodal attention over time (one layer over modalities); the U-Net over time (a perceptron).",
+        "self-drop in half of the rows",
+        VECTORS_OR_FRAMES,
+    ),
+    System(
+        "SDR-GNN",
+        (Stage("reference", "sdr_gnn", "squared"),),
+        "Relational, hyperedge and signed steps over graphs of time and speakers in a dialogue.",
+        "Fu et al., Knowledge-Based Systems 2024",
+        "BASELINES_MM 16, MM2 B; fufangze/SDR-GNN @ b455461",
+        "The reconstruction, as in BALM (a switch has it). Single utterances are graphs of one node.",
+    ),
+    System(
+        "Mi-CGA-style",
+        (Stage("reference", "mi_cga", "squared"),),
+        "Graph attention over a dialogue's window in each modality, crossmodal attention over the dialogue.",
+        "Nguyen et al., Neurocomputing 2025",
+        "MM2 32; the abstract alone",
+        "The simulated absence and the reconstruction, as in BALM. Single utterances have no neighbours.",
+    ),
+    System(
+        "MCE",
+        (Stage("unimodal", "mce", keep=("weights",)), Stage("mce", "mce")),
+        "A transformer block over modalities; those that are missed more often or fall short weigh more.",
+        "Zhao et al., Pattern Recognition 2025",
+        "BASELINES_MM2 19; byzhaoAI/MCE @ b70127a, 600c24f",
+        "The recurrent and convolutional encoders (a linear map each).",
+    ),
+    System(
+        "Ada2I",
+        (Stage("ada2i", "ada2i"),),
+        "Features weighed by what the other modalities say; stronger modalities' encoders learn more slowly.",
+        "Nguyen et al., ACM MM 2024",
+        "BASELINES_MM 16, MM2 B; leson502/ADA2I @ 24b9956",
+        "Early stopping.",
+    ),
+    System(
+        "MPLMM",
+        (Stage("reference", "mplmm", keep=("weights",)), Stage("mplmm", "mplmm")),
+        "Prompts stand for missing modalities in a frozen cross-modal transformer.",
+        "Guo et al., ACL 2024",
+        "BASELINES_MM 15, MM2 B; zrguo/MPLMM @ c6f8d18",
+        "Pre-training on CMU-MOSEI (the training rows serve), attention over frames, its own law of hiding.",
+    ),
+    System(
+        "MSPs-style",
+        (Stage("reference", "msps", keep=("weights",)), Stage("second_stage", "msps")),
+        "One block of prompts per modality beside the input of a frozen transformer.",
+        "Jang et al., ICASSP 2024",
+        "BASELINES_MM2 33; the abstract alone",
+        "ViLT and its pre-training (a small transformer over modalities, trained on the training rows).",
+    ),
+    System(
+        "TransModality",
+        (Stage("transmodality", "transmodality"),),
+        "Text is translated into each other modality and back; TransM in DREAM's table.",
+        "Wang et al., WWW 2020",
+        "BASELINES_MM2 27; hyeonJeongByeon/TransModality @ d4384fa",
+        "Dialogues: the recurrent encoders and transformers over utterances (perceptrons of single vectors).",
+    ),
+)

@@ -1,0 +1,24 @@
+"""Two hidden layers before a prediction, as the systems around MMIN have them."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmlib.nn.dropout import dropout
+
+
+class Trunk(nn.Module):
+    """Linear, ReLU and dropout, twice.
+
+    rate: of the dropout.
+    """
+
+    def __init__(self, dim: int, width: int, rate: float) -> None:
+        super().__init__()
+        self.first, self.second, self.rate = nn.Linear(dim, width), nn.Linear(width, width), rate
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(n, dim) -> (n, width)."""
+        inner = dropout(F.relu(self.first(values)), self.rate, self.training)
+        return dropout(F.relu(self.second(inner)), self.rate, self.training)

@@ -1,0 +1,83 @@
+"""The page of the comparison systems is that of their declarations, and each can be trained alone and compared."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mmlib.compare.plan import every_row
+from mmlib.experiments import search
+from mmlib.experiments.profiles import profile
+from mmlib.experiments.systems import SYSTEMS
+from mmlib.papers import side_by_side
+from mmlib.papers.side_by_side.grounds import Ground
+from mmlib.pipeline import recipes
+
+ROOT = Path(__file__).resolve().parents[2]
+TWIN = "twin:iemocap6@smoke"
+
+
+@pytest.fixture(scope="module")
+def page() -> ModuleType:
+    """docs/systems.py."""
+    spec = importlib.util.spec_from_file_location("systems_page", ROOT / "docs" / "systems.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_current(page: ModuleType) -> None:
+    assert page.main(["--check"]) == 0, "run: python docs/systems.py"
+
+
+def test_every_system_has_laws_of_its_own_and_a_reading_that_says_where_it_is_from(
+    page: ModuleType,
+) -> None:
+    for system in SYSTEMS:
+        assert len(page.laws(system)) >= 2, system.called
+        assert "BASELINES" in system.source or "MM2" in system.source
+        assert system.left_out and system.line.endswith(".")
+
+
+def test_names_are_each_of_one_system() -> None:
+    for names in (
+        [s.called for s in SYSTEMS],
+        [(s.backbone, s.stages[-1].method) for s in SYSTEMS],
+    ):
+        assert len(set(names)) == len(names)
+
+
+def test_a_comparison_has_them_where_they_are_asked_for_and_only_there() -> None:
+    context = side_by_side.context("smoke", {"iemocap6": TWIN})
+    ground = Ground(context.main)
+    without, with_them = every_row(context, ground), every_row(context, ground, systems=True)
+    assert with_them[: len(without)] == without
+    named = [row.name for row in with_them[len(without) :]]
+    assert named == [s.called for s in SYSTEMS if s.takes.fits(context.bundle(context.main))]
+
+
+def test_a_trial_of_a_system_has_all_of_its_stages_and_the_same_schedule_in_each() -> None:
+    several = [s for s in SYSTEMS if len(s.stages) > 1]
+    assert several
+    for system in several:
+        (network,) = [n for n in search.OF_SYSTEMS if n.stages == system.stages]
+        spec = search.specs(profile("quick"), TWIN, network)[0]
+        made = []
+        while spec is not None:
+            made.append((spec.method, spec.backbone, spec.training.lr, spec.training.epochs))
+            spec = spec.parent  # type: ignore[assignment]
+        assert [(m, b) for m, b, *_ in made][::-1] == [
+            (s.method, s.backbone) for s in system.stages
+        ]
+        assert len({rest for _, _, *rest in map(tuple, made) for rest in [tuple(rest)]}) == 1
+
+
+def test_a_named_system_is_searched_and_an_unnamed_one_is_not() -> None:
+    chosen = recipes._networks(TWIN, recipes.Wanted(("cubemlp",)))
+    assert [network.backbone for network in chosen] == ["cubemlp"]
+    every = recipes._networks(TWIN, recipes.Wanted())
+    assert not {n.backbone for n in every} & {s.backbone for s in SYSTEMS} - {"corrkd"}
