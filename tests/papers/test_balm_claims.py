@@ -266,3 +266,15 @@ def test_settings_are_grouped_by_what_is_missing_most() -> None:
         "text missing most": ["0.3/0.7/0.5", "0.5/0.7/0.3"],
         "another missing most": ["0.3/0.5/0.7", "0.5/0.3/0.7", "0.7/0.3/0.5", "0.7/0.5/0.3"],
     }
+
+
+def test_data_without_text_have_no_claim_about_it() -> None:
+    three = balm.context("smoke")
+    two = balm.context("smoke", {"iemocap6": "crema-d-votes"})
+    about = [
+        {c.text for c in claims.CLAIMS.declared(context) if "text" in c.text}
+        for context in (three, two)
+    ]
+    assert len(about[0]) > 3 and not about[1]
+    names = {cell.setting for c in claims.CLAIMS.declared(two) for cell in c.cells()}
+    assert "0.5/0.3" in names and not any(name.count("/") == 2 for name in names)

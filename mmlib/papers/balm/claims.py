@@ -237,7 +237,7 @@ def _stronger_backbones(context: Context) -> list[Claim]:
 def _by_missing_most(context: Context) -> list[Claim]:
     """Section 4.2: the settings in which a modality is missing most against the others."""
     dataset, every = context.main, rows.kept(context, rows.SETTINGS)
-    if context.given_rates:
+    if context.given_rates or not rows.of_three(context):
         return []
     pair = [rows.balm(context.backbone), rows.plain(context.backbone)]
     cells = rows.of_rows(context, dataset, pair, rows.in_settings(every))
@@ -387,6 +387,8 @@ def _at_combinations(context: Context, first: str, second: str, names: Sequence[
 
 def _tau_and_rho(context: Context) -> list[Claim]:
     """Table 7, Fig 7: flat where vision is missing most (configuration A), less so where text is (B)."""
+    if not rows.of_three(context):
+        return []
     grids = {
         name: [
             dataclasses.replace(cell, setting=f"{name} {cell.setting}")

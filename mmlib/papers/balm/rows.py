@@ -454,8 +454,13 @@ def setting_of(context: Context, rates: Rates) -> str:
 
 
 def by_name(context: Context) -> bool:
-    """Whether settings have the rate of each modality by its name: of own data, and where rates were given."""
-    return context.own or bool(context.given_rates)
+    """Whether settings have the rate of each modality by its name: of own or other modalities, and of given rates."""
+    return context.own or bool(context.given_rates) or not of_three(context)
+
+
+def of_three(context: Context) -> bool:
+    """Whether the main data have audio, text and vision, which the paper's sentences on modalities are about."""
+    return set(context.bundle(context.main).modalities) == {"audio", "text", "vision"}
 
 
 def order(context: Context) -> str:
