@@ -35,6 +35,10 @@ TWIN_ROLES = {
 # Collection to what `--data` says, for each paper that has committed results there.
 REAL: dict[str, dict[str, dict[str, str]]] = {
     "crema-d-votes": {
+        "balm": {"iemocap6": "crema-d-votes"},
+        "dream": {"iemocap4-frames": "crema-d-votes"},
+        "ebmc": {"iemocap4": "crema-d-votes"},
+        "mculora": {"crema-d": "crema-d-votes"},
         "gmm_loss": {"crema-d": "crema-d-votes"},
         "side_by_side": {"crema-d": "crema-d-votes"},
     },
