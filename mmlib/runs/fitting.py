@@ -24,7 +24,12 @@ from mmlib.runs.card import Card, Modality
 FAR, NEAR = 10.0, 0.1
 FEW = 20  # rows, of which a small spread says nothing
 WILD = 1000.0  # sds of training: a single value so far away decides a prediction alone
-COUNT_SPEAKERS = ("gcnet", "mmdfn", "mmgcn")  # networks whose output depends on who speaks
+COUNT_SPEAKERS = (
+    "gcnet",
+    "mmdfn",
+    "mmgcn",
+    "sdr_gnn",
+)  # networks whose output depends on who speaks
 
 
 @dataclass(frozen=True)

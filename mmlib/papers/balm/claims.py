@@ -86,7 +86,7 @@ def _on_main(context: Context) -> list[Claim]:
         *_audio_beside_text(context),
         *_shared_says_little(context),
         *_combinations(context),
-        *_tau_and_rho(context),
+        *(_tau_and_rho(context) if rows.of_three(context) else []),
     ]
 
 
@@ -387,8 +387,6 @@ def _at_combinations(context: Context, first: str, second: str, names: Sequence[
 
 def _tau_and_rho(context: Context) -> list[Claim]:
     """Table 7, Fig 7: flat where vision is missing most (configuration A), less so where text is (B)."""
-    if not rows.of_three(context):
-        return []
     grids = {
         name: [
             dataclasses.replace(cell, setting=f"{name} {cell.setting}")
