@@ -79,19 +79,18 @@ def section(system: System) -> str:
         f"* Trained by: {stages}, over the network `{system.backbone}`.",
         f"* Left out: {system.left_out}",
         f"* Read from: {system.source}.",
-        f"* Laws: {'; '.join(laws(system)) or 'those of all systems'}.",
+        f"* Tested beside the laws of all: {laws(system)}",
     ]
     return "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
 
 
-def laws(system: System) -> list[str]:
-    """Its own tests, by their names in words."""
+def laws(system: System) -> str:
+    """What its own tests are about, as their file says, and how many there are."""
     path = TESTS / f"test_{system.test or system.backbone}.py"
-    if not path.exists():
-        return []
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return [n.removeprefix("test_").replace("_", " ") for n in names if n.startswith("test_")]
+    about = (ast.get_docstring(tree) or "").removeprefix(f"{system.called}: ").rstrip(".")
+    tests = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name[:5] == "test_"]
+    return f"{about} ({len(tests)} tests in `tests/systems/{path.name}`)."
 
 
 def page() -> str:
