@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmlib.errors import InputError, unknown_name
 from mmlib.nn.backbone import Fused
 from mmlib.nn.batch import Batch
-from mmlib.nn.dropout import dropout
 from mmlib.nn.encoder import Encoder
 from mmlib.nn.tokens import TokenBlock, stacked
+from mmlib.nn.trunk import Head
 from mmlib.nn.two_stage import TwoStage
 
 ABSENT = ("skip", "zero")
@@ -145,23 +144,3 @@ class MCE(TwoStage):
         if self.second:
             return {}
         return {m: self.unimodal_heads[m](fused.z[m]) for m in self.modalities}
-
-
-class Head(nn.Module):
-    """Linear, ReLU, dropout, twice, then linear."""
-
-    def __init__(self, dim: int, width: int, outputs: int, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-        self.first, self.second = nn.Linear(dim, width), nn.Linear(width, width)
-        self.last = nn.Linear(width, outputs)
-
-    def hidden(self, values: Tensor) -> Tensor:
-        """(n, dim) -> (n, width), what the last layer reads."""
-        inner = dropout(F.relu(self.first(values)), self.rate, self.training)
-        return dropout(F.relu(self.second(inner)), self.rate, self.training)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """(n, dim) -> (n, outputs)."""
-        logits: Tensor = self.last(self.hidden(values))
-        return logits

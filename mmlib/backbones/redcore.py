@@ -20,7 +20,7 @@ from mmlib.nn.backbone import Backbone, Fused
 from mmlib.nn.batch import Batch
 from mmlib.nn.cascade import Cascade
 from mmlib.nn.encoder import Encoder
-from mmlib.nn.trunk import Trunk
+from mmlib.nn.trunk import Head, Trunk
 
 
 @dataclass(frozen=True)
@@ -59,19 +59,6 @@ class Variational(nn.Module):
         return mean, log_variance
 
 
-class Head(nn.Module):
-    """A modality's own prediction."""
-
-    def __init__(self, width: int, outputs: int, rate: float) -> None:
-        super().__init__()
-        self.trunk, self.last = Trunk(width, width, rate), nn.Linear(width, outputs)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """(n, width) -> (n, outputs)."""
-        logits: Tensor = self.last(self.trunk(values))
-        return logits
-
-
 class Parts(NamedTuple):
     """What the loss reads, modalities in alphabetical order.
 
@@ -103,7 +90,7 @@ class RedCore(Backbone):
         self.makers = nn.ModuleDict(
             {m: Cascade((count - 1) * width, config.blocks, width) for m in self.modalities}
         )
-        self.heads = nn.ModuleDict({m: Head(width, outputs, rate) for m in self.modalities})
+        self.heads = nn.ModuleDict({m: Head(width, width, outputs, rate) for m in self.modalities})
         self.trunk = Trunk(count * width, width, rate)
         self.prediction = nn.Linear(width, outputs)
         self.embedding_dim = width

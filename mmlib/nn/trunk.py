@@ -1,4 +1,4 @@
-"""Two hidden layers before a prediction, as the systems around MMIN have them."""
+"""Two hidden layers before a prediction, and with it, as the systems around MMIN have them."""
 
 from __future__ import annotations
 
@@ -22,3 +22,16 @@ class Trunk(nn.Module):
         """(n, dim) -> (n, width)."""
         inner = dropout(F.relu(self.first(values)), self.rate, self.training)
         return dropout(F.relu(self.second(inner)), self.rate, self.training)
+
+
+class Head(nn.Module):
+    """A trunk and the linear layer that predicts from it."""
+
+    def __init__(self, dim: int, width: int, outputs: int, rate: float) -> None:
+        super().__init__()
+        self.hidden, self.last = Trunk(dim, width, rate), nn.Linear(width, outputs)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(n, dim) -> (n, outputs)."""
+        logits: Tensor = self.last(self.hidden(values))
+        return logits
