@@ -19,6 +19,7 @@ from mmlib.backbones.ada2i import Ada2I
 from mmlib.data.bundle import Task
 from mmlib.errors import InputError
 from mmlib.methods.ogm_ge import coefficients
+from mmlib.methods.own_network import own_network
 from mmlib.methods.plain import Peek
 from mmlib.methods.reference import Reference, ReferenceConfig
 from mmlib.nn.backbone import Fused
@@ -65,13 +66,7 @@ class Ada2i(Reference):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        if not isinstance(self.backbone, Ada2I):
-            raise InputError(
-                "ada2i",
-                f"the backbone {type(self.backbone).__name__}",
-                "its own network",
-                "Use the backbone ada2i.",
-            )
+        own_network(self, "ada2i", Ada2I)
         self.acts = False
         self.measured: dict[str, Tensor] = {}
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mmlib.backbones.dicmor import DiCMoR
-from mmlib.errors import InputError
 from mmlib.methods.completion import Completion, CompletionConfig, over_modalities
+from mmlib.methods.own_network import own_network
 from mmlib.nn.completion import Known
 from mmlib.nn.flow import bits
 from mmlib.nn.kinds import kinds
@@ -51,13 +51,7 @@ class Dicmor(Completion):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        if not isinstance(self.backbone, DiCMoR):
-            raise InputError(
-                "dicmor",
-                f"the backbone {type(self.backbone).__name__}",
-                "its own network",
-                "Use the backbone dicmor.",
-            )
+        own_network(self, "dicmor", DiCMoR)
         count = LEVELS if self.task.kind == "score" else self.task.outputs
         self.means = nn.Parameter(torch.zeros(count, self.backbone.embedding_dim))
 

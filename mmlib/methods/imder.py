@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mmlib.backbones.imder import IMDer
-from mmlib.errors import InputError
 from mmlib.methods.completion import Completion, CompletionConfig, over_modalities
+from mmlib.methods.own_network import own_network
 from mmlib.nn.completion import Known
 from mmlib.nn.diffusion import FIRST, denoising, spread
 
@@ -45,13 +45,7 @@ class Imder(Completion):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        if not isinstance(self.backbone, IMDer):
-            raise InputError(
-                "imder",
-                f"the backbone {type(self.backbone).__name__}",
-                "its own network",
-                "Use the backbone imder.",
-            )
+        own_network(self, "imder", IMDer)
 
     def divided_loss(self, division: Known) -> Tensor:
         """L_task + weight (L_score + L_rec)."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from mmlib.backbones.mce import MCE
 from mmlib.errors import InputError, unknown_name
 from mmlib.methods.mce_shares import EXACT, ranked, shares
+from mmlib.methods.own_network import own_network
 from mmlib.methods.plain import Peek
 from mmlib.methods.reference import ReferenceConfig
 from mmlib.methods.second_stage import SecondStage
@@ -111,14 +112,7 @@ class Mce(SecondStage):
         Raises:
             InputError: another one.
         """
-        if not isinstance(self.backbone, MCE):
-            raise InputError(
-                "mce",
-                f"the backbone {type(self.backbone).__name__}",
-                "its own network",
-                "Use the backbone mce.",
-            )
-        return self.backbone
+        return own_network(self, "mce", MCE)
 
     def prepare(self) -> None:
         """Position vectors that are zero and stay so, as released."""

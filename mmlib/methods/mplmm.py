@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from mmlib.backbones.mplmm import MPLMM
-from mmlib.errors import InputError, unknown_name
+from mmlib.errors import unknown_name
+from mmlib.methods.own_network import own_network
 from mmlib.methods.reference import ReferenceConfig
 from mmlib.methods.second_stage import SecondStage
 
@@ -44,14 +45,8 @@ class Mplmm(SecondStage):
 
     def prepare(self) -> None:
         """P and Q at 0, as released; after training from there they are 0 still."""
-        if not isinstance(self.backbone, MPLMM):
-            raise InputError(
-                "mplmm",
-                f"the backbone {type(self.backbone).__name__}",
-                "its own network",
-                "Use the backbone mplmm.",
-            )
+        prompts = own_network(self, "mplmm", MPLMM).prompts
         if self.config.types == "zeros":
             with torch.no_grad():
-                self.backbone.prompts.P.zero_()
-                self.backbone.prompts.Q.zero_()
+                prompts.P.zero_()
+                prompts.Q.zero_()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmlib.backbones.mran import MRAN
 from mmlib.data.bundle import Task
 from mmlib.errors import InputError, unknown_name
+from mmlib.methods.own_network import own_network
 from mmlib.methods.reference import Reference, ReferenceConfig
 from mmlib.nn.batch import Batch
 from mmlib.nn.completion import TARGETS, Known, known
@@ -69,13 +70,7 @@ class Mran(Reference):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        if not isinstance(self.backbone, MRAN):
-            raise InputError(
-                "mran",
-                f"the backbone {type(self.backbone).__name__}",
-                "its own network",
-                "Use the backbone mran.",
-            )
+        own_network(self, "mran", MRAN)
         self.backbone.needs_complete = self.config.targets == "complete"
         width = self.backbone.embedding_dim
         count = BINS if self.task.kind == "score" else self.task.outputs

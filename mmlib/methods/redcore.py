@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmlib.backbones.redcore import Parts, RedCore
 from mmlib.errors import InputError
+from mmlib.methods.own_network import own_network
 from mmlib.methods.reference import Reference, ReferenceConfig
 from mmlib.nn.batch import Batch
 from mmlib.nn.objectives import each_loss
@@ -73,13 +74,7 @@ class RedCoreTraining(Reference):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        if not isinstance(self.backbone, RedCore):
-            raise InputError(
-                "redcore",
-                f"the backbone {type(self.backbone).__name__}",
-                "its own network",
-                "Use the backbone redcore.",
-            )
+        own_network(self, "redcore", RedCore)
         count = len(self.modalities)
         self.register_buffer("beta", torch.full((count,), count**-0.5))
         self.register_buffer("errors", torch.zeros(count))

@@ -20,6 +20,7 @@ from torch.func import functional_call
 
 from mmlib.backbones.smil import SMIL, Layers
 from mmlib.errors import InputError
+from mmlib.methods.own_network import own_network
 from mmlib.methods.plain import Peek
 from mmlib.methods.reference import Reference, ReferenceConfig
 from mmlib.nn.batch import Batch
@@ -58,13 +59,7 @@ class Smil(Reference):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        if not isinstance(self.backbone, SMIL):
-            raise InputError(
-                "smil",
-                f"the backbone {type(self.backbone).__name__}",
-                "its own network",
-                "Use the backbone smil.",
-            )
+        own_network(self, "smil", SMIL)
 
     @torch.no_grad()
     def start_epoch(self, peek: Peek) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmlib.backbones.transmodality import Translated, TransModality
 from mmlib.errors import InputError
+from mmlib.methods.own_network import own_network
 from mmlib.methods.reference import Reference, ReferenceConfig
 from mmlib.nn.batch import Batch
 from mmlib.nn.frames import time_mean
@@ -44,13 +45,7 @@ class Transmodality(Reference):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        if not isinstance(self.backbone, TransModality):
-            raise InputError(
-                "transmodality",
-                f"the backbone {type(self.backbone).__name__}",
-                "its own network",
-                "Use the backbone transmodality.",
-            )
+        own_network(self, "transmodality", TransModality)
 
     @property
     def net(self) -> TransModality:
