@@ -168,7 +168,7 @@ def _interval(axis: Axes, y: float, test: Comparison, color: str) -> None:
         ((test.low, test.high), figures.THIN),
         ((test.low90, test.high90), figures.THICK),
     ):
-        figures.interval(axis, y, np.clip(ends, low, high), color, width)
+        figures.interval(axis, y, np.clip(ends, low, high).tolist(), color, width)
     beyond = {"<": (low, test.low < low), ">": (high, test.high > high)}
     for marker, (edge, leaves) in beyond.items():
         if leaves:
