@@ -13,7 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 from mmlib.backbones import build_backbone
-from mmlib.experiments.systems import SYSTEMS, System
+from mmlib.experiments.published import papers, published, tables
+from mmlib.experiments.systems import PRINTED_AS, SYSTEMS, System
+from mmlib.experiments.undeclared import rows_left_out
+from mmlib.papers.catalog import PAPERS
 from mmlib.report.markup import markdown_table
 
 PAGE = Path(__file__).with_name("systems.md")
@@ -30,12 +33,15 @@ the abstract is known. Parameters are counted with {len(DIMS)} modalities of {SI
 at the default sizes. `mmlib recipes DATA --network NAME` trains one of them alone at every learning rate;
 `mmlib compare DATA --systems` takes all of them into a comparison. `python docs/systems.py` writes this page from
 `mmlib/experiments/systems.py`. *Read from* names the section of the specification that the code was written from (it is
-not part of this repository) and the commit of the public code that the section describes, where there is one. The
-systems have no rows in the papers' tables yet.
+not part of this repository) and the commit of the public code that the section describes, where there is one.
 
 Every system keeps these laws, whatever the number of modalities: what is missing is never read, a dialogue's prediction
 does not depend on the rest of its batch, and rows with a single modality give finite losses and gradients
 (`tests/systems/test_laws.py`). Laws of a single system stand below it.
+"""
+
+NAMED = """The rows that the papers' tables name, each counted once a paper, the paper's own method and networks among
+them:
 """
 
 
@@ -93,10 +99,29 @@ def laws(system: System) -> str:
     return f"{about} ({len(tests)} tests in `tests/systems/{path.name}`)."
 
 
+def named() -> pd.DataFrame:
+    """Paper by paper, how many rows its comparison tables name, and how many of them run here."""
+    styles = {system.called for system in SYSTEMS if system.called.endswith("-style")}
+    lines = []
+    for paper in map(PAPERS.__getitem__, papers()):
+        known = {artifact.id for artifact in paper.artifacts} & set(tables(paper.name))
+        printed = [published(paper.name, table)["row"].replace(PRINTED_AS) for table in known]
+        rows = {str(name) for names in printed for name in names}
+        left = set(rows_left_out(paper)) & rows
+        if rows:
+            style = len((rows - left) & styles)
+            lines.append(
+                (paper.called, len(rows), len(rows - left), style, ", ".join(sorted(left)))
+            )
+    columns = ["paper", "rows named", "run here", "of these style readings", "not run"]
+    return pd.DataFrame(lines, columns=columns)
+
+
 def page() -> str:
     """The page as Markdown."""
-    table = markdown_table(overview(), escaped=True)
-    return "\n\n".join(part.strip() for part in (HEAD, table, *map(section, SYSTEMS))) + "\n"
+    systems, count = (markdown_table(frame, escaped=True) for frame in (overview(), named()))
+    parts = (HEAD, systems, NAMED, count, *map(section, SYSTEMS))
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -19,8 +19,13 @@ def equal(name: str, actual: Any, expected: Any, tolerance: float = 0.0, hint: s
     a, b = _array(actual), _array(expected)
     if a.shape != b.shape:
         raise AssertionError(f"FAIL {name}: shape {a.shape}, expected {b.shape}. {hint}")
+    if not np.isfinite(b).all():
+        raise AssertionError(
+            f"FAIL {name}: what is expected is not finite, as on features of huge values. Standardise them (mmlib data "
+            f"check names their scales). {hint}"
+        )
     worst = float(np.abs(a - b).max()) if a.size else 0.0
-    most = tolerance * max(1.0, float(np.abs(b[np.isfinite(b)]).max(initial=0.0)))
+    most = tolerance * max(1.0, float(np.abs(b).max(initial=0.0)))
     if not worst <= most:
         raise AssertionError(
             f"FAIL {name}: off by up to {worst:.3g}, at most {most:.3g} is right. {hint}"

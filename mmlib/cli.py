@@ -447,11 +447,16 @@ def _recipes(args: argparse.Namespace) -> int:
     from mmlib.pipeline import recipes
 
     options.minutes("--max-minutes", args.max_minutes)
+    networks = tuple(options.names("--network", args.network))
+    methods = tuple(options.names("--method", args.method))
     if not args.data:
+        if networks or methods:
+            raise InputError("DATA", "none", "data to search on", "Name some, or show all recipes.")
         print(recipes.shown())
         return 0
-    networks = tuple(args.network.split(",")) if args.network else ()
-    methods = tuple(args.method.split(",")) if args.method else ()
+    for name in args.data:
+        if args.data.count(name) > 1:
+            raise InputError("DATA", f"{name} twice", "each once", "Leave one out.")
     wanted = recipes.Wanted(networks, methods)
     return recipes.search_all(args.data, args.profile, wanted, args.jobs, args.max_minutes)
 

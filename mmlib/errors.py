@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+NAMED = 40  # of a list of names, in a message
+
 
 class InputError(Exception):
     """Bad input: says what was found, what was expected and what to do.
@@ -21,8 +23,9 @@ class InputError(Exception):
 
 
 def unknown_name(where: str, name: object, known: Iterable[str]) -> InputError:
-    """An error for a name that is not among the known ones, with the nearest known one."""
+    """An error for a name that is not among the known ones, with the nearest one; of a long list its beginning."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
     hint = f"Did you mean {near[0]!r}?" if near else "Choose one of the expected names."
-    return InputError(where, repr(name), "one of " + ", ".join(names), hint)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return InputError(where, repr(name), f"one of {', '.join(names[:NAMED])}{more}", hint)

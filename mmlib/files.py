@@ -41,9 +41,11 @@ def explained(path: Path, error: type[InputError] = InputError) -> Iterator[None
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path``, for the body to write; afterwards it takes the place of ``path`` at once.
 
-    The folder is made where it lacks. Where the body fails, ``path`` stays as it was. Errors of the system pass.
+    The folder is made where it lacks. Where the body fails, ``path`` stays as it was, and no new folder stays. Errors
+    of the system pass.
     """
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}"
+    made = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -53,6 +55,9 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+        if made:
+            with suppress(OSError):  # it is not empty, as it should not be
+                path.parent.rmdir()
 
 
 def write(path: Path, data: bytes, error: type[InputError] = InputError) -> None:

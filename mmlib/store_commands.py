@@ -110,6 +110,9 @@ def _store(args: argparse.Namespace) -> int:
         raise InputError(f"store {args.action}", "one store", "two", "Name the other.")
     second = Store(options.folder_there("STORE 2", args.second))
     if args.action == "merge":
+        from mmlib.runs.check_store import check_is_store
+
+        check_is_store(second)
         print(f"{first.merge(second)} runs copied from {args.second} into {args.first}")
         return 0
     frame = compare(first, second)

@@ -19,7 +19,7 @@ from torch import nn
 from mmlib import names
 from mmlib.cli import main
 from mmlib.data.bundle import Task, load_bundle, make_bundle, save_bundle
-from mmlib.errors import InputError
+from mmlib.errors import InputError, unknown_name
 from mmlib.report import artifact
 
 PIECES = (
@@ -465,3 +465,9 @@ def test_names_of_splits_and_settings_are_no_modalities(name: str) -> None:
     """A run's test masks and a table's settings are called by them."""
     with pytest.raises(InputError, match="split or a setting"):
         names.check_modality("modality", name)
+
+
+def test_of_a_long_list_of_names_an_error_tells_the_beginning_and_how_many_more() -> None:
+    few, many = ([f"set{n:03d}" for n in range(count)] for count in (40, 100))
+    assert "set039. " in str(unknown_name("bundle", "x", few))
+    assert "set039 and 60 more. " in str(unknown_name("bundle", "x", many))

@@ -14,6 +14,7 @@ import pandas as pd
 from mmlib.data.agreement import compare
 from mmlib.data.bounded import regular_file
 from mmlib.data.bundle import Bundle
+from mmlib.data.codes import code_warnings
 from mmlib.data.copies import copies, copy_lines, copy_warnings
 from mmlib.data.described import (
     count_lines,
@@ -166,6 +167,7 @@ def stated_findings(bundle: Bundle) -> list[str]:
     """Those of ``findings`` that must be said beside results."""
     return [
         *sign_warnings(bundle),
+        *code_warnings(bundle),
         *offset_warnings(bundle),
         *absent_warnings(bundle),
         *speaker_warnings(bundle),
@@ -250,20 +252,23 @@ def _recorded(bundle: Bundle, manifest: Mapping[str, Any]) -> list[str]:
 def _papers(bundle: Bundle, manifest: Mapping[str, Any], role: str | None) -> list[str]:
     """One line per role and paper: what agrees with the paper's data and what differs.
 
-    Data that are not the paper's at all have no list of differences, unless the role is asked for.
+    Papers of whose data nothing agrees share a line, unless the role is asked for.
     """
-    lines = []
+    lines, others = [], []
     for name, entry in manifest["role"].items():
         if name != role and (role is not None or not _same_task(bundle, name, entry)):
             continue
         for paper in entry["paper"]:
             same, differ = compare(bundle, paper)
-            verdict = _papers_verdict(same, differ)
             if role is None and not same and differ:
-                verdict = f"none of its {len(differ)} counts (--role {name} lists them)"
+                others.append(f"{paper['name']} ({name})")
+                continue
+            verdict = _papers_verdict(same, differ)
             lines.append(
                 f"{name}, {paper['name']} ({paper['where']}; ledger {paper['ledger']}): {verdict}"
             )
+    if others:
+        lines.append(f"no count of: {', '.join(others)}; --role ROLE lists them")
     return lines
 
 

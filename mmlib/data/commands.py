@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlib import names, paths
+from mmlib import names, options, paths
 from mmlib.data.readers import READERS, read_bundle
 from mmlib.errors import InputError
 
@@ -70,7 +70,7 @@ def _add_import(commands: Any) -> None:
         "paths", metavar="PATH", nargs="+", type=Path, help="files or folders, as the format asks"
     )
     importing.add_argument(
-        "--out", type=Path, metavar="DIR", help="bundle folder (default: data/bundles/NAME)"
+        "--out", metavar="DIR", help="bundle folder (default: data/bundles/NAME)"
     )
     importing.add_argument("--name", help="the bundle's name (default: the reader's)")
     importing.add_argument(
@@ -92,9 +92,7 @@ def _add_twin(commands: Any) -> None:
     twin.add_argument(
         "--size", default="quick", help="quick (default) or another that `list` shows"
     )
-    twin.add_argument(
-        "--out", type=Path, metavar="DIR", help="bundle folder (default: data/bundles/NAME)"
-    )
+    twin.add_argument("--out", metavar="DIR", help="bundle folder (default: data/bundles/NAME)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
     if args.command == "twin":
         from mmlib.data.catalog import open_bundle
 
+        options.one("--out", args.out)
         _write(open_bundle(f"twin:{args.role}@{args.size}"), args.out)
         return 0
     print("\n".join(_list()))
@@ -135,21 +134,25 @@ def _formats() -> str:
 
 
 def _options(pairs: Sequence[str]) -> dict[str, str]:
-    options = {}
+    given: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise InputError(
                 "--option", repr(pair), "KEY=VALUE", "Write for example --option split=leaky."
             )
-        options[key] = value
-    return options
+        if key in given:
+            raise InputError("--option", f"{key} twice", "each key once", "Leave one out.")
+        given[key] = value
+    return given
 
 
 def _import(args: argparse.Namespace) -> int:
     from mmlib.data.check import compare_files, findings
+    from mmlib.data.missing import missing_lines
     from mmlib.data.scales import scale_lines
 
+    options.one("--out", args.out)
     if args.name is not None:
         names.check_bundle_name("--name", args.name)
     if args.raw and args.standardise:
@@ -160,7 +163,9 @@ def _import(args: argparse.Namespace) -> int:
     _write(bundle, args.out)
     following = f"next: mmlib data check {args.out or bundle.name}"
     as_read = [f"as read: {line}" for line in scale_lines(read)] if bundle.scaling else []
-    told = [*sources, *as_read, *_told(bundle, args), *scale_lines(bundle), *findings(bundle)]
+    lacking = [] if bundle.observed.all() else missing_lines(bundle)
+    told = [*sources, *as_read, *_told(bundle, args), *scale_lines(bundle), *lacking]
+    told += findings(bundle)
     print("\n".join([*told, following]))
     return 0
 
@@ -187,15 +192,18 @@ def _told(bundle: Bundle, args: argparse.Namespace) -> list[str]:
     ]
 
 
-def _write(bundle: Bundle, out: Path | None) -> None:
+def _write(bundle: Bundle, out: str | None) -> None:
     from mmlib.data.bundle import SPLITS, save_bundle
+    from mmlib.data.described import has_dialogues
 
     names.check_bundle_name("--name", bundle.name)
-    folder = out or paths.bundles() / bundle.name
+    folder = Path(out) if out else paths.bundles() / bundle.name
     before = _fingerprint_there(folder)
     save_bundle(bundle, folder)
+    spoken = has_dialogues(bundle)
     counts = ", ".join(
-        f"{s} {len(bundle.rows(s))} ({len(bundle.dialogues(s))} dialogues)" for s in SPLITS
+        f"{s} {len(bundle.rows(s))}" + f" ({len(bundle.dialogues(s))} dialogues)" * spoken
+        for s in SPLITS
     )
     dims = ", ".join(f"{m} {d}" for m, d in bundle.dims.items())
     print(

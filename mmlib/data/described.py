@@ -22,10 +22,20 @@ def head_lines(bundle: Bundle, task: str) -> list[str]:
     notes = {key: value for key, value in bundle.notes.items() if key != NAMES}
     return [
         f"{bundle.name}: {len(bundle)} utterances, {task}, fingerprint {bundle.fingerprint}",
-        f"source: {bundle.source or 'not stated'}",
-        f"licence: {bundle.licence or 'not stated'}",
-        *(f"note, {key}: {value}" for key, value in notes.items()),
+        f"source: {_printable(bundle.source) or 'not stated'}",
+        f"licence: {_printable(bundle.licence) or 'not stated'}",
+        *(f"note, {_printable(key)}: {_printable(value)}" for key, value in notes.items()),
     ]
+
+
+def _printable(value: object) -> str:
+    """A received text without what a terminal would obey: control characters as Python writes them."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
+
+
+def has_dialogues(bundle: Bundle) -> bool:
+    """Whether any dialogue has two utterances; where none has, each utterance stands alone."""
+    return len(np.unique(bundle.dialogue)) < len(bundle)
 
 
 def count_lines(bundle: Bundle) -> list[str]:
@@ -33,10 +43,9 @@ def count_lines(bundle: Bundle) -> list[str]:
     parts = {split: bundle.rows(split) for split in SPLITS}
     if bundle.fold is not None:
         parts |= parts_of(bundle)
-    lines: dict[str, list[int]] = {
-        "utterances": [len(rows) for rows in parts.values()],
-        "dialogues": [len(np.unique(bundle.dialogue[rows])) for rows in parts.values()],
-    }
+    lines: dict[str, list[int]] = {"utterances": [len(rows) for rows in parts.values()]}
+    if has_dialogues(bundle):
+        lines["dialogues"] = [len(np.unique(bundle.dialogue[rows])) for rows in parts.values()]
     if speaker_kind(bundle) != "not stated":
         lines["speakers"] = [len(np.unique(bundle.speaker[rows])) for rows in parts.values()]
     if bundle.task.kind != "score":

@@ -163,8 +163,8 @@ def offset_warnings(bundle: Bundle) -> list[str]:
         return []
     return [
         f"WARNING: the scores of {bundle.name} have mean {mean:.4g} and sd {sd:.3g} in train, and networks begin at 0. "
-        "Expect long training and large errors before its end, or subtract the mean from the scores, divide them by "
-        "their sd, and import again."
+        "Expect long training and large errors before its end, or bring them nearer to 0 and import again: by a "
+        "neutral value where they have one, else by subtracting their mean and dividing them by their sd."
     ]
 
 

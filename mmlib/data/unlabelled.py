@@ -14,6 +14,7 @@ import numpy as np
 
 from mmlib.data.bundle import SPLITS, Bundle, Task
 from mmlib.data.bundle_file import short_names
+from mmlib.data.groups import NAMES
 from mmlib.errors import InputError
 
 
@@ -70,6 +71,12 @@ def to_predict(rows: Unlabelled, task: Task) -> Bundle:
     dialogue = _numbered(rows.dialogue, order, np.arange(n))
     _check_dialogues(where, dialogue, split, ids)
     shape = (n, len(task.names)) if task.kind == "binaries" else (n,)
+    spoken = rows.speaker is not None
+    speakers, speaker = (
+        np.unique(np.asarray(rows.speaker)[order], return_inverse=True)
+        if spoken
+        else ((), np.zeros(n))
+    )
     return Bundle(
         name=rows.name,
         task=task,
@@ -78,10 +85,11 @@ def to_predict(rows: Unlabelled, task: Task) -> Bundle:
         split=split,
         dialogue=dialogue,
         position=np.arange(n) if rows.position is None else np.asarray(rows.position)[order],
-        speaker=_numbered(rows.speaker, order, np.zeros(n, dtype=np.int64)),
+        speaker=speaker.astype(np.int64),
         observed=np.asarray(rows.observed, dtype=bool)[order],
         ids=ids,
         lengths={m: np.asarray(v, dtype=np.int64)[order] for m, v in rows.lengths.items()},
+        notes={NAMES: [str(name) for name in speakers]} if spoken else {},
     )
 
 

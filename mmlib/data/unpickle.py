@@ -263,8 +263,7 @@ class _Machine:
 
     def frozenset(self, _: Any) -> None:
         values = self.since_mark()
-        for value in values:
-            self.budget.key(value, values)
+        self.budget.keys_of_one(values)
         self.made(frozenset(values), 216 + 64 * len(values))
 
     def stack_global(self, _: Any) -> None:

@@ -11,7 +11,7 @@ import pickle
 import re
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -71,17 +71,32 @@ class Budget:
     def key(self, key: Any, container: object) -> None:
         """Hold a dictionary's key or a set's member to what is hashed at once: an atom, or a flat tuple of atoms.
 
+        container: kept by whoever calls as long as it may get more of them.
+
         Raises:
             Refused: another key, or more than a thousand numbers or tuples of one hash in one container.
         """
+        self._count(key, id(container), self._hashes)
+
+    def keys_of_one(self, keys: Sequence[Any]) -> None:
+        """Hold all members of a container that is made at once as ``key`` does.
+
+        Raises:
+            Refused: as ``key``.
+        """
+        hashes: Counter[tuple[int, int]] = Counter()
+        for key in keys:
+            self._count(key, 0, hashes)
+
+    def _count(self, key: Any, container: int, hashes: Counter[tuple[int, int]]) -> None:
         if type(key) is str or type(key) is int and abs(key) < _SMALL:
             return
         parts = key if type(key) is tuple else (key,)
         if len(parts) > _KEY_LENGTH or not all(map(_is_atom, parts)):
             raise Refused("a key that is neither a string or number nor a short tuple of them")
-        place = (id(container), hash(key))
-        self._hashes[place] += 1
-        if self._hashes[place] > _SAME_HASH:  # Python compares each with all that are there
+        place = (container, hash(key))
+        hashes[place] += 1
+        if hashes[place] > _SAME_HASH:  # Python compares each with all that are there
             raise Refused(f"more than {_SAME_HASH} keys of one hash")
 
 

@@ -16,6 +16,7 @@ from mmlib.data.twins import EXACT
 from mmlib.experiments import failures, nature
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.published import papers, published
+from mmlib.experiments.systems import PRINTED_AS
 from mmlib.masks import Law, draw
 from mmlib.metrics import UNSIGNED, has_decisions
 from mmlib.report import stats, tables
@@ -86,7 +87,7 @@ def published_cells(
     printed: the data set's name in the table, where that is another. A table with none of our data sets gives the cells
     of its first one, without values: they say which rows it has.
     """
-    frame = published(context.paper, table)
+    frame = published(context.paper, table).replace({"row": PRINTED_AS})
     if not context.shows_printed(dataset):
         return frame.iloc[:0]
     has, name = set(frame["dataset"]), printed or dataset

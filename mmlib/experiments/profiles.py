@@ -82,6 +82,10 @@ class Profile:
 
 _DEFAULT = Training(epochs=2, batch=8, lr=3e-3, weight_decay=1e-5)
 _UNSEARCHED = Training(epochs=25, batch=4, lr=1e-3, weight_decay=1e-5)
+WIDER = ("mmin_teacher", "mmin", "if_mmin_teacher", "if_mmin", "redcore")
+"""Comparison systems whose own width is larger than that of the other networks."""
+
+DIFFUSION_STEPS = 20  # of IMDer, whose sampler is most of its time
 _GRID = ((0.1, 0.7, 1.3), (1.0, 1.4, 1.8))
 BY_RECIPE = (
     "each network's learning rate, weight decay and number of steps as its search on validation chose them "
@@ -107,6 +111,8 @@ def _widths(
         **dict.fromkeys(("momke", "momke_frames", "crossmodal"), blocks),
         "dream": (("hidden", width), ("repeats", depth)),
         "concat": (("encoder", "mlp"), ("hidden", width)),
+        **dict.fromkeys(WIDER, (("hidden", width),)),
+        "imder": (("steps", DIFFUSION_STEPS),),
     }
 
 

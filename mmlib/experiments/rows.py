@@ -81,6 +81,15 @@ class Stage:
     """The method whose trials give the learning rate, where that is not its own: a baseline that only watches, or
     that leaves a method's parts out, is trained as its network is."""
 
+    searched_as: str = ""
+    """The network whose recipe gives the schedule, where that is not its own: a comparison system is searched whole,
+    by the name of its last network."""
+
+    @property
+    def schedule(self) -> str:
+        """The network whose recipe gives the schedule."""
+        return self.searched_as or self.backbone
+
 
 @dataclass(frozen=True)
 class Row:
@@ -154,7 +163,7 @@ def spec_of(
             eval_masks=tests,
             valid_mask=stage.valid,
             training=dataclasses.replace(
-                protocol.budget.of(stage.backbone, fold, stage.recipe or stage.method),
+                protocol.budget.of(stage.schedule, fold, stage.recipe or stage.method),
                 **dict(stage.training),
             ),
             keep=stage.keep,

@@ -1,18 +1,20 @@
 """The comparison systems that the papers' tables name, as they are read here: what each is, keeps and leaves out.
 
 Each is short code of ours from a description of the published one, over features that are given: no language model is
-trained, and an utterance is a vector (or frames). `docs/systems.md` is made from these declarations.
+trained, and an utterance is a vector, or frames, which most encoders average. `docs/systems.md` is made from these
+declarations.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
+from mmlib.experiments.context import Context
 from mmlib.experiments.rows import Row, Stage
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
 
-OF_VECTORS = Takes((VECTORS,))
-VECTORS_OR_FRAMES = Takes((VECTORS | SEQUENCES,))
+ANY = Takes((VECTORS | SEQUENCES,))
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,14 @@ class System:
     complete: str = "no"
     """Whether it needs complete training rows: ``no``, or how it does without (self-drop)."""
 
-    takes: Takes = OF_VECTORS
+    takes: Takes = ANY
     """The data that it accepts."""
 
     test: str = ""
     """The file of its own laws under tests/systems, where it is not that of its network's name."""
+
+    printed: str = ""
+    """Its name in the papers' tables, where that is another."""
 
     @property
     def backbone(self) -> str:
@@ -53,8 +58,11 @@ class System:
 
     @property
     def row(self) -> Row:
-        """Its row of a table."""
-        return Row(self.called, self.stages, against=None, takes=self.takes)
+        """Its row of a table: all of its stages have the schedule that the search chose for the whole."""
+        stages = tuple(
+            dataclasses.replace(stage, searched_as=self.backbone) for stage in self.stages
+        )
+        return Row(self.called, stages, against=None, takes=self.takes)
 
 
 SYSTEMS = (
@@ -106,6 +114,7 @@ SYSTEMS = (
         "MM2 31; of the paper the abstract, no code",
         "Word vectors of the classes (fixed random orthonormal ones); layers and weights are not published.",
         "self-drop: a row's hidden modalities are the targets",
+        printed="MRAN",
     ),
     System(
         "CorrKD",
@@ -115,8 +124,7 @@ SYSTEMS = (
         "BASELINES_MM 2.1; no code was released",
         "The published encoders (their depth is unknown): the network has the size of DREAM's P.",
         "self-drop: the teacher sees what the row has, the student less",
-        VECTORS_OR_FRAMES,
-        "corrkd_full",
+        test="corrkd_full",
     ),
     System(
         "SMIL",
@@ -125,7 +133,6 @@ SYSTEMS = (
         "Ma et al., AAAI 2021",
         "BASELINES_MM 14, MM2 B; mengmenm/SMIL @ 0d0e827",
         "Encoders of images and sound (a linear map each); the decay of the inner learning rate.",
-        takes=VECTORS_OR_FRAMES,
     ),
     System(
         "DiCMoR",
@@ -135,7 +142,6 @@ SYSTEMS = (
         "BASELINES_MM 16, MM2 B; mdswyz/DiCMoR @ 3d7e617",
         "BERT, crossmodal attention over time (one layer over modalities); 6 couplings for 32 of Glow's steps.",
         "self-drop in half of the rows",
-        VECTORS_OR_FRAMES,
     ),
     System(
         "IMDer",
@@ -145,7 +151,6 @@ SYSTEMS = (
         "BASELINES_MM 16, MM2 B; mdswyz/IMDer @ 1901a92",
         "BERT, crossmodal attention over time (one layer over modalities); the U-Net over time (a perceptron).",
         "self-drop in half of the rows",
-        VECTORS_OR_FRAMES,
     ),
     System(
         "SDR-GNN",
@@ -162,6 +167,7 @@ SYSTEMS = (
         "Nguyen et al., Neurocomputing 2025",
         "MM2 32; the abstract alone",
         "The simulated absence and the reconstruction, as in BALM. Single utterances have no neighbours.",
+        printed="Mi-CGA",
     ),
     System(
         "MCE",
@@ -186,6 +192,7 @@ SYSTEMS = (
         "Guo et al., ACL 2024",
         "BASELINES_MM 15, MM2 B; zrguo/MPLMM @ c6f8d18",
         "Pre-training on CMU-MOSEI (the training rows serve), attention over frames, its own law of hiding.",
+        printed="MLPMM",
     ),
     System(
         "MSPs-style",
@@ -194,13 +201,37 @@ SYSTEMS = (
         "Jang et al., ICASSP 2024",
         "BASELINES_MM2 33; the abstract alone",
         "ViLT and its pre-training (a small transformer over modalities, trained on the training rows).",
+        printed="MSPs",
     ),
     System(
         "TransModality",
         (Stage("transmodality", "transmodality"),),
-        "Text is translated into each other modality and back; TransM in DREAM's table.",
+        "Text is translated into each other modality and back.",
         "Wang et al., WWW 2020",
         "BASELINES_MM2 27; hyeonJeongByeon/TransModality @ d4384fa",
         "Dialogues: the recurrent encoders and transformers over utterances (perceptrons of single vectors).",
+        printed="TransM",
     ),
 )
+
+CALLED = frozenset(system.called for system in SYSTEMS)
+"""What the systems are called."""
+
+PRINTED_AS = {system.printed: system.called for system in SYSTEMS if system.printed}
+"""The papers' names of systems, where they are others, to ours."""
+
+NOTE = (
+    "Comparison systems are short readings of ours over the same features (docs/systems.md), with the same masks and "
+    "as many trials as every network; each of their stages is as long as the search chose. No test compares them."
+)
+
+
+def noted(context: Context) -> str:
+    """The note below tables that have rows of comparison systems, as those on a reader's own data have not."""
+    return "" if context.own else NOTE
+
+
+def rows(*called: str) -> list[Row]:
+    """The rows of some systems, by what they are called."""
+    known = {system.called: system.row for system in SYSTEMS}
+    return [known[name] for name in called]

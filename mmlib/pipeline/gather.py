@@ -1,6 +1,7 @@
 """Files on all papers and collections together, written after a paper's artifacts are drawn.
 
-``figures/claims.csv`` (every paper's claims with verdicts), ``figures/glance.md`` and ``glance.png`` (primary ones),
+``figures/claims.csv`` (every paper's claims with verdicts; those on a reader's own data stand in a ``claims.csv`` of
+their collection), ``figures/glance.md`` and ``glance.png`` (primary ones),
 ``figures/arithmetic.csv`` (the papers' own sums) and a ``replication.md`` beside each paper's figures. All of it
 follows from the manifest, the files that it lists and the published tables, so a second call writes the same bytes,
 whichever paper was drawn last.
@@ -37,6 +38,9 @@ def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
         entries = read_manifest(figures / "manifest.json")
         every_claim = claims(entries, figures.parent, list(declared))
         files.write(figures / "claims.csv", csv_bytes(every_claim))
+        for own in {str(e["collection"]) for e in entries if e["id"] == CLAIMS} - {*glance.PROJECT}:
+            of_own = claims(entries, figures.parent, list(declared), [own])
+            files.write(figures / own / "claims.csv", csv_bytes(of_own))
         called = {name: paper.called for name, paper in declared.items()}
         seen = glance.page(every_claim, called)
         files.write(figures / glance.FILE, f"{TITLE}{seen}".encode())
@@ -61,13 +65,21 @@ def _write_picture(figures: Path, every_claim: pd.DataFrame, called: Mapping[str
 
 
 def claims(
-    entries: Iterable[Entry], root: Path, papers_in_order: Sequence[str] = ()
+    entries: Iterable[Entry],
+    root: Path,
+    papers_in_order: Sequence[str] = (),
+    collections: Sequence[str] = glance.PROJECT,
 ) -> pd.DataFrame:
-    """The claims of every paper and collection that the manifest lists with their numbers, in its order, as text.
+    """The claims of some collections that the manifest lists with their numbers, in its order, as text.
 
-    Numbers stay as they stand in their files.
+    Numbers stay as they stand in their files. collections: by default the project's, so that what stands at the top of
+    ``figures`` does not change with a reader's own data, or with a label.
     """
-    listed = [e for e in entries if e["id"] == CLAIMS and e["status"] == "regenerated"]
+    listed = [
+        e
+        for e in entries
+        if e["id"] == CLAIMS and e["status"] == "regenerated" and e["collection"] in collections
+    ]
     frames = []
     for entry in sorted(
         listed, key=lambda e: natural_order((e["collection"], e["paper"], e["id"]), papers_in_order)

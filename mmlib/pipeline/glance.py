@@ -12,10 +12,14 @@ from typing import Any
 
 import pandas as pd
 
+from mmlib.data import embedded
+from mmlib.experiments import recipes
 from mmlib.experiments.verdicts import EXPLORATORY, OPEN, PRIMARY, VERDICTS
+from mmlib.names import EMBEDDED, TWINS
 from mmlib.report.markup import escape_markdown, markdown_table
 
 FILE, PICTURE = "glance.md", "glance.png"
+PROJECT = (TWINS, EMBEDDED, *embedded.KINDS, *recipes.REAL)  # collections that are committed
 SAME = ["paper", "claim", "test (above 0 supports)", "data", "backbone"]  # as one another
 NEEDED = (
     *SAME,
@@ -87,9 +91,10 @@ def tested(claims: pd.DataFrame, called: Mapping[str, str], paper: str = "") -> 
     return kept.drop(columns=["seeds_made", "place", "twins", "number"])
 
 
-def read(figures: Path) -> pd.DataFrame:
-    """``claims.csv`` as text; without lines where there is none."""
-    path = figures / "claims.csv"
+def read(figures: Path, collection: str = "") -> pd.DataFrame:
+    """The ``claims.csv`` that has a collection's claims, or the project's, as text; without lines where none is."""
+    folder = figures if collection in ("", *PROJECT) else figures / collection
+    path = folder / "claims.csv"
     known = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame()
     return known.reindex(columns=[*dict.fromkeys([*known.columns, *NEEDED])], fill_value="")
 

@@ -35,6 +35,8 @@ ROWS = 15  # lines of a table that a notebook shows whole
 SENTENCE = re.compile(r"(?<!Eq)(?<!Eqs)(?<!Fig)(?<!Figs)\.\s")
 CLAIMS = ["claim", "data", "test (above 0 supports)", "measured", "seeds", "verdict"]
 
+ELSEWHERE = "*What the repository has on other real data is not repeated among results on yours: the end lists it.*"
+
 
 class Lesson:
     """A notebook's view of one context: it draws artifacts, and remembers those that it has shown."""
@@ -101,8 +103,12 @@ class Lesson:
     def real(self, name: str, metric: str = "") -> None:
         """Show an artifact of the first collection of real data that has it: its picture, or its table in short.
 
-        metric: the only one to be shown of a comparison of several; all where empty.
+        metric: the only one to be shown of a comparison of several; all where empty. With a reader's own data
+        nothing of other data is shown.
         """
+        if self._own:
+            figures.show_text(ELSEWHERE)
+            return
         for collection in committed.collections(self._paper):
             folder = paths.figures() / collection / self._paper
             numbers = folder / f"{name}-numbers.csv"
@@ -206,8 +212,7 @@ class Lesson:
 
     def _claims(self) -> pd.DataFrame:
         """The committed claims; with a reader's own data those on these data alone."""
-        claims = glance.read(paths.figures())
-        return claims[claims["collection"] == self._own] if self._own else claims
+        return glance.read(paths.figures(), self._own)
 
     def _verdicts(self) -> pd.DataFrame:
         """The committed comparisons with own networks; with a reader's own data those on these data alone."""
@@ -215,7 +220,7 @@ class Lesson:
 
     def _here(self) -> pd.DataFrame:
         """The claims of this paper in this collection."""
-        claims = glance.read(paths.figures())
+        claims = glance.read(paths.figures(), self.context.collection)
         mine = claims["collection"] == self.context.collection
         return claims[mine & (claims["paper"] == self._paper)]
 

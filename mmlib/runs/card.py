@@ -19,6 +19,7 @@ from mmlib.data.bounded import JSON_BYTES, parse_json, read_bounded
 from mmlib.data.bundle import Bundle, Task
 from mmlib.data.bundle_file import SCALING, TASK
 from mmlib.data.forms import check_form, flag, listed, named, optional, table, text, whole
+from mmlib.data.groups import NAMES
 from mmlib.data.scaling import Scaling, standardise
 from mmlib.errors import InputError
 from mmlib.names import check_modality
@@ -37,6 +38,7 @@ CONTENT = {
     "tests": named(table),
     "weights": text,
 }
+SINCE = {"speaker_names": listed(text), "speakers_trained": listed(whole)}  # older cards lack them
 RUN = {"id": text, "spec": table}
 DATA = {"name": text, "fingerprint": text, "neutral": text}
 MODALITY = {"shape": listed(whole), "pixels": flag, "standardised": flag}
@@ -99,6 +101,17 @@ class Card:
         """How many speakers the data had."""
         return int(self.content["speakers"])
 
+    @property
+    def speaker_names(self) -> tuple[str, ...]:
+        """The names of the data's speakers in the order of their numbers; none where they are not known."""
+        names = tuple(self.content.get("speaker_names", ()))
+        return names if len(names) == self.speakers else ()
+
+    @property
+    def speakers_trained(self) -> frozenset[int]:
+        """The numbers of the speakers whom training had."""
+        return frozenset(self.content.get("speakers_trained", ()))
+
 
 def modalities_of(bundle: Bundle) -> dict[str, Modality]:
     """What a model that was trained on a bundle knows of its modalities."""
@@ -141,6 +154,8 @@ def make_card(
         },
         "left_out": left_out,
         "speakers": bundle.speakers,
+        "speaker_names": bundle.notes.get(NAMES, []),
+        "speakers_trained": sorted(set(bundle.speaker[bundle.rows("train")].tolist())),
         "class_counts": class_counts,
         "data": {
             "name": bundle.name,
@@ -218,7 +233,7 @@ def _parsed(content: dict[str, Any]) -> Card:
     Raises:
         ValueError, InputError: another form, or values that no model has.
     """
-    check_form(CARD, content, CONTENT, {})
+    check_form(CARD, content, CONTENT, SINCE)
     check_form("run", content["run"], RUN, {})
     check_form("data", content["data"], DATA, {})
     check_form("task", content["task"], TASK, {})

@@ -57,16 +57,9 @@ def check_store(store: Store) -> Checked:
     Raises:
         InputError: no such folder, or one that holds other things.
     """
-    check_exists(store)
+    check_is_store(store)
     paths = [path for path in store.folder.glob("??/*") if not path.name.startswith(".")]
     names = sorted({_run_of(path.name) for path in paths if path.suffix in (RECORD, ARRAYS)})
-    if not names and any(not path.name.startswith(".") for path in store.folder.iterdir()):
-        raise InputError(
-            str(store.folder),
-            "files, but no run",
-            "a store of runs, or an empty folder",
-            "Check the path: the store of a checkout is its folder runs.",
-        )
     sound = unsummed = stale = 0
     damaged: dict[str, str] = {}
     failed, whole = [], set()
@@ -89,6 +82,24 @@ def check_store(store: Store) -> Checked:
     left = sum(_run_of(path.name) not in whole for path in paths)
     left += sum(1 for _ in store.folder.glob(f"**/.*{TEMPORARY}"))
     return Checked(sound, unsummed, damaged, tuple(failed), stale, left)
+
+
+def check_is_store(store: Store) -> None:
+    """Refuse a folder that holds other things than runs; an empty one is a store.
+
+    Raises:
+        InputError: no such folder, or files in it but no run.
+    """
+    check_exists(store)
+    inside = [path.name for path in store.folder.iterdir() if not path.name.startswith(".")]
+    runs = (path.suffix in (RECORD, ARRAYS) for path in store.folder.glob("??/*"))
+    if inside and not any(runs):
+        raise InputError(
+            str(store.folder),
+            "files, but no run",
+            "a store of runs, or an empty folder",
+            "Check the path: the store of a checkout is its folder runs.",
+        )
 
 
 def _run_of(name: str) -> str:

@@ -11,6 +11,8 @@ Diverged is a training with
 * an infinite value among those that the method noted before epochs (``recorded``), in any epoch;
 * at a reported epoch, a mean loss both above ``FAR_LOSS`` times a trivial answer's and above ``GROWN`` times that of
   the first epoch, in magnitude;
+* in the last epoch, a mean loss above ``FAR_LOSS`` times a trivial answer's that has not fallen to a tenth of the
+  first epoch's: one that begins beyond all measure, as on features of 1e5, and stays there;
 * at a reported epoch, outputs that are too large in magnitude on more than half of the rows of validation or of test
   under a mask: for a score above ``FAR`` times the largest score of training, whatever the loss; for classes above
   ``LIMIT``, where the mean loss of that epoch is above ``ORDINARY``, too.
@@ -28,7 +30,7 @@ Less than that is a bad model, whose numbers show it, and is warned of once a ru
 * notes of the method that are NaN throughout: single NaN stand for values that there are not.
 
 None of these is an offset of the labels that is not learnt yet (years near 1985, first answered with 0), nor a huge
-loss that falls: on raw features EBMC begins at 1e8 and ends at 20, and a few epochs may stop on the way.
+loss that falls tenfold: on raw features EBMC begins at 1e8 and ends at 20, and a few epochs may stop on the way.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ VALID = "valid"  # no test mask may have this name
 FAR = 100.0  # times the largest score of training: outputs
 FAR_LOSS = 1e5  # times the loss of a trivial answer; networks that end well pass 1e4 early on
 GROWN = 10.0  # times the first epoch's loss
+FALLEN = 0.1  # of the first epoch's loss, which a huge one has to come to
 LIMIT = 1e6  # outputs for classes
 ORDINARY = 100.0  # a mean cross-entropy beyond which training itself has exploded
 
@@ -164,6 +167,14 @@ def _check_losses(loss: np.ndarray, epochs: list[int], limits: Bounds) -> None:
                 epoch,
                 float(loss[epoch]),
             )
+    last = len(loss) - 1
+    if last in above and last > 0 and abs(loss[last]) > FALLEN * abs(loss[0]):
+        raise Diverged(
+            f"the mean loss is above {limits.loss:.3g}, {FAR_LOSS:g} times a trivial answer's, from the first epoch to "
+            "the last",
+            last,
+            float(loss[last]),
+        )
     if any(abs(loss[epoch]) > abs(loss[0]) for epoch in above):
         _warn(f"a mean loss above {limits.loss:.3g} at a reported epoch, and above the first one's")
 

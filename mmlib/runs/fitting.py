@@ -18,18 +18,13 @@ from mmlib.data.scaling import Scaling
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import few
 from mmlib.runs.card import Card, Modality
+from mmlib.runs.speakers import as_trained
 
 # How far values may be from those of training, in sds of training: the middle dimension's for the far end, which
 # few wild dimensions do not move; all dimensions' together for the near end, which sparse ones do not.
 FAR, NEAR = 10.0, 0.1
 FEW = 20  # rows, of which a small spread says nothing
 WILD = 1000.0  # sds of training: a single value so far away decides a prediction alone
-COUNT_SPEAKERS = (
-    "gcnet",
-    "mmdfn",
-    "mmgcn",
-    "sdr_gnn",
-)  # networks whose output depends on who speaks
 
 
 @dataclass(frozen=True)
@@ -51,8 +46,8 @@ def fitted(card: Card, given: Bundle) -> Fitted:
             speakers than the model knows.
     """
     _check_names(card, given)
-    _check_speakers(card, given)
-    shaped, notes = _shaped(card, given), []
+    spoken, told = as_trained(card, given)
+    shaped, notes = _shaped(card, spoken), list(told)
     features, scaling = dict(shaped.features), dict(shaped.scaling)
     for modality, wanted in card.modalities.items():
         if modality not in given.features:
@@ -63,11 +58,6 @@ def fitted(card: Card, given: Bundle) -> Fitted:
         notes += found
         if wanted.standardised and wanted.scale:
             scaling[modality] = wanted.scale
-    if card.spec.backbone in COUNT_SPEAKERS and card.speakers > 1:
-        notes.append(
-            f"speakers: {given.speakers} here, numbered by their sorted names as in an import; the network knows "
-            f"{card.speakers}"
-        )
     return Fitted(dataclasses.replace(shaped, features=features, scaling=scaling), tuple(notes))
 
 
@@ -81,16 +71,6 @@ def _check_names(card: Card, given: Bundle) -> None:
             f"the modalities {', '.join(given.modalities) or 'of no name'}",
             f"some of {', '.join(card.modalities)}",
             "Give one of them at least: with none of them there is nothing to predict from.",
-        )
-
-
-def _check_speakers(card: Card, given: Bundle) -> None:
-    if card.spec.backbone in COUNT_SPEAKERS and given.speakers > card.speakers:
-        raise InputError(
-            f"{given.name}, speaker",
-            f"{given.speakers} speakers",
-            f"at most the {card.speakers} that {card.spec.backbone} was trained with",
-            "It has learned something of each speaker: leave the column out, or choose a run of another network.",
         )
 
 

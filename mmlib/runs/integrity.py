@@ -18,6 +18,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from mmlib.data.bounded import is_regular
+
 ARRAYS_SUM, RECORD_SUM, OWN_SUM = "arrays_sha256", "record_sha256", "sha256"
 SUMS = (ARRAYS_SUM, RECORD_SUM, OWN_SUM)
 
@@ -106,6 +108,9 @@ def _differs(
     """What does not have its recorded sum; empty where all has, or where there are no sums at all."""
     if sums is None:
         return "its sidecar, which has the record's sum, is not JSON"
+    own = {name: value for name, value in sums.items() if name != OWN_SUM}
+    if OWN_SUM in sums and sums[OWN_SUM] != digest(canonical(own)):
+        return "its sidecar does not have its own sum"
     if ARRAYS_SUM not in content and not any(name in sums for name in SUMS):
         return ""
     if RECORD_SUM not in sums:
@@ -119,7 +124,9 @@ def _differs(
 
 @lru_cache(maxsize=2**17)  # 64 characters each, of files that may be large
 def file_sum(path: Path, stamped: object) -> str | None:
-    """The sha256 of a file, read once for each of its stamps; None where it is not there or cannot be read."""
+    """The sha256 of a regular file, read once for each of its stamps; None where there is none that can be read."""
+    if not is_regular(path):
+        return None
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

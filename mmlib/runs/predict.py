@@ -30,6 +30,7 @@ def predict_to(model_folder: Path, reference: str, out: Path) -> list[str]:
     Raises:
         InputError: no model, no such data, features that the model does not take, or a file that cannot be written.
     """
+    _check_out(out)
     model = load_model(model_folder)
     given, rows = _opened(reference, model.card)
     ready = fitted(model.card, given)
@@ -44,6 +45,25 @@ def predict_to(model_folder: Path, reference: str, out: Path) -> list[str]:
         *_missing_lines(ready.bundle),
         f"written: {out}",
     ]
+
+
+def _check_out(out: Path) -> None:
+    """Refuse to write over a file that is no earlier prediction, such as the table of the data."""
+    with files.explained(out):
+        if out.is_dir():
+            raise InputError("--out", f"{out}, a folder", "a CSV file", "Give the file a name.")
+        begins = b""
+        if out.exists():
+            with out.open("rb") as file:
+                begins = file.read(200)
+    columns = begins.splitlines()[0].split(b",") if begins else []
+    if begins and not {b"id", b"missing", b"prediction"} <= set(columns):
+        raise InputError(
+            "--out",
+            f"{out}, a file that is no prediction",
+            "a new file, or an earlier prediction",
+            "Give another name, or remove what is there.",
+        )
 
 
 def prediction_table(model: Model, bundle: Bundle) -> pd.DataFrame:

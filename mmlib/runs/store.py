@@ -298,7 +298,7 @@ class Store:
     def files(self, run_id: str) -> dict[str, bytes]:
         """What stands here of a run, by suffix."""
         paths = {suffix: self.path(run_id, suffix) for suffix in (ARRAYS, SIDECAR, RECORD, FAILED)}
-        return {suffix: path.read_bytes() for suffix, path in paths.items() if path.exists()}
+        return {suffix: path.read_bytes() for suffix, path in paths.items() if is_regular(path)}
 
     def take(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Keep a run as another store's ``files`` gave it, the record last; its error only without a record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from small_folder import good_rows, write_folder
 from mmlib.cli import main
 from mmlib.data.catalog import open_bundle
 from mmlib.data.check import check
+from mmlib.data.described import head_lines
 from mmlib.data.readers import read_bundle
 from mmlib.errors import InputError
 
@@ -92,7 +94,7 @@ def test_empty_cells_make_no_dialogue_speaker_or_id_of_their_own(
     rows[3] = {**rows[3], column: ""}
     with pytest.raises(InputError) as refused:
         read_bundle("folder", [write_folder(tmp_path / "new", rows)], {})
-    assert column in refused.value.where and "row 5" in refused.value.found
+    assert column in refused.value.where and "row 4" in refused.value.found
 
 
 @pytest.mark.parametrize("value", ["9223372036854775808", "1e300", "2147483648", "0.5"])
@@ -103,4 +105,58 @@ def test_positions_that_no_integer_holds_are_refused_with_their_row(
     rows[2] = {**rows[2], "position": value}
     with pytest.raises(InputError) as refused:
         read_bundle("folder", [write_folder(tmp_path / "new", rows)], {})
-    assert "position, row 4" in refused.value.where
+    assert "position, row 3" in refused.value.where
+
+
+@pytest.mark.parametrize("column", ["id", "speaker", "dialogue"])
+def test_names_that_differ_by_blanks_alone_are_refused_with_their_row(
+    tmp_path: Path, column: str
+) -> None:
+    rows = good_rows()
+    rows[6][column] = f"{rows[5][column]} "
+    with pytest.raises(InputError) as refused:
+        read_bundle("folder", [write_folder(tmp_path / "new", rows)], {})
+    assert refused.value.where.endswith(f"utterances.csv, {column}")
+    assert "in row 7 and" in refused.value.found
+    apart = [{**row, "speaker": f" {row['speaker']} "} for row in good_rows()]
+    assert read_bundle("folder", [write_folder(tmp_path / "apart", apart)], {}).speakers == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("label", ""), ("position", "2.5"), ("position", "x"), ("speaker", "")]
+)
+def test_every_message_counts_rows_alike(tmp_path: Path, column: str, value: str) -> None:
+    rows = good_rows()
+    rows[2][column] = value
+    with pytest.raises(InputError, match="row 3"):
+        read_bundle("folder", [write_folder(tmp_path / "new", rows)], {})
+
+
+@pytest.mark.parametrize("name", ["vision.npz", "vision.NPY"])
+def test_an_array_that_would_be_left_out_is_refused(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path / "new")
+    (folder / name).write_bytes(b"x")
+    with pytest.raises(InputError, match=name):
+        read_bundle("folder", [folder], {})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--option", "valid=nan"], ["--option", "valid=0.1", "--option", "valid=0.5"], ["--out", ""]],
+)
+def test_options_that_could_not_be_followed_are_refused(
+    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    assert main(["data", "import", "folder", str(write_folder(tmp_path / "new")), *options]) == 2
+    assert not list(empty.iterdir())
+
+
+def test_a_received_source_writes_nothing_into_the_terminal(tmp_path: Path) -> None:
+    bundle = read_bundle("folder", [write_folder(tmp_path / "new")], {})
+    hostile = dataclasses.replace(bundle, source="\x1b[2J\x1b]0;title\x07", licence="by ü\n")
+    told = "\n".join(head_lines(hostile, "classes"))
+    assert "\x1b" not in told and "\x07" not in told and "\\x1b[2J" in told
+    assert "licence: by ü\\n" in told

@@ -271,3 +271,10 @@ def test_what_is_no_pickle_is_named(content: bytes, words: str, tmp_path: Path) 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         safe_load(tmp_path / "absent.pkl")
+
+
+def test_many_small_sets_are_no_large_one(tmp_path: Path) -> None:
+    for kind in (set, frozenset):
+        path = tmp_path / kind.__name__
+        path.write_bytes(pickle.dumps([kind({(1.5, 2)}) for _ in range(3000)], 4))
+        assert safe_load(path) == [{(1.5, 2)}] * 3000

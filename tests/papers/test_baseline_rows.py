@@ -82,10 +82,76 @@ CASES = {
         "table1",
         "mosi-frames",
         SCORE,
-        "CorrKD (as P)",
         "CorrKD",
+        "CorrKD",
+        ("reference corrkd", "corrkd corrkd_student"),
+        "same network, task loss alone",
+        4,
+    ),
+    "p-dream": Case(
+        "dream",
+        "table1",
+        "mosi-frames",
+        SCORE,
+        "CorrKD (as P)",
+        "",
         ("reference corrkd",),
         "same network, task loss alone",
+        2,
+    ),
+    "transm-dream": Case(
+        "dream",
+        "table1",
+        "iemocap4-frames",
+        EMOTIONS,
+        "TransModality",
+        "TransM",
+        ("transmodality transmodality",),
+        "same network, task loss alone",
+        2,
+    ),
+    "mmin-balm-table1": Case(
+        "balm",
+        "table1",
+        "iemocap6",
+        None,
+        "MMIN",
+        "MMIN",
+        ("reference mmin_teacher", "mmin mmin"),
+        "MMGCN",
+        4,
+    ),
+    "mi-cga-balm-table2": Case(
+        "balm",
+        "table2",
+        "mosei",
+        SCORE,
+        "Mi-CGA-style",
+        "Mi-CGA",
+        ("reference mi_cga",),
+        "MMGCN",
+        2,
+    ),
+    "imder-mculora": Case(
+        "mculora",
+        "table1",
+        "mosei",
+        SCORE,
+        "IMDer",
+        "IMDer",
+        ("imder imder",),
+        "joint training",
+        2,
+    ),
+    "mran-mculora": Case(
+        "mculora",
+        "table1",
+        "iemocap4",
+        None,
+        "MRAN-style",
+        "MRAN",
+        ("mran mran",),
+        "joint training",
         2,
     ),
     "selfmm-dream": Case(
@@ -213,7 +279,7 @@ def printed_values(case: Case, mine: pd.DataFrame) -> dict[tuple[str, str], floa
     frame = frame[(frame["row"] == case.printed) & (frame["dataset"] == dataset)]
     whole = {"mculora": "audio+text+vision"}.get(case.paper, "all modalities")
     average = "average"
-    if case.paper == "mculora":  # GCNet's is over six conditions or neither (ledger F16)
+    if case.paper == "mculora":  # theirs are over six conditions or neither (ledger F16)
         average = "average of the missing conditions"
     names = {"": whole, "audio+text+vision": whole, "average": average}
     places = frame["setting"].replace(names)

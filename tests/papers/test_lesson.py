@@ -21,7 +21,7 @@ from mmlib.experiments import committed
 from mmlib.experiments.context import Context
 from mmlib.papers import balm
 from mmlib.pipeline import findings, regenerate
-from mmlib.pipeline.lesson import ROWS, Lesson, shortened
+from mmlib.pipeline.lesson import ELSEWHERE, ROWS, Lesson, shortened
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 
@@ -276,12 +276,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home with claims of two collections: one on shared data, one on a reader's own."""
     monkeypatch.setattr(paths, "figures", lambda: tmp_path / "figures")
     monkeypatch.setattr(paths, "runs", lambda: tmp_path / "runs")
-    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine").mkdir(parents=True)
     spans = {"difference": "1", "low": "0", "high": "2", "low elsewhere": "", "high elsewhere": ""}
-    frame(
-        claim(measured="+1.11 [0.01, 2.21]", collection="mosi-unseen", **spans),
-        claim(measured="+9.99 [9.00, 10.98]", collection="mine", data="mine", **spans),
-    ).to_csv(tmp_path / "figures" / "claims.csv", index=False)
+    project = claim(measured="+1.11 [0.01, 2.21]", collection="mosi-unseen", **spans)
+    own = claim(measured="+9.99 [9.00, 10.98]", collection="mine", data="mine", **spans)
+    frame(project).to_csv(tmp_path / "figures" / "claims.csv", index=False)
+    frame(own).to_csv(tmp_path / "figures" / "mine" / "claims.csv", index=False)
     return tmp_path
 
 
@@ -295,11 +295,16 @@ def own_context(folder: Path) -> Context:
     return balm.context("smoke", {"": str(folder / "mine")})
 
 
-def test_without_own_data_the_claims_of_all_collections_are_told(
+def test_without_own_data_the_claims_of_the_project_are_told(home: Path, told: list[str]) -> None:
+    Lesson(balm.context("smoke")).found()
+    assert "1.11" in told[0] and "9.99" not in told[0]
+
+
+def test_results_on_other_real_data_are_not_shown_among_those_on_own(
     home: Path, told: list[str]
 ) -> None:
-    Lesson(balm.context("smoke")).found()
-    assert "1.11" in told[0] and "9.99" in told[0]
+    Lesson(own_context(home)).real("premise")
+    assert told == [ELSEWHERE]
 
 
 def test_own_data_see_the_claims_of_their_collection_alone(home: Path, told: list[str]) -> None:

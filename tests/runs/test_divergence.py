@@ -70,7 +70,7 @@ def test_a_training_that_stays_small_passes_and_one_that_recovers_too() -> None:
     assert not check(made, SCORE)
     made.loss[:] = 8e12, 8e9, 8e7  # on its way down when the epochs end
     assert not check(made, SCORE)
-    made.loss[:] = 8e12, 8e13, 9e12  # on no way down, though it began there
+    made.loss[:] = 8e12, 2e13, 7e11  # on its way down at last
     (told,) = check(made, SCORE)
     assert told == "a mean loss above 6e+05 at a reported epoch, and above the first one's"
 
@@ -142,7 +142,18 @@ def test_a_loss_that_has_grown_beyond_measure_at_a_reported_epoch_has_diverged(
     assert told.value.value == sign * value
     assert not check(made, task, at={"valid": {0}, "test": {0}})
     made.loss[0] = value / 2
-    assert len(check(made, task)) == 1, "it began there"
+    if epoch == 1:
+        assert len(check(made, task)) == 1, "it began there"
+
+
+@pytest.mark.parametrize("task", [CLASSES, SCORE])
+def test_a_loss_that_begins_beyond_measure_has_to_fall_tenfold(task: Task) -> None:
+    made = fitted(task)
+    made.loss[:] = 9.6e9, 9.5e9, 9.4e9
+    with pytest.raises(Diverged, match="from the first epoch to the last, epoch 2, value"):
+        check(made, task)
+    made.loss[2] = 9.6e8
+    assert not check(made, task), "it falls, and more epochs may end it"
 
 
 def test_a_loss_that_has_grown_to_a_size_that_is_possible_is_a_bad_model() -> None:

@@ -321,3 +321,34 @@ def test_sums_stay_out_of_a_records_content_and_of_the_compact_form(tmp_path: Pa
     assert (tmp_path / "new.xz").read_bytes() == (tmp_path / "old.xz").read_bytes()
     found = store.get(names[0])
     assert found is not None and not {"arrays_sha256", "record_sha256"} & found.content.keys()
+
+
+def test_a_sidecar_whose_own_sum_differs_is_damage(tmp_path: Path) -> None:
+    store = filled(tmp_path / "store")
+    name = run_id(DONE[0])
+    sidecar = store.path(name, ".time.json")
+    sidecar.write_text(sidecar.read_text().replace('"seconds":', '"seconds":9'))
+    found = check_store(Store(tmp_path / "store")).damaged
+    assert set(found) == {name} and "sidecar does not have its own sum" in found[name]
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_arrays_that_are_no_file_are_damage_and_nobody_waits_for_them(
+    tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    store = filled(tmp_path / "store")
+    name = run_id(DONE[0])
+    arrays = store.path(name, ".safetensors")
+    arrays.unlink()
+    put(arrays)
+    assert set(check_store(Store(tmp_path / "store")).damaged) == {name}
+    into = Store(tmp_path / "other")
+    assert into.merge(Store(tmp_path / "store")) == len(DONE)
+
+
+def test_a_folder_of_other_things_is_not_merged(tmp_path: Path) -> None:
+    filled(tmp_path / "store")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"x")
+    call = ["store", "merge", str(tmp_path / "store"), str(tmp_path / "photos")]
+    assert cli.main(call) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -35,10 +36,10 @@ from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
 from mmlib.nn.batch import to_device
 from mmlib.runs import predict
-from mmlib.runs.card import summed
+from mmlib.runs.card import Card, summed
 from mmlib.runs.execute import mask_of
-from mmlib.runs.fitting import COUNT_SPEAKERS
 from mmlib.runs.model import Model
+from mmlib.runs.speakers import COUNT_SPEAKERS, as_trained
 from mmlib.runs.spec import RunSpec
 
 Arrays = dict[str, np.ndarray]
@@ -134,6 +135,47 @@ def test_dialogues_and_speakers_count_where_the_network_uses_them(dialogues: Mad
     assert not np.allclose(model.predict(features, observed), found, atol=1e-4)
     with pytest.raises(InputError, match="3 speakers"):
         model.predict(features, observed, speaker=np.arange(len(rows)) % 3)
+
+
+def knowing(made: Made, names: list[str], trained: list[int]) -> Card:
+    """The card of a model over a network that counts speakers, whose data had these people."""
+    card = made.model.card
+    data = {**card.content["data"], "fingerprint": "of other data"}
+    of_people = {"speakers": len(names), "speaker_names": names, "speakers_trained": trained}
+    return dataclasses.replace(card, content={**card.content, **of_people, "data": data})
+
+
+def spoken(made: Made, names: list[str], numbers: list[int]) -> Bundle:
+    """The model's data with these people in turn, by their sorted names."""
+    speaker = np.resize(np.array(numbers), len(made.bundle))
+    return dataclasses.replace(made.bundle, speaker=speaker, notes={"speakers": names})
+
+
+def test_a_person_has_the_same_number_however_many_others_are_given(dialogues: Made) -> None:
+    card = knowing(dialogues, ["ann", "bo", "cy", "di"], [0, 1])
+    alone, told = as_trained(card, spoken(dialogues, ["cy", "di"], [0, 1]))
+    assert alone.speaker[:4].tolist() == [2, 3, 2, 3] and "2 that the model's data" in told[0]
+    among, _ = as_trained(card, spoken(dialogues, ["ann", "cy"], [1, 0]))
+    assert among.speaker[:4].tolist() == [2, 0, 2, 0]
+
+
+def test_new_people_get_numbers_that_training_had_not_and_are_named(dialogues: Made) -> None:
+    card = knowing(dialogues, ["ann", "bo", "cy", "di"], [0, 1])
+    made, told = as_trained(card, spoken(dialogues, ["bo", "di", "eve"], [0, 1, 2]))
+    assert made.speaker[:3].tolist() == [1, 3, 2], "cy's number, whom nobody trained on"
+    assert "new: eve" in told[0]
+    with pytest.raises(InputError, match="eve, fay, guy"):
+        as_trained(card, spoken(dialogues, ["eve", "fay", "guy"], [0, 1, 2]))
+
+
+def test_people_are_numbers_where_no_names_are_known(dialogues: Made) -> None:
+    nameless = knowing(dialogues, ["ann", "bo"], [0, 1])
+    content = {key: v for key, v in nameless.content.items() if key != "speaker_names"}
+    given = spoken(dialogues, ["x", "y"], [0, 1])
+    same, told = as_trained(dataclasses.replace(nameless, content=content), given)
+    assert same is given and "does not say whom it knows" in told[0]
+    bare = dataclasses.replace(given, notes={}, speaker=np.zeros_like(given.speaker))
+    assert "not given" in as_trained(nameless, bare)[1][0]
 
 
 def test_the_list_of_networks_that_count_speakers_is_what_the_networks_show(toy: Toy) -> None:
@@ -496,3 +538,17 @@ def test_the_python_of_the_guide_predicts(vectors: Made, monkeypatch: pytest.Mon
     observed = np.stack([np.ones(len(has_text)), has_text, np.zeros(len(has_text))], axis=1)
     found = vectors.model.predict(features, observed.astype(bool))
     assert np.asarray(space["p"]).tobytes() == found.tobytes()
+
+
+def test_a_file_that_is_no_prediction_is_not_written_over(
+    vectors: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_test_folder(tmp_path / "new", vectors.spec, vectors.raw.features, LAW)
+    table = folder / "utterances.csv"
+    before = table.read_bytes()
+    call = ["predict", str(vectors.folder), str(folder), "--out"]
+    assert main([*call, str(table)]) == 2 and table.read_bytes() == before
+    assert "no prediction" in capsys.readouterr().err
+    assert main([*call, str(folder)]) == 2
+    out = str(tmp_path / "p.csv")
+    assert main([*call, out]) == 0 and main([*call, out]) == 0, "an earlier prediction"

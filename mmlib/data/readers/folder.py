@@ -267,13 +267,13 @@ def _split(
     folder: Path, table: pd.DataFrame, labels: np.ndarray, task: Task, valid: str
 ) -> list[str]:
     split = list(table["split"])
-    if "valid" in split:
-        return split
     rate = float(numbers("option valid", [valid])[0])
     if not 0 < rate < 1:
         raise InputError(
             "option valid", valid, "a share between 0 and 1", "Give for example valid=0.1."
         )
+    if "valid" in split:
+        return split
     train = table[table["split"] == "train"]
     by = "dialogue" if "dialogue" in table.columns else "id"
     if by == "id" and task.kind == "classes":
@@ -286,9 +286,22 @@ def _split(
     ]
 
 
+def _no_other_arrays(folder: Path) -> None:
+    """Refuse arrays that would be left out without a word."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in (".npz", ".npy") and path.suffix != ".npy":
+            raise InputError(
+                str(path),
+                f"an array in a {path.suffix} file",
+                "one .npy file for each modality",
+                "Save it as MODALITY.npy, or move it elsewhere.",
+            )
+
+
 def _arrays(
     folder: Path, n: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    _no_other_arrays(folder)
     files = sorted(p.stem for p in folder.glob("*.npy") if not p.name.startswith("."))
     modalities = [stem for stem in files if not stem.endswith(SUFFIXES)]
     features: dict[str, np.ndarray] = {}
@@ -365,6 +378,7 @@ def _optional(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
     for column in ("id", "dialogue", "speaker"):
         if column in table.columns:
             _no_gaps(folder, column, list(table[column]))
+            _no_doubles(folder, column, list(table[column]))
     columns: dict[str, Any] = {
         c: list(table[c]) for c in ("dialogue", "speaker") if c in table.columns
     }
@@ -381,10 +395,24 @@ def _no_gaps(folder: Path, column: str, values: list[str]) -> None:
     if empty:
         raise InputError(
             f"{folder / 'utterances.csv'}, {column}",
-            f"no value in {len(empty)} rows, the first of them row {empty[0] + 2}",
+            f"no value in {len(empty)} rows, the first of them row {empty[0] + 1}",
             "a value in every row",
             "Fill the column, or leave it out.",
         )
+
+
+def _no_doubles(folder: Path, column: str, values: list[str]) -> None:
+    """Refuse a name that differs from another by blanks alone: the two would be two speakers, and hide a leak."""
+    seen: dict[str, str] = {}
+    for row, value in enumerate(map(str, values)):
+        other = seen.setdefault(" ".join(value.split()), value)
+        if other != value:
+            raise InputError(
+                f"{folder / 'utterances.csv'}, {column}",
+                f"{value!r} in row {row + 1} and {other!r} before it",
+                "names that differ by more than blanks",
+                "Write both alike, or give them different names.",
+            )
 
 
 def _whole(folder: Path, column: str, values: np.ndarray) -> list[int]:
@@ -393,7 +421,7 @@ def _whole(folder: Path, column: str, values: np.ndarray) -> list[int]:
     wrong = np.flatnonzero((values != np.floor(values)) | (np.abs(values) >= 2**31))
     if len(wrong):
         raise InputError(
-            f"{where}, row {wrong[0] + 2}",
+            f"{where}, row {wrong[0] + 1}",
             str(values[wrong[0]]),
             "whole numbers that 32 bits hold",
             "Correct the column.",

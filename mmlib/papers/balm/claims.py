@@ -200,7 +200,7 @@ def _fcm(context: Context, dataset: str) -> list[Claim]:
 def _rivals(context: Context, dataset: str) -> list[Claim]:
     """Tables 1 and 2: against the one method for missing modalities that is run as published."""
     every, network = rows.kept(context, rows.SETTINGS), rows.NAMES[context.backbone]
-    ours, other = rows.balm(context.backbone), rows.momke()
+    ours, other = rows.balm(context.backbone), rows.momke(context, dataset)
     if not fits(context, dataset, other):
         return []
     source, lead = _ahead(context, dataset, context.backbone, other, every)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlib.experiments import comparison, failures, own
+from mmlib.experiments import comparison, failures, own, systems
 from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.comparison import data_notes, shown
 from mmlib.experiments.context import Cell, Context
@@ -131,7 +131,7 @@ def _main(table: str, dataset: str) -> Table:
         places=rows.SIX_AND_COMPLETE,
         datasets=rows.some(dataset),
         printed=printed(table, kept=SIX),
-        notes=(COMPLETE_IS_OURS, MOMKE),
+        notes=(COMPLETE_IS_OURS, MOMKE, systems.noted),
     )
 
 
@@ -142,6 +142,7 @@ def _shared(table: str, dataset: str) -> Table:
         places=rows.at_shared,
         datasets=rows.some(dataset),
         printed=printed(table, kept=_rates),
+        notes=(systems.noted,),
     )
 
 

@@ -68,7 +68,7 @@ def times(context: Context, cells: Sequence[Cell]) -> Output:
         "left out; one pass over all test utterances at test. DREAM's times include P's own training.",
         *TIME_NOTES,
         *own.of_the_paper(
-            context, f"Printed and not built yet: {', '.join(times_left_out(context))}."
+            context, f"Printed and not timed here: {', '.join(times_left_out(context))}."
         ),
         *data_notes(context, context.datasets),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mmlib.data.catalog import is_twin
+from mmlib.experiments import own, systems
 from mmlib.experiments.comparison import BOUND, by_setting, data_notes, shown
 from mmlib.experiments.conditions import framed
 from mmlib.experiments.context import Cell, Context
@@ -51,6 +52,10 @@ SELFMM = (
     "trained with the task loss."
 )
 ALONE = f"'{BOUND}' is that of an utterance by itself, from the twin's exact posterior, for the very masks."
+BAND = (
+    "Grey: from the lowest to the highest mean of the comparison systems; each of them stands in the table 'Fig 3 "
+    "as a table'."
+)
 VECTORS = (
     "{} has one vector per utterance and no frames to drop. Instead each modality is "
     "dropped at that rate, and one is restored if all are dropped. This is not the "
@@ -118,6 +123,9 @@ def _draw(axis: Axes, panel: Panel, results: pd.DataFrame) -> pd.DataFrame:
     if bound is not None:
         known = bound[bound["metric"] == metric].assign(row=BOUND)
     series = by_setting(results, known, settings)
+    others = [series.pop(name) for name in systems.CALLED & set(series)]
+    if others:
+        figures.range_of(axis, levels, others, f"{own.count(len(others))} comparison systems")
     figures.lines(
         axis,
         levels,
@@ -143,13 +151,15 @@ def lost(context: Context, dataset: str, mixed: bool = False) -> str:
 
 def frame_cells(context: Context) -> list[Cell]:
     """The runs of Fig 3."""
-    return [cell for dataset in context.datasets for cell in rows.lossy(context, dataset)]
+    return tables.LOSSY.cells(context)
 
 
 def frames(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 3: frames of every modality dropped at one ratio, independently (B19), in training and in test."""
     panels = [Panel(shown(context, d), on(cells, d), lost(context, d)) for d in context.datasets]
-    return curves(context, panels, (INDEPENDENT, TEXT, tables.EQUAL), columns=3, built=1)
+    others = {cell.row for cell in cells} & systems.CALLED
+    notes = [INDEPENDENT, TEXT, tables.EQUAL, *([BAND] if others else [])]
+    return curves(context, panels, notes, columns=3, built=1 + len(others))
 
 
 def ablation_cells(context: Context) -> list[Cell]:

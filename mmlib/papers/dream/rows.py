@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mmlib import masks
-from mmlib.experiments import budgets, conditions
+from mmlib.experiments import budgets, conditions, systems
 from mmlib.experiments.baselines import LINEAR, gcnet
 from mmlib.experiments.budgets import few
 from mmlib.experiments.conditions import ALL
@@ -101,8 +101,16 @@ def table_rows(context: Context, dataset: str) -> list[Row]:
         Row(CORRKD_AS_P, (p,)),
         Row(SELFMM_AS_P, (reference(context, dataset, "selfmm"),), against=None),
         gcnet(context, budget(context, dataset), 1, "reference"),
+        *systems_of(context),
         LINEAR,
     ]
+
+
+def systems_of(context: Context) -> list[Row]:
+    """The other systems of Table 1 and Fig 3; none on a reader's own data."""
+    if context.own:
+        return []
+    return systems.rows("CubeMLP", "TransModality", "SMIL", "MPLMM", "MSPs-style", CORRKD)
 
 
 def ablation_rows(context: Context, dataset: str) -> list[Row]:
@@ -233,12 +241,25 @@ def own_vectors(context: Context) -> bool:
     return context.own and not conditions.framed(context, context.main)
 
 
-def lossy(context: Context, dataset: str) -> list[Cell]:
-    """Fig 3: frames lost at one ratio in training and test; at 0 the runs are those of ``whole``."""
-    rows = main_rows(context, dataset)
+def lossy(context: Context, dataset: str, rows: Sequence[Row] = ()) -> list[Cell]:
+    """Fig 3: frames lost at one ratio in training and test; at 0 the runs are those of ``whole``.
+
+    rows: those of ours by default.
+    """
+    rows = rows or main_rows(context, dataset)
     none_lost = cells_of(context, dataset, rows, whole(context, dataset), (ALL,))
     named = [dataclasses.replace(cell, setting=percent(0)) for cell in none_lost]
     return named + _at_levels(context, dataset, rows, frames)
+
+
+def lossy_rows(context: Context, dataset: str) -> list[Row]:
+    """Fig 3: the method, its network, P, and the other systems."""
+    return [*main_rows(context, dataset), *systems_of(context)]
+
+
+def lossy_places(context: Context, dataset: str, row: Row) -> list[Cell]:
+    """Fig 3's cells of a row."""
+    return lossy(context, dataset, [row])
 
 
 def mixtures(context: Context, dataset: str, rows: Sequence[Row]) -> list[Cell]:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mmlib.data.catalog import open_twin
-from mmlib.experiments import comparison
+from mmlib.experiments import comparison, systems
 from mmlib.experiments.baselines import GCNET, LINEAR
 from mmlib.experiments.comparison import Averages, data_notes, shown, with_averages
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import cells as cells_of
 from mmlib.experiments.rows import on, with_parents
-from mmlib.experiments.tables import Table
+from mmlib.experiments.tables import Table, no_averages
 from mmlib.experiments.undeclared import printed_rows
 from mmlib.metrics import has_decisions
 from mmlib.papers.dream import rows
@@ -31,6 +31,11 @@ ZEROS = (
     "For scores, F1 is of positive against negative without zeros (B17), and also shown with zeros."
 )
 EMOTIONS = "For IEMOCAP it is the mean of the weighted F1 of the four emotions (ledger 2.1)."
+AS_P = (
+    f"'{rows.CORRKD_AS_P}' is P by itself, CorrKD's network without its distillation (B16). "
+    f"'{rows.SELFMM_AS_P}' is the other network of Fig 5, likewise, on scores with Self-MM's own "
+    "training; it is not in the paper's table and compared with no row."
+)
 EQUAL = (
     "P is CorrKD's backbone without its distillation (B16), trained on the same data "
     "as the second stage (B15); all rows share its run. 'Same network, task loss "
@@ -61,18 +66,6 @@ def zeros(context: Context) -> str:
         signed = any(has_decisions(context.bundle(d).task) for d in rows.scores(context))
         return ZEROS if signed else ""
     return f"{ZEROS} {EMOTIONS}"
-
-
-def as_p(context: Context) -> str:
-    """What the rows of Ps by themselves are."""
-    what = "beside which the printed numbers of CorrKD stand, whose distillation P does without"
-    if context.own:
-        what = "CorrKD's network without its distillation"
-    return (
-        f"'{rows.CORRKD_AS_P}' is P by itself, {what} (B16). "
-        f"'{rows.SELFMM_AS_P}' is the other network of Fig 5, likewise, on scores with Self-MM's own "
-        "training; it is not in the paper's table and compared with no row."
-    )
 
 
 def main_metric(context: Context, dataset: str) -> str:
@@ -133,12 +126,6 @@ def printed(context: Context, dataset: str, names: Sequence[str]) -> pd.DataFram
     return frame.assign(setting=settings, metric=main_metric(context, dataset), runs=PAPER_RUNS)
 
 
-def printed_as_p(context: Context, dataset: str, names: Sequence[str]) -> pd.DataFrame:
-    """Table 1's printed cells, CorrKD's beside the network that is P."""
-    frame = printed(context, dataset, names)
-    return frame.assign(row=frame["row"].replace(rows.CORRKD, rows.CORRKD_AS_P))
-
-
 OWN = Table(  # what claims and other artifacts read of Table 1
     rows.main_rows,
     rows.dropped,
@@ -154,8 +141,7 @@ OWN = Table(  # what claims and other artifacts read of Table 1
 TABLE1 = dataclasses.replace(
     OWN,
     rows=rows.table_rows,
-    printed=printed_as_p,
-    notes=(DROPPING, zeros, EQUAL, as_p, GCNET),
+    notes=(DROPPING, zeros, EQUAL, AS_P, GCNET, systems.noted),
 )
 MAIN = dataclasses.replace(
     OWN,
@@ -171,6 +157,15 @@ COMPLETE_TRAINING = dataclasses.replace(
     rows=lambda context, dataset: [*rows.main_rows(context, dataset), LINEAR],
     protocol=rows.whole,
     notes=(COMPLETE, zeros, EQUAL),
+)
+LOSSY = dataclasses.replace(
+    OWN,
+    rows=rows.lossy_rows,
+    protocol=None,
+    places=rows.lossy_places,
+    printed=None,
+    averages=no_averages,
+    notes=(zeros, EQUAL, systems.noted),
 )
 DEPARTURES = Table(
     rows.departure_rows,

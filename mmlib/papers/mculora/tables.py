@@ -8,7 +8,7 @@ from functools import partial
 
 import pandas as pd
 
-from mmlib.experiments import comparison
+from mmlib.experiments import comparison, systems
 from mmlib.experiments.baselines import GCNET, LINEAR
 from mmlib.experiments.context import Context
 from mmlib.experiments.tables import Printed, Table, fixed, fixed_data_set, main_data_set
@@ -70,6 +70,12 @@ def of_gcnet(note: str) -> Callable[[Context], str]:
     return lambda context: "" if context.own and "mosei" not in context.datasets else note
 
 
+def of_imder(context: Context) -> str:
+    """What a profile reduces IMDer's sampler to."""
+    size = dict(context.profile.network.get("imder", ()))
+    return f"IMDer takes {size['steps']} steps of diffusion." if size and not context.own else ""
+
+
 def printed(table: str) -> Printed:
     """A printed table's cells; its average goes to the average that it is (F16), or to the one over six."""
 
@@ -98,6 +104,8 @@ TABLE1 = Table(
         EQUAL,
         of_gcnet(ONE_STAGE),
         of_gcnet(GCNET),
+        systems.noted,
+        of_imder,
         ONE_MODEL,
     ),
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from mmlib.experiments import nature
 from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.comparison import by_setting
@@ -76,7 +77,11 @@ def grid(context: Context, cells: Sequence[Cell]) -> Output:
     if not frames:
         return NOT_BUILT
     grids = {g: differences(context, g, frame) for g, frame in frames.items()}
-    figure = _grids(context, {g: of for g, of in grids.items() if len(of)})
+    counts_of = {
+        g: nature.utterances(context, [cell for cell in cells if cell.dataset == g.dataset])
+        for g in grids
+    }
+    figure = _grids(context, {g: of for g, of in grids.items() if len(of)}, counts_of)
     numbers = _with_data(context, frames)
     counts = [seeds for of in grids.values() for seeds in of["seeds"]]
     notes = (
@@ -88,6 +93,7 @@ def grid(context: Context, cells: Sequence[Cell]) -> Output:
             note for g in frames for note in initials_note(grounds.modalities(context, g))
         ),
         *of_data(context, [g.dataset for g in frames]),
+        *nature.realised(context, cells),
     )
     return Output(None, figure, numbers, _rows_built(numbers), notes, ids(numbers))
 
@@ -131,16 +137,23 @@ def differences(context: Context, ground: Ground, frame: pd.DataFrame) -> pd.Dat
     return pd.DataFrame(lines, columns=columns)
 
 
-def _grids(context: Context, grids: Mapping[Ground, pd.DataFrame]) -> Figure | None:
-    """One panel for each ground, all in one scale of colours; None where no method has its network beside it."""
+def _grids(
+    context: Context,
+    grids: Mapping[Ground, pd.DataFrame],
+    evaluated: Mapping[Ground, Mapping[str, str]],
+) -> Figure | None:
+    """One panel for each ground, all in one scale of colours; None where no method has its network beside it.
+
+    evaluated: by ground and test condition, the utterances that it is evaluated on, where it leaves some out.
+    """
     if not grids:
         return None
-    longest = max(len(column) for g in grids for column in _columns(context, g))
+    longest = max(len(column) for g in grids for column in _columns(context, g, evaluated[g]))
     head = HEAD + fitting.CHARACTER * max(0, longest - USUAL)
     tall = max(len(_lines(context, g, of)) for g, of in grids.items()) * HEIGHT + head
     figure, axes = figures.panel_grid(len(grids), columns=1, width=figures.DOUBLE, height=tall)
     for axis, (ground, of) in zip(axes, grids.items(), strict=True):
-        _panel(axis, context, ground, of)
+        _panel(axis, context, ground, of, evaluated[ground])
     return figure
 
 
@@ -155,7 +168,13 @@ def _lines(context: Context, ground: Ground, grid: pd.DataFrame) -> list[tuple[s
     return [line for line in every if line in here]
 
 
-def _panel(axis: Axes, context: Context, ground: Ground, grid: pd.DataFrame) -> None:
+def _panel(
+    axis: Axes,
+    context: Context,
+    ground: Ground,
+    grid: pd.DataFrame,
+    evaluated: Mapping[str, str],
+) -> None:
     """A ground's methods minus their networks."""
     lines = _lines(context, ground, grid)
     tests = [test for test, _ in grounds.tests(context, ground)]
@@ -169,7 +188,7 @@ def _panel(axis: Axes, context: Context, ground: Ground, grid: pd.DataFrame) -> 
         axis,
         apart.astype(float),
         [f"{row}, {grounds.in_words(context, ground, training)}" for row, training in lines],
-        _columns(context, ground),
+        _columns(context, ground, evaluated),
         label="points",
         title=f"{title(context, ground)}: method minus its network",
         decimals=0,
@@ -182,14 +201,18 @@ def _panel(axis: Axes, context: Context, ground: Ground, grid: pd.DataFrame) -> 
             axis.axhline(place, color="black", linewidth=0.6)
 
 
-def _columns(context: Context, ground: Ground) -> list[str]:
-    """The test conditions in as few words as the notes explain."""
+def _columns(context: Context, ground: Ground, evaluated: Mapping[str, str]) -> list[str]:
+    """The test conditions in as few words as the notes explain, with the utterances where some are left out."""
     modalities = grounds.modalities(context, ground)
-    named = [
-        grounds.in_words(context, ground, in_picture(test, modalities))
+    named = {
+        test: grounds.in_words(context, ground, in_picture(test, modalities))
         for test, _ in grounds.tests(context, ground)
-    ]
-    return [name.removeprefix(IMBALANCED_RATES).replace(ALL, "all") for name in named]
+    }
+    short = {
+        test: name.removeprefix(IMBALANCED_RATES).replace(ALL, "all")
+        for test, name in named.items()
+    }
+    return [f"{name} {evaluated.get(test, '')}".rstrip() for test, name in short.items()]
 
 
 def _with_data(context: Context, frames: Mapping[Ground, pd.DataFrame]) -> pd.DataFrame:

@@ -134,7 +134,7 @@ def _with_share(stage: Stage, shared: Budget, stages: int) -> Stage:
     """A stage with its share of its network's epochs, where it does not say itself how many it has."""
     if "epochs" in dict(stage.training):
         return stage
-    epochs = max(1, shared.of(stage.backbone).epochs // stages)
+    epochs = max(1, shared.of(stage.schedule).epochs // stages)
     return dataclasses.replace(stage, training=(*stage.training, ("epochs", epochs)))
 
 
