@@ -59,7 +59,7 @@ def _coins(law: Law, drawing: Drawing) -> Mask:
     incomplete = _incomplete(law, drawing)
     kept = np.stack([g.random(n) < 1 / 2 for g in drawing.per_modality], axis=1)
     turned = drawing.joint.integers(0, count, n)[:, None] == np.arange(count)
-    alike = kept.all(axis=1) | ~kept.any(axis=1)
+    alike = np.asarray(kept.all(axis=1) | ~kept.any(axis=1))
     kept ^= turned & alike[:, None]
     return Mask(kept | ~incomplete[:, None])
 

@@ -138,7 +138,7 @@ def twin_of(bundle: Bundle) -> Twin | None:
     role, size, seed = (bundle.notes.get(name) for name in ("twin", "size", "seed"))
     if role not in ROLES and role not in FRAME_ROLES:
         return None
-    twin = make_twin(role, size, seed) if seed else open_twin(f"twin:{role}@{size}")
+    twin = make_twin(str(role), str(size), int(seed)) if seed else open_twin(f"twin:{role}@{size}")
     return twin if twin.bundle.ids == bundle.ids else None
 
 
