@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -52,7 +52,7 @@ $$\\pi_m(z) = \\Phi(a z + b_m).$$
   simulation.
 
 The uniform numbers depend on seed, split, modality and epoch alone. So masks of two mechanisms, or of two slopes,
-differ only where the mechanisms do, and with slope 0 every mechanism is `mcar`, bit for bit.
+differ only where the mechanisms do, and with slope 0 every mechanism that has no candidates is `mcar`, bit for bit.
 
 The score of a modality's **content** is, on a twin, its position on the axis along which the classes lie furthest
 apart; on other data it is the first principal axis of the training features. An utterance that would lose everything
@@ -147,7 +147,8 @@ Two predictions are called "best", and they answer two questions.
   `twin.bayes(split, mask, law=known)`.
 
 Bayes' rule joins them: p(y | x, e) is proportional to p(y | x) · P(e | x, y). The last factor is the **evidence of
-the mask**. If it is the same for all classes the two predictions are one, and the missingness is called *ignorable*.
+the mask**. If it is the same for all classes the two predictions are one, and the missingness is *ignorable* for
+prediction.
 
 | mechanism | does P(e \\| x, y) depend on y? | so |
 |---|---|---|
@@ -162,9 +163,9 @@ the mask**. If it is the same for all classes the two predictions are one, and t
 On a twin the missing score is Gaussian given the class and what is observed, with mean μ and variance τ². The mean of
 Φ(az + b) over it is again a normal distribution function, Φ((aμ + b) / √(1 + a²τ²)). With two modalities missing it
 is the bivariate one, with correlation a₁a₂c / √((1 + a₁²τ₁²)(1 + a₂²τ₂²)), where c is the covariance of the two
-scores; with more, it is sampled, and the standard error is returned. An utterance with a single modality may be one
-that got it back; the formula counts that too. The logarithm is added to the likelihood of what is observed, before
-the dialogue is smoothed.
+scores; with more, it is sampled (`data.evidence.orthant`, which returns the standard error). An utterance with a
+single modality may be one that got it back; the formula counts that too. The logarithm is added to the likelihood of
+what is observed, before the dialogue is smoothed.
 """
 TABLE = f"""### In numbers
 
@@ -220,7 +221,7 @@ def section(shown: Shown) -> str:
 def tables() -> tuple[str, str, str]:
     """The numbers of the mechanisms, of the slopes, and of protocols with one rate, as Markdown."""
     numbers = mechanisms.overview()
-    percent = [name for name in numbers if name.startswith("best")]
+    percent = [name for name in map(str, numbers) if name.startswith("best")]
     slopes = mechanisms.effects(
         {
             "mnar_self": lambda slope: masks.mnar_self(RATE, slope),
@@ -249,11 +250,11 @@ def tables() -> tuple[str, str, str]:
     )
 
 
-def _rounded(frame: pd.DataFrame, decimals: dict[str, int], others: int) -> str:
-    text = frame.copy()
-    for name in frame.select_dtypes("number"):
-        places = decimals.get(name, others)
-        text[name] = frame[name].map(lambda value, places=places: f"{value:.{places}f}")
+def _rounded(frame: pd.DataFrame, decimals: Mapping[str, int], others: int) -> str:
+    text = frame.astype(object)
+    for name in frame.select_dtypes("number").columns:
+        places = decimals.get(str(name), others)
+        text[name] = [f"{value:.{places}f}" for value in frame[name]]
     return markdown_table(text, escaped=True)
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -365,7 +366,7 @@ def study() -> Bundle:
     return open_bundle("twin:iemocap6@study")
 
 
-def areas(law: Law, bundle: Bundle) -> dict[tuple[str, str], dict[str, float]]:
+def areas(law: Law, bundle: Bundle) -> dict[tuple[str, str], Any]:
     found = masks.dependence(law, bundle, "test", draw(law, bundle, "test", 0))
     return {(row["modality"], row["against"]): row for row in found.to_dict("records")}
 
@@ -390,10 +391,9 @@ def test_masks_that_look_at_the_label_or_its_content_tell_of_it_and_others_do_no
     study: Bundle,
 ) -> None:
     def bits(law: Law) -> tuple[float, float]:
-        found = masks.information(study, "test", draw(law, study, "test", 0)).set_index("modality")
-        return found.loc["pattern", "bits"] - found.loc["pattern", "by_chance"], found.loc[
-            "pattern", "p"
-        ]
+        mask = draw(law, study, "test", 0)
+        last: Any = masks.information(study, "test", mask).set_index("modality").loc["pattern"]
+        return last["bits"] - last["by_chance"], last["p"]
 
     told = {
         name: bits(law)

@@ -83,7 +83,7 @@ def test_more_variables_are_sampled_within_three_standard_errors(count: int) -> 
     free, error = orthant(np.linspace(-1, 1, count), np.eye(count))
     assert free == pytest.approx(norm.cdf(np.linspace(-1, 1, count)).prod()) and error < 1e-12
     random = np.random.default_rng(1).normal(size=(count, count + 2))
-    covariance = np.corrcoef(random)
+    covariance = np.asarray(np.corrcoef(random))
     limits = np.stack([np.linspace(-0.5, 1.5, count), np.ones(count)])
     found, error = orthant(limits, covariance[None])
     for value, spread, limit in zip(found, error, limits, strict=True):
@@ -169,6 +169,30 @@ def test_one_missing_modality_is_the_integral_over_its_score() -> None:
         assert found[state] == pytest.approx(quad(integrand, -12, 12)[0], abs=1e-9)
 
 
+def test_three_missing_of_four_are_sampled_near_the_normal_distribution_function() -> None:
+    covariance = np.full((4, 4), 0.4) + 0.6 * np.eye(4)
+    slopes, biases = np.array([0.5, 1.0, 2.0, 1.0]), np.array([0.1, -0.3, 0.4, 0.0])
+    how = Missingness(
+        rates=np.full(4, 0.5),
+        slopes=slopes,
+        biases=biases,
+        sources=(0, 1, 2, 3),
+        direction=np.ones(1),
+        mean=np.zeros(4),
+        sd=np.ones(4),
+    )
+    means = np.stack([[-1.0, 1.0]] * 4)[..., None]
+    observed = np.array([[False, False, False, True]])
+    found = log_evidence(how, np.full((1, 4, 1), 0.7), observed, means, covariance)[0]
+    for state, centre in enumerate((-1.0, 1.0)):
+        mean = centre + 0.4 * (0.7 - centre)
+        inner = covariance[:3, :3] - 0.16
+        spread = slopes[:3, None] * inner * slopes[:3] + np.eye(3)
+        limits = slopes[:3] * mean + biases[:3]
+        expected = multivariate_normal.cdf(limits, cov=spread, abseps=1e-5, releps=1e-5)
+        assert np.exp(found[state]) == pytest.approx(expected, abs=0.004)
+
+
 # On twins: against simulating the law.
 
 
@@ -192,6 +216,7 @@ def simulated(
         z = (latents.reshape(n, 3, axes) @ content.direction - content.mean) / content.sd
         decides = z[:, [max(s, 0) for s in how.sources]]
     else:
+        assert how.contrasts is not None
         decides = np.full((n, 3), how.contrasts[state])
     chances = np.stack([curve(decides[:, i]) for i, curve in enumerate(how.curves)], axis=1)
     left = generator.random((n, 3)) >= chances

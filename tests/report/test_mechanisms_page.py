@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_the_page_is_current_and_shows_every_mechanism(page: ModuleType) -> None
 
 @pytest.mark.parametrize("shown", mechanisms.SHOWN, ids=lambda shown: shown.name)
 def test_a_picture_shows_the_curves_and_the_shares_of_the_law(shown: mechanisms.Shown) -> None:
-    axes = mechanisms.picture(shown).axes
+    axes: list[Any] = mechanisms.picture(shown).axes
     assert [ax.get_title(loc="left") for ax in axes] == [
         "What decides",
         "What is lost",
