@@ -66,7 +66,7 @@ twin = open_twin("twin:iemocap6@quick")
 law = masks.mnar_self(0.5, slope=2)
 mask = masks.draw(law, twin.bundle, "test", seed=0)
 known = masks.fitted(law, twin.bundle).missingness
-print(twin.best("test", mask.utterance, "accuracy"))             # what is shown, and no more
+print(twin.best("test", mask.utterance, "accuracy"))  # what is shown, and no more
 print(twin.best("test", mask.utterance, "accuracy", law=known))  # and how it came to be shown
 ```
 
