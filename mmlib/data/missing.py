@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import scipy  # its parts are imported when they are used: scipy.stats takes a second
 from tabulate import tabulate
@@ -12,6 +15,27 @@ from mmlib.data.scales import observed_zeros
 
 APART = 0.10  # difference between the shares of two splits that is warned of where it is no chance
 CHANCE = 1e-3  # how seldom independent labels would look so dependent
+
+
+def completeness(observed: np.ndarray, modalities: Sequence[str]) -> dict[str, float]:
+    """The share of rows that have everything, that have each pair of modalities, and the entropy of the patterns.
+
+    observed: (n, M) bool. Protocols of one missing rate may differ many times in these (arXiv 2606.04857). Keys:
+    ``complete``, then ``audio+text`` and so on, then ``entropy`` in bits. No pair's share is below the complete one.
+    """
+    pairs = itertools.combinations(range(len(modalities)), 2)
+    shares = {
+        f"{modalities[i]}+{modalities[j]}": float((observed[:, i] & observed[:, j]).mean())
+        for i, j in pairs
+    }
+    _, counts = np.unique(observed, axis=0, return_counts=True)
+    of_patterns = counts / counts.sum()
+    entropy = float(-(of_patterns * np.log2(of_patterns)).sum())
+    return {
+        "complete": float(observed.all(axis=1).mean()),
+        **shares,
+        "entropy": abs(entropy),  # 0 has no sign
+    }
 
 
 def missing_lines(bundle: Bundle) -> list[str]:
@@ -28,7 +52,13 @@ def missing_lines(bundle: Bundle) -> list[str]:
     aligned = ("left", *["right"] * (len(parts) + 1))
     table = tabulate(lines, head, tablefmt="plain", colalign=aligned, disable_numparse=True)
     whole = int(bundle.observed.all(axis=1).sum())
-    return [*table.splitlines(), f"{whole} of {len(bundle)} utterances have every modality."]
+    found = completeness(bundle.observed, bundle.modalities)
+    pairs = ", ".join(f"{name} {share:.0%}" for name, share in found.items() if "+" in name)
+    return [
+        *table.splitlines(),
+        f"{whole} of {len(bundle)} utterances have every modality.",
+        f"Utterances with both of a pair: {pairs}. Entropy of the patterns: {found['entropy']:.2f} bits.",
+    ]
 
 
 def never_warnings(bundle: Bundle) -> list[str]:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlib.data import posterior
+from mmlib.data import evidence, posterior
 from mmlib.data.bundle import SPLITS, Bundle, make_bundle
+from mmlib.data.evidence import Missingness
 from mmlib.data.twin_laws import FRAME_ROLES, MODALITIES, ROLES, Role, Shape
 from mmlib.errors import InputError, unknown_name
 
@@ -100,16 +101,21 @@ class Twin:
         observed: np.ndarray,
         context: bool = True,
         frames: Mapping[str, np.ndarray] | None = None,
+        law: Missingness | None = None,
     ) -> np.ndarray:
         """The exact posterior of each utterance's state, given all that is observed in its dialogue.
 
         observed: (n_split, M) bool, modalities in the bundle's order, rows as ``bundle.rows(split)``.
         context: use the speaker's other utterances too, by forward-backward; else the utterance alone.
         frames: modality to (n_split, t) bool, True where a frame is observed, as in a mask; all of them if left out.
+        law: how modalities go missing, ``masks.fitted(law, bundle).missingness``. The posterior is then the one that
+            knows it, for which the pattern of missing modalities is evidence too; else that of the observed content
+            alone. The two are the same where modalities are missing at random.
         Returns (n_split, K) float64.
 
         Raises:
-            InputError: unknown split, a mask of another shape, or frames of a twin that has none.
+            InputError: unknown split, a mask of another shape or that the law cannot give, frames of a twin that has
+                none, or frames together with a law.
         """
         rows, role = self.bundle.rows(split), self.role
         mask = np.asarray(observed, dtype=bool)
@@ -127,6 +133,8 @@ class Twin:
             )
         else:
             log_like = posterior.log_likelihood(latents, mask, role.means, role.covariance)
+        if law is not None:
+            log_like = log_like + self._evidence(split, latents, mask, law, frames)
         if context:
             chain = self.bundle.dialogue[rows] * role.speakers + self.bundle.speaker[rows]
         else:
@@ -135,6 +143,30 @@ class Twin:
             log_like, chain, self.bundle.position[rows], np.asarray(role.prior), role.transition
         )
 
+    def _evidence(
+        self,
+        split: str,
+        latents: np.ndarray,
+        mask: np.ndarray,
+        law: Missingness,
+        frames: Mapping[str, np.ndarray] | None,
+    ) -> np.ndarray:
+        """(n_split, K) the log likelihood of each utterance's pattern under each state."""
+        if frames:
+            raise InputError(
+                f"the best possible prediction on {self.bundle.name}",
+                "frames dropped, and a law by which modalities go missing",
+                "one of the two",
+                "Leave the frames or the law out.",
+            )
+        lengths = None
+        if latents.ndim == 4:
+            exists = self._frames_kept(split, {})
+            lengths = exists[..., 0].sum(axis=1)
+            latents = np.where(exists[..., None], latents, 0).sum(axis=1) / lengths[:, None, None]
+        role = self.role
+        return evidence.log_evidence(law, latents, mask, role.means, role.covariance, lengths)
+
     def decisions(
         self,
         split: str,
@@ -142,6 +174,7 @@ class Twin:
         metric: str,
         context: bool = True,
         frames: Mapping[str, np.ndarray] | None = None,
+        law: Missingness | None = None,
     ) -> np.ndarray:
         """The best prediction of each utterance for a metric of ``mmlib.metrics``, (n_split,).
 
@@ -153,7 +186,7 @@ class Twin:
         Raises:
             InputError: a metric that the task does not have, and what ``bayes`` raises.
         """
-        return self._decide(self.bayes(split, observed, context, frames), metric)
+        return self._decide(self.bayes(split, observed, context, frames, law), metric)
 
     def best(
         self,
@@ -162,12 +195,14 @@ class Twin:
         metric: str,
         context: bool = True,
         frames: Mapping[str, np.ndarray] | None = None,
+        law: Missingness | None = None,
     ) -> tuple[float, float]:
         """What the best decisions reach: (expected under the model, realised on this split's labels).
 
-        In percent; the mean absolute error in score units.
+        In percent; the mean absolute error in score units. law: as in ``bayes``.
         """
-        mass, rows = self.bayes(split, observed, context, frames), self.bundle.rows(split)
+        mass = self.bayes(split, observed, context, frames, law)
+        rows = self.bundle.rows(split)
         decision, levels = self._decide(mass, metric), self.role.levels
         if metric == "mae":
             return (
@@ -192,12 +227,13 @@ class Twin:
         split: str,
         observed: np.ndarray,
         frames: Mapping[str, np.ndarray] | None = None,
+        law: Missingness | None = None,
     ) -> np.ndarray:
         """The posterior of what ``accuracy`` counts: of classes (n, K), of signs (n, 2), of no and yes (n K, 2).
 
         Arguments as ``bayes``. Signs leave out the mass of level 0, whose labels do not count.
         """
-        return self._answers(self.bayes(split, observed, frames=frames), "accuracy")
+        return self._answers(self.bayes(split, observed, frames=frames, law=law), "accuracy")
 
     def _decide(self, mass: np.ndarray, metric: str) -> np.ndarray:
         role, prior = self.role, np.asarray(self.role.prior)

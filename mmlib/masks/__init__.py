@@ -17,13 +17,34 @@ import numpy as np
 import pandas as pd
 
 from mmlib.data.bundle import Bundle
+from mmlib.data.missing import completeness
 from mmlib.errors import unknown_name
-from mmlib.masks import fixed, frame_dropping, missing_rates, modality_patterns
+from mmlib.masks import (
+    fixed,
+    frame_dropping,
+    mechanism,
+    missing_rates,
+    modality_patterns,
+    pattern_laws,
+    segments,
+)
 from mmlib.masks.audit import audited, rate_lines
+from mmlib.masks.dependence import dependence, information
 from mmlib.masks.draw import Kind, drawn
 from mmlib.masks.fixed import complete, subset
 from mmlib.masks.frame_dropping import frames, largest_remainder, mix, random_frames
 from mmlib.masks.law import Law, Layout, Mask, check_rate
+from mmlib.masks.mechanism import (
+    fitted,
+    mar_anchor,
+    mar_candidates,
+    mcar,
+    mnar_cross,
+    mnar_label,
+    mnar_quality,
+    mnar_self,
+    restored,
+)
 from mmlib.masks.missing_rates import (
     equivalent_shared_rate,
     imbalance,
@@ -34,6 +55,8 @@ from mmlib.masks.missing_rates import (
     shared,
 )
 from mmlib.masks.modality_patterns import combinations, patterns, random_missing
+from mmlib.masks.pattern_laws import coins, fixed_subsets, keep_one
+from mmlib.masks.segments import segment
 
 KINDS: dict[str, Kind] = {
     "complete": fixed.COMPLETE,
@@ -45,6 +68,11 @@ KINDS: dict[str, Kind] = {
     "mix": frame_dropping.MIX,
     "patterns": modality_patterns.PATTERNS,
     "random_frames": frame_dropping.RANDOM_FRAMES,
+    "keep_one": pattern_laws.KEEP_ONE,
+    "coins": pattern_laws.COINS,
+    "fixed_subsets": pattern_laws.FIXED_SUBSETS,
+    "segment": segments.SEGMENT,
+    **dict.fromkeys(mechanism.NAMES, mechanism.MECHANISM),
 }
 
 __all__ = [
@@ -55,18 +83,33 @@ __all__ = [
     "Mask",
     "audit",
     "audit_lines",
+    "coins",
     "combinations",
     "complete",
+    "completeness",
+    "dependence",
+    "describe",
     "draw",
     "equivalent_shared_rate",
     "family",
+    "fitted",
+    "fixed_subsets",
     "frames",
     "imbalance",
     "imbalanced",
+    "information",
     "is_random",
+    "keep_one",
     "largest_remainder",
     "law_from_json",
+    "mar_anchor",
+    "mar_candidates",
+    "mcar",
     "mix",
+    "mnar_cross",
+    "mnar_label",
+    "mnar_quality",
+    "mnar_self",
     "nominal_rates",
     "pattern_counts",
     "pattern_distribution",
@@ -74,6 +117,8 @@ __all__ = [
     "random_frames",
     "random_missing",
     "rate_bound",
+    "restored",
+    "segment",
     "shared",
     "subset",
 ]
@@ -93,6 +138,11 @@ def kind_of(law: Law) -> Kind:
 def is_random(law: Law) -> bool:
     """Whether a law's masks differ from seed to seed."""
     return kind_of(law) not in (fixed.COMPLETE, fixed.SUBSET)
+
+
+def describe(law: Law) -> str:
+    """A law in a few words, those of its parameters included."""
+    return ", ".join([str(law), *(f"{name} {value:g}" for name, value in law.parameters)])
 
 
 def family(law: Law) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mmlib.data.bundle import Bundle
+from mmlib.masks import mechanism
 from mmlib.masks.draw import Kind
 from mmlib.masks.frame_dropping import existing_frames
 from mmlib.masks.law import Law, Mask
@@ -24,6 +25,9 @@ def rate_lines(
     """The lines of ``audited``, which every run writes down for each of its masks."""
     nominal = kind.nominal(law, bundle.modalities)
     given_back = math.prod(nominal.values()) / len(nominal) if kind.redistributes else 0.0
+    expected = {m: rate - given_back for m, rate in nominal.items()}
+    if law.kind in mechanism.NAMES:
+        expected = mechanism.expected_rates(law, bundle, split)
     rows = bundle.rows(split)
     lines = []
     for index, modality in enumerate(bundle.modalities):
@@ -36,7 +40,7 @@ def rate_lines(
                 "split": split,
                 "modality": modality,
                 "nominal": nominal[modality],
-                "expected": nominal[modality] - given_back,
+                "expected": expected[modality],
                 "realised": float(realised),
             }
         )

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from mmlib.errors import InputError, unknown_name
-from mmlib.masks import law_from_json
+from mmlib.masks import describe, law_from_json
 from mmlib.names import EMBEDDED, TWINS
 from mmlib.report import stats
 from mmlib.report.markup import NOT_BUILT
@@ -263,8 +263,8 @@ def records_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             "backbone": spec["backbone"],
             "backbone_options": _pairs_text(spec.get("backbone_options")),
             "modalities": "+".join(spec.get("modalities") or ()),
-            "train_mask": str(law_from_json(spec["train_mask"])),
-            "valid_mask": str(law_from_json(spec.get("valid_mask") or spec["train_mask"])),
+            "train_mask": describe(law_from_json(spec["train_mask"])),
+            "valid_mask": describe(law_from_json(spec.get("valid_mask") or spec["train_mask"])),
             "fold": spec.get("fold"),
             "seed": spec["seed"],
             "stale": bool(record.get("stale", False)),
