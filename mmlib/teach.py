@@ -120,6 +120,7 @@ def _words(arguments: tuple[Any, ...]) -> str:
 
 
 START = "start.md"
+WORDS_A_MINUTE, LINES_A_MINUTE = 150, 6  # of somebody who learns
 POINTER = re.compile(r"\s*Solutions: `docs/solutions\.md`\.")
 BADGES = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
@@ -162,20 +163,39 @@ def start_page(notebooks: Iterable[Path]) -> str:
     """The page that a course begins with: each lesson with its title, its sections and its exercises' minutes."""
     import nbformat
 
-    parts = ["# Lessons\n\nThis page is made anew by `mmlib teach`. Begin with any lesson.\n"]
+    parts = [
+        "# Lessons\n\nThis page is made anew by `mmlib teach`. Begin with any lesson. Minutes are of reading, "
+        f"{WORDS_A_MINUTE} words or {LINES_A_MINUTE} lines of code each; running a lesson takes longer the first time.\n"
+    ]
     for path in notebooks:
         cells = nbformat.read(path, as_version=4).cells
         prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         title = next(iter(re.findall(r"^# (.+)$", prose, flags=re.M)), path.stem)
-        sections = [
-            re.sub(r"^\d+\. ", "", name) for name in re.findall(r"^## (.+)$", prose, flags=re.M)
-        ]
+        sections = [f"{name} ({minutes} min)" for name, minutes in reading_minutes(cells).items()]
         minutes = [int(number) for number in re.findall(r"\((\d+) min\)", prose)]
         parts.append(
             f"## [{title}]({path.name})\n\n{' · '.join(sections)}\n\n"
             f"{len(minutes)} exercises, about {sum(minutes)} minutes.\n"
         )
     return "\n".join(parts)
+
+
+def reading_minutes(cells: Iterable[Any]) -> dict[str, int]:
+    """Section to the minutes of reading it: so many words, and lines of code, a minute; exercises apart."""
+    spent: dict[str, float] = {}
+    section = ""
+    for cell in cells:
+        heading = re.search(r"^## (?:\d+\. )?(.+)$", cell.source, flags=re.M)
+        if cell.cell_type == "markdown" and heading:
+            section = heading[1]
+        if not section:
+            continue
+        if cell.cell_type == "markdown":
+            took = len(cell.source.split()) / WORDS_A_MINUTE
+        else:
+            took = len(cell.source.splitlines()) / LINES_A_MINUTE
+        spent[section] = spent.get(section, 0.0) + took
+    return {name: max(1, round(minutes)) for name, minutes in spent.items()}
 
 
 def solutions(page: Path, notebooks: Iterable[Path], out: Path) -> str:

@@ -14,6 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_markdown_cell
 from prose import typed_numbers
 
 from mmlib import exercises, teach
@@ -292,5 +293,17 @@ def test_a_course_has_a_start_page_and_its_solutions_apart(tmp_path: Path) -> No
             r"\((\d+) min\)", "".join(c.source for c in cells(path, "markdown"))
         )
         assert f"{len(asked(path))} exercises, about {sum(map(int, asked_minutes))} minutes" in page
+    assert re.search(r"What we found \(\d+ min\)", page)
     solved_text = (teacher / "solutions.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.*)$", solved_text, flags=re.M) == ["01_balm", "03_ebmc"]
+
+
+def test_minutes_of_a_section_are_those_of_its_words_and_lines() -> None:
+    lesson = [
+        new_markdown_cell("# Title\n" + "word " * 900),
+        new_markdown_cell("## 1. First\n" + "word " * 447),
+        new_code_cell("a = 1\n" * 12),
+        new_markdown_cell("## Second"),
+        new_markdown_cell("word " * 300),
+    ]
+    assert teach.reading_minutes(lesson) == {"First": 5, "Second": 2}

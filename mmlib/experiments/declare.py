@@ -39,6 +39,19 @@ class Later:
         return output
 
 
+def _seen(table: Table, context: Context) -> str:
+    """The sentence on what the rows of a comparison see in training; empty where each column has its own."""
+    if table.protocol is None:
+        return ""
+    law = table.protocol(context, table.datasets(context)[0]).train
+    seen = {
+        "complete": "Nothing is missing in training. ",
+        "patterns": "Training sees every combination of modalities. ",
+        "shared": f"In training each modality is dropped at a rate of {100 * law.rate:g} %. ",
+    }
+    return seen.get(law.kind, "")
+
+
 @dataclass(frozen=True)
 class Declare:
     """What declares the artifacts of one paper."""
@@ -100,7 +113,7 @@ class Declare:
 
         def caption(context: Context) -> str:
             count = len(context.seeds(context.main, main=True))
-            return (
+            return _seen(table, context) + (
                 "The method, its network trained with the task loss alone, and the linear model, with "
                 f"{own.count(count)} seed{'s' * (count > 1)} each. "
                 "The method has had as many trials of its learning rate as its network."
