@@ -462,12 +462,15 @@ def _recipes(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from mmlib.compare import command
+    from mmlib.compare import begin
 
     options.minutes("--minutes", args.minutes)
     options.at_least_one("--jobs", args.jobs)
     rates = options.rates("--rates", args.rates)
     profile = options.one("--profile", args.profile) or None
+    print(begin.announcement(args.data, args.minutes, profile), flush=True)
+    from mmlib.compare import command  # seconds, of which the line above is not to wait
+
     return command.compare(args.data, args.minutes, profile, rates, args.jobs, args.systems)
 
 

@@ -1,34 +1,36 @@
-"""The run of ``mmlib compare``: trials, then seeds for the contenders that may still be the best, then the report."""
+"""The run of ``mmlib compare``: recipes, then seeds for the contenders that may still be the best, then the report."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import math
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import pandas as pd
-
 from mmlib import paths
-from mmlib.compare import page, results
-from mmlib.compare.plan import Contender, Plan, planned
+from mmlib.compare import order, page, results
+from mmlib.compare.begin import profile_for
+from mmlib.compare.plan import Plan, planned
 from mmlib.compare.results import Results
 from mmlib.errors import InputError
 from mmlib.experiments import failures
 from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.context import NO_ROLE
 from mmlib.experiments.profiles import profile as profile_of
-from mmlib.experiments.rows import with_parents
 from mmlib.papers import side_by_side
 from mmlib.papers.side_by_side.grounds import Ground
+from mmlib.pipeline import recipes
 from mmlib.pipeline.recipes import Wanted, lacking, search_all
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
 
-FOR_TRIALS = 0.5  # of the minutes, at most
-LONG = 30  # minutes from which on the larger profile is worth its time
+SEARCH_WITHIN = 1 / 3  # of the minutes: a search that is expected to take longer is not begun
+SEARCH_STOPS = 0.5  # of the minutes, for a search that takes longer than expected
 FOLDER = "compare"
 
 
@@ -57,7 +59,7 @@ def compare(
     jobs: int | None = None,
     systems: bool = False,
 ) -> int:
-    """Search recipes where these data have none, spend seeds, write the report.
+    """Search recipes where there is time for it, spend seeds, write the report.
 
     Returns 1 where a run failed or nothing can be said yet, else 0. A learning rate's trial may fail: it is not chosen.
 
@@ -67,28 +69,91 @@ def compare(
 
     Raises:
         InputError: as ``plan_for``.
+        KeyboardInterrupt: on Ctrl-C or when asked to end; what has been run is kept.
     """
     rates = rates or {}
-    chosen = profile or ("quick" if (minutes or LONG) < LONG else "laptop")
+    chosen = profile_for(minutes, profile)
     start = time.monotonic()
     end = None if minutes is None else start + 60 * minutes
-    plan = plan_for(data, chosen, rates, systems)
-    if lacking(chosen, data, systems):
-        print(f"Learning rates are searched on {data} first, on its validation split alone.")
-        share = None if minutes is None else FOR_TRIALS * minutes
-        search_all([data], chosen, Wanted(systems=systems), jobs, share, quiet=True)
-        plan = plan_for(data, chosen, rates, systems)  # with what the trials chose
-    made = spend(plan, end, jobs)
-    out = folder_of(plan)
-    left = lacking(chosen, data, systems)
-    untried = [c.row.name for c in plan.contenders if c.key in left]
-    notes = page.Notes(again(data, minutes, chosen, rates, systems), tuple(dict.fromkeys(untried)))
-    page.write_report(made, out, notes)
+    command = again(data, minutes, chosen, rates, systems)
+    with _stopping(command):
+        plan = plan_for(data, chosen, rates, systems)
+        print(outline(plan), flush=True)
+        untried = lacking(chosen, data, systems)
+        if untried and _searches(plan, data, minutes, jobs, systems):
+            share = None if minutes is None else SEARCH_STOPS * minutes
+            search_all([data], chosen, Wanted(systems=systems), jobs, share, quiet=True)
+            plan = plan_for(data, chosen, rates, systems)  # with what the trials chose
+            untried = lacking(chosen, data, systems)
+        made = spend(plan, end, jobs)
+        out = folder_of(plan)
+        rows = dict.fromkeys(c.row.name for c in plan.contenders if c.key in untried)
+        notes = page.Notes(command, tuple(rows), f"mmlib recipes {data} --profile {chosen}")
+        page.write_report(made, out, notes)
     print(page.headline(made))
     print(f"\n{(time.monotonic() - start) / 60:.1f} minutes. Open {out / 'index.html'}")
     for line in failed_lines(made):
         print(line, file=sys.stderr)
-    return int(bool(made.failures) or not any(s.best for s in made.standings.values()))
+    return int(bool(made.failures) or not made.field)
+
+
+def outline(plan: Plan) -> str:
+    """Who is compared under what, in a few lines."""
+    rows = dict.fromkeys(contender.row.name for contender in plan.contenders)
+    trainings = dict.fromkeys(contender.training for contender in plan.contenders)
+    return (
+        f"{len(plan.contenders)} contenders: {', '.join(rows)}; each trained on: {', '.join(trainings)}.\n"
+        f"{len(plan.questions)} questions: who is the best on {', '.join(q.name for q in plan.questions)}?"
+    )
+
+
+def _searches(
+    plan: Plan, data: str, minutes: float | None, jobs: int | None, systems: bool
+) -> bool:
+    """Whether this call begins with a search of the recipes that lack one, and say so.
+
+    The recipes are settled before the first seed of a network and then kept, so that no later call loses a seed.
+    """
+    profile = plan.context.profile.name
+    later = f"To search: mmlib recipes {data} --profile {profile}; the networks then begin anew."
+    if settled(results.read(plan)):
+        print(f"Recipes stay as they were when this comparison began. {later}", flush=True)
+        return False
+    expected = recipes.expected(profile, data, Wanted(systems=systems), jobs)
+    middle = math.sqrt(expected.low * expected.high) / 60
+    if minutes is not None and middle > SEARCH_WITHIN * minutes:
+        print(
+            f"A search of recipes would take {expected}, more than a third of {minutes:g} minutes: networks use the "
+            f"recipes of the most similar data that were searched. {later}",
+            flush=True,
+        )
+        return False
+    print(f"Recipes are searched on {data} first, on its validation split alone: {expected}.")
+    return True
+
+
+def settled(made: Results) -> bool:
+    """Whether a network has a seed; the linear model has no recipe."""
+    return any(made.seeds(c.name) for c in made.plan.contenders if not order.is_linear(c))
+
+
+@contextlib.contextmanager
+def _stopping(command: str) -> Iterator[None]:
+    """Take a request to end like Ctrl-C, and say how to go on after either."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"Stopped; finished runs are kept. To go on: {command}", file=sys.stderr, flush=True)
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def failed_lines(made: Results) -> list[str]:
@@ -115,32 +180,40 @@ def again(
 
 
 def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
-    """Make runs look by look until every question is decided, the seeds are spent or time is up."""
+    """Make runs step by step until every question is decided, the seeds are spent or time is up.
+
+    end: on the clock of ``time.monotonic``; None for no limit.
+    """
     made = results.read(plan)
-    if end is not None:
-        made = _within(made, end, jobs)
-        plan = made.plan
     show = shower()
-    for look in plan.looks:
-        wanted = with_parents(_in_order(plan, made, look))
-        left = None if end is None else (end - time.monotonic()) / 60
-        if left is not None and left <= 0:
+    count = jobs or os.cpu_count() or 1
+    for step in order.steps(plan, end is not None):
+        left = math.inf if end is None else end - time.monotonic()
+        if made.decided or left <= 0:
             break
-        _say_time(plan, wanted, look, jobs)
+        wanted = step(made, order.seconds(made), left * count)
+        if not wanted:
+            continue
+        _say_time(plan, wanted, count)
         report = sweep(
             wanted,
             plan.context.store,
             jobs=jobs,
-            max_minutes=left,
-            title=seeds_in_words([look]),
+            max_minutes=None if end is None else left / 60,
+            title=_title(wanted),
+            in_order=True,
         )
         made = results.read(plan)
+        show(made)
         if report.left:
             break
-        show(made)
-        if made.decided:
-            break
     return made
+
+
+def _title(wanted: list[RunSpec]) -> str:
+    """What a step's runs are called while they are made."""
+    last = 1 + max(spec.seed for spec in wanted)
+    return "first seeds" if last == 1 else f"up to {seeds_in_words([last])}"
 
 
 def shower() -> Callable[[Results], object]:
@@ -155,79 +228,11 @@ def shower() -> Callable[[Results], object]:
     return lambda made: handle.update(page.live(made).style.hide(axis="index"))
 
 
-def _within(made: Results, end: float, jobs: int | None) -> Results:
-    """A comparison of those whose first look ends in time, as their first seed predicts.
-
-    All run their first seed; then those with the best mean rank over the questions are kept, and the linear model.
-    """
-    plan = made.plan
-    left = (end - time.monotonic()) / 60
-    if left <= 0:
-        return made
-    first = with_parents(spec for c in made.active for spec in plan.specs(c, [0]))
-    _say_time(plan, first, 1, jobs)
-    report = sweep(first, plan.context.store, jobs=jobs, max_minutes=left, title="first seed")
-    made = results.read(plan)
-    if report.left:
-        return made
-    kept = affordable(made, end - time.monotonic(), jobs or os.cpu_count() or 1)
-    left_out = tuple(c for c in plan.contenders if c not in kept and c.name not in made.failed)
-    if not left_out:
-        return made
-    print(
-        f"No time for {seeds_in_words([plan.looks[0]])} of all: {len(left_out)} are left out "
-        "(see the report)."
-    )
-    chosen = tuple(c for c in plan.contenders if c not in left_out)
-    return results.read(dataclasses.replace(plan, contenders=chosen, left_out=left_out))
-
-
-def affordable(made: Results, seconds: float, jobs: int) -> list[Contender]:
-    """The contenders whose runs up to the first look fit into so many seconds, the best by their first seed first.
-
-    The linear model is always among them. A contender that has the first look's seeds costs nothing.
-    """
-    plan, look = made.plan, made.plan.looks[0]
-    means = pd.DataFrame({q.name: made.of(q).iloc[:1].mean() for q in plan.questions})
-    order = means.rank(ascending=False).mean(axis=1).sort_values(kind="stable")
-    by_name = {c.name: c for c in plan.contenders if made.seeds(c.name)}
-    linear = [c for c in by_name.values() if c.row.stages[-1].method == "linear"]
-    ranked = dict.fromkeys([*linear, *(by_name[n] for n in map(str, order.index) if n in by_name)])
-    kept, spent = [], 0.0
-    for contender in ranked:
-        lacking = max(0, look - made.seeds(contender.name))
-        cost = lacking * _seconds(made, contender) / jobs
-        if spent + cost <= seconds or contender in linear:
-            kept.append(contender)
-            spent += cost
-    return kept
-
-
-def _seconds(made: Results, contender: Contender) -> float:
-    """What a contender's first seed took, all folds and stages together."""
-    first = made.specs[contender.name][: len(made.plan.context.folds(made.plan.ground.dataset))]
-    store, fingerprint = made.plan.context.store, made.plan.bundle.fingerprint
-    times = [store.sidecar(s.run_id(fingerprint)).get("seconds", 0.0) for s in with_parents(first)]
-    return float(sum(times))
-
-
-def _in_order(plan: Plan, made: Results, look: int) -> list[RunSpec]:
-    """The runs up to a look: seed after seed, so that time may end with whole seeds of all."""
-    return [
-        spec
-        for seed in range(look)
-        for contender in made.active
-        for spec in plan.specs(contender, [seed])
-    ]
-
-
-def _say_time(plan: Plan, wanted: list[RunSpec], look: int, jobs: int | None) -> None:
-    count = jobs or os.cpu_count() or 1
-    expected = estimate(wanted, plan.context.store, jobs=count)
+def _say_time(plan: Plan, wanted: list[RunSpec], jobs: int) -> None:
+    expected = estimate(wanted, plan.context.store, jobs=jobs)
     if expected.lacking:
         print(
-            f"Up to {seeds_in_words([look])} of each contender that is still in: "
-            f"{expected.lacking} runs, {expected.time} with {count} at a time.",
+            f"{_title(wanted).capitalize()}: {expected.lacking} runs, {expected.time} with {jobs} at a time.",
             file=sys.stderr,
             flush=True,
         )

@@ -88,9 +88,6 @@ class Plan:
     looks: tuple[int, ...] = LOOKS
     """The numbers of seeds after which contenders may leave."""
 
-    left_out: tuple[Contender, ...] = ()
-    """Those for whose first look there is no time, by their first seed."""
-
     @property
     def bundle(self) -> Bundle:
         """The data."""

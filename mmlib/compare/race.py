@@ -4,7 +4,8 @@ After 5, 10, 20, 40 and 80 paired seeds every contender is compared with every o
 where another's lead over it is significant: a one-sided paired t test at ``LEVEL`` divided by the number of looks and
 by the number of rivals at the start. So, whatever the others do, the truly best contender leaves with a probability of
 at most ``LEVEL`` (Bonferroni, over looks and rivals). With several questions the rule holds for each question by
-itself; a contender gets no more seeds once it is out in all of them.
+itself; a contender gets no more seeds once it is out in all of them. Those that lack the first look's seeds for want of
+time wait, and count among the rivals, so that the rule holds when they join.
 """
 
 from __future__ import annotations
@@ -70,15 +71,18 @@ def beaten(values: np.ndarray, rivals: int, looks: Sequence[int] = LOOKS) -> dic
     return {int(j): int(winner[j]) for j in np.flatnonzero(t.max(axis=0) > critical)}
 
 
-def standing(values: pd.DataFrame, looks: Sequence[int] = LOOKS) -> Standing:
+def standing(
+    values: pd.DataFrame, looks: Sequence[int] = LOOKS, rivals: int | None = None
+) -> Standing:
     """Replay the looks that all contenders have the seeds for.
 
     values: one row for each seed, in order; one column for each contender, NaN from the seed on at which it stopped.
+    rivals: of each contender at the start; by default the other columns, more where some are still to come.
     Before all have the first look's seeds, all are open.
     """
     array, names = values.to_numpy(dtype=float), [str(name) for name in values.columns]
     still = np.arange(len(names))
-    rivals = len(still) - 1
+    rivals = len(still) - 1 if rivals is None else rivals
     out: dict[str, tuple[int, str]] = {}
     seen = min(len(array), looks[0])
     for look in looks:

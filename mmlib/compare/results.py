@@ -49,8 +49,16 @@ class Results:
 
     @cached_property
     def standings(self) -> dict[str, Standing]:
-        """Where each question stands, by its name."""
-        return {q.name: standing(self.of(q), self.plan.looks) for q in self.plan.questions}
+        """Where each question stands among those that have the first look's seeds, by its name.
+
+        Before anyone has, among all that have a seed; then nobody is out. Those that wait count as rivals.
+        """
+        names = self.field or [c.name for c in self.waiting if self.seeds(c.name)]
+        rivals = len(self.field) + len(self.waiting)  # of one of them: the others, and the majority
+        return {
+            q.name: standing(self.of(q)[[*names, MAJORITY]], self.plan.looks, rivals)
+            for q in self.plan.questions
+        }
 
     def of(self, question: Question) -> pd.DataFrame:
         """One row for each seed and one column for each contender: means over a question's conditions.
@@ -64,31 +72,41 @@ class Results:
         table = table.sort_index().reindex(columns=[*names, MAJORITY])
         return -table if self.metric == "mae" else table
 
+    @cached_property
+    def field(self) -> list[str]:
+        """The names of the contenders that have the first look's seeds."""
+        return [name for name in self.specs if self.seeds(name) >= self.plan.looks[0]]
+
+    @cached_property
+    def waiting(self) -> list[Contender]:
+        """The contenders that lack some of the first look's seeds; a later call goes on with them."""
+        known = {*self.field, *self.failed}
+        return [c for c in self.plan.contenders if c.name not in known]
+
     @property
-    def active(self) -> list[Contender]:
-        """The contenders that may still be the best in a question, or that have not come to the first look."""
+    def still_in(self) -> list[Contender]:
+        """The contenders that may still be the best in a question, of those that have the first look's seeds."""
         still = {name for s in self.standings.values() for name in s.open}
-        out = {name for s in self.standings.values() for name in s.out}
-        return [
-            contender
-            for contender in self.plan.contenders
-            if contender.name not in self.failed
-            and (contender.name in still or contender.name not in out)
-        ]
+        return [c for c in self.plan.contenders if c.name in still and c.name in self.field]
 
     @property
     def decided(self) -> bool:
-        """Whether each question has one contender left."""
-        return all(len(s.open) == 1 for s in self.standings.values())
+        """Whether each question has one contender left, and nobody waits."""
+        return not self.waiting and all(len(s.open) == 1 for s in self.standings.values())
 
     def may_be_best(self, question: str, contender: str) -> bool:
         """Whether a contender has the first look's seeds and is still in."""
-        enough = self.seeds(contender) >= self.plan.looks[0]
-        return enough and contender in self.standings[question].open
+        return contender in self.field and contender in self.standings[question].open
 
     def seeds(self, contender: str) -> int:
         """How many seeds a contender has."""
-        return int(self.values[self.values["contender"] == contender]["seed"].nunique())
+        return self._counts.get(contender, 0)
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        """How many seeds each has that has some."""
+        counts = self.values.groupby("contender")["seed"].nunique()
+        return {str(name): int(count) for name, count in counts.items()}
 
 
 def metric_of(task: Task) -> str:

@@ -16,10 +16,13 @@ from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError, unknown_name
 from mmlib.experiments import recipes, search
 from mmlib.experiments.profiles import Profile, profile
+from mmlib.experiments.rows import with_parents
 from mmlib.experiments.search import NETWORKS, OF_SYSTEMS, Key, Network
 from mmlib.pipeline import trials
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Store
+from mmlib.runs.sweep import estimate
+from mmlib.runs.timing import Range
 
 PAGE = "recipes.md"
 BELOW = 1.0  # points under the linear model, on validation, from which a network is marked
@@ -102,6 +105,17 @@ def search_all(
     if not whole:
         print("Some trials are not made yet: the same command goes on.", file=sys.stderr)
     return int(not whole)
+
+
+def expected(profile_name: str, reference: str, wanted: Wanted, jobs: int | None) -> Range:
+    """How long the trials on some data that are not made yet will take.
+
+    Methods' trials are counted with their networks' present recipes.
+    """
+    chosen = _searched_profile(profile_name)
+    groups = [part() for part in _parts(chosen, reference, wanted)]
+    every = with_parents(spec for group in groups for runs in group.values() for spec in runs)
+    return estimate(every, Store(paths.runs()), jobs=jobs).time
 
 
 def lacking(profile_name: str, reference: str, systems: bool = False) -> set[Key]:

@@ -103,6 +103,7 @@ def sweep(
     fingerprint: Callable[[str], str] = data_fingerprint,
     progress: bool = True,
     title: str = "sweep",
+    in_order: bool = False,
 ) -> SweepReport:
     """Run what the store lacks of these specs, parents before children, each once.
 
@@ -113,6 +114,8 @@ def sweep(
         max_minutes: after that long nothing is started; runs in flight get 30 seconds to end.
         execute: a module-level function; by default ``mmlib.runs.execute.execute``.
         fingerprint: from a data reference to its bundle's fingerprint.
+        in_order: whether runs are started as they stand in specs, and a child as soon as its parent has ended. Else
+            those that tell most of times come first, and children after all that can start at once.
 
     Raises:
         InputError: jobs or minutes below their range, or a store that cannot be written.
@@ -124,8 +127,8 @@ def sweep(
     deadline = time.time() + 60 * max_minutes if max_minutes is not None else float("inf")
     tasks, reused = _plan(specs, store, fingerprint, execute, deadline)
     forecast = _forecast(store, jobs) if tasks else Forecast(jobs)
-    tasks = _pilots_early(tasks, forecast, jobs)
-    board = _Board(store, {task.run_id: task for task in tasks}, reused, jobs)
+    tasks = tasks if in_order else _pilots_early(tasks, forecast, jobs)
+    board = _Board(store, {task.run_id: task for task in tasks}, reused, jobs, in_order)
     board.progress = Progress(
         title, len(tasks) + reused, reused, forecast, board.specs_left, progress
     )
@@ -241,6 +244,9 @@ class _Board:
     jobs: int
     """Runs at a time."""
 
+    children_first: bool = False
+    """Whether a run starts before all others once its parent has ended."""
+
     progress: Progress = field(init=False)
     """What shows how far the sweep is."""
 
@@ -299,6 +305,8 @@ class _Board:
                     f"its parent {task.run_id} failed:\n{error}",
                     parent.kind if parent else "",
                 )
+            elif self.children_first:
+                self.ready.appendleft(child)
             else:
                 self.ready.append(child)
 

@@ -1,0 +1,177 @@
+"""Which runs of a comparison are made next: the cheapest first seeds, then seeds where they may decide.
+
+Where minutes are given, a call goes through these steps, each within the time that is left by the expected cost of a
+seed; what does not fit waits for the next call, and keeps the seeds that it has:
+
+1. first seeds, the cheapest first, in at most half of the time;
+2. the first look's seeds of those with the best first seeds, and of the linear model;
+3. the other first seeds, and again the first look's seeds;
+4. further seeds of those that wait, the best first;
+5. the further looks of all that may still be the best.
+
+Without a limit all get the first look's seeds, and then the further looks follow.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+import pandas as pd
+
+from mmlib.compare.plan import Contender, Plan
+from mmlib.compare.results import Results
+from mmlib.experiments.rows import with_parents
+from mmlib.runs.spec import RunSpec
+from mmlib.runs.timing import Forecast
+
+LEARN_FROM = 300  # runs of a store, for the expected cost
+FOR_FIRST = 0.5  # of the time, at most, for first seeds before anyone gets a second
+
+Seconds = Mapping[str, float]
+"""What one seed of each contender is expected to take, by name."""
+
+Step = Callable[[Results, Seconds, float], list[RunSpec]]
+"""From results, costs and the seconds of all workers that are left to the runs to make next, in their order."""
+
+
+def steps(plan: Plan, limited: bool) -> list[Step]:
+    """The steps of a call, in order; those that find nothing to do give no runs."""
+    looks: list[Step] = [next_look] * (len(plan.looks) - 1)
+    if not limited:
+        return [all_first_look, *looks]
+    half: Step = partial(first_seeds, share=FOR_FIRST)
+    return [half, first_look, partial(first_seeds, least=1), first_look, further_seeds, *looks]
+
+
+def seconds(made: Results) -> dict[str, float]:
+    """What one seed of each contender takes, all folds and stages one after the other.
+
+    The quickest of its own seeds where it has some, since a worker's first run also imports; else by the cost model.
+    """
+    forecast = _forecast(made.plan)
+    return {c.name: _seconds(made, c, forecast) for c in made.plan.contenders}
+
+
+def _forecast(plan: Plan) -> Forecast:
+    """The cost model with what the store's runs tell."""
+    store, made = plan.context.store, Forecast(jobs=1)
+    for record in itertools.islice(store.records(), LEARN_FROM):
+        made.learn(record["spec"], store.sidecar(record.id).get("seconds"))
+    return made
+
+
+def _seconds(made: Results, contender: Contender, forecast: Forecast) -> float:
+    plan, done = made.plan, made.specs.get(contender.name, [])
+    folds = len(plan.context.folds(plan.ground.dataset))
+    times = [_measured(plan, done[at : at + folds]) for at in range(0, len(done), folds)]
+    known = [time for time in times if time is not None]
+    if known:
+        return min(known)
+    expected = forecast.left([s.to_json() for s in with_parents(plan.specs(contender, [0]))])
+    return math.sqrt(expected.low * expected.high)
+
+
+def _measured(plan: Plan, of_seed: list[RunSpec]) -> float | None:
+    """What the runs of a seed took with their stages; None where a sidecar does not say."""
+    store, fingerprint = plan.context.store, plan.bundle.fingerprint
+    times = [store.sidecar(s.run_id(fingerprint)).get("seconds") for s in with_parents(of_seed)]
+    known = [float(time) for time in times if time is not None]
+    return sum(known) if len(known) == len(times) else None
+
+
+def first_seeds(
+    made: Results, costs: Seconds, left: float, share: float = 1.0, least: int = 0
+) -> list[RunSpec]:
+    """First seeds of those that have none, the cheapest first, as many as fit into a share of the time.
+
+    least: so many of them even where none fits, so that every call gets somewhere.
+    """
+    lacking = sorted(
+        (c for c in made.waiting if not made.seeds(c.name)), key=lambda c: costs[c.name]
+    )
+    total = itertools.accumulate(costs[c.name] for c in lacking)
+    count = sum(spent <= share * left for spent in total)
+    return _specs(made, ((c, 0, 1) for c in lacking[: max(count, least)]))
+
+
+def first_look(made: Results, costs: Seconds, left: float) -> list[RunSpec]:
+    """The seeds up to the first look of those for whom there is time, whole contenders, the cheapest first."""
+    look = made.plan.looks[0]
+    kept = sorted(affordable(made, costs, left), key=lambda c: costs[c.name])
+    return _specs(made, ((c, made.seeds(c.name), look) for c in kept))
+
+
+def affordable(made: Results, costs: Seconds, left: float) -> list[Contender]:
+    """Of those that have a seed and lack the first look's, whose seeds fit into the time, the best so far first.
+
+    The linear model is always among them.
+    """
+    kept, spent = [], 0.0
+    for contender in ranked(made):
+        cost = (made.plan.looks[0] - made.seeds(contender.name)) * costs[contender.name]
+        if spent + cost <= left or is_linear(contender):
+            kept.append(contender)
+            spent += cost
+    return kept
+
+
+def further_seeds(made: Results, costs: Seconds, left: float) -> list[RunSpec]:
+    """As many seeds as fit of those that lack the first look's, the best so far first."""
+    picked = []
+    for contender in ranked(made):
+        have = made.seeds(contender.name)
+        more = min(made.plan.looks[0] - have, int(left // max(costs[contender.name], 1e-3)))
+        left -= more * costs[contender.name]
+        picked.append((contender, have, have + more))
+    return _specs(made, picked)
+
+
+def ranked(made: Results) -> list[Contender]:
+    """Those that have a seed and lack the first look's, by their mean rank over the questions; the linear model first.
+
+    Ranks are by the first seed, which all of them have.
+    """
+    means = pd.DataFrame({q.name: made.of(q).iloc[:1].mean() for q in made.plan.questions})
+    ranks = means.rank(ascending=False).mean(axis=1)
+    chosen = [c for c in made.waiting if made.seeds(c.name)]
+    return sorted(chosen, key=lambda c: (not is_linear(c), ranks[c.name]))
+
+
+def all_first_look(made: Results, costs: Seconds, left: float) -> list[RunSpec]:
+    """The first look's seeds of everyone: seed after seed, and the cheapest first."""
+    order = sorted(made.waiting, key=lambda c: costs[c.name])
+    seeds = range(made.plan.looks[0])
+    return _specs(made, ((c, s, s + 1) for s in seeds for c in order if s >= made.seeds(c.name)))
+
+
+def next_look(made: Results, costs: Seconds, left: float) -> list[RunSpec]:
+    """The seeds up to the next look of those that may still be the best; seed after seed, and the cheapest first.
+
+    None where each question has one such contender.
+    """
+    if all(len(s.open) == 1 for s in made.standings.values()):
+        return []
+    order = sorted(made.still_in, key=lambda c: costs[c.name])
+    for look in made.plan.looks[1:]:
+        lacking = [(c, s) for s in range(look) for c in order if s >= made.seeds(c.name)]
+        if lacking:
+            return _specs(made, ((c, s, s + 1) for c, s in lacking))
+    return []
+
+
+def is_linear(contender: Contender) -> bool:
+    """Whether a contender is the linear model, which all are compared with."""
+    return contender.row.stages[-1].method == "linear"
+
+
+def _specs(made: Results, picked: Iterable[tuple[Contender, int, int]]) -> list[RunSpec]:
+    """The runs of contenders from a seed on up to another one, with the stages that they start from."""
+    plan = made.plan
+    return with_parents(
+        spec
+        for contender, start, stop in picked
+        for spec in plan.specs(contender, range(start, stop))
+    )
