@@ -28,15 +28,22 @@ from mmlib.report.artifact import figure_bytes
 from mmlib.runs import clusters
 from mmlib.runs.spec import RunSpec
 
-LEFT_OUT, UNRUN = "left out: no time", "not yet run"
 NAMED = 3  # contenders that a sentence names
+RIVALS = 5  # of those that are still in, that the table of pairs shows for each question
 RULE = (
     "After {looks} paired seeds, whoever is significantly behind another contender is out "
     "(one-sided paired t tests; for each question, the truly best one leaves with a probability of at most "
     "{level:g}). Seeds go to those that are still in somewhere."
 )
-LABELS = {"weighted_f1": "weighted F1 (%)", "mae": "mean absolute error"}
-DIFFERENCES = {"weighted_f1": "accuracy (points)", "mae": "minus the absolute error"}
+LABELS = {
+    "weighted_f1": "weighted F1 (%)",
+    "mae": "mean absolute error, in the unit of the score (lower is better)",
+}
+SHORT = {"weighted_f1": "weighted F1", "mae": "mean absolute error"}
+LEADS = {
+    "weighted_f1": "over seeds in points of weighted F1, over clusters in points of accuracy",
+    "mae": "by how much its mean absolute error is smaller, in the unit of the score",
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,9 @@ class Notes:
 
     untried: tuple[str, ...] = ()
     """Rows whose learning rate was not searched on these data."""
+
+    search: str = "mmlib recipes"
+    """The command that searches them."""
 
 
 @dataclass(frozen=True)
@@ -73,27 +83,74 @@ def sentence(made: Results, question: Question) -> str:
     """The answer to one question in words and numbers."""
     standing = made.standings[question.name]
     name = question.name.capitalize()
-    if not _has_looked(made, question):
+    best = standing.best
+    if not made.seeds(best) or best == MAJORITY and not made.field:
         return f"{name}: too few seeds for an answer; the same command goes on."
-    means = _means(made, question)
-    best = f"{standing.best} ({_number(made, means[standing.best])})"
+    told = f"{best} ({_with_unit(made, _means(made, question)[best])})"
+    if not made.field:
+        return (
+            f"{name}: too few seeds for an answer; so far {told} has the best mean, by "
+            f"{seeds_in_words([made.seeds(best)])}. The same command goes on."
+        )
+    waits = _waits(made, question, best)
     if len(standing.open) == 1:
-        second = max(standing.out, key=lambda other: means[other])
-        lead = _lead(made, question, standing.best, second)
-        return f"{name}: {best} is the best; next is {second}, {lead}."
-    others = [other for other in standing.open if other != standing.best]
+        return f"{name}: {_alone(made, question, told)}{waits}"
+    others = [other for other in standing.open if other != best]
     more = f"; and {len(others) - NAMED} more" if len(others) > NAMED else ""
     every = len({*standing.open, *standing.out} - {MAJORITY})
     return (
-        f"{name}: the best is one of {len(standing.open)} of {every} contenders; "
-        f"{best} has the best mean. Not decided against: {'; '.join(others[:NAMED])}{more}."
+        f"{name}: the best is one of {len(standing.open)} of {every} contenders; {told} has the best mean. "
+        f"Against the next, {others[0]}: {_lead(made, question, best, others[0])}. "
+        f"Not decided against: {'; '.join(others[:NAMED])}{more}.{waits}"
     )
 
 
-def _has_looked(made: Results, question: Question) -> bool:
-    """Whether all contenders have the seeds of the first look."""
-    first = made.of(question).iloc[: made.plan.looks[0]]
-    return len(first) == made.plan.looks[0] and bool(first.notna().all(axis=None))
+def _alone(made: Results, question: Question, told: str) -> str:
+    """The answer where one contender is left, with its lead over the next one.
+
+    told: the contender with its mean. It is the best only where other clusters would say so, too.
+    """
+    standing = made.standings[question.name]
+    means = _means(made, question)
+    if not standing.out:
+        return f"{told} is the only one."
+    second = max(standing.out, key=lambda other: means[other])
+    of_seeds = _differences(made, question, standing.best, second)
+    of_clusters = over_clusters(made, question, standing.best, second)
+    doubts = [] if stats.summarise(of_seeds).low > 0 else ["seeds"]
+    doubts += [of_clusters[0]] if of_clusters and not of_clusters[1].low > 0 else []
+    verb = f"leads, not decided over other {' and '.join(doubts)}" if doubts else "is the best"
+    verb = f"{verb} so far" if made.waiting else verb
+    return f"{told} {verb}. Against the next, {second}: {_lead(made, question, standing.best, second)}."
+
+
+def _lead(made: Results, question: Question, best: str, other: str) -> str:
+    """How far one is ahead of another, with the intervals over seeds and over clusters and their units."""
+    seeds = _interval(made, _differences(made, question, best, other))
+    of_clusters = over_clusters(made, question, best, other)
+    kind, ends = (
+        ("", "") if of_clusters is None else (of_clusters[0], _with_ends(of_clusters[1], made))
+    )
+    if made.metric == "mae":
+        more = f", {ends} over {kind}" if kind else ""
+        return f"its error smaller by {seeds} over seeds{more}, in the unit of the score"
+    more = f", {ends} points of accuracy over {kind}" if kind else ""
+    return f"{seeds} points of {SHORT[made.metric]} over seeds{more}"
+
+
+def _waits(made: Results, question: Question, best: str) -> str:
+    """How many lack the first look's seeds, and which of them is ahead so far."""
+    if not made.waiting:
+        return ""
+    every = len(made.field) + len(made.waiting)
+    text = f" {len(made.waiting)} of {every} contenders have fewer than {_first_look(made)}"
+    means = _means(made, question)
+    ahead = [c.name for c in made.waiting if made.seeds(c.name) and means[c.name] > means[best]]
+    if ahead:
+        first = max(ahead, key=lambda name: means[name])
+        text += f"; of these {first} has a better mean ({_with_unit(made, means[first])}) by "
+        text += seeds_in_words([made.seeds(first)])
+    return f"{text}. The same command goes on with them."
 
 
 def live(made: Results) -> pd.DataFrame:
@@ -109,15 +166,16 @@ def live(made: Results) -> pd.DataFrame:
                 "best mean": best,
                 "still in": len(standing.open),
                 "out": len(standing.out),
+                "fewer seeds": len(made.waiting),
             }
         )
     return pd.DataFrame(lines)
 
 
 def sections(made: Results) -> list[Section]:
-    """The report's tables."""
+    """The report's tables, without those that have no line."""
     label = LABELS[made.metric]
-    return [
+    every = [
         Section(
             "All contenders",
             f"{label}, mean ± sd over seeds. A contender is a method or network and what it was trained on. "
@@ -126,12 +184,13 @@ def sections(made: Results) -> list[Section]:
         ),
         Section(
             "The best against the others",
-            "The difference to the contender with the best mean; over seeds: 95 % interval for other seeds on these "
-            "test utterances; over clusters: 95 % interval for other "
-            f"{clusters.of_test(made.plan.bundle).kind} like these, in "
-            f"{DIFFERENCES[made.metric]}. Decided: by the rule at the end of the page, which asks for more than an "
-            "interval without zero, since every contender has many rivals and is looked at often. Shown are all that "
-            "are still in, the next one, and the linear model.",
+            f"The lead of the contender with the best mean: {LEADS[made.metric]}. Over seeds: 95 % interval for other "
+            "seeds on these test utterances; over clusters: 95 % interval for other "
+            f"{clusters.of_test(made.plan.bundle).kind} like these. Decided: by the rule at the end of the page, which "
+            "asks for more than an interval without zero, since every contender has many rivals and is looked at "
+            f"often. Shown are the next {RIVALS} of those that are still in, the next one that is out, and the linear "
+            "model."
+            f"{_unshown(made)}",
             against_table(made),
         ),
         Section(
@@ -141,39 +200,51 @@ def sections(made: Results) -> list[Section]:
         ),
         Section(
             "What missing modalities cost",
-            "The difference to the same networks on complete data, paired by seed, with 95 % intervals.",
+            f"The difference to the same networks on complete data, paired by seed, with 95 % intervals, in {label}.",
             missing_table(made),
         ),
         Section(
             "Cost",
-            "Seconds: median training time of a model over all its stages, on one thread. Parameters: trained in the "
-            "last stage, and frozen in it; those of the linear model are solved for, not trained in steps.",
+            "Seconds: median training time of a model over all its stages, on one thread. Epochs: passes over the "
+            "training data; with a +, of its stages one after the other. Parameters: trained in the last stage, and "
+            "those that it keeps frozen from the stage before; the linear model's are solved for, without epochs.",
             cost_table(made),
         ),
     ]
+    return [part for part in every if len(part.table)]
 
 
 def _first_look(made: Results) -> str:
     return seeds_in_words([made.plan.looks[0]])
 
 
+def _unshown(made: Results) -> str:
+    """Which undecided pairs the table leaves out, where there are such."""
+    counts = {q: len(s.open) - 1 - RIVALS for q, s in made.standings.items() if made.field}
+    more = [f"{count} on {question}" for question, count in counts.items() if count > 0]
+    return f" Not decided either, and further behind: {', '.join(more)}." if more else ""
+
+
 def _who_is_in(made: Results) -> str:
-    """Who stands in the tables of conditions: those with a star, and those that lack the seeds for one."""
-    starred = {n for q, s in made.standings.items() for n in s.open if made.may_be_best(q, n)}
-    if set(_still_in(made)) <= starred:
+    """Who stands in the tables of conditions."""
+    if made.field:
         return "may be the best in some question"
-    return f"have a seed and are not out; those without a star above have fewer than {_first_look(made)}"
+    return f"have a seed; nobody has {_first_look(made)} yet"
 
 
 def _no_time(made: Results) -> str:
     """What is said of contenders that lack seeds for want of time, where there are such."""
     told = ""
-    if any(not made.seeds(name) for name in made.specs):
-        told += f" {UNRUN.capitalize()}: the minutes ended before its first seed; the same command goes on."
-    if made.plan.left_out:
+    none = [c.name for c in made.waiting if not made.seeds(c.name)]
+    if len(none) < len(made.waiting):
         told += (
-            " Left out: its first seed was not among the best, and there was no time for all; more minutes bring it "
-            "back."
+            f" Those with fewer than {_first_look(made)} are neither in nor out: the minutes ended before the others. "
+            "The same command goes on with them."
+        )
+    if none:
+        told += (
+            f" Not shown, since the minutes ended before the first seed: {'; '.join(none)}. "
+            "The same command goes on with them, the cheapest first."
         )
     return told
 
@@ -181,20 +252,18 @@ def _no_time(made: Results) -> str:
 def contenders_table(made: Results) -> pd.DataFrame:
     """A line for each contender, a column for each question."""
     frames = {q.name: made.of(q) for q in made.plan.questions}
-    names = list(made.specs)
+    names = [name for name in made.specs if made.seeds(name)]
     first = frames[made.plan.questions[0].name]
     order = sorted(names, key=lambda name: -_mean(first, name))
     lines = []
-    for name in [*order, MAJORITY]:
-        line: dict[str, object] = {"contender": name, "seeds": made.seeds(name) or UNRUN}
+    for name in [*order, MAJORITY] if names else []:
+        line: dict[str, object] = {"contender": name, "seeds": made.seeds(name)}
         for question, frame in frames.items():
             mark = " *" if made.may_be_best(question, name) else ""
             line[question] = _text(made, frame.get(name)) + mark
         lines.append(line)
     for name, why in made.failed.items():
         lines.append({"contender": name, "seeds": why, **dict.fromkeys(frames, "")})
-    for contender in made.plan.left_out:
-        lines.append({"contender": contender.name, "seeds": LEFT_OUT, **dict.fromkeys(frames, "")})
     return pd.DataFrame(lines).fillna("")
 
 
@@ -210,8 +279,10 @@ def against_table(made: Results) -> pd.DataFrame:
                     "question": question.name,
                     "best mean": standing.best,
                     "other": other,
-                    "over seeds": _lead(made, question, standing.best, other),
-                    "over clusters": _clustered(of_clusters, _digits(made)),
+                    "over seeds": _interval(
+                        made, _differences(made, question, standing.best, other)
+                    ),
+                    "over clusters": _clustered(made, of_clusters),
                     "decided": "no" if other in standing.open else "yes",
                 }
             )
@@ -231,9 +302,11 @@ def conditions_table(made: Results) -> pd.DataFrame:
 
 
 def missing_table(made: Results) -> pd.DataFrame:
-    """What each contender that may be the best somewhere loses under each condition."""
+    """What each contender that may be the best somewhere loses under each condition; of a few seeds, nothing."""
     lines = []
-    for name in _still_in(made):
+    for name in _still_in(made) if made.field else []:
+        if name == MAJORITY:
+            continue
         of_name = made.values[made.values["contender"] == name]
         table = of_name.pivot_table(index="seed", columns="condition", values="value")
         line: dict[str, object] = {"contender": name}
@@ -245,7 +318,7 @@ def missing_table(made: Results) -> pd.DataFrame:
 
 
 def _still_in(made: Results) -> list[str]:
-    """Those with a seed at least that may be the best in some question."""
+    """Those that may be the best in some question; before anyone has the first look's seeds, all with a seed."""
     names = dict.fromkeys(name for s in made.standings.values() for name in s.open)
     return [name for name in names if made.seeds(name)]
 
@@ -263,8 +336,8 @@ def cost_table(made: Results) -> pd.DataFrame:
                     "seconds": f"{np.median(seconds):.1f}" if seconds else "-",
                     "learning rate": "-" if is_linear(specs) else given["learning rate"],
                     "epochs": "-" if is_linear(specs) else given["epochs"],
-                    "parameters": given["parameters, trained"],
-                    "frozen": given["frozen"],
+                    "parameters": given["frozen" if is_linear(specs) else "parameters, trained"],
+                    "frozen": "-" if is_linear(specs) else given["frozen"],
                 }
             )
     return pd.DataFrame(lines)
@@ -327,8 +400,10 @@ def trials_told(made: Results, notes: Notes) -> str:
     if not notes.untried:
         return "searched on the validation split of these data, with as many trials for every network and method"
     return (
-        f"not searched on these data yet for {', '.join(notes.untried)}, which have those of the most similar data "
-        "that were searched; all others have as many trials each. The same command goes on with the search"
+        f"not searched on these data for {', '.join(notes.untried)}, which have those of the most similar data that "
+        "were searched; all others have as many trials each. A comparison searches before its first seed, where that "
+        f"takes at most a third of the minutes, and then keeps what it has. {notes.search} searches later; the "
+        "networks then begin anew"
     )
 
 
@@ -390,22 +465,22 @@ def _mean(frame: pd.DataFrame, name: str) -> float:
 
 
 def _rivals(made: Results, question: Question, standing: Standing) -> list[str]:
-    """Those still in, the best of those that are out, and the linear model."""
-    if not standing.best:
+    """Those still in, the best of those that are out, and the linear model, of those with the first look's seeds."""
+    if not made.field:
         return []
     means = _means(made, question)
-    others = [n for n in standing.open if n != standing.best and (n == MAJORITY or made.seeds(n))]
+    others = [name for name in standing.open if name != standing.best][:RIVALS]
     gone = sorted(standing.out, key=lambda name: -means[name])
-    linear = [name for name in made.specs if name.startswith("linear model") and name in means]
+    linear = [name for name in made.field if name.startswith("linear model")]
     best_linear = sorted(linear, key=lambda name: -means[name])[:1]
     chosen = dict.fromkeys([*others, *gone[:1], *best_linear])
     return [name for name in chosen if name != standing.best]
 
 
-def _lead(made: Results, question: Question, best: str, other: str) -> str:
-    """The difference over the seeds that both have, with its interval."""
+def _differences(made: Results, question: Question, best: str, other: str) -> pd.Series:
+    """The lead over the seeds that both have; positive where the first is better."""
     pair = made.of(question)[[best, other]].dropna()
-    return _interval(made, pair[best] - pair[other])
+    return pair[best] - pair[other]
 
 
 def _interval(made: Results, differences: pd.Series) -> str:
@@ -419,12 +494,14 @@ def _interval(made: Results, differences: pd.Series) -> str:
     return f"{summary.mean:+.{digits}f} [{summary.low:+.{digits}f}, {summary.high:+.{digits}f}]"
 
 
-def _clustered(made: tuple[str, stats.Interval] | None, digits: int) -> str:
-    if made is None:
-        return "-"
-    kind, interval = made
+def _clustered(made: Results, found: tuple[str, stats.Interval] | None) -> str:
+    return "-" if found is None else f"{_with_ends(found[1], made)}, {found[1].clusters} {found[0]}"
+
+
+def _with_ends(interval: stats.Interval, made: Results) -> str:
+    digits = _digits(made)
     ends = f"[{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
-    return f"{interval.difference:+.{digits}f} {ends}, {interval.clusters} {kind}"
+    return f"{interval.difference:+.{digits}f} {ends}"
 
 
 def _digits(made: Results) -> int:
@@ -446,3 +523,9 @@ def _number(made: Results, value: float, lacking: str = "-") -> str:
     if not np.isfinite(value):
         return lacking
     return f"{abs(value):.3f}" if made.metric == "mae" else f"{value:.1f}"
+
+
+def _with_unit(made: Results, value: float) -> str:
+    """A mean with what it is of."""
+    unit = " %" if made.metric == "weighted_f1" else ""
+    return f"{SHORT[made.metric]} {_number(made, value)}{unit}"

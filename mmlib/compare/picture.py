@@ -14,17 +14,21 @@ from mmlib.compare.results import Results
 from mmlib.report.colours import MARKERS, PALETTE
 from mmlib.report.figures import DOUBLE, panel_grid, style
 
-LABELS = {"weighted_f1": "weighted F1 (%)", "mae": "minus the mean absolute error"}
+LABELS = {"weighted_f1": "weighted F1 (%)", "mae": "mean absolute error (lower is better)"}
 FADED = "#999999"
 TRAINED = {COMPLETE: "trained on complete data", OWN: "trained at your own rates"}
 
 
 def draw(made: Results) -> Figure:
-    """Rows are methods and networks, colours and markers what training saw; filled where it may be the best."""
-    frames = {q.name: made.of(q) for q in made.plan.questions}
-    contenders = [c for c in made.plan.contenders if made.specs.get(c.name)]
+    """Rows are methods and networks, colours and markers what training saw; filled where it may be the best.
+
+    Better is to the right: the axis of an error is reversed.
+    """
+    is_error = made.metric == "mae"
+    frames = {q.name: -made.of(q) if is_error else made.of(q) for q in made.plan.questions}
+    contenders = [c for c in made.plan.contenders if made.seeds(c.name)]
     trainings = list(dict.fromkeys(c.training for c in contenders))
-    order = _order(contenders, next(iter(frames.values())))
+    order = _order(contenders, made.of(made.plan.questions[0]))
     width = max(DOUBLE, 1.9 * len(frames) + 1.4)
     height = max(1.9, 0.22 * len(order) + 1.0)
     with style():
@@ -39,7 +43,10 @@ def draw(made: Results) -> Figure:
                 _contender(axis, frame[contender.name].dropna(), y, place, still)
             axis.set_title(question)
             axis.set_xlabel(f"{LABELS[made.metric]}\n{_majority(axis, frame[MAJORITY].mean())}")
+            if is_error:
+                axis.invert_xaxis()
         axes[0].set_yticks(range(len(order)), order)
+        axes[0].set_ylim(-0.6, max(len(order), 1) - 0.4)
         handles = _handles(trainings)
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
@@ -64,7 +71,9 @@ def _contender(axis: Axes, values: pd.Series, y: float, place: int, still: bool)
 
 def _majority(axis: Axes, value: float) -> str:
     """What a constant answer reaches, in words; drawn as a line where it is not far from everything else."""
+    axis.margins(x=0.08)  # no marker stands on the edge
     low, high = axis.get_xlim()
+    axis.set_xlim(low, high)
     text = f"majority: {value:.3g}"
     if not low <= value <= high:
         return text
