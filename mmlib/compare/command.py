@@ -187,8 +187,8 @@ def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
     made = results.read(plan)
     show = shower()
     count = jobs or os.cpu_count() or 1
-    for step in order.steps(plan, end is not None):
-        left = math.inf if end is None else end - time.monotonic()
+    for step, share in order.steps(plan, end is not None):
+        left = math.inf if end is None else share * (end - time.monotonic())
         if made.decided or left <= 0:
             break
         wanted = step(made, order.seconds(made), left * count)
@@ -205,7 +205,7 @@ def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
         )
         made = results.read(plan)
         show(made)
-        if report.left:
+        if report.left and share == 1:
             break
     return made
 

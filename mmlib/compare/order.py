@@ -4,7 +4,8 @@ Where minutes are given, a call goes through these steps, each within the time t
 seed; what does not fit waits for the next call, and keeps the seeds that it has:
 
 1. first seeds, the cheapest first, in at most half of the time;
-2. the first look's seeds of those with the best first seeds, and of the linear model;
+2. the first look's seeds of the linear model, of the cheap ones of the better half by their first seeds, and of the
+   best by their first seeds;
 3. the other first seeds, and again the first look's seeds;
 4. further seeds of those that wait, the best first;
 5. the further looks of all that may still be the best.
@@ -29,21 +30,25 @@ from mmlib.runs.timing import Forecast
 
 LEARN_FROM = 300  # runs of a store, for the expected cost
 FOR_FIRST = 0.5  # of the time, at most, for first seeds before anyone gets a second
+FOR_CHEAP = 0.5  # of the time for the first look, at most, for the cheap ones of the better half
 
 Seconds = Mapping[str, float]
 """What one seed of each contender is expected to take, by name."""
 
 Step = Callable[[Results, Seconds, float], list[RunSpec]]
-"""From results, costs and the seconds of all workers that are left to the runs to make next, in their order."""
+"""From results, costs and the seconds of all workers that it may take to the runs to make next, in their order."""
 
 
-def steps(plan: Plan, limited: bool) -> list[Step]:
-    """The steps of a call, in order; those that find nothing to do give no runs."""
+def steps(plan: Plan, limited: bool) -> list[tuple[Step, float]]:
+    """The steps of a call, in order, each with the share that it may take of the time that is left then.
+
+    A step that finds nothing to do gives no runs.
+    """
     looks: list[Step] = [next_look] * (len(plan.looks) - 1)
+    others: list[Step] = [first_look, partial(first_seeds, least=1), first_look, further_seeds]
     if not limited:
-        return [all_first_look, *looks]
-    half: Step = partial(first_seeds, share=FOR_FIRST)
-    return [half, first_look, partial(first_seeds, least=1), first_look, further_seeds, *looks]
+        return [(step, 1.0) for step in (all_first_look, *looks)]
+    return [(first_seeds, FOR_FIRST), *((step, 1.0) for step in (*others, *looks))]
 
 
 def seconds(made: Results) -> dict[str, float]:
@@ -82,10 +87,8 @@ def _measured(plan: Plan, of_seed: list[RunSpec]) -> float | None:
     return sum(known) if len(known) == len(times) else None
 
 
-def first_seeds(
-    made: Results, costs: Seconds, left: float, share: float = 1.0, least: int = 0
-) -> list[RunSpec]:
-    """First seeds of those that have none, the cheapest first, as many as fit into a share of the time.
+def first_seeds(made: Results, costs: Seconds, left: float, least: int = 0) -> list[RunSpec]:
+    """First seeds of those that have none, the cheapest first, as many as fit into the time.
 
     least: so many of them even where none fits, so that every call gets somewhere.
     """
@@ -93,7 +96,7 @@ def first_seeds(
         (c for c in made.waiting if not made.seeds(c.name)), key=lambda c: costs[c.name]
     )
     total = itertools.accumulate(costs[c.name] for c in lacking)
-    count = sum(spent <= share * left for spent in total)
+    count = sum(spent <= left for spent in total)
     return _specs(made, ((c, 0, 1) for c in lacking[: max(count, least)]))
 
 
@@ -105,16 +108,26 @@ def first_look(made: Results, costs: Seconds, left: float) -> list[RunSpec]:
 
 
 def affordable(made: Results, costs: Seconds, left: float) -> list[Contender]:
-    """Of those that have a seed and lack the first look's, whose seeds fit into the time, the best so far first.
+    """Of those that have a seed and lack the first look's, whose seeds fit into the time.
 
-    The linear model is always among them.
+    The linear model always; then of the better half by first seed the cheapest, in half of the time; then the best by
+    first seed, up to one for whom there is no time.
     """
-    kept, spent = [], 0.0
-    for contender in ranked(made):
-        cost = (made.plan.looks[0] - made.seeds(contender.name)) * costs[contender.name]
-        if spent + cost <= left or is_linear(contender):
+    by_rank = ranked(made)
+    lacking = {c.name: made.plan.looks[0] - made.seeds(c.name) for c in by_rank}
+    kept = [c for c in by_rank if is_linear(c)]
+
+    def add(order: Iterable[Contender], limit: float) -> None:
+        for contender in order:
+            seconds = sum(lacking[c.name] * costs[c.name] for c in [*kept, contender])
+            if seconds > limit:
+                return
             kept.append(contender)
-            spent += cost
+
+    better = by_rank[: math.ceil(len(by_rank) / 2)]
+    cheapest = sorted(better, key=lambda c: costs[c.name])
+    add((c for c in cheapest if c not in kept), FOR_CHEAP * left)
+    add((c for c in by_rank if c not in kept), left)
     return kept
 
 

@@ -428,3 +428,15 @@ def test_a_run_under_another_id_than_the_wanted_is_failed(
 def test_workers_start_without_torch() -> None:
     code = "import sys, mmlib.runs.sweep, mmlib.runs.compact; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+
+
+def test_in_order_runs_start_as_they_stand_and_a_child_right_after_its_parent(
+    tmp_path: Path,
+) -> None:
+    parents = specs(3, keep=("weights",))
+    children = [specs(1, variant="stage2", parent=parent)[0] for parent in parents]
+    lone = specs(2, variant="alone")
+    wanted = [children[2], lone[1], children[0], lone[0]]
+    run(wanted, Store(tmp_path / "s"), in_order=True)
+    order = [parents[2], children[2], lone[1], parents[0], children[0], lone[0]]
+    assert [name for name, _ in log(tmp_path)] == [run_id(spec) for spec in order]
