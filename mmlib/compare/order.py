@@ -81,10 +81,10 @@ def _seconds(made: Results, contender: Contender, forecast: Forecast) -> float:
 
 def _measured(plan: Plan, of_seed: list[RunSpec]) -> float | None:
     """What the runs of a seed took with their stages; None where a sidecar does not say."""
-    store, fingerprint = plan.context.store, plan.bundle.fingerprint
-    times = [store.sidecar(s.run_id(fingerprint)).get("seconds") for s in with_parents(of_seed)]
+    records = [plan.context.record(spec) for spec in with_parents(of_seed)]
+    times = [plan.context.store.sidecar(r.id).get("seconds") for r in records if r is not None]
     known = [float(time) for time in times if time is not None]
-    return sum(known) if len(known) == len(times) else None
+    return sum(known) if len(known) == len(records) else None
 
 
 def first_seeds(made: Results, costs: Seconds, left: float, least: int = 0) -> list[RunSpec]:
@@ -181,10 +181,21 @@ def is_linear(contender: Contender) -> bool:
 
 
 def _specs(made: Results, picked: Iterable[tuple[Contender, int, int]]) -> list[RunSpec]:
-    """The runs of contenders from a seed on up to another one, with the stages that they start from."""
-    plan = made.plan
-    return with_parents(
+    """The runs of contenders from a seed on up to another one, with the stages that they start from.
+
+    Before them those that an older version of the code has made, so that a contender's seeds are of one version.
+    """
+    plan, fingerprint = made.plan, made.plan.bundle.fingerprint
+    chosen = list(picked)
+    older = [
         spec
-        for contender, start, stop in picked
+        for name in dict.fromkeys(contender.name for contender, _, _ in chosen)
+        for spec in made.specs.get(name, ())
+        if made.run_id(spec) != spec.run_id(fingerprint)
+    ]
+    fresh = [
+        spec
+        for contender, start, stop in chosen
         for spec in plan.specs(contender, range(start, stop))
-    )
+    ]
+    return with_parents([*older, *fresh])

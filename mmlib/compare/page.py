@@ -98,8 +98,9 @@ def sentence(made: Results, question: Question) -> str:
     others = [other for other in standing.open if other != best]
     more = f"; and {len(others) - NAMED} more" if len(others) > NAMED else ""
     every = len({*standing.open, *standing.out} - {MAJORITY})
+    enough = f" that have {_first_look(made)}" if made.waiting else ""
     return (
-        f"{name}: the best is one of {len(standing.open)} of {every} contenders; {told} has the best mean. "
+        f"{name}: the best of {every} contenders{enough} is one of {len(standing.open)}; {told} has the best mean. "
         f"Against the next, {others[0]}: {_lead(made, question, best, others[0])}. "
         f"Not decided against: {'; '.join(others[:NAMED])}{more}.{waits}"
     )
@@ -350,10 +351,7 @@ def is_linear(specs: Sequence[RunSpec]) -> bool:
 
 def run_ids(made: Results) -> Mapping[str, Sequence[str]]:
     """The runs of each contender that has some, and why those failed that did."""
-    fingerprint = made.plan.bundle.fingerprint
-    done = {
-        name: [s.run_id(fingerprint) for s in specs] for name, specs in made.specs.items() if specs
-    }
+    done = {name: [made.run_id(s) for s in specs] for name, specs in made.specs.items() if specs}
     failed = {
         name: [
             f"{run.what}: {failures.place(run)}, run {run.run_id}: {failures.reason(error)}"
@@ -379,8 +377,17 @@ def facts(made: Results, notes: Notes) -> list[tuple[str, str]]:
         ("profile", made.plan.context.profile.name),
         ("learning rates", trials_told(made, notes)),
         ("rule", RULE.format(looks=", ".join(map(str, made.plan.looks)), level=LEVEL)),
+        *((("older code", older_told(made)),) if made.stale else ()),
         ("command", notes.command),
     ]
+
+
+def older_told(made: Results) -> str:
+    """How many of the runs an older version of the code has made."""
+    return (
+        f"{made.stale} of {len(made.ids)} runs were made by an older version of the code; those of contenders that get "
+        "further seeds are made again"
+    )
 
 
 def _utterances(bundle: Bundle) -> str:

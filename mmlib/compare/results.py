@@ -42,6 +42,9 @@ class Results:
     failures: Mapping[str, Sequence[tuple[FailedRun, str]]] = field(default_factory=dict)
     """Of those, the failed runs of the first seed that has some, each with its error text."""
 
+    ids: Mapping[RunSpec, str] = field(default_factory=dict)
+    """The ids of the finished runs' records, which an older version of the code may have made."""
+
     @property
     def metric(self) -> str:
         """What is compared: weighted F1, or the mean absolute error of scores without a sign."""
@@ -98,6 +101,16 @@ class Results:
         """Whether a contender has the first look's seeds and is still in."""
         return contender in self.field and contender in self.standings[question].open
 
+    def run_id(self, spec: RunSpec) -> str:
+        """Under which a run's record stands."""
+        return self.ids.get(spec) or spec.run_id(self.plan.bundle.fingerprint)
+
+    @cached_property
+    def stale(self) -> int:
+        """How many of the runs were made by an older version of the code."""
+        fingerprint = self.plan.bundle.fingerprint
+        return sum(spec.run_id(fingerprint) != made for spec, made in self.ids.items())
+
     def seeds(self, contender: str) -> int:
         """How many seeds a contender has."""
         return self._counts.get(contender, 0)
@@ -119,6 +132,7 @@ def read(plan: Plan) -> Results:
     lines: list[dict[str, object]] = []
     specs: dict[str, list[RunSpec]] = {}
     failed: dict[str, list[tuple[FailedRun, str]]] = {}
+    ids: dict[RunSpec, str] = {}
     for contender in plan.contenders:
         done: list[RunSpec] = []
         made: list[dict[str, object]] = []
@@ -132,6 +146,7 @@ def read(plan: Plan) -> Results:
                     failed[contender.name] = lost
                 break
             done += of_seed
+            ids |= {spec: record.id for spec, record in zip(of_seed, whole, strict=True)}
             made += _lines(plan, contender.name, seed, whole)
         if contender.name not in failed:
             specs[contender.name] = done
@@ -140,7 +155,7 @@ def read(plan: Plan) -> Results:
     lines += [line for seed in seeds for line in _majority(plan, seed)]
     frame = pd.DataFrame(lines, columns=["contender", "condition", "seed", "value"])
     why = {name: runs[0][0].what for name, runs in failed.items()}
-    return Results(plan, frame, specs, why, failed)
+    return Results(plan, frame, specs, why, failed, ids)
 
 
 def _failures(
@@ -243,7 +258,7 @@ def _mean_score(
     total = np.zeros(len(labels))
     times = np.zeros(len(labels))
     for spec, (condition, _) in itertools.product(specs, question.tests):
-        arrays = store.arrays(spec.run_id(results.plan.bundle.fingerprint))
+        arrays = store.arrays(results.run_id(spec))
         values = score(bundle.task, arrays[f"predictions.valid.{condition}"], labels)
         known = np.isfinite(values)
         total[known] += values[known]

@@ -1,0 +1,210 @@
+"""What a comparison's page says: leads with both intervals and units, errors as errors, no line that says nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmlib.compare import order, page, picture
+from mmlib.compare.plan import MAJORITY, Plan, planned
+from mmlib.compare.results import Results
+from mmlib.data.bundle import Task
+from mmlib.papers import side_by_side
+from mmlib.papers.side_by_side import tables as costs
+from mmlib.papers.side_by_side.grounds import Ground
+from mmlib.report.stats import Interval
+from mmlib.runs.store import Store
+
+BEST, SECOND = "linear model, complete", "MMGCN, complete"
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    store = Store(tmp_path_factory.mktemp("runs"))
+    context = side_by_side.context("smoke", {"iemocap6": "twin:iemocap6@smoke"}, store=store)
+    return planned(context, Ground("iemocap"))
+
+
+def made_of(
+    plan: Plan,
+    levels: dict[str, float],
+    seeds: dict[str, int],
+    sd: float = 0.2,
+    majority: float = 3.0,
+) -> Results:
+    """Results with given means, exact over the seeds, whose deviations are the same for nobody."""
+    lines = []
+    for place, (name, level) in enumerate({**levels, MAJORITY: majority}.items()):
+        count = seeds.get(name, max(seeds.values()))
+        noise = np.random.default_rng(place).normal(size=count)
+        noise = sd * (noise - noise.sum() / max(1, count))
+        lines += [
+            {"contender": name, "condition": q, "seed": s, "value": level + noise[s]}
+            for q, _ in plan.tests
+            for s in range(count)
+        ]
+    frame = pd.DataFrame(lines)
+    specs = {c.name: plan.specs(c, range(seeds.get(c.name, 0))) for c in plan.contenders}
+    return Results(plan, frame, specs, {})
+
+
+def few(plan: Plan, *names: str) -> Plan:
+    return dataclasses.replace(
+        plan, contenders=tuple(c for c in plan.contenders if c.name in names)
+    )
+
+
+def scored(plan: Plan) -> Plan:
+    """The comparison as of scores without a sign."""
+    bundle = dataclasses.replace(plan.bundle, task=Task("score", range=(1.0, 7.0), signed=False))
+    given = {**vars(plan.context), "bundle": lambda _: bundle, "folds": lambda _: [None]}
+    return dataclasses.replace(plan, context=SimpleNamespace(**given))
+
+
+def over(low: float, high: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the interval over other speakers be this one."""
+    interval = Interval((low + high) / 2, low, high, 100, 20)
+    monkeypatch.setattr(page, "over_clusters", lambda *given: ("speakers", interval))
+
+
+def test_a_lead_that_other_speakers_do_not_confirm_is_a_lead_and_not_the_best(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = made_of(few(plan, BEST, SECOND), {BEST: 80.6, SECOND: 79.1}, {BEST: 5, SECOND: 5})
+    question = made.plan.questions[0]
+    over(-0.1, 3.1, monkeypatch)
+    doubtful = page.sentence(made, question)
+    assert f"{BEST} (weighted F1 80.6 %) leads, not decided over other speakers." in doubtful
+    assert f"next, {SECOND}: +1.5 [" in doubtful
+    assert (
+        "points of weighted F1 over seeds, +1.5 [-0.1, +3.1] points of accuracy over speakers"
+        in (doubtful)
+    )
+    over(0.1, 2.9, monkeypatch)
+    sure = page.sentence(made, question)
+    assert f"{BEST} (weighted F1 80.6 %) is the best." in sure and "+1.5 [+0.1, +2.9]" in sure
+    apart = made.of(question)[BEST] - made.of(question)[SECOND]
+    half = 2.776 * apart.std() / np.sqrt(5)  # Student's t with 4 degrees of freedom
+    assert f"[{1.5 - half:+.1f}, {1.5 + half:+.1f}] points of weighted F1" in sure
+
+
+def test_a_leader_that_waits_is_named_with_its_seeds(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over(0.1, 2.9, monkeypatch)
+    third = "GCNet, complete"
+    made = made_of(
+        few(plan, BEST, SECOND, third),
+        {BEST: 80.6, SECOND: 79.1, third: 85.9},
+        {BEST: 5, SECOND: 5, third: 1},
+    )
+    told = page.sentence(made, made.plan.questions[0])
+    assert "is the best so far" in told
+    assert f"1 of 3 contenders have fewer than 5 seeds; of these {third} has a better mean" in told
+    line = page.contenders_table(made).set_index("contender").loc[third]
+    assert line["seeds"] == 1 and line["complete data"] == "85.9"
+
+
+def test_an_error_is_shown_as_an_error_and_the_axis_is_reversed(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over(0.01, 0.09, monkeypatch)
+    levels = {BEST: 0.85, SECOND: 0.90}
+    made = made_of(few(plan, *levels), levels, dict.fromkeys(levels, 5), 0.002, 1.25)
+    made = dataclasses.replace(made, plan=scored(made.plan))
+    assert made.metric == "mae"
+    for axis in picture.draw(made).axes:
+        left, right = axis.get_xlim()
+        assert left > right, "better is to the right"
+        means = [float(x.get_xdata()[0]) for x in axis.lines if x.get_markersize() == 4]
+        assert means == pytest.approx([0.85, 0.90])
+        assert axis.get_xlabel().startswith("mean absolute error (lower is better)\nmajority: 1.25")
+    told = page.sentence(made, made.plan.questions[0])
+    assert f"{BEST} (mean absolute error 0.850) is the best." in told
+    assert "its error smaller by +0.050 [" in told
+    assert "+0.050 [+0.010, +0.090] over speakers, in the unit of the score" in told
+    monkeypatch.setattr(page, "cost_table", lambda of: pd.DataFrame())
+    texts = {part.title: part.text for part in page.sections(made)}
+    assert "lower is better" in texts["All contenders"]
+    assert "lower is better" in texts["By test condition"]
+    assert "its mean absolute error is smaller" in texts["The best against the others"]
+    assert "minus" not in str(texts)
+
+
+def test_every_contender_with_a_seed_is_drawn_and_no_marker_stands_on_the_edge(plan: Plan) -> None:
+    levels = {c.name: 60.0 + place for place, c in enumerate(plan.contenders)}
+    seeds = {name: 1 + place % 5 for place, name in enumerate(levels)}
+    for axis in picture.draw(made_of(plan, levels, seeds)).axes:
+        points = [line for line in axis.lines if line.get_markersize() == 4]
+        assert sorted(float(p.get_xdata()[0]) for p in points) == pytest.approx(
+            sorted(levels.values())
+        )
+        (low, high), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+        for point in points:
+            x, y = float(point.get_xdata()[0]), float(point.get_ydata()[0])
+            assert low + 0.02 * (high - low) < x < high - 0.02 * (high - low)
+            assert bottom + 0.3 <= y <= top - 0.3
+
+
+def test_pairs_of_few_seeds_and_empty_rows_are_left_out(plan: Plan) -> None:
+    levels = {c.name: 60.0 + place / 10 for place, c in enumerate(plan.contenders)}
+    one = made_of(plan, levels, dict.fromkeys(levels, 1))
+    assert page.against_table(one).empty and page.missing_table(one).empty
+    none = made_of(plan, levels, {BEST: 1, **{n: 0 for n in levels if n != BEST}})
+    assert list(page.contenders_table(none)["contender"]) == [BEST, MAJORITY]
+    assert SECOND in page._no_time(none)
+
+
+def test_the_table_of_pairs_is_short_and_says_how_many_more_there_are(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over(-1, 1, monkeypatch)
+    levels = {c.name: 60.0 + place / 100 for place, c in enumerate(plan.contenders)}
+    made = made_of(plan, levels, dict.fromkeys(levels, 5), sd=2.0)
+    table = page.against_table(made)
+    assert table.groupby("question").size().max() <= page.RIVALS + 2
+    for question, standing in made.standings.items():
+        assert len(standing.open) > page.RIVALS + 1
+        assert f"{len(standing.open) - 1 - page.RIVALS} on {question}" in page._unshown(made)
+
+
+def test_the_cost_table_counts_the_linear_models_weights_as_its_parameters(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "learning rate": "0.01",
+        "epochs": "1 + 1",
+        "parameters, trained": "0",
+        "frozen": "291",
+    }
+    monkeypatch.setattr(costs, "given", lambda *of: given)
+    made = made_of(few(plan, BEST), {BEST: 80.0}, {BEST: 1})
+    (line,) = page.cost_table(made).to_dict("records")
+    assert (line["parameters"], line["frozen"], line["epochs"]) == ("291", "-", "-")
+    texts = {part.title: part.text for part in page.sections(made)}
+    assert "with a +, of its stages one after the other" in texts["Cost"]
+
+
+def test_the_report_of_no_run_at_all_can_be_written(plan: Plan, tmp_path: Path) -> None:
+    none = Results(plan, pd.DataFrame(columns=["contender", "condition", "seed", "value"]), {}, {})
+    page.write_report(none, tmp_path, page.Notes("mmlib compare mine --minutes 1"))
+    text = (tmp_path / "compare.md").read_text(encoding="utf-8")
+    assert "too few seeds for an answer" in text and "mmlib compare mine" in text
+
+
+def test_runs_of_an_older_version_of_the_code_are_named_by_their_records_and_made_again_with_more(
+    plan: Plan,
+) -> None:
+    made = made_of(few(plan, BEST, SECOND), {BEST: 80.0, SECOND: 79.0}, {BEST: 1, SECOND: 1})
+    (old,) = made.specs[SECOND]
+    made = dataclasses.replace(made, ids={old: "0123-old"})
+    assert page.run_ids(made)[SECOND] == ["0123-old"]
+    assert page.older_told(made).startswith("1 of 1 runs were made by an older version")
+    again = order.first_look(made, {BEST: 1.0, SECOND: 1.0}, 100.0)
+    assert [s.seed for s in again if s.backbone == old.backbone] == [0, 1, 2, 3, 4]
+    assert [s.seed for s in again if s.backbone == "linear"] == [1, 2, 3, 4]
