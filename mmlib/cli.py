@@ -140,9 +140,9 @@ def _add_compare(commands: Any) -> None:
     comparing = commands.add_parser(
         "compare",
         help="find the method and network to use on your own data",
-        description="Search learning rates on validation, train every method and network that takes the data, spend "
-        "further seeds on those that may still be the best, and write figures/DATA/compare/index.html. Stopped or out "
-        "of time, the same command goes on.",
+        description="Search recipes on validation where there is time for it, train every method and network that "
+        "takes the data, spend further seeds on those that may still be the best, and write "
+        "figures/DATA/compare/index.html. Stopped or out of time, the same command goes on.",
         allow_abbrev=False,
     )
     comparing.add_argument("data", metavar="DATA", help="a bundle, or twin:ROLE@SIZE")
