@@ -165,7 +165,7 @@ def start_page(notebooks: Iterable[Path]) -> str:
 
     parts = [
         "# Lessons\n\nThis page is made anew by `mmlib teach`. Begin with any lesson. Minutes are of reading, "
-        f"{WORDS_A_MINUTE} words or {LINES_A_MINUTE} lines of code each; running a lesson takes longer the first time.\n"
+        f"{WORDS_A_MINUTE} words or {LINES_A_MINUTE} lines of code each; running a lesson takes longer at first.\n"
     ]
     for path in notebooks:
         cells = nbformat.read(path, as_version=4).cells
