@@ -11,7 +11,8 @@ import pytest
 from mmlib.compare.plan import every_row
 from mmlib.experiments import search
 from mmlib.experiments.profiles import profile
-from mmlib.experiments.systems import SYSTEMS
+from mmlib.experiments.published import papers, published, tables
+from mmlib.experiments.systems import PRINTED_AS, SYSTEMS, System
 from mmlib.papers import side_by_side
 from mmlib.papers.side_by_side.grounds import Ground
 from mmlib.pipeline import recipes
@@ -82,3 +83,21 @@ def test_a_named_system_is_searched_and_an_unnamed_one_is_not() -> None:
     assert [network.backbone for network in chosen] == ["cubemlp"]
     every = recipes._networks(TWIN, recipes.Wanted())
     assert not {n.backbone for n in every} & {s.backbone for s in SYSTEMS} - {"corrkd"}
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: s.called)
+def test_every_stage_of_a_row_is_trained_as_the_search_trained_the_whole(system: System) -> None:
+    assert {stage.schedule for stage in system.row.stages} == {system.backbone}
+    assert [s.backbone for s in system.row.stages] == [s.backbone for s in system.stages]
+
+
+def test_printed_names_are_those_of_the_papers_tables() -> None:
+    tables_of = {paper: tables(paper) for paper in papers()}
+    printed = {
+        name
+        for paper, names in tables_of.items()
+        for table in names
+        for name in published(paper, table)["row"]
+    }
+    assert set(PRINTED_AS) <= printed
+    assert {s.called for s in SYSTEMS if not s.printed} <= printed
