@@ -21,6 +21,7 @@ from mmlib.backbones.imder import IMDer
 from mmlib.backbones.linear import Linear
 from mmlib.backbones.mce import MCE
 from mmlib.backbones.mi_cga import MiCGA
+from mmlib.backbones.misa import MISA
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
@@ -72,6 +73,7 @@ BACKBONES: dict[str, Any] = {
     "mplmm": MPLMM,
     "msps": MSPs,
     "transmodality": TransModality,
+    "misa": MISA,
 }
 
 

@@ -203,4 +203,13 @@ SYSTEMS = (
         "BASELINES_MM2 27; hyeonJeongByeon/TransModality @ d4384fa",
         "Dialogues: the recurrent encoders and transformers over utterances (perceptrons of single vectors).",
     ),
+    System(
+        "MISA",
+        (Stage("misa", "misa"),),
+        "Each modality's shared and private image as tokens of one transformer layer.",
+        "Hazarika et al., ACM MM 2020",
+        "BASELINES_MM 7, MM2 B; thuiar/MMSA @ a94e65d",
+        "BERT and the recurrent encoders (a linear map with a layer norm each), accumulated gradients.",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

@@ -26,6 +26,7 @@ from mmlib.methods import (
     linear,
     mce,
     mculora,
+    misa,
     mla,
     mmin,
     mplmm,
@@ -78,6 +79,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ada2i": (ada2i.Ada2i, ada2i.VARIANTS),
     "mplmm": (mplmm.Mplmm, mplmm.VARIANTS),
     "transmodality": (transmodality.Transmodality, transmodality.VARIANTS),
+    "misa": (misa.Misa, misa.VARIANTS),
 }
 
 
