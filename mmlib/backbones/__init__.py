@@ -25,6 +25,7 @@ from mmlib.backbones.misa import MISA
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
+from mmlib.backbones.mmim import MMIM
 from mmlib.backbones.mmin import MMIN
 from mmlib.backbones.mmin_teacher import MMINTeacher
 from mmlib.backbones.mmtm import MMTM
@@ -74,6 +75,7 @@ BACKBONES: dict[str, Any] = {
     "msps": MSPs,
     "transmodality": TransModality,
     "misa": MISA,
+    "mmim": MMIM,
 }
 
 

@@ -212,4 +212,14 @@ SYSTEMS = (
         "BERT and the recurrent encoders (a linear map with a layer norm each), accumulated gradients.",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "MMIM",
+        (Stage("mmim", "mmim"),),
+        "Bounds raise what the text shares with other modalities, and the fusion with each.",
+        "Han et al., EMNLP 2021",
+        "BASELINES_MM 16, MM2 B; thuiar/MMSA @ a94e65d",
+        "BERT and the recurrent encoders (a linear map each); a pass of the bounds alone before every epoch "
+        "(a step before every step), two learning rates.",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

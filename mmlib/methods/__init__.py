@@ -28,6 +28,7 @@ from mmlib.methods import (
     mculora,
     misa,
     mla,
+    mmim,
     mmin,
     mplmm,
     mran,
@@ -80,6 +81,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "mplmm": (mplmm.Mplmm, mplmm.VARIANTS),
     "transmodality": (transmodality.Transmodality, transmodality.VARIANTS),
     "misa": (misa.Misa, misa.VARIANTS),
+    "mmim": (mmim.Mmim, mmim.VARIANTS),
 }
 
 
