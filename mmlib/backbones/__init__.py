@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmlib.backbones.ada2i import Ada2I
+from mmlib.backbones.cenet import CENET
 from mmlib.backbones.concat import Concat
 from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.corrkd_student import CorrKDStudent
@@ -76,6 +77,7 @@ BACKBONES: dict[str, Any] = {
     "transmodality": TransModality,
     "misa": MISA,
     "mmim": MMIM,
+    "cenet": CENET,
 }
 
 

@@ -222,4 +222,14 @@ SYSTEMS = (
         "(a step before every step), two learning rates.",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "CENET",
+        (Stage("reference", "cenet"),),
+        "The text is shifted by what it finds in the other modalities.",
+        "Wang et al., IEEE Transactions on Multimedia 2023",
+        "BASELINES_MM 16, MM2 25; thuiar/MMSA @ a94e65d",
+        "BERT, whose upper layers are two residual ones; on vectors attention has one key, so that the shift is a "
+        "linear map of the others.",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )
