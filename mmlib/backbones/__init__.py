@@ -35,6 +35,8 @@ from mmlib.backbones.momke_frames import FrameMoMKE
 from mmlib.backbones.mplmm import MPLMM
 from mmlib.backbones.mran import MRAN
 from mmlib.backbones.msps import MSPs
+from mmlib.backbones.mult import MulT
+from mmlib.backbones.mult_frames import FrameMulT
 from mmlib.backbones.redcore import RedCore
 from mmlib.backbones.sdr_gnn import SDRGNN
 from mmlib.backbones.selfmm import SelfMM
@@ -78,6 +80,8 @@ BACKBONES: dict[str, Any] = {
     "misa": MISA,
     "mmim": MMIM,
     "cenet": CENET,
+    "mult": MulT,
+    "mult_frames": FrameMulT,
 }
 
 

@@ -232,4 +232,21 @@ SYSTEMS = (
         "linear map of the others.",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "MulT",
+        (Stage("reference", "mult"),),
+        "Every modality looks at each other one, by a transformer for each ordered pair.",
+        "Tsai et al., ACL 2019",
+        "BASELINES_MM 6, MM2 B; yaohungt/Multimodal-Transformer @ a670936",
+        "Convolutions and self-attention over frames: a vector is one frame, and attention with one key a linear map.",
+    ),
+    System(
+        "MulT on frames",
+        (Stage("reference", "mult_frames"),),
+        "MulT where an utterance is a sequence: frames look at the other modalities' frames.",
+        "Tsai et al., ACL 2019",
+        "BASELINES_MM 6; yaohungt/Multimodal-Transformer @ a670936",
+        "Convolutions over several frames, a dropout rate for every modality, accumulated gradients.",
+        takes=Takes((SEQUENCES,)),
+    ),
 )

@@ -64,7 +64,8 @@ def test_the_attention_by_hand(toy: Toy) -> None:
     key, value = layer(context)[..., :6], layer(context)[..., 6:]
     for step in range(3):
         weights = [
-            math.exp(0.5 * (asked[0, step] @ key[0, k]).item()) if seen[0, k] else 0 for k in range(4)
+            math.exp(0.5 * (asked[0, step] @ key[0, k]).item()) if seen[0, k] else 0
+            for k in range(4)
         ]
         expected = sum(w * value[0, k].detach().numpy() for k, w in enumerate(weights))
         np.testing.assert_allclose(found[0, step], expected / sum(weights), atol=1e-5)
