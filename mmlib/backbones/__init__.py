@@ -41,6 +41,7 @@ from mmlib.backbones.redcore import RedCore
 from mmlib.backbones.sdr_gnn import SDRGNN
 from mmlib.backbones.selfmm import SelfMM
 from mmlib.backbones.smil import SMIL
+from mmlib.backbones.tetfn import TETFN
 from mmlib.backbones.transmodality import TransModality
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
@@ -82,6 +83,7 @@ BACKBONES: dict[str, Any] = {
     "cenet": CENET,
     "mult": MulT,
     "mult_frames": FrameMulT,
+    "tetfn": TETFN,
 }
 
 

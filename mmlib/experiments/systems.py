@@ -249,4 +249,23 @@ SYSTEMS = (
         "Convolutions over several frames, a dropout rate for every modality, accumulated gradients.",
         takes=Takes((SEQUENCES,)),
     ),
+    System(
+        "TETFN",
+        (Stage("own_labels", "tetfn"),),
+        "MulT's pairs over modalities that the text has enhanced, with a prediction of every modality's own.",
+        "Wang et al., Pattern Recognition 2023",
+        "BASELINES_MM 16, MM2 B; thuiar/MMSA @ a94e65d",
+        "BERT, recurrent and convolutional encoders (a linear map each), attention over frames, five learning rates.",
+        takes=VECTORS_OR_FRAMES,
+    ),
+    System(
+        "Self-MM",
+        (Stage("own_labels", "selfmm"),),
+        "A fused score, and modalities' own on labels that training makes up for them.",
+        "Yu et al., AAAI 2021",
+        "BASELINES_MM 1; thuiar/Self-MM @ 1786283, thuiar/MMSA @ a94e65d",
+        "BERT and the recurrent encoders (text as it is, else a linear map), five learning rates, accumulated "
+        "gradients; of classes no labels are made up.",
+        test="own_labels",
+    ),
 )

@@ -34,6 +34,7 @@ from mmlib.methods import (
     mran,
     ogm_ge,
     opm_ogm,
+    own_labels,
     plain,
     pmr,
     redcore,
@@ -82,6 +83,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "transmodality": (transmodality.Transmodality, transmodality.VARIANTS),
     "misa": (misa.Misa, misa.VARIANTS),
     "mmim": (mmim.Mmim, mmim.VARIANTS),
+    "own_labels": (own_labels.OwnLabels, own_labels.VARIANTS),
 }
 
 
