@@ -14,6 +14,7 @@ from mmlib.backbones.corrkd_student import CorrKDStudent
 from mmlib.backbones.crossmodal import Crossmodal
 from mmlib.backbones.cubemlp import CubeMLP
 from mmlib.backbones.dicmor import DiCMoR
+from mmlib.backbones.dmd import DMD
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
 from mmlib.backbones.if_mmin import IFMMIN
@@ -84,6 +85,7 @@ BACKBONES: dict[str, Any] = {
     "mult": MulT,
     "mult_frames": FrameMulT,
     "tetfn": TETFN,
+    "dmd": DMD,
 }
 
 

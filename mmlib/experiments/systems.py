@@ -268,4 +268,13 @@ SYSTEMS = (
         "gradients; of classes no labels are made up.",
         test="own_labels",
     ),
+    System(
+        "DMD",
+        (Stage("dmd", "dmd"),),
+        "Shared and own parts of every modality predict apart and learn from one another.",
+        "Li et al., CVPR 2023",
+        "BASELINES_MM 10, MM2 B; mdswyz/DMD @ 516d4e1",
+        "BERT, convolutions and crossmodal attention over time (linear maps, one layer over modalities each).",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

@@ -15,6 +15,7 @@ from mmlib.methods import (
     balm,
     corrkd,
     dicmor,
+    dmd,
     dream,
     ebmc,
     enhance,
@@ -84,6 +85,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "misa": (misa.Misa, misa.VARIANTS),
     "mmim": (mmim.Mmim, mmim.VARIANTS),
     "own_labels": (own_labels.OwnLabels, own_labels.VARIANTS),
+    "dmd": (dmd.Dmd, dmd.VARIANTS),
 }
 
 
