@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmlib.backbones.ada2i import Ada2I
+from mmlib.backbones.almt import ALMT
 from mmlib.backbones.cenet import CENET
 from mmlib.backbones.concat import Concat
 from mmlib.backbones.corrkd import CorrKD
@@ -21,6 +22,7 @@ from mmlib.backbones.if_mmin import IFMMIN
 from mmlib.backbones.if_mmin_teacher import IFMMINTeacher
 from mmlib.backbones.imder import IMDer
 from mmlib.backbones.linear import Linear
+from mmlib.backbones.lnln import LNLN
 from mmlib.backbones.mce import MCE
 from mmlib.backbones.mi_cga import MiCGA
 from mmlib.backbones.misa import MISA
@@ -86,6 +88,8 @@ BACKBONES: dict[str, Any] = {
     "mult_frames": FrameMulT,
     "tetfn": TETFN,
     "dmd": DMD,
+    "almt": ALMT,
+    "lnln": LNLN,
 }
 
 

@@ -277,4 +277,23 @@ SYSTEMS = (
         "BERT, convolutions and crossmodal attention over time (linear maps, one layer over modalities each).",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "ALMT",
+        (Stage("reference", "almt", "squared"),),
+        "The text gathers what it needs of the other modalities in a hyper-modality, and reads that.",
+        "Zhang et al., EMNLP 2023",
+        "BASELINES_MM 16, MM2 B; thuiar/MMSA @ a94e65d",
+        "BERT, and tokens before frames (parts of a linear map), warm-up of the learning rate.",
+        takes=VECTORS_OR_FRAMES,
+    ),
+    System(
+        "LNLN",
+        (Stage("lnln", "lnln"),),
+        "A text that may lack something is mixed with a stand-in made from the other modalities.",
+        "Zhang et al., NeurIPS 2024",
+        "BASELINES_MM 9, MM2 B; Haoyu-ha/LNLN @ 80a052c",
+        "BERT, and tokens before frames (parts of a linear map), warm-up of the learning rate.",
+        "self-drop in half of the rows",
+        VECTORS_OR_FRAMES,
+    ),
 )

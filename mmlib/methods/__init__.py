@@ -25,6 +25,7 @@ from mmlib.methods import (
     if_mmin,
     imder,
     linear,
+    lnln,
     mce,
     mculora,
     misa,
@@ -86,6 +87,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "mmim": (mmim.Mmim, mmim.VARIANTS),
     "own_labels": (own_labels.OwnLabels, own_labels.VARIANTS),
     "dmd": (dmd.Dmd, dmd.VARIANTS),
+    "lnln": (lnln.Lnln, lnln.VARIANTS),
 }
 
 
