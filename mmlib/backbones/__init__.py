@@ -45,6 +45,7 @@ from mmlib.backbones.sdr_gnn import SDRGNN
 from mmlib.backbones.selfmm import SelfMM
 from mmlib.backbones.smil import SMIL
 from mmlib.backbones.tetfn import TETFN
+from mmlib.backbones.tfr_net import TFRNet
 from mmlib.backbones.transmodality import TransModality
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
@@ -90,6 +91,7 @@ BACKBONES: dict[str, Any] = {
     "dmd": DMD,
     "almt": ALMT,
     "lnln": LNLN,
+    "tfr_net": TFRNet,
 }
 
 

@@ -296,4 +296,14 @@ SYSTEMS = (
         "self-drop in half of the rows",
         VECTORS_OR_FRAMES,
     ),
+    System(
+        "TFR-Net",
+        (Stage("tfr_net", "tfr_net"),),
+        "Features that were hidden are made from what is there; a gate's largest value predicts.",
+        "Yuan et al., ACM MM 2021",
+        "BASELINES_MM 8, MM2 B; thuiar/MMSA @ a94e65d",
+        "BERT, encoders over time and the recurrent fusion; batch norm (a layer norm), the discrepancy of moments.",
+        "self-drop in half of the rows",
+        VECTORS_OR_FRAMES,
+    ),
 )

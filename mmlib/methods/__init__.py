@@ -45,6 +45,7 @@ from mmlib.methods import (
     second_stage,
     selfmm,
     smil,
+    tfr_net,
     transmodality,
     unimodal,
 )
@@ -88,6 +89,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "own_labels": (own_labels.OwnLabels, own_labels.VARIANTS),
     "dmd": (dmd.Dmd, dmd.VARIANTS),
     "lnln": (lnln.Lnln, lnln.VARIANTS),
+    "tfr_net": (tfr_net.TfrNet, tfr_net.VARIANTS),
 }
 
 
