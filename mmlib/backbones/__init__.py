@@ -24,6 +24,7 @@ from mmlib.backbones.imder import IMDer
 from mmlib.backbones.linear import Linear
 from mmlib.backbones.lnln import LNLN
 from mmlib.backbones.mce import MCE
+from mmlib.backbones.mctn import MCTN
 from mmlib.backbones.mi_cga import MiCGA
 from mmlib.backbones.misa import MISA
 from mmlib.backbones.mlp import MLP
@@ -92,6 +93,7 @@ BACKBONES: dict[str, Any] = {
     "almt": ALMT,
     "lnln": LNLN,
     "tfr_net": TFRNet,
+    "mctn": MCTN,
 }
 
 

@@ -306,4 +306,14 @@ SYSTEMS = (
         "self-drop in half of the rows",
         VECTORS_OR_FRAMES,
     ),
+    System(
+        "MCTN",
+        (Stage("mctn", "mctn"),),
+        "One modality is translated into each other in turn, and what that leaves on the way predicts.",
+        "Pham et al., AAAI 2019",
+        "BASELINES_MM 12, MM2 B; hainow/MCTN @ 5c03e35",
+        "Recurrent encoders and decoders with attention (perceptrons). A row is read from the text, or else from "
+        "the first modality that it has, by a model of that source.",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

@@ -27,6 +27,7 @@ from mmlib.methods import (
     linear,
     lnln,
     mce,
+    mctn,
     mculora,
     misa,
     mla,
@@ -90,6 +91,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dmd": (dmd.Dmd, dmd.VARIANTS),
     "lnln": (lnln.Lnln, lnln.VARIANTS),
     "tfr_net": (tfr_net.TfrNet, tfr_net.VARIANTS),
+    "mctn": (mctn.Mctn, mctn.VARIANTS),
 }
 
 
