@@ -8,6 +8,7 @@ from typing import Any
 
 from mmlib.backbones.ada2i import Ada2I
 from mmlib.backbones.almt import ALMT
+from mmlib.backbones.almt_frames import FrameALMT
 from mmlib.backbones.cenet import CENET
 from mmlib.backbones.concat import Concat
 from mmlib.backbones.corrkd import CorrKD
@@ -23,6 +24,7 @@ from mmlib.backbones.if_mmin_teacher import IFMMINTeacher
 from mmlib.backbones.imder import IMDer
 from mmlib.backbones.linear import Linear
 from mmlib.backbones.lnln import LNLN
+from mmlib.backbones.lnln_frames import FrameLNLN
 from mmlib.backbones.mce import MCE
 from mmlib.backbones.mctn import MCTN
 from mmlib.backbones.mi_cga import MiCGA
@@ -94,6 +96,8 @@ BACKBONES: dict[str, Any] = {
     "lnln": LNLN,
     "tfr_net": TFRNet,
     "mctn": MCTN,
+    "almt_frames": FrameALMT,
+    "lnln_frames": FrameLNLN,
 }
 
 

@@ -58,13 +58,15 @@ class ALMT(Backbone):
         super().__init__()
         self.config, self.modalities, c = config, tuple(sorted(dims)), config
         self.anchor = anchor_of("almt", c.anchor, self.modalities)
-        self.encoders = nn.ModuleDict(
-            {m: Tokens(dims[m], c.tokens, c.hidden) for m in self.modalities}
-        )
         sizes = HyperSizes(c.tokens, c.hidden, c.heads, c.depth, c.dropout)
+        self.encoders = nn.ModuleDict({m: self.enter(dims[m], sizes) for m in self.modalities})
         self.hyper = Hyper(len(dims) - 1, sizes)
         self.embedding_dim = c.tokens * c.hidden
         self.prediction = nn.Linear(c.hidden, outputs)
+
+    def enter(self, dim: int, sizes: HyperSizes) -> nn.Module:
+        """What makes a modality's tokens."""
+        return Tokens(dim, sizes.count, sizes.width)
 
     def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
         """Make tokens, let the text gather from the others, predict from the token before it."""

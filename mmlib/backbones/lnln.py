@@ -73,16 +73,20 @@ class LNLN(Backbone):
         self.config, self.modalities, c = config, tuple(sorted(dims)), config
         self.anchor = anchor_of("lnln", c.anchor, self.modalities)
         width = c.hidden
-        self.encoders = nn.ModuleDict({m: Tokens(dims[m], c.tokens, width) for m in dims})
+        sizes = HyperSizes(c.tokens, width, c.heads, c.depth, c.dropout)
+        self.encoders = nn.ModuleDict({m: self.enter(dims[m], sizes) for m in dims})
         stacks = [self.stack(count) for count in (1, *[c.tokens] * (1 + len(dims)))]
         self.judge, self.proxy, self.again = stacks[0], stacks[1], nn.ModuleList(stacks[2:])
         self.completeness = nn.Sequential(
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1), nn.Sigmoid()
         )
-        sizes = HyperSizes(c.tokens, width, c.heads, c.depth, c.dropout)
         self.hyper = Hyper(len(dims) - 1, sizes)
         self.embedding_dim = c.tokens * width
         self.prediction = nn.Linear(width, outputs)
+
+    def enter(self, dim: int, sizes: HyperSizes) -> nn.Module:
+        """What makes a modality's tokens."""
+        return Tokens(dim, sizes.count, sizes.width)
 
     def stack(self, count: int) -> Stack:
         """A transformer with learned tokens of its own."""

@@ -7,7 +7,6 @@ of one frame, the original default.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from mmlib.backbones.mult import MulT, MulTConfig
 from mmlib.nn.checks import check_counts
-from mmlib.nn.crossings import Crossings, reachable
+from mmlib.nn.crossings import Crossings, positions, reachable
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,3 @@ class FrameMulT(MulT):
         """Self-attention over the frames, of which the last real one is read."""
         allowed = torch.stack([reachable(x, x) for x in real])
         return super().read(self.memories(crossed, crossed, allowed), real)
-
-
-def positions(steps: int, width: int, like: Tensor) -> Tensor:
-    """(steps, width): sines of the first half of the coordinates, cosines of the rest; like gives device and type."""
-    half = (width + 1) // 2
-    rates = torch.exp(
-        torch.arange(half, device=like.device, dtype=like.dtype) * (-math.log(1e4) / max(half, 1))
-    )
-    angles = torch.arange(steps, device=like.device, dtype=like.dtype)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]

@@ -123,3 +123,13 @@ def padded(frames: Sequence[Tensor]) -> Tensor:
     """Modalities' (n, t, width) -> (M, n, T, width), zeros behind the frames of those with fewer than the longest."""
     longest = max(x.shape[1] for x in frames)
     return torch.stack([F.pad(x, (0, 0, 0, longest - x.shape[1])) for x in frames])
+
+
+def positions(steps: int, width: int, like: Tensor) -> Tensor:
+    """(steps, width): sines of the first half of the coordinates, cosines of the rest; like gives device and type."""
+    half = (width + 1) // 2
+    rates = torch.exp(
+        torch.arange(half, device=like.device, dtype=like.dtype) * (-math.log(1e4) / max(half, 1))
+    )
+    angles = torch.arange(steps, device=like.device, dtype=like.dtype)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]

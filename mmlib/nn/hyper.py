@@ -14,9 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from mmlib.nn.attention import attend
-from mmlib.nn.crossings import CrossLayer
+from mmlib.nn.crossings import CrossLayer, positions
 from mmlib.nn.encoder import Encoder
+from mmlib.nn.frames import as_frames
 from mmlib.nn.tokens import TokenBlock
+
+
+@dataclass(frozen=True)
+class HyperSizes:
+    """count, width: of the tokens. heads, rate: of all attentions, dropout. depth: of the last layers.
+
+    levels: how often the text asks, once of its tokens as they are and once after each layer of its encoder.
+    """
+
+    count: int
+    width: int
+    heads: int
+    depth: int
+    rate: float
+    levels: int = 3
 
 
 class Tokens(nn.Module):
@@ -53,6 +69,28 @@ class Stack(nn.Module):
         return values[:, : len(self.first)]
 
 
+class FrameTokens(nn.Module):
+    """K tokens that stand before an utterance's frames in transformer layers; learned ones where it is missing.
+
+    Frames have sinusoidal positions, where the source has learned ones. Padding and dropped frames are no keys.
+    """
+
+    def __init__(self, dim: int, sizes: HyperSizes, layers: int) -> None:
+        super().__init__()
+        width = sizes.width
+        self.enter = nn.Linear(dim, width)
+        self.stack = Stack(sizes.count, width, sizes.heads, layers, sizes.rate)
+        self.absent = nn.Parameter(torch.randn(sizes.count, width) * width**-0.5)
+
+    def forward(self, values: Tensor, seen: Tensor) -> Tensor:
+        """values (n, t, dim), seen (n,) bool -> (n, K, width)."""
+        frames = as_frames(values)
+        entered = self.enter(frames)
+        entered = entered + positions(entered.shape[1], entered.shape[2], entered)
+        real = (frames != 0).any(dim=2) & seen[:, None]
+        return torch.where(seen[:, None, None], self.stack(entered, real), self.absent)
+
+
 class Ask(nn.Module):
     """hyper + W_o sum over other modalities of attention of LN(text) over their tokens, each with its own maps."""
 
@@ -75,21 +113,6 @@ class Ask(nn.Module):
             found = found + attend(query, key, value, keys, self.heads)
         made: Tensor = hyper + self.out(found)
         return made
-
-
-@dataclass(frozen=True)
-class HyperSizes:
-    """count, width: of the tokens. heads, rate: of all attentions, dropout. depth: of the last layers.
-
-    levels: how often the text asks, once of its tokens as they are and once after each layer of its encoder.
-    """
-
-    count: int
-    width: int
-    heads: int
-    depth: int
-    rate: float
-    levels: int = 3
 
 
 class Hyper(nn.Module):

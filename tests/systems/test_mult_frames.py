@@ -10,11 +10,11 @@ import pytest
 import torch
 from laws import DIMS, batch_of, built
 
-from mmlib.backbones.mult_frames import FrameMulT, positions
+from mmlib.backbones.mult_frames import FrameMulT
 from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
 from mmlib.experiments.rows import Stage
-from mmlib.nn.crossings import reachable
+from mmlib.nn.crossings import positions, reachable
 
 Toy = Callable[..., Bundle]
 SIZE = {"dropout": 0.0, "hidden": 8, "heads": 2, "layers": 2, "memory": 1}
