@@ -48,14 +48,13 @@ class LNLNConfig:
 
 
 class Parts(NamedTuple):
-    """What the loss reads: tokens and made (n, M, K, hidden), the modalities' as they are and as made again.
+    """What the loss reads: tokens (n, M, K, hidden) of the modalities.
 
     complete: (n, 1), the w. text, judged: (n, K, hidden), the h_d, and h_d with the gradient of p turned round.
     """
 
     fused: Fused
     tokens: Tensor
-    made: Tensor
     complete: Tensor
     text: Tensor
     judged: Tensor
@@ -110,11 +109,14 @@ class LNLN(Backbone):
         share = w[:, :, None]
         completed, judged = ((1 - share) * x + share * text for x in (given, reverse(p)))
         hidden = self.hyper(completed, others, there, normed=True)[:, 1:].mean(dim=1)
-        every, keys = torch.cat(list(tokens.values()), dim=1), self.keys(batch.observed)
-        made = torch.stack([again(every, keys) for again in self.again], dim=1)
         z = {m: x.flatten(1) for m, x in tokens.items()}
         fused = Fused(z, hidden, self.prediction(hidden))
-        return Parts(fused, torch.stack(list(tokens.values()), dim=1), made, w, completed, judged)
+        return Parts(fused, torch.stack(list(tokens.values()), dim=1), w, completed, judged)
+
+    def remade(self, tokens: Tensor, seen: Tensor) -> Tensor:
+        """Every modality's tokens made from all that is there, (n, M, K, hidden); seen (n, M) bool."""
+        keys = self.keys(seen)
+        return torch.stack([again(tokens.flatten(1, 2), keys) for again in self.again], dim=1)
 
     def keys(self, seen: Tensor) -> Tensor:
         """(n, k) bool, of modalities -> (n, k K), of their tokens."""

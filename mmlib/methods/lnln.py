@@ -82,7 +82,8 @@ class Lnln(Completion):
         )
         loss = loss + c.adversary * self.told_apart(parts, truth, division.seen)
         target = truth if c.attached else truth.detach()
-        missed = (parts.made - target).square().flatten(2).mean(dim=2)
+        made = net.remade(parts.tokens, batch.observed)
+        missed = (made - target).square().flatten(2).mean(dim=2)
         return loss + c.weight * mean_where(missed.flatten(), division.wanted.flatten())
 
     def told_apart(self, parts: Parts, truth: Tensor, seen: Tensor) -> Tensor:
