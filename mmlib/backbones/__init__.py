@@ -49,6 +49,7 @@ from mmlib.backbones.selfmm import SelfMM
 from mmlib.backbones.smil import SMIL
 from mmlib.backbones.tetfn import TETFN
 from mmlib.backbones.tfr_net import TFRNet
+from mmlib.backbones.tfr_net_frames import FrameTFRNet
 from mmlib.backbones.transmodality import TransModality
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
@@ -98,6 +99,7 @@ BACKBONES: dict[str, Any] = {
     "mctn": MCTN,
     "almt_frames": FrameALMT,
     "lnln_frames": FrameLNLN,
+    "tfr_net_frames": FrameTFRNet,
 }
 
 

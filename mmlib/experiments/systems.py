@@ -321,7 +321,17 @@ SYSTEMS = (
         "BASELINES_MM 8, MM2 B; thuiar/MMSA @ a94e65d",
         "BERT, encoders over time and the recurrent fusion; batch norm (a layer norm), the discrepancy of moments.",
         "self-drop in half of the rows",
-        VECTORS_OR_FRAMES,
+    ),
+    System(
+        "TFR-Net on frames",
+        (Stage("tfr_net_frames", "tfr_net_frames"),),
+        "TFR-Net where an utterance is a sequence: dropped frames are made from those that are there.",
+        "Yuan et al., ACM MM 2021",
+        "BASELINES_MM 8; thuiar/MMSA @ a94e65d",
+        "BERT, convolutions, the encoder that takes time for channels, recurrent fusion; batch norm (a layer norm), "
+        "the discrepancy of moments.",
+        "self-drop of frames, and of modalities in half of the rows",
+        Takes((SEQUENCES,)),
     ),
     System(
         "MCTN",

@@ -47,6 +47,7 @@ from mmlib.methods import (
     selfmm,
     smil,
     tfr_net,
+    tfr_net_frames,
     transmodality,
     unimodal,
 )
@@ -92,6 +93,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "lnln": (lnln.Lnln, lnln.VARIANTS),
     "tfr_net": (tfr_net.TfrNet, tfr_net.VARIANTS),
     "mctn": (mctn.Mctn, mctn.VARIANTS),
+    "tfr_net_frames": (tfr_net_frames.FrameTfrNet, tfr_net_frames.VARIANTS),
 }
 
 
