@@ -19,6 +19,7 @@ from mmlib.backbones.dicmor import DiCMoR
 from mmlib.backbones.dmd import DMD
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.gcnet import GCNet
+from mmlib.backbones.glomo import GLoMo
 from mmlib.backbones.if_mmin import IFMMIN
 from mmlib.backbones.if_mmin_teacher import IFMMINTeacher
 from mmlib.backbones.imder import IMDer
@@ -100,6 +101,7 @@ BACKBONES: dict[str, Any] = {
     "almt_frames": FrameALMT,
     "lnln_frames": FrameLNLN,
     "tfr_net_frames": FrameTFRNet,
+    "glomo": GLoMo,
 }
 
 

@@ -343,4 +343,14 @@ SYSTEMS = (
         "the first modality that it has, by a model of that source.",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "GLoMo",
+        (Stage("glomo", "glomo"),),
+        "Segments of every modality go through experts, and the whole of it says what they count for.",
+        "Zhuang et al., ACM MM 2024",
+        "BASELINES_MM2 20; YetZzzzzz/GLoMo @ 90f5b3f",
+        "BERT and MulT's encoder over frames (a linear map of each frame, by an option a convolution). A vector's "
+        "segments are equal.",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

@@ -20,6 +20,7 @@ from mmlib.methods import (
     ebmc,
     enhance,
     gblending,
+    glomo,
     gmm_loss,
     greedy,
     if_mmin,
@@ -94,6 +95,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "tfr_net": (tfr_net.TfrNet, tfr_net.VARIANTS),
     "mctn": (mctn.Mctn, mctn.VARIANTS),
     "tfr_net_frames": (tfr_net_frames.FrameTfrNet, tfr_net_frames.VARIANTS),
+    "glomo": (glomo.Glomo, glomo.VARIANTS),
 }
 
 
