@@ -18,6 +18,7 @@ from mmlib.backbones.cubemlp import CubeMLP
 from mmlib.backbones.dicmor import DiCMoR
 from mmlib.backbones.dmd import DMD
 from mmlib.backbones.dream import DreamNet
+from mmlib.backbones.euar import EUAR
 from mmlib.backbones.gcnet import GCNet
 from mmlib.backbones.glomo import GLoMo
 from mmlib.backbones.if_mmin import IFMMIN
@@ -102,6 +103,7 @@ BACKBONES: dict[str, Any] = {
     "lnln_frames": FrameLNLN,
     "tfr_net_frames": FrameTFRNet,
     "glomo": GLoMo,
+    "euar": EUAR,
 }
 
 

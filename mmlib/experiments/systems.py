@@ -353,4 +353,14 @@ SYSTEMS = (
         "segments are equal.",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "EUAR",
+        (Stage("euar", "euar"),),
+        "Every modality has experts that say how sure they are, and a gate that is led to the sure ones.",
+        "Gao et al., ACM MM 2024",
+        "BASELINES_MM2 21; the authors' partial implementation, and Yaoooyu/CS-Mage",
+        "BERT, convolutions and MulT's encoders (a linear map each), gates divided by their sums over a batch (an "
+        "option has them), two learning rates.",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

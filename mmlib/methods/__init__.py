@@ -19,6 +19,7 @@ from mmlib.methods import (
     dream,
     ebmc,
     enhance,
+    euar,
     gblending,
     glomo,
     gmm_loss,
@@ -96,6 +97,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "mctn": (mctn.Mctn, mctn.VARIANTS),
     "tfr_net_frames": (tfr_net_frames.FrameTfrNet, tfr_net_frames.VARIANTS),
     "glomo": (glomo.Glomo, glomo.VARIANTS),
+    "euar": (euar.Euar, euar.VARIANTS),
 }
 
 
