@@ -11,6 +11,7 @@ from mmlib.backbones.almt import ALMT
 from mmlib.backbones.almt_frames import FrameALMT
 from mmlib.backbones.cenet import CENET
 from mmlib.backbones.concat import Concat
+from mmlib.backbones.confede import ConFEDE
 from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.corrkd_student import CorrKDStudent
 from mmlib.backbones.crossmodal import Crossmodal
@@ -104,6 +105,7 @@ BACKBONES: dict[str, Any] = {
     "tfr_net_frames": FrameTFRNet,
     "glomo": GLoMo,
     "euar": EUAR,
+    "confede": ConFEDE,
 }
 
 

@@ -363,4 +363,14 @@ SYSTEMS = (
         "option has them), two learning rates.",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "ConFEDE",
+        (Stage("unimodal", "confede", keep=("weights",)), Stage("confede", "confede")),
+        "A shared and an own part of every modality, drawn to rows of the same label and off others.",
+        "Yang et al., ACL 2023",
+        "BASELINES_MM2 22; XpastaX/ConFEDE @ c048fad",
+        "BERT and transformers over frames (a linear map with a layer norm each); rows are looked up once, by their "
+        "features, and not every two epochs by embeddings.",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

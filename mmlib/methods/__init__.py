@@ -13,6 +13,7 @@ from mmlib.methods import (
     ada2i,
     agm,
     balm,
+    confede,
     corrkd,
     dicmor,
     dmd,
@@ -98,6 +99,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "tfr_net_frames": (tfr_net_frames.FrameTfrNet, tfr_net_frames.VARIANTS),
     "glomo": (glomo.Glomo, glomo.VARIANTS),
     "euar": (euar.Euar, euar.VARIANTS),
+    "confede": (confede.Confede, confede.VARIANTS),
 }
 
 
