@@ -49,6 +49,7 @@ from mmlib.backbones.mult_frames import FrameMulT
 from mmlib.backbones.redcore import RedCore
 from mmlib.backbones.sdr_gnn import SDRGNN
 from mmlib.backbones.selfmm import SelfMM
+from mmlib.backbones.semi_iin import SemiIIN
 from mmlib.backbones.smil import SMIL
 from mmlib.backbones.tetfn import TETFN
 from mmlib.backbones.tfr_net import TFRNet
@@ -106,6 +107,7 @@ BACKBONES: dict[str, Any] = {
     "glomo": GLoMo,
     "euar": EUAR,
     "confede": ConFEDE,
+    "semi_iin": SemiIIN,
 }
 
 

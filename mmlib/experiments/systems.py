@@ -373,4 +373,14 @@ SYSTEMS = (
         "features, and not every two epochs by embeddings.",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "Semi-IIN",
+        (Stage("reference", "semi_iin", "squared"),),
+        "Attention within modalities and across them, in towers between which a gate chooses.",
+        "Lin et al., AAAI 2025",
+        "BASELINES_MM2 23; flow-ljh/Semi-IIN @ 55f1c4d, of which training was not released",
+        "Large encoders and strided convolutions, the prediction of emotions beside the score, learning from "
+        "unlabelled rows.",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )
