@@ -10,6 +10,7 @@ from mmlib.backbones.ada2i import Ada2I
 from mmlib.backbones.almt import ALMT
 from mmlib.backbones.almt_frames import FrameALMT
 from mmlib.backbones.cenet import CENET
+from mmlib.backbones.clgsi import CLGSI
 from mmlib.backbones.concat import Concat
 from mmlib.backbones.confede import ConFEDE
 from mmlib.backbones.corrkd import CorrKD
@@ -108,6 +109,7 @@ BACKBONES: dict[str, Any] = {
     "euar": EUAR,
     "confede": ConFEDE,
     "semi_iin": SemiIIN,
+    "clgsi": CLGSI,
 }
 
 

@@ -5,7 +5,8 @@ modality's token sees it, and those of its own modality (intra) or those of the 
 that is passed several times. G f_inter + (1 - G) f_intra of the learned token, G a sigmoid of both, is predicted from.
 With one pass the learned token reads tokens that have seen nothing yet; in the second the intra tower's tokens see what
 it has gathered of all modalities, and it would read that in a third. So two is the number at which towers differ as
-they should. A vector is one token. Predictions of emotions beside the score, and learning from unlabelled rows, are left out.
+they should. A vector is one token. Predictions of emotions beside the score, and learning from unlabelled rows, are
+left out.
 """
 
 from __future__ import annotations

@@ -383,4 +383,14 @@ SYSTEMS = (
         "unlabelled rows.",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "CLGSI",
+        (Stage("clgsi", "clgsi"),),
+        "One tiny function of all modalities for every coordinate, and a contrast that follows the labels' distance.",
+        "Yang et al., Findings of NAACL 2024",
+        "BASELINES_MM2 24; AZYoung233/CLGSI @ c1070c8",
+        "BERT and the transformers over frames (a linear map each), four learning rates and their schedule; a row is "
+        "not held near itself (an option has it).",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

@@ -13,6 +13,7 @@ from mmlib.methods import (
     ada2i,
     agm,
     balm,
+    clgsi,
     confede,
     corrkd,
     dicmor,
@@ -100,6 +101,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "glomo": (glomo.Glomo, glomo.VARIANTS),
     "euar": (euar.Euar, euar.VARIANTS),
     "confede": (confede.Confede, confede.VARIANTS),
+    "clgsi": (clgsi.Clgsi, clgsi.VARIANTS),
 }
 
 
