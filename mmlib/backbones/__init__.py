@@ -31,6 +31,7 @@ from mmlib.backbones.lnln import LNLN
 from mmlib.backbones.lnln_frames import FrameLNLN
 from mmlib.backbones.mce import MCE
 from mmlib.backbones.mctn import MCTN
+from mmlib.backbones.mfon import MFON
 from mmlib.backbones.mi_cga import MiCGA
 from mmlib.backbones.misa import MISA
 from mmlib.backbones.mlp import MLP
@@ -110,6 +111,7 @@ BACKBONES: dict[str, Any] = {
     "confede": ConFEDE,
     "semi_iin": SemiIIN,
     "clgsi": CLGSI,
+    "mfon": MFON,
 }
 
 

@@ -393,4 +393,14 @@ SYSTEMS = (
         "not held near itself (an option has it).",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "MFON",
+        (Stage("unimodal", "mfon", keep=("weights",)), Stage("mfon", "mfon")),
+        "The text looks at each other modality; what it finds follows a teacher of that modality alone.",
+        "Zhang et al., COLING 2025",
+        "BASELINES_MM2 26; 123sprouting/MFON @ fd44467",
+        "BERT, learned positions (of frames sinusoids), deep teachers (perceptrons), accumulated gradients; the text "
+        "looks at all frames, whatever the longest text of a batch.",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

@@ -33,6 +33,7 @@ from mmlib.methods import (
     mce,
     mctn,
     mculora,
+    mfon,
     misa,
     mla,
     mmim,
@@ -102,6 +103,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "euar": (euar.Euar, euar.VARIANTS),
     "confede": (confede.Confede, confede.VARIANTS),
     "clgsi": (clgsi.Clgsi, clgsi.VARIANTS),
+    "mfon": (mfon.Mfon, mfon.VARIANTS),
 }
 
 
