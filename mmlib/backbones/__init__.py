@@ -17,6 +17,7 @@ from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.corrkd_student import CorrKDStudent
 from mmlib.backbones.crossmodal import Crossmodal
 from mmlib.backbones.cubemlp import CubeMLP
+from mmlib.backbones.deva import DEVA
 from mmlib.backbones.dicmor import DiCMoR
 from mmlib.backbones.dmd import DMD
 from mmlib.backbones.dream import DreamNet
@@ -112,6 +113,7 @@ BACKBONES: dict[str, Any] = {
     "semi_iin": SemiIIN,
     "clgsi": CLGSI,
     "mfon": MFON,
+    "deva": DEVA,
 }
 
 

@@ -403,4 +403,14 @@ SYSTEMS = (
         "looks at all frames, whatever the longest text of a batch.",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "DEVA-style",
+        (Stage("deva", "deva", "style"),),
+        "Features as low, normal or high, and a text that takes the other modalities in level by level.",
+        "Wu et al., AAAI 2025",
+        "BASELINES_MM2 28; of the paper the abstract, no code",
+        "The describing sentences and BERT that reads them (a learned vector for each third of a feature); formulas "
+        "are not established.",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

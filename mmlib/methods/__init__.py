@@ -16,6 +16,7 @@ from mmlib.methods import (
     clgsi,
     confede,
     corrkd,
+    deva,
     dicmor,
     dmd,
     dream,
@@ -104,6 +105,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "confede": (confede.Confede, confede.VARIANTS),
     "clgsi": (clgsi.Clgsi, clgsi.VARIANTS),
     "mfon": (mfon.Mfon, mfon.VARIANTS),
+    "deva": (deva.Deva, deva.VARIANTS),
 }
 
 
