@@ -13,6 +13,7 @@ from mmlib.backbones.cenet import CENET
 from mmlib.backbones.clgsi import CLGSI
 from mmlib.backbones.concat import Concat
 from mmlib.backbones.confede import ConFEDE
+from mmlib.backbones.conki import ConKI
 from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.corrkd_student import CorrKDStudent
 from mmlib.backbones.crossmodal import Crossmodal
@@ -114,6 +115,7 @@ BACKBONES: dict[str, Any] = {
     "clgsi": CLGSI,
     "mfon": MFON,
     "deva": DEVA,
+    "conki": ConKI,
 }
 
 

@@ -413,4 +413,17 @@ SYSTEMS = (
         "are not established.",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "ConKI-style",
+        (
+            Stage("unimodal", "conki", keep=("weights",)),
+            Stage("conki", "conki", "style"),
+        ),
+        "A general encoder and an adapter for every modality, told apart by a contrast.",
+        "Yu et al., Findings of ACL 2023",
+        "BASELINES_MM2 29; of the paper the abstract, an adapter of its kind in MKMaS-GUET/KuDA @ e60ef6b",
+        "BERT (perceptrons), and the second corpus that adapters learn from first (each modality alone on the "
+        "training rows).",
+        takes=VECTORS_OR_FRAMES,
+    ),
 )

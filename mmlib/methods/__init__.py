@@ -15,6 +15,7 @@ from mmlib.methods import (
     balm,
     clgsi,
     confede,
+    conki,
     corrkd,
     deva,
     dicmor,
@@ -106,6 +107,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "clgsi": (clgsi.Clgsi, clgsi.VARIANTS),
     "mfon": (mfon.Mfon, mfon.VARIANTS),
     "deva": (deva.Deva, deva.VARIANTS),
+    "conki": (conki.Conki, conki.VARIANTS),
 }
 
 
