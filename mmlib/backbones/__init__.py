@@ -59,6 +59,7 @@ from mmlib.backbones.tetfn import TETFN
 from mmlib.backbones.tfr_net import TFRNet
 from mmlib.backbones.tfr_net_frames import FrameTFRNet
 from mmlib.backbones.transmodality import TransModality
+from mmlib.backbones.umdf import UMDF
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
@@ -116,6 +117,7 @@ BACKBONES: dict[str, Any] = {
     "mfon": MFON,
     "deva": DEVA,
     "conki": ConKI,
+    "umdf": UMDF,
 }
 
 

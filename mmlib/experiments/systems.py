@@ -426,4 +426,14 @@ SYSTEMS = (
         "training rows).",
         takes=VECTORS_OR_FRAMES,
     ),
+    System(
+        "UMDF-style",
+        (Stage("umdf", "umdf", "style"),),
+        "One network sees a row whole and with less, and both predictions learn from each other.",
+        "Li et al., AAAI 2024",
+        "BASELINES_MM2 30; of the paper the abstract, no code",
+        "Layers and weights are not published; interaction of frames (coarse and fine are one on vectors).",
+        "self-drop: the fuller view sees what the row has, the other less",
+        VECTORS_OR_FRAMES,
+    ),
 )

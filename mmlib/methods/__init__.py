@@ -56,6 +56,7 @@ from mmlib.methods import (
     tfr_net,
     tfr_net_frames,
     transmodality,
+    umdf,
     unimodal,
 )
 from mmlib.nn.backbone import Backbone
@@ -108,6 +109,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "mfon": (mfon.Mfon, mfon.VARIANTS),
     "deva": (deva.Deva, deva.VARIANTS),
     "conki": (conki.Conki, conki.VARIANTS),
+    "umdf": (umdf.Umdf, umdf.VARIANTS),
 }
 
 
