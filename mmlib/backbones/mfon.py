@@ -126,7 +126,7 @@ class MFON(TwoStage):
     def enter(self, modality: str, frames: Tensor) -> Tensor:
         """(n, t, d) -> (n, t, hidden); several frames have positions."""
         made: Tensor = self.encoders[modality](frames)
-        return made + positions(*made.shape[1:], made) if made.shape[1] > 1 else made
+        return made + positions(made.shape[1], made.shape[2], made) if made.shape[1] > 1 else made
 
     def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
         """features[m]: (n, d_m) or (n, t, d_m). In the first stage the mean of the present networks' predictions."""

@@ -104,7 +104,7 @@ class SemiIIN(Backbone):
         """A modality's tokens, (n, t, d) -> (n, t, hidden); several have positions."""
         given = dropout(frames, self.config.entering, self.training)
         made: Tensor = self.encoders[self.modalities[index]](given) + self.kind[index]
-        return made + positions(*made.shape[1:], made) if made.shape[1] > 1 else made
+        return made + positions(made.shape[1], made.shape[2], made) if made.shape[1] > 1 else made
 
     def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Fused:
         """features[m]: (n, d_m) or (n, t, d_m)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from mmlib.data.bundle import Bundle
 from mmlib.errors import InputError
 from mmlib.experiments.rows import Stage
 from mmlib.methods.confede import Confede, contrast, retrieved, standard
+from mmlib.nn.encoder import Encoder
 from mmlib.nn.objectives import each_loss
 
 Toy = Callable[..., Bundle]
@@ -153,7 +155,8 @@ def test_the_texts_encoder_stays_as_the_first_stage_left_it(toy: Toy) -> None:
     method, looked = method_of(bundle), peek(bundle)
     method.start_epoch(looked)
     method.loss(looked.train()[0]).backward()
-    learnt = {m: method.net.encoders[m].conv.linear.weight.grad is not None for m in DIMS[3]}
+    encoders = {m: cast(Encoder, x) for m, x in method.net.encoders.items()}
+    learnt = {m: x.conv.linear.weight.grad is not None for m, x in encoders.items()}
     assert learnt == {"audio": True, "text": False, "vision": True}
 
 

@@ -74,10 +74,10 @@ def test_the_contrast_depends_on_directions_and_on_what_is_there_alone() -> None
     g, s, seen = torch.randn(6, 3, 4), torch.randn(6, 3, 4), torch.rand(6, 3) < 0.7
     same = torch.eye(6, dtype=torch.bool)
     before = contrast(g, s, seen, same)
-    scaled = (x * torch.rand(6, 3, 1).add(0.1) for x in (g, s))
-    torch.testing.assert_close(contrast(*scaled, seen, same), before)
-    other = (torch.where(seen[:, :, None], x, torch.randn_like(x)) for x in (g, s))
-    torch.testing.assert_close(contrast(*other, seen, same), before)
+    a, b = (x * torch.rand(6, 3, 1).add(0.1) for x in (g, s))
+    torch.testing.assert_close(contrast(a, b, seen, same), before)
+    a, b = (torch.where(seen[:, :, None], x, torch.randn_like(x)) for x in (g, s))
+    torch.testing.assert_close(contrast(a, b, seen, same), before)
 
 
 def test_the_second_stage_starts_from_encoders_and_adapters_that_learned_alone(toy: Toy) -> None:

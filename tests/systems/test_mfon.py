@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from mmlib.errors import InputError
 from mmlib.experiments.rows import Stage
 from mmlib.methods.mfon import Mfon, contrast, divergence
 from mmlib.nn.batch import hide
+from mmlib.nn.crossings import CrossLayer
 
 Toy = Callable[..., Bundle]
 SIZE = (("dropout", 0.0), ("entering", 0.0), ("hidden", 8), ("heads", 2))
@@ -89,7 +91,7 @@ def test_a_look_at_one_frame_is_a_map_of_it(toy: Toy) -> None:
     bundle = toy(dims=DIMS[3])
     method, batch = method_of(bundle, teachers=0.0, contrast=0.0), batch_of(bundle)
     method.loss(batch).backward()
-    for layer in method.net.cross.layers:
+    for layer in cast(list[CrossLayer], list(method.net.cross.layers)):
         for p in (layer.query.weight, layer.key.weight):
             assert p.grad is not None and p.grad.abs().max() < 1e-7
         assert layer.value.weight.grad is not None and layer.value.weight.grad.any()
