@@ -116,8 +116,11 @@ class EUAR(Backbone):
 
         shares (M, n, E), seen (M, n, 1) bool -> (M, n, E).
         """
-        least = shares.topk(self.config.kept, dim=2).values[..., -1:]
-        kept = torch.where((shares >= least) & seen, shares, 0)
+        best = shares.topk(
+            self.config.kept, dim=2
+        ).indices  # of equal ones, any: as many as are kept
+        chosen = torch.zeros_like(shares, dtype=torch.bool).scatter(2, best, True)
+        kept = torch.where(chosen & seen, shares, 0)
         if self.config.across == "row":
             return torch.where(seen, kept / kept.sum(dim=2, keepdim=True).clamp(min=1e-12), 0)
         total = kept.sum(dim=1, keepdim=True)  # 0 of an expert that no row goes to

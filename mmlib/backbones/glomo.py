@@ -170,8 +170,9 @@ class Experts(nn.Module):
         clean = values @ self.clean
         noise = F.softplus(values @ self.noise) + QUIET
         noisy = clean + noise * torch.randn_like(clean) if self.training else clean
-        least = noisy.topk(self.kept, dim=2).values[..., -1:]
-        gates = torch.where(noisy >= least, noisy, -torch.inf).softmax(dim=2)
+        best = noisy.topk(self.kept, dim=2).indices  # of equal ones, any: as many as are kept
+        chosen = torch.zeros_like(noisy, dtype=torch.bool).scatter(2, best, True)
+        gates = torch.where(chosen, noisy, -torch.inf).softmax(dim=2)
         return Gates(gates, clean, noise, noisy)
 
 

@@ -70,6 +70,8 @@ def test_a_row_goes_to_two_experts_whose_gates_add_up_to_one() -> None:
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in experts.parameters())
     routed = experts.eval().route(torch.randn(3, 9, 12))
     assert torch.equal(routed.noisy, routed.clean)
+    equal = experts.route(torch.zeros(3, 2, 12)).gates  # no score is the largest
+    assert ((equal > 0).sum(dim=2) == 2).all()
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.1])
