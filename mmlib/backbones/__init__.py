@@ -7,23 +7,39 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmlib.backbones.ada2i import Ada2I
+from mmlib.backbones.almt import ALMT
+from mmlib.backbones.almt_frames import FrameALMT
+from mmlib.backbones.cenet import CENET
+from mmlib.backbones.clgsi import CLGSI
 from mmlib.backbones.concat import Concat
+from mmlib.backbones.confede import ConFEDE
+from mmlib.backbones.conki import ConKI
 from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.corrkd_student import CorrKDStudent
 from mmlib.backbones.crossmodal import Crossmodal
 from mmlib.backbones.cubemlp import CubeMLP
+from mmlib.backbones.deva import DEVA
 from mmlib.backbones.dicmor import DiCMoR
+from mmlib.backbones.dmd import DMD
 from mmlib.backbones.dream import DreamNet
+from mmlib.backbones.euar import EUAR
 from mmlib.backbones.gcnet import GCNet
+from mmlib.backbones.glomo import GLoMo
 from mmlib.backbones.if_mmin import IFMMIN
 from mmlib.backbones.if_mmin_teacher import IFMMINTeacher
 from mmlib.backbones.imder import IMDer
 from mmlib.backbones.linear import Linear
+from mmlib.backbones.lnln import LNLN
+from mmlib.backbones.lnln_frames import FrameLNLN
 from mmlib.backbones.mce import MCE
+from mmlib.backbones.mctn import MCTN
+from mmlib.backbones.mfon import MFON
 from mmlib.backbones.mi_cga import MiCGA
+from mmlib.backbones.misa import MISA
 from mmlib.backbones.mlp import MLP
 from mmlib.backbones.mmdfn import MMDFN
 from mmlib.backbones.mmgcn import MMGCN
+from mmlib.backbones.mmim import MMIM
 from mmlib.backbones.mmin import MMIN
 from mmlib.backbones.mmin_teacher import MMINTeacher
 from mmlib.backbones.mmtm import MMTM
@@ -32,11 +48,18 @@ from mmlib.backbones.momke_frames import FrameMoMKE
 from mmlib.backbones.mplmm import MPLMM
 from mmlib.backbones.mran import MRAN
 from mmlib.backbones.msps import MSPs
+from mmlib.backbones.mult import MulT
+from mmlib.backbones.mult_frames import FrameMulT
 from mmlib.backbones.redcore import RedCore
 from mmlib.backbones.sdr_gnn import SDRGNN
 from mmlib.backbones.selfmm import SelfMM
+from mmlib.backbones.semi_iin import SemiIIN
 from mmlib.backbones.smil import SMIL
+from mmlib.backbones.tetfn import TETFN
+from mmlib.backbones.tfr_net import TFRNet
+from mmlib.backbones.tfr_net_frames import FrameTFRNet
 from mmlib.backbones.transmodality import TransModality
+from mmlib.backbones.umdf import UMDF
 from mmlib.errors import unknown_name
 from mmlib.nn.backbone import Backbone
 
@@ -72,6 +95,29 @@ BACKBONES: dict[str, Any] = {
     "mplmm": MPLMM,
     "msps": MSPs,
     "transmodality": TransModality,
+    "misa": MISA,
+    "mmim": MMIM,
+    "cenet": CENET,
+    "mult": MulT,
+    "mult_frames": FrameMulT,
+    "tetfn": TETFN,
+    "dmd": DMD,
+    "almt": ALMT,
+    "lnln": LNLN,
+    "tfr_net": TFRNet,
+    "mctn": MCTN,
+    "almt_frames": FrameALMT,
+    "lnln_frames": FrameLNLN,
+    "tfr_net_frames": FrameTFRNet,
+    "glomo": GLoMo,
+    "euar": EUAR,
+    "confede": ConFEDE,
+    "semi_iin": SemiIIN,
+    "clgsi": CLGSI,
+    "mfon": MFON,
+    "deva": DEVA,
+    "conki": ConKI,
+    "umdf": UMDF,
 }
 
 

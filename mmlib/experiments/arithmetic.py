@@ -2,9 +2,10 @@
 
 Every check holds one printed number against what the paper's other numbers give for it. Kinds: ``average``,
 ``difference`` (an arrow or delta in a table), ``gain`` (a difference that the text states), ``repeat`` (a cell that
-two tables print), ``sum``, ``F1 beside accuracy`` (the printed accuracy bounds the F1) and ``percentage`` (whether
-some number of right answers among the test utterances of one run prints as this accuracy). A percentage that is no
-such count, or a repeat that differs, is no slip in itself: it may be a mean of runs, or another run.
+two tables print), ``sum``, ``F1 beside accuracy`` (the printed accuracy bounds the F1), ``parameters`` (a system's, by
+its layers) and ``percentage`` (whether some number of right answers among the test utterances of one run prints as this
+accuracy). A percentage that is no such count, or a repeat that differs, is no slip in itself: it may be a mean of runs,
+or another run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from mmlib import files
+from mmlib.experiments import sizes
 from mmlib.experiments.published import papers, published, stated, tables
 from mmlib.report.artifact import csv_bytes
 
@@ -137,6 +139,7 @@ def _checks(paper: str) -> pd.DataFrame:
             *sums(paper, table),
             *bounded_f1(paper, table),
             *percentages(paper, table),
+            *parameters(paper, table),
         )
     ]
     frame = pd.DataFrame([*of_tables, *repeats(paper), *gains(paper)], columns=list(COLUMNS))
@@ -329,6 +332,24 @@ def sums(paper: str, table: str) -> Iterator[Check]:
                 sum(terms.values()),
                 SLACK,
             )
+
+
+def parameters(paper: str, table: str) -> Iterator[Check]:
+    """Printed numbers of parameters against those of the layers, where these are known."""
+    for row, parts_of in sizes.PRINTED.get((paper, table), {}).items():
+        parts = parts_of()
+        for key, printed in cells(paper, table).items():
+            if (key[2], key[4]) == (row, "parameters"):
+                yield _check(
+                    paper,
+                    table,
+                    key,
+                    "parameters",
+                    " + ".join(f"{name} {count:,}" for name, count in parts.items()),
+                    printed,
+                    sum(parts.values()),
+                    SLACK,
+                )
 
 
 def percentages(paper: str, table: str) -> Iterator[Check]:

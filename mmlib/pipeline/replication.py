@@ -338,6 +338,7 @@ KINDS = {
     "average": "averages that add up",
     "difference": "differences that add up",
     "gain": "gains in the text that are those of the tables",
+    "parameters": "numbers of parameters that are those of the layers",
     "percentage": "accuracies that are a count of one run",
     "repeat": "cells printed twice that agree",
     "sum": "sums that add up",
