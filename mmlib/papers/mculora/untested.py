@@ -8,7 +8,7 @@ UNTESTED: tuple[Untested, ...] = (
     Untested(
         "well ahead of the best other method on both data sets",
         "abstract, 4.3, Table 1",
-        "EUAR, the best on one of them, is not implemented here; MoMKE, the best on the other, is "
+        "EUAR, the best on one of them, has no row here; MoMKE, the best on the other, is "
         "compared with",
     ),
     Untested(
