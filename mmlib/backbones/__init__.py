@@ -8,6 +8,7 @@ from typing import Any
 
 from mmlib.backbones.ada2i import Ada2I
 from mmlib.backbones.concat import Concat
+from mmlib.backbones.concat_indicators import ConcatIndicators
 from mmlib.backbones.corrkd import CorrKD
 from mmlib.backbones.corrkd_student import CorrKDStudent
 from mmlib.backbones.crossmodal import Crossmodal
@@ -46,6 +47,7 @@ BACKBONES: dict[str, Any] = {
     "mmdfn": MMDFN,
     "linear": Linear,
     "concat": Concat,
+    "concat_indicators": ConcatIndicators,
     "mmtm": MMTM,
     "crossmodal": Crossmodal,
     "cubemlp": CubeMLP,

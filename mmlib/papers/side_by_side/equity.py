@@ -23,8 +23,6 @@ from mmlib.papers.side_by_side.tables import SAME, by_training, ids, of_data, ti
 from mmlib.report import stats
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.indices import Worth, contributions, equity, learning, scores
-from mmlib.runs.execute import mask_of, prepare
-from mmlib.runs.gradients import GRADIENT, UPDATE
 from mmlib.runs.prior import one_model, prior
 from mmlib.runs.spec import RunSpec
 
@@ -191,6 +189,9 @@ def _learned(context: Context, specs: Sequence[RunSpec]) -> dict[str, float]:
 
 def of_run(context: Context, spec: RunSpec) -> tuple[float, float, float] | None:
     """MLI, corrected for what training has of each modality, and of updates; None where a record lacks gradients."""
+    from mmlib.runs.execute import mask_of, prepare
+    from mmlib.runs.gradients import GRADIENT, UPDATE
+
     record = context.record(spec)
     kept = f"series.{GRADIENT}"
     if record is None or "gradients" not in spec.keep or kept in record.left_out:
