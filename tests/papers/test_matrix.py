@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -12,12 +13,14 @@ from scipy import stats as scipy_stats
 from mmlib import masks
 from mmlib.data.catalog import open_twin
 from mmlib.experiments.baselines import LINEAR
+from mmlib.experiments.comparison import best_possible
 from mmlib.experiments.context import Context
 from mmlib.experiments.rows import with_parents
 from mmlib.papers import side_by_side
 from mmlib.papers.side_by_side import matrix
 from mmlib.runs.execute import execute, mask_of, prepare
 from mmlib.runs.expected import answers
+from mmlib.runs.results import draw_seed
 from mmlib.runs.spec import RunSpec, spec_from_json
 from mmlib.runs.store import Store
 
@@ -191,3 +194,30 @@ def test_networks_of_the_matrix_have_one_size_and_one_schedule(context: Context)
     assert len({spec.backbone_options for spec in three}) == 1
     assert len({spec.training for spec in three}) == 1
     assert [spec.method for spec in three] == ["plain", "plain", "modality_dropout"]
+
+
+def test_results_over_several_draws_are_held_to_the_best_of_the_same_draws(
+    context: Context,
+) -> None:
+    cell = next(c for c in matrix.cells(context) if c.row == LINEAR.name)
+    spec = dataclasses.replace(cell.spec, draws=3)
+    laws = matrix.laws(NAMES)
+    each = [matrix.best(TWIN, laws["mnar_self"], draw_seed(spec, number)) for number in range(3)]
+    assert len(set(each)) == 3
+    assert matrix._bests(spec, "mnar_self") == pytest.approx(np.mean(each, axis=0))
+    metrics = execute(spec).record["selected"]["valid"]["metrics"]
+    for name in laws:
+        assert metrics[name]["expected_accuracy"] <= matrix._bests(spec, name)[0] + 1e-9
+
+
+def test_the_best_possible_of_tables_knows_the_law_too(context: Context) -> None:
+    cells = [c for c in matrix.cells(context) if c.row == LINEAR.name][:4]
+    found = best_possible(cells, ("accuracy",))
+    assert found is not None
+    bound = found.set_index("setting")["value"]
+    twin = open_twin(TWIN)
+    truth = twin.bundle.labels[twin.bundle.rows("test")]
+    for name, law in matrix.laws(NAMES).items():
+        mask = masks.draw(law, twin.bundle, "test", cells[0].spec.seed).utterance
+        aware = twin.bayes("test", mask, law=masks.fitted(law, twin.bundle).missingness)
+        assert bound[name] == pytest.approx(100 * (aware.argmax(axis=1) == truth).mean())

@@ -177,7 +177,7 @@ def _most(context: Context, ground: Ground, cells: Sequence[Cell]) -> dict[str, 
     known = dict(zip(bound["setting"], bound["value"], strict=True))
     twin = open_twin(reference)
     none = np.zeros((len(twin.bundle.rows("test")), len(twin.bundle.modalities)), dtype=bool)
-    return known | {"": twin.best("test", none, rows.METRIC, alone)[0]}
+    return known | {"": twin.best("test", none, rows.METRIC, alone)[1]}
 
 
 def _learned(context: Context, specs: Sequence[RunSpec]) -> dict[str, float]:
