@@ -203,6 +203,9 @@ label, with a permutation test; `masks.completeness` the shares of complete rows
 * **The best prediction knows the law.** A trained method can only know it if it was trained under it. That a method
   falls behind the column *law known* under a law that it never saw is no fault of its own; that it falls behind *mask
   not read* is.
+* **One law in training, another at test.** The figure *Missing not at random* of the
+  [side by side](../notebooks/06_side_by_side.ipynb) (`mmlib report --paper side_by_side --artifact matrix`) trains
+  every method under four laws of one rate and tests it under all four, in percent of both best predictions.
 * **Stretches of frames** go missing with `masks.segment(rate)`: one run of frames in each modality, as a sensor that
   fails for a while leaves it.
 

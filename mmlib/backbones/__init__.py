@@ -12,6 +12,7 @@ from mmlib.backbones.almt_frames import FrameALMT
 from mmlib.backbones.cenet import CENET
 from mmlib.backbones.clgsi import CLGSI
 from mmlib.backbones.concat import Concat
+from mmlib.backbones.concat_indicators import ConcatIndicators
 from mmlib.backbones.confede import ConFEDE
 from mmlib.backbones.conki import ConKI
 from mmlib.backbones.corrkd import CorrKD
@@ -69,6 +70,7 @@ BACKBONES: dict[str, Any] = {
     "mmdfn": MMDFN,
     "linear": Linear,
     "concat": Concat,
+    "concat_indicators": ConcatIndicators,
     "mmtm": MMTM,
     "crossmodal": Crossmodal,
     "cubemlp": CubeMLP,

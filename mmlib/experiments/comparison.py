@@ -21,6 +21,7 @@ from mmlib.masks import Law, draw
 from mmlib.metrics import UNSIGNED, has_decisions
 from mmlib.report import stats, tables
 from mmlib.report.artifact import NOT_BUILT, Output
+from mmlib.runs.expected import known
 from mmlib.runs.spec import SELECTIONS
 
 NAMES = {
@@ -163,9 +164,11 @@ def _bayes(
     twin = open_twin(reference) if fold is None else open_twin(reference).with_fold(fold)
     used = [not modalities or m in modalities for m in twin.bundle.modalities]
     mask = draw(law, twin.bundle, "test", seed)
-    return twin.best("test", mask.utterance & np.array(used), metric, context, mask.frames)[
-        1
-    ], metric in EXACT
+    told = known(law, twin.bundle) if all(used) else None
+    best = twin.best(
+        "test", mask.utterance & np.array(used), metric, context, mask.frames, law=told
+    )
+    return best[1], metric in EXACT
 
 
 def by_setting(

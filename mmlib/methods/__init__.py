@@ -40,6 +40,7 @@ from mmlib.methods import (
     mla,
     mmim,
     mmin,
+    modality_dropout,
     mplmm,
     mran,
     ogm_ge,
@@ -64,6 +65,7 @@ from mmlib.nn.backbone import Backbone
 METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "plain": (plain.Plain, plain.VARIANTS),
     "linear": (linear.Linear, linear.VARIANTS),
+    "modality_dropout": (modality_dropout.ModalityDropout, modality_dropout.VARIANTS),
     "balm": (balm.Balm, balm.VARIANTS),
     "gmm_loss": (gmm_loss.GmmLoss, gmm_loss.VARIANTS),
     "ogm_ge": (ogm_ge.OgmGe, ogm_ge.VARIANTS),

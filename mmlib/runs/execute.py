@@ -22,6 +22,7 @@ from mmlib.masks import Law, Mask, audit_lines, draw, is_random
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
 from mmlib.nn.batch import to_device
+from mmlib.runs.gradients import watch
 from mmlib.runs.results import draw_name, draw_seed, in_all_rows, results
 from mmlib.runs.spec import RunSpec
 
@@ -169,6 +170,8 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     bundle = whole.only(spec.modalities) if spec.modalities else whole
     drawn = _evaluated(spec, whole, bundle.modalities)
     method = build(spec, bundle)
+    if "gradients" in spec.keep:
+        watch(method)
     memory_before = _start_from(parent_arrays or {}, method, spec)
     device = pick_device()
     fitted = _fit(spec, whole, bundle, method, drawn, memory_before, device)
@@ -213,7 +216,7 @@ def _fit(
         spec.training,
         spec.seed,
         resampled=spec.train_mask.resampled,
-        keep_series="series" in spec.keep,
+        keep_series=bool({"series", "gradients"} & set(spec.keep)),
         device=device,
         keep_weights="weights" in spec.keep or "embeddings" in spec.keep,
         memory_before=memory_before,

@@ -11,9 +11,10 @@ from functools import lru_cache
 import numpy as np
 
 from mmlib.data import posterior
-from mmlib.data.bundle import Task
+from mmlib.data.bundle import Bundle, Task
 from mmlib.data.catalog import is_av_twin, is_twin, open_twin
-from mmlib.masks import Law, draw
+from mmlib.data.evidence import Missingness
+from mmlib.masks import Law, draw, fitted, mechanism
 from mmlib.runs.spec import RunSpec
 
 NAME = "expected_accuracy"
@@ -29,7 +30,14 @@ def answers(spec: RunSpec, law: Law, seed: int) -> np.ndarray | None:
         return None
     if law.kind == "patterns" and spec.modalities:  # drawn over these modalities alone
         return None
+    if law.kind in mechanism.NAMES and spec.modalities:  # what is left of the pattern says less
+        return None
     return _answers(spec.data, spec.fold, law, seed, spec.modalities)
+
+
+def known(law: Law, bundle: Bundle) -> Missingness | None:
+    """What the true posterior has to know of a law beside what is observed; None where that is nothing."""
+    return fitted(law, bundle).missingness if law.kind in mechanism.NAMES else None
 
 
 def expected_accuracy(mass: np.ndarray, task: Task, outputs: np.ndarray) -> float:
@@ -56,8 +64,11 @@ def answered(task: Task, outputs: np.ndarray) -> np.ndarray:
 def _answers(
     reference: str, fold: int | None, law: Law, seed: int, modalities: tuple[str, ...]
 ) -> np.ndarray:
-    """The posterior of the answers given what a run's mask leaves; runs of one seed and law share it."""
+    """The posterior of the answers given what a run's mask leaves; runs of one seed and law share it.
+
+    Under a mechanism the pattern itself is evidence, so that the posterior knows the law.
+    """
     twin = open_twin(reference) if fold is None else open_twin(reference).with_fold(fold)
     used = np.array([not modalities or m in modalities for m in twin.bundle.modalities])
     mask = draw(law, twin.bundle, "test", seed)
-    return twin.answers("test", mask.utterance & used, mask.frames)
+    return twin.answers("test", mask.utterance & used, mask.frames, known(law, twin.bundle))

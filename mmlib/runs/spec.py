@@ -16,7 +16,7 @@ from mmlib.errors import InputError, unknown_name
 from mmlib.files import stamp
 from mmlib.masks import Law, complete, family, law_from_json
 
-KEEP = ("weights", "last", "embeddings", "series", "found", "curves", "picked")
+KEEP = ("weights", "last", "embeddings", "series", "gradients", "found", "curves", "picked")
 DECIDING = ("masks", "metrics", "nn", "backbones", "methods", "fit")
 SELECTIONS = ("valid", "test", "last")  # whose epochs a record has results of
 OPTIMIZERS = ("adam", "sgd", "momentum")
@@ -105,7 +105,8 @@ class RunSpec:
     """Any of ``KEEP``, stored beside the predictions.
 
     ``weights`` are those of the epoch that validation picks, ``last`` those of the last epoch with what the optimizer
-    remembers. ``embeddings`` are what the method makes of the test utterances, ``series`` what it notes at each step.
+    remembers. ``embeddings`` are what the method makes of the test utterances, ``series`` what it notes at each step,
+    ``gradients`` beside that how fast each modality's own parameters learn (``runs.gradients``).
     ``found`` is what the method found before epochs, which the record has only where it is small. ``curves``: compact
     records carry the curves under every test mask. ``picked``: test masks but the main one are evaluated only at the
     epochs that validation and the end pick, which spares time where there are many."""

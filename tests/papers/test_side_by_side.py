@@ -306,7 +306,8 @@ def test_the_grid_is_one_panel_for_each_ground_with_one_range_of_colours(context
     for far, ground in enumerate(here, start=1):
         named = {row.name: [60.0 + far * bool(row.against)] for row in rows.rows(context, ground)}
         grids[ground] = figures.differences(context, ground, of_seeds(context, ground, named))
-    figure = figures._grids(context, grids)
+    few = {ground: {conditions.ALL: "(n = 18)"} for ground in grids}
+    figure = figures._grids(context, grids, few)
     assert figure is not None
     panels = [axis for axis in figure.axes if axis.get_title(loc="left")]
     assert len(panels) == len(here)
@@ -316,4 +317,6 @@ def test_the_grid_is_one_panel_for_each_ground_with_one_range_of_colours(context
         assert len(panel.get_yticklabels()) == lines
         low, high = panel.collections[0].get_clim()
         assert high == -low == figures.SATURATED
-    assert figures._grids(context, {}) is None
+        columns = [label.get_text() for label in panel.get_xticklabels()]
+        assert columns.count("all (n = 18)") == 1, "rows that a condition leaves out are counted"
+    assert figures._grids(context, {}, {}) is None

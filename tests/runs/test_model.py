@@ -181,6 +181,7 @@ def test_people_are_numbers_where_no_names_are_known(dialogues: Made) -> None:
 def test_the_list_of_networks_that_count_speakers_is_what_the_networks_show(toy: Toy) -> None:
     sizes = {
         "concat": [("encoder", "mlp")],
+        "concat_indicators": [("encoder", "mlp")],
         "mmtm": [("encoder", "mlp")],
         **{name: list(EXPERTS) for name in ("crossmodal", "momke", "momke_frames")},
     }

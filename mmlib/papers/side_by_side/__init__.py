@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mmlib.experiments.context import Paper
 from mmlib.experiments.declare import OURS, Declare
 from mmlib.experiments.takes import SEQUENCES, VECTORS, Takes
-from mmlib.papers.side_by_side import figures, grounds, rows, tables
+from mmlib.papers.side_by_side import equity, figures, grounds, matrix, rows, tables
 from mmlib.papers.side_by_side.choices import GUESSES, LEFT_OUT, OBSTACLES
 from mmlib.report.artifact import Artifact
 
@@ -98,6 +98,24 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "Training budget",
         "Learning rate, epochs and parameters of every row.",
         tables.fairness,
+    ),
+    _artifact(
+        "equity",
+        "table",
+        "Equity and learning",
+        "How evenly modalities contribute and learn, what training knew of the missingness, and "
+        "scores over all conditions.",
+        equity.table,
+    ),
+    _artifact(
+        "matrix",
+        "figure",
+        "Missing not at random",
+        "Training law by test law: what is reached of the best possible where missingness is at "
+        "random, where another modality decides, a modality's own content, or the label.",
+        matrix.draw,
+        cells=matrix.cells,
+        needs=matrix.lacks,
     ),
 )
 
