@@ -76,6 +76,9 @@ class Panel:
     xlabel: str
     """What the levels are."""
 
+    behind: frozenset[str] = frozenset()
+    """The rows that are drawn together as a range."""
+
     @property
     def dataset(self) -> str:
         """The data set of all its cells."""
@@ -123,7 +126,7 @@ def _draw(axis: Axes, panel: Panel, results: pd.DataFrame) -> pd.DataFrame:
     if bound is not None:
         known = bound[bound["metric"] == metric].assign(row=BOUND)
     series = by_setting(results, known, settings)
-    others = [series.pop(name) for name in systems.CALLED & set(series)]
+    others = [series.pop(name) for name in sorted(panel.behind & set(series))]
     if others:
         figures.range_of(axis, levels, others, f"{own.count(len(others))} comparison systems")
     figures.lines(
@@ -156,8 +159,11 @@ def frame_cells(context: Context) -> list[Cell]:
 
 def frames(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 3: frames of every modality dropped at one ratio, independently (B19), in training and in test."""
-    panels = [Panel(shown(context, d), on(cells, d), lost(context, d)) for d in context.datasets]
     others = {cell.row for cell in cells} & systems.CALLED
+    panels = [
+        Panel(shown(context, d), on(cells, d), lost(context, d), frozenset(others))
+        for d in context.datasets
+    ]
     notes = [INDEPENDENT, TEXT, tables.EQUAL, *([BAND] if others else [])]
     return curves(context, panels, notes, columns=3, built=1 + len(others))
 
