@@ -47,7 +47,7 @@ def _seen(table: Table, context: Context) -> str:
     seen = {
         "complete": "Nothing is missing in training. ",
         "patterns": "Training sees every combination of modalities. ",
-        "shared": f"In training each modality is dropped at a rate of {100 * law.rate:g} %. ",
+        "shared": f"In training each modality is dropped at a rate of {law.rate:g}. ",
     }
     return seen.get(law.kind, "")
 

@@ -71,6 +71,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         ),
         tables.LOSSY,
         source="DREAM Fig 3",
+        any_score=False,
     ),
     _declare.artifact(
         "fig4",
