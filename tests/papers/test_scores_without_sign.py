@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mmlib.data.bundle import Task, make_bundle, save_bundle
 from mmlib.experiments.context import Context
 from mmlib.papers import catalog
+from mmlib.papers.mculora import analyses as mculora_analyses
 from mmlib.pipeline import regenerate
 from mmlib.runs.execute import execute
 
@@ -101,3 +103,8 @@ def test_the_selected_epoch_is_that_of_the_smallest_validation_error(
     for mask, metrics in chosen["metrics"].items():
         assert chosen["epoch"][mask] == min(range(len(curve["mae"])), key=curve["mae"].__getitem__)
         assert set(metrics) == {"mae", "pearson"}
+
+
+def test_a_column_without_any_value_is_no_column_of_mculoras_tables() -> None:
+    lines = pd.DataFrame({"model": ["a", "b"], "accuracy": ["-", "71.0"], "mean": ["-", "-"]})
+    assert list(mculora_analyses._known(lines)) == ["model", "accuracy"]

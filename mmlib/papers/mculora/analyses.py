@@ -109,12 +109,17 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
     models = own.count(len(rows.conditions(context, dataset)))
     costed, of_time = COSTED.format(models), TIMED.format(models)
     return Output(
-        table=pd.DataFrame(lines),
+        table=_known(pd.DataFrame(lines)),
         numbers=pd.concat(numbers)[["model", "seed", "accuracy"]],
         local=pd.DataFrame(timed) if timed else None,
         rows_built=len(lines),
         notes=(f"{shown(context, dataset)}. {costed}", of_time, *data_notes(context, [dataset])),
     )
+
+
+def _known(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without the columns that have no value at all, as accuracies of scores without a neutral value."""
+    return table.loc[:, ~(table == "-").all()]
 
 
 def _over_combinations(context: Context, cells: Sequence[Cell], row: str) -> pd.Series:
@@ -288,7 +293,8 @@ def angles(context: Context, cells: Sequence[Cell]) -> Output:
         "pushed to 0. beta is 0.001, as printed.",
         *data_notes(context, [dataset]),
     )
-    return Output(pd.DataFrame(lines), _draw_angles(series), pd.concat(numbers), len(lines), notes)
+    table = _known(pd.DataFrame(lines))
+    return Output(table, _draw_angles(series), pd.concat(numbers), len(lines), notes)
 
 
 def _draw_angles(series: Mapping[str, np.ndarray]) -> figures.Figure:
