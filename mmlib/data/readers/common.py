@@ -143,7 +143,7 @@ def read_csv(path: Path, **options: object) -> pd.DataFrame:
             str(path),
             f"no readable table ({error})",
             "a CSV file in UTF-8",
-            "Save or copy the file again.",
+            "Save it as UTF-8 text with a comma between cells, or copy the file again.",
         ) from error
     return frame
 
