@@ -22,7 +22,7 @@ from mmlib.nn.batch import Batch
 from mmlib.nn.checks import check_counts, check_shares
 from mmlib.nn.dropout import dropout
 from mmlib.nn.encoder import Encoder
-from mmlib.nn.tokens import stacked
+from mmlib.nn.own_heads import mean_of_heads
 from mmlib.nn.trunk import Head
 from mmlib.nn.two_stage import TwoStage
 
@@ -122,10 +122,7 @@ class ConFEDE(TwoStage):
         if self.second:
             return self.parts(batch, features).fused
         z = self.embed(features)
-        own = torch.stack([self.own_heads[m](z[m]) for m in self.modalities], dim=1)
-        seen = batch.observed[:, :, None]
-        mean = torch.where(seen, own, 0).sum(dim=1) / seen.sum(dim=1).clamp(min=1)
-        return Fused(z, stacked(z, self.modalities).flatten(1), mean)
+        return mean_of_heads(z, self.own_heads, self.modalities, batch.observed)
 
     def unimodal(self, fused: Fused) -> dict[str, Tensor]:
         """In the first stage the heads' logits, modality to (n, C)."""

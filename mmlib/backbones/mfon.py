@@ -24,7 +24,7 @@ from mmlib.nn.crossings import Crossings, padded, positions
 from mmlib.nn.dropout import dropout
 from mmlib.nn.encoder import Encoder
 from mmlib.nn.frames import as_frames, real_frames
-from mmlib.nn.tokens import stacked
+from mmlib.nn.own_heads import mean_of_heads
 from mmlib.nn.two_stage import TwoStage
 
 
@@ -133,10 +133,7 @@ class MFON(TwoStage):
         if self.second:
             return self.parts(batch, features).fused
         z = self.taught(features)
-        own = torch.stack([self.own_heads[m](z[m]) for m in self.modalities], dim=1)
-        seen = batch.observed[:, :, None]
-        mean = torch.where(seen, own, 0).sum(dim=1) / seen.sum(dim=1).clamp(min=1)
-        return Fused(z, stacked(z, self.modalities).flatten(1), mean)
+        return mean_of_heads(z, self.own_heads, self.modalities, batch.observed)
 
     def unimodal(self, fused: Fused) -> dict[str, Tensor]:
         """In the first stage the small networks' logits, modality to (n, C)."""

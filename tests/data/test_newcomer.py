@@ -138,6 +138,8 @@ def test_an_array_that_would_be_left_out_is_refused(tmp_path: Path, name: str) -
     (folder / name).write_bytes(b"x")
     with pytest.raises(InputError, match=name):
         read_bundle("folder", [folder], {})
+    (folder / name).rename(folder / f"._{name}")
+    assert len(read_bundle("folder", [folder], {}).modalities) == 2, "left by another system"
 
 
 @pytest.mark.parametrize(

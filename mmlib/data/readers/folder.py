@@ -289,7 +289,8 @@ def _split(
 def _no_other_arrays(folder: Path) -> None:
     """Refuse arrays that would be left out without a word."""
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in (".npz", ".npy") and path.suffix != ".npy":
+        hidden = path.name.startswith(".")  # as those that some systems leave beside a copied file
+        if not hidden and path.suffix.lower() in (".npz", ".npy") and path.suffix != ".npy":
             raise InputError(
                 str(path),
                 f"an array in a {path.suffix} file",
