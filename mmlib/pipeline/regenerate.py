@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ from mmlib.runs.store import StoreError
 from mmlib.runs.sweep import SweepReport, sweep
 from mmlib.runs.warned import counted, kinds
 
-PART = 2500  # runs in a file of records, some 4 MB, which version control holds easily
+PART = 1000  # runs in a file of records, at most some 1.5 MB, which version control holds easily
 LARGE = {"weights", "embeddings", "found"}  # of a run's keep
 
 
@@ -222,7 +222,8 @@ def finish(context: Context) -> None:
     Records of real data are also written in compact form, with the predictions under each run's main mask at the
     epoch that validation picks, so that another machine can go on from them; in parts, each small enough for version
     control. A paper's ``carried`` names arrays that go with them. Runs whose weights, embeddings or findings are kept
-    are left out: another machine makes them again. Runs of claims go with what their test clusters count.
+    are left out: another machine makes them again. Runs of claims go with what their test clusters count. Of classes
+    the first seed's logits travel, which single utterances are shown by, and the other seeds' predicted classes.
     """
     claims = CLAIMS.get(context.paper)
     further = [cell.spec for cell in claims.further(context)] if claims else []
@@ -240,7 +241,13 @@ def finish(context: Context) -> None:
             spec.run_id(context.bundle_fingerprint(spec.data)): sorted(of)
             for spec, of in counts.items()
         }
-        _write_parts(context, ids, main, names)
+        decided = {
+            i
+            for i in ids
+            if contents[i]["spec"]["seed"]
+            and open_bundle(contents[i]["spec"]["data"]).task.kind == "classes"
+        }
+        _write_parts(context, ids, main, names, decided)
     gather_all()
 
 
@@ -261,13 +268,16 @@ def _write_parts(
     ids: Sequence[str],
     arrays: Sequence[str],
     of_runs: Mapping[str, Sequence[str]],
+    decided: Collection[str],
 ) -> None:
     """Write the compact records of some runs, and drop what more parts there were before."""
     before = set(context.folder.glob("records-*.jsonl.xz"))
     for part, start in enumerate(range(0, len(ids), PART), start=1):
         path = context.folder / f"records-{part:02}.jsonl.xz"
         part_ids = ids[start : start + PART]
-        export_records(context.store, path, ids=part_ids, arrays=arrays, of_runs=of_runs)
+        export_records(
+            context.store, path, ids=part_ids, arrays=arrays, of_runs=of_runs, decided=decided
+        )
         before.discard(path)
     for path in before:
         path.unlink()

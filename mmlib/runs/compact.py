@@ -3,6 +3,10 @@
 A sweep resumes from it on another machine: the metrics of every selection and the test predictions
 travel, weights and embeddings do not. Lines: a head, every run's record, then every run's arrays in
 the same order (text and packed numbers compress better apart).
+
+Where it is asked for, a run's predictions of classes travel as the predicted class of each utterance, a twentieth of
+the logits: all that metrics and intervals need, and no probability. They come back as 1 for that class and 0 for the
+others.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import base64
 import contextlib
 import hashlib
 import lzma
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,10 @@ from mmlib.data.forms import check_form, listed, table, text, whole
 from mmlib.errors import InputError
 from mmlib.runs.store import Record, Store, canonical, write
 
-FORMAT = 2
+FORMAT = 3
+READ = (2, FORMAT)  # 2 has no predicted classes
+CLASS = "class"  # in the place of a dtype
+NO_CLASS = 255  # of an utterance without a prediction
 DAMAGED = (
     OSError,
     EOFError,
@@ -44,31 +51,36 @@ def export_records(
     ids: Sequence[str] | None = None,
     arrays: Sequence[str] = ("predictions.",),
     of_runs: Mapping[str, Sequence[str]] | None = None,
+    decided: Collection[str] = (),
 ) -> int:
     """Write ``records.jsonl.xz``, small enough to be committed; how many records it holds.
 
-    Curves are those of the main test mask, with four digits; arrays are float16, and an array that equals an
-    earlier one of its run (two selections that picked the same epoch) is a reference to it. The
-    same store gives the same bytes.
+    Curves are those of the main test mask, with four digits; arrays are float16 or predicted classes, and one that
+    equals an earlier one of its run (two selections that picked the same epoch) is a reference to it. The same store
+    gives the same bytes.
 
     Args:
         ids: the runs to write; all where None.
         arrays: prefixes of the names of the arrays to carry. The others' names are noted, and a
             sweep that needs them (a parent's weights) runs those runs again.
         of_runs: by run, further names of arrays to carry.
+        decided: the runs whose predictions travel as predicted classes.
 
     Raises:
         InputError: a run that is not done, or a path that cannot be written.
     """
     records = [_finished(store, i) for i in (store.ids() if ids is None else sorted(set(ids)))]
     further = {record.id: tuple((of_runs or {}).get(record.id, ())) for record in records}
-    head = _head(records, arrays, further)
+    head = _head(records, arrays, further, decided)
     if _holds(path, head):
         return len(records)
     texts, packed = [], []
     for record in records:
         text, predictions = to_lines(
-            record, store.arrays(record.id), (*arrays, *further[record.id])
+            record,
+            store.arrays(record.id),
+            (*arrays, *further[record.id]),
+            decided=record.id in decided,
         )
         texts.append(canonical(text))
         packed.append(canonical(predictions))
@@ -87,7 +99,10 @@ def _finished(store: Store, run_id: str) -> Record:
 
 
 def _head(
-    records: Sequence[Record], arrays: Sequence[str], further: Mapping[str, Sequence[str]]
+    records: Sequence[Record],
+    arrays: Sequence[str],
+    further: Mapping[str, Sequence[str]],
+    decided: Collection[str],
 ) -> dict[str, Any]:
     """The first line of a file, whose sum over its records says whether another file has the same content.
 
@@ -98,6 +113,8 @@ def _head(
         content.update(canonical(_carried(record)))
         if further[record.id]:
             content.update(canonical({"further": list(further[record.id])}))
+        if record.id in decided:
+            content.update(canonical({"predictions": CLASS}))
     return {"format": FORMAT, "runs": len(records), "content": content.hexdigest()}
 
 
@@ -151,7 +168,7 @@ def _lines(path: Path) -> tuple[int, list[Any]]:
         if number == 0:
             head = content
             check_form("the head", head, {"format": whole, "runs": whole, "content": text}, {})
-            if head["format"] != FORMAT:
+            if head["format"] not in READ:
                 raise ValueError(f"format {head['format']}")
         elif number <= head["runs"]:
             check_form(
@@ -168,31 +185,53 @@ def _lines(path: Path) -> tuple[int, list[Any]]:
 
 
 def to_lines(
-    record: Record, arrays: Mapping[str, np.ndarray], prefixes: tuple[str, ...]
+    record: Record,
+    arrays: Mapping[str, np.ndarray],
+    prefixes: tuple[str, ...],
+    decided: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A run's two lines: its record, with curves rounded, and its packed arrays of those names."""
+    """A run's two lines: its record, with curves rounded, and its packed arrays of those names.
+
+    decided: predictions of classes as the predicted class.
+    """
     carried: dict[str, Any] = {}
     seen: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     for name in sorted(n for n in arrays if n.startswith(prefixes)):
-        array = arrays[name]
-        if (
-            array.dtype == np.float32
-            and np.abs(array[np.isfinite(array)]).max(initial=0) < np.finfo(np.float16).max
-        ):
-            array = array.astype(np.float16)
-        data = array.tobytes()
-        first = seen.setdefault((str(array.dtype), array.shape, data), name)
-        carried[name] = (
-            first
-            if first != name
-            else {
-                "dtype": str(array.dtype),
-                "shape": list(array.shape),
-                "data": base64.b64encode(data).decode(),
-            }
-        )
+        array, dtype = _compact(arrays[name], decided and name.startswith("predictions."))
+        data, shape = array.tobytes(), arrays[name].shape
+        first = seen.setdefault((dtype, shape, data), name)
+        packed = {"dtype": dtype, "shape": list(shape), "data": base64.b64encode(data).decode()}
+        carried[name] = first if first != name else packed
     left_out = sorted({*record.left_out, *(n for n in arrays if n not in carried)})
     return {"record": _carried(record), "left_out": left_out}, carried
+
+
+def _compact(array: np.ndarray, decided: bool) -> tuple[np.ndarray, str]:
+    """An array as it travels, and its dtype there: floats as halves, or of (n, classes) the class of each row."""
+    if decided and array.ndim == 2 and 1 < array.shape[1] < NO_CLASS:
+        made = np.where(np.isfinite(array).all(axis=1), array.argmax(axis=1), NO_CLASS)
+        return made.astype(np.uint8), CLASS
+    finite = array[np.isfinite(array)] if array.dtype == np.float32 else array[:0]
+    if array.dtype == np.float32 and np.abs(finite).max(initial=0) < np.finfo(np.float16).max:
+        array = array.astype(np.float16)
+    return array, str(array.dtype)
+
+
+def _expanded(packed: Mapping[str, Any]) -> np.ndarray:
+    """An array as the store has it."""
+    data, shape = base64.b64decode(packed["data"]), packed["shape"]
+    if packed["dtype"] == CLASS:
+        made = np.frombuffer(data, dtype=np.uint8)
+        count, classes = map(int, shape)
+        if not 1 < classes < NO_CLASS or len(made) != count:
+            raise ValueError(f"{len(made)} answers for {count} utterances and {classes} classes")
+        if ((made >= classes) & (made != NO_CLASS)).any():
+            raise ValueError(f"class {made.max()} of {classes}")
+        array = (made[:, None] == np.arange(classes)).astype(np.float32)
+        array[made == NO_CLASS] = np.nan
+        return array
+    array = np.frombuffer(data, dtype=packed["dtype"]).reshape(shape)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _from_lines(
@@ -203,10 +242,7 @@ def _from_lines(
         if isinstance(packed, str):
             arrays[name] = arrays[packed]
             continue
-        array = np.frombuffer(base64.b64decode(packed["data"]), dtype=packed["dtype"]).reshape(
-            packed["shape"]
-        )
-        arrays[name] = array.astype(np.float32) if array.dtype == np.float16 else array
+        arrays[name] = _expanded(packed)
     record = {**line["record"], "imported": {"left_out": list(line["left_out"])}}
     if record["status"] != "done" or not isinstance(record["id"], str):
         raise ValueError(f"status {record['status']}")

@@ -195,6 +195,54 @@ def test_an_export_has_the_same_bytes_again_and_after_a_round_trip(tmp_path: Pat
     assert paths[0].read_bytes() == paths[1].read_bytes() == paths[2].read_bytes()
 
 
+def test_predictions_of_chosen_runs_travel_as_their_class(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a")
+    chance = np.random.default_rng(0)
+    logits = {spec.seed: chance.normal(size=(7, 3)).astype(np.float32) for spec in specs(3)}
+    logits[1][4] = np.nan  # an utterance without a prediction
+    for spec in specs(3):
+        made = outcome(spec)
+        made.arrays["predictions.valid.test"] = logits[spec.seed]
+        made.arrays["clusters.accuracy.test"] = np.arange(6, dtype=np.uint32).reshape(2, 3)
+        store.put(made)
+    chosen, path, back = (
+        [run_id(specs(3)[1]), run_id(specs(3)[2])],
+        tmp_path / "r.xz",
+        Store(tmp_path / "b"),
+    )
+    arrays = ("predictions.", "clusters.")
+    export_records(store, path, arrays=arrays, decided=chosen)
+    import_records(back, path)
+    for spec in specs(3):
+        found, sent = back.arrays(run_id(spec)), logits[spec.seed]
+        assert np.array_equal(found["clusters.accuracy.test"], [[0, 1, 2], [3, 4, 5]])
+        answers = found["predictions.valid.test"]
+        if run_id(spec) not in chosen:
+            np.testing.assert_allclose(answers, sent, rtol=2**-11, atol=1e-7)
+            continue
+        for answer, row in zip(answers, sent, strict=True):
+            expected = [float(x == max(row)) for x in row] if row[0] == row[0] else [np.nan] * 3
+            np.testing.assert_array_equal(answer, expected)
+    content = path.read_bytes()
+    export_records(back, tmp_path / "again.xz", arrays=arrays, decided=chosen)
+    assert (tmp_path / "again.xz").read_bytes() == content
+    export_records(store, path, arrays=arrays)
+    assert path.read_bytes() != content, "the same file with logits is another file"
+
+
+@pytest.mark.parametrize("shape", [[2, 3], [3, 10**12], [3, 1], [3], [3, 2, 2], ["3", "x"]])
+def test_a_file_with_classes_that_cannot_be_is_refused(tmp_path: Path, shape: list[Any]) -> None:
+    store, path = filled(tmp_path / "a", 1), tmp_path / "r.xz"
+    export_records(store, path)
+    head, record, arrays = map(json.loads, lzma.decompress(path.read_bytes()).splitlines())
+    # Class 2 of three utterances.
+    packed = {"dtype": "class", "shape": shape, "data": "AAEC"}
+    lines = [head, record, {**arrays, "predictions.valid.test": packed}]
+    path.write_bytes(lzma.compress(b"\n".join(json.dumps(x).encode() for x in lines) + b"\n"))
+    with pytest.raises(InputError):
+        import_records(Store(tmp_path / "b"), path)
+
+
 def test_an_export_that_is_there_already_is_not_written_again(tmp_path: Path) -> None:
     store, path = filled(tmp_path / "a", 3), tmp_path / "r.xz"
     export_records(store, path)
@@ -216,7 +264,7 @@ def test_parts_that_are_no_longer_needed_are_dropped(
     monkeypatch.setattr(regenerate, "PART", 2)
     context: Any = SimpleNamespace(folder=tmp_path / "figures", store=filled(tmp_path / "a", 5))
     for count, names in ((5, ["01", "02", "03"]), (2, ["01"])):
-        regenerate._write_parts(context, context.store.ids()[:count], ("predictions.",), {})
+        regenerate._write_parts(context, context.store.ids()[:count], ("predictions.",), {}, ())
         parts = sorted(context.folder.glob("*"))
         assert [part.name for part in parts] == [f"records-{name}.jsonl.xz" for name in names]
         back = Store(tmp_path / str(count))
