@@ -12,13 +12,13 @@ import pytest
 from mmlib import paths
 from mmlib.data.bundle import save_bundle
 from mmlib.data.catalog import open_bundle
-from mmlib.experiments.context import Context
+from mmlib.experiments.context import NO_ROLE, Context
 from mmlib.papers import catalog, mculora
 from mmlib.pipeline import job, notebooks
 from mmlib.report.artifact import read_manifest
 
 
-def in_folds(paper: str, role: str, twin: str, scale: float, tmp_path: Path) -> Context:
+def in_folds(paper: str, twin: str, scale: float, tmp_path: Path) -> Context:
     """A paper's context on a twin whose dialogues are dealt to three folds and whose features are multiplied."""
     size = "smoke" if twin == "iemocap6" else "tiny"  # of tiny, a fold lacks an emotion
     bundle = open_bundle(f"twin:{twin}@{size}")
@@ -29,7 +29,7 @@ def in_folds(paper: str, role: str, twin: str, scale: float, tmp_path: Path) -> 
     save_bundle(
         dataclasses.replace(bundle, name="mine", features=features, fold=fold), tmp_path / "mine"
     )
-    data = {role: str(tmp_path / "mine")}
+    data = {NO_ROLE: str(tmp_path / "mine")}
     one = "mmgcn" if paper == "balm" else ""  # its other backbones run in tests of their own
     return catalog.PAPERS[paper].context("smoke", data, backbone=one, seeds=1)
 
@@ -43,20 +43,20 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_apart")
 @pytest.mark.parametrize(
-    ("paper", "role", "twin", "scale"),
+    ("paper", "twin", "scale"),
     [
-        ("balm", "mosei", "mosei", 3.0),
-        ("dream", "mosi-frames", "mosi-frames", 30.0),
-        ("ebmc", "mosi", "mosi", 3.0),
-        ("mculora", "mosei", "mosei", 30.0),
-        ("gmm_loss", "ave", "iemocap6", 30.0),
-        ("side_by_side", "mosei", "mosei", 3.0),
+        ("balm", "mosei", 3.0),
+        ("dream", "mosi-frames", 30.0),
+        ("ebmc", "mosi", 3.0),
+        ("mculora", "mosei", 30.0),
+        ("gmm_loss", "iemocap6", 30.0),
+        ("side_by_side", "mosei", 3.0),
     ],
 )
 def test_a_notebook_runs_on_folds_of_another_scale(
-    paper: str, role: str, twin: str, scale: float, tmp_path: Path
+    paper: str, twin: str, scale: float, tmp_path: Path
 ) -> None:
-    assert job.run([in_folds(paper, role, twin, scale, tmp_path)], (), jobs=1) == 0
+    assert job.run([in_folds(paper, twin, scale, tmp_path)], (), jobs=1) == 0
     entries = read_manifest(tmp_path / "figures/manifest.json")
     assert any(
         e["paper"] == paper and e["collection"] == "mine" and e["status"] == "regenerated"
@@ -69,7 +69,7 @@ def test_a_notebook_runs_on_folds_of_another_scale(
 def test_where_runs_diverge_the_notebook_ends_all_the_same_and_every_failure_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    context = in_folds("ebmc", "mosi", "mosi", 3000.0, tmp_path)
+    context = in_folds("ebmc", "mosi", 3000.0, tmp_path)
     assert job.run([context], (), jobs=1) == 1
     said = capsys.readouterr()
     failed = context.store.failures()
