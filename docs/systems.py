@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from mmlib.backbones import build_backbone
+from mmlib.experiments.context import Paper
 from mmlib.experiments.published import papers, published, tables
 from mmlib.experiments.systems import PRINTED_AS, SYSTEMS, System
 from mmlib.experiments.undeclared import rows_left_out
@@ -41,7 +42,7 @@ does not depend on the rest of its batch, and rows with a single modality give f
 """
 
 NAMED = """The rows that the papers' tables name, each counted once a paper, the paper's own method and networks among
-them:
+them. One runs here where a table that prints it has it:
 """
 
 
@@ -104,10 +105,14 @@ def named() -> pd.DataFrame:
     styles = {system.called for system in SYSTEMS if system.called.endswith("-style")}
     lines = []
     for paper in map(PAPERS.__getitem__, papers()):
-        known = {artifact.id for artifact in paper.artifacts} & set(tables(paper.name))
-        printed = [published(paper.name, table)["row"].replace(PRINTED_AS) for table in known]
-        rows = {str(name) for names in printed for name in names}
-        left = set(rows_left_out(paper)) & rows
+        titles = {artifact.id: artifact.title for artifact in paper.artifacts}
+        by_table = {titles[t]: _printed(paper, t) for t in set(tables(paper.name)) & set(titles)}
+        rows = set().union(*by_table.values())
+        absent = rows_left_out(paper)
+        run = {
+            n for title, names in by_table.items() for n in names if title not in absent.get(n, ())
+        }
+        left = rows - run
         if rows:
             style = len((rows - left) & styles)
             lines.append(
@@ -115,6 +120,11 @@ def named() -> pd.DataFrame:
             )
     columns = ["paper", "rows named", "run here", "of these style readings", "not run"]
     return pd.DataFrame(lines, columns=columns)
+
+
+def _printed(paper: Paper, table: str) -> set[str]:
+    """The rows of a printed table, under our names of systems."""
+    return set(published(paper.name, table)["row"].replace(PRINTED_AS).astype(str))
 
 
 def page() -> str:

@@ -25,6 +25,7 @@ from mmlib.backbones.dmd import DMD
 from mmlib.backbones.dream import DreamNet
 from mmlib.backbones.euar import EUAR
 from mmlib.backbones.gcnet import GCNet
+from mmlib.backbones.gcnet_frames import FrameGCNet
 from mmlib.backbones.glomo import GLoMo
 from mmlib.backbones.if_mmin import IFMMIN
 from mmlib.backbones.if_mmin_teacher import IFMMINTeacher
@@ -67,6 +68,7 @@ from mmlib.nn.backbone import Backbone
 BACKBONES: dict[str, Any] = {
     "mmgcn": MMGCN,
     "gcnet": GCNet,
+    "gcnet_frames": FrameGCNet,
     "mmdfn": MMDFN,
     "linear": Linear,
     "concat": Concat,

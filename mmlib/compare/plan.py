@@ -154,8 +154,9 @@ def every_row(context: Context, ground: Ground, systems: bool = False) -> list[R
     for network in NETWORKS:
         if network.backbone in known or not network.takes.fits(bundle):
             continue
-        if network.backbone == "gcnet":
-            chosen.append(baselines.gcnet(context, budget, 1))
+        if network.backbone in ("gcnet", "gcnet_frames"):
+            frames = network.backbone == "gcnet_frames"
+            chosen.append(baselines.gcnet(context, budget, 1, frames=frames))
         elif network.backbone in ALONE:
             stage = Stage(network.method_on(bundle), network.backbone)
             chosen.append(Row(ALONE[network.backbone], (stage,), against=None))

@@ -28,15 +28,18 @@ GCNET = (
 )
 
 
-def gcnet(context: Context, budget: Budget, stages: int, method: str = "plain") -> Row:
+def gcnet(
+    context: Context, budget: Budget, stages: int, method: str = "plain", frames: bool = False
+) -> Row:
     """GCNet as published (ledger 6.2), its reconstruction included, trained in one stage.
 
     budget: of the table. stages: the other rows' number of stages, the epochs of all of which it has. method: that of
-    the other rows' task loss.
+    the other rows' task loss. frames: whether an utterance is a sequence, whose mean it reads.
     """
-    profile = context.profile
-    network = (*profile.network.get("gcnet", ()), ("reconstruct", 1.0))
-    epochs = stages * budget.of("gcnet").epochs
+    profile, backbone = context.profile, "gcnet_frames" if frames else "gcnet"
+    network = (*profile.network.get(backbone, ()), ("reconstruct", 1.0))
+    epochs = stages * budget.of(backbone).epochs
     schedule = {**profile.by_backbone.get("gcnet", {}), "epochs": epochs}
-    stage = Stage(method, "gcnet", network=network, training=tuple(schedule.items()))
-    return Row("GCNet", (stage,), against=None, takes=Takes((VECTORS,)))
+    stage = Stage(method, backbone, network=network, training=tuple(schedule.items()))
+    kind = SEQUENCES if frames else VECTORS
+    return Row("GCNet", (stage,), against=None, takes=Takes((kind,)))

@@ -86,6 +86,9 @@ WIDER = ("mmin_teacher", "mmin", "if_mmin_teacher", "if_mmin", "redcore")
 """Comparison systems whose own width is larger than that of the other networks."""
 
 DIFFUSION_STEPS = 20  # of IMDer, whose sampler is most of its time
+DEEP = ("mult", "mult_frames", "lnln_frames", "tfr_net_frames")
+"""Comparison systems whose transformers over frames or over pairs of modalities are most of their time."""
+
 _GRID = ((0.1, 0.7, 1.3), (1.0, 1.4, 1.8))
 BY_RECIPE = (
     "each network's learning rate, weight decay and number of steps as its search on validation chose them "
@@ -106,12 +109,13 @@ def _widths(
     deep: Options = () if layers == 16 else (("layers", layers),)
     return {
         "mmgcn": sizes,
-        "gcnet": (*graphs, ("hidden", width // 2)),
+        **dict.fromkeys(("gcnet", "gcnet_frames"), (*graphs, ("hidden", width // 2))),
         "mmdfn": (*sizes, *deep),
         **dict.fromkeys(("momke", "momke_frames", "crossmodal"), blocks),
         "dream": (("hidden", width), ("repeats", depth)),
         "concat": (("encoder", "mlp"), ("hidden", width)),
         **dict.fromkeys(WIDER, (("hidden", width),)),
+        **dict.fromkeys(DEEP, (("layers", depth),)),
         "imder": (("steps", DIFFUSION_STEPS),),
     }
 

@@ -83,14 +83,20 @@ NETWORKS = (
     Network("selfmm", _FRAMES, "reference"),
     Network("mlp", _FRAMES, "reference"),
     Network("momke_frames", _FRAMES),
+    Network("gcnet_frames", _FRAMES, "reference"),
 )
 OF_SYSTEMS = tuple(Network(s.backbone, s.takes, stages=s.stages) for s in SYSTEMS)
 
 
 def networks(bundle: Bundle, systems: bool = False) -> list[Network]:
-    """The networks that take some data; with the comparison systems, where they are asked for."""
+    """The networks that take some data; with the comparison systems, where they are asked for.
+
+    Self-MM on frames is both: a network of the papers, as which it is searched there, and a system.
+    """
     chosen = (*NETWORKS, *OF_SYSTEMS) if systems else NETWORKS
-    return [network for network in chosen if network.takes.fits(bundle)]
+    fitting = [network for network in chosen if network.takes.fits(bundle)]
+    by_name = {network.backbone: network for network in reversed(fitting)}
+    return [network for network in fitting if by_name[network.backbone] is network]
 
 
 def folds(bundle: Bundle) -> Sequence[int | None]:

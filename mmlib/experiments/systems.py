@@ -275,7 +275,6 @@ SYSTEMS = (
         "BERT and the recurrent encoders (text as it is, else a linear map), five learning rates, accumulated "
         "gradients; of classes no labels are made up.",
         test="own_labels",
-        takes=OF_VECTORS,
     ),
     System(
         "DMD",
@@ -463,3 +462,12 @@ def rows(*called: str) -> list[Row]:
     """The rows of some systems, by what they are called."""
     known = {system.called: system.row for system in SYSTEMS}
     return [known[name] for name in called]
+
+
+def on_frames(*called: str) -> list[Row]:
+    """The rows of some systems where an utterance is a sequence, under their own names.
+
+    A system has a network of its own there, or one for both.
+    """
+    known = {system.called: system.row for system in SYSTEMS}
+    return [known.get(f"{name} on frames", known[name]).but(name=name) for name in called]

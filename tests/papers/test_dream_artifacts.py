@@ -208,7 +208,7 @@ def test_every_artifact_has_the_files_of_its_kind_and_says_how_much_of_the_paper
         ), name
     for name in ("table1", "table2", "table3"):
         rows = set(published("dream", name)["row"])
-        built = {"table1": 7, "table2": 2, "table3": 3}[name]  # GCNet takes no frames
+        built = {"table1": 8, "table2": 5, "table3": 3}[name]
         assert [found[name][k] for k in ("rows_in_paper", "rows_built")] == [len(rows), built]
     for name in ("detector", "values", "monte-carlo", "enhanced"):
         assert {".png"} <= {Path(f).suffix for f in found[name]["files"]}
@@ -222,10 +222,10 @@ def test_every_artifact_has_the_files_of_its_kind_and_says_how_much_of_the_paper
 def test_rows_share_p_data_masks_and_the_second_stages_budget(
     made: Made, name: str, law: Law, seeds: list[int]
 ) -> None:
-    others = {"selfmm", "linear", *OF_SYSTEMS}
+    others = {"selfmm", "linear", "gcnet_frames", *OF_SYSTEMS}
     everything = [r for r in made.of(name) if r.spec.backbone not in others]
-    # Of two data sets: the linear model, and in Table 1 Self-MM and the eight stages of six systems that are not P.
-    assert len(made.of(name)) - len(everything) == (20 if name == "table1" else 2) * len(seeds)
+    # Of two data sets: the linear model, and in Table 1 Self-MM, GCNet and the eight stages of six other systems.
+    assert len(made.of(name)) - len(everything) == (22 if name == "table1" else 2) * len(seeds)
     assert len(everything) == 2 * len(seeds) * 3 and {r.spec.train_mask for r in everything} == {
         law
     }
@@ -259,7 +259,7 @@ def test_table_1_is_that_of_the_predictions_and_its_average_is_over_six_conditio
 ) -> None:
     frame = made.table(f"{name}-numbers").query("n > 0").set_index(["row", "setting", "metric"])
     shown = OF_TABLE_1 if name == "table1" else dict.fromkeys(MAIN)
-    others = 1 + 6 * (name == "table1")  # the linear model and six systems
+    others = 1 + 7 * (name == "table1")  # the linear model, GCNet and six systems
     assert len(frame) == (len(shown) + others) * 8 * (2 + 1)
     for (dataset, data), row in itertools.product(TWINS.items(), shown):
         found = made.stored(data, shown[row] or row, law, 7)
@@ -304,8 +304,8 @@ def test_printed_rows_are_listed_under_our_names_and_no_value_stands_beside_twin
     mine = frame[frame["in_paper"]]
     names = set(printed["row"].replace(PRINTED_AS))
     assert len(mine) == 2 * 8 * len(names) and set(mine["row"]) == names
-    assert set(mine[mine["n"] > 0]["row"]) == names - {"GCNet"}, "which takes no frames"
-    assert "not built yet" in made.entries()["table1"]["notes"][1]
+    assert set(mine[mine["n"] > 0]["row"]) == names
+    assert not any("not built yet" in note for note in made.entries()["table1"]["notes"])
     told = tables.printed(made.context, "iemocap", ())
     assert set(told["metric"]) == {"f1_mean"} and set(told["setting"]) == {*SIX, ALL, "average"}
     assert told["value"].isna().all()
@@ -655,6 +655,8 @@ def test_table_2_measures_the_whole_above_its_parts_and_shows_no_printed_time_be
 ) -> None:
     frame = made.table(f"table2{LOCAL}-numbers")
     assert set(frame["source"]) == {"here"} and (frame[["train (s)", "test (s)"]] > 0).all().all()
+    printed = set(published("dream", "table2")["row"].replace(PRINTED_AS))
+    assert printed <= set(frame["method"])
     for _, group in frame.groupby("data"):
         by = group.set_index("method")["train (s)"]
         every, once = (by[f"{cost.MODULE}, {words}"] for words in ("every epoch", "once"))

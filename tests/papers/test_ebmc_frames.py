@@ -44,7 +44,8 @@ HALF = list(ROWS)[-1]
 RATES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 NAMES = [f"{round(100 * rate)} %" for rate in RATES]
 DRAWN = {"table5", "fig7", "fig8"}
-FRAMED = {*DRAWN, "claims"}
+FRAMED = {*DRAWN, "rates", "claims"}
+SYSTEMS = set(published("ebmc", "table5")["row"]) - {"EBMC"}
 PLAIN = "same network, task loss alone"
 Toy = Callable[..., Bundle]
 Frame = Any  # of pandas, whose stubs say too little of what an index finds
@@ -156,11 +157,10 @@ def test_frames_alone_make_table_5_and_figs_7_and_8_and_nothing_else(made: Made)
     assert {e["status"] for name, e in entries.items() if name not in FRAMED} == {"needs data"}
     assert set(entries) == {a.id for a in ebmc.ARTIFACTS}
     assert "--data mosi=BUNDLE" in entries["table1"]["notes"][0] and not entries["theory"]["files"]
-    assert len(list(made.context.store.records())) == 2 * 2 * (
-        2 + 5 + 1
-    )  # data, seeds, first and second stages, the linear model
+    # Data, seeds; first and second stages, the linear model, systems of one stage each.
+    assert len(list(made.context.store.records())) == 2 * 2 * (2 + 5 + 1 + len(SYSTEMS))
     for name in DRAWN:
-        assert [entries[name][k] for k in ("rows_built", "rows_in_paper")] == [1, 9]
+        assert [entries[name][k] for k in ("rows_built", "rows_in_paper")] == [9, 9]
         assert all((made.folder.parent / file).stat().st_size for file in entries[name]["files"])
 
 
@@ -217,7 +217,7 @@ def test_both_stages_of_all_rows_have_equal_budgets_and_see_the_same_masks(made:
 
 def test_table_5_is_the_mean_over_ten_rates_within_each_run(made: Made) -> None:
     frame = made.table("table5-numbers").query("n > 0").set_index(["row", "setting", "metric"])
-    assert len(frame) == (5 + 1) * 2 * 7
+    assert len(frame) == (5 + 1 + len(SYSTEMS)) * 2 * 7
     for dataset in TWINS:
         bounds = pd.DataFrame(
             [best(dataset, seed, rate) for seed in (0, 1) for rate in RATES]
@@ -244,6 +244,7 @@ def test_printed_rows_are_listed_but_for_the_wrong_one_and_no_value_stands_besid
 ) -> None:
     frame, printed = made.table("table5-numbers"), published("ebmc", "table5")
     assert "paper" not in frame and set(frame["row"]) == {*printed["row"], *ROWS, LINEAR.name}
+    assert set(frame[frame["n"] > 0]["row"]) == {*printed["row"], *ROWS, LINEAR.name}
     mine = {(r, s) for r, s in frame[frame["in_paper"]][["row", "setting"]].itertuples(index=False)}
     assert mine == {(r, f"{SHOWN[d]} average") for r in printed["row"].unique() for d in TWINS} - {
         ("TETFN", f"{SHOWN['mosei_frames']} average")
@@ -263,7 +264,7 @@ def test_curves_are_the_runs_metrics_by_rate_and_the_best_possible(
     frame = made.table(name)
     panels = ["weighted_f1", "acc7", "pearson", "mae"]
     assert (
-        set(frame["row"]) == {*ROWS, LINEAR.name, "best possible"} - {HALF}
+        set(frame["row"]) == {*ROWS, *SYSTEMS, LINEAR.name, "best possible"} - {HALF}
         and list(frame["metric"].unique()) == panels
     )
     for row in (r for r in ROWS if r != HALF):
@@ -326,6 +327,7 @@ def test_two_modalities_of_different_lengths_without_dialogues_do_as_well(
     entries = made.entries()
     assert {name for name, e in entries.items() if e["status"] == "regenerated"} == {
         "table5",
+        "rates",
         "fig8",
         "claims",
     }
@@ -335,7 +337,7 @@ def test_two_modalities_of_different_lengths_without_dialogues_do_as_well(
     )
     numbers = made.table("table5-numbers").query("n > 0")
     assert (
-        set(numbers["row"]) == {*ROWS, LINEAR.name}
+        set(numbers["row"]) == {*ROWS, *SYSTEMS, LINEAR.name}
         and set(numbers["setting"]) == {"average"}
         and "best" not in numbers
     )
@@ -356,7 +358,11 @@ def test_vectors_and_frames_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_
     assert mixed.main == "iemocap" and not regenerate.lacks(
         mixed, regenerate.artifacts(mixed, ["table2"])[0]
     )
-    assert {a.id for a in ebmc.ARTIFACTS if regenerate.lacks(vectors, a)} == {*DRAWN, "table2"}
+    assert {a.id for a in ebmc.ARTIFACTS if regenerate.lacks(vectors, a)} == {
+        *DRAWN,
+        "rates",
+        "table2",
+    }
     budget = budgets.reduced(both, rows.frames(both), frames_tables.STAGES)
     assert both.profile.reduced.count(budget) == 1 and "Figs 7 and 8" not in vectors.profile.reduced
     other = dataclasses.replace(both, profile=dataclasses.replace(both.profile, reduced="another"))
@@ -365,7 +371,7 @@ def test_vectors_and_frames_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_
         known = (
             both.datasets
             if artifact.id == "claims"
-            else (rows.frames(both) if artifact.id in DRAWN else rows.vectors(both))
+            else (rows.frames(both) if artifact.id in {*DRAWN, "rates"} else rows.vectors(both))
         )
         assert {cell.spec.data for cell in artifact.cells(both)} <= {
             both.reference(d) for d in known

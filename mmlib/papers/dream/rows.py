@@ -10,7 +10,7 @@ from mmlib import masks
 from mmlib.experiments import budgets, conditions, systems
 from mmlib.experiments.baselines import LINEAR, gcnet
 from mmlib.experiments.budgets import few
-from mmlib.experiments.conditions import ALL
+from mmlib.experiments.conditions import ALL, framed
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.recipes import whole_dialogues
 from mmlib.experiments.rows import Budget, Protocol, Row, Stage
@@ -100,7 +100,7 @@ def table_rows(context: Context, dataset: str) -> list[Row]:
         plain(),
         Row(CORRKD_AS_P, (p,)),
         Row(SELFMM_AS_P, (reference(context, dataset, "selfmm"),), against=None),
-        gcnet(context, budget(context, dataset), 1, "reference"),
+        gcnet(context, budget(context, dataset), 1, "reference", framed(context, dataset)),
         *systems_of(context),
         LINEAR,
     ]

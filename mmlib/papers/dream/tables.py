@@ -23,7 +23,8 @@ from mmlib.report.tables import metric
 
 PREDICTIONS = f"predictions.valid.{rows.ALL}"
 LACKING = "Records that came with the repository lack these predictions: give a --label and an empty MMLIB_RUNS."
-TIMED = ("DREAM", "pre-trained")  # rows of Table 2
+TIMED = ("DREAM", "pre-trained")  # rows of Table 2, and other systems
+TIMED_SYSTEMS = ("CubeMLP", "TransModality", "GCNet")
 PAPER_RUNS = 5  # A.2
 MEAN = "f1_mean"  # over emotions
 WHOLE = ("audio+text+vision", "")  # what the printed tables call all modalities
@@ -236,11 +237,13 @@ def lacks_counts(context: Context) -> str:
 
 
 def time_cells(context: Context) -> list[Cell]:
-    """The first seed's runs of Table 1: P's weights are needed."""
-    cells = OWN.cells(context)
+    """The first seed's runs of Table 1: P's weights are needed, and how the other systems are trained."""
+    systems_too = [c for c in TABLE1.cells(context) if c.row in TIMED_SYSTEMS]
+    cells = [*OWN.cells(context), *([] if context.own else systems_too)]
     return [cell for cell in cells if cell.spec.seed == 0 and not cell.spec.fold]
 
 
 def times_left_out(context: Context) -> list[str]:
     """The rows of Table 2 that are not timed here."""
-    return printed_rows(context.paper, "table2", TIMED)
+    names = printed_rows(context.paper, "table2", TIMED)
+    return [name for name in names if systems.PRINTED_AS.get(name, name) not in TIMED_SYSTEMS]

@@ -16,7 +16,7 @@ import pandas as pd
 
 from mmlib import masks
 from mmlib.data.catalog import is_twin
-from mmlib.experiments import budgets, comparison, own
+from mmlib.experiments import budgets, comparison, own, systems
 from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.budgets import TransformerBudget
 from mmlib.experiments.claims import Claim, of_metric
@@ -25,9 +25,9 @@ from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.measures import Change, Lead, at
 from mmlib.experiments.method_looks import looks
 from mmlib.experiments.recipes import whole_dialogues
-from mmlib.experiments.rows import Protocol
+from mmlib.experiments.rows import Protocol, Row
 from mmlib.experiments.rows import cells as cells_of
-from mmlib.experiments.tables import Table, fixed, of_rows
+from mmlib.experiments.tables import Table, fixed
 from mmlib.papers.ebmc import rows, tables
 from mmlib.report import figures
 from mmlib.report.artifact import NOT_BUILT, Output
@@ -64,11 +64,21 @@ PRINTED = (
 )
 
 
+BAND = (
+    "Grey: from the lowest to the highest mean of the comparison systems; each of them stands in the table 'Figs 7 "
+    "and 8 as a table'."
+)
 OURS = rows.ours(backbone=NETWORK)
 WITHOUT_IMTD = rows.ours("w/o IMTD", "no_imtd", backbone=NETWORK)
 HALF = OURS.but(name="EBMC, epoch chosen at 50 % (E23)", valid=masks.frames(RATES["50 %"]))
 # Of Table 5; those beside the method are ours: networks under it, IMTD for the text, the script's choice (E23).
 ROWS = (OURS, rows.plain(NETWORK), rows.momke(NETWORK), WITHOUT_IMTD, HALF, LINEAR)
+
+
+def every_row(context: Context, dataset: str) -> list[Row]:
+    """Table 5 and Figs 7 and 8, with the other systems before the linear model."""
+    *own_rows, linear = ROWS
+    return [*own_rows, *rows.systems_on_frames(context), linear]
 
 
 def protocol(context: Context, dataset: str) -> Protocol:
@@ -102,7 +112,7 @@ def best(cells: Sequence[Cell]) -> pd.DataFrame | None:
 
 
 TABLE5 = Table(
-    of_rows(ROWS),
+    every_row,
     protocol,
     rows.PLAIN.name,
     fixed(rows.SCORES),
@@ -113,23 +123,41 @@ TABLE5 = Table(
     best=best,
     notes=(LAW,),
 )
+BY_RATE = Table(
+    every_row,
+    protocol,
+    rows.PLAIN.name,
+    fixed(("weighted_f1",)),
+    rows.frames,
+    best=best,
+    notes=(LAW, tables.EQUAL, systems.noted),
+)
 
 
 def table(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 5: means over the ten rates, within each run."""
     alone = _alone(context, rows.frames(context))
-    notes = (LAW, *alone, *own.of_the_paper(context, PRINTED), tables.EQUAL)
+    printed_rows = own.of_the_paper(context, PRINTED, systems.NOTE)
+    notes = (LAW, *alone, *printed_rows, tables.EQUAL)
     return dataclasses.replace(TABLE5, notes=notes).draw(context, cells)
 
 
 def cells_on(dataset: str) -> Callable[[Context], list[Cell]]:
     """The rows of Table 5 on one data set, at every rate."""
+    return lambda context: cells_of(
+        context, dataset, every_row(context, dataset), protocol(context, dataset)
+    )
+
+
+def claimed_on(dataset: str) -> Callable[[Context], list[Cell]]:
+    """``cells_on`` without the other systems, of which the paper claims nothing that is tested."""
     return lambda context: cells_of(context, dataset, ROWS, protocol(context, dataset))
 
 
 def curves(context: Context, cells: Sequence[Cell]) -> Output:
     """Fig 7 or 8: four metrics by rate."""
     drawn = [c for c in cells if c.row != HALF.name]  # the same training: Table 5 has it
+    others = {row.name for row in rows.systems_on_frames(context)}
     dataset = drawn[0].dataset
     panels = _panels(context, dataset)
     results = {name: selected(context, drawn, name) for name in panels}
@@ -141,9 +169,14 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
     for place, (axis, name) in enumerate(zip(axes, panels, strict=True)):
         known = pd.DataFrame() if bound is None else bound[bound["metric"] == name]
         series = comparison.by_setting(results[name], known, list(RATES))
+        levels = [100 * rate for rate in RATES.values()]
+        behind = [series.pop(row) for row in sorted(others & set(series))]
+        if behind:
+            label = f"{own.count(len(behind))} comparison systems"
+            figures.range_of(axis, levels, behind, label)
         figures.lines(
             axis,
-            [100 * rate for rate in RATES.values()],
+            levels,
             series,
             xlabel="frames dropped at test (%)" if place > 1 else "",
             ylabel=panels[name],
@@ -159,10 +192,12 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
     notes = (
         f"{shown(context, dataset)}, test. {told}",
         LAW,
+        *([BAND] if others else []),
         *_alone(context, [dataset]),
         *data_notes(context, [dataset]),
     )
-    return Output(None, figure, frame, 1, notes, tuple(frame["run_id"].dropna().unique()))
+    built = 1 + len(others)
+    return Output(None, figure, frame, built, notes, tuple(frame["run_id"].dropna().unique()))
 
 
 def _panels(context: Context, dataset: str) -> dict[str, str]:
@@ -180,7 +215,7 @@ def claims(context: Context) -> list[Claim]:
 
 def _claims_on(context: Context, dataset: str) -> list[Claim]:
     """The lead averaged over the rates."""
-    cells = cells_on(dataset)(context)
+    cells = claimed_on(dataset)(context)
     f1 = of_metric(dataset, cells, "weighted_f1", {rows.MEAN_MISSING: list(RATES)})
     claim = partial(Claim, source=f1, network=NETWORK)
     leads = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from mmlib.experiments import budgets, conditions
+from mmlib.experiments import budgets, conditions, systems
 from mmlib.experiments.baselines import LINEAR, gcnet
 from mmlib.experiments.budgets import TransformerBudget
 from mmlib.experiments.conditions import ALL
@@ -112,10 +112,56 @@ DEPARTURES = (  # readings and released components, each against the method as r
 )
 ALONE = "EBMC, a model per condition (E2)"
 
+SELF_MM = "Self-MM"
+SYSTEMS_OF = {  # the other systems by table, in the printed order
+    "table1": (
+        "MulT",
+        SELF_MM,
+        "ConKI-style",
+        "ConFEDE",
+        "CLGSI",
+        "MFON",
+        "EUAR",
+        "GLoMo",
+        "DEVA-style",
+        "Semi-IIN",
+    ),
+    "table2": (SELF_MM, "MCTN", "TransModality", "SMIL", "UMDF-style", "CorrKD", "DMD"),
+    "table3": (SELF_MM, "CubeMLP", "MCTN", "TransModality", "DMD", "CorrKD", "EUAR"),
+    "table6": (SELF_MM, "GLoMo", "EUAR"),
+}
+SYSTEMS_ON_FRAMES = (SELF_MM, "MISA", "MMIM", "CENET", "TETFN", "TFR-Net", "ALMT", "LNLN")
 
-def with_gcnet(context: Context, dataset: str) -> list[Row]:
-    """Tables 2 and 3, with the linear model, and GCNet with the epochs of both stages of the others."""
-    return [*MAIN, gcnet(context, _budget(context, dataset), stages=2), LINEAR]
+
+def systems_of(context: Context, table: str) -> list[Row]:
+    """The other systems of a table; none on a reader's own data."""
+    return [] if context.own else systems.rows(*SYSTEMS_OF[table])
+
+
+def systems_on_frames(context: Context) -> list[Row]:
+    """The other systems of Table 5 and Figs 7 and 8; none on a reader's own data."""
+    return [] if context.own else systems.on_frames(*SYSTEMS_ON_FRAMES)
+
+
+def complete_rows(context: Context, dataset: str) -> list[Row]:
+    """Table 1, with the linear model."""
+    return [*MAIN, *systems_of(context, "table1"), LINEAR]
+
+
+def emotion_rows(context: Context, dataset: str) -> list[Row]:
+    """Table 2, with the linear model."""
+    return _with_gcnet(context, dataset, "table2")
+
+
+def missing_rows(context: Context, dataset: str) -> list[Row]:
+    """Table 3, with the linear model."""
+    return _with_gcnet(context, dataset, "table3")
+
+
+def _with_gcnet(context: Context, dataset: str, table: str) -> list[Row]:
+    """GCNet has the epochs of both stages of the others."""
+    known = gcnet(context, _budget(context, dataset), stages=2)
+    return [*MAIN, known, *systems_of(context, table), LINEAR]
 
 
 def weight_rows(context: Context) -> dict[str, list[tuple[float, Row]]]:

@@ -27,8 +27,8 @@ METRICS = {
 }
 
 SYSTEMS_OF = {  # of Table 1
-    "mosei": ("MMIN", "DiCMoR", "IMDer"),
-    "iemocap": ("MMIN", "IF-MMIN", "MRAN-style"),
+    "mosei": ("MCTN", "MMIN", "DiCMoR", "IMDer", "EUAR"),
+    "iemocap": ("MCTN", "MMIN", "IF-MMIN", "MRAN-style"),
 }
 
 PRINTED = {
