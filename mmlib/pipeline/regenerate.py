@@ -299,7 +299,8 @@ def _made(context: Context, needed: Sequence[RunSpec]) -> Made:
     data = f"Data: {', '.join(names)}"
     if context.own:
         data += f" ({own.described(context, seeds)})"
-    reduced = f"{data}. {context.profile.reduced}".strip() if needed else ""
+    parts = (f"{data}.", own.untested(context, needed), context.profile.reduced)
+    reduced = " ".join(filter(None, parts)) if needed else ""
     fingerprints = sorted({context.bundle_fingerprint(d) for d in context.data.values()})
     return Made(
         context.collection,

@@ -213,6 +213,15 @@ def lacks_vectors(context: Context) -> str:
     return "" if vectors(context) else _lacking([d for d in ROLES if d not in FRAMES])
 
 
+def lacks_combinations(context: Context) -> str:
+    """Why no modality's Shapley value can be had; empty where every combination is tested."""
+    if all(conditions.all_tested(context.bundle(d).modalities) for d in vectors(context)):
+        return lacks_vectors(context)
+    return (
+        f"Needs results on every combination of modalities, which only up to {conditions.FEW} have."
+    )
+
+
 def lacks_frames(context: Context) -> str:
     """Why an artifact of frames cannot be made; empty where it can."""
     return "" if frames(context) else _lacking(list(FRAMES))

@@ -42,6 +42,11 @@ LEARNING = (
     "mean, averaged over steps; 0: all learn alike. Corrected: norms divided by the share of training that has "
     "the modality. Of updates: of the step's norm over that of the parameters."
 )
+NO_MEI = (
+    "MEI is left out: it needs results on every combination of modalities, and of many modalities not all are tested. "
+    "MLI is a reading of ours of MissBench's index, whose formula is not public: nothing here can be compared with its "
+    "numbers."
+)
 NOT_KEPT = (
     f"“{LACKING}”: these runs keep no gradients, so what the index needs is not in their records; runs that keep "
     "`gradients` have it."
@@ -74,7 +79,7 @@ def table(context: Context, cells: Sequence[Cell]) -> Output:
     text = _text(numbers)
     lacks = numbers["MLI"].isna().any()
     notes = (
-        READINGS,
+        READINGS if numbers["MEI"].notna().any() else NO_MEI,
         LEARNING,
         *([NOT_KEPT] if lacks else []),
         FLAGS,
@@ -237,14 +242,12 @@ def _text(numbers: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for (data, training, row), of in numbers.groupby(["data", "training", "row"], sort=False):
         best = of["MEI, best possible"].iloc[0]
-        line = {
-            "data": data,
-            "training": training,
-            "row": row,
-            "MEI": _cell(of["MEI"], 2),
-            "MEI, best possible": "-" if math.isnan(best) else f"{best:.2f}",
-            "over it": "-" if math.isnan(best) else _cell(of["MEI"] / best, 2),
-        }
+        line = {"data": data, "training": training, "row": row}
+        if numbers["MEI"].notna().any():
+            line["MEI"] = _cell(of["MEI"], 2)
+        if numbers["MEI, best possible"].notna().any():
+            line["MEI, best possible"] = "-" if math.isnan(best) else f"{best:.2f}"
+            line["over it"] = "-" if math.isnan(best) else _cell(of["MEI"] / best, 2)
         for name in LEARNED if numbers["MLI"].notna().any() else LEARNED[:1]:
             line[name] = _cell(of[name], 2, LACKING)
         line |= {"prior": of["prior"].iloc[0], "one model": _yes(bool(of["one model"].all()))}
