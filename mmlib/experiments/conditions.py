@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from mmlib.experiments.context import Context
+from mmlib.experiments.profiles import FEW
 from mmlib.experiments.rows import Tests
 from mmlib.masks import Law, complete, subset
 
@@ -14,7 +15,6 @@ TRIMODAL = ("audio", "text", "vision")
 WHOLE = 3  # modalities whose combinations pictures have room to name in whole words
 ROOM = 20  # letters of all their names together, likewise
 BEGINNING = 8  # letters of a beginning that pictures have room for
-FEW = 4  # modalities of which every combination is tested: more have 2^M - 1, far from the papers' seven
 
 
 def combinations(modalities: Sequence[str]) -> list[tuple[str, ...]]:

@@ -38,7 +38,7 @@ from mmlib.runs.spec import RunSpec, spec_from_json
 from mmlib.runs.store import Store
 from mmlib.runs.timing import Forecast, Range, Run
 from mmlib.runs.warned import together
-from mmlib.runs.workers import WARNINGS, Execute, Pool, Task, kind_of
+from mmlib.runs.workers import IMPORTED, STARTED, WARNINGS, Execute, Pool, Task, kind_of
 
 GRACE_SECONDS = 30.0
 LEARN_FROM = 300  # runs of a store, for estimates
@@ -214,17 +214,21 @@ def estimate(
         if chosen:
             sweep(chosen, store, jobs=jobs, fingerprint=fingerprint, title="pilot runs")
             tasks, reused = _plan(asked, store, fingerprint, None, float("inf"))
-    time = _forecast(store, jobs).left([task.spec for task in tasks])
-    if tasks and jobs > 1:
-        time = Range(time.low + timing.START_SECONDS, time.high + timing.START_SECONDS)
+    forecast = _forecast(store, jobs)
+    time = forecast.left([task.spec for task in tasks])
+    time = forecast.start() + time if tasks else time
     return Estimate(len(asked), len(tasks) + reused - len(asked), len(tasks), time)
 
 
 def _forecast(store: Store, jobs: int) -> Forecast:
     """What the store's runs tell of times; of many, some hundred that chance has drawn."""
     forecast = Forecast(jobs)
+    name = STARTED if jobs > 1 else IMPORTED
     for record in itertools.islice(store.records(), LEARN_FROM):
-        forecast.learn(record["spec"], store.sidecar(record.id).get("seconds"))
+        sidecar = store.sidecar(record.id)
+        first = STARTED in sidecar or IMPORTED in sidecar
+        forecast.learn(record["spec"], sidecar.get("seconds"), first)
+        forecast.starts += [sidecar[name]] if name in sidecar else []
     return forecast
 
 

@@ -10,6 +10,7 @@ from mmlib.experiments.baselines import LINEAR, gcnet
 from mmlib.experiments.budgets import TransformerBudget
 from mmlib.experiments.conditions import ALL
 from mmlib.experiments.context import Context
+from mmlib.experiments.profiles import FEW
 from mmlib.experiments.rows import Protocol, Row, Stage
 from mmlib.masks import complete, patterns
 from mmlib.runs.spec import Options
@@ -217,9 +218,7 @@ def lacks_combinations(context: Context) -> str:
     """Why no modality's Shapley value can be had; empty where every combination is tested."""
     if all(conditions.all_tested(context.bundle(d).modalities) for d in vectors(context)):
         return lacks_vectors(context)
-    return (
-        f"Needs results on every combination of modalities, which only up to {conditions.FEW} have."
-    )
+    return f"Needs results on every combination of modalities, which only up to {FEW} have."
 
 
 def lacks_frames(context: Context) -> str:
