@@ -25,7 +25,7 @@ from mmlib.data.manifest import load_manifest
 from mmlib.experiments import recipes
 from mmlib.experiments.context import Context
 from mmlib.pipeline import regenerate
-from mmlib.report.artifact import NOT_DRAWN, Entry, is_local, read_manifest
+from mmlib.report.artifact import MANIFEST, NOT_DRAWN, Entry, is_local, manifest_of, read_all
 from mmlib.report.dashboard import GATHERED
 from mmlib.runs.seen import Seen
 from mmlib.runs.spec import RunSpec
@@ -194,14 +194,16 @@ def _made_of(of_all: Shared) -> str:
     listed = sorted({name for entry in _manifest() for name in entry["files"]})
     notebooks = sorted(path.name for path in (paths.figures().parent / "notebooks").glob("*.ipynb"))
     lines = (f"{name} {_sum(paths.figures().parent / name)}" for name in listed)
-    return _hash([*of_all, _sum(paths.figures() / "manifest.json"), *notebooks, *lines])
+    return _hash([*of_all, *map(_sum, _manifests()), *notebooks, *lines])
 
 
 def _of_all_papers() -> dict[str, str]:
     """The files on all papers, each with its hash."""
     figures = paths.figures()
     reports = [path.relative_to(figures).as_posix() for path in figures.glob(f"*/*/{REPORT}")]
-    return {name: _sum(figures / name) for name in sorted([*GATHERED, "index.html", *reports])}
+    pages = [path.parent.relative_to(figures) / "index.html" for path in _manifests()]
+    names = [*GATHERED, *(page.as_posix() for page in pages), *reports]
+    return {name: _sum(figures / name) for name in sorted(names)}
 
 
 def _note_of(context: Context) -> Path:
@@ -295,13 +297,19 @@ def _written_since(cells: Iterable[dict[str, Any]]) -> bool:
 
 
 def _manifest() -> tuple[Entry, ...]:
-    path = paths.figures() / "manifest.json"
-    return _manifest_of(path, files.stamp(path))
+    figures = paths.figures()
+    return _manifest_of(figures, tuple((path, files.stamp(path)) for path in _manifests()))
+
+
+def _manifests() -> list[Path]:
+    """The manifest, and those of the collections that stand apart."""
+    figures = paths.figures()
+    return [manifest_of(figures), *sorted(figures.glob(f"*/{MANIFEST}"))]
 
 
 @lru_cache(maxsize=1)  # all notebooks of a call ask for it, and its check takes a while
-def _manifest_of(path: Path, stamped: object) -> tuple[Entry, ...]:
-    return tuple(read_manifest(path))
+def _manifest_of(figures: Path, stamped: object) -> tuple[Entry, ...]:
+    return tuple(read_all(figures))
 
 
 def _entries(context: Context) -> list[Entry]:

@@ -14,7 +14,7 @@ from mmlib.experiments.context import Context
 from mmlib.pipeline import regenerate, reproduced, troubles
 from mmlib.pipeline.regenerate import draw_all
 from mmlib.pipeline.troubles import Trouble, shown
-from mmlib.report.artifact import NOT_DRAWN, Entry, read_manifest
+from mmlib.report.artifact import NOT_DRAWN, Entry, read_all
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import estimate, sweep
 from mmlib.runs.warned import counted
@@ -49,7 +49,8 @@ def run(
     code = sweep_all(contexts, wanted, jobs, executor=executor, needed=needed)
     failed = draw_all(contexts, wanted) if wanted else execute_all(contexts, jobs, needed, force)
     code = max(code, conclude(contexts, wanted, failed))
-    print(f"\n{time.perf_counter() - start:.0f} s. Open {shown(paths.figures() / 'index.html')}")
+    pages = dict.fromkeys(shown(regenerate.page_of(context)) for context in contexts)
+    print(f"\n{time.perf_counter() - start:.0f} s. Open {', '.join(map(str, pages))}")
     return code
 
 
@@ -208,5 +209,5 @@ def found(contexts: Sequence[Context], wanted: Sequence[str]) -> None:
 
 
 def _entries() -> dict[tuple[str, str, str], Entry]:
-    listed = read_manifest(paths.figures() / "manifest.json")
+    listed = read_all(paths.figures())
     return {(e["collection"], e["paper"], e["id"]): e for e in listed}

@@ -24,7 +24,7 @@ from mmlib.methods import ebmc as second_stage
 from mmlib.papers import ebmc
 from mmlib.papers.ebmc import analyses, figures
 from mmlib.pipeline import regenerate
-from mmlib.report.artifact import LOCAL
+from mmlib.report.artifact import LOCAL, read_all
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
@@ -69,7 +69,7 @@ class Made:
         return pd.read_csv(self.folder / "twins" / "ebmc" / f"{name}.csv")
 
     def entries(self) -> dict[str, dict[str, Any]]:
-        return {e["id"]: e for e in json.loads((self.folder / "manifest.json").read_text())}
+        return {e["id"]: e for e in read_all(self.folder)}
 
     def parent(self, record: Record) -> Record:
         assert record.spec.parent is not None

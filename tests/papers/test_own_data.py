@@ -15,7 +15,7 @@ from mmlib.data.catalog import open_bundle
 from mmlib.experiments.context import Context
 from mmlib.papers import catalog, mculora
 from mmlib.pipeline import job, notebooks
-from mmlib.report.artifact import read_manifest
+from mmlib.report.artifact import read_all
 
 
 def in_folds(paper: str, role: str, twin: str, scale: float, tmp_path: Path) -> Context:
@@ -57,7 +57,7 @@ def test_a_notebook_runs_on_folds_of_another_scale(
     paper: str, role: str, twin: str, scale: float, tmp_path: Path
 ) -> None:
     assert job.run([in_folds(paper, role, twin, scale, tmp_path)], (), jobs=1) == 0
-    entries = read_manifest(tmp_path / "figures/manifest.json")
+    entries = read_all(tmp_path / "figures")
     assert any(
         e["paper"] == paper and e["collection"] == "mine" and e["status"] == "regenerated"
         for e in entries

@@ -25,7 +25,7 @@ from mmlib.papers.ebmc import claims as ebmc_claims
 from mmlib.papers.ebmc import frames
 from mmlib.papers.mculora.analyses import ROOM
 from mmlib.pipeline import regenerate
-from mmlib.report.artifact import read_manifest, said
+from mmlib.report.artifact import read_all, read_manifest, said
 from mmlib.runs.results import FEW
 
 CLASSES = tuple(f"c{k}" for k in range(8))
@@ -57,7 +57,7 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
 def made(arguments: list[str], collection: str, paper: str, tmp_path: Path) -> dict[str, dict]:  # type: ignore[type-arg]
     """The manifest's entries of a command, by artifact."""
     assert main(["run", "--profile", "smoke", "--seeds", "1", "--jobs", "1", *arguments]) == 0
-    listed = read_manifest(tmp_path / "figures" / "manifest.json")
+    listed = read_all(tmp_path / "figures")
     return {e["id"]: e for e in listed if (e["collection"], e["paper"]) == (collection, paper)}
 
 
