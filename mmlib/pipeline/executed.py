@@ -153,10 +153,11 @@ def forget(context: Context) -> None:
         note_of.unlink(missing_ok=True)
 
 
-def note(context: Context, before: Inputs | None) -> None:
+def note(context: Context, before: Inputs | None, seconds: float | None = None) -> None:
     """Note what an execution that ended well was made from and what it wrote.
 
-    before: as it was when the execution began. A table or figure that could not be drawn leaves no note.
+    before: as it was when the execution began. seconds: that it took. A table or figure that could not be drawn leaves
+    no note.
     """
     entries, copy = _entries(context), copy_of(context)
     if before is None or not copy.exists() or any(e["status"] == NOT_DRAWN for e in entries):
@@ -172,8 +173,21 @@ def note(context: Context, before: Inputs | None) -> None:
         "copy": _sum(copy),
         "entries": _entered(context),
         "wrote": {name: _sum(context.folder / name) for name in sorted([RECORDS, *listed, *parts])},
+        "seconds": seconds,
     }
     _write(_note_of(context), content)
+
+
+def seconds(context: Context) -> list[float]:
+    """What executions of a notebook took that ended well, one on each collection."""
+    found = []
+    for path in sorted(copy_of(context).parent.parent.glob(f"*/{_note_of(context).name}")):
+        try:
+            took = json.loads(path.read_bytes())["seconds"]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            continue
+        found += [took] if isinstance(took, float) and took > 0 else []
+    return found
 
 
 def gather(of_all: Shared) -> None:

@@ -24,6 +24,7 @@ import pandas as pd
 
 FILE = Path(__file__).with_name("costs.csv")
 TESTS = 4  # what training costs, in test masks
+NOTEBOOKS = "notebooks"  # what stands for the data of notebooks
 PILOTS = 3
 QUANTILES = (0.1, 0.9)
 DRAWS = 400
@@ -158,6 +159,21 @@ class Forecast:
         return mean + covariance @ weighted @ (logs - design @ mean), covariance
 
 
+def notebook(paper: str, share: float = 1.0) -> Run:
+    """What stands for the execution of a paper's notebook among the runs that are timed.
+
+    share: of its tables and figures, where they are drawn without it.
+    """
+    return {
+        "data": NOTEBOOKS,
+        "method": "notebook",
+        "backbone": paper,
+        "eval_masks": (),
+        "training": {"epochs": share},
+        "parent": None,
+    }
+
+
 def pilots(specs: Sequence[Run], forecast: Forecast) -> list[int]:
     """The places of the runs to time first: of the dearest kinds one each, until three kinds are known.
 
@@ -206,8 +222,8 @@ def _kind(spec: Run) -> Kind:
     return spec["data"], f"{spec['method']} {spec['backbone']}", len(spec["eval_masks"])
 
 
-def _epochs(spec: Run) -> int:
-    return int(spec["training"]["epochs"])
+def _epochs(spec: Run) -> float:
+    return float(spec["training"]["epochs"])
 
 
 def _names(kind: Kind) -> tuple[Name, ...]:

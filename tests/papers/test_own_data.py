@@ -104,3 +104,7 @@ def test_a_notebook_that_fails_is_reported_and_its_figures_are_drawn_all_the_sam
         and "04_mculora.ipynb" in said
         and "drawn without it" in said
     )
+    assert (
+        "04_mculora.ipynb: its cell with the tag 'parameters' does not name backbone, data" in said
+    )
+    assert "Passed unknown parameter" not in said
