@@ -267,4 +267,9 @@ def _prior(name: Name) -> tuple[float, float]:
     known, other = {"data": (KNOWN_DATA, OTHER_DATA), "kind": (KNOWN_KIND, OTHER_KIND)}[name[0]]
     if name[1] in costs[name[0]]:
         return costs[name[0]][name[1]], known
-    return float(np.mean(list(costs[name[0]].values()))), other
+    of_runs = [log for known_name, log in costs[name[0]].items() if not _of_notebook(known_name)]
+    return float(np.mean(of_runs)), other
+
+
+def _of_notebook(name: str) -> bool:
+    return name == NOTEBOOKS or name.startswith("notebook ")
