@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mmlib import paths
@@ -118,3 +119,8 @@ def test_shapley_values_of_six_modalities_are_left_out_and_so_is_mei(mine: str) 
     assert "every combination" in regenerate.lacks(context, fig4)
     assert regenerate.lacks(PAPERS["ebmc"].context("smoke"), fig4) == ""
     assert equity._worth({"all modalities": 1.0}, 0.0, VIEWS) is None
+    whole = PAPERS["side_by_side"].context("smoke", {NO_ROLE: mine})
+    some, none = (pd.DataFrame({"MEI": values}) for values in ([np.nan, 0.5], [np.nan, np.nan]))
+    assert equity._without_mei(whole, some) == (equity.SOME_MEI,)
+    assert equity._without_mei(whole, none) == ()
+    assert equity._without_mei(PAPERS["side_by_side"].context("smoke"), some) == ()

@@ -13,7 +13,7 @@ import pandas as pd
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import is_twin, open_twin
 from mmlib.experiments.comparison import best_possible
-from mmlib.experiments.conditions import ALL, framed
+from mmlib.experiments.conditions import ALL, all_tested, framed
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import of_row, runs_of
 from mmlib.metrics import all_metrics
@@ -46,6 +46,9 @@ NO_MEI = (
     "MEI is left out: it needs results on every combination of modalities, and of many modalities not all are tested. "
     "MLI is a reading of ours of MissBench's index, whose formula is not public: nothing here can be compared with its "
     "numbers."
+)
+SOME_MEI = (
+    "“-” in place of MEI: of many modalities not every combination is tested, which MEI needs."
 )
 NOT_KEPT = (
     f"“{LACKING}”: these runs keep no gradients, so what the index needs is not in their records; runs that keep "
@@ -80,6 +83,7 @@ def table(context: Context, cells: Sequence[Cell]) -> Output:
     lacks = numbers["MLI"].isna().any()
     notes = (
         READINGS if numbers["MEI"].notna().any() else NO_MEI,
+        *_without_mei(context, numbers),
         LEARNING,
         *([NOT_KEPT] if lacks else []),
         FLAGS,
@@ -89,6 +93,13 @@ def table(context: Context, cells: Sequence[Cell]) -> Output:
         *of_data(context),
     )
     return Output(text, None, numbers, len(text), notes, ids(*frames.values()))
+
+
+def _without_mei(context: Context, numbers: pd.DataFrame) -> tuple[str, ...]:
+    """A note where a column of MEI has gaps because there are many modalities."""
+    many = any(not all_tested(context.bundle(d).modalities) for d in context.datasets)
+    gaps = numbers["MEI"].isna().any() and numbers["MEI"].notna().any()
+    return (SOME_MEI,) if many and gaps else ()
 
 
 def _of_training(
