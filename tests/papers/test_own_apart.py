@@ -18,6 +18,7 @@ from mmlib.experiments.context import NO_ROLE
 from mmlib.papers.catalog import PAPERS
 from mmlib.papers.side_by_side import equity
 from mmlib.pipeline import regenerate
+from mmlib.pipeline.lesson import Lesson
 from mmlib.report.artifact import read_all, read_manifest
 
 FIGURES = paths.root() / "figures"
@@ -92,6 +93,16 @@ def test_what_is_about_a_paper_alone_is_left_out_with_a_line(paper: str, mine: s
         why = regenerate.lacks(context, artifact)
         assert "nothing in it is about these data" in why and "\n" not in why
         assert regenerate.lacks(twins, artifact) == "", "the paper's own data have it"
+
+
+def test_a_notebook_has_no_link_to_a_table_that_is_left_out(
+    mine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lesson = Lesson(PAPERS["dream"].context("smoke", {NO_ROLE: mine}))
+    lesson.show("monte-carlo", table=False)
+    said = capsys.readouterr().out
+    assert "monte-carlo.md" not in said
+    assert lesson._drawn["monte-carlo"].table is None
 
 
 def test_of_many_modalities_each_alone_each_missing_and_all_are_tested(mine: str) -> None:
