@@ -10,6 +10,7 @@ import argparse
 import errno
 import io
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,10 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a path may hold bytes that are no text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    began = time.monotonic()
     parser = build_parser()
     try:
         options.check_values(sys.argv[1:] if argv is None else argv)
         args = parser.parse_args(argv)
+        args.began = began
         return int(args.run(args))
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -409,7 +412,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.list:
         code = job.list_artifacts(contexts, _ids(args))
     elif args.dry_run:
-        code = job.dry_run(contexts, _ids(args), args.jobs)
+        code = job.dry_run(contexts, _ids(args), args.jobs, draws=True, began=args.began)
     else:
         code = job.run(contexts, _ids(args), args.jobs, args.executor, args.force)
     return max(code, int(refused))
@@ -437,7 +440,7 @@ def _sweep(args: argparse.Namespace) -> int:
     options.minutes("--max-minutes", args.max_minutes)
     contexts, refused = _contexts(args)
     if args.dry_run:
-        code = job.dry_run(contexts, _ids(args), args.jobs)
+        code = job.dry_run(contexts, _ids(args), args.jobs, began=args.began)
     else:
         code = job.sweep_all(contexts, _ids(args), args.jobs, args.max_minutes, args.executor)
     return max(code, int(refused))

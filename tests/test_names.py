@@ -21,6 +21,8 @@ from mmlib.cli import main
 from mmlib.data.bundle import Task, load_bundle, make_bundle, save_bundle
 from mmlib.errors import InputError, unknown_name
 from mmlib.report import artifact
+from mmlib.runs.sweep import Estimate
+from mmlib.runs.timing import Range
 
 PIECES = (
     "..",
@@ -204,7 +206,8 @@ def test_a_label_is_taken_or_refused_before_anything_is_written(
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("RUNS", "FIGURES"):
             patch.setenv(f"MMLIB_{variable}", str(home / variable.lower()))
-        patch.setattr("mmlib.pipeline.job.estimate", lambda *_, **__: "no pilot runs here")
+        without_pilots = Estimate(0, 0, 0, Range(0.0, 0.0))
+        patch.setattr("mmlib.pipeline.job.estimate", lambda *_, **__: without_pilots)
         code = main(
             [
                 "run",

@@ -26,9 +26,9 @@ from mmlib.compare.plan import Contender, Plan
 from mmlib.compare.results import Results
 from mmlib.experiments.rows import with_parents
 from mmlib.runs.spec import RunSpec
+from mmlib.runs.sweep import learned
 from mmlib.runs.timing import Forecast
 
-LEARN_FROM = 300  # runs of a store, for the expected cost
 FOR_FIRST = 0.5  # of the time, at most, for first seeds before anyone gets a second
 FOR_CHEAP = 0.5  # of the time for the first look, at most, for the cheap ones of the better half
 
@@ -56,16 +56,8 @@ def seconds(made: Results) -> dict[str, float]:
 
     The quickest of its own seeds where it has some, since a worker's first run also imports; else by the cost model.
     """
-    forecast = _forecast(made.plan)
+    forecast = learned(made.plan.context.store, 1)
     return {c.name: _seconds(made, c, forecast) for c in made.plan.contenders}
-
-
-def _forecast(plan: Plan) -> Forecast:
-    """The cost model with what the store's runs tell."""
-    store, made = plan.context.store, Forecast(jobs=1)
-    for record in itertools.islice(store.records(), LEARN_FROM):
-        made.learn(record["spec"], store.sidecar(record.id).get("seconds"))
-    return made
 
 
 def _seconds(made: Results, contender: Contender, forecast: Forecast) -> float:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from mmlib.experiments.context import Context
+from mmlib.experiments.profiles import FEW
 from mmlib.experiments.rows import Tests
 from mmlib.masks import Law, complete, subset
 
@@ -16,17 +17,40 @@ ROOM = 20  # letters of all their names together, likewise
 BEGINNING = 8  # letters of a beginning that pictures have room for
 
 
+def combinations(modalities: Sequence[str]) -> list[tuple[str, ...]]:
+    """The combinations of modalities that are tested, smaller ones first, all of them last.
+
+    Every one of up to ``FEW``; of more, each alone, all but each, and all.
+    """
+    count = len(modalities)
+    sizes = range(1, count + 1) if count <= FEW else (1, count - 1, count)
+    return [names for size in sizes for names in itertools.combinations(modalities, size)]
+
+
+def all_tested(modalities: Sequence[str]) -> bool:
+    """Whether every combination of modalities is tested."""
+    return len(modalities) <= FEW
+
+
+def untested(modalities: Sequence[str]) -> str:
+    """Which combinations of many modalities are left out, as captions say it; empty of few."""
+    if all_tested(modalities):
+        return ""
+    count, tested = 2 ** len(modalities) - 1, len(combinations(modalities))
+    return (
+        f"Of the {count} combinations of {len(modalities)} modalities {tested} are tested: each modality alone, each "
+        f"missing, and all; the other {count - tested} are left out."
+    )
+
+
 def conditions(modalities: Sequence[str], trimodal: Sequence[str]) -> list[str]:
-    """Test conditions: every combination of some modalities, smaller ones first, then all of them.
+    """Test conditions: combinations of some modalities, smaller ones first, then all of them.
 
     trimodal: the paper's order of those of audio, text and vision in which something is missing.
     """
     if tuple(modalities) == TRIMODAL:
         return [*trimodal, ALL]
-    sizes = range(1, len(modalities))
-    return [
-        "+".join(names) for size in sizes for names in itertools.combinations(modalities, size)
-    ] + [ALL]
+    return ["+".join(names) for names in combinations(modalities)[:-1]] + [ALL]
 
 
 def law(condition: str) -> Law:

@@ -18,7 +18,7 @@ from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import is_embedded, is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
 from mmlib.experiments import takes
-from mmlib.experiments.profiles import Profile, in_short
+from mmlib.experiments.profiles import FEW, Profile, in_short, of_many_modalities
 from mmlib.experiments.profiles import profile as profile_of
 from mmlib.experiments.roles import role_for
 from mmlib.masks import Law, imbalanced, is_random
@@ -186,6 +186,8 @@ class Paper:
         runs = store or Store(paths.runs())
         own = own and not any(map(is_twin, filled.values()))
         given = tuple(sorted((rates or {}).items()))
+        if any(len(open_bundle(d).modalities) > FEW for d in filled.values()):
+            chosen = of_many_modalities(chosen)
         context = Context(self, chosen, filled, runs, backbones, label, seeds, own, given)
         self._check_data(context)
         self._check_rates(context)

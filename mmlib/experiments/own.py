@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mmlib.experiments import conditions
 from mmlib.experiments.context import Context
 from mmlib.metrics import has_decisions
 from mmlib.report.artifact import Artifact, said
+from mmlib.runs.spec import RunSpec
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven")
 
@@ -34,19 +36,58 @@ def of_the_paper(context: Context, *notes: str) -> tuple[str, ...]:
     return () if context.own else notes
 
 
+def about_the_paper(
+    what: str, lacks: Callable[[Context], str] = lambda context: ""
+) -> Callable[[Context], str]:
+    """For the ``needs`` of an artifact that is the same on any data: why own data have none.
+
+    what: what it is about. lacks: why else it may be lacking.
+    """
+
+    def needs(context: Context) -> str:
+        if any(map(context.shows_printed, context.datasets)):
+            return lacks(context)
+        return f"Left out, since nothing in it is about these data: {what}."
+
+    return needs
+
+
 def measured(text: str, by: str) -> Callable[[Context], str]:
-    """A caption with what its table measures in the place of ``{}``: ``by``, or what scores without a sign have."""
+    """A caption with what its table measures in the place of ``{}``: ``by``, or what scores without a sign have.
+
+    ``{combinations}`` gives way to the combinations of modalities that are tested.
+    """
 
     def caption(context: Context) -> str:
-        return text.format(metrics(context, by))
+        tested = combinations(context)
+        return text.format(
+            metrics(context, by), combinations=f"{tested[0].upper()}{tested[1:]} of modalities"
+        )
 
     return caption
+
+
+def combinations(context: Context) -> str:
+    """How many combinations of the main data's modalities are tested: every one of few, of many a number."""
+    modalities = context.bundle(context.main).modalities
+    if conditions.all_tested(modalities):
+        return "every combination"
+    return f"{len(conditions.combinations(modalities))} combinations"
 
 
 def metrics(context: Context, of_decisions: str) -> str:
     """The metrics of right and wrong answers, as a caption names them, or those that scores without a sign have."""
     known = has_decisions(context.bundle(context.main).task)
     return of_decisions if known else "mean absolute error and correlation"
+
+
+def untested(context: Context, specs: Sequence[RunSpec]) -> str:
+    """Which combinations of many modalities some runs leave out; empty of few, or where the runs test none."""
+    laws = [law for spec in specs for _, law in spec.eval_masks]
+    if not any(law.kind == "subset" for law in laws) and not any(spec.modalities for spec in specs):
+        return ""
+    notes = (conditions.untested(context.bundle(d).modalities) for d in context.datasets)
+    return " ".join(dict.fromkeys(filter(None, notes)))
 
 
 def described(context: Context, seeds: Sequence[int]) -> str:

@@ -80,6 +80,7 @@ class Profile:
         return dataclasses.replace(schedule, **self.by_backbone.get(backbone, {}))
 
 
+FEW = 4  # modalities of which every combination is tested: more have 2^M - 1, far from the papers' seven
 _DEFAULT = Training(epochs=2, batch=8, lr=3e-3, weight_decay=1e-5)
 _UNSEARCHED = Training(epochs=25, batch=4, lr=1e-3, weight_decay=1e-5)
 WIDER = ("mmin_teacher", "mmin", "if_mmin_teacher", "if_mmin", "redcore")
@@ -209,6 +210,20 @@ def in_short(profile: Profile) -> str:
     if profile.name == "smoke":
         return f"Smoke run: {spent}; it shows only that everything runs."
     return f"Reduced ({profile.name}): {spent}."
+
+
+def of_many_modalities(profile: Profile) -> Profile:
+    """A profile for data with more modalities than the papers': at smoke one seed, and half of BALM's settings.
+
+    Each run takes longer there, and what smoke shows, that everything runs, one seed shows too.
+    """
+    if profile.name != "smoke":
+        return profile
+    seeds = ("seeds", "grid_seeds", "fold_seeds", "other_seeds", "main_seeds")
+    reduced = (
+        f"{in_short(profile)} 1 seed and half of BALM's settings, since there are many modalities."
+    )
+    return dataclasses.replace(profile, **dict.fromkeys(seeds, 1), settings=3, reduced=reduced)
 
 
 def profile(name: str) -> Profile:

@@ -25,7 +25,7 @@ from mmlib.data.manifest import load_manifest
 from mmlib.experiments import recipes
 from mmlib.experiments.context import Context
 from mmlib.pipeline import regenerate
-from mmlib.report.artifact import NOT_DRAWN, Entry, is_local, read_manifest
+from mmlib.report.artifact import MANIFEST, NOT_DRAWN, Entry, is_local, manifest_of, read_all
 from mmlib.report.dashboard import GATHERED
 from mmlib.runs.seen import Seen
 from mmlib.runs.spec import RunSpec
@@ -153,10 +153,11 @@ def forget(context: Context) -> None:
         note_of.unlink(missing_ok=True)
 
 
-def note(context: Context, before: Inputs | None) -> None:
+def note(context: Context, before: Inputs | None, seconds: float | None = None) -> None:
     """Note what an execution that ended well was made from and what it wrote.
 
-    before: as it was when the execution began. A table or figure that could not be drawn leaves no note.
+    before: as it was when the execution began. seconds: that it took. A table or figure that could not be drawn leaves
+    no note.
     """
     entries, copy = _entries(context), copy_of(context)
     if before is None or not copy.exists() or any(e["status"] == NOT_DRAWN for e in entries):
@@ -172,8 +173,21 @@ def note(context: Context, before: Inputs | None) -> None:
         "copy": _sum(copy),
         "entries": _entered(context),
         "wrote": {name: _sum(context.folder / name) for name in sorted([RECORDS, *listed, *parts])},
+        "seconds": seconds,
     }
     _write(_note_of(context), content)
+
+
+def seconds(context: Context) -> list[float]:
+    """What executions of a notebook took that ended well, one on each collection."""
+    found = []
+    for path in sorted(copy_of(context).parent.parent.glob(f"*/{_note_of(context).name}")):
+        try:
+            took = json.loads(path.read_bytes())["seconds"]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            continue
+        found += [took] if isinstance(took, float) and took > 0 else []
+    return found
 
 
 def gather(of_all: Shared) -> None:
@@ -194,14 +208,16 @@ def _made_of(of_all: Shared) -> str:
     listed = sorted({name for entry in _manifest() for name in entry["files"]})
     notebooks = sorted(path.name for path in (paths.figures().parent / "notebooks").glob("*.ipynb"))
     lines = (f"{name} {_sum(paths.figures().parent / name)}" for name in listed)
-    return _hash([*of_all, _sum(paths.figures() / "manifest.json"), *notebooks, *lines])
+    return _hash([*of_all, *map(_sum, _manifests()), *notebooks, *lines])
 
 
 def _of_all_papers() -> dict[str, str]:
     """The files on all papers, each with its hash."""
     figures = paths.figures()
     reports = [path.relative_to(figures).as_posix() for path in figures.glob(f"*/*/{REPORT}")]
-    return {name: _sum(figures / name) for name in sorted([*GATHERED, "index.html", *reports])}
+    pages = [path.parent.relative_to(figures) / "index.html" for path in _manifests()]
+    names = [*GATHERED, *(page.as_posix() for page in pages), *reports]
+    return {name: _sum(figures / name) for name in sorted(names)}
 
 
 def _note_of(context: Context) -> Path:
@@ -295,13 +311,19 @@ def _written_since(cells: Iterable[dict[str, Any]]) -> bool:
 
 
 def _manifest() -> tuple[Entry, ...]:
-    path = paths.figures() / "manifest.json"
-    return _manifest_of(path, files.stamp(path))
+    figures = paths.figures()
+    return _manifest_of(figures, tuple((path, files.stamp(path)) for path in _manifests()))
+
+
+def _manifests() -> list[Path]:
+    """The manifest, and those of the collections that stand apart."""
+    figures = paths.figures()
+    return [manifest_of(figures), *sorted(figures.glob(f"*/{MANIFEST}"))]
 
 
 @lru_cache(maxsize=1)  # all notebooks of a call ask for it, and its check takes a while
-def _manifest_of(path: Path, stamped: object) -> tuple[Entry, ...]:
-    return tuple(read_manifest(path))
+def _manifest_of(figures: Path, stamped: object) -> tuple[Entry, ...]:
+    return tuple(read_all(figures))
 
 
 def _entries(context: Context) -> list[Entry]:

@@ -21,7 +21,7 @@ from mmlib.experiments.context import Paper
 from mmlib.experiments.published import papers
 from mmlib.experiments.undeclared import left_out
 from mmlib.pipeline import findings, glance, replication
-from mmlib.report.artifact import Entry, csv_bytes, figure_bytes, natural_order, read_manifest
+from mmlib.report.artifact import Entry, csv_bytes, figure_bytes, natural_order, read_all
 
 CLAIMS = "claims"
 TITLE = "# The papers' primary claims at a glance\n\n"
@@ -35,7 +35,7 @@ def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
     The manifest is held meanwhile, so that of two processes the later one writes what both have drawn.
     """
     with files.locked(figures / "manifest.json"):
-        entries = read_manifest(figures / "manifest.json")
+        entries = read_all(figures)
         every_claim = claims(entries, figures.parent, list(declared))
         files.write(figures / "claims.csv", csv_bytes(every_claim))
         for own in {str(e["collection"]) for e in entries if e["id"] == CLAIMS} - {*glance.PROJECT}:

@@ -19,7 +19,8 @@ from mmlib.names import EMBEDDED, TWINS
 from mmlib.report.markup import escape_markdown, markdown_table
 
 FILE, PICTURE = "glance.md", "glance.png"
-PROJECT = (TWINS, EMBEDDED, *embedded.KINDS, *recipes.REAL)  # collections that are committed
+# Collections that are committed; all others, such as a reader's own data, change nothing that is.
+PROJECT = (TWINS, EMBEDDED, *embedded.KINDS, *recipes.REAL)
 SAME = ["paper", "claim", "test (above 0 supports)", "data", "backbone"]  # as one another
 NEEDED = (
     *SAME,

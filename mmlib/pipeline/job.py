@@ -11,12 +11,16 @@ from mmlib import paths
 from mmlib.errors import InputError
 from mmlib.experiments import failures
 from mmlib.experiments.context import Context
-from mmlib.pipeline import regenerate, reproduced, troubles
+from mmlib.options import HERE
+from mmlib.pipeline import executed, regenerate, reproduced, troubles
+from mmlib.pipeline.notebooks import AT_ONCE, due, execute_all
 from mmlib.pipeline.regenerate import draw_all
 from mmlib.pipeline.troubles import Trouble, shown
-from mmlib.report.artifact import NOT_DRAWN, Entry, read_manifest
+from mmlib.report.artifact import NOT_DRAWN, Entry, read_all
 from mmlib.runs.spec import RunSpec
-from mmlib.runs.sweep import estimate, sweep
+from mmlib.runs.store import Store
+from mmlib.runs.sweep import estimate, learned, sweep
+from mmlib.runs.timing import Range, Run, notebook
 from mmlib.runs.warned import counted
 
 
@@ -33,23 +37,25 @@ def run(
     contexts: Sequence[Context],
     wanted: Sequence[str],
     jobs: int | None,
-    executor: str = "local",
+    executor: str = HERE,
     force: bool = False,
 ) -> int:
     """Runs, then notebooks (or, where artifacts are named, those alone), then the summary; 1 where anything failed.
 
     force: execute notebooks that are up to date, too.
     """
-    from mmlib.pipeline.notebooks import execute_all
-
     start = time.perf_counter()
     if not wanted:
         _check_notebooks(contexts)
     needed = [regenerate.specs(c, regenerate.wanted_of(c, wanted)) for c in contexts]
+    if executor == HERE:
+        costs = drawing(contexts, wanted, needed, force)
+        print(expected(_each_once(needed), contexts[0].store, jobs, costs), flush=True)
     code = sweep_all(contexts, wanted, jobs, executor=executor, needed=needed)
     failed = draw_all(contexts, wanted) if wanted else execute_all(contexts, jobs, needed, force)
     code = max(code, conclude(contexts, wanted, failed))
-    print(f"\n{time.perf_counter() - start:.0f} s. Open {shown(paths.figures() / 'index.html')}")
+    pages = dict.fromkeys(shown(regenerate.page_of(context)) for context in contexts)
+    print(f"\n{time.perf_counter() - start:.0f} s. Open {', '.join(map(str, pages))}")
     return code
 
 
@@ -108,12 +114,67 @@ def report(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
     return conclude(contexts, wanted, draw_all(contexts, wanted))
 
 
-def dry_run(contexts: Sequence[Context], wanted: Sequence[str], jobs: int | None) -> int:
-    """Print how many runs are lacking and what time they take, for which up to three are made."""
-    specs = all_specs(contexts, wanted)
-    count = jobs or os.cpu_count() or 1
-    print(f"{estimate(specs, contexts[0].store, jobs=count, pilot=True)} with {count} at a time")
+def dry_run(
+    contexts: Sequence[Context],
+    wanted: Sequence[str],
+    jobs: int | None,
+    draws: bool = False,
+    began: float | None = None,
+) -> int:
+    """Print how many runs are lacking and what time they take, for which up to three are made.
+
+    draws: whether tables and figures are drawn after them, in notebooks where none are wanted by name. began: when this
+    command began, as ``time.monotonic`` counts; what it took to come here, it takes again.
+    """
+    needed = [regenerate.specs(c, regenerate.wanted_of(c, wanted)) for c in contexts]
+    costs = drawing(contexts, wanted, needed) if draws else []
+    here = 0.0 if began is None else time.monotonic() - began
+    print(expected(_each_once(needed), contexts[0].store, jobs, costs, here, pilot=True))
     return 0
+
+
+def drawing(
+    contexts: Sequence[Context],
+    wanted: Sequence[str],
+    needed: Sequence[Sequence[RunSpec]],
+    force: bool = False,
+) -> list[tuple[Run, list[float]]]:
+    """What will be drawn, as ``timing.notebook`` has it: due notebooks, or the wanted of their tables and figures.
+
+    With each, what the whole notebook took before.
+    """
+    if not wanted:
+        return [(notebook(c.paper), executed.seconds(c)) for c in due(contexts, needed, force)]
+    shares = [
+        (c, len(regenerate.wanted_of(c, wanted)) / len(regenerate.artifacts(c))) for c in contexts
+    ]
+    return [(notebook(c.paper, share), executed.seconds(c)) for c, share in shares if share]
+
+
+def expected(
+    specs: Sequence[RunSpec],
+    store: Store,
+    jobs: int | None,
+    draws: Sequence[tuple[Run, list[float]]] = (),
+    seconds: float = 0.0,
+    pilot: bool = False,
+) -> str:
+    """How many runs are lacking and how long they take, and with what else is to be done, in a sentence.
+
+    draws: of ``drawing``. seconds: what this command has taken to come here. pilot: as in ``estimate``.
+    """
+    count = jobs or os.cpu_count() or 1
+    made = estimate(specs, store, jobs=count, pilot=pilot)
+    if not draws and not seconds:
+        return f"{made} with {count} at a time"
+    forecast = learned(store, min(count, AT_ONCE))
+    for work, before in draws:
+        for took in before:
+            forecast.learn(notebook(work["backbone"]), took)
+    whole = made.time + forecast.left([work for work, _ in draws]) + Range(seconds, seconds)
+    whole_ones = sum(work["training"]["epochs"] == 1 for work, _ in draws)
+    what = f" with {whole_ones} notebook{'s' * (whole_ones > 1)}" if whole_ones else ""
+    return f"{made} with {count} at a time; in all{what} {whole}"
 
 
 def list_artifacts(contexts: Sequence[Context], wanted: Sequence[str]) -> int:
@@ -208,5 +269,5 @@ def found(contexts: Sequence[Context], wanted: Sequence[str]) -> None:
 
 
 def _entries() -> dict[tuple[str, str, str], Entry]:
-    listed = read_manifest(paths.figures() / "manifest.json")
+    listed = read_all(paths.figures())
     return {(e["collection"], e["paper"], e["id"]): e for e in listed}

@@ -94,7 +94,7 @@ class Lesson:
         link = self._link(artifact, ".md")
         self._drawn[name] = regenerate.draw(self.context, name)
         output, more = shortened(self._drawn[name], link)
-        if not table:
+        if not table and output.table is not None:
             output, more = replace(output, table=None, local=None), f"[The table]({link})."
         figures.show(output, f"{artifact.title}. {artifact.caption}")
         if more:

@@ -6,7 +6,8 @@ import errno
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,15 @@ def _due(
     return _Due(context, now, why) if why else None
 
 
+def due(
+    contexts: Sequence[Context], needed: Sequence[Sequence[RunSpec]], force: bool = False
+) -> list[Context]:
+    """Those whose notebooks are not up to date; arguments as in ``execute_all``."""
+    shared = executed.shared()
+    pairs = zip(contexts, needed, strict=True)
+    return [context for context, runs in pairs if _due(context, runs, shared, force)]
+
+
 def _execute_those(due: Sequence[_Due], jobs: int | None) -> list[Trouble]:
     count = min(AT_ONCE, jobs or os.cpu_count() or 1, len(due))
     if count == 1:
@@ -103,9 +113,10 @@ def _execute_one(due: _Due, run: Callable[[Context], Trouble | None]) -> Trouble
     """Execute a notebook, and note what it was made from and what it wrote; nothing is noted of one that failed."""
     print(f"{due.context.declared.notebook} on {due.context.collection} ({due.why})", flush=True)
     executed.forget(due.context)
+    began = time.monotonic()
     trouble = run(due.context)
     if trouble is None:
-        executed.note(due.context, due.inputs)
+        executed.note(due.context, due.inputs, time.monotonic() - began)
     return trouble
 
 
@@ -138,6 +149,7 @@ def execute(context: Context) -> Trouble | None:
     with files.explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     try:
+        _say_what_it_lacks(paths.notebooks() / name, _parameters(context))
         with jupyter.own_settings() as folder:
             papermill.execute_notebook(
                 paths.notebooks() / name,
@@ -162,6 +174,23 @@ def execute(context: Context) -> Trouble | None:
     else:
         return None
     return _without_notebook(trouble, lambda: draw_all([context], ()))
+
+
+def _say_what_it_lacks(path: Path, given: Mapping[str, Any]) -> None:
+    """Say which parameters a notebook of another origin does not name, in the place of papermill's own warning."""
+    import logging
+
+    import papermill
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    lacking = sorted(given.keys() - papermill.inspect_notebook(str(path)).keys())
+    if lacking:
+        print(
+            f"{path.name}: its cell with the tag 'parameters' does not name {', '.join(lacking)}, so what is given for "
+            "them may have no effect there. The notebook of this repository has such a cell.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _without_notebook(trouble: Trouble, draw: Callable[[], Any]) -> Trouble:

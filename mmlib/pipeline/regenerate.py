@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from pathlib import Path
 
-from mmlib import paths
+from mmlib import files, paths
 from mmlib.data.catalog import is_twin, open_bundle
 from mmlib.errors import InputError, unknown_name
 from mmlib.experiments import failures, own
@@ -18,14 +19,17 @@ from mmlib.experiments.rows import with_parents
 from mmlib.metrics import has_decisions
 from mmlib.names import EMBEDDED
 from mmlib.papers.catalog import CLAIMS, PAPERS
-from mmlib.pipeline import troubles
+from mmlib.pipeline import glance, troubles
+from mmlib.pipeline.glance import PROJECT
 from mmlib.pipeline.troubles import Trouble
 from mmlib.report.artifact import (
+    MANIFEST,
     NOT_DRAWN,
     Artifact,
     Entry,
     Made,
     Output,
+    manifest_of,
     missing,
     plain_settings,
     render,
@@ -213,7 +217,12 @@ def _not_drawn(context: Context, artifact: Artifact, error: Exception) -> Output
 
 
 def _enter(entry: Entry) -> None:
-    update_manifest(paths.figures() / "manifest.json", [entry], list(PAPERS))
+    """Enter an artifact in the manifest, that of its collection where it is not the project's."""
+    figures, collection = paths.figures(), str(entry["collection"])
+    path = manifest_of(figures, "" if collection in PROJECT else collection)
+    with files.explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    update_manifest(path, [entry], list(PAPERS), figures)
 
 
 def finish(context: Context) -> None:
@@ -252,15 +261,23 @@ def finish(context: Context) -> None:
 
 
 def gather_all() -> None:
-    """Write what is gathered of all papers, and the dashboard."""
-    from mmlib.pipeline import gather, glance
+    """Write what is gathered of all papers, and the dashboards: the project's, and one of each other collection."""
+    from mmlib.pipeline import gather
     from mmlib.report.dashboard import write_dashboard
 
     figures = paths.figures()
     gather.write_all(figures, PAPERS)
     called = {name: paper.called for name, paper in PAPERS.items()}
     seen = glance.lines(glance.read(figures), called)
-    write_dashboard(figures / "manifest.json", figures / "index.html", called, glance=seen)
+    write_dashboard(manifest_of(figures), figures / "index.html", called, glance=seen)
+    for manifest in sorted(figures.glob(f"*/{MANIFEST}")):
+        write_dashboard(manifest, manifest.parent / "index.html", called, figures=figures)
+
+
+def page_of(context: Context) -> Path:
+    """The dashboard that shows a context's tables and figures."""
+    figures = paths.figures()
+    return (figures if context.collection in PROJECT else context.folder.parent) / "index.html"
 
 
 def _write_parts(
@@ -309,7 +326,8 @@ def _made(context: Context, needed: Sequence[RunSpec]) -> Made:
     data = f"Data: {', '.join(names)}"
     if context.own:
         data += f" ({own.described(context, seeds)})"
-    reduced = f"{data}. {context.profile.reduced}".strip() if needed else ""
+    parts = (f"{data}.", own.untested(context, needed), context.profile.reduced)
+    reduced = " ".join(filter(None, parts)) if needed else ""
     fingerprints = sorted({context.bundle_fingerprint(d) for d in context.data.values()})
     return Made(
         context.collection,

@@ -32,6 +32,7 @@ from mmlib.report import citations, fitting, layout, markup, tables
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MANIFEST = "manifest.json"
 DPI = 180
 LOCAL = "-local"
 ENDINGS = {
@@ -311,8 +312,10 @@ def write_records(
     return path
 
 
-def read_manifest(path: Path) -> list[Entry]:
+def read_manifest(path: Path, figures: Path | None = None) -> list[Entry]:
     """The manifest's entries; none where there is no file.
+
+    figures: the figures' folder, where that is not the one that the manifest stands in.
 
     Raises:
         InputError: a file that is not a manifest, cannot be read, or has an entry that lacks a key, has a value of
@@ -326,7 +329,7 @@ def read_manifest(path: Path) -> list[Entry]:
             raise ValueError(f"a {type(entries).__name__}")
         for number, entry in enumerate(entries):
             check_form(f"entry {number}", entry, _FORM, {"local": forms.listed(forms.text)})
-        return [_inside(path, entry) for entry in entries]
+        return [_inside(path, figures or path.parent, entry) for entry in entries]
     except ValueError as error:
         raise InputError(
             str(path),
@@ -336,16 +339,33 @@ def read_manifest(path: Path) -> list[Entry]:
         ) from None
 
 
+def manifest_of(figures: Path, collection: str = "") -> Path:
+    """The manifest in the figures' folder, or that of a collection which stands apart."""
+    return figures / collection / MANIFEST
+
+
+def read_all(figures: Path) -> list[Entry]:
+    """The entries of the manifest and of those of the collections that stand apart, which win.
+
+    Raises:
+        InputError: as ``read_manifest``.
+    """
+    entries: dict[tuple[str, str, str], Entry] = {}
+    for path in (manifest_of(figures), *sorted(figures.glob(f"*/{MANIFEST}"))):
+        entries |= {_key(entry): entry for entry in read_manifest(path, figures)}
+    return list(entries.values())
+
+
 def update_manifest(
-    path: Path, entries: Iterable[Entry], papers: Sequence[str] = ()
+    path: Path, entries: Iterable[Entry], papers: Sequence[str] = (), figures: Path | None = None
 ) -> list[Entry]:
     """Merge entries into the manifest: one per collection, paper and id, the later one winning.
 
-    papers: their order; others follow by name.
+    papers: their order; others follow by name. figures: as in ``read_manifest``.
     Two processes may do so at once: each holds a lock beside the file while it reads, merges and renames.
     """
     with files.locked(path):
-        merged = {_key(entry): entry for entry in read_manifest(path)} | {
+        merged = {_key(entry): entry for entry in read_manifest(path, figures)} | {
             _key(entry): entry for entry in entries
         }
         ordered = [
@@ -451,16 +471,16 @@ def _key(entry: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(entry["collection"]), str(entry["paper"]), str(entry["id"])
 
 
-def _inside(manifest: Path, entry: Entry) -> Entry:
-    """The entry, with files that stand in the folder of its collection and paper beside the manifest.
+def _inside(manifest: Path, figures: Path, entry: Entry) -> Entry:
+    """The entry, with files that stand in the folder of its collection and paper among the figures.
 
-    Each is ``FOLDER/<collection>/<paper>/<name>``. The first part is the name that the manifest's folder had when it
+    Each is ``FOLDER/<collection>/<paper>/<name>``. The first part is the name that the figures' folder had when it
     was written, and becomes the one that it has.
     """
     advice = "Correct the entry, or delete the file and run the notebooks again; finished runs are reused."
     for key in _KEY:
         check_name(f"{manifest}, {key}", entry[key], advice)
-    here = Path(os.path.abspath(manifest)).parent.name
+    here = Path(os.path.abspath(figures)).name
     kept: dict[str, list[str]] = {"files": [], "local": []}
     for kind, names in kept.items():
         for file in entry.get(kind, []):

@@ -11,8 +11,6 @@ import re
 from collections.abc import Callable, Iterator
 
 LEDGER = "docs/ledger.md"
-FROM_FIGURES = "../docs/ledger.md"
-"""From a page in ``figures/``."""
 FROM_ARTIFACTS = "../../../docs/ledger.md"
 """From a file of ``figures/<collection>/<paper>/``."""
 FROM_NOTEBOOKS = "../docs/ledger.md"

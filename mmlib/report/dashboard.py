@@ -23,7 +23,7 @@ import pandas as pd
 from mmlib.files import write
 from mmlib.names import EMBEDDED, TWINS
 from mmlib.report.artifact import STATUSES, Entry, natural_order, read_manifest
-from mmlib.report.citations import FROM_FIGURES, link_html
+from mmlib.report.citations import LEDGER, link_html
 from mmlib.report.markup import NOT_BUILT, NOTHING
 
 FILTERS = ("paper", "collection", "status", "kind", "selection")
@@ -62,33 +62,36 @@ def write_dashboard(
     papers: Mapping[str, str] | None = None,
     total: int | None = None,
     glance: pd.DataFrame | None = None,
+    figures: Path | None = None,
 ) -> Path:
     """Write the page for a manifest and return its path.
 
-    The manifest's file names are relative to the folder above the manifest's own. Only files that are there are
+    The manifest's file names are relative to the folder above the figures' own. Only files that are there are
     linked.
 
     Args:
         papers: name to what readers call it, in their order.
         total: how many artifacts there are in all; by default those that the manifest lists.
         glance: the table that opens the page, as text; ``[words](link)`` is a link.
+        figures: the figures' folder, where the manifest does not stand in it.
 
     Raises:
         InputError: a manifest that cannot be read.
     """
     from jinja2 import Environment, StrictUndefined
 
-    entries = read_manifest(manifest_path)
-    root, here = manifest_path.resolve().parent.parent, out.resolve().parent
+    entries = read_manifest(manifest_path, figures)
+    above, here = (figures or manifest_path.parent).resolve(), out.resolve().parent
     folder = resources.files("mmlib.report") / "page"
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["cited"] = lambda text: link_html(text, FROM_FIGURES)
+    ledger = _link(above.parent / LEDGER, here)
+    environment.filters["cited"] = lambda text: link_html(text, ledger)
     page = environment.from_string((folder / "dashboard.html").read_text(encoding="utf-8")).render(
         style=(folder / "dashboard.css").read_text(encoding="utf-8"),
         script=(folder / "dashboard.js").read_text(encoding="utf-8"),
-        sections=_sections(entries, root, here, papers or {}),
+        sections=_sections(entries, above, here, papers or {}),
         filters=_filters(entries, papers or {}),
         **_counts(entries, here, total),
         glance=_glance(glance, here),
@@ -142,15 +145,17 @@ def _filters(
 
 
 def _sections(
-    entries: Sequence[Entry], root: Path, here: Path, papers: Mapping[str, str]
+    entries: Sequence[Entry], figures: Path, here: Path, papers: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """A section for each paper."""
+    root = figures.parent
     sections = []
     for paper in _values(entries, "paper", list(papers)):
         mine = sorted((e for e in entries if e["paper"] == paper), key=_place)
         notebooks = sorted((root / "notebooks").glob(f"*_{paper}.ipynb"))
         reports = [
-            (name, here / name / paper / "replication.md") for name in _values(mine, "collection")
+            (name, figures / name / paper / "replication.md")
+            for name in _values(mine, "collection")
         ]
         sections.append(
             {

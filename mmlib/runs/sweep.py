@@ -38,7 +38,7 @@ from mmlib.runs.spec import RunSpec, spec_from_json
 from mmlib.runs.store import Store
 from mmlib.runs.timing import Forecast, Range, Run
 from mmlib.runs.warned import together
-from mmlib.runs.workers import WARNINGS, Execute, Pool, Task, kind_of
+from mmlib.runs.workers import IMPORTED, STARTED, WARNINGS, Execute, Pool, Task, kind_of
 
 GRACE_SECONDS = 30.0
 LEARN_FROM = 300  # runs of a store, for estimates
@@ -126,7 +126,7 @@ def sweep(
     started = time.monotonic()
     deadline = time.time() + 60 * max_minutes if max_minutes is not None else float("inf")
     tasks, reused = _plan(specs, store, fingerprint, execute, deadline)
-    forecast = _forecast(store, jobs) if tasks else Forecast(jobs)
+    forecast = learned(store, jobs) if tasks else Forecast(jobs)
     tasks = tasks if in_order else _pilots_early(tasks, forecast, jobs)
     board = _Board(store, {task.run_id: task for task in tasks}, reused, jobs, in_order)
     board.progress = Progress(
@@ -209,22 +209,26 @@ def estimate(
     asked = list(dict.fromkeys(specs))
     tasks, reused = _plan(asked, store, fingerprint, None, float("inf"))
     if pilot and tasks:
-        places = timing.pilots([task.spec for task in tasks], _forecast(store, jobs))
+        places = timing.pilots([task.spec for task in tasks], learned(store, jobs))
         chosen = [spec_from_json(tasks[place].spec) for place in places]
         if chosen:
             sweep(chosen, store, jobs=jobs, fingerprint=fingerprint, title="pilot runs")
             tasks, reused = _plan(asked, store, fingerprint, None, float("inf"))
-    time = _forecast(store, jobs).left([task.spec for task in tasks])
-    if tasks and jobs > 1:
-        time = Range(time.low + timing.START_SECONDS, time.high + timing.START_SECONDS)
+    forecast = learned(store, jobs)
+    time = forecast.left([task.spec for task in tasks])
+    time = forecast.start() + time if tasks else time
     return Estimate(len(asked), len(tasks) + reused - len(asked), len(tasks), time)
 
 
-def _forecast(store: Store, jobs: int) -> Forecast:
+def learned(store: Store, jobs: int) -> Forecast:
     """What the store's runs tell of times; of many, some hundred that chance has drawn."""
     forecast = Forecast(jobs)
+    name = STARTED if jobs > 1 else IMPORTED
     for record in itertools.islice(store.records(), LEARN_FROM):
-        forecast.learn(record["spec"], store.sidecar(record.id).get("seconds"))
+        sidecar = store.sidecar(record.id)
+        first = STARTED in sidecar or IMPORTED in sidecar
+        forecast.learn(record["spec"], sidecar.get("seconds"), first)
+        forecast.starts += [sidecar[name]] if name in sidecar else []
     return forecast
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,17 @@ import pandas as pd
 
 FILE = Path(__file__).with_name("costs.csv")
 TESTS = 4  # what training costs, in test masks
+NOTEBOOKS = "notebooks"  # what stands for the data of notebooks
 PILOTS = 3
 QUANTILES = (0.1, 0.9)
 DRAWS = 400
 # Standard deviations of logarithms: the noise of one run, and what is not known beforehand.
-NOISE, TOGETHER = 0.2, 0.25
+NOISE, FIRST_NOISE, TOGETHER = 0.2, 0.6, 0.25
 MACHINE, KNOWN_DATA, OTHER_DATA, KNOWN_KIND, OTHER_KIND, SLOPE = 0.7, 0.25, 1.2, 0.3, 0.8, 0.1
-START_SECONDS = 6.0  # a worker imports the library
+START, START_NOISE = (
+    {True: 6.0, False: 3.0},
+    0.3,
+)  # seconds of imports, in a worker or in the command's own process
 
 Run = Mapping[str, Any]
 """A specification as JSON."""
@@ -50,6 +55,10 @@ class Range:
 
     high: float
     """Many."""
+
+    def __add__(self, after: Range) -> Range:
+        """What takes this time and then another; the ends add up, since what makes a machine slow makes all slow."""
+        return Range(self.low + after.low, self.high + after.high)
 
     def __str__(self) -> str:
         unit, size = _unit(self.high)
@@ -86,17 +95,31 @@ class Forecast:
     """Runs that have ended, with their seconds."""
 
     first: list[tuple[Run, float]] = field(default_factory=list)
-    """The first of each worker, which also opens the data and imports what it needs; they count where no other does."""
+    """The first of each process, which also opens the data and imports what it needs: they tell less, and nothing of
+    kinds of which others have ended."""
 
     def learn(self, spec: Run, seconds: float | None, first: bool = False) -> None:
         """Take in a run that has ended; nothing where its seconds are not known. first: of its worker."""
         if seconds:
             (self.first if first else self.ended).append((spec, seconds))
 
+    starts: list[float] = field(default_factory=list)
+    """Seconds until processes like those that will make the runs could begin."""
+
+    def start(self) -> Range:
+        """The time until the first run begins: from the starts that were seen, around what is usual."""
+        usual, known = math.log(START[self.jobs > 1]), np.log(np.maximum(self.starts, 1e-3))
+        precision = MACHINE**-2 + len(known) * START_NOISE**-2
+        mean = (usual * MACHINE**-2 + known.sum() * START_NOISE**-2) / precision
+        deviation = math.sqrt(1 / precision + START_NOISE**2)
+        low, high = (math.exp(mean + deviation * NormalDist().inv_cdf(q)) for q in QUANTILES)
+        return Range(low, high)
+
     @property
     def seen(self) -> list[tuple[Run, float]]:
-        """The runs that tell of times."""
-        return self.ended or self.first
+        """The runs that tell of times, those that tell less at the end."""
+        known = {_kind(spec) for spec, _ in self.ended}
+        return [*self.ended, *(run for run in self.first if _kind(run[0]) not in known)]
 
     def left(self, specs: Iterable[Run]) -> Range:
         """The time until these runs have ended, from when a worker is ready."""
@@ -129,8 +152,26 @@ class Forecast:
             return mean, np.linalg.inv(precision)
         design = _design([_kind(spec) for spec, _ in self.seen], names)
         logs = np.array([math.log(seconds / _epochs(spec)) for spec, seconds in self.seen])
-        covariance = np.linalg.inv(precision + design.T @ design / NOISE**2)
-        return mean + covariance @ design.T @ (logs - design @ mean) / NOISE**2, covariance
+        noise = np.full(len(logs), FIRST_NOISE)
+        noise[: len(self.ended)] = NOISE
+        weighted = design.T / noise**2
+        covariance = np.linalg.inv(precision + weighted @ design)
+        return mean + covariance @ weighted @ (logs - design @ mean), covariance
+
+
+def notebook(paper: str, share: float = 1.0) -> Run:
+    """What stands for the execution of a paper's notebook among the runs that are timed.
+
+    share: of its tables and figures, where they are drawn without it.
+    """
+    return {
+        "data": NOTEBOOKS,
+        "method": "notebook",
+        "backbone": paper,
+        "eval_masks": (),
+        "training": {"epochs": share},
+        "parent": None,
+    }
 
 
 def pilots(specs: Sequence[Run], forecast: Forecast) -> list[int]:
@@ -181,8 +222,8 @@ def _kind(spec: Run) -> Kind:
     return spec["data"], f"{spec['method']} {spec['backbone']}", len(spec["eval_masks"])
 
 
-def _epochs(spec: Run) -> int:
-    return int(spec["training"]["epochs"])
+def _epochs(spec: Run) -> float:
+    return float(spec["training"]["epochs"])
 
 
 def _names(kind: Kind) -> tuple[Name, ...]:
@@ -226,4 +267,9 @@ def _prior(name: Name) -> tuple[float, float]:
     known, other = {"data": (KNOWN_DATA, OTHER_DATA), "kind": (KNOWN_KIND, OTHER_KIND)}[name[0]]
     if name[1] in costs[name[0]]:
         return costs[name[0]][name[1]], known
-    return float(np.mean(list(costs[name[0]].values()))), other
+    of_runs = [log for known_name, log in costs[name[0]].items() if not _of_notebook(known_name)]
+    return float(np.mean(of_runs)), other
+
+
+def _of_notebook(name: str) -> bool:
+    return name == NOTEBOOKS or name.startswith("notebook ")

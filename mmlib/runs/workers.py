@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mmlib.runs.execute import Outcome
 
 WARNINGS = "warnings"  # in a run's sidecar, by kind
+# In the sidecar of a process's first run: seconds until it could begin, of a worker from when it was asked for.
+STARTED, IMPORTED = "worker_start_seconds", "import_seconds"
 Execute = Callable[[RunSpec, dict[str, np.ndarray] | None], "Outcome"]
 _FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -55,6 +57,28 @@ class Task:
     """Seconds since the epoch as ``time.time`` counts them; the run is not started later."""
 
 
+@dataclass
+class _Process:
+    """What this process knows of its own start."""
+
+    asked: float | None = None
+    """When a pool asked for it, as ``time.time`` counts; None of a process that no pool of ours started."""
+
+    ready: bool = False
+    """Whether it has begun a run."""
+
+    def begins(self, came: float) -> dict[str, float]:
+        """What the sidecar of its first run says of its start, nothing of later ones; came: when the run came."""
+        if self.ready:
+            return {}
+        self.ready = True
+        name, since = (IMPORTED, came) if self.asked is None else (STARTED, self.asked)
+        return {name: time.time() - since}
+
+
+_PROCESS = _Process()
+
+
 def work(task: Task) -> tuple[str, str]:
     """One run in a worker: (status, error), with status ``done``, ``reused``, ``failed`` or ``late``.
 
@@ -63,18 +87,20 @@ def work(task: Task) -> tuple[str, str]:
     Raises:
         StoreError: the store cannot be written.
     """
-    store = Store(Path(task.folder), quiet=True)
-    if time.time() >= task.deadline:
+    store, came = Store(Path(task.folder), quiet=True), time.time()
+    if came >= task.deadline:
         return "late", ""
     if store.whole(task.run_id):
         return "reused", ""
     try:
         execute = task.execute or _default()
         parent = store.arrays(task.parent) if task.parent else None
+        start = _PROCESS.begins(came)
         with _kept_warnings() as caught:
             outcome = execute(spec_from_json(task.spec), parent)
-        if caught:
-            outcome = replace(outcome, sidecar={**outcome.sidecar, WARNINGS: kinds(caught)})
+        if caught or start:
+            warned = {WARNINGS: kinds(caught)} if caught else {}
+            outcome = replace(outcome, sidecar={**outcome.sidecar, **warned, **start})
         if outcome.record["id"] != task.run_id:
             raise RuntimeError(
                 f"the run's id is {outcome.record['id']}, not {task.run_id}: code or data have "
@@ -183,8 +209,14 @@ class Pool:
 def _new_pool(jobs: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_watch_parent, initargs=(os.getpid(),)
+        jobs, mp_context=context, initializer=_begin, initargs=(os.getpid(), time.time())
     )
+
+
+def _begin(parent: int, asked: float) -> None:
+    """The first thing that a worker does; asked: when it was asked for."""
+    _PROCESS.asked = asked
+    _watch_parent(parent)
 
 
 def _watch_parent(parent: int) -> None:

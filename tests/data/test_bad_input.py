@@ -412,6 +412,10 @@ IMPORTS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
         every("label", lambda i, r: "yes\u200b" if i == 3 else ("no", "yes")[i % 2]),
         ("in row 4", "11 of 24 rows are 'yes'", "one spelling"),
     ),
+    "classes of which one has a Cyrillic letter": (
+        every("label", lambda i, r: "n\u043e" if i == 2 else ("no", "yes")[i % 2]),
+        ("in row 3", "11 of 24 rows are 'no', which looks alike", "CYRILLIC SMALL LETTER O"),
+    ),
     "truncated array": (truncated_npy, ("audio.npy", "no readable .npy", "copy the file again")),
     "lengths out of range": (
         arrays(audio=FRAMES, audio_lengths=np.full(24, 9)),

@@ -19,6 +19,7 @@ from mmlib.experiments.published import published
 from mmlib.papers import balm
 from mmlib.papers.balm import analyses, figures, rows, tables
 from mmlib.pipeline import regenerate
+from mmlib.report.artifact import read_all
 from mmlib.runs.spec import Training
 
 pytestmark = pytest.mark.slow
@@ -228,7 +229,7 @@ def test_an_artifact_whose_data_are_absent_says_what_to_give(
     monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
     context = balm.context("smoke", {"mosei": "twin:mosi@smoke"}, label="other")
     output = regenerate.draw(context, "table1")
-    entry = json.loads((paths.figures() / "manifest.json").read_text())[0]
+    entry = read_all(paths.figures())[0]
     assert entry["status"] == "needs data" and "--data iemocap6=BUNDLE" in output.notes[0]
 
 

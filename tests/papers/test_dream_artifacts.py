@@ -34,7 +34,7 @@ from mmlib.papers.dream import analyses, cost, figures, sampling, tables
 from mmlib.papers.dream import rows as rows_of
 from mmlib.papers.dream.analyses import known
 from mmlib.pipeline import regenerate
-from mmlib.report.artifact import LOCAL
+from mmlib.report.artifact import LOCAL, read_all
 from mmlib.report.figures import panel_grid
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
@@ -68,7 +68,7 @@ class Made:
         return pd.read_csv(self.folder / self.context.collection / "dream" / f"{name}.csv")
 
     def entries(self) -> dict[str, dict[str, Any]]:
-        return {e["id"]: e for e in json.loads((self.folder / "manifest.json").read_text())}
+        return {e["id"]: e for e in read_all(self.folder)}
 
     def of(self, name: str) -> list[Record]:
         """The runs that an artifact's cells need."""

@@ -26,7 +26,7 @@ from mmlib.methods import ebmc as second_stage
 from mmlib.papers import ebmc
 from mmlib.papers.ebmc import analyses, figures
 from mmlib.pipeline import regenerate
-from mmlib.report.artifact import LOCAL
+from mmlib.report.artifact import LOCAL, read_all
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
@@ -75,7 +75,7 @@ class Made:
         return pd.read_csv(self.folder / "twins" / "ebmc" / f"{name}.csv")
 
     def entries(self) -> dict[str, dict[str, Any]]:
-        return {e["id"]: e for e in json.loads((self.folder / "manifest.json").read_text())}
+        return {e["id"]: e for e in read_all(self.folder)}
 
     def of(self, name: str) -> list[Record]:
         """The runs that an artifact's cells need, each once."""

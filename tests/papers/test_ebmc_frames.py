@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +26,7 @@ from mmlib.papers import ebmc
 from mmlib.papers.ebmc import frames as frames_tables
 from mmlib.papers.ebmc import rows
 from mmlib.pipeline import notebooks, regenerate
+from mmlib.report.artifact import read_all
 from mmlib.runs.store import Record
 
 pytestmark = pytest.mark.slow
@@ -62,7 +62,7 @@ class Made:
         return pd.read_csv(self.folder / self.context.collection / "ebmc" / f"{name}.csv")
 
     def entries(self) -> dict[str, dict[str, Any]]:
-        return {e["id"]: e for e in json.loads((self.folder / "manifest.json").read_text())}
+        return {e["id"]: e for e in read_all(self.folder)}
 
     def stored(self, data: str, row: str) -> list[Record]:
         """A row's second stages, by seed."""

@@ -26,6 +26,7 @@ from mmlib.methods.plain import Peek
 from mmlib.papers import mculora
 from mmlib.papers.mculora import claims, figures, rows
 from mmlib.pipeline import regenerate
+from mmlib.report.artifact import read_all
 from mmlib.runs.execute import build, prepare
 from mmlib.runs.spec import RunSpec
 
@@ -96,7 +97,7 @@ def table(made: Made, name: str) -> pd.DataFrame:
 
 
 def entries(made: Made) -> dict[str, dict[str, Any]]:
-    return {e["id"]: e for e in json.loads((made[1] / "manifest.json").read_text())}
+    return {e["id"]: e for e in read_all(made[1])}
 
 
 def specs(context: Context, dataset: str, row: Row) -> list[RunSpec]:

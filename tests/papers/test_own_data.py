@@ -15,7 +15,7 @@ from mmlib.data.catalog import open_bundle
 from mmlib.experiments.context import NO_ROLE, Context
 from mmlib.papers import catalog, mculora
 from mmlib.pipeline import job, notebooks
-from mmlib.report.artifact import read_manifest
+from mmlib.report.artifact import read_all
 
 
 def in_folds(paper: str, twin: str, scale: float, tmp_path: Path) -> Context:
@@ -57,7 +57,7 @@ def test_a_notebook_runs_on_folds_of_another_scale(
     paper: str, twin: str, scale: float, tmp_path: Path
 ) -> None:
     assert job.run([in_folds(paper, twin, scale, tmp_path)], (), jobs=1) == 0
-    entries = read_manifest(tmp_path / "figures/manifest.json")
+    entries = read_all(tmp_path / "figures")
     assert any(
         e["paper"] == paper and e["collection"] == "mine" and e["status"] == "regenerated"
         for e in entries
@@ -104,3 +104,7 @@ def test_a_notebook_that_fails_is_reported_and_its_figures_are_drawn_all_the_sam
         and "04_mculora.ipynb" in said
         and "drawn without it" in said
     )
+    assert (
+        "04_mculora.ipynb: its cell with the tag 'parameters' does not name backbone, data" in said
+    )
+    assert "Passed unknown parameter" not in said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mmlib.experiments.context import Context
 from mmlib.papers import catalog
 from mmlib.papers.mculora import analyses as mculora_analyses
 from mmlib.pipeline import regenerate
+from mmlib.report.artifact import read_all
 from mmlib.runs.execute import execute
 
 ROLES = {"balm": "mosei", "dream": "mosi-frames", "ebmc": "mosi", "mculora": "mosei"}
@@ -85,7 +85,7 @@ def test_a_comparison_shows_mae_and_correlation_alone(
     assert any("neutral" in note for note in output.notes)
     assert not any("F1 scores of" in note for note in output.notes)
     regenerate.draw(here, "claims")
-    entries = {e["id"]: e for e in json.loads((tmp_path / "figures" / "manifest.json").read_text())}
+    entries = {e["id"]: e for e in read_all(tmp_path / "figures")}
     assert (
         entries["claims"]["status"] == "needs data" and "neutral" in entries["claims"]["notes"][0]
     )

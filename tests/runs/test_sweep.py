@@ -24,8 +24,9 @@ from mmlib.errors import InputError
 from mmlib.runs import sweep as sweep_module
 from mmlib.runs.compact import export_records, import_records
 from mmlib.runs.store import Store, StoreError
-from mmlib.runs.sweep import SweepReport, estimate
+from mmlib.runs.sweep import SweepReport, estimate, learned
 from mmlib.runs.timing import Range
+from mmlib.runs.workers import STARTED
 
 
 @pytest.fixture(autouse=True)
@@ -373,6 +374,20 @@ def test_the_estimate_counts_missing_runs_and_their_parents_and_learns_from_like
     done = estimate(todo[:4], store, fingerprint=fake_runs.fingerprint)
     assert (done.lacking, done.time) == (0, Range(0.0, 0.0))
     assert log(tmp_path) == []
+
+
+def test_the_first_run_of_each_worker_tells_how_long_its_start_took(tmp_path: Path) -> None:
+    store, todo = Store(tmp_path / "s"), specs(6)
+    before = time.time()
+    run(todo[:4], store, jobs=2)
+    passed = time.time() - before
+    sidecars = [store.sidecar(run_id(spec)) for spec in todo[:4]]
+    starts = [sidecar[STARTED] for sidecar in sidecars if STARTED in sidecar]
+    assert 1 <= len(starts) <= 2 and all(0 < start < passed for start in starts)
+    assert sorted(learned(store, 2).starts) == sorted(starts) and learned(store, 1).starts == []
+    left = estimate(todo, store, jobs=2, fingerprint=fake_runs.fingerprint).time
+    start, runs = learned(store, 2).start(), learned(store, 2).left([s.to_json() for s in todo[4:]])
+    assert left == start + runs and start.low > 0
 
 
 def test_headless_progress_is_one_line_for_each_twentieth_and_one_after_the_pilot_runs(

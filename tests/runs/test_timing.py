@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmlib.papers.catalog import PAPERS
 from mmlib.runs import timing
 from mmlib.runs.timing import Forecast, Range
 
@@ -82,6 +83,43 @@ def test_many_workers_end_no_sooner_than_the_longest_run() -> None:
     for _ in range(20):
         forecast.learn(spec, 60.0)
     assert forecast.left([spec] * 3).low > 45.0
+
+
+def test_the_first_run_waits_as_long_as_the_starts_that_were_seen() -> None:
+    blind, seen, slow = (Forecast(jobs=2, starts=starts) for starts in ([], [4.0] * 5, [40.0] * 5))
+    assert seen.start().low < 4.0 < seen.start().high < 2 * seen.start().low * 1.2
+    assert blind.start().high / blind.start().low > seen.start().high / seen.start().low
+    assert slow.start().low > 2 * seen.start().high, "starts under load are told as they are"
+    assert Forecast(jobs=1).start().high < blind.start().high, "no worker is started"
+    assert Range(1.0, 2.0) + Range(10.0, 30.0) == Range(11.0, 32.0)
+
+
+def test_first_runs_count_less_and_not_at_all_where_others_of_their_kind_have_ended() -> None:
+    balm, plain = run_of("balm", "mmgcn"), run_of("plain", "mmgcn")
+    both = Forecast(jobs=2)
+    both.learn(balm, 50.0, first=True)
+    both.learn(balm, 5.0)
+    alone = Forecast(jobs=2)
+    alone.learn(balm, 5.0)
+    assert both.left([balm] * 8) == alone.left([balm] * 8)
+    first, usual = Forecast(jobs=2), Forecast(jobs=2)
+    first.learn(plain, 50.0, first=True)
+    usual.learn(plain, 50.0)
+    assert first.left([plain] * 8).high - first.left([plain] * 8).low > (
+        usual.left([plain] * 8).high - usual.left([plain] * 8).low
+    )
+    assert [spec for spec, _ in both.seen] == [balm] and [s for s, _ in first.seen] == [plain]
+
+
+def test_a_notebook_takes_what_it_took_before_and_a_part_of_it_its_share() -> None:
+    forecast = Forecast(jobs=1)
+    for _ in range(4):
+        forecast.learn(timing.notebook("balm"), 80.0)
+    whole, half = (forecast.left([timing.notebook("balm", share)]) for share in (1.0, 0.5))
+    assert whole.low < 80.0 < whole.high < 2 * whole.low
+    assert (half.low, half.high) == pytest.approx((whole.low / 2, whole.high / 2))
+    known = {name for name in timing.shipped()["kind"] if name.startswith("notebook ")}
+    assert known == {f"notebook {paper}" for paper in PAPERS}
 
 
 @pytest.mark.parametrize(

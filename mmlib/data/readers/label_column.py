@@ -19,6 +19,13 @@ from mmlib.data.bundle_file import LONGEST
 from mmlib.data.labels import looks_like_classes
 from mmlib.errors import InputError
 
+# Cyrillic and Greek letters to the Latin ones that they look like.
+LATIN = str.maketrans(
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0406\u0408\u0405"
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455"
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bf",
+    "ABEKMHOPCTYXIJSaeopcyxijsABEZHIKMNOPTYXo",
+)
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 COMMA = re.compile(
     r"[-+−]?[0-9]*,[0-9]+|−[0-9.]+"
@@ -131,7 +138,7 @@ def classes(column: Column) -> list[str]:
 
     Raises:
         InputError: names the first row that is empty or of another kind than most, or that differs from another class
-            only by case, blanks or the way a number is written.
+            only by case, blanks, letters that look alike or the way a number is written.
     """
     one_kind(column)
     _check_names(column)
@@ -142,9 +149,10 @@ def classes(column: Column) -> list[str]:
     for row, (key, cell) in enumerate(zip(keys, column.cells, strict=True)):
         usual, count = spellings[key].most_common(1)[0]
         if cell != usual:
+            foreign = _foreign(cell) or _foreign(usual)
             raise column.refused(
                 row,
-                f"{count} of {len(keys)} rows are {usual!r}",
+                f"{count} of {len(keys)} rows are {usual!r}{f', which looks alike: {foreign}' if foreign else ''}",
                 "one spelling of each class",
                 "Write them alike. If they are different classes, list both in bundle.toml: "
                 "classes = [...].",
@@ -266,4 +274,10 @@ def _key(cell: str) -> str:
     if kind_of(cell) == "number":
         return repr(float(cell))
     seen = "".join(mark for mark in cell if unicodedata.category(mark) != "Cf")  # of no width
-    return " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", seen).translate(LATIN).casefold().split())
+
+
+def _foreign(cell: str) -> str:
+    """The letters of a cell that look like Latin ones, as a message names them; empty where there are none."""
+    letters = dict.fromkeys(mark for mark in cell if ord(mark) in LATIN)
+    return ", ".join(f"{mark!r} is {unicodedata.name(mark)}" for mark in letters)

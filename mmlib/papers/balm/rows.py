@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mmlib.data.catalog import is_twin
 from mmlib.experiments import budgets, systems
 from mmlib.experiments.baselines import LINEAR
+from mmlib.experiments.conditions import combinations
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Budget, Protocol, Row, Stage, Tests, specs
 from mmlib.experiments.tables import Places
@@ -509,8 +509,7 @@ def groups(context: Context, dataset: str) -> list[tuple[str, tuple[str, ...]]]:
     modalities = context.bundle(dataset).modalities
     letters = {m: LETTERS.get(m, m) for m in modalities}
     order = sorted(modalities, key=lambda m: ("AVL".find(letters[m]), m))
-    sizes = range(1, len(order) + 1)
-    combined = [group for size in sizes for group in itertools.combinations(order, size)]
+    combined = combinations(order)
     if not set(modalities) <= set(LETTERS):
         return [("+".join(group), tuple(sorted(group))) for group in combined]
     return [

@@ -142,6 +142,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         Later("mmlib.papers.dream.sampling", "monte_carlo"),
         source=OURS,
         any_score=True,
+        needs=own.about_the_paper("the sampling is measured with a network and inputs of its own"),
     ),
     _declare.artifact(
         "selection",

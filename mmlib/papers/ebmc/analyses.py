@@ -167,16 +167,6 @@ def cost_left_out(context: Context) -> list[str]:
     return printed_rows(context.paper, "table6", built)
 
 
-def cost_caption(context: Context) -> str:
-    """What Table 6 has of these data; of own data its parameters are not."""
-    if context.shows_printed(context.main):
-        return "Cost: parameters and time."
-    return (
-        "Cost: parameters of the network for the paper's features, which are not those of these data, and the time "
-        "on these data."
-    )
-
-
 def cost(context: Context, cells: Sequence[Cell]) -> Output:
     """Table 6: parameters at the paper's size, by features; the time of all stages here stands apart."""
     lines = pd.DataFrame([*_printed_costs(context), *_counted_costs(), *_counted_others(context)])
@@ -195,9 +185,7 @@ def cost(context: Context, cells: Sequence[Cell]) -> Output:
 
 
 def _printed_costs(context: Context) -> list[dict[str, str]]:
-    """Table 6 as printed, not beside own data; without values where our data are not the paper's own."""
-    if not context.shows_printed(context.main):
-        return []
+    """Table 6 as printed; without values where our data are not the paper's own."""
     beside = (
         shows_published(context.collection)
         and "mosi" in context.datasets

@@ -10,6 +10,7 @@ from mmlib.experiments.baselines import LINEAR, gcnet
 from mmlib.experiments.budgets import TransformerBudget
 from mmlib.experiments.conditions import ALL
 from mmlib.experiments.context import Context
+from mmlib.experiments.profiles import FEW
 from mmlib.experiments.rows import Protocol, Row, Stage
 from mmlib.masks import complete, patterns
 from mmlib.runs.spec import Options
@@ -257,6 +258,13 @@ def of_cases(context: Context) -> str:
 def lacks_vectors(context: Context) -> str:
     """Why an artifact of utterance vectors cannot be made; empty where it can."""
     return "" if vectors(context) else _lacking([d for d in ROLES if d not in FRAMES])
+
+
+def lacks_combinations(context: Context) -> str:
+    """Why no modality's Shapley value can be had; empty where every combination is tested."""
+    if all(conditions.all_tested(context.bundle(d).modalities) for d in vectors(context)):
+        return lacks_vectors(context)
+    return f"Needs results on every combination of modalities, which only up to {FEW} have."
 
 
 def lacks_frames(context: Context) -> str:

@@ -25,7 +25,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
     _declare.table(
         "table1",
         "Table 1",
-        own.measured("Every combination of modalities at test, one model for all ({}).", "%"),
+        own.measured("{combinations} at test, one model for all ({}).", "%"),
         tables.TABLE1,
         10,
     ),
@@ -59,7 +59,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "fig4",
         "figure",
         "Fig 4",
-        "Test accuracy of every combination during training.",
+        lambda context: f"Test accuracy of {own.combinations(context)} during training.",
         figures.along_cells,
         figures.along_training,
         7,

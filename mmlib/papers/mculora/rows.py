@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Sequence
 
 from mmlib.experiments import budgets, systems
 from mmlib.experiments import rows as shared
 from mmlib.experiments.baselines import LINEAR, gcnet
 from mmlib.experiments.budgets import TransformerBudget
+from mmlib.experiments.conditions import combinations
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Protocol, Row, Stage, Tests
 from mmlib.masks import Law, complete, patterns, random_missing, subset
@@ -110,8 +110,7 @@ def alone_rows(context: Context, variant: str) -> list[Row]:
 def conditions(context: Context, dataset: str) -> list[str]:
     """The test conditions in the paper's order: single modalities, pairs, all of them."""
     modalities = context.bundle(dataset).modalities
-    sizes = range(1, len(modalities) + 1)
-    names = ["+".join(c) for size in sizes for c in itertools.combinations(modalities, size)]
+    names = ["+".join(names) for names in combinations(modalities)]
     if len(modalities) == 3:
         # The paper has the first and the last modality before the first two.
         names[3], names[4] = names[4], names[3]

@@ -13,7 +13,7 @@ import pandas as pd
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import is_twin, open_twin
 from mmlib.experiments.comparison import best_possible
-from mmlib.experiments.conditions import ALL, framed
+from mmlib.experiments.conditions import ALL, all_tested, framed
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import of_row, runs_of
 from mmlib.metrics import all_metrics
@@ -41,6 +41,14 @@ LEARNING = (
     "MLI: the standard deviation over modalities of the gradient norm of each one's own parameters, over their "
     "mean, averaged over steps; 0: all learn alike. Corrected: norms divided by the share of training that has "
     "the modality. Of updates: of the step's norm over that of the parameters."
+)
+NO_MEI = (
+    "MEI is left out: it needs results on every combination of modalities, and of many modalities not all are tested. "
+    "MLI is a reading of ours of MissBench's index, whose formula is not public: nothing here can be compared with its "
+    "numbers."
+)
+SOME_MEI = (
+    "“-” in place of MEI: of many modalities not every combination is tested, which MEI needs."
 )
 NOT_KEPT = (
     f"“{LACKING}”: these runs keep no gradients, so what the index needs is not in their records; runs that keep "
@@ -74,7 +82,8 @@ def table(context: Context, cells: Sequence[Cell]) -> Output:
     text = _text(numbers)
     lacks = numbers["MLI"].isna().any()
     notes = (
-        READINGS,
+        READINGS if numbers["MEI"].notna().any() else NO_MEI,
+        *_without_mei(context, numbers),
         LEARNING,
         *([NOT_KEPT] if lacks else []),
         FLAGS,
@@ -84,6 +93,13 @@ def table(context: Context, cells: Sequence[Cell]) -> Output:
         *of_data(context),
     )
     return Output(text, None, numbers, len(text), notes, ids(*frames.values()))
+
+
+def _without_mei(context: Context, numbers: pd.DataFrame) -> tuple[str, ...]:
+    """A note where a column of MEI has gaps because there are many modalities."""
+    many = any(not all_tested(context.bundle(d).modalities) for d in context.datasets)
+    gaps = numbers["MEI"].isna().any() and numbers["MEI"].notna().any()
+    return (SOME_MEI,) if many and gaps else ()
 
 
 def _of_training(
@@ -237,14 +253,12 @@ def _text(numbers: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for (data, training, row), of in numbers.groupby(["data", "training", "row"], sort=False):
         best = of["MEI, best possible"].iloc[0]
-        line = {
-            "data": data,
-            "training": training,
-            "row": row,
-            "MEI": _cell(of["MEI"], 2),
-            "MEI, best possible": "-" if math.isnan(best) else f"{best:.2f}",
-            "over it": "-" if math.isnan(best) else _cell(of["MEI"] / best, 2),
-        }
+        line = {"data": data, "training": training, "row": row}
+        if numbers["MEI"].notna().any():
+            line["MEI"] = _cell(of["MEI"], 2)
+        if numbers["MEI, best possible"].notna().any():
+            line["MEI, best possible"] = "-" if math.isnan(best) else f"{best:.2f}"
+            line["over it"] = "-" if math.isnan(best) else _cell(of["MEI"] / best, 2)
         for name in LEARNED if numbers["MLI"].notna().any() else LEARNED[:1]:
             line[name] = _cell(of[name], 2, LACKING)
         line |= {"prior": of["prior"].iloc[0], "one model": _yes(bool(of["one model"].all()))}
