@@ -31,10 +31,8 @@ DRAWS = 400
 # Standard deviations of logarithms: the noise of one run, and what is not known beforehand.
 NOISE, FIRST_NOISE, TOGETHER = 0.2, 0.6, 0.25
 MACHINE, KNOWN_DATA, OTHER_DATA, KNOWN_KIND, OTHER_KIND, SLOPE = 0.7, 0.25, 1.2, 0.3, 0.8, 0.1
-START, START_NOISE = (
-    {True: 6.0, False: 3.0},
-    0.3,
-)  # seconds of imports, in a worker or in the command's own process
+START = {True: 6.0, False: 3.0}  # seconds of imports, in a worker or in the command's own process
+START_NOISE = 0.3  # of their logarithm
 
 Run = Mapping[str, Any]
 """A specification as JSON."""
