@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import base64
 import io
 import re
 import statistics
+import struct
 import tokenize
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from prose import typed_numbers
 
 from mmlib import exercises, teach
@@ -296,3 +298,73 @@ def test_minutes_of_a_section_are_those_of_its_words_and_lines() -> None:
         new_markdown_cell("word " * 300),
     ]
     assert teach.reading_minutes(lesson) == {"First": 5, "Second": 2}
+
+
+SCREEN, WIDTH = 800, 145  # pixels; characters of a line of prose at 1,280 pixels
+
+
+def lines_of(text: str, width: int = WIDTH) -> int:
+    """About how many lines a text takes."""
+    return sum(1 + len(line) // width for line in text.splitlines() if line.strip())
+
+
+def markdown_height(text: str) -> float:
+    """About how many pixels Markdown takes: tables, headings, formulas, prose; what is folded takes one line."""
+    text = re.sub(r"<details>.*?</details>", "folded", text, flags=re.S)
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    height = 20.0
+    for part in filter(None, re.split(r"\n\s*\n", text)):
+        if part.lstrip().startswith("|"):
+            rows = [row for row in part.splitlines() if not row.startswith("|-")]
+            height += sum(42 if "<br>" in row else 28 for row in rows) + 14
+        elif part.startswith("#"):
+            height += 48
+        elif "$$" in part:
+            height += 62
+        else:
+            height += 22 * lines_of(part) + 14
+    return height
+
+
+def output_height(output: Any) -> float:
+    """About how many pixels an output of a cell takes."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        picture = base64.b64decode(data["image/png"])
+        wide, high = struct.unpack(">II", picture[16:24])
+        shown = output.metadata.get("image/png", {}).get("width", wide)
+        return float(high * shown / wide + 8)
+    if "text/markdown" in data:
+        return markdown_height(data["text/markdown"])
+    if "text/html" in data:
+        return 28.0 * data["text/html"].count("<tr") + 24
+    return 17.0 * lines_of(output.get("text", "") or data.get("text/plain", ""), 155) + 4
+
+
+def page_height(notebook: Any) -> float:
+    """About how many pixels high a notebook is at a width of 1,280, within three hundredths of a browser's answer."""
+    height = 0.0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            height += markdown_height(cell.source)
+        else:
+            height += 17 * (cell.source.count("\n") + 1) + 21
+            height += sum(output_height(output) for output in cell.outputs)
+    return 0.95 * height
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_a_notebook_has_at_most_fifteen_screens_and_400_kb(path: Path) -> None:
+    assert path.stat().st_size <= 400_000
+    assert page_height(nbformat.read(path, as_version=4)) <= 15 * SCREEN
+
+
+def test_a_long_table_and_a_tall_picture_make_a_page_longer() -> None:
+    notebook = nbformat.read(PATHS[0], as_version=4)
+    before = page_height(notebook)
+    table = "| a |\n|---|\n" + "| 1 |\n" * 50
+    picture = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 8 + struct.pack(">II", 100, 900))
+    data = [{"text/markdown": table}, {"image/png": picture.decode()}]
+    outputs = [new_output("display_data", data=of) for of in data]
+    notebook.cells.append(new_code_cell("show()", outputs=outputs))
+    assert page_height(notebook) > before + 50 * 28 + 900
