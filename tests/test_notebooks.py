@@ -367,4 +367,4 @@ def test_a_long_table_and_a_tall_picture_make_a_page_longer() -> None:
     data = [{"text/markdown": table}, {"image/png": picture.decode()}]
     outputs = [new_output("display_data", data=of) for of in data]
     notebook.cells.append(new_code_cell("show()", outputs=outputs))
-    assert page_height(notebook) > before + 50 * 28 + 900
+    assert page_height(notebook) > before + 0.9 * (50 * 28 + 900)
