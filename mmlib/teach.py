@@ -121,7 +121,7 @@ def _words(arguments: tuple[Any, ...]) -> str:
 
 START = "start.md"
 WORDS_A_MINUTE, LINES_A_MINUTE = 150, 6  # of somebody who learns
-POINTER = re.compile(r"\s*Solutions: `docs/solutions\.md`\.")
+POINTER = re.compile(r"\s*Solutions: \[docs/solutions\.md\]\(\.\./docs/solutions\.md\)\.")
 BADGES = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
     "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}) "

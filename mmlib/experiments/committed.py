@@ -8,8 +8,8 @@ from IPython.display import Image, Markdown, display
 from mmlib import paths
 from mmlib.names import EMBEDDED, TWINS
 from mmlib.report.artifact import Entry, read_manifest
-from mmlib.report.citations import FROM_ARTIFACTS, FROM_NOTEBOOKS
-from mmlib.report.markup import escape_markdown
+from mmlib.report.citations import FROM_ARTIFACTS, FROM_NOTEBOOKS, link_markdown
+from mmlib.report.markup import escape_words
 
 
 def collections(paper: str) -> list[str]:
@@ -70,10 +70,10 @@ def _entry(paper: str, collection: str, artifact: str) -> Entry | None:
     return next((e for e in listed if (e["collection"], e["paper"], e["id"]) == wanted), None)
 
 
-def caption(paper: str, collection: str, artifact: str) -> str:
-    """The title and caption of a committed artifact; empty where the manifest does not know it."""
+def caption(paper: str, collection: str, artifact: str) -> tuple[str, str]:
+    """The title and the caption of a committed artifact; empty where the manifest does not know it."""
     entry = _entry(paper, collection, artifact)
-    return f"{entry['title']}. {entry['caption']}" if entry else ""
+    return (f"{entry['title']}.", str(entry["caption"])) if entry else ("", "")
 
 
 def notes(paper: str, collection: str, artifact: str) -> tuple[str, ...]:
@@ -86,7 +86,8 @@ def show_picture(paper: str, collection: str, artifact: str) -> None:
     """Show a committed picture with its caption."""
     path = paths.figures() / collection / paper / f"{artifact}.png"
     display(Image(filename=str(path), width=760))  # type: ignore[no-untyped-call]
-    text = escape_markdown(caption(paper, collection, artifact), code=True)
+    title, words = (escape_words(text) for text in caption(paper, collection, artifact))
+    text = link_markdown(f"**{title}** {words}" if title else "", FROM_NOTEBOOKS)
     display(Markdown(text))  # type: ignore[no-untyped-call]
 
 

@@ -27,7 +27,8 @@ WORDS = {"better": "better", "worse": "worse", "equivalent": "no difference that
 WIDE = 100  # characters of a line in a terminal
 MARKS = re.compile(r"\*\*|</?span>|\\(?=\|)")  # of Markdown, as ``escape_markdown`` writes it
 BELOW = 0.2  # lines of the picture, at which the interval for other test data stands
-MOST = 33  # characters of a line's name in the picture
+MOST = 33  # characters of a line's name in the picture of one paper
+LONGEST = 46  # in that of several, where a claim has one line
 
 
 def opening(claims: pd.DataFrame, called: Mapping[str, str], paper: str) -> str:
@@ -60,20 +61,22 @@ def _groups(lines: pd.DataFrame, column: str) -> list[tuple[Any, pd.DataFrame]]:
 
 
 def _of_claim(text: str, lines: pd.DataFrame) -> str:
-    """A claim with what was measured of it on each data set."""
-    measured = "; ".join(_measured(line) for line in lines.to_dict("records"))
-    test = " / ".join(dict.fromkeys(lines["test (above 0 supports)"]))
-    return (
-        f"- **{escape_markdown(_capital(text))}?** {escape_markdown(_capital(test))}: {measured}."
-    )
+    """A claim with its verdict on each data set and what was measured; the test is named where it changes."""
+    tests = [str(test) for test in lines["test (above 0 supports)"]]
+    told = [
+        _measured(line, "" if test == before else test)
+        for line, test, before in zip(lines.to_dict("records"), tests, ["", *tests], strict=False)
+    ]
+    return f"- {escape_markdown(_capital(text))}? {' '.join(told)}"
 
 
-def _measured(line: Mapping[Any, Any]) -> str:
-    """One data set's difference with its interval, seeds and verdict."""
-    scope = f", {line['scope']}" if line["scope"] else ""
+def _measured(line: Mapping[Any, Any], test: str) -> str:
+    """One data set's verdict with the difference, its interval and seeds; test: empty where it was said before."""
+    scope = f" ({line['scope']})" if line["scope"] else ""
     return (
-        f"{escape_markdown(str(line['measured']))} {line['unit']} on {escape_markdown(line['data'])} "
-        f"over {line['seeds']} seeds, **{line['verdict']}**{scope}"
+        f"**{_capital(str(line['verdict']))}** on {escape_markdown(line['data'])}{scope}: "
+        f"{escape_markdown(str(line['measured']))} {line['unit']} over {line['seeds']} seeds"
+        f"{f', {escape_markdown(test)}' if test else ''}."
     )
 
 
@@ -139,7 +142,8 @@ def closing(numbers: pd.DataFrame, claims: pd.DataFrame, data: str) -> str:
     """
     lines = compared(numbers, data)
     if len(claims):
-        lines.append(f"- The paper's claims in {len(claims)} tests: {counted(claims['verdict'])}.")
+        seeds = f"{len(claims)} tests with the seeds of this run"
+        lines.append(f"- The paper's claims in {seeds}: {counted(claims['verdict'])}.")
     return "\n".join(lines) if lines else NOTHING
 
 
@@ -198,7 +202,8 @@ def picture(
     lines: what ``glance.tested`` or ``main_lines`` gives. Thick: the interval over seeds; thin, below: other test data.
     """
     several = lines["paper"].nunique() > 1
-    figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + 0.4 * len(lines))
+    each = 0.3 if several else 0.38  # inches
+    figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + each * len(lines))
     with draw.style():
         draw.no_difference(axis)
         for place, line in enumerate(lines.to_dict("records")):
@@ -237,7 +242,9 @@ def _draw_line(axis: Any, place: int, line: Mapping[Any, Any]) -> None:
 
 def _name(line: Mapping[Any, Any], called: Mapping[str, str], several: bool) -> str:
     """A line's name: the claim, or what is compared, and below it the data; the paper where there are several."""
-    paper = f"{called[line['paper']]}: " if several else ""
-    test = f"{paper}{line.get('claim') or line['test (above 0 supports)']}"
+    test = str(line.get("claim") or line["test (above 0 supports)"])
+    if several:
+        short = textwrap.shorten(test, LONGEST, placeholder="…")
+        return f"{short}\n{called[line['paper']]}, {line['data']}"
     folded = textwrap.wrap(test, MOST, max_lines=2, placeholder="…")
     return "\n".join([*folded, str(line["data"])])

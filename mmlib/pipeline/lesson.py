@@ -7,6 +7,7 @@ file, and whatever a notebook does not show is drawn all the same and listed onc
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,23 +16,28 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mmlib import paths
-from mmlib.experiments import committed
+from mmlib.experiments import committed, undeclared
 from mmlib.experiments.comparison import shown
-from mmlib.experiments.context import Context
+from mmlib.experiments.context import Context, Paper
+from mmlib.experiments.declare import OURS
 from mmlib.experiments.verdicts import OPEN, PRIMARY
 from mmlib.papers import catalog
 from mmlib.papers.catalog import PAPERS
 from mmlib.pipeline import findings, glance, own_network, regenerate
 from mmlib.report import figures
 from mmlib.report.artifact import Artifact, Output
+from mmlib.report.citations import FROM_NOTEBOOKS, link_rows
 from mmlib.report.layout import ACROSS
+from mmlib.report.markup import escape_words, markdown_table
 from mmlib.report.stats import DECIDED
 from mmlib.report.tables import metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+WIDE = 120  # characters of a line of plain text
 ROWS = 15  # lines of a table that a notebook shows whole
+NOTES = 2  # notes below a table that it shows; of more, the first one
 SENTENCE = re.compile(r"(?<!Eq)(?<!Eqs)(?<!Fig)(?<!Figs)\.\s")
 CLAIMS = ["claim", "data", "test (above 0 supports)", "measured", "seeds", "verdict"]
 
@@ -46,12 +52,24 @@ class Lesson:
         self.context = context
         self._drawn: dict[str, Output] = {}
 
+    def introduce(self) -> None:
+        """Say where the results go and how the profile reduces the paper's budget."""
+        profile = self.context.profile
+        print(
+            f"profile {profile.name}; results go to figures/{self.context.collection}/{self._paper}"
+        )
+        print(textwrap.fill(profile.reduced, WIDE, break_on_hyphens=False))
+
     def found(self) -> None:
         """Show what the committed claims say, in a few sentences and a picture.
 
-        Where no primary claim has a verdict, the committed main comparison takes their place.
+        Where no primary claim has a verdict, the committed main comparison takes their place. The picture of a paper
+        without claims of its own is that of ``against_own_networks``.
         """
         figures.show_text(self.opening())
+        if not self._of and len(self._verdicts()):
+            self.against_own_networks()
+            return
         kept = glance.tested(self._claims(), self._called, self._of)
         if len(kept):
             figures.show(Output(figure=findings.picture(kept, self._called)))
@@ -64,7 +82,10 @@ class Lesson:
         Where it has none of its own: those of all papers, and how each method stands against its own network.
         """
         told = findings.opening(self._claims(), self._called, self._of)
-        return told if self._of else f"{told}\n\n{own_network.sentences(self._verdicts())}"
+        if self._of:
+            return told
+        own = own_network.sentences(self._verdicts())
+        return f"Each paper's claims:\n\n{told}\n\nEach method against its own network:\n\n{own}"
 
     def against_own_networks(self) -> None:
         """Show all committed comparisons of each method with its own network in one picture."""
@@ -81,7 +102,8 @@ class Lesson:
     def train(self) -> None:
         """Make the runs that are missing, and say how many failed."""
         report = regenerate.run(self.context)
-        print(f"{report.wanted} runs: {report.failed} failed, {report.left} left")
+        if report.failed or report.left:
+            print(f"{report.wanted} runs: {report.failed} failed, {report.left} left")
         for run_id, text in report.errors:
             print(run_id, text.strip().splitlines()[-1])
 
@@ -96,15 +118,16 @@ class Lesson:
         output, more = shortened(self._drawn[name], link)
         if not table and output.table is not None:
             output, more = replace(output, table=None, local=None), f"[The table]({link})."
-        figures.show(output, f"{artifact.title}. {artifact.caption}")
-        if more:
-            figures.show_text(more)
+        first, folded_notes = noted(output)
+        figures.show(first, f"{artifact.title}.", str(artifact.caption))
+        for text in filter(None, (folded_notes, more)):
+            figures.show_text(text)
 
-    def real(self, name: str, metric: str = "") -> None:
+    def real(self, name: str, metric: str = "", rows: Sequence[str] = ()) -> None:
         """Show an artifact of the first collection of real data that has it: its picture, or its table in short.
 
-        metric: the only one to be shown of a comparison of several; all where empty. With a reader's own data
-        nothing of other data is shown.
+        metric: the only one to be shown of a comparison of several; the first where empty. rows: likewise; all where
+        empty. With a reader's own data nothing of other data is shown.
         """
         if self._own:
             figures.show_text(ELSEWHERE)
@@ -116,7 +139,7 @@ class Lesson:
                 committed.show_picture(self._paper, collection, name)
                 return
             if numbers.exists():
-                self._show_committed(collection, name, folder, metric)
+                self._show_committed(collection, name, folder, metric, rows)
                 return
 
     def all_real(self) -> None:
@@ -134,13 +157,14 @@ class Lesson:
             lines.append(f"- `{collection}`: {', '.join(links)}")
         figures.show_text("\n".join(lines))
 
-    def _show_committed(self, collection: str, name: str, folder: Path, only: str) -> None:
-        """Show a committed table in short; only: of this metric, where there is one."""
-        output = committed_table(folder, name, only)
+    def _show_committed(
+        self, collection: str, name: str, folder: Path, only: str, rows: Sequence[str]
+    ) -> None:
+        """Show a committed table in short; only: of this metric, where there is one; rows: those."""
+        output = committed_table(folder, name, only, rows)
         link = f"../figures/{collection}/{self._paper}/{name}.md"
         short, more = shortened(output, link)
-        title = committed.caption(self._paper, collection, name)
-        figures.show(short, title)
+        figures.show(short, *committed.caption(self._paper, collection, name))
         figures.show_text(more or f"[More of it]({link}).")
 
     def rest(self) -> None:
@@ -159,7 +183,23 @@ class Lesson:
     def take_home(self) -> None:
         """Show what this run says: the main comparison and the claims, in sentences."""
         numbers = self._output(self.flagship).numbers
-        figures.show_text(self.closing(pd.DataFrame() if numbers is None else numbers))
+        told = self.closing(pd.DataFrame() if numbers is None else numbers)
+        claims = [a for a in regenerate.artifacts(self.context) if a.id == "claims"]
+        links = [f"- [Each of these tests]({self._link(claim, '.md')})." for claim in claims]
+        figures.show_text("\n".join([told, *links]))
+
+    def obstacles(self) -> None:
+        """Show what the paper leaves open with the reading taken, folded, and what is left out or guessed."""
+        declared = self.context.declared
+        choices = pd.DataFrame(declared.obstacles, columns=["obstacle", "reading taken", "ledger"])
+        choices["ledger"] = [link_rows(rows, FROM_NOTEBOOKS) for rows in choices["ledger"]]
+        if set(choices["ledger"]) == {OURS}:
+            choices = choices.drop(columns="ledger")
+        parts = {"Left out": _left_out(declared), "Guesses": declared.guesses}
+        told = [f"**{name}:** {text}" for name, text in parts.items() if text]
+        head = f"{len(choices)} points that needed a choice: open the list"
+        table = folded(head, [markdown_table(choices, escaped=True)])
+        figures.show_text("\n\n".join([table, " ".join(told)]))
 
     def _output(self, name: str) -> Output:
         """What an artifact is, as it was shown, or drawn now."""
@@ -251,19 +291,41 @@ class Lesson:
         return f"{artifact.title} ({', '.join(links) or 'on this machine only'}): {told}."
 
 
-def committed_table(folder: Path, name: str, only: str = "") -> Output:
-    """A committed table: the numbers of a comparison, or any other as text; only: of this metric."""
+def _left_out(paper: Paper) -> str:
+    """What of a paper is left out, in a sentence."""
+    names = ", ".join(undeclared.rows_left_out(paper))
+    printed = f"rows that the paper prints, of {names}." if names else ""
+    return " ".join(filter(None, (printed, paper.left_out)))
+
+
+def committed_table(folder: Path, name: str, only: str = "", rows: Sequence[str] = ()) -> Output:
+    """A committed table: the numbers of a comparison, or any other as text.
+
+    Of a comparison what was run: of one metric, if ``only`` names it, and of some rows, if ``rows`` names them.
+    """
     numbers = pd.read_csv(folder / f"{name}-numbers.csv")
     if "difference" not in numbers:
         return Output(pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False))
-    numbers = numbers[numbers["metric"] == only] if only else numbers
     texts = [column for column in ("plain", "verdict", "failed") if column in numbers]
-    return Output(numbers=numbers.fillna(dict.fromkeys(texts, "")), comparison=True)
+    numbers = numbers.fillna(dict.fromkeys(texts, ""))
+    kept = (numbers["n"] > 0) | (numbers["failed"] != "" if "failed" in numbers else False)
+    for column, wanted in (("metric", [only] if only else []), ("row", rows)):
+        kept &= numbers[column].isin(wanted) if wanted else True
+    return Output(numbers=numbers[kept], comparison=True)
 
 
 def folded(head: str, lines: Sequence[str]) -> str:
     """Markdown lines that a reader opens by a click on their head; head: HTML."""
     return "\n".join([f"<details><summary>{head}</summary>", "", *lines, "", "</details>"])
+
+
+def noted(output: Output) -> tuple[Output, str]:
+    """An output with at most ``NOTES`` notes, or with the first of them, and the others folded, as Markdown."""
+    if len(output.notes) <= NOTES:
+        return output, ""
+    first, *others = output.notes
+    lines = [f"- {escape_words(note)}" for note in others]
+    return replace(output, notes=(first,)), folded(f"{len(lines)} more notes", lines)
 
 
 def shortened(output: Output, link: str) -> tuple[Output, str]:
@@ -288,9 +350,9 @@ def _short_claims(output: Output, table: pd.DataFrame, link: str) -> tuple[Outpu
 
 def _short_comparison(output: Output, numbers: pd.DataFrame, link: str) -> tuple[Output, str]:
     """One metric, and of many settings those with a decided difference."""
-    if _lines(numbers) <= ROWS:
-        return output, ""
     first = numbers[numbers["metric"] == numbers["metric"].iloc[0]]
+    if len(first) == len(numbers) and _lines(numbers) <= ROWS:
+        return output, ""
     more = f"[All settings and metrics]({link})."
     if _lines(first) <= ROWS:
         return replace(output, numbers=first), more

@@ -33,6 +33,7 @@ GATHERED = {
     "claims.csv": "every paper's claims",
     "arithmetic.csv": "the papers' own sums",
 }  # beside the page
+BUDGET = " Data: "  # in a caption, what follows it stands below "How it was made"
 PICTURE = "glance.png"  # of the primary claims, beside the page
 PREVIEW_ROWS, PREVIEW_COLUMNS = 8, 12
 PREVIEWED = ("paper", "ours", "of the best possible")
@@ -189,8 +190,9 @@ def _card(entry: Entry, root: Path, here: Path) -> dict[str, Any]:
     files = [root / name for name in entry.get("files", []) if (root / name).is_file()]
     files.sort(key=lambda f: (f.stem != entry["id"], f.name))
     status, title = str(entry.get("status", "")), str(entry.get("title", entry["id"]))
-    caption, source = str(entry.get("caption", "")), str(entry.get("source", ""))
-    words = [entry["id"], title, caption, source, entry["paper"], entry["collection"]]
+    told, source = str(entry.get("caption", "")), str(entry.get("source", ""))
+    caption = told.split(BUDGET)[0]
+    words = [entry["id"], title, told, source, entry["paper"], entry["collection"]]
     picture = next((f for f in files if f.suffix == ".png"), None)
     table = next((f for f in files if f.suffix == ".csv" and f.stem == entry["id"]), None)
     preview = _preview(table) if table and not picture else None
@@ -254,7 +256,8 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     seeds = ", ".join(str(seed) for seed in entry.get("seeds") or [])
     names = ("source", "profile", "selection", "runs")
     facts = [(name, entry.get(name)) for name in names]
-    facts += [("seeds", seeds), ("data", entry.get("fingerprint"))]
+    _, _, budget = str(entry.get("caption", "")).partition(BUDGET)
+    facts += [("seeds", seeds), ("data", budget), ("fingerprint", entry.get("fingerprint"))]
     return [(name, str(value)) for name, value in facts if value]
 
 

@@ -19,7 +19,7 @@ from mmlib.report import fitting, layout
 from mmlib.report.artifact import Output, figure_bytes, plain_settings
 from mmlib.report.citations import FROM_NOTEBOOKS, link_markdown
 from mmlib.report.colours import PALETTE, Look, looks_of
-from mmlib.report.markup import escape_markdown, to_markdown
+from mmlib.report.markup import escape_words, to_markdown
 from mmlib.report.stats import FEWEST, MARGIN, TOO_FEW, Comparison, summarise
 
 if TYPE_CHECKING:
@@ -452,21 +452,19 @@ def shared_legend(figure: Figure, axes: Axes | Sequence[Axes], columns: int = 6)
         )
 
 
-def show(output: Output, caption: str = "") -> None:
+def show(output: Output, title: str = "", caption: str = "") -> None:
     """Show a table in its reading form and a figure as it is written; outside a notebook, print the table.
 
-    What was measured on this machine stands below.
+    What was measured on this machine stands below. title: in bold, with the caption after it.
     """
-    text = ""
+    bold = f"**{escape_words(title)}** " if title else ""
+    text = f"{bold}{escape_words(caption)}".strip()
     if output.comparison and output.numbers is not None:
-        text = layout.reading(output.numbers, caption, output.notes)
+        text += "\n\n" + layout.reading(output.numbers, "", output.notes)
     elif output.table is not None:
-        text = to_markdown(output.table, caption, output.notes)
-    elif caption or output.notes:
-        head = [f"**{escape_markdown(caption, code=True)}**"] if caption else []
-        text = "\n\n".join(
-            [*head, *(f"- {escape_markdown(note, code=True)}" for note in output.notes)]
-        )
+        text += "\n\n" + to_markdown(output.table, "", output.notes)
+    elif output.notes:
+        text += "\n\n" + "\n".join(f"- {escape_words(note)}" for note in output.notes)
     if output.local is not None:
         text += "\n" + to_markdown(output.local, "Measured on this machine")
     display, image, markdown = _notebook()
@@ -478,7 +476,7 @@ def show(output: Output, caption: str = "") -> None:
             image(
                 data=figure_bytes(output.figure, "png", dpi=SCREEN_DPI),
                 format="png",
-                width=round(96 * output.figure.get_figwidth() * 1.3),
+                width=round(SCREEN_DPI * output.figure.get_figwidth()),  # larger would be blurred
             )
         )
     if text:

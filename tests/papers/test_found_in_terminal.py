@@ -72,8 +72,8 @@ def test_the_finding_stands_after_the_summary_and_before_the_last_lines(
     assert "status" in summary and "+1.25" not in summary
     flat = " ".join(finding.split())
     assert (
-        "The loss *improves*? Ours minus Concat: +1.25 [0.24, 2.26] points of accuracy on votes "
-        "over 20 seeds, supported." in flat
+        "The loss *improves*? Supported on votes: +1.25 [0.24, 2.26] points of accuracy over "
+        "20 seeds, Ours minus Concat." in flat
     )
     this_run = flat.split("In this run: ")[1]
     assert "Ours minus Concat in accuracy: -3.00 [-4.00, -2.00]" in this_run

@@ -19,9 +19,11 @@ from mmlib import paths
 from mmlib.data.bundle import Task, make_bundle, save_bundle
 from mmlib.experiments import committed
 from mmlib.experiments.context import Context
+from mmlib.experiments.undeclared import rows_left_out
 from mmlib.papers import balm
+from mmlib.papers.catalog import PAPERS
 from mmlib.pipeline import findings, regenerate
-from mmlib.pipeline.lesson import ELSEWHERE, ROWS, Lesson, shortened
+from mmlib.pipeline.lesson import ELSEWHERE, ROWS, WIDE, Lesson, noted, shortened
 from mmlib.report import figures
 from mmlib.report.artifact import Output
 
@@ -85,7 +87,7 @@ def test_a_planted_claim_comes_out_with_its_difference_interval_seeds_and_verdic
     sentence = next(line for line in text.splitlines() if line.startswith("- "))
     said = re.sub(r"[*\\]", "", sentence)
     assert said == (
-        "- It helps? Ours minus plain: -7.31 [-9.20, -5.42] points of F1 on MOSI over 23 seeds, contradicted."
+        "- It helps? Contradicted on MOSI: -7.31 [-9.20, -5.42] points of F1 over 23 seeds, ours minus plain."
     )
 
 
@@ -99,9 +101,20 @@ def test_a_claim_has_one_line_however_many_data_sets_tested_it() -> None:
     )
     text = findings.opening(lines, CALLED, "balm")
     bullets = [line for line in text.splitlines() if line.startswith("- ")]
-    assert [line.split("?")[0] for line in bullets] == ["- **It helps", "- **Both parts matter"]
+    assert [line.split("?")[0] for line in bullets] == ["- It helps", "- Both parts matter"]
     assert "1.11" in bullets[0] and "-2.22" in bullets[0] and "4.44" not in bullets[0]
-    assert bullets[1].endswith("**supported**, on these alone.")
+    assert bullets[0].count("ours minus plain") == 1  # the same test on both
+    assert "? **Supported** on MOSI (on these alone): +4.44" in bullets[1]
+
+
+def test_a_claim_whose_test_differs_between_data_sets_names_both() -> None:
+    lines = frame(
+        claim(),
+        claim(data="a twin", **{"made of": "twins", "test (above 0 supports)": "ours minus none"}),
+    )
+    told = findings.opening(lines, CALLED, "balm").splitlines()[0]
+    assert "MOSI: +1.00 [0.50, 1.50] points of F1 over 10 seeds, ours minus plain. **" in told
+    assert told.endswith("over 10 seeds, ours minus none.")
 
 
 def test_the_same_claim_in_several_collections_is_told_once_with_the_most_seeds() -> None:
@@ -181,7 +194,9 @@ def test_rows_with_too_few_seeds_say_nothing_and_claims_are_counted() -> None:
     few = frame(*difference("s", -1, 1, "too few seeds"))
     claims = frame(claim(), claim(verdict="undecided"), claim(verdict="undecided"))
     told = findings.closing(few, claims, "MOSI")
-    assert told == "- The paper's claims in 3 tests: 2 undecided, 1 supported."
+    assert told == (
+        "- The paper's claims in 3 tests with the seeds of this run: 2 undecided, 1 supported."
+    )
     assert findings.closing(few, claims.iloc[:0], "MOSI") == findings.NOTHING
     assert findings.closing(pd.DataFrame(), claims.iloc[:0], "MOSI") == findings.NOTHING
 
@@ -226,11 +241,11 @@ def compared(*parts: pd.DataFrame) -> Output:
 
 
 def test_a_comparison_of_few_settings_is_shown_whole() -> None:
-    output = compared(settings(3), settings(3, metric="weighted_f1"))
+    output = compared(settings(3))
     assert shortened(output, LINK) == (output, "")
 
 
-def test_of_several_metrics_the_first_is_shown_where_all_are_too_long() -> None:
+def test_of_several_metrics_the_first_is_shown() -> None:
     output, more = shortened(compared(settings(9), settings(9, metric="weighted_f1")), LINK)
     assert output.numbers is not None and output.comparison
     assert set(output.numbers["metric"]) == {"accuracy"}
@@ -267,7 +282,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is shown as text; pictures are left out."""
     texts: list[str] = []
     monkeypatch.setattr(figures, "show_text", texts.append)
-    monkeypatch.setattr(figures, "show", lambda output, caption="": texts.append(caption))
+    monkeypatch.setattr(figures, "show", lambda output, *words: texts.append(" ".join(words)))
     return texts
 
 
@@ -346,16 +361,58 @@ def test_a_committed_comparison_can_be_shown_in_one_metric(
     folder = paths.figures() / "real" / "balm"
     folder.mkdir(parents=True)
     both = [*difference("s", 0, 2, "better"), *difference("s", 0, 4, "better", metric="mae")]
+    both.append({**both[0], "row": "never run", "n": 0})
     frame(*both).to_csv(folder / "table2-numbers.csv", index=False)
     shown: list[Output] = []
     monkeypatch.setattr(committed, "collections", lambda paper: ["real"])
-    monkeypatch.setattr(figures, "show", lambda output, caption="": shown.append(output))
+    monkeypatch.setattr(figures, "show", lambda output, *words: shown.append(output))
     lesson = Lesson(balm.context("smoke"))
     lesson.real("table2")
     lesson.real("table2", metric="mae")
+    lesson.real("table2", metric="mae", rows=["ours"])
     numbers = [output.numbers for output in shown if output.numbers is not None]
-    assert [set(of["metric"]) for of in numbers] == [{"accuracy", "mae"}, {"mae"}]
+    assert [set(of["metric"]) for of in numbers] == [{"accuracy"}, {"mae"}, {"mae"}]
+    assert [of["row"].tolist() for of in numbers] == [
+        ["plain", "ours"],
+        ["plain", "ours"],
+        ["ours"],
+    ]
     assert numbers[1]["difference"].dropna().tolist() == [2.0]
+
+
+def test_of_many_notes_the_first_stays_and_the_others_are_folded() -> None:
+    few = Output(notes=("a", "b"))
+    assert noted(few) == (few, "")
+    output, more = noted(Output(notes=("first", "second", "# third")))
+    assert output.notes == ("first",)
+    assert more.startswith("<details><summary>2 more notes</summary>")
+    assert "- second\n" in more and "\n# third" not in more and "first" not in more
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_obstacle_is_shown_with_a_link_to_its_row_of_the_ledger(
+    paper: str, told: list[str]
+) -> None:
+    declared = PAPERS[paper]
+    Lesson(declared.context("smoke")).obstacles()
+    (text,) = told
+    for choice in declared.obstacles:
+        assert choice.obstacle in text and choice.reading in text
+        for code in re.findall(r"[A-H]\d+", choice.ledger):
+            assert f"[{code}](../docs/ledger.md#{code.lower()})" in text
+    assert text.startswith(f"<details><summary>{len(declared.obstacles)} points")
+    assert ("**Guesses:**" in text) == bool(declared.guesses)
+    assert all(name in text for name in rows_left_out(declared))
+
+
+def test_the_words_on_the_profile_are_wrapped_between_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    context = balm.context("quick")
+    Lesson(context).introduce()
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert "quick" in first and f"figures/{context.collection}/balm" in first
+    assert " ".join(lines) == context.profile.reduced and max(map(len, lines)) <= WIDE
 
 
 def test_what_a_notebook_does_not_show_is_drawn_and_listed_with_links_in_a_fold(
