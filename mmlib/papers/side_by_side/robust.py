@@ -1,0 +1,107 @@
+"""Which row stands a change of law between training and test, in words made of the matrix's numbers.
+
+Two questions, both over all pairs of different laws. What does a change of law cost: the value of a row that was
+trained under the law of the test minus its value trained under another? And what does it still reach under a law other
+than that of its training? A row that learns nothing from the mask loses nothing, so the first alone says little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from mmlib.experiments.budgets import seeds_in_words
+from mmlib.report import stats
+
+COST, REACHED = "cost", "reached"
+
+
+def by_seed(frame: pd.DataFrame, share: str) -> pd.DataFrame:
+    """``cost`` and ``reached`` of each row and seed, in the unit of the column ``share``, of those with every pair.
+
+    frame: columns row, training, setting (of the test), seed, and that column. Index (row, seed).
+    """
+    laws = sorted(set(frame["training"]))
+    wide = frame.pivot_table(index=["row", "seed", "setting"], columns="training", values=share)
+    lines = {}
+    for place, of in wide.groupby(level=["row", "seed"]):
+        square = of.droplevel(["row", "seed"]).reindex(index=laws, columns=laws)
+        if len(laws) < 2 or square.isna().any(axis=None):
+            continue
+        own = pd.Series({law: square.loc[law, law] for law in laws})
+        others = (square.sum(axis=1) - own) / (len(laws) - 1)
+        lines[place] = {COST: (own - others).mean(), REACHED: others.mean()}
+    index = pd.MultiIndex.from_tuples(list(lines), names=["row", "seed"])
+    return pd.DataFrame(list(lines.values()), index=index, columns=[COST, REACHED])
+
+
+def told(frame: pd.DataFrame, share: str) -> tuple[str, ...]:
+    """The finding in sentences; none where no two rows have all pairs of laws with the same seeds.
+
+    frame, share: as in ``by_seed``.
+    """
+    found = by_seed(frame, share)
+    counts = found.groupby(level="row").size()
+    enough = list(counts[counts >= stats.FEWEST].index)
+    few = [row for row in counts.index if row not in enough]
+    kept = [row for row in counts.index if row in enough] if len(enough) > 1 else list(counts.index)
+    if len(kept) < 2:
+        return ()
+    unit = "points of weighted F1" if share.startswith("weighted") else f"points of % {share}"
+    decided = len(enough) > 1
+    parts = [
+        f"Robust to a change of law between training and test, over all pairs of different laws, in {unit}"
+        f"{_with_intervals(len(kept)) if decided else ''}:",
+        _least(found, kept, decided),
+        _most(found, kept, decided),
+    ]
+    if decided and few:
+        seeds = seeds_in_words(counts[few])
+        parts.append(f"Not compared, having {seeds}: {', '.join(few)}.")
+    if not decided:
+        parts.append(f"Not decided: {seeds_in_words(counts)} tell too little.")
+    return (" ".join(parts),)
+
+
+def _with_intervals(rows: int) -> str:
+    return f" (simultaneous 95 % intervals over seeds, for the first against {_others(rows)})"
+
+
+def _others(rows: int) -> str:
+    return "the other row" if rows == 2 else f"the {rows - 1} others"
+
+
+def _least(found: pd.DataFrame, kept: list[str], decided: bool) -> str:
+    """Which row loses least, and which most."""
+    costs = {row: found.loc[row, COST] for row in kept}
+    order = sorted(kept, key=lambda row: float(costs[row].mean()))
+    first, last = order[0], order[-1]
+    against = _against({row: -of for row, of in costs.items()}, order) if decided else ""
+    return f"{first} loses least, {_number(costs[first])}, and {last} most, {_number(costs[last])}{against}."
+
+
+def _most(found: pd.DataFrame, kept: list[str], decided: bool) -> str:
+    """Which row reaches most under another law than that of its training."""
+    values = {row: found.loc[row, REACHED] for row in kept}
+    order = sorted(kept, key=lambda row: -float(values[row].mean()))
+    against = _against(values, order) if decided else ""
+    return f"Most under another law reaches {order[0]}, {_number(values[order[0]])}{against}."
+
+
+def _number(values: pd.Series) -> str:
+    """The mean over seeds, with its 95 % interval where there are enough."""
+    of = stats.summarise(values)
+    ends = f" [{of.low:.1f}, {of.high:.1f}]" if of.n >= stats.FEWEST else ""
+    return f"{of.mean:.1f}{ends}"
+
+
+def _against(values: Mapping[str, pd.Series], order: list[str]) -> str:
+    """The first against the next, and against how many it is decided; larger is better."""
+    first, others = order[0], order[1:]
+    tests = {
+        row: stats.paired(values[first], values[row], comparisons=len(others)) for row in others
+    }
+    behind = sum(test.verdict == "better" for test in tests.values())
+    next_ = tests[others[0]]
+    return f"; against the next, {others[0]}, {next_} {next_.verdict}; decided against {behind} of {len(others)}"
