@@ -47,24 +47,31 @@ def test_a_row_without_all_pairs_of_laws_has_no_cost() -> None:
 
 
 def test_the_finding_names_who_loses_least_and_who_reaches_most_with_intervals() -> None:
-    (told,) = robust.told(made_up(6), SHARE)
-    found = robust.by_seed(made_up(6), SHARE)
-    reached = found["reached"].unstack("row")
-    apart = reached["steady"] - reached["fitted"]
+    (told,) = robust.told(made_up(6), SHARE, "points")
+    reached = robust.by_seed(made_up(6), SHARE)["reached"].unstack("row")
+    apart, one = reached["steady"] - reached["fitted"], reached["steady"]
     half = scipy_stats.t.ppf(1 - 0.025 / 2, 5) * apart.std() / math.sqrt(6)
-    ends = f"{apart.mean():+.2f} [{apart.mean() - half:.2f}, {apart.mean() + half:.2f}] better"
-    assert "steady loses least" in told and "fitted most" in told
-    one = reached["steady"]
+    ends = f"{apart.mean():+.2f} [{apart.mean() - half:.2f}, {apart.mean() + half:.2f}]"
     low, high = scipy_stats.t.interval(0.95, 5, one.mean(), one.std() / math.sqrt(6))
     level = f"{one.mean():.1f} [{low:.1f}, {high:.1f}]"
-    assert f"another law reaches steady, {level}; against the next, fitted, {ends}" in told
-    assert told.count("decided against 2 of 2") == 2
+    assert f"its own steady reaches most, {level} ({ends} against fitted, the next: decided" in told
+    assert "in points: steady loses least, " in told and "; fitted most, " in told
+    assert told.count("decided against 2 of 2") == 2 and "the 2 others" in told
+
+
+def test_what_differs_by_chance_alone_is_not_decided() -> None:
+    frame = made_up(6, ("steady",))
+    twin = frame.assign(
+        row="twin", **{SHARE: made_up(6, ("steady", "steady"))[SHARE][-len(frame) :].to_numpy()}
+    )
+    (told,) = robust.told(pd.concat([frame, twin]), SHARE, "points")
+    assert "decided against 0 of 1" in told and "the next: decided" not in told
 
 
 def test_rows_of_few_seeds_are_named_and_take_no_part_and_few_seeds_decide_nothing() -> None:
     mixed = pd.concat([made_up(6, ("steady", "weak")), made_up(1, ("fitted",))])
-    (told,) = robust.told(mixed, SHARE)
-    assert "Not compared, having 1 seed: fitted" in told and "fitted most" not in told
-    (few,) = robust.told(made_up(2), SHARE)
-    assert "Not decided: 2 seeds" in few and "[" not in few
-    assert robust.told(made_up(6, ("weak",)), SHARE) == ()
+    (told,) = robust.told(mixed, SHARE, "points")
+    assert "Too few seeds (1 seed): fitted." in told and "weak most" in told
+    (few,) = robust.told(made_up(2), SHARE, "points")
+    assert "2 seeds decide nothing." in few and "[" not in few
+    assert robust.told(made_up(6, ("weak",)), SHARE, "points") == ()

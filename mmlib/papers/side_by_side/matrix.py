@@ -51,6 +51,7 @@ ZEROS, INDICATORS, DROPOUT = "zeros", "with indicators", "with modality dropout"
 NAMED = {ZEROS: "without indicators", INDICATORS: INDICATORS, DROPOUT: DROPOUT}
 BLIND = "best that does not read the mask"
 AWARE_SHARE, BLIND_SHARE = "of best, law known", "of best, mask not read"
+UNITS = {AWARE_SHARE: "percent of the best that knows the law", F1: "points of weighted F1"}
 LINE, HEAD = 0.165, 1.2  # inches of a line of the picture, and of what is around it
 MEANING = (
     "Expected accuracy in percent of that of two best predictions under the same masks. Left: of the one that knows by "
@@ -257,7 +258,7 @@ def draw(context: Context, cells: Sequence[Cell]) -> Output:
     left_out = "" if any(row.name == "GMM-loss" for row in every) else f" {WITHOUT_GMM}"
     exact = measure(frame) == AWARE_SHARE
     notes = (
-        *robust.told(frame, measure(frame)),
+        *robust.told(frame, measure(frame), UNITS[measure(frame)]),
         *((finding(frame), *_decided(frame)) if exact else ()),
         MEANING if exact else PLAIN_MEANING,
         NETWORKS + left_out,

@@ -36,40 +36,34 @@ def by_seed(frame: pd.DataFrame, share: str) -> pd.DataFrame:
     return pd.DataFrame(list(lines.values()), index=index, columns=[COST, REACHED])
 
 
-def told(frame: pd.DataFrame, share: str) -> tuple[str, ...]:
-    """The finding in sentences; none where no two rows have all pairs of laws with the same seeds.
+def told(frame: pd.DataFrame, share: str, unit: str) -> tuple[str, ...]:
+    """The finding in sentences; none where no two rows have all pairs of laws.
 
-    frame, share: as in ``by_seed``.
+    frame, share: as in ``by_seed``. unit: of the column ``share``, in words. Rows of fewer seeds than an interval needs
+    are named and take no part, where there are two or more with enough.
     """
     found = by_seed(frame, share)
     counts = found.groupby(level="row").size()
-    enough = list(counts[counts >= stats.FEWEST].index)
-    few = [row for row in counts.index if row not in enough]
-    kept = [row for row in counts.index if row in enough] if len(enough) > 1 else list(counts.index)
+    enough = [row for row in counts.index if counts[row] >= stats.FEWEST]
+    decided = len(enough) > 1
+    kept = enough if decided else list(counts.index)
     if len(kept) < 2:
         return ()
-    unit = "points of weighted F1" if share.startswith("weighted") else f"points of % {share}"
-    decided = len(enough) > 1
     parts = [
-        f"Robust to a change of law between training and test, over all pairs of different laws, in {unit}"
-        f"{_with_intervals(len(kept)) if decided else ''}:",
+        f"What a change of law between training and test costs, over all pairs of different laws, in {unit}:",
         _least(found, kept, decided),
         _most(found, kept, decided),
+        _intervals(len(kept)) if decided else f"{seeds_in_words(counts)} decide nothing.",
     ]
-    if decided and few:
-        seeds = seeds_in_words(counts[few])
-        parts.append(f"Not compared, having {seeds}: {', '.join(few)}.")
-    if not decided:
-        parts.append(f"Not decided: {seeds_in_words(counts)} tell too little.")
+    few = [row for row in counts.index if row not in kept]
+    if few:
+        parts.append(f"Too few seeds ({seeds_in_words(counts[few])}): {', '.join(few)}.")
     return (" ".join(parts),)
 
 
-def _with_intervals(rows: int) -> str:
-    return f" (simultaneous 95 % intervals over seeds, for the first against {_others(rows)})"
-
-
-def _others(rows: int) -> str:
-    return "the other row" if rows == 2 else f"the {rows - 1} others"
+def _intervals(rows: int) -> str:
+    others = "the other" if rows == 2 else f"the {rows - 1} others"
+    return f"Intervals are over seeds, 95 %; those of differences hold at once for the first against {others}."
 
 
 def _least(found: pd.DataFrame, kept: list[str], decided: bool) -> str:
@@ -77,16 +71,19 @@ def _least(found: pd.DataFrame, kept: list[str], decided: bool) -> str:
     costs = {row: found.loc[row, COST] for row in kept}
     order = sorted(kept, key=lambda row: float(costs[row].mean()))
     first, last = order[0], order[-1]
-    against = _against({row: -of for row, of in costs.items()}, order) if decided else ""
-    return f"{first} loses least, {_number(costs[first])}, and {last} most, {_number(costs[last])}{against}."
+    less = {row: -of for row, of in costs.items()}
+    ahead = _ahead(less, order) if decided else ""
+    return (
+        f"{first} loses least, {_number(costs[first])}{ahead}; {last} most, {_number(costs[last])}."
+    )
 
 
 def _most(found: pd.DataFrame, kept: list[str], decided: bool) -> str:
     """Which row reaches most under another law than that of its training."""
     values = {row: found.loc[row, REACHED] for row in kept}
     order = sorted(kept, key=lambda row: -float(values[row].mean()))
-    against = _against(values, order) if decided else ""
-    return f"Most under another law reaches {order[0]}, {_number(values[order[0]])}{against}."
+    ahead = _ahead(values, order) if decided else ""
+    return f"Under another law than its own {order[0]} reaches most, {_number(values[order[0]])}{ahead}."
 
 
 def _number(values: pd.Series) -> str:
@@ -96,12 +93,16 @@ def _number(values: pd.Series) -> str:
     return f"{of.mean:.1f}{ends}"
 
 
-def _against(values: Mapping[str, pd.Series], order: list[str]) -> str:
-    """The first against the next, and against how many it is decided; larger is better."""
+def _ahead(values: Mapping[str, pd.Series], order: list[str]) -> str:
+    """The first against the next, and against how many of the others it is decided; larger is better."""
     first, others = order[0], order[1:]
     tests = {
         row: stats.paired(values[first], values[row], comparisons=len(others)) for row in others
     }
     behind = sum(test.verdict == "better" for test in tests.values())
-    next_ = tests[others[0]]
-    return f"; against the next, {others[0]}, {next_} {next_.verdict}; decided against {behind} of {len(others)}"
+    against = tests[others[0]]
+    verdict = "decided" if against.verdict == "better" else against.verdict
+    return (
+        f" ({against} against {others[0]}, the next: {verdict}; "
+        f"decided against {behind} of {len(others)})"
+    )
