@@ -196,16 +196,7 @@ def sections(made: Results) -> list[Section]:
             f"{_unshown(made)}",
             against_table(made),
         ),
-        Section(
-            "By test condition",
-            f"{label}, mean over seeds, of all that {_who_is_in(made)}.",
-            conditions_table(made),
-        ),
-        Section(
-            "Scores over all test conditions",
-            scored.told(made, label),
-            scored.table(made, _in_order(made)),
-        ),
+        *_by_condition(made, label),
         Section(
             "What missing modalities cost",
             f"The difference to the same networks on complete data, paired by seed, with 95 % intervals, in {label}.",
@@ -220,6 +211,22 @@ def sections(made: Results) -> list[Section]:
         ),
     ]
     return [part for part in every if len(part.table)]
+
+
+def _by_condition(made: Results, label: str) -> list[Section]:
+    """The results under each test condition, and scores over all of them; label: of the metric."""
+    return [
+        Section(
+            "By test condition",
+            f"{label}, mean over seeds, of all that {_who_is_in(made)}.",
+            conditions_table(made),
+        ),
+        Section(
+            "Scores over all test conditions",
+            scored.told(made, label),
+            scored.table(made, _in_order(made)),
+        ),
+    ]
 
 
 def _first_look(made: Results) -> str:
