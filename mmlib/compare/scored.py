@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -103,7 +103,7 @@ def _scores(made: Results, by_seed: pd.DataFrame) -> pd.DataFrame:
     rates = {name: law.rate for name, law in made.plan.tests if law.kind == "shared"}
     lines = []
     for _, of in by_seed.reindex(columns=tests).dropna().iterrows():
-        values: Mapping[str, float] = sign * of
+        values = {name: sign * float(of[name]) for name in tests}
         curve = {rate: values[name] for name, rate in rates.items()}
         one = scores(values[ALL], [values[name] for name in tests if name != ALL], curve)
         kept = dataclasses.asdict(one)

@@ -68,7 +68,7 @@ def _intervals(rows: int) -> str:
 
 def _least(found: pd.DataFrame, kept: list[str], decided: bool) -> str:
     """Which row loses least, and which most."""
-    costs = {row: found.loc[row, COST] for row in kept}
+    costs = _of(found, COST, kept)
     order = sorted(kept, key=lambda row: float(costs[row].mean()))
     first, last = order[0], order[-1]
     less = {row: -of for row, of in costs.items()}
@@ -80,10 +80,16 @@ def _least(found: pd.DataFrame, kept: list[str], decided: bool) -> str:
 
 def _most(found: pd.DataFrame, kept: list[str], decided: bool) -> str:
     """Which row reaches most under another law than that of its training."""
-    values = {row: found.loc[row, REACHED] for row in kept}
+    values = _of(found, REACHED, kept)
     order = sorted(kept, key=lambda row: -float(values[row].mean()))
     ahead = _ahead(values, order) if decided else ""
     return f"Under another law than its own {order[0]} reaches most, {_number(values[order[0]])}{ahead}."
+
+
+def _of(found: pd.DataFrame, column: str, kept: list[str]) -> dict[str, pd.Series]:
+    """A column's values by row, over seeds."""
+    names = found.index.get_level_values("row")
+    return {row: found.loc[names == row, column].droplevel("row") for row in kept}
 
 
 def _number(values: pd.Series) -> str:
