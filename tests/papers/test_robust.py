@@ -54,8 +54,8 @@ def test_the_finding_names_who_loses_least_and_who_reaches_most_with_intervals()
     ends = f"{apart.mean():+.2f} [{apart.mean() - half:.2f}, {apart.mean() + half:.2f}]"
     low, high = scipy_stats.t.interval(0.95, 5, one.mean(), one.std() / math.sqrt(6))
     level = f"{one.mean():.1f} [{low:.1f}, {high:.1f}]"
-    assert f"its own steady reaches most, {level} ({ends} against fitted, the next: decided" in told
-    assert "in points: steady loses least, " in told and "; fitted most, " in told
+    assert f"that of training by steady, {level} ({ends} against fitted, the next: decided" in told
+    assert "in points: least for steady, " in told and "; most for fitted, " in told
     assert told.count("decided against 2 of 2") == 2 and "the 2 others" in told
 
 
@@ -71,7 +71,7 @@ def test_what_differs_by_chance_alone_is_not_decided() -> None:
 def test_rows_of_few_seeds_are_named_and_take_no_part_and_few_seeds_decide_nothing() -> None:
     mixed = pd.concat([made_up(6, ("steady", "weak")), made_up(1, ("fitted",))])
     (told,) = robust.told(mixed, SHARE, "points")
-    assert "Too few seeds (1 seed): fitted." in told and "weak most" in told
+    assert "Too few seeds (1 seed): fitted." in told and "most for weak" in told
     (few,) = robust.told(made_up(2), SHARE, "points")
     assert "2 seeds decide nothing." in few and "[" not in few
     assert robust.told(made_up(6, ("weak",)), SHARE, "points") == ()

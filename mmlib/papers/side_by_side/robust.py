@@ -73,9 +73,7 @@ def _least(found: pd.DataFrame, kept: list[str], decided: bool) -> str:
     first, last = order[0], order[-1]
     less = {row: -of for row, of in costs.items()}
     ahead = _ahead(less, order) if decided else ""
-    return (
-        f"{first} loses least, {_number(costs[first])}{ahead}; {last} most, {_number(costs[last])}."
-    )
+    return f"least for {first}, {_number(costs[first])}{ahead}; most for {last}, {_number(costs[last])}."
 
 
 def _most(found: pd.DataFrame, kept: list[str], decided: bool) -> str:
@@ -83,7 +81,10 @@ def _most(found: pd.DataFrame, kept: list[str], decided: bool) -> str:
     values = _of(found, REACHED, kept)
     order = sorted(kept, key=lambda row: -float(values[row].mean()))
     ahead = _ahead(values, order) if decided else ""
-    return f"Under another law than its own {order[0]} reaches most, {_number(values[order[0]])}{ahead}."
+    return (
+        f"Most is reached under another law than that of training by {order[0]}, "
+        f"{_number(values[order[0]])}{ahead}."
+    )
 
 
 def _of(found: pd.DataFrame, column: str, kept: list[str]) -> dict[str, pd.Series]:
