@@ -205,7 +205,8 @@ label, with a permutation test; `masks.completeness` the shares of complete rows
   not read* is.
 * **One law in training, another at test.** The figure *Missing not at random* of the
   [side by side](../notebooks/06_side_by_side.ipynb) (`mmlib report --paper side_by_side --artifact matrix`) trains
-  every method under four laws of one rate and tests it under all four, in percent of both best predictions.
+  every method under four laws of one rate and tests it under all four, in percent of both best predictions. On
+  `crema-d-votes` a fifth law is that of quality, the raters' agreement; there the figure is of weighted F1.
 * **Stretches of frames** go missing with `masks.segment(rate)`: one run of frames in each modality, as a sensor that
   fails for a while leaves it.
 

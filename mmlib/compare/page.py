@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from mmlib.compare import picture
+from mmlib.compare import picture, scored
 from mmlib.compare.plan import ABOUT, MAJORITY, Question
 from mmlib.compare.race import LEVEL, Standing
 from mmlib.compare.results import Results, over_clusters
@@ -23,6 +23,7 @@ from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.conditions import ALL
 from mmlib.files import write
 from mmlib.papers.side_by_side import tables as costs
+from mmlib.papers.side_by_side.equity import FLAGS
 from mmlib.report import stats
 from mmlib.report.artifact import figure_bytes
 from mmlib.runs import clusters
@@ -180,7 +181,8 @@ def sections(made: Results) -> list[Section]:
         Section(
             "All contenders",
             f"{label}, mean ± sd over seeds. A contender is a method or network and what it was trained on. "
-            f"*: may be the best, by {_first_look(made)} or more. Seeds: who is out gets no more.{_no_time(made)}",
+            f"*: may be the best, by {_first_look(made)} or more. Seeds: who is out gets no more.{_no_time(made)} "
+            f"{FLAGS}",
             contenders_table(made),
         ),
         Section(
@@ -194,11 +196,7 @@ def sections(made: Results) -> list[Section]:
             f"{_unshown(made)}",
             against_table(made),
         ),
-        Section(
-            "By test condition",
-            f"{label}, mean over seeds, of all that {_who_is_in(made)}.",
-            conditions_table(made),
-        ),
+        *_by_condition(made, label),
         Section(
             "What missing modalities cost",
             f"The difference to the same networks on complete data, paired by seed, with 95 % intervals, in {label}.",
@@ -213,6 +211,22 @@ def sections(made: Results) -> list[Section]:
         ),
     ]
     return [part for part in every if len(part.table)]
+
+
+def _by_condition(made: Results, label: str) -> list[Section]:
+    """The results under each test condition, and scores over all of them; label: of the metric."""
+    return [
+        Section(
+            "By test condition",
+            f"{label}, mean over seeds, of all that {_who_is_in(made)}.",
+            conditions_table(made),
+        ),
+        Section(
+            "Scores over all test conditions",
+            scored.told(made, label),
+            scored.table(made, _in_order(made)),
+        ),
+    ]
 
 
 def _first_look(made: Results) -> str:
@@ -253,12 +267,11 @@ def _no_time(made: Results) -> str:
 def contenders_table(made: Results) -> pd.DataFrame:
     """A line for each contender, a column for each question."""
     frames = {q.name: made.of(q) for q in made.plan.questions}
-    names = [name for name in made.specs if made.seeds(name)]
-    first = frames[made.plan.questions[0].name]
-    order = sorted(names, key=lambda name: -_mean(first, name))
+    order = _in_order(made)
     lines = []
-    for name in [*order, MAJORITY] if names else []:
+    for name in [*order, MAJORITY] if order else []:
         line: dict[str, object] = {"contender": name, "seeds": made.seeds(name)}
+        line |= scored.flags(made, name)
         for question, frame in frames.items():
             mark = " *" if made.may_be_best(question, name) else ""
             line[question] = _text(made, frame.get(name)) + mark
@@ -266,6 +279,13 @@ def contenders_table(made: Results) -> pd.DataFrame:
     for name, why in made.failed.items():
         lines.append({"contender": name, "seeds": why, **dict.fromkeys(frames, "")})
     return pd.DataFrame(lines).fillna("")
+
+
+def _in_order(made: Results) -> list[str]:
+    """The contenders that have a seed, by their mean in the first question."""
+    first = made.of(made.plan.questions[0])
+    names = [name for name in made.specs if made.seeds(name)]
+    return sorted(names, key=lambda name: -_mean(first, name))
 
 
 def against_table(made: Results) -> pd.DataFrame:
@@ -299,6 +319,9 @@ def conditions_table(made: Results) -> pd.DataFrame:
     )
     columns = [condition for condition, _ in made.plan.tests]
     text = table.reindex(index=names, columns=columns).map(lambda v: _number(made, v, "-"))
+    known = [scored.flags(made, name) for name in names]
+    for place, flag in enumerate(("prior", "one model")):
+        text.insert(place, flag, [of[flag] for of in known])
     return text.reset_index().rename_axis(columns=None)
 
 
@@ -310,7 +333,7 @@ def missing_table(made: Results) -> pd.DataFrame:
             continue
         of_name = made.values[made.values["contender"] == name]
         table = of_name.pivot_table(index="seed", columns="condition", values="value")
-        line: dict[str, object] = {"contender": name}
+        line: dict[str, object] = {"contender": name, **scored.flags(made, name)}
         for condition, _ in made.plan.tests:
             if condition != ALL:
                 line[condition] = _interval(made, table[condition] - table[ALL])
@@ -334,6 +357,7 @@ def cost_table(made: Results) -> pd.DataFrame:
             lines.append(
                 {
                     "contender": name,
+                    **scored.flags(made, name),
                     "seconds": f"{np.median(seconds):.1f}" if seconds else "-",
                     "learning rate": "-" if is_linear(specs) else given["learning rate"],
                     "epochs": "-" if is_linear(specs) else given["epochs"],

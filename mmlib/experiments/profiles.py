@@ -219,11 +219,16 @@ def of_many_modalities(profile: Profile) -> Profile:
     """
     if profile.name != "smoke":
         return profile
-    seeds = ("seeds", "grid_seeds", "fold_seeds", "other_seeds", "main_seeds")
-    reduced = (
-        f"{in_short(profile)} 1 seed and half of BALM's settings, since there are many modalities."
+    return dataclasses.replace(
+        profile,
+        seeds=1,
+        grid_seeds=1,
+        fold_seeds=1,
+        other_seeds=1,
+        main_seeds=1,
+        settings=3,
+        reduced=f"{in_short(profile)} 1 seed and half of BALM's settings, since there are many modalities.",
     )
-    return dataclasses.replace(profile, **dict.fromkeys(seeds, 1), settings=3, reduced=reduced)
 
 
 def profile(name: str) -> Profile:

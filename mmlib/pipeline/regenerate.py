@@ -44,7 +44,7 @@ from mmlib.runs.sweep import SweepReport, sweep
 from mmlib.runs.warned import counted, kinds
 
 PART = 1000  # runs in a file of records, at most some 1.5 MB, which version control holds easily
-LARGE = {"weights", "embeddings", "found"}  # of a run's keep
+LARGE = {"weights", "embeddings", "found", "gradients"}  # of a run's keep
 
 
 def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:
@@ -230,9 +230,9 @@ def finish(context: Context) -> None:
 
     Records of real data are also written in compact form, with the predictions under each run's main mask at the
     epoch that validation picks, so that another machine can go on from them; in parts, each small enough for version
-    control. A paper's ``carried`` names arrays that go with them. Runs whose weights, embeddings or findings are kept
-    are left out: another machine makes them again. Runs of claims go with what their test clusters count. Of classes
-    the first seed's logits travel, which single utterances are shown by, and the other seeds' predicted classes.
+    control. A paper's ``carried`` names arrays that go with them. Runs whose weights, embeddings, findings or gradients
+    are kept are left out: another machine makes them again. Runs of claims go with what their test clusters count. Of
+    classes the first seed's logits travel, which single utterances are shown by, and the others' predicted classes.
     """
     claims = CLAIMS.get(context.paper)
     further = [cell.spec for cell in claims.further(context)] if claims else []

@@ -29,17 +29,22 @@ def own_parameters(module: nn.Module, modalities: Sequence[str]) -> dict[str, li
 
 
 class Watched(Plain):
-    """What a method's class is put before: it notes each step's own gradients and updates."""
+    """What a method's class is put before: it notes each step's own gradients and updates.
 
-    noted: dict[str, Tensor]
-    before: dict[str, list[Tensor]]
+    Its attributes have names that no method has, since they stand in the method itself.
+    """
+
+    watched_gradients: dict[str, Tensor]
+    watched_parameters: dict[str, list[Tensor]]
 
     def after_backward(self) -> None:
         """Note the gradients as they are before the method changes them, and where the parameters stand."""
         own = own_parameters(self, self.modalities)
         given = [[p.grad for p in of if p.grad is not None] for of in own.values()]
-        self.noted = {GRADIENT: torch.stack([self._norm(gradients) for gradients in given])}
-        self.before = {m: [p.detach().clone() for p in of] for m, of in own.items()}
+        self.watched_gradients = {
+            GRADIENT: torch.stack([self._norm(gradients) for gradients in given])
+        }
+        self.watched_parameters = {m: [p.detach().clone() for p in of] for m, of in own.items()}
         super().after_backward()
 
     def series(self) -> dict[str, Tensor]:
@@ -47,12 +52,12 @@ class Watched(Plain):
         now = own_parameters(self, self.modalities)
         steps = [
             [p.detach() - q for p, q in zip(now[m], of, strict=True)]
-            for m, of in self.before.items()
+            for m, of in self.watched_parameters.items()
         ]
-        size = torch.stack([self._norm(of) for of in self.before.values()])
+        size = torch.stack([self._norm(of) for of in self.watched_parameters.values()])
         moved = torch.stack([self._norm(of) for of in steps])
         update = moved / size.clamp(min=torch.finfo(size.dtype).tiny)
-        return {**super().series(), **self.noted, UPDATE: update}
+        return {**super().series(), **self.watched_gradients, UPDATE: update}
 
     def _norm(self, tensors: Sequence[Tensor]) -> Tensor:
         """The norm of all together, a scalar on the method's device; 0 of none."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from mmlib.masks import Law, is_random, nominal_rates
 from mmlib.runs.spec import RunSpec
 
-NONE, GENERIC, MATCHED = "none", "generic", "matched"
+NONE, GENERIC, MATCHED = GRADES = ("none", "generic", "matched")  # from the least to the most
 
 
 def prior(spec: RunSpec, modalities: Sequence[str], tests: Iterable[str] = ()) -> str:
@@ -29,6 +29,21 @@ def prior(spec: RunSpec, modalities: Sequence[str], tests: Iterable[str] = ()) -
     tested = [law for name, law in spec.eval_masks if not named or name in named]
     known = any(_alike(law, test, modalities) for law in seen for test in tested)
     return MATCHED if known else GENERIC
+
+
+def most(specs: Iterable[RunSpec], modalities: Sequence[str], tests: Iterable[str] = ()) -> str:
+    """The most that training knows in any of some runs, one or more; modalities, tests: as in ``prior``."""
+    named = tuple(tests)
+    known = {prior(spec, modalities, named) for spec in dict.fromkeys(specs)}
+    return max(known, key=GRADES.index)
+
+
+def serves_all(answering: Iterable[RunSpec]) -> bool:
+    """Whether with each seed and fold one run answers all conditions; answering: the runs behind them."""
+    places: dict[tuple[int, int | None], list[RunSpec]] = {}
+    for spec in answering:
+        places.setdefault((spec.seed, spec.fold), []).append(spec)
+    return all(map(one_model, places.values()))
 
 
 def one_model(answering: Iterable[RunSpec]) -> bool:

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmlib.compare import order, page, picture
-from mmlib.compare.plan import MAJORITY, Plan, planned
+from mmlib import masks
+from mmlib.compare import order, page, picture, scored
+from mmlib.compare.plan import MAJORITY, Plan, Question, planned
 from mmlib.compare.results import Results
 from mmlib.data.bundle import Task
+from mmlib.data.catalog import open_twin
 from mmlib.papers import side_by_side
 from mmlib.papers.side_by_side import tables as costs
 from mmlib.papers.side_by_side.grounds import Ground
@@ -59,7 +61,7 @@ def few(plan: Plan, *names: str) -> Plan:
     )
 
 
-def scored(plan: Plan) -> Plan:
+def scored_plan(plan: Plan) -> Plan:
     """The comparison as of scores without a sign."""
     bundle = dataclasses.replace(plan.bundle, task=Task("score", range=(1.0, 7.0), signed=False))
     given = {**vars(plan.context), "bundle": lambda _: bundle, "folds": lambda _: [None]}
@@ -116,7 +118,7 @@ def test_an_error_is_shown_as_an_error_and_the_axis_is_reversed(
     over(0.01, 0.09, monkeypatch)
     levels = {BEST: 0.85, SECOND: 0.90}
     made = made_of(few(plan, *levels), levels, dict.fromkeys(levels, 5), 0.002, 1.25)
-    made = dataclasses.replace(made, plan=scored(made.plan))
+    made = dataclasses.replace(made, plan=scored_plan(made.plan))
     assert made.metric == "mae"
     for axis in picture.draw(made).axes:
         left, right = axis.get_xlim()
@@ -208,3 +210,79 @@ def test_runs_of_an_older_version_of_the_code_are_named_by_their_records_and_mad
     again = order.first_look(made, {BEST: 1.0, SECOND: 1.0}, 100.0)
     assert [s.seed for s in again if s.backbone == old.backbone] == [0, 1, 2, 3, 4]
     assert [s.seed for s in again if s.backbone == "linear"] == [1, 2, 3, 4]
+
+
+def test_every_line_says_what_training_knew_and_whether_one_model_serves_all(plan: Plan) -> None:
+    mixed = "linear model, mixed combinations"
+    made = made_of(few(plan, BEST, mixed), {BEST: 80.0, mixed: 80.0}, {BEST: 5, mixed: 5})
+    tables = (page.contenders_table, page.conditions_table, page.missing_table, page.cost_table)
+    for table in tables:
+        known = table(made).set_index("contender")[["prior", "one model"]]
+        assert known.loc[BEST].tolist() == ["none", "yes"]
+        assert known.loc[mixed].tolist() == ["generic", "yes"]
+    contenders = page.contenders_table(made).set_index("contender")
+    assert contenders.loc[MAJORITY, "prior"] == "none"
+    (law,) = {c.law for c in made.plan.contenders if c.name == mixed}
+    of_test = {
+        c: dataclasses.replace(s, eval_masks=(("own", law),)) for c, (s, *_) in made.specs.items()
+    }
+    asked = dataclasses.replace(made.plan, questions=(Question("own", (("own", law),)),))
+    matched = dataclasses.replace(made, plan=asked, specs={c: [s] for c, s in of_test.items()})
+    assert scored.flags(matched, mixed) == {"prior": "matched", "one model": "yes"}
+    apart = [
+        dataclasses.replace(s, eval_masks=(pair,))
+        for s in made.specs[BEST]
+        for pair in s.eval_masks
+    ]
+    assert scored.flags(dataclasses.replace(made, specs={BEST: apart}), BEST)["one model"] == "no"
+
+
+def by_condition(made: Results, step: float) -> Results:
+    """The same with values that fall from one condition to the next, differently with each seed."""
+    values = made.values.copy()
+    places = values["condition"].map({name: i for i, (name, _) in enumerate(made.plan.tests)})
+    values["value"] -= step * places * (1 + values["seed"])
+    return dataclasses.replace(made, values=values)
+
+
+def test_scores_are_counted_by_hand_and_held_to_the_best_possible(plan: Plan) -> None:
+    made = by_condition(made_of(few(plan, BEST), {BEST: 40.0}, {BEST: 5}, sd=4.0), 0.3)
+    (line,) = scored.table(made, [BEST]).to_dict("records")
+    wide = made.values[made.values["contender"] == BEST].pivot_table(
+        index="seed", columns="condition", values="value"
+    )
+    complete = wide.pop("all modalities")
+    mean, worst = wide.mean(axis=1), wide.min(axis=1)
+    area = (
+        0.15 * complete + 0.3 * wide["shared rate 30 %"] + 0.15 * wide["shared rate 60 %"]
+    ) / 0.6
+    by_hand = {
+        "complete": complete,
+        "mean": mean,
+        "worst": worst,
+        "drop": complete - mean,
+        "area": area,
+    }
+    best = scored.bests(made, [BEST])
+    twin, law = open_twin("twin:iemocap6@smoke"), masks.subset(["audio"])
+    mask = masks.draw(law, twin.bundle, "test", 0).utterance
+    assert best["audio alone"] == pytest.approx(twin.best("test", mask, "weighted_f1")[1])
+    share = (100 * wide / pd.Series(best)).min(axis=1).mean()
+    for name, values in by_hand.items():
+        shown = [float(part) for part in line[name].split(" (")[0].split(" ± ")]
+        assert shown == pytest.approx([values.mean(), values.std()], abs=0.051)
+    assert line["worst"].endswith(f"({share:.1f})")
+    assert "of the best possible" in scored.told(made, "points")
+
+
+def test_errors_keep_their_sign_and_a_drop_is_how_much_worse(plan: Plan) -> None:
+    made = by_condition(made_of(few(plan, BEST), {BEST: 0.85}, {BEST: 5}, sd=0.1), -0.01)
+    made = dataclasses.replace(made, plan=scored_plan(made.plan))
+    (line,) = scored.table(made, [BEST]).to_dict("records")
+    wide = made.values[made.values["contender"] == BEST].pivot_table(
+        index="seed", columns="condition", values="value"
+    )
+    complete = wide.pop("all modalities")
+    assert line["worst"].startswith(f"{wide.max(axis=1).mean():.3f} ±")
+    assert line["drop"].startswith(f"{(wide.mean(axis=1) - complete).mean():.3f} ±")
+    assert "best possible" not in scored.told(made, "points") and "(" not in line["mean"]

@@ -130,9 +130,64 @@ def test_the_table_says_what_records_lack() -> None:
     assert list(known["MLI"]) == [equity.LACKING, "0.30"]
 
 
-def test_it_needs_no_run_that_the_budget_table_does_not_need(context: Context) -> None:
+def test_beside_the_budget_tables_runs_it_needs_one_of_each_row_that_takes_steps(
+    context: Context,
+) -> None:
     by_id = {artifact.id: artifact for artifact in side_by_side.ARTIFACTS}
-    assert by_id["equity"].cells is by_id["fairness"].cells
+    needed = {cell.spec for cell in by_id["equity"].cells(context)}
+    shared_ones = {cell.spec for cell in by_id["fairness"].cells(context)}
+    assert shared_ones < needed, "what others need keeps its id"
+    further = needed - shared_ones
+    every = rows.rows(context, grounds.grounds(context)[0])
+    assert len(further) == len(every) - 1, "all but the linear model, on the one ground of vectors"
+    known = {(s.method, s.backbone, s.options, s.parent, s.training, s.seed) for s in shared_ones}
+    for spec in further:
+        assert spec.keep == ("gradients",) and len(spec.eval_masks) == 1
+        own = (spec.method, spec.backbone, spec.options, spec.parent, spec.training, spec.seed)
+        assert own in known, "trained as the run that the tables show"
+    assert {s.parent for s in further if s.parent} <= {s.parent for s in shared_ones}
+
+
+@pytest.mark.parametrize("row", ["MMGCN", "MCULoRA"])  # the second remembers what was before
+def test_a_run_that_keeps_gradients_trains_as_the_run_that_the_tables_show(
+    context: Context, row: str
+) -> None:
+    ground = grounds.grounds(context)[0]
+    (kept,) = (c.spec for c in equity.watched(context) if c.row == row)
+    shown = next(
+        spec
+        for cell in rows.cells(context, ground)
+        if cell.row == row
+        and (spec := cell.spec).train_mask == kept.train_mask
+        and spec.seed == kept.seed
+    )
+    first = None
+    if kept.parent is not None:
+        context.store.put(execute(kept.parent))
+        first = context.store.arrays(kept.parent.run_id(context.bundle(ground.dataset).fingerprint))
+    one, other = (execute(spec, first).record["selected"]["valid"] for spec in (kept, shown))
+    assert one["metrics"]["all modalities"] == other["metrics"]["all modalities"]
+
+
+def test_the_learning_index_stands_in_the_line_of_the_run_that_was_trained_alike(
+    context: Context,
+) -> None:
+    ground = grounds.grounds(context)[0]
+    (noted,) = (c for c in equity.watched(context) if c.row == "MMGCN")
+    of_row = [c for c in rows.cells(context, ground) if c.row == "MMGCN"]
+    laws = grounds.trainings(context, ground)
+    chosen = [c for c in of_row if c.spec.train_mask in (laws["complete"], laws[grounds.MIXED])]
+    chosen = [c for c in chosen if c.spec.seed == 0]
+    for spec in {c.spec for c in (*chosen, noted)}:
+        context.store.put(execute(spec))
+    output = equity.table(context, [*chosen, noted])
+    assert output.numbers is not None
+    known = output.numbers.set_index("training")["MLI"]
+    assert math.isnan(known["complete"])
+    found = equity.of_run(context, noted.spec)
+    assert found is not None and known[grounds.MIXED] == pytest.approx(found[0])
+    record = context.record(noted.spec)
+    assert record is not None and record.id in output.run_ids
 
 
 def test_nothing_is_drawn_without_runs(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 from scipy import stats as scipy_stats
 
 from mmlib import masks
-from mmlib.data.catalog import open_twin
+from mmlib.data.bundle import Bundle
+from mmlib.data.catalog import open_bundle, open_twin
 from mmlib.experiments.baselines import LINEAR
 from mmlib.experiments.comparison import best_possible
 from mmlib.experiments.context import Context
-from mmlib.experiments.rows import with_parents
 from mmlib.papers import side_by_side
 from mmlib.papers.side_by_side import matrix
 from mmlib.runs.execute import execute, mask_of, prepare
@@ -141,8 +141,8 @@ def made_up(seeds: int) -> pd.DataFrame:
     """Shares in which indicators are worth 10 points where both laws are that of the label, else nothing."""
     r, lines = np.random.default_rng(0), []
     for row in (matrix.ZEROS, matrix.INDICATORS, matrix.DROPOUT):
-        for training in matrix.CALLED:
-            for setting in matrix.CALLED:
+        for training in matrix.laws(NAMES):
+            for setting in matrix.laws(NAMES):
                 blind = 80.0 if setting == "mnar_label" else 100.0
                 for seed in range(seeds):
                     reads = row == matrix.INDICATORS and training == setting == "mnar_label"
@@ -180,12 +180,79 @@ def test_intervals_are_simultaneous_and_few_seeds_have_none() -> None:
     assert matrix._decided(made_up(4)) == ()
 
 
-def test_at_quick_there_are_few_runs_and_real_data_have_none() -> None:
+def test_at_quick_methods_have_as_many_seeds_as_an_interval_needs_and_others_ten() -> None:
     quick = side_by_side.context("quick")
-    assert len(with_parents(cell.spec for cell in matrix.cells(quick))) <= 60
-    real = side_by_side.context("quick", {"crema-d": "crema-d-votes"})
-    assert matrix.cells(real) == [] and "twins" in matrix.lacks(real)
+    seeds: dict[str, set[int]] = {}
+    for cell in matrix.cells(quick):
+        seeds.setdefault(cell.row, set()).add(cell.spec.seed)
+    cheap = (matrix.ZEROS, matrix.INDICATORS, matrix.DROPOUT, LINEAR.name)
+    assert {row: len(of) for row, of in seeds.items()} == {
+        row: 10 if row in cheap else 5 for row in seeds
+    }
     assert not matrix.lacks(quick)
+    asked = side_by_side.context("quick", seeds=7)
+    assert {cell.spec.seed for cell in matrix.cells(asked) if cell.row == "EBMC"} == set(range(7))
+
+
+def test_on_votes_a_law_of_the_raters_agreement_is_added(votes: Context) -> None:
+    assert not matrix.lacks(votes)
+    assert {name for name, _ in matrix.cells(votes)[0].spec.eval_masks} == set(matrix.CALLED)
+    bundle = votes.bundle("crema-d")
+    law = matrix.laws(bundle.modalities, quality=True)["mnar_quality"]
+    mask = masks.draw(law, bundle, "test", 0)
+    agreement = bundle.features["audio"][bundle.rows("test"), : len(bundle.task.names)].max(axis=1)
+    kept = mask.utterance[:, bundle.modalities.index("audio")]
+    assert agreement[kept].mean() > agreement[~kept].mean() + 0.1, "what is lost was disputed"
+    assert mask.utterance[:, bundle.modalities.index("vision")].all()
+
+
+def test_on_real_data_without_a_quality_there_is_no_matrix() -> None:
+    real = dataclasses.replace(
+        side_by_side.context("smoke", {"crema-d": "crema-d-votes"}), data={"crema-d": "nobody"}
+    )
+    lost = dataclasses.replace(votes_bundle(), name="others")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmlib.experiments.context.open_bundle", lambda reference: lost)
+        assert matrix.cells(real) == [] and "quality" not in matrix.lacks(real)
+        assert "how good each modality is" in matrix.lacks(real)
+
+
+def votes_bundle() -> Bundle:
+    return open_bundle("crema-d-votes")
+
+
+@pytest.fixture(scope="module")
+def votes(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """With the linear model's runs under all laws, of five seeds."""
+    store = Store(tmp_path_factory.mktemp("votes"))
+    made = side_by_side.context("smoke", {"crema-d": "crema-d-votes"}, store=store, seeds=5)
+    for spec in {cell.spec for cell in matrix.cells(made) if cell.row == LINEAR.name}:
+        store.put(execute(spec))
+    return made
+
+
+def test_without_a_best_possible_the_matrix_is_of_weighted_f1(votes: Context) -> None:
+    frame = matrix.reached(votes, matrix.cells(votes))
+    assert len(frame) == 5 * 5 * 5 and matrix.measure(frame) == "weighted F1 (%)"
+    line = frame.iloc[7]
+    cell = next(
+        c
+        for c in matrix.cells(votes)
+        if c.row == LINEAR.name
+        and c.spec.seed == line["seed"]
+        and c.spec.train_mask
+        == matrix.laws(("audio", "vision"), quality=True)[str(line["training"])]
+    )
+    record = votes.record(cell.spec)
+    assert record is not None
+    metrics = record["selected"]["valid"]["metrics"][line["setting"]]
+    assert line["value"] == pytest.approx(metrics["weighted_f1"])
+    output = matrix.draw(votes, matrix.cells(votes))
+    assert output.figure is not None
+    panels = [axis for axis in output.figure.axes if axis.get_title(loc="left")]
+    assert [len(axis.get_xticklabels()) for axis in panels] == [5]
+    assert any("raters who agree" in note for note in output.notes)
+    assert not any("GMM-loss takes two modalities" in note for note in output.notes)
 
 
 def test_networks_of_the_matrix_have_one_size_and_one_schedule(context: Context) -> None:

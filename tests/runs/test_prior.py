@@ -8,7 +8,7 @@ import pytest
 
 from mmlib import masks
 from mmlib.masks import Law
-from mmlib.runs.prior import one_model, prior
+from mmlib.runs.prior import most, one_model, prior, serves_all
 from mmlib.runs.spec import RunSpec
 
 NAMES = ("audio", "text", "vision")
@@ -62,3 +62,13 @@ def test_validation_and_earlier_stages_know_too() -> None:
 def test_one_model_is_one_run() -> None:
     one, other = run(masks.complete()), run(masks.shared(0.4))
     assert one_model([one, run(masks.complete())]) and not one_model([one, other])
+
+
+def test_of_several_runs_the_most_counts_and_one_model_is_asked_for_by_seed() -> None:
+    knows, nothing = run(masks.shared(0.4)), run(masks.complete())
+    assert most([nothing, run(masks.patterns())], NAMES) == "generic"
+    assert most([nothing, knows, knows], NAMES) == "matched"
+    assert most([nothing, knows], NAMES, ["audio"]) == "generic"
+    other = dataclasses.replace(nothing, seed=1)
+    assert serves_all([nothing, nothing, other])
+    assert not serves_all([nothing, knows, other])

@@ -14,6 +14,7 @@ from mmlib.experiments.profiles import profile
 from mmlib.experiments.published import papers, published, tables
 from mmlib.experiments.systems import PRINTED_AS, SYSTEMS, System
 from mmlib.papers import side_by_side
+from mmlib.papers.catalog import PAPERS
 from mmlib.papers.side_by_side.grounds import Ground
 from mmlib.pipeline import recipes
 
@@ -33,6 +34,19 @@ def page() -> ModuleType:
 
 def test_the_page_is_current(page: ModuleType) -> None:
     assert page.main(["--check"]) == 0, "run: python docs/systems.py"
+
+
+def test_the_page_says_what_training_knows_of_the_tests(page: ModuleType) -> None:
+    known = page.known().set_index(["where", "of it"])
+    assert known.loc[("`mmlib compare`", "trained on complete"), "prior"] == "none"
+    assert known.loc[("`mmlib compare`", "trained on mixed combinations"), "prior"] == "generic"
+    assert (known.loc["`mmlib compare`", "one model"] == "yes").all()
+    # BALM trains a model for each setting, on that setting's rates.
+    assert known.loc["BALM", ["prior", "one model"]].to_numpy().tolist() == [["matched", "no"]]
+    balm = PAPERS["balm"].context("quick")
+    (table,) = (a for a in balm.declared.artifacts if a.id == "table1")
+    specs = [cell.spec for cell in table.cells(balm) if cell.row == "MMIN"]
+    assert all(spec.train_mask == spec.eval_masks[0][1] for spec in specs) and len(specs) > 1
 
 
 def test_every_system_has_laws_of_its_own_and_a_reading_that_says_where_it_is_from(

@@ -106,13 +106,14 @@ ARTIFACTS: tuple[Artifact, ...] = (
         "How evenly modalities contribute and learn, what training knew of the missingness, and "
         "scores over all conditions.",
         equity.table,
+        cells=equity.cells,
     ),
     _artifact(
         "matrix",
         "figure",
         "Missing not at random",
-        "Training law by test law: what is reached of the best possible where missingness is at "
-        "random, where another modality decides, a modality's own content, or the label.",
+        "Training law by test law: what is reached, of the best possible where that is known, if missingness is "
+        "at random, or if another modality decides, a modality's own content, its quality, or the label.",
         matrix.draw,
         cells=matrix.cells,
         needs=matrix.lacks,

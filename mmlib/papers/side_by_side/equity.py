@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -17,16 +17,17 @@ from mmlib.experiments.conditions import ALL, all_tested, framed
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import of_row, runs_of
 from mmlib.metrics import all_metrics
-from mmlib.papers.side_by_side import grounds, rows
+from mmlib.papers.side_by_side import figures, grounds, rows
 from mmlib.papers.side_by_side.grounds import Ground, by_ground
 from mmlib.papers.side_by_side.tables import SAME, by_training, ids, of_data, title, values
 from mmlib.report import stats
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.indices import Worth, contributions, equity, learning, scores
-from mmlib.runs.prior import one_model, prior
+from mmlib.runs.prior import most, serves_all
 from mmlib.runs.spec import RunSpec
 
 LACKING = "not kept"
+WATCHED = "gradients kept"  # the setting of the cells whose runs tell how fast modalities learn
 LEARNED = ("MLI", "MLI, corrected", "MLI of updates")
 SCORES = ("complete", "mean", "worst", "drop", "area")
 READINGS = (
@@ -40,7 +41,8 @@ READINGS = (
 LEARNING = (
     "MLI: the standard deviation over modalities of the gradient norm of each one's own parameters, over their "
     "mean, averaged over steps; 0: all learn alike. Corrected: norms divided by the share of training that has "
-    "the modality. Of updates: of the step's norm over that of the parameters."
+    "the modality. Of updates: of the step's norm over that of the parameters. Of a method in stages, of its last; "
+    "from runs of their own, with the training of the others, that keep `gradients`."
 )
 NO_MEI = (
     "MEI is left out: it needs results on every combination of modalities, and of many modalities not all are tested. "
@@ -51,8 +53,8 @@ SOME_MEI = (
     "“-” in place of MEI: of many modalities not every combination is tested, which MEI needs."
 )
 NOT_KEPT = (
-    f"“{LACKING}”: these runs keep no gradients, so what the index needs is not in their records; runs that keep "
-    "`gradients` have it."
+    f"“{LACKING}”: such runs are made under {grounds.MIXED} alone, on data of one vector an utterance, and the linear "
+    "model takes no steps."
 )
 FLAGS = (
     "Prior: what training and validation know of the missingness of the tests (after MissMAC-Bench): none, "
@@ -66,16 +68,44 @@ SCORED = (
 )
 
 
+def cells(context: Context) -> list[Cell]:
+    """The cells of all results, and those whose runs tell how fast modalities learn."""
+    return [*rows.all_cells(context), *watched(context)]
+
+
+def watched(context: Context) -> list[Cell]:
+    """Of each row that takes steps, one run a seed that keeps gradients: vectors, mixed combinations, a grid's seeds.
+
+    Each is trained as the run that the tables show, from the same first stages, and tested on complete data alone.
+    """
+    made = []
+    for ground in figures.vectors(context):
+        law = grounds.trainings(context, ground)[grounds.MIXED]
+        first = grounds.tests(context, ground)[:1]
+        seeds = context.seeds(ground.dataset, grid=True)
+        for row in rows.rows(context, ground):
+            if row.stages[-1].method == "linear":
+                continue
+            for spec in rows.of_seeds(context, ground, row, law, first, seeds):
+                kept = dataclasses.replace(spec, keep=("gradients",))
+                made.append(Cell(row.name, WATCHED, kept, first[0][0], ground.dataset))
+    return made
+
+
 def table(context: Context, cells: Sequence[Cell]) -> Output:
     """The indices, flags and scores of every row, by data and training mask."""
-    frames = values(context, cells)
+    noted = [cell for cell in cells if cell.setting == WATCHED]
+    shown = [cell for cell in cells if cell.setting != WATCHED]
+    frames = values(context, shown)
     lines = []
-    for ground, of_ground in by_ground(cells).items():
+    for ground, of_ground in by_ground(shown).items():
         frame = frames[ground]
+        learned = by_training(context, ground, by_ground(noted).get(ground, []))
         for training, of_training in by_training(context, ground, of_ground).items():
             reached = frame[frame["training"] == training]
             if len(reached):
-                lines += list(_of_training(context, ground, training, of_training, reached))
+                of = (ground, training, of_training, reached, learned[training])
+                lines += list(_of_training(context, *of))
     if not lines:
         return NOT_BUILT
     numbers = pd.DataFrame(lines)
@@ -92,7 +122,10 @@ def table(context: Context, cells: Sequence[Cell]) -> Output:
         SAME,
         *of_data(context),
     )
-    return Output(text, None, numbers, len(text), notes, ids(*frames.values()))
+    records = [context.record(cell.spec) for cell in noted]
+    further = (record.id for record in records if record is not None)
+    every = tuple(dict.fromkeys((*ids(*frames.values()), *further)))
+    return Output(text, None, numbers, len(text), notes, every)
 
 
 def _without_mei(context: Context, numbers: pd.DataFrame) -> tuple[str, ...]:
@@ -103,9 +136,14 @@ def _without_mei(context: Context, numbers: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _of_training(
-    context: Context, ground: Ground, training: str, cells: Sequence[Cell], reached: pd.DataFrame
+    context: Context,
+    ground: Ground,
+    training: str,
+    cells: Sequence[Cell],
+    reached: pd.DataFrame,
+    noted: Sequence[Cell] = (),
 ) -> Iterator[dict[str, object]]:
-    """One line for each row and seed of one training."""
+    """One line for each row and seed of one training; noted: the cells whose runs keep gradients."""
     most = _most(context, ground, cells)
     nothing = _nothing(context, ground)
     modalities = grounds.modalities(context, ground)
@@ -118,7 +156,7 @@ def _of_training(
             shares = {
                 name: 100 * value / most[name] for name, value in found.items() if name in most
             }
-            specs = [spec for spec in runs_of(of, row) if spec.seed == seed]
+            specs = [s for s in runs_of([*of, *of_row(noted, row)], row) if s.seed == seed]
             yield {
                 "data": title(context, ground),
                 "training": grounds.in_words(context, ground, training),
@@ -221,12 +259,8 @@ def of_run(context: Context, spec: RunSpec) -> tuple[float, float, float] | None
 def _flags(context: Context, ground: Ground, cells: Sequence[Cell]) -> dict[str, object]:
     """What training knew, the most of all runs, and whether one run of a seed and fold answers all conditions."""
     modalities = context.bundle(ground.dataset).modalities
-    known = {prior(spec, modalities) for spec in {cell.spec for cell in cells}}
-    most = next(grade for grade in ("matched", "generic", "none") if grade in known)
-    places: dict[tuple[int, int | None], list[RunSpec]] = {}
-    for cell in cells:
-        places.setdefault((cell.spec.seed, cell.spec.fold), []).append(cell.spec)
-    return {"prior": most, "one model": all(map(one_model, places.values()))}
+    specs = [cell.spec for cell in cells]
+    return {"prior": most(specs, modalities), "one model": serves_all(specs)}
 
 
 def _scored(
@@ -244,7 +278,7 @@ def _scored(
     ]
     shared = groups.get("shared rates", {})
     curve = {law.rate: found[name] for name, law in shared.items() if name in found}
-    made = asdict(scores(found[ALL], missing, curve))
+    made = dataclasses.asdict(scores(found[ALL], missing, curve))
     return {f"{name}{ending}": value for name, value in made.items()}
 
 

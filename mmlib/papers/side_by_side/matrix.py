@@ -1,13 +1,14 @@
-"""Train law by test law: what happens to methods where missingness depends on content or label, on a twin.
+"""Train law by test law: what happens to methods where missingness depends on content, on quality or on the label.
 
 Every law has the same missing rates: vision is always there, of the others half is missing. So the laws differ in what
 decides alone, and vision can be what decides under MAR. A method that reads the mask gains where training and test have
-one law, and may lose where they have not.
+one law, and may lose where they have not. On a twin all is held against the best possible; on real data whose quality
+is known, which is the raters' agreement, a law of quality is added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,19 @@ import pandas as pd
 
 from mmlib import masks
 from mmlib.data import posterior
+from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import is_av_twin, is_twin, open_twin
+from mmlib.errors import InputError
 from mmlib.experiments.baselines import LINEAR
-from mmlib.experiments.budgets import few, seeds_in_words
+from mmlib.experiments.budgets import seeds_in_words
+from mmlib.experiments.comparison import selected
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Row, Stage
-from mmlib.masks import Law
+from mmlib.masks import Law, scores
 from mmlib.papers.side_by_side import figures as grids
-from mmlib.papers.side_by_side import rows
+from mmlib.papers.side_by_side import robust, rows
 from mmlib.papers.side_by_side.grounds import Ground
-from mmlib.papers.side_by_side.tables import data_notes, ids, title
+from mmlib.papers.side_by_side.tables import F1, data_notes, ids, title
 from mmlib.report import figures, heatmaps, stats
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.runs.expected import NAME as EXPECTED
@@ -41,11 +45,13 @@ CALLED = {
     "mar": "MAR",
     "mnar_self": "MNAR content",
     "mnar_label": "MNAR label",
+    "mnar_quality": "MNAR quality",
 }
 ZEROS, INDICATORS, DROPOUT = "zeros", "with indicators", "with modality dropout"
 NAMED = {ZEROS: "without indicators", INDICATORS: INDICATORS, DROPOUT: DROPOUT}
 BLIND = "best that does not read the mask"
 AWARE_SHARE, BLIND_SHARE = "of best, law known", "of best, mask not read"
+UNITS = {AWARE_SHARE: "percent of the best that knows the law", F1: "points of weighted F1"}
 LINE, HEAD = 0.165, 1.2  # inches of a line of the picture, and of what is around it
 MEANING = (
     "Expected accuracy in percent of that of two best predictions under the same masks. Left: of the one that knows by "
@@ -53,38 +59,72 @@ MEANING = (
     "and not at which modalities are; more than 100 % of it takes the mask. A line is a row under one law of "
     "training and validation, a column the law of the test."
 )
+AGREEMENT = (
+    "Quality is the share of the raters who agree on the most frequent answer: where they agree less, the modality "
+    "is likelier to be missing. "
+)
 NETWORKS = (
     "The first three rows are one network, a perceptron for each modality and a linear layer over them. "
     f"“{ZEROS}”: what is missing is zero. “{INDICATORS}”: the layer is also told what is observed. “{DROPOUT}”: told "
     "so, and at every step half of what each utterance has is hidden. They have the concatenation's learning rate. "
-    "The linear model has indicators. GMM-loss takes two modalities, and is left out."
+    "The linear model has indicators."
+)
+WITHOUT_GMM = "GMM-loss takes two modalities, and is left out."
+PLAIN_MEANING = (
+    f"{F1}, of real data, of which the best possible is not known: where another law hides other utterances' "
+    "modalities, another value may be the best that anybody could have. So columns are to be compared within "
+    "themselves. A line is a row under one law of training and validation, a column the law of the test."
 )
 
 
-def laws(modalities: Sequence[str]) -> dict[str, Law]:
-    """The laws of training and test by name, all of one rate for each modality."""
+def laws(modalities: Sequence[str], quality: bool = False) -> dict[str, Law]:
+    """The laws of training and test by name, all of one rate for each modality; quality: whether it decides in one."""
     rates = {m: 0.0 if m == ANCHOR else RATE for m in modalities}
-    return {
+    made = {
         "mcar": masks.mcar(rates),
         "mar": masks.mar_anchor(rates, SLOPE, ANCHOR),
         "mnar_self": masks.mnar_self(rates, SLOPE),
         "mnar_label": masks.mnar_label(rates, SLOPE),
     }
+    return made | {"mnar_quality": masks.mnar_quality(rates, SLOPE)} if quality else made
 
 
 def ground(context: Context) -> Ground | None:
-    """The first twin of vectors whose exact answers under such laws are known; None without one."""
-    for one in grids.vectors(context):
-        reference = context.reference(one.dataset)
-        if is_twin(reference) and not is_av_twin(reference):
-            return one
-    return None
+    """The first twin of vectors whose exact answers under such laws are known, else real classes of known quality.
+
+    None without either.
+    """
+    vectors = grids.vectors(context)
+    exact = [one for one in vectors if _is_exact(context, one)]
+    real = [one for one in vectors if _has_quality(context, one)]
+    return next(iter([*exact, *real]), None)
+
+
+def _is_exact(context: Context, one: Ground) -> bool:
+    """Whether the best possible under such laws is known."""
+    reference = context.reference(one.dataset)
+    return is_twin(reference) and not is_av_twin(reference)
+
+
+def _has_quality(context: Context, one: Ground) -> bool:
+    """Whether these are real classes, with the anchor, and it is known how good each modality is."""
+    bundle = context.bundle(one.dataset)
+    if is_twin(context.reference(one.dataset)) or bundle.task.kind != "classes":
+        return False
+    try:
+        scores.badness(bundle)
+    except InputError:
+        return False
+    return ANCHOR in bundle.modalities
 
 
 def lacks(context: Context) -> str:
     """Why there is no matrix; empty where there is one."""
     if ground(context) is None:
-        return "The best possible under such laws is known of twins of vectors only."
+        return (
+            "The best possible under such laws is known of twins of vectors only, and of other data it has to be "
+            "known how good each modality is."
+        )
     return ""
 
 
@@ -107,18 +147,23 @@ def matrix_rows(context: Context, on: Ground) -> list[Row]:
 
 
 def cells(context: Context) -> list[Cell]:
-    """Every row under every law of training, tested under every law."""
+    """Every row under every law of training, tested under every law.
+
+    Networks and the linear model, which cost little, have the seeds of a main comparison at every profile; methods as
+    many of them as an interval needs, or all that were asked for.
+    """
     on = ground(context)
     if on is None:
         return []
-    every = laws(context.bundle(on.dataset).modalities)
+    every = _laws_of(context)
     tests = tuple(every.items())
-    seeds = context.seeds(on.dataset, few(context))
+    plain = context.seeds(on.dataset, main=True)
+    methods = plain if context.seed_count else plain[: stats.FEWEST]
     return [
         Cell(row.name, name, spec, name, on.dataset)
         for law in every.values()
         for row in matrix_rows(context, on)
-        for spec in rows.of_seeds(context, on, row, law, tests, seeds)
+        for spec in rows.of_seeds(context, on, row, law, tests, methods if row.against else plain)
         for name, _ in tests
     ]
 
@@ -149,6 +194,25 @@ def _bests(spec: RunSpec, test: str) -> tuple[float, float]:
     return float(aware), float(blind)
 
 
+def reached(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:
+    """Row, training, setting (of test), seed, value and run_id; where the best possible is known, as ``shares``."""
+    on = ground(context)
+    if on is not None and _is_exact(context, on):
+        return shares(context, cells)
+    parts = []
+    for training, law in _laws_of(context).items():
+        of = [cell for cell in cells if cell.spec.train_mask == law]
+        parts.append(selected(context, of, rows.METRIC).assign(training=training))
+    frame = pd.concat(parts, ignore_index=True)
+    frame = frame[["row", "training", "setting", "seed", "value", "run_id"]]
+    return frame.assign(**{F1: frame["value"]})
+
+
+def measure(frame: pd.DataFrame) -> str:
+    """The column that rows are compared in: the share of the best that knows the law, or weighted F1."""
+    return AWARE_SHARE if AWARE_SHARE in frame else F1
+
+
 def shares(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:
     """Row, training, setting (of test), seed, value, the best two, and the shares of them, in percent."""
     parts = []
@@ -175,26 +239,31 @@ def shares(context: Context, cells: Sequence[Cell]) -> pd.DataFrame:
 
 def _laws_of(context: Context) -> dict[str, Law]:
     on = ground(context)
-    return {} if on is None else laws(context.bundle(on.dataset).modalities)
+    if on is None:
+        return {}
+    return laws(context.bundle(on.dataset).modalities, quality=not _is_exact(context, on))
 
 
 def draw(context: Context, cells: Sequence[Cell]) -> Output:
-    """The matrix as two grids of colours, and what it says in words."""
+    """The matrix as grids of colours, and what it says in words."""
     on = ground(context)
     if on is None:
         return NOT_BUILT
-    frame = shares(context, cells)
+    frame = reached(context, cells)
     if frame.empty:
         return NOT_BUILT
-    order = [row.name for row in matrix_rows(context, on) if row.name in set(frame["row"])]
+    every = matrix_rows(context, on)
+    order = [row.name for row in every if row.name in set(frame["row"])]
     figure = _picture(frame, order, title(context, on))
+    left_out = "" if any(row.name == "GMM-loss" for row in every) else f" {WITHOUT_GMM}"
+    exact = measure(frame) == AWARE_SHARE
     notes = (
-        finding(frame),
-        *_decided(frame),
-        MEANING,
-        NETWORKS,
-        _of_laws(context, on),
-        _seeds(frame),
+        *robust.told(frame, measure(frame), UNITS[measure(frame)]),
+        *((finding(frame), *_decided(frame)) if exact else ()),
+        MEANING if exact else PLAIN_MEANING,
+        NETWORKS + left_out,
+        _of_laws(context.bundle(on.dataset), _laws_of(context)),
+        _seeds(frame, order),
         *data_notes(context, [on.dataset]),
     )
     return Output(None, figure, frame, len(order), notes, ids(frame))
@@ -203,36 +272,41 @@ def draw(context: Context, cells: Sequence[Cell]) -> Output:
 def _grid(frame: pd.DataFrame, order: Sequence[str], share: str) -> pd.DataFrame:
     """Means over seeds: lines (row, training), columns the laws of test; the blind prediction's line comes first."""
     means = frame.pivot_table(index=["row", "training"], columns="setting", values=share)
+    tested = [law for law in CALLED if law in means]
     lines = [(row, law) for row in order for law in CALLED if (row, law) in means.index]
-    means = means.reindex(index=pd.MultiIndex.from_tuples(lines), columns=list(CALLED))
+    means = means.reindex(index=pd.MultiIndex.from_tuples(lines), columns=tested)
+    if share == F1:
+        return means
     blind = 100 * frame["blind"] / frame["aware" if share == AWARE_SHARE else "blind"]
-    top = blind.groupby(frame["setting"]).mean().reindex(list(CALLED))
+    top = blind.groupby(frame["setting"]).mean().reindex(tested)
     first = pd.DataFrame([top.to_numpy()], columns=means.columns)
     first.index = pd.MultiIndex.from_tuples([(BLIND, "")])
     return pd.concat([first, means])
 
 
 def _picture(frame: pd.DataFrame, order: Sequence[str], name: str) -> Figure:
-    made = {share: _grid(frame, order, share) for share in (AWARE_SHARE, BLIND_SHARE)}
-    lines = list(made[AWARE_SHARE].index)
+    """A panel for each share of the best, or one of weighted F1 where that is not known."""
+    drawn = [share for share in (AWARE_SHARE, BLIND_SHARE, F1) if share in frame]
+    made = {share: _grid(frame, order, share) for share in drawn}
+    lines = list(made[drawn[0]].index)
+    width = figures.DOUBLE if len(drawn) > 1 else figures.SINGLE
     figure, axes = figures.panel_grid(
-        2, columns=2, width=figures.DOUBLE, height=len(lines) * LINE + HEAD
+        len(drawn), columns=len(drawn), width=width, height=len(lines) * LINE + HEAD
     )
     words = [f"{row}, {CALLED[law]}" if law else row for row, law in lines]
-    columns = list(CALLED.values())
     everything = np.concatenate([grid.to_numpy() for grid in made.values()])
     limits = float(np.nanmin(everything)), float(np.nanmax(everything))
     for axis, (share, grid) in zip(axes, made.items(), strict=True):
-        first = share == AWARE_SHARE
+        first = share == drawn[0]
         heatmaps.heatmap(
             axis,
             grid.to_numpy(),
             words if first else [""] * len(words),
-            columns,
-            label="%",
+            [CALLED[law] for law in grid.columns],
+            label="%" if share != F1 else F1,
             xlabel="law of the test",
             ylabel="row and law of training" if first else "",
-            title=f"{name}\n% {share}",
+            title=f"{name}\n% {share}" if share != F1 else name,
             decimals=0,
             limits=limits,
         )
@@ -309,11 +383,10 @@ def _decided(frame: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-def _of_laws(context: Context, on: Ground) -> str:
+def _of_laws(bundle: Bundle, every: Mapping[str, Law]) -> str:
     """The laws' rates and how complete the first seed's test rows are under each."""
-    bundle = context.bundle(on.dataset)
     parts = []
-    for name, law in _laws_of(context).items():
+    for name, law in every.items():
         mask = masks.draw(law, bundle, "test", 0).utterance
         found = masks.completeness(mask, bundle.modalities)
         pairs = ", ".join(
@@ -322,15 +395,23 @@ def _of_laws(context: Context, on: Ground) -> str:
         parts.append(
             f"{CALLED[name]}: complete {100 * found['complete']:.0f} %, {pairs}, {found['entropy']:.2f} bits"
         )
+    quality = AGREEMENT if "mnar_quality" in every else ""
     return (
         f"Missing rate {RATE:g} of each modality but {ANCHOR}, which is always there and decides under MAR; slope "
-        f"{SLOPE:g} (docs/mechanisms.md). Test rows of one draw that are complete, that have both of a pair, and the "
-        f"entropy of the patterns: {'; '.join(parts)}."
+        f"{SLOPE:g} (docs/mechanisms.md). {quality}Test rows of one draw that are complete, that have both of a pair, "
+        f"and the entropy of the patterns: {'; '.join(parts)}."
     )
 
 
-def _seeds(frame: pd.DataFrame) -> str:
-    counts = frame.groupby(["row", "training"])["seed"].nunique()
-    few_seeds = counts.max() < stats.FEWEST
-    alone = " So few have no interval: small differences may be chance." if few_seeds else ""
-    return f"Means over {seeds_in_words(counts)}.{alone}"
+def _seeds(frame: pd.DataFrame, order: Sequence[str]) -> str:
+    """How many seeds which rows have, and that few have no interval."""
+    counts = frame.groupby("row")["seed"].nunique()
+    kinds = {count: [row for row in order if counts[row] == count] for count in sorted(set(counts))}
+    if len(kinds) == 1:
+        told = f"Means over {seeds_in_words(kinds)}."
+    else:
+        parts = [f"{seeds_in_words([count])} of {', '.join(of)}" for count, of in kinds.items()]
+        told = f"Means over {'; '.join(parts)}."
+    if min(kinds) < stats.FEWEST:
+        told += " So few have no interval: small differences may be chance."
+    return told
