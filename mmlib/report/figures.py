@@ -155,16 +155,17 @@ def lines(
             legend_above(ax, list(series), title)
 
 
-def range_of(
-    ax: Axes, x: Sequence[float], curves: Sequence[np.ndarray], label: str, color: str = "#dddddd"
+def behind(
+    ax: Axes, x: Sequence[float], curves: Sequence[np.ndarray], label: str, color: str = "#bbbbbb"
 ) -> None:
-    """A light band behind curves, from the lowest to the highest mean of others at each x.
+    """The means of others as thin light lines behind the curves, with one entry of the legend.
 
     curves: of each, (seeds, len(x)); nan where there is no value.
     """
-    means = np.array([_mean(np.atleast_2d(np.asarray(curve, dtype=float))) for curve in curves])
-    low, high = np.nanmin(means, axis=0), np.nanmax(means, axis=0)
-    ax.fill_between(x, low, high, color=color, linewidth=0, label=label, zorder=0)
+    for curve in curves:
+        mean = _mean(np.atleast_2d(np.asarray(curve, dtype=float)))
+        ax.plot(x, mean, color=color, linewidth=0.9, label=label, zorder=0)
+        label = "_"  # which legends leave out
 
 
 def _spread(

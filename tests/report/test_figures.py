@@ -192,11 +192,12 @@ def test_one_hopeless_interval_does_not_hide_the_others_and_ordinary_ones_are_sh
         assert low <= min(ends) and max(ends) <= high < hopeless.high
 
 
-def test_a_range_of_others_reaches_from_the_lowest_mean_to_the_highest_at_each_place() -> None:
+def test_others_are_thin_lines_of_their_means_with_one_entry_of_the_legend() -> None:
     axis = Figure().subplots()
     two_seeds, one_seed = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.0, 5.0])
-    figures.range_of(axis, [10, 20], [two_seeds, one_seed], "others")
-    (band,) = axis.collections
-    corners = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
-    assert corners == {(10.0, 0.0), (10.0, 2.0), (20.0, 3.0), (20.0, 5.0)}
-    assert band.get_label() == "others"
+    figures.behind(axis, [10, 20], [two_seeds, one_seed], "others")
+    assert [line.get_xydata().tolist() for line in axis.lines] == [
+        [[10.0, 2.0], [20.0, 3.0]],
+        [[10.0, 0.0], [20.0, 5.0]],
+    ]
+    assert axis.get_legend_handles_labels()[1] == ["others"]

@@ -52,10 +52,7 @@ SELFMM = (
     "trained with the task loss."
 )
 ALONE = f"'{BOUND}' is that of an utterance by itself, from the twin's exact posterior, for the very masks."
-BAND = (
-    "Grey: from the lowest to the highest mean of the comparison systems; each of them stands in the table 'Fig 3 "
-    "as a table'."
-)
+OTHERS = "Thin grey lines: the comparison systems, each by its mean; the table 'Fig 3 as a table' names them."
 VECTORS = (
     "{} has one vector per utterance and no frames to drop. Instead each modality is "
     "dropped at that rate, and one is restored if all are dropped. This is not the "
@@ -77,7 +74,7 @@ class Panel:
     """What the levels are."""
 
     behind: frozenset[str] = frozenset()
-    """The rows that are drawn together as a range."""
+    """The rows that are drawn as thin lines behind the others."""
 
     @property
     def dataset(self) -> str:
@@ -128,7 +125,7 @@ def _draw(axis: Axes, panel: Panel, results: pd.DataFrame) -> pd.DataFrame:
     series = by_setting(results, known, settings)
     others = [series.pop(name) for name in sorted(panel.behind & set(series))]
     if others:
-        figures.range_of(axis, levels, others, f"{own.count(len(others))} comparison systems")
+        figures.behind(axis, levels, others, f"{own.count(len(others))} comparison systems")
     figures.lines(
         axis,
         levels,
@@ -164,7 +161,7 @@ def frames(context: Context, cells: Sequence[Cell]) -> Output:
         Panel(shown(context, d), on(cells, d), lost(context, d), frozenset(others))
         for d in context.datasets
     ]
-    notes = [INDEPENDENT, TEXT, tables.EQUAL, *([BAND] if others else [])]
+    notes = [INDEPENDENT, TEXT, tables.EQUAL, *([OTHERS] if others else [])]
     return curves(context, panels, notes, columns=3, built=1 + len(others))
 
 

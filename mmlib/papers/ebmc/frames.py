@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -64,10 +64,7 @@ PRINTED = (
 )
 
 
-BAND = (
-    "Grey: from the lowest to the highest mean of the comparison systems; each of them stands in the table 'Figs 7 "
-    "and 8 as a table'."
-)
+OTHERS = "Thin grey lines: the comparison systems, each by its mean; the table 'Figs 7 and 8 as a table' names them."
 OURS = rows.ours(backbone=NETWORK)
 WITHOUT_IMTD = rows.ours("w/o IMTD", "no_imtd", backbone=NETWORK)
 HALF = OURS.but(name="EBMC, epoch chosen at 50 % (E23)", valid=masks.frames(RATES["50 %"]))
@@ -173,7 +170,7 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
         behind = [series.pop(row) for row in sorted(others & set(series))]
         if behind:
             label = f"{own.count(len(behind))} comparison systems"
-            figures.range_of(axis, levels, behind, label)
+            figures.behind(axis, levels, behind, label)
         figures.lines(
             axis,
             levels,
@@ -192,12 +189,21 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
     notes = (
         f"{shown(context, dataset)}, test. {told}",
         LAW,
-        *([BAND] if others else []),
+        *([OTHERS] if others else []),
+        *_constant(results),
         *_alone(context, [dataset]),
         *data_notes(context, [dataset]),
     )
     built = 1 + len(others)
     return Output(None, figure, frame, built, notes, tuple(frame["run_id"].dropna().unique()))
+
+
+def _constant(results: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
+    """Which rows give every utterance the same answer at every rate: they have no correlation."""
+    correlated = set(results["pearson"].dropna(subset="value")["row"])
+    names = [name for name in results["weighted_f1"]["row"].unique() if name not in correlated]
+    told = f"The same answer to every utterance, so no correlation: {', '.join(names)}."
+    return (told,) if names else ()
 
 
 def _panels(context: Context, dataset: str) -> dict[str, str]:
