@@ -14,6 +14,10 @@ METHODS: dict[str, tuple[str, str]] = {  # colour and marker
     "GMM-loss": (PALETTE[4], "v"),
     "linear model": (PALETTE[5], "P"),
     "MoMKE": (PALETTE[7], "*"),
+    "MMPareto": (PALETTE[0], "X"),
+    "LFM": (PALETTE[1], "<"),
+    "MMCosine": (PALETTE[2], "h"),
+    "ReconBoost": (PALETTE[6], ">"),
 }
 # Networks without a method, by their names in tables: those of BALM's notebook have colours that other methods have
 # elsewhere, since there are no more that everybody can tell apart.

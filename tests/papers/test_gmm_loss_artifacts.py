@@ -25,7 +25,7 @@ from mmlib.experiments.published import published
 from mmlib.experiments.rows import Row, Stage
 from mmlib.methods import METHODS
 from mmlib.papers import catalog, gmm_loss
-from mmlib.papers.gmm_loss import analyses, figures, rows
+from mmlib.papers.gmm_loss import analyses, figures, rows, tables
 from mmlib.pipeline import regenerate
 from mmlib.runs.spec import RunSpec
 
@@ -91,7 +91,8 @@ def test_both_phases_have_an_epoch_however_few_there_are(epochs: int) -> None:
 
 def test_all_methods_have_the_same_budget_network_size_and_number_of_trials() -> None:
     context = gmm_loss.context("smoke", ONE)
-    for row in (row for row in rows.main_rows(context, "crema-d") if row != LINEAR):
+    every = [*rows.main_rows(context, "crema-d"), *rows.further_rows(context, "crema-d")]
+    for row in (row for row in every if row != LINEAR):
         for spec in specs(context, row):
             epochs = spec.training.epochs + (spec.parent.training.epochs if spec.parent else 0)
             assert (epochs, spec.training.batch, spec.training.weight_decay) == (
@@ -105,7 +106,7 @@ def test_all_methods_have_the_same_budget_network_size_and_number_of_trials() ->
                 "width": 4,
             }
     assert {len(trials) for trials in rows.TRIALS.values()} == {5} and set(rows.TRIALS) == set(
-        rows.NAMES
+        rows.ALL_NAMES
     )
     for method, chosen in rows.CHOSEN.items():
         assert chosen in rows.TRIALS[method]
@@ -113,8 +114,8 @@ def test_all_methods_have_the_same_budget_network_size_and_number_of_trials() ->
 
 def test_the_tables_use_what_the_committed_trials_found_best() -> None:
     table = pd.read_csv(paths.root() / "figures/twins/gmm_loss/tuning.csv", keep_default_na=False)
-    assert set(table["method"]) == set(rows.NAMES.values())
-    for method, name in rows.NAMES.items():
+    assert set(table["method"]) == set(rows.ALL_NAMES.values())
+    for method, name in rows.ALL_NAMES.items():
         best = table[(table["method"] == name) & (table["best here"] == "best")]["trial"].tolist()
         assert best == [rows.trial_name(rows.CHOSEN[method])]
 
@@ -332,3 +333,22 @@ def test_a_departure_is_compared_with_its_own_method() -> None:
         own = rows.row(context, "crema-d", row.stages[-1].method)
         assert (row.stages != own.stages) == (row.name != own.name)
         assert row.against == (own.name if row.name != own.name else "")
+
+
+def test_a_further_method_is_compared_with_concatenation_and_its_controls_with_it() -> None:
+    context = gmm_loss.context("smoke", ONE)
+    compared = {row.name: row for row in rows.further_rows(context, "crema-d")}
+    baselines = tables.BEYOND.baselines(context)
+    assert set(rows.FURTHER).isdisjoint(rows.NAMES) and set(compared) == {"Concat", *baselines}
+    for method, name in rows.FURTHER.items():
+        own = compared[name].stages[-1]
+        assert own.method == method and baselines[name] == "Concat"
+        variants = {key: row for key, row in compared.items() if key.startswith(f"{name} (")}
+        assert {row.stages[-1].variant for row in variants.values()} == set(METHODS[method][1]) - {
+            "paper"
+        }
+        for key, row in variants.items():
+            (control,) = row.stages
+            assert baselines[key] == name and control.training == own.training
+            fixed = rows.DEFINED_BY[method, control.variant]
+            assert control.options == tuple(o for o in own.options if o[0] not in fixed)

@@ -7,6 +7,7 @@ from mmlib.experiments.baselines import LINEAR
 from mmlib.papers.balm import rows as balm
 from mmlib.papers.dream import rows as dream
 from mmlib.papers.ebmc import rows as ebmc
+from mmlib.papers.gmm_loss import rows as gmm_loss
 from mmlib.papers.mculora import rows as mculora
 from mmlib.papers.side_by_side import PAPER, grounds, rows
 from mmlib.report import colours
@@ -47,3 +48,14 @@ def test_a_network_that_only_a_notebook_names_has_its_methods_look() -> None:
 
 def test_the_best_possible_of_tables_is_that_of_pictures() -> None:
     assert comparison.BOUND == colours.BEST
+
+
+def test_further_methods_for_imbalance_have_looks_that_nothing_beside_them_has() -> None:
+    beside = ["GMM-loss", LINEAR.name, *gmm_loss.FURTHER.values()]
+    looks = method_looks.looks([*beside, "concatenation"])
+    assert set(looks) == {*beside, "concatenation"}
+    for what in ("color", "marker"):
+        assert len({looks[name][what] for name in beside}) == len(beside)
+    assert {looks[name]["linestyle"] for name in beside} == {"-"}
+    pairs = list(method_looks.METHODS.values())
+    assert len(set(pairs)) == len(pairs)

@@ -63,6 +63,10 @@ CHOSEN: dict[str, Options] = {
     "relearn": (("strength", 0.3),),
     "gblending": (("lr", 2.0), ("super_epoch", 0.1)),
     "greedy": (("epsilon", 0.03),),
+    "mmpareto": (("lr", 1.0),),
+    "lfm": (("lr", 1.0),),
+    "mmcosine": (("scale", 10.0),),
+    "reconboost": (("lr", 1.0),),
 }
 # What each variant sets: a test holds it to the methods themselves, whose import takes seconds.
 DEFINED_BY: dict[tuple[str, str], tuple[str, ...]] = {
@@ -82,6 +86,11 @@ DEFINED_BY: dict[tuple[str, str], tuple[str, ...]] = {
     ("gblending", "offline"): ("online",),
     ("gblending", "absolute"): ("absolute",),
     ("greedy", "never"): ("epsilon",),
+    ("mmpareto", "sum"): ("weighed",),
+    ("lfm", "late_fusion"): ("scheduled",),
+    ("lfm", "no_divergence"): ("divergence",),
+    ("reconboost", "released"): ("detached",),
+    ("reconboost", "alternating"): ("agreement", "w2"),
 }
 TRIALS: dict[str, tuple[Options, ...]] = {
     "plain": tuple((("lr", factor),) for factor in (1.0, 0.25, 0.5, 2.0, 4.0)),
@@ -107,6 +116,13 @@ TRIALS: dict[str, tuple[Options, ...]] = {
         (("lr", 2.0), ("super_epoch", 0.1)),
     ),
     "greedy": tuple((("epsilon", epsilon),) for epsilon in (0.01, 0.03, 0.1, 0.3, 1.0)),
+    "mmpareto": tuple((("lr", factor),) for factor in (1.0, 0.25, 0.5, 2.0, 4.0)),
+    "lfm": tuple((("lr", factor),) for factor in (1.0, 0.25, 0.5, 2.0, 4.0)),
+    "mmcosine": (
+        *((("scale", scale),) for scale in (10.0, 5.0, 15.0)),
+        *((("lr", factor), ("scale", 10.0)) for factor in (2.0, 4.0)),
+    ),
+    "reconboost": tuple((("lr", factor),) for factor in (1.0, 0.25, 0.5, 2.0, 4.0)),
 }
 TRIAL_SEEDS = 5
 NAMES = {
@@ -121,6 +137,14 @@ NAMES = {
     "opm_ogm": "OPM&OGM",
     "gmm_loss": "Ours (Adaptive Loss)",
 }
+# Methods for the same problem that the paper does not compare with.
+FURTHER = {
+    "mmpareto": "MMPareto",
+    "lfm": "LFM",
+    "mmcosine": "MMCosine",
+    "reconboost": "ReconBoost",
+}
+ALL_NAMES = NAMES | FURTHER
 OURS = NAMES["gmm_loss"]
 ABLATIONS = {
     "alpha0": "w/o CE (alpha = 0)",
@@ -138,6 +162,14 @@ DEPARTURES = (
     ("agm", "inverted", "re-implementation: sign"),
     ("mla", "released", "released: no projection, batch entropy"),
     ("gblending", "absolute", "re-implementation: |G|"),
+)
+# What is left of a further method without its idea, or with a part of it: method, variant, words.
+CONTROLS = (
+    ("mmpareto", "sum", "sum of the losses, larger rate"),
+    ("lfm", "late_fusion", "late fusion"),
+    ("lfm", "no_divergence", "schedule alone"),
+    ("reconboost", "alternating", "alternation alone"),
+    ("reconboost", "released", "released: agreement without gradient"),
 )
 
 
@@ -205,7 +237,7 @@ def row(
         training=(("lr", rate), ("optimizer", optimizer)),
     )
     if method != "gmm_loss":
-        return Row(name or NAMES[method], (stage,))
+        return Row(name or ALL_NAMES[method], (stage,))
     if variant == "paper" and optimizer == "momentum":
         stage = dataclasses.replace(stage, keep=("found",))
     spent = BUDGETS[context.profile.name]
@@ -276,8 +308,21 @@ def departure_rows(context: Context, dataset: str) -> list[Row]:
     return made
 
 
+def further_rows(context: Context, dataset: str) -> list[Row]:
+    """Every method of ``FURTHER``, its controls compared with it, and the paper's method beside plain concatenation."""
+    made = [row(context, dataset, method) for method in ("plain", "gmm_loss")]
+    for method, name in FURTHER.items():
+        made.append(row(context, dataset, method))
+        made += [
+            _against(row(context, dataset, method, f"{name} ({words})", variant), method)
+            for of, variant, words in CONTROLS
+            if of == method
+        ]
+    return made
+
+
 def _against(departed: Row, method: str) -> Row:
-    return dataclasses.replace(departed, against=NAMES[method])
+    return dataclasses.replace(departed, against=ALL_NAMES[method])
 
 
 def protocol(context: Context, dataset: str, grid: bool = False) -> Protocol:
@@ -341,7 +386,7 @@ def trial_cells(context: Context) -> list[Cell]:
 
 def trial_row(method: str, options: Options) -> str:
     """The row of a trial."""
-    return f"{NAMES[method]}|{trial_name(options)}"
+    return f"{ALL_NAMES[method]}|{trial_name(options)}"
 
 
 def trial_name(options: Options) -> str:
