@@ -63,10 +63,10 @@ CHOSEN: dict[str, Options] = {
     "relearn": (("strength", 0.3),),
     "gblending": (("lr", 2.0), ("super_epoch", 0.1)),
     "greedy": (("epsilon", 0.03),),
-    "mmpareto": (("lr", 1.0),),
-    "lfm": (("lr", 1.0),),
-    "mmcosine": (("scale", 10.0),),
-    "reconboost": (("lr", 1.0),),
+    "mmpareto": (("lr", 2.0),),
+    "lfm": (("lr", 4.0),),
+    "mmcosine": (("lr", 4.0), ("scale", 10.0)),
+    "reconboost": (("lr", 2.0),),
 }
 # What each variant sets: a test holds it to the methods themselves, whose import takes seconds.
 DEFINED_BY: dict[tuple[str, str], tuple[str, ...]] = {
