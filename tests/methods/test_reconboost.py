@@ -63,7 +63,7 @@ def test_the_first_phases_loss_as_defined(bundle: Bundle) -> None:
 def test_the_second_phases_loss_is_that_of_the_scaled_sum_which_predicts(bundle: Bundle) -> None:
     method, batch = make(bundle, "reconboost"), first_batch(bundle)
     method.scale.data.fill_(1.7)
-    total = 1.7 * sum(logits_by_hand(method, batch).values())
+    total: np.ndarray = 1.7 * np.sum(list(logits_by_hand(method, batch).values()), axis=0)
     np.testing.assert_allclose(array(method(batch).logits), total, rtol=1e-4, atol=1e-5)
     expected = -log_softmax(total, axis=1)[np.arange(12), batch.labels.numpy()].mean()
     assert method.loss(batch).item() == pytest.approx(expected, rel=1e-5)
