@@ -42,7 +42,8 @@ def test_dry_run_makes_the_pilot_runs_alone_and_says_what_is_left(
         last = capsys.readouterr().out.splitlines()[-1]
         # 3 rows x 2 data sets x 2 seeds, of which one run each of the dearest three kinds is made.
         assert re.fullmatch(
-            r"12 runs, 9 still to do: ([\d.]+ to|about) [\d.]+ s with 1 at a time", last
+            r"12 runs, 9 still to do: ([\d.]+ to|about) [\d.]+ s with 1 at a time; in all .* s",
+            last,
         )
     assert len(Store(tmp_path / "runs").ids()) == 3
     assert not (tmp_path / "figures").exists()

@@ -18,6 +18,7 @@ from mmlib.runs.card import Card
 
 COUNT_SPEAKERS = (
     "gcnet",
+    "gcnet_frames",
     "mmdfn",
     "mmgcn",
     "sdr_gnn",

@@ -13,9 +13,11 @@ import pytest
 from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.experiments.context import Context
 from mmlib.experiments.published import published
-from mmlib.experiments.rows import with_parents
+from mmlib.experiments.rows import Row, Stage, with_parents
+from mmlib.experiments.takes import VECTORS, Takes
 from mmlib.masks import complete, imbalanced, patterns, shared
 from mmlib.papers.catalog import PAPERS
+from mmlib.papers.dream import rows, tables
 from mmlib.pipeline import regenerate
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.sweep import sweep
@@ -51,6 +53,9 @@ class Case(NamedTuple):
 
 
 RECONSTRUCTS = "gcnet 1.0"
+VECTORS_ALONE = Row(
+    "GCNet of vectors", (Stage("reference", "gcnet"),), against=None, takes=Takes((VECTORS,))
+)
 CASES = {
     "momke-balm-table1": Case(
         "balm",
@@ -295,14 +300,23 @@ def test_a_row_is_absent_where_its_network_does_not_take_the_data_and_the_table_
     context_of: Callable[..., Context],
 ) -> None:
     framed = context_of("dream", "mosi-frames", SCORE, frames=3)
-    assert runs(framed, "table1", "GCNet") == []
+    table = dataclasses.replace(
+        tables.TABLE1,
+        rows=lambda context, dataset: [*rows.main_rows(context, dataset), VECTORS_ALONE],
+    )
+    assert all(cell.row != VECTORS_ALONE.name for cell in table.cells(framed))
     p = runs(framed, "table1", "CorrKD (as P)")
     sweep(p, framed.store, jobs=1, progress=False).raise_if_failed()
-    output = regenerate.draw(framed, "table1")
-    said = "GCNet takes two or more modalities, all vectors (d,): no such row on mine."
+    output = table.draw(framed, table.cells(framed))
+    said = "GCNet of vectors takes two or more modalities, all vectors (d,): no such row on mine."
     assert said in output.notes and output.comparison and output.numbers is not None
-    lines = output.numbers[output.numbers["row"] == "GCNet"]
-    assert len(lines) and set(lines["n"]) == {0}
+
+
+def test_gcnet_on_frames_reads_them_by_a_network_of_its_own(
+    context_of: Callable[..., Context],
+) -> None:
+    framed = context_of("dream", "mosi-frames", SCORE, frames=3)
+    assert {run.backbone for run in runs(framed, "table1", "GCNet")} == {"gcnet_frames"}
     vectors = context_of("dream", "mosi-frames", SCORE)
     assert len(runs(vectors, "table1", "GCNet")) == 1
 

@@ -18,6 +18,7 @@ from mmlib.data.catalog import open_bundle, open_twin
 from mmlib.experiments import recipes, search
 from mmlib.experiments.profiles import PROFILES
 from mmlib.experiments.recipes import COLUMNS, NO_FOLD, choose
+from mmlib.experiments.systems import SYSTEMS
 from mmlib.masks import complete
 from mmlib.papers.balm import rows as balm_rows
 from mmlib.papers.balm.rows import FOCUS
@@ -321,7 +322,14 @@ def test_networks_of_the_first_command_were_searched_on_its_own_data(paper: str)
     }
     table = recipes.trials()
     table = table[table["profile"] == "quick"]
-    missing = trained - set(zip(table["data"], table["network"], table["method"], strict=True))
+    tried = set(zip(table["data"], table["network"], table["method"], strict=True))
+    # A first stage of a system has the schedule that was searched for the whole.
+    whole = {stage.backbone: system.backbone for system in SYSTEMS for stage in system.stages}
+    missing = {
+        (data, network, method)
+        for data, network, method in trained - tried
+        if (data, whole.get(network), method) not in tried
+    }
     assert trained and not missing
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,9 @@ from mmlib.papers.ebmc import rows, tables
 from mmlib.report import figures
 from mmlib.report.artifact import NOT_BUILT, Output
 from mmlib.report.tables import metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NETWORK = "momke_frames"
 RATES = {f"{10 * k} %": k / 10 for k in range(10)}
@@ -166,22 +170,8 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
     for place, (axis, name) in enumerate(zip(axes, panels, strict=True)):
         known = pd.DataFrame() if bound is None else bound[bound["metric"] == name]
         series = comparison.by_setting(results[name], known, list(RATES))
-        levels = [100 * rate for rate in RATES.values()]
-        behind = [series.pop(row) for row in sorted(others & set(series))]
-        if behind:
-            label = f"{own.count(len(behind))} comparison systems"
-            figures.behind(axis, levels, behind, label)
-        figures.lines(
-            axis,
-            levels,
-            series,
-            xlabel="frames dropped at test (%)" if place > 1 else "",
-            ylabel=panels[name],
-            title=metric(name).label,
-            legend=False,
-            looks=looks(series, {rows.PLAIN.name: OURS.name}),
-            within=SPANS.get(name),
-        )
+        xlabel = "frames dropped at test (%)" if place > 1 else ""
+        _panel(axis, series, others, name, panels[name], xlabel)
         numbers += [results[name], *([known.assign(row=comparison.BOUND)] if len(known) else [])]
     figures.shared_legend(figure, axes[0])
     frame = pd.concat(numbers).assign(rate=lambda f: f["setting"].map(RATES))
@@ -196,6 +186,34 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
     )
     built = 1 + len(others)
     return Output(None, figure, frame, built, notes, tuple(frame["run_id"].dropna().unique()))
+
+
+def _panel(
+    axis: Axes,
+    series: dict[str, np.ndarray],
+    others: Collection[str],
+    name: str,
+    ylabel: str,
+    xlabel: str,
+) -> None:
+    """A metric by rate, the other systems behind the curves; name: of the metric."""
+    levels = [100 * rate for rate in RATES.values()]
+    behind = [values for row, values in series.items() if row in others]
+    if behind:
+        label = f"{own.count(len(behind))} comparison systems"
+        figures.behind(axis, levels, behind, label)
+    front = {row: values for row, values in series.items() if row not in others}
+    figures.lines(
+        axis,
+        levels,
+        front,
+        xlabel=xlabel,
+        ylabel=ylabel,
+        title=metric(name).label,
+        legend=False,
+        looks=looks(front, {rows.PLAIN.name: OURS.name}),
+        within=SPANS.get(name),
+    )
 
 
 def _constant(results: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
