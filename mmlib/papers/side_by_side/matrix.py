@@ -289,9 +289,8 @@ def _picture(frame: pd.DataFrame, order: Sequence[str], name: str) -> Figure:
     drawn = [share for share in (AWARE_SHARE, BLIND_SHARE, F1) if share in frame]
     made = {share: _grid(frame, order, share) for share in drawn}
     lines = list(made[drawn[0]].index)
-    width = figures.DOUBLE if len(drawn) > 1 else figures.SINGLE
     figure, axes = figures.panel_grid(
-        len(drawn), columns=len(drawn), width=width, height=len(lines) * LINE + HEAD
+        len(drawn), columns=len(drawn), width=figures.DOUBLE, height=len(lines) * LINE + HEAD
     )
     words = [f"{row}, {CALLED[law]}" if law else row for row, law in lines]
     everything = np.concatenate([grid.to_numpy() for grid in made.values()])
