@@ -123,11 +123,14 @@ class Lesson:
         for text in filter(None, (folded_notes, more)):
             figures.show_text(text)
 
-    def real(self, name: str, metric: str = "", rows: Sequence[str] = ()) -> None:
+    def real(
+        self, name: str, metric: str = "", rows: Sequence[str] = (), finding: bool = False
+    ) -> None:
         """Show an artifact of the first collection of real data that has it: its picture, or its table in short.
 
         metric: the only one to be shown of a comparison of several; the first where empty. rows: likewise; all where
-        empty. With a reader's own data nothing of other data is shown.
+        empty. finding: show the first note of a picture, which says what is found. With a reader's own data nothing of
+        other data is shown.
         """
         if self._own:
             figures.show_text(ELSEWHERE)
@@ -136,7 +139,7 @@ class Lesson:
             folder = paths.figures() / collection / self._paper
             numbers = folder / f"{name}-numbers.csv"
             if (folder / f"{name}.png").exists():
-                committed.show_picture(self._paper, collection, name)
+                committed.show_picture(self._paper, collection, name, finding)
                 return
             if numbers.exists():
                 self._show_committed(collection, name, folder, metric, rows)
