@@ -43,7 +43,7 @@ from mmlib.runs.store import StoreError
 from mmlib.runs.sweep import SweepReport, sweep
 from mmlib.runs.warned import counted, kinds
 
-PART = 1000  # runs in a file of records, at most some 1.5 MB, which version control holds easily
+PART = 400  # runs in a file of records, at most 1.5 MB on the data here, which version control holds easily
 LARGE = {"weights", "embeddings", "found", "gradients"}  # of a run's keep
 
 
