@@ -16,12 +16,12 @@ from mmlib.pipeline import findings, glance
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 QUESTIONS = {
-    "balm": "Does slowing down the fastest modality help where missing rates differ?",
-    "dream": "Does it help to ask each modality what it contributes before fusing?",
-    "ebmc": "Should modalities first be enhanced, and then be balanced?",
-    "mculora": "Does each combination of modalities need weights of its own?",
-    "gmm_loss": "Can the gap between two modalities' confidence steer the loss?",
-    "side_by_side": "Which of the five methods is best where all have the same data, masks and budget?",
+    "balm": "Does slowing the fastest modality help?",
+    "dream": "Does asking what each one adds help?",
+    "ebmc": "Should one enhance, and then balance?",
+    "mculora": "Weights of its own per combination?",
+    "gmm_loss": "Can the gap in confidence steer the loss?",
+    "side_by_side": "Which of the five is best?",
 }
 
 
@@ -35,10 +35,11 @@ def notebooks() -> str:
     """One line per notebook: its paper, its question, and what the primary claims came to."""
     called = {name: paper.called for name, paper in PAPERS.items()}
     kept = glance.tested(glance.read(ROOT / "figures"), called)
-    lines = ["| notebook | question | primary claims, over all data |", "|---|---|---|"]
+    lines = ["| lesson | question | primary claims |", "|---|---|---|"]
     for name, paper in PAPERS.items():
-        mine = kept[kept["paper"] == name] if name in CLAIMS else kept
+        mine = kept[kept["paper"] == name]
         told = findings.counted(mine["verdict"]) if len(mine) else "not decided yet"
+        told = told if name in CLAIMS else "the five on the same data, masks and budget"
         link = f"[`{paper.notebook}`](notebooks/{paper.notebook})"
         lines.append(f"| {link} | {QUESTIONS[name]} | {told} |")
     return "\n".join(lines)

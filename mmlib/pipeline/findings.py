@@ -6,7 +6,7 @@ import html
 import math
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -26,9 +26,11 @@ BY_WORD = {word: name for name, word in VERDICTS.items()}
 WORDS = {"better": "better", "worse": "worse", "equivalent": "no difference that matters"}
 WIDE = 100  # characters of a line in a terminal
 MARKS = re.compile(r"\*\*|</?span>|\\(?=\|)")  # of Markdown, as ``escape_markdown`` writes it
-BELOW = 0.2  # lines of the picture, at which the interval for other test data stands
+BELOW = 0.24  # lines of the picture, at which the interval for other test data stands
 MOST = 33  # characters of a line's name in the picture of one paper
-LONGEST = 46  # in that of several, where a claim has one line
+LONGEST = 44  # in that of several
+GAP = 0.7  # lines between two claims in the picture of several papers
+SUPPORTS = "points (above 0 supports the claim)"
 
 
 def opening(claims: pd.DataFrame, called: Mapping[str, str], paper: str) -> str:
@@ -195,27 +197,76 @@ def picture(
     lines: pd.DataFrame,
     called: Mapping[str, str],
     title: str = "Primary claims",
-    axis_label: str = "points (above 0 supports the claim)",
+    axis_label: str = SUPPORTS,
 ) -> draw.Figure:
     """Differences with both intervals, one line each, and the verdict at the right.
 
-    lines: what ``glance.tested`` or ``main_lines`` gives. Thick: the interval over seeds; thin, below: other test data.
+    lines: what ``glance.tested`` or ``main_lines`` gives, of one paper; those of several make an ``overview``. Thick:
+    the interval over seeds; thin, below: other test data.
     """
-    several = lines["paper"].nunique() > 1
-    each = 0.3 if several else 0.38  # inches
-    figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + each * len(lines))
+    if lines["paper"].nunique() > 1:
+        return overview(lines, called)
+    each = lines.to_dict("records")
+    return _drawn(
+        [(line, float(place)) for place, line in enumerate(each)],
+        {float(place): _name(line) for place, line in enumerate(each)},
+        0.38,
+        title,
+        axis_label,
+    )
+
+
+def overview(lines: pd.DataFrame, called: Mapping[str, str]) -> draw.Figure:
+    """The claims of several papers: one name per claim, beside it a line for each data set; twins are hollow.
+
+    lines: what ``glance.tested`` gives. called: the papers by name.
+    """
+    placed: list[tuple[Mapping[Any, Any], float]] = []
+    names = {}
+    last = -1 - GAP
+    for (paper, claim), of in lines.groupby(["paper", "claim"], sort=False):
+        places = [last + 1 + GAP + number for number in range(len(of))]
+        last = places[-1]
+        for line, place in zip(of.to_dict("records"), places, strict=True):
+            hollow = line["made of"] == "twins"
+            placed.append(
+                (
+                    {
+                        **line,
+                        "hollow": hollow,
+                        "size": 4,
+                        "font": 6,
+                        "said of": f"{line['data']}: ",
+                    },
+                    place,
+                )
+            )
+        folded = textwrap.wrap(f"{called[paper]}: {claim}", LONGEST, max_lines=2, placeholder="…")
+        names[sum(places) / len(places)] = "\n".join(folded)
+    return _drawn(placed, names, 0.125, "Primary claims", SUPPORTS)
+
+
+def _drawn(
+    placed: Sequence[tuple[Mapping[Any, Any], float]],
+    names: Mapping[float, str],
+    each: float,
+    title: str,
+    axis_label: str,
+) -> draw.Figure:
+    """Lines at their places; names: what stands at the left, by place; each: inches that a line takes."""
+    last = max(place for _, place in placed)
+    figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + each * (last + 1))
     with draw.style():
         draw.no_difference(axis)
-        for place, line in enumerate(lines.to_dict("records")):
+        for line, place in placed:
             _draw_line(axis, place, line)
-        names = [_name(line, called, several) for line in lines.to_dict("records")]
-        axis.set_yticks(range(len(lines)), names)
-        axis.set_ylim(len(lines) - 0.4, -0.6)
+        axis.set_yticks([*names], [*names.values()])
+        axis.set_ylim(last + 0.6, -0.6)
         draw.finish(axis, axis_label, "", title, "x")
     return figure
 
 
-def _draw_line(axis: Any, place: int, line: Mapping[Any, Any]) -> None:
+def _draw_line(axis: Any, place: float, line: Mapping[Any, Any]) -> None:
     """One claim on one data set: both intervals, the difference, the verdict with its seeds."""
     name = BY_WORD.get(line["verdict"], line["verdict"])
     color = draw.VERDICTS.get(name, draw.VERDICTS["undecided"])
@@ -226,25 +277,25 @@ def _draw_line(axis: Any, place: int, line: Mapping[Any, Any]) -> None:
     for low, high, width, down in spans:
         ends = [float(line[name]) if line[name] else math.nan for name in (low, high)]
         draw.interval(axis, place + down, ends, color, width)
+    inside, edge = ("white", color) if line.get("hollow") else (color, "white")
+    difference = float(line["difference"])
     axis.plot(
-        float(line["difference"]), place, "o", color=color, markeredgecolor="white", markersize=6
+        difference, place, "o", color=inside, markeredgecolor=edge, markersize=line.get("size", 6)
     )
+    word = WORDS.get(line["verdict"], line["verdict"])
     axis.annotate(
-        f"{WORDS.get(line['verdict'], line['verdict'])}, {line['seeds']} seeds",
+        f"{line.get('said of', '')}{word}, {line['seeds']} seeds",
         (1.01, place),
         xycoords=("axes fraction", "data"),
         color=color,
-        fontsize=7,
+        fontsize=line.get("font", 7),
         va="center",
         annotation_clip=False,
     )
 
 
-def _name(line: Mapping[Any, Any], called: Mapping[str, str], several: bool) -> str:
-    """A line's name: the claim, or what is compared, and below it the data; the paper where there are several."""
+def _name(line: Mapping[Any, Any]) -> str:
+    """A line's name: the claim, or what is compared, and below it the data."""
     test = str(line.get("claim") or line["test (above 0 supports)"])
-    if several:
-        short = textwrap.shorten(test, LONGEST, placeholder="…")
-        return f"{short}\n{called[line['paper']]}, {line['data']}"
     folded = textwrap.wrap(test, MOST, max_lines=2, placeholder="…")
     return "\n".join([*folded, str(line["data"])])

@@ -68,6 +68,32 @@ def test_the_picture_has_a_line_per_difference_at_its_place() -> None:
     assert [text.get_text() for text in axis.texts] == ["worse, 10 seeds", "undecided, 10 seeds"]
 
 
+def test_the_overview_has_a_name_per_claim_and_a_line_per_data_set() -> None:
+    one = findings.main_lines(compared(), "dream").iloc[0].to_dict() | {"claim": "it helps"}
+    lines = pd.DataFrame(
+        [
+            {**one, "data": "real", "made of": "real data", "difference": -4.0},
+            {**one, "data": "some twin", "made of": "twins", "difference": 3.0},
+            {**one, "paper": "ebmc", "data": "real", "made of": "real data", "difference": 1.0},
+        ]
+    )
+    axis = findings.picture(lines, {"dream": "DREAM", "ebmc": "EBMC"}).axes[0]
+    points = [line for line in axis.lines if line.get_marker() == "o"]
+    assert [point.get_xdata()[0] for point in points] == [-4, 3, 1]
+    assert [point.get_markerfacecolor() == "white" for point in points] == [False, True, False]
+    first, second, third = (point.get_ydata()[0] for point in points)
+    names = dict(
+        zip([t.get_text() for t in axis.get_yticklabels()], axis.get_yticks(), strict=True)
+    )
+    assert names == {"DREAM: it helps": (first + second) / 2, "EBMC: it helps": third}
+    assert third - second > second - first
+    assert [text.get_text() for text in axis.texts] == [
+        "real: worse, 10 seeds",
+        "some twin: worse, 10 seeds",
+        "real: worse, 10 seeds",
+    ]
+
+
 def test_an_error_that_is_not_in_points_has_no_picture_in_points() -> None:
     assert findings.main_lines(compared("mae"), "dream").empty
     assert findings.of_main(compared("mae"), "x")
