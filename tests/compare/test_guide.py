@@ -64,7 +64,7 @@ def compared(arguments: list[str]) -> None:
 def test_every_block_of_the_guide_runs(home: Path) -> None:
     names: dict[str, object] = {}
     done = []
-    for language, block in blocks(until="## On real data"):
+    for language, block in blocks(until="## 6. The papers' tables"):
         if language == "python" and "import compare" in block:
             continue  # the command before it, in a notebook
         if language == "python":

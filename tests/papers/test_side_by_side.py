@@ -320,3 +320,29 @@ def test_the_grid_is_one_panel_for_each_ground_with_one_range_of_colours(context
         columns = [label.get_text() for label in panel.get_xticklabels()]
         assert columns.count("all (n = 18)") == 1, "rows that a condition leaves out are counted"
     assert figures._grids(context, {}, {}) is None
+
+
+def test_a_file_with_one_line_per_run_holds_every_value_of_every_condition() -> None:
+    runs = {name: "" for name in tables.RUN} | {"data": "x", "stale": False, "metric": "f1"}
+    long = pd.DataFrame(
+        [
+            {**runs, "row": row, "seed": seed, "run_id": f"{row}{seed}", "setting": on, "value": at}
+            for row, seed, on, at in [
+                ("a", 0, "all", 1.0),
+                ("a", 0, "audio", 2.0),
+                ("a", 1, "all", 3.0),
+                ("b", 0, "all", 4.0),
+                ("b", 0, "audio", 5.0),
+            ]
+        ]
+    )
+    wide = tables.by_run(long)
+    assert [*wide][len(tables.RUN) :] == ["all", "audio"]
+    assert wide[["row", "seed", "all"]].values.tolist() == [["a", 0, 1], ["a", 1, 3], ["b", 0, 4]]
+    assert wide["audio"].isna().tolist() == [False, True, False]
+    back = tables.by_condition(wide)
+    order = ["row", "seed", "setting"]
+    pd.testing.assert_frame_equal(
+        back.sort_values(order, ignore_index=True)[[*long]],
+        long.sort_values(order, ignore_index=True),
+    )

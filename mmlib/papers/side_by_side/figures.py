@@ -95,7 +95,7 @@ def grid(context: Context, cells: Sequence[Cell]) -> Output:
         *of_data(context, [g.dataset for g in frames]),
         *nature.realised(context, cells),
     )
-    return Output(None, figure, numbers, _rows_built(numbers), notes, ids(numbers))
+    return Output(None, figure, tables.by_run(numbers), _rows_built(numbers), notes, ids(numbers))
 
 
 def _of_cells(counts: Sequence[int]) -> str:
@@ -252,7 +252,7 @@ def curves(context: Context, cells: Sequence[Cell]) -> Output:
         SAME,
         *of_data(context),
     )
-    return Output(None, figure, numbers, _rows_built(numbers), notes, ids(numbers))
+    return Output(None, figure, tables.by_run(numbers), _rows_built(numbers), notes, ids(numbers))
 
 
 def _empty(down: int, across: int) -> tuple[Figure, list[list[Axes]]]:

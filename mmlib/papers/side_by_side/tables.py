@@ -27,6 +27,8 @@ F1 = "weighted F1 (%)"
 Compared = tuple[
     dict[str, str], pd.Series, pd.Series
 ]  # names, the method's values by seed, its network's
+RUN = ["data", "row", "training", "seed", "fold", "selection", "metric", "stale", "run_id"]
+"""The columns that tell a run, or mean over folds, from the others."""
 TIMED = (
     "Seconds: median training time of a model over all its stages, on one thread "
     "beside another run. It includes the evaluation of every epoch on complete data "
@@ -94,6 +96,20 @@ def values(context: Context, cells: Sequence[Cell]) -> dict[Ground, pd.DataFrame
 def ids(*frames: pd.DataFrame) -> tuple[str, ...]:
     """The runs behind some values."""
     return tuple(pd.concat([frame["run_id"] for frame in frames]).unique())
+
+
+def by_run(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Values with one line per run, or mean over folds, and a column per test condition.
+
+    numbers: ``RUN`` with setting and value, one line each.
+    """
+    wide = numbers.fillna({"fold": ""}).pivot(index=RUN, columns="setting", values="value")
+    return wide[[*dict.fromkeys(numbers["setting"])]].reset_index().rename_axis(columns=None)
+
+
+def by_condition(wide: pd.DataFrame) -> pd.DataFrame:
+    """What ``by_run`` was made of, but for its order: one line per run and test condition."""
+    return wide.melt(RUN, var_name="setting").dropna(subset="value").reset_index(drop=True)
 
 
 def by_group(context: Context, ground: Ground, frame: pd.DataFrame) -> pd.DataFrame:
