@@ -26,7 +26,10 @@ BESIDE_COLLECTIONS = frozenset(
     {"arithmetic.csv", "claims.csv", "glance.md", "glance.png", "index.html", "manifest.json"}
 )  # files in figures/
 TWINS = "twins"  # the collection of results on synthetic data
+STUDY = "twins-study"  # that of results on the larger twins, which are for questions that take many runs
 EMBEDDED = "embedded"  # that of results on all that comes with the repository: twins, and real data
+REAL = ("mosi-unseen", "mosi-bclstm", "mmmo-standardised")
+"""Real data whose results are committed; they cannot be embedded."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?=[A-Za-z0-9_-]))*")
 _WINDOWS = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 _SHOWN = reprlib.Repr()
@@ -65,7 +68,7 @@ def check_bundle_name(where: str, name: object, do: str = "Give another --name."
     Raises:
         InputError: what ``check_collection`` says, or a name that is kept for embedded data.
     """
-    return check_name(where, name, do, BESIDE_COLLECTIONS | {TWINS, EMBEDDED})
+    return check_name(where, name, do, BESIDE_COLLECTIONS | {TWINS, STUDY, EMBEDDED})
 
 
 def check_modality(where: str, name: object, do: str = "Rename the modality.") -> str:

@@ -254,7 +254,7 @@ def test_links_inside_the_ledger_lead_to_its_anchors() -> None:
         ("(A3, D1)", "([A3](to.md#a3), [D1](to.md#d1))"),
         ("| ledger F1 | F1 (%) |", "| ledger [F1](to.md#f1) | F1 (%) |"),
         ("`A13`, $A1$, [A2](a2.md), Table A1", "`A13`, $A1$, [A2](a2.md), Table A1"),
-        ('<b title="A13">A13</b>', '<b title="A13">[A13](to.md#a13)</b>'),
+        ('<b title="A13">(A13)</b>', '<b title="A13">([A13](to.md#a13))</b>'),
         ("x < y (A1) > z", "x < y ([A1](to.md#a1)) > z"),
     ],
 )
@@ -272,3 +272,18 @@ def test_a_code_in_a_page_becomes_a_link_and_all_else_is_escaped() -> None:
 
 def test_a_list_of_rows_names_f1_as_a_row() -> None:
     assert link_rows("F1, G2; ours", "x") == "[F1](x#f1), [G2](x#g2); ours"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| u1 | C3+A1 | B2 |",
+        "# Replication of BALM, on B6",
+        "| Data: B6 (240 utterances, 6 modalities)",
+        "A1, A2 and B1 are classes",
+        "without C3",
+    ],
+)
+def test_names_of_a_readers_own_data_that_look_like_codes_are_no_links(text: str) -> None:
+    assert link_markdown(text, "to.md") == text
+    assert link_html(text, "to.md") == text

@@ -160,6 +160,8 @@ def _import(args: argparse.Namespace) -> int:
     read = read_bundle(args.format, args.paths, _options(args.option))
     sources = compare_files(read.name, args.paths)
     bundle = dataclasses.replace(_scaled(read, args), name=args.name or read.name)
+    if args.format == "folder":
+        _check_own_name(bundle.name)
     _write(bundle, args.out)
     following = f"next: mmlib data check {args.out or bundle.name}"
     as_read = [f"as read: {line}" for line in scale_lines(read)] if bundle.scaling else []
@@ -168,6 +170,23 @@ def _import(args: argparse.Namespace) -> int:
     told += findings(bundle)
     print("\n".join([*told, following]))
     return 0
+
+
+def _check_own_name(name: str) -> None:
+    """Hold a reader's own data to a name that no committed result has.
+
+    Raises:
+        InputError: the name is that of data whose results come with the repository.
+    """
+    from mmlib.data import embedded
+
+    if name.lower() in {*embedded.KINDS, *names.REAL}:
+        raise InputError(
+            "--name",
+            f"{name!r}, whose results come with the repository",
+            "another name, so that yours stand apart",
+            "Give another --name.",
+        )
 
 
 def _scaled(bundle: Bundle, args: argparse.Namespace) -> Bundle:

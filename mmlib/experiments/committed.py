@@ -6,7 +6,7 @@ import pandas as pd
 from IPython.display import Image, Markdown, display
 
 from mmlib import paths
-from mmlib.names import EMBEDDED, TWINS
+from mmlib.names import EMBEDDED, STUDY, TWINS
 from mmlib.report.artifact import Entry, read_manifest
 from mmlib.report.citations import FROM_ARTIFACTS, FROM_NOTEBOOKS, link_markdown
 from mmlib.report.markup import escape_words
@@ -19,7 +19,7 @@ def collections(paper: str) -> list[str]:
         for e in read_manifest(paths.figures() / "manifest.json")
         if e["paper"] == paper
         and e["status"] == "regenerated"
-        and e["collection"] not in (TWINS, EMBEDDED)
+        and e["collection"] not in (TWINS, STUDY, EMBEDDED)
     }
     return sorted(names, key=lambda name: ("unseen" not in name, name))
 

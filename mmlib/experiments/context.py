@@ -22,7 +22,7 @@ from mmlib.experiments.profiles import FEW, Profile, in_short, of_many_modalitie
 from mmlib.experiments.profiles import profile as profile_of
 from mmlib.experiments.roles import role_for
 from mmlib.masks import Law, imbalanced, is_random
-from mmlib.names import EMBEDDED, TWINS, check_collection
+from mmlib.names import EMBEDDED, STUDY, TWINS, check_collection
 from mmlib.report.artifact import Artifact
 from mmlib.runs.compact import import_records
 from mmlib.runs.spec import SELECTIONS, Options, RunSpec
@@ -223,6 +223,7 @@ class Paper:
         takes.check(self.called, self.roles, bundles, self.accepts)
         kept = {
             TWINS: (is_twin, "Only embedded synthetic data may be called twins."),
+            STUDY: (is_twin, "Only embedded synthetic data may be called twins."),
             EMBEDDED: (is_embedded, "Only data that come with the repository may be called so."),
         }
         if context.label in kept:
@@ -338,7 +339,7 @@ class Context:
 
     @property
     def collection(self) -> str:
-        """Name of the results' folder: the label, ``twins``, ``embedded`` or the bundle's name.
+        """Name of the results' folder: the label, ``twins``, ``twins-study``, ``embedded`` or the bundle's name.
 
         Twins beside embedded real data are ``embedded``.
         """
@@ -347,7 +348,7 @@ class Context:
         references = list(self.data.values())
         real = sorted({open_bundle(d).name for d in references if not is_twin(d)})
         if not real:
-            return TWINS
+            return STUDY if all(of.endswith("@study") for of in references) else TWINS
         mixed = any(map(is_twin, references)) and all(map(is_embedded, references))
         return EMBEDDED if mixed else "_".join(real)
 

@@ -24,6 +24,7 @@ from mmlib.data import embedded
 from mmlib.data.bundle import Bundle
 from mmlib.data.catalog import is_twin
 from mmlib.experiments.profiles import Profile
+from mmlib.names import REAL
 from mmlib.runs.spec import Training
 
 FILE = Path(__file__).with_name("recipes.csv")
@@ -48,8 +49,6 @@ COLUMNS = {
     "test_sd": float,
 }
 NO_FOLD = -1
-REAL = ("mosi-unseen", "mosi-bclstm", "mmmo-standardised")
-"""Real data whose results are committed; they cannot be embedded."""
 
 
 @dataclass(frozen=True)

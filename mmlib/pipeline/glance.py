@@ -13,14 +13,13 @@ from typing import Any
 import pandas as pd
 
 from mmlib.data import embedded
-from mmlib.experiments import recipes
 from mmlib.experiments.verdicts import EXPLORATORY, OPEN, PRIMARY, VERDICTS
-from mmlib.names import EMBEDDED, TWINS
+from mmlib.names import EMBEDDED, REAL, STUDY, TWINS
 from mmlib.report.markup import escape_markdown, markdown_table
 
 FILE, PICTURE = "glance.md", "glance.png"
 # Collections that are committed; all others, such as a reader's own data, change nothing that is.
-PROJECT = (TWINS, EMBEDDED, *embedded.KINDS, *recipes.REAL)
+PROJECT = (TWINS, STUDY, EMBEDDED, *embedded.KINDS, *REAL)
 SAME = ["paper", "claim", "test (above 0 supports)", "data", "backbone"]  # as one another
 NEEDED = (
     *SAME,

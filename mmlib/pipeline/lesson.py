@@ -124,25 +124,30 @@ class Lesson:
             figures.show_text(text)
 
     def real(
-        self, name: str, metric: str = "", rows: Sequence[str] = (), finding: bool = False
+        self,
+        name: str,
+        metric: str = "",
+        rows: Sequence[str] = (),
+        finding: bool = False,
+        collection: str = "",
     ) -> None:
         """Show an artifact of the first collection of real data that has it: its picture, or its table in short.
 
         metric: the only one to be shown of a comparison of several; the first where empty. rows: likewise; all where
-        empty. finding: show the first note of a picture, which says what is found. With a reader's own data nothing of
-        other data is shown.
+        empty. finding: show the first note of a picture, which says what is found. collection: the one to look in, such
+        as that of the larger twins. With a reader's own data nothing of other data is shown.
         """
         if self._own:
             figures.show_text(ELSEWHERE)
             return
-        for collection in committed.collections(self._paper):
-            folder = paths.figures() / collection / self._paper
+        for at in [collection] if collection else committed.collections(self._paper):
+            folder = paths.figures() / at / self._paper
             numbers = folder / f"{name}-numbers.csv"
             if (folder / f"{name}.png").exists():
-                committed.show_picture(self._paper, collection, name, finding)
+                committed.show_picture(self._paper, at, name, finding)
                 return
             if numbers.exists():
-                self._show_committed(collection, name, folder, metric, rows)
+                self._show_committed(at, name, folder, metric, rows)
                 return
 
     def all_real(self) -> None:

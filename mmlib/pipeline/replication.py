@@ -22,7 +22,7 @@ from mmlib.experiments.comparison import OWN, STANDS_IN, SYNTHETIC
 from mmlib.experiments.context import Paper
 from mmlib.experiments.undeclared import left_out
 from mmlib.experiments.verdicts import NOT_SHOWN, OPEN, VERDICTS
-from mmlib.names import TWINS
+from mmlib.names import STUDY, TWINS
 from mmlib.report.artifact import Artifact, Entry
 from mmlib.report.citations import FROM_ARTIFACTS, link_markdown, link_rows
 from mmlib.report.markup import NOT_BUILT, escape_markdown, to_markdown
@@ -207,7 +207,7 @@ def failed_runs(entries: Sequence[Entry]) -> str:
 def is_twins(entries: Iterable[Entry]) -> bool:
     """Whether results are of synthetic data, whatever their collection is called."""
     listed = list(entries)
-    return any(e["collection"] == TWINS for e in listed) or _noted(listed, SYNTHETIC)
+    return any(e["collection"] in (TWINS, STUDY) for e in listed) or _noted(listed, SYNTHETIC)
 
 
 def is_mixed(entries: Iterable[Entry]) -> bool:

@@ -28,6 +28,13 @@ _NUMBERED = re.compile(
 )
 # F1 is a metric unless these words stand before it, or codes beside it in the same parentheses.
 _BEFORE_F1 = re.compile(r"\b(?:ledger|rows?|read in)\s+$", re.IGNORECASE)
+# On a finished page a code is linked in parentheses, after these words, or after a code that is linked: anywhere
+# else it may be a name in a reader's own data, such as a class A1 or an electrode C3.
+_SAID = re.compile(
+    r"\b(?:ledger|rows?|codes?|readings?|read)(?:\s+(?:of|in|as))?\s+$", re.IGNORECASE
+)
+_IN_PARENTHESES = re.compile(r"\([^()\n|]*\)")
+_AND = re.compile(r"\s*(?:,|and|or)\s*")
 _LONGEST_BEFORE = 20  # characters that those words take
 _CODES_ALONE = re.compile(rf"\((?:ledger )?{CODE}(?:, {CODE})+\)")
 _IMAGE = re.compile(r"data:image/[^\"')\s]+")
@@ -77,7 +84,13 @@ def link_rows(rows: str, ledger: str) -> str:
 def _linked(text: str, searched: str, link: Callable[[str], str]) -> str:
     """The text with a link in place of each code that the searched text, of the same length, cites."""
     parts, end = [], 0
+    enclosed = [match.span() for match in _IN_PARENTHESES.finditer(searched)]
     for first, last, (start, stop) in citations(searched):
+        inside = any(a < start < b for a, b in enclosed)
+        follows = end > 0 and _AND.fullmatch(searched[end:start])
+        before = searched[max(0, start - _LONGEST_BEFORE) : start]
+        if not inside and not follows and not _SAID.search(before):
+            continue
         cited = text[start:stop].replace(first, link(first), 1)
         if last is not None:
             cited = cited.removesuffix(last) + link(last)

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from mmlib.files import write
-from mmlib.names import EMBEDDED, TWINS
+from mmlib.names import EMBEDDED, STUDY, TWINS
 from mmlib.report.artifact import STATUSES, Entry, natural_order, read_manifest
 from mmlib.report.citations import LEDGER, link_html
 from mmlib.report.markup import NOT_BUILT, NOTHING
@@ -182,7 +182,7 @@ def _place(entry: Entry) -> tuple[object, ...]:
 
 def _standing(collection: str) -> tuple[object, ...]:
     """Sort key of collections: real data that no feature extractor saw, other real data, then twins."""
-    return "unseen" not in collection, collection in (EMBEDDED, TWINS), collection
+    return "unseen" not in collection, collection in (EMBEDDED, TWINS, STUDY), collection
 
 
 def _card(entry: Entry, root: Path, here: Path) -> dict[str, Any]:

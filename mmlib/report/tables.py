@@ -16,7 +16,7 @@ import pandas as pd
 
 from mmlib.errors import InputError, unknown_name
 from mmlib.masks import describe, law_from_json
-from mmlib.names import EMBEDDED, TWINS
+from mmlib.names import EMBEDDED, STUDY, TWINS
 from mmlib.report import stats
 from mmlib.report.markup import NOT_BUILT
 
@@ -114,7 +114,7 @@ def mean_sd(values: stats.Values, decimals: int = 2) -> str:
 def shows_published(collection: str, data: Iterable[str] = ()) -> bool:
     """Whether a paper's numbers may stand beside these results: not on embedded data, nor on twins under a label."""
     twins = any(str(reference).startswith("twin:") for reference in data)
-    return collection not in (TWINS, EMBEDDED) and not twins
+    return collection not in (TWINS, STUDY, EMBEDDED) and not twins
 
 
 def compare(

@@ -35,6 +35,17 @@ def test_an_import_in_the_place_of_other_data_says_so(
     assert f"replaced: the bundle mine that stood there, fingerprint {before}" in told
 
 
+@pytest.mark.parametrize("name", ["crema-d-votes", "mosi-unseen", "twins-study"])
+def test_own_data_cannot_take_the_name_of_data_whose_results_are_committed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = write_folder(tmp_path / "new")
+    assert main(["data", "import", "folder", str(folder), "--name", name]) == 2
+    said = capsys.readouterr()
+    assert "another name" in said.err and not said.out
+    assert not (tmp_path / "home" / "data" / "bundles" / name).exists()
+
+
 def test_a_class_whose_name_stands_for_an_empty_cell_can_be_listed(tmp_path: Path) -> None:
     rows = [{**row, "label": ("none", "angry")[row["position"]]} for row in good_rows()]
     folder = write_folder(tmp_path / "new", rows)

@@ -180,16 +180,19 @@ def test_intervals_are_simultaneous_and_few_seeds_have_none() -> None:
     assert matrix._decided(made_up(4)) == ()
 
 
-def test_at_quick_methods_have_as_many_seeds_as_an_interval_needs_and_others_ten() -> None:
-    quick = side_by_side.context("quick")
+@pytest.mark.parametrize(("profile", "plain", "methods"), [("quick", 1, 1), ("laptop", 10, 5)])
+def test_at_laptop_methods_have_as_many_seeds_as_an_interval_needs_and_others_ten(
+    profile: str, plain: int, methods: int
+) -> None:
+    context = side_by_side.context(profile)
     seeds: dict[str, set[int]] = {}
-    for cell in matrix.cells(quick):
+    for cell in matrix.cells(context):
         seeds.setdefault(cell.row, set()).add(cell.spec.seed)
     cheap = (matrix.ZEROS, matrix.INDICATORS, matrix.DROPOUT, LINEAR.name)
     assert {row: len(of) for row, of in seeds.items()} == {
-        row: 10 if row in cheap else 5 for row in seeds
+        row: plain if row in cheap else methods for row in seeds
     }
-    assert not matrix.lacks(quick)
+    assert not matrix.lacks(context)
     asked = side_by_side.context("quick", seeds=7)
     assert {cell.spec.seed for cell in matrix.cells(asked) if cell.row == "EBMC"} == set(range(7))
 

@@ -43,7 +43,7 @@ FORMED = (
     "with BALM with the same version without it.",
     "official: 64 layers, speaker embeddings added to text alone, class weights (D13, "
     "D16, D17). gated: with the LSTM gate that BALM's scripts leave out (D15). "
-    "linear encoders: A17 (ii) instead of (i). reconstruction: GCNet's loss on the "
+    "linear encoders: reading A17 (ii) instead of (i). reconstruction: GCNet's loss on the "
     "missing features, which needs complete training features. unpacked: recurrent "
     "layers read padding, as released (ledger 6).",
 )

@@ -149,15 +149,15 @@ def matrix_rows(context: Context, on: Ground) -> list[Row]:
 def cells(context: Context) -> list[Cell]:
     """Every row under every law of training, tested under every law.
 
-    Networks and the linear model, which cost little, have the seeds of a main comparison at every profile; methods as
-    many of them as an interval needs, or all that were asked for.
+    Networks and the linear model, which cost little, have all seeds of a table; methods as many of them as an interval
+    needs, or all that were asked for. At ``quick`` that is one: larger twins and real data decide at ``laptop``.
     """
     on = ground(context)
     if on is None:
         return []
     every = _laws_of(context)
     tests = tuple(every.items())
-    plain = context.seeds(on.dataset, main=True)
+    plain = context.seeds(on.dataset)
     methods = plain if context.seed_count else plain[: stats.FEWEST]
     return [
         Cell(row.name, name, spec, name, on.dataset)
