@@ -97,7 +97,7 @@ def open_bundle(reference: str) -> Bundle:
             "the name or the folder of a bundle",
             f"Import it first: mmlib data import folder {reference} --name NAME.",
         )
-    raise unknown_name("bundle", reference, [*names(), *embedded.KINDS])
+    raise unknown_name("bundle", reference, [*dict.fromkeys((*names(), *embedded.KINDS))])
 
 
 def names() -> list[str]:

@@ -164,6 +164,23 @@ def captions(paper: str, folder: str) -> dict[str, str]:
     return {a.id: str(a.caption) for a in every if not regenerate.lacks(context, a)}
 
 
+def test_the_caption_of_random_masks_counts_what_the_data_lack_apart(
+    saved: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = saved("whole", FOUR[:3])
+    assert "besides" not in captions("mculora", folder)["random"]
+    bundle = open_bundle(folder)
+    observed = bundle.observed.copy()
+    observed[1, 0] = False
+    features = {
+        m: np.where(observed[:, [i]], x, 0) for i, (m, x) in enumerate(bundle.features.items())
+    }
+    lacking = dataclasses.replace(bundle, name="lacking", observed=observed, features=features)
+    save_bundle(lacking, tmp_path / "bundles" / "lacking")
+    folder = str(tmp_path / "bundles" / "lacking")
+    assert "besides what the data lack" in captions("mculora", folder)["random"]
+
+
 def test_captions_are_about_these_data(saved: Callable[..., str]) -> None:
     four = saved("mine", FOUR)
     balm = captions("balm", four)

@@ -28,7 +28,7 @@ OBSTACLES: tuple[Choice, ...] = (
         "columns of its first weights; a linear layer as a form",
         "A17",
     ),
-    Choice("masks where modalities are left out", "drawn over all three", "Tables 8, 9"),
+    Choice("masks where modalities are left out", "drawn over all of them", "Tables 8, 9"),
     Choice("number of runs", "ours is in every cell", "A19"),
 )
 GUESSES = (

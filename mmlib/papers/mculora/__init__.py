@@ -16,9 +16,11 @@ _declare = Declare("mculora", "MCULoRA")
 
 
 def _random_missing(context: Context) -> str:
-    pair = context.own and len(context.bundle(context.main).modalities) == 2
+    bundle = context.bundle(context.main)
+    pair = context.own and len(bundle.modalities) == 2
     missing = "One modality" if pair else "One or two modalities"
-    return f"{missing} missing in each test utterance ({own.metrics(context, '%')})."
+    besides = "" if bundle.observed.all() else ", besides what the data lack"
+    return f"{missing} missing in each test utterance{besides} ({own.metrics(context, '%')})."
 
 
 ARTIFACTS: tuple[Artifact, ...] = (
