@@ -136,6 +136,7 @@ PROFILES: dict[str, Profile] = {
         rhos=(1.4, 1.8),
         shared_rates=(0.0, 0.5),
         combined=1,
+        settings=3,
         reduced="Smoke run: 2 epochs, 2 seeds, width 16, on the smallest twins; it shows only that everything runs.",
     ),
     "quick": Profile(

@@ -252,6 +252,8 @@ def test_a_network_of_another_paper_has_its_tables_protocol_and_stands_beside_th
     case: Case, context_of: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = context_of(case.paper, case.role, case.task)
+    every = dataclasses.replace(context.profile, settings=6)  # of BALM, as many as are printed
+    context = dataclasses.replace(context, profile=every)
     own, other = (runs(context, case.table, row) for row in (case.row, case.other))
     stages = with_parents(own[:1])
     assert tuple(described(spec) for spec in stages) == case.stages

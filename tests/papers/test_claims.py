@@ -203,9 +203,9 @@ def test_each_source_is_read_once_and_a_claims_runs_are_those_of_its_source() ->
         (
             "balm",
             [
-                "+BALM minus plain, mean of the six settings",
-                "+BALM minus plain, mean of 3 backbones, mean of the six settings",
-                "+BALM minus +FCM, mean of 6 settings",
+                "+BALM minus plain, mean of the three settings",
+                "+BALM minus plain, mean of 3 backbones, mean of the three settings",
+                "+BALM minus +FCM, mean of 3 settings",
             ],
         ),
         (

@@ -185,7 +185,7 @@ def test_captions_are_about_these_data(saved: Callable[..., str]) -> None:
     four = saved("mine", FOUR)
     balm = captions("balm", four)
     assert not {"table2", "table12", "table15"} & set(balm), "those of scores"
-    assert "(eeg/face/gaze/voice), 6 settings" in balm["table1"]
+    assert "(eeg/face/gaze/voice), 3 settings" in balm["table1"]
     assert "15 modality subsets, trained at 0.5/0.7/0.3/0.5" in balm["table3"]
     assert "at 0.3/0.7/0.5/0.3:" in balm["fig12"]
     assert captions("ebmc", four)["table2"] == "F1 of each class (%)."
