@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FEW = 20  # different whole numbers, at most, that may well be classes
 MOSEI_MOST = 10 / 3 + 0.01
 NEUTRAL = "write for example neutral = 4 in bundle.toml (format folder) and import again: that value becomes 0"
-OFFSET = 3.0  # sds from 0 that the mean of scores may be before networks, which begin at 0, have far to go
+OFFSET = 1.5  # sds from 0 that the mean of scores may be before networks, which begin at 0, have far to go
 MOST_SD = 100.0  # of scores; as of features
 CLASSES = 'write task = "classes" in bundle.toml (format folder) and import again'
 

@@ -198,9 +198,10 @@ def test_import_and_check_say_what_follows_from_scores_of_one_sign(
         (1985, 15, "mean 1985 and sd 15"),
         (3e6, 6e5, "mean 3e+06 and sd 6e+05"),
         (1962, 761, "mean 1962 and sd 761"),
-        (50, 18, ""),
+        (50, 18, "mean 50 and sd 18"),
         (0, 2, ""),
-        (4, 1.4, ""),
+        (4, 1.4, "mean 4 and sd 1.4"),
+        (2, 1.4, ""),
     ],
 )
 def test_scores_far_from_0_for_their_spread_are_warned_of(
