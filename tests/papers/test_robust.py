@@ -74,4 +74,5 @@ def test_rows_of_few_seeds_are_named_and_take_no_part_and_few_seeds_decide_nothi
     assert "Too few seeds (1 seed): fitted." in told and "most for weak" in told
     (few,) = robust.told(made_up(2), SHARE, "points")
     assert "2 seeds decide nothing." in few and "[" not in few
+    assert "1 seed decides nothing." in robust.told(made_up(1), SHARE, "points")[0]
     assert robust.told(made_up(6, ("weak",)), SHARE, "points") == ()
