@@ -375,3 +375,12 @@ def test_a_long_table_and_a_tall_picture_make_a_page_longer() -> None:
     outputs = [new_output("display_data", data=of) for of in data]
     notebook.cells.append(new_code_cell("show()", outputs=outputs))
     assert page_height(notebook) > before + 0.9 * (50 * 28 + 900)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_no_cell_reads_the_figures_of_data_that_it_names(path: Path) -> None:
+    """On a reader's own data such a cell would show those of other data as its result."""
+    code = "\n".join(c.source for c in cells(path, "code"))
+    assert "figures()" not in code and not re.search(
+        r"""["']figures["'] /|/ ["']figures["']""", code
+    )

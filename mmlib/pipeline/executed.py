@@ -26,7 +26,7 @@ from mmlib.experiments import recipes
 from mmlib.experiments.context import Context
 from mmlib.pipeline import regenerate
 from mmlib.report.artifact import MANIFEST, NOT_DRAWN, Entry, is_local, manifest_of, read_all
-from mmlib.report.dashboard import GATHERED
+from mmlib.report.dashboard import COMPARED, GATHERED
 from mmlib.runs.seen import Seen
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import FAILED
@@ -46,6 +46,7 @@ PACKAGES = (
     "papermill",
     "ipykernel",
 )
+FIRST = "not executed yet, or not to its end"
 RECORDS, REPORT = "records.csv", "replication.md"  # what no notebook shows
 
 
@@ -83,7 +84,7 @@ class Inputs:
 
 def copy_of(context: Context) -> Path:
     """Where a notebook's executed copy stands."""
-    return paths.runs() / "notebooks" / context.collection / context.declared.notebook
+    return regenerate.copies(context.collection) / context.declared.notebook
 
 
 class Shared(NamedTuple):
@@ -132,7 +133,7 @@ def changes(context: Context, now: Inputs | None) -> str:
     """Why a notebook is executed: what has changed since it was, in words; empty where nothing has."""
     noted = _noted(context)
     if now is None or noted is None:
-        return "not executed yet, or not to its end"
+        return FIRST
     before, wrote = noted["inputs"], noted["wrote"]
     parts = [name for name, digest in asdict(now).items() if before.get(name) != digest]
     if parts:
@@ -204,11 +205,19 @@ def gather(of_all: Shared) -> None:
 
 
 def _made_of(of_all: Shared) -> str:
-    """What the files on all papers are made of: code, the manifest, the files that it lists, the notebooks' names."""
+    """What the files on all papers are made of: code, the manifest, the files that it lists, what pages link."""
+    figures = paths.figures()
     listed = sorted({name for entry in _manifest() for name in entry["files"]})
-    notebooks = sorted(path.name for path in (paths.figures().parent / "notebooks").glob("*.ipynb"))
-    lines = (f"{name} {_sum(paths.figures().parent / name)}" for name in listed)
-    return _hash([*of_all, *map(_sum, _manifests()), *notebooks, *lines])
+    notebooks = sorted(path.name for path in (figures.parent / "notebooks").glob("*.ipynb"))
+    copies = (
+        path
+        for page in _manifests()[1:]
+        for path in regenerate.copies(page.parent.name).glob("*.ipynb")
+    )
+    beside = [*copies, *figures.glob(f"*/{COMPARED}")]
+    linked = sorted("/".join(path.parts[-3:]) for path in beside)
+    lines = (f"{name} {_sum(figures.parent / name)}" for name in listed)
+    return _hash([*of_all, *map(_sum, _manifests()), *notebooks, *linked, *lines])
 
 
 def _of_all_papers() -> dict[str, str]:

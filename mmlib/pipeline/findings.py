@@ -15,12 +15,22 @@ from mmlib.experiments.verdicts import EXPLORATORY, OPEN, PRIMARY, VERDICTS
 from mmlib.pipeline import glance
 from mmlib.report import figures as draw
 from mmlib.report.markup import escape_markdown
-from mmlib.report.stats import MARGIN
+from mmlib.report.stats import FEWEST, MARGIN
 from mmlib.report.tables import metric
 
-NOTHING = (
-    "No primary claim has been run with enough seeds for a verdict yet; "
-    "`mmlib decide` makes the runs.\n"
+
+def untested(command: str = "mmlib decide") -> str:
+    """What is said where no primary claim has a verdict; command: the one that makes the runs."""
+    return (
+        "No primary claim has been run with enough seeds for a verdict yet; "
+        f"`{command}` makes the runs.\n"
+    )
+
+
+NOTHING = untested()
+TOO_FEW = (
+    f"No difference of this run's main comparison has {FEWEST} seeds, as many as a verdict needs "
+    "(`--seeds`).\n"
 )
 BY_WORD = {word: name for name, word in VERDICTS.items()}
 WORDS = {"better": "better", "worse": "worse", "equivalent": "no difference that matters"}
@@ -33,14 +43,17 @@ GAP = 0.7  # lines between two claims in the picture of several papers
 SUPPORTS = "points (above 0 supports the claim)"
 
 
-def opening(claims: pd.DataFrame, called: Mapping[str, str], paper: str) -> str:
+def opening(
+    claims: pd.DataFrame, called: Mapping[str, str], paper: str, nothing: str = NOTHING
+) -> str:
     """What the committed claims say, as Markdown: one sentence per primary claim; per paper where none is named.
 
-    claims: ``figures/claims.csv`` as text. called: the papers by name, in their order.
+    claims: ``figures/claims.csv`` as text. called: the papers by name, in their order. nothing: what is said where no
+    primary claim has a verdict.
     """
     kept = glance.tested(claims, called, paper)
     if kept.empty:
-        return NOTHING
+        return nothing
     if not paper:
         return "\n".join(_of_papers(claims, kept, called))
     lines = [_of_claim(str(text), of) for text, of in _groups(kept, "claim")]
@@ -146,7 +159,7 @@ def closing(numbers: pd.DataFrame, claims: pd.DataFrame, data: str) -> str:
     if len(claims):
         seeds = f"{len(claims)} tests with the seeds of this run"
         lines.append(f"- The paper's claims in {seeds}: {counted(claims['verdict'])}.")
-    return "\n".join(lines) if lines else NOTHING
+    return "\n".join(lines) if lines else TOO_FEW
 
 
 def compared(numbers: pd.DataFrame, data: str) -> list[str]:

@@ -56,7 +56,15 @@ def run(
     code = max(code, conclude(contexts, wanted, failed))
     pages = dict.fromkeys(shown(regenerate.page_of(context)) for context in contexts)
     print(f"\n{time.perf_counter() - start:.0f} s. Open {', '.join(map(str, pages))}")
+    if not wanted:
+        print(where_copies_lie(contexts))
     return code
+
+
+def where_copies_lie(contexts: Iterable[Context]) -> str:
+    """The folders of the executed notebooks, in a sentence."""
+    folders = dict.fromkeys(shown(executed.copy_of(context).parent) for context in contexts)
+    return f"The executed notebooks, with what they found, are in {', '.join(folders)}."
 
 
 def _check_notebooks(contexts: Sequence[Context]) -> None:

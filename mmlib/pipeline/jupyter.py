@@ -22,7 +22,7 @@ ARGV = (
     "ipykernel_launcher",
     "-f",
     "{connection_file}",
-    "--IPKernelApp.log_level=40",
+    "--IPKernelApp.log_level=50",  # at its end it is interrupted, which below this it calls an error
 )
 # What decides settings of IPython, Jupyter and matplotlib, and is not ours.
 LEFT_OUT = ("PYTHONSTARTUP", "MPLBACKEND", "JUPYTER_CONFIG_PATH", "JUPYTER_NO_CONFIG")

@@ -6,7 +6,9 @@ file, and whatever a notebook does not show is drawn all the same and listed onc
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,12 +19,14 @@ import pandas as pd
 
 from mmlib import paths
 from mmlib.experiments import committed, undeclared
+from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.comparison import shown
 from mmlib.experiments.context import Context, Paper
 from mmlib.experiments.declare import OURS
 from mmlib.experiments.verdicts import OPEN, PRIMARY
 from mmlib.papers import catalog
 from mmlib.papers.catalog import PAPERS
+from mmlib.papers.side_by_side import tables
 from mmlib.pipeline import findings, glance, own_network, regenerate
 from mmlib.report import figures
 from mmlib.report.artifact import Artifact, Output
@@ -39,6 +43,7 @@ WIDE = 120  # characters of a line of plain text
 ROWS = 15  # lines of a table that a notebook shows whole
 NOTES = 2  # notes below a table that it shows; of more, the first one
 SENTENCE = re.compile(r"(?<!Eq)(?<!Eqs)(?<!Fig)(?<!Figs)\.\s")
+CLAIMS_TABLE = "claims"  # its id
 CLAIMS = ["claim", "data", "test (above 0 supports)", "measured", "seeds", "verdict"]
 
 ELSEWHERE = "*What the repository has on other real data is not repeated among results on yours: the end lists it.*"
@@ -81,7 +86,8 @@ class Lesson:
 
         Where it has none of its own: those of all papers, and how each method stands against its own network.
         """
-        told = findings.opening(self._claims(), self._called, self._of)
+        nothing = self._untested() if self._own else findings.NOTHING
+        told = findings.opening(self._claims(), self._called, self._of, nothing)
         if self._of:
             return told
         own = own_network.sentences(self._verdicts())
@@ -135,10 +141,12 @@ class Lesson:
 
         metric: the only one to be shown of a comparison of several; the first where empty. rows: likewise; all where
         empty. finding: show the first note of a picture, which says what is found. collection: the one to look in, such
-        as that of the larger twins. With a reader's own data nothing of other data is shown.
+        as that of the larger twins. With a reader's own data nothing of other data is shown, and of real ones a line
+        says so.
         """
         if self._own:
-            figures.show_text(ELSEWHERE)
+            if not collection:
+                figures.show_text(ELSEWHERE)
             return
         for at in [collection] if collection else committed.collections(self._paper):
             folder = paths.figures() / at / self._paper
@@ -149,6 +157,30 @@ class Lesson:
             if numbers.exists():
                 self._show_committed(at, name, folder, metric, rows)
                 return
+
+    def grids(self, *real: str, seeds: int = 1) -> dict[str, pd.DataFrame]:
+        """The side by side's values of committed collections of real data; of a reader's own data those in its place.
+
+        Row, training, setting, seed and value, one line per run and test condition; weighted F1 in percent. Where own
+        data have no values, or fewer seeds than ``seeds``, a line says so.
+        """
+        if self._own:
+            return self._own_grids(seeds)
+        root = paths.root() / "figures"
+        files = {name: root / name / "side_by_side" / "grid.csv" for name in real}
+        return {name: tables.by_condition(pd.read_csv(path)) for name, path in files.items()}
+
+    def _own_grids(self, seeds: int) -> dict[str, pd.DataFrame]:
+        """The values of a reader's own data that are there, by data as tables call them."""
+        (verdicts,) = regenerate.artifacts(self.context, [own_network.ARTIFACT])
+        kept = {}
+        for ground, values in tables.values(self.context, verdicts.cells(self.context)).items():
+            name, count = tables.title(self.context, ground), values["seed"].nunique()
+            if count >= seeds:
+                kept[name] = values
+            else:
+                print(f"{name}: this takes {seeds_in_words([seeds])}; done so far: {count}.")
+        return kept
 
     def all_real(self) -> None:
         """List the tables and pictures on real data that are part of the repository, of both the table."""
@@ -192,8 +224,9 @@ class Lesson:
         """Show what this run says: the main comparison and the claims, in sentences."""
         numbers = self._output(self.flagship).numbers
         told = self.closing(pd.DataFrame() if numbers is None else numbers)
-        claims = [a for a in regenerate.artifacts(self.context) if a.id == "claims"]
-        links = [f"- [Each of these tests]({self._link(claim, '.md')})." for claim in claims]
+        claims = [a for a in regenerate.artifacts(self.context) if a.id == CLAIMS_TABLE]
+        drawn = [claim for claim in claims if not why_untestable(self.context)]
+        links = [f"- [Each of these tests]({self._link(claim, '.md')})." for claim in drawn]
         figures.show_text("\n".join([told, *links]))
 
     def obstacles(self) -> None:
@@ -266,6 +299,13 @@ class Lesson:
         """The committed comparisons with own networks; with a reader's own data those on these data alone."""
         return own_network.read(self._own)
 
+    def _untested(self) -> str:
+        """Why no primary claim has a verdict on a reader's own data, or how they get one."""
+        why = why_untestable(self.context)
+        if why:
+            return f"The claims cannot be tested on these data. {why}\n"
+        return findings.untested(own_command("decide", self.context))
+
     def _here(self) -> pd.DataFrame:
         """The claims of this paper in this collection."""
         claims = glance.read(paths.figures(), self.context.collection)
@@ -320,6 +360,34 @@ def committed_table(folder: Path, name: str, only: str = "", rows: Sequence[str]
     for column, wanted in (("metric", [only] if only else []), ("row", rows)):
         kept &= numbers[column].isin(wanted) if wanted else True
     return Output(numbers=numbers[kept], comparison=True)
+
+
+def why_untestable(context: Context) -> str:
+    """Why a paper's claims cannot be tested on some data; empty where they can, or where nobody knows yet."""
+    for artifact in regenerate.artifacts(context):
+        if artifact.id == CLAIMS_TABLE:
+            with contextlib.suppress(
+                Exception
+            ):  # one that cannot name its runs says so when it is drawn
+                return regenerate.lacks(context, artifact)
+    return ""
+
+
+def own_command(name: str, context: Context) -> str:
+    """A command of mmlib for a context of a reader's own data, with the options that this one was made with."""
+    given = [
+        reference if context.own else f"{role}={reference}"
+        for role, reference in context.data.items()
+    ]
+    default = dict(context.data) == context.declared.defaults(context.profile)
+    options = {
+        "--paper": context.paper if context.paper in catalog.CLAIMS else "",
+        "--data": "" if default else " --data ".join(map(shlex.quote, given)),
+        "--label": context.label,
+        "--profile": context.profile.name,
+    }
+    told = [f"{option} {value}" for option, value in options.items() if value]
+    return " ".join([f"mmlib {name}", *told])
 
 
 def folded(head: str, lines: Sequence[str]) -> str:

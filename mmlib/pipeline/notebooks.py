@@ -18,7 +18,7 @@ from mmlib.data.catalog import is_twin
 from mmlib.errors import InputError
 from mmlib.experiments.context import Context
 from mmlib.papers.catalog import PAPERS
-from mmlib.pipeline import executed, jupyter, regenerate, troubles
+from mmlib.pipeline import executed, jupyter, links, regenerate, troubles
 from mmlib.pipeline.regenerate import draw_all
 from mmlib.pipeline.troubles import Trouble
 from mmlib.runs.spec import RunSpec
@@ -111,12 +111,16 @@ def _execute_those(due: Sequence[_Due], jobs: int | None) -> list[Trouble]:
 
 def _execute_one(due: _Due, run: Callable[[Context], Trouble | None]) -> Trouble | None:
     """Execute a notebook, and note what it was made from and what it wrote; nothing is noted of one that failed."""
-    print(f"{due.context.declared.notebook} on {due.context.collection} ({due.why})", flush=True)
+    name = f"{due.context.declared.notebook} on {due.context.collection}"
+    again = f" ({due.why})" if due.why != executed.FIRST else ""
+    print(f"{name}: running{again}", flush=True)
     executed.forget(due.context)
     began = time.monotonic()
     trouble = run(due.context)
     if trouble is None:
-        executed.note(due.context, due.inputs, time.monotonic() - began)
+        took = time.monotonic() - began
+        executed.note(due.context, due.inputs, took)
+        print(f"{name}: executed in {took:.0f} s", flush=True)
     return trouble
 
 
@@ -166,12 +170,14 @@ def execute(context: Context) -> Trouble | None:
             f"failed in cell {error.exec_count}: {error.ename}: {' '.join(error.evalue.split())}"
         )
         trouble = Trouble(context.collection, context.paper, name, reason, out)
+        links.resolve(out)
     except Exception as error:  # whatever ends a notebook is to end no other
         if isinstance(error, OSError) and error.errno in NO_DISK:  # but every one needs the disk
             with files.explained(out):
                 raise
         trouble = troubles.note(context.collection, context.paper, name, error)
     else:
+        links.resolve(out)
         return None
     return _without_notebook(trouble, lambda: draw_all([context], ()))
 

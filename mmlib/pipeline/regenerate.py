@@ -271,7 +271,15 @@ def gather_all() -> None:
     seen = glance.lines(glance.read(figures), called)
     write_dashboard(manifest_of(figures), figures / "index.html", called, glance=seen)
     for manifest in sorted(figures.glob(f"*/{MANIFEST}")):
-        write_dashboard(manifest, manifest.parent / "index.html", called, figures=figures)
+        own = manifest.parent
+        write_dashboard(
+            manifest, own / "index.html", called, figures=figures, notebooks=copies(own.name)
+        )
+
+
+def copies(collection: str) -> Path:
+    """The folder of a collection's executed notebooks."""
+    return paths.runs() / "notebooks" / collection
 
 
 def page_of(context: Context) -> Path:

@@ -33,6 +33,9 @@ GATHERED = {
     "claims.csv": "every paper's claims",
     "arithmetic.csv": "the papers' own sums",
 }  # beside the page
+COMPARED = (
+    "compare/index.html"  # in a collection's folder, where ``mmlib compare`` was run on its data
+)
 BUDGET = " Data: "  # in a caption, what follows it stands below "How it was made"
 PICTURE = "glance.png"  # of the primary claims, beside the page
 PREVIEW_ROWS, PREVIEW_COLUMNS = 8, 12
@@ -64,6 +67,7 @@ def write_dashboard(
     total: int | None = None,
     glance: pd.DataFrame | None = None,
     figures: Path | None = None,
+    notebooks: Path | None = None,
 ) -> Path:
     """Write the page for a manifest and return its path.
 
@@ -75,6 +79,7 @@ def write_dashboard(
         total: how many artifacts there are in all; by default those that the manifest lists.
         glance: the table that opens the page, as text; ``[words](link)`` is a link.
         figures: the figures' folder, where the manifest does not stand in it.
+        notebooks: the folder of the notebooks to link; by default that beside the figures' folder.
 
     Raises:
         InputError: a manifest that cannot be read.
@@ -92,7 +97,9 @@ def write_dashboard(
     page = environment.from_string((folder / "dashboard.html").read_text(encoding="utf-8")).render(
         style=(folder / "dashboard.css").read_text(encoding="utf-8"),
         script=(folder / "dashboard.js").read_text(encoding="utf-8"),
-        sections=_sections(entries, above, here, papers or {}),
+        sections=_sections(
+            entries, above, here, papers or {}, notebooks or above.parent / "notebooks"
+        ),
         filters=_filters(entries, papers or {}),
         **_counts(entries, here, total),
         glance=_glance(glance, here),
@@ -123,11 +130,12 @@ def _counts(entries: Sequence[Entry], here: Path, total: int | None) -> dict[str
     for name in _values(entries, "collection"):
         mine = [e for e in entries if e["collection"] == name]
         collections.append((name, sum(_is_made(e) for e in mine), len(mine)))
+    beside = GATHERED | {COMPARED: "which method to use"}
     return {
         "done": len({(e["paper"], e["id"]) for e in entries if _is_made(e)}),
         "total": total or len(listed),
         "collections": collections,
-        "gathered": [(name, words) for name, words in GATHERED.items() if (here / name).is_file()],
+        "gathered": [(name, words) for name, words in beside.items() if (here / name).is_file()],
     }
 
 
@@ -146,14 +154,18 @@ def _filters(
 
 
 def _sections(
-    entries: Sequence[Entry], figures: Path, here: Path, papers: Mapping[str, str]
+    entries: Sequence[Entry],
+    figures: Path,
+    here: Path,
+    papers: Mapping[str, str],
+    of_papers: Path,
 ) -> list[dict[str, Any]]:
-    """A section for each paper."""
+    """A section for each paper; of_papers: the folder of their notebooks."""
     root = figures.parent
     sections = []
     for paper in _values(entries, "paper", list(papers)):
         mine = sorted((e for e in entries if e["paper"] == paper), key=_place)
-        notebooks = sorted((root / "notebooks").glob(f"*_{paper}.ipynb"))
+        notebooks = sorted(of_papers.glob(f"*_{paper}.ipynb"))
         reports = [
             (name, figures / name / paper / "replication.md")
             for name in _values(mine, "collection")
@@ -162,7 +174,7 @@ def _sections(
             {
                 "name": papers.get(paper, paper),
                 "done": sum(_is_made(e) for e in mine),
-                "notebook": _link(notebooks[0], here) if notebooks else "",
+                "notebook": _link(notebooks[0].resolve(), here) if notebooks else "",
                 "reports": [(name, _link(path, here)) for name, path in reports if path.is_file()],
                 "cards": [_card(entry, root, here) for entry in mine],
             }

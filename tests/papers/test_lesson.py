@@ -197,8 +197,8 @@ def test_rows_with_too_few_seeds_say_nothing_and_claims_are_counted() -> None:
     assert told == (
         "- The paper's claims in 3 tests with the seeds of this run: 2 undecided, 1 supported."
     )
-    assert findings.closing(few, claims.iloc[:0], "MOSI") == findings.NOTHING
-    assert findings.closing(pd.DataFrame(), claims.iloc[:0], "MOSI") == findings.NOTHING
+    assert findings.closing(few, claims.iloc[:0], "MOSI") == findings.TOO_FEW
+    assert findings.closing(pd.DataFrame(), claims.iloc[:0], "MOSI") == findings.TOO_FEW
 
 
 # How much of a table a notebook shows.
@@ -333,7 +333,8 @@ def test_a_label_sees_the_claims_of_its_collection_alone(home: Path, told: list[
     Lesson(balm.context("smoke", label="mine")).found()
     assert "9.99" in told[0] and "1.11" not in told[0]
     Lesson(balm.context("smoke", label="another")).found()
-    assert told[-1] == findings.NOTHING
+    command = "`mmlib decide --paper balm --label another --profile smoke`"
+    assert told[-1] == findings.NOTHING.replace("`mmlib decide`", command)
 
 
 def test_while_no_claim_has_a_verdict_the_main_comparison_is_told(

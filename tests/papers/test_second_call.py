@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -146,6 +147,23 @@ def test_a_second_call_executes_nothing_and_says_so(
     assert call(context) == [] and kernel.ran == ["gmm_loss"]
     assert capsys.readouterr().out == "05_gmm_loss.ipynb on twins: up to date\n"
     assert call(context, force=True) == [] and kernel.ran == ["gmm_loss"] * 2
+
+
+def test_each_execution_says_that_it_runs_why_it_does_so_again_and_how_long_it_took(
+    context: Context, kernel: Kernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "05_gmm_loss.ipynb on twins"
+    executed.forget(context)
+    capsys.readouterr()
+    call(context)
+    first, ended = capsys.readouterr().out.splitlines()
+    assert first == f"{name}: running" and re.fullmatch(rf"{name}: executed in \d+ s", ended)
+    put("gmm_loss", "print('another')")
+    call(context)
+    assert capsys.readouterr().out.splitlines()[0] == f"{name}: running (changed: cells)"
+    kernel.ends = Trouble("twins", "gmm_loss", "05_gmm_loss.ipynb", "failed", Path())
+    call(context, force=True)
+    assert "executed in" not in capsys.readouterr().out
 
 
 def cell(home: Path, context: Context, patch: pytest.MonkeyPatch) -> None:
@@ -444,3 +462,22 @@ def test_the_files_on_all_papers_are_made_again_where_they_are_not_those_that_we
     executed.gather(shared)
     executed.gather(shared)
     assert len(made) == 7 and b"needs data" in (figures / "index.html").read_bytes()
+
+
+def test_a_page_of_own_data_gets_its_links_when_what_they_lead_to_is_there(home: Path) -> None:
+    figures, shared = home / "figures", executed.shared()
+    entry = missing(PAPERS["balm"].artifacts[0], Made("mine", "smoke"), "needs data")
+    page = figures / "mine" / "index.html"
+    page.parent.mkdir(parents=True)
+    update_manifest(page.with_name("manifest.json"), [entry], figures=figures)
+    executed.gather(shared)
+    assert ".ipynb" not in page.read_text() and "compare/index.html" not in page.read_text()
+    copy = home / "runs" / "notebooks" / "mine" / "01_balm.ipynb"
+    for path in (copy, figures / "mine" / "compare" / "index.html"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        executed.gather(shared)
+    text = page.read_text()
+    assert 'href="../../runs/notebooks/mine/01_balm.ipynb"' in text
+    assert 'href="compare/index.html"' in text
+    assert ".ipynb" not in (figures / "index.html").read_text()

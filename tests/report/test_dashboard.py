@@ -365,3 +365,14 @@ def test_data_that_no_extractor_saw_come_first_and_twins_last(tmp_path: Path) ->
     at = {name: text.index(f"Table of {name}<") for name in names}
     expected = ["mosi-unseen", "crema-d-votes", "mosi-bclstm", "embedded", "twins"]
     assert sorted(names, key=lambda name: at[name]) == expected
+
+
+def test_a_page_links_the_notebooks_it_is_given_and_the_comparison_of_methods(site: Path) -> None:
+    assert not any("compare" in link for link in Page(site).links)
+    copies = site.parent.parent / "runs" / "mine"
+    for path in (copies / "01_balm.ipynb", site.parent / "compare" / "index.html"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    links = Page(write_dashboard(site.with_name("manifest.json"), site, notebooks=copies)).links
+    assert "../runs/mine/01_balm.ipynb" in links and "compare/index.html" in links
+    assert "../notebooks/01_balm.ipynb" not in links
