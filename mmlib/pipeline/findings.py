@@ -254,7 +254,9 @@ def overview(lines: pd.DataFrame, called: Mapping[str, str]) -> draw.Figure:
                     place,
                 )
             )
-        folded = textwrap.wrap(f"{called[paper]}: {claim}", LONGEST, max_lines=2, placeholder="…")
+        folded = textwrap.wrap(
+            f"{called[str(paper)]}: {claim}", LONGEST, max_lines=2, placeholder="…"
+        )
         names[sum(places) / len(places)] = "\n".join(folded)
     return _drawn(placed, names, 0.125, "Primary claims", SUPPORTS)
 

@@ -54,7 +54,9 @@ def told(frame: pd.DataFrame, share: str, unit: str) -> tuple[str, ...]:
         f"What a change of law between training and test costs, over all pairs of different laws, in {unit}:",
         _least(found, kept, decided),
         _most(found, kept, decided),
-        _intervals(len(kept)) if decided else f"{seeds_in_words(counts)} decide{'s' * one} nothing.",
+        _intervals(len(kept))
+        if decided
+        else f"{seeds_in_words(counts)} decide{'s' * one} nothing.",
     ]
     few = [row for row in counts.index if row not in kept]
     if few:
