@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mmlib import masks
-from mmlib.compare import order, page, picture, scored
+from mmlib.compare import facts, order, page, picture, scored
 from mmlib.compare.plan import MAJORITY, Plan, Question, planned
 from mmlib.compare.results import Results
 from mmlib.data.bundle import Task
@@ -194,7 +194,7 @@ def test_the_cost_table_counts_the_linear_models_weights_as_its_parameters(
 
 def test_the_report_of_no_run_at_all_can_be_written(plan: Plan, tmp_path: Path) -> None:
     none = Results(plan, pd.DataFrame(columns=["contender", "condition", "seed", "value"]), {}, {})
-    page.write_report(none, tmp_path, page.Notes("mmlib compare mine --minutes 1"))
+    page.write_report(none, tmp_path, facts.Notes("mmlib compare mine --minutes 1"))
     text = (tmp_path / "compare.md").read_text(encoding="utf-8")
     assert "too few seeds for an answer" in text and "mmlib compare mine" in text
 
@@ -206,7 +206,7 @@ def test_runs_of_an_older_version_of_the_code_are_named_by_their_records_and_mad
     (old,) = made.specs[SECOND]
     made = dataclasses.replace(made, ids={old: "0123-old"})
     assert page.run_ids(made)[SECOND] == ["0123-old"]
-    assert page.older_told(made).startswith("1 of 1 runs were made by an older version")
+    assert facts.older_told(made).startswith("1 of 1 runs were made by an older version")
     again = order.first_look(made, {BEST: 1.0, SECOND: 1.0}, 100.0)
     assert [s.seed for s in again if s.backbone == old.backbone] == [0, 1, 2, 3, 4]
     assert [s.seed for s in again if s.backbone == "linear"] == [1, 2, 3, 4]
