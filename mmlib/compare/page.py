@@ -16,6 +16,7 @@ from mmlib.compare import facts, failed, picture, scored
 from mmlib.compare.plan import MAJORITY, Question
 from mmlib.compare.race import Standing
 from mmlib.compare.results import Results, over_clusters
+from mmlib.data.groups import few_in_words
 from mmlib.experiments import failures
 from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.conditions import ALL
@@ -24,7 +25,6 @@ from mmlib.papers.side_by_side import tables as costs
 from mmlib.papers.side_by_side.equity import FLAGS
 from mmlib.report import stats
 from mmlib.report.artifact import figure_bytes
-from mmlib.runs import clusters
 from mmlib.runs.spec import RunSpec
 
 NAMED = 3  # contenders that a sentence names
@@ -90,7 +90,8 @@ def sentence(made: Results, question: Question) -> str:
 def _alone(made: Results, question: Question, told: str) -> str:
     """The answer where one contender is left, with its lead over the next one.
 
-    told: the contender with its mean. It is the best only where other clusters would say so, too.
+    told: the contender with its mean. It is the best only where other clusters would say so, too; of others than the
+    few dialogues or speakers of the test split, nobody knows what they would say.
     """
     standing = made.standings[question.name]
     means = _means(made, question)
@@ -100,7 +101,8 @@ def _alone(made: Results, question: Question, told: str) -> str:
     of_seeds = _differences(made, question, standing.best, second)
     of_clusters = over_clusters(made, question, standing.best, second)
     doubts = [] if stats.summarise(of_seeds).low > 0 else ["seeds"]
-    doubts += [of_clusters[0]] if of_clusters and not of_clusters[1].low > 0 else []
+    if of_clusters:
+        doubts += list(made.few) if of_clusters[1].low > 0 else [of_clusters[0]]
     verb = f"leads, not decided over other {' and '.join(doubts)}" if doubts else "is the best"
     verb = f"{verb} so far" if made.waiting else verb
     return f"{told} {verb}. Against the next, {second}: {_lead(made, question, standing.best, second)}."
@@ -183,10 +185,10 @@ def sections(made: Results) -> list[Section]:
         Section(
             "The best against the others",
             f"The lead of the contender with the best mean: {LEADS[made.metric]}. Over seeds: 95 % interval for other "
-            "seeds on these test utterances; over clusters: 95 % interval for other "
-            f"{clusters.of_test(made.plan.bundle).kind} like these. Decided: by the rule at the end of the page, which "
-            "asks for more than an interval without zero, since every contender has many rivals and is looked at "
-            f"often. Shown are the next {RIVALS} of those that are still in, the next one that is out, and the linear "
+            f"seeds on these test utterances; over clusters: 95 % interval for other "
+            f"{_others(made)}. Decided: by the rule at the end of the page, which asks for more than an "
+            "interval without zero, since every contender has many rivals and is looked at often. Shown are the "
+            f"next {RIVALS} of those that are still in, the next one that is out, and the linear "
             "model."
             f"{_unshown(made)}",
             against_table(made),
@@ -207,6 +209,17 @@ def sections(made: Results) -> list[Section]:
         ),
     ]
     return [part for part in every if len(part.table)]
+
+
+def _others(made: Results) -> str:
+    """For what other test data the intervals over clusters are."""
+    if not made.few:
+        return f"{made.kind} like these"
+    where = "the test split" if made.plan.bundle.fold is None else "the test split of a fold"
+    return (
+        f"{made.kind} only, since {where} has {few_in_words(made.few)}; it says nothing of other "
+        f"{' and '.join(made.few)}"
+    )
 
 
 def _by_condition(made: Results, label: str) -> list[Section]:

@@ -13,6 +13,7 @@ import pandas as pd
 from mmlib.compare.plan import MAJORITY, Contender, Plan, Question
 from mmlib.compare.race import Standing, standing
 from mmlib.data.bundle import Bundle, Task
+from mmlib.data.groups import few_in_words, few_tested
 from mmlib.experiments import failures
 from mmlib.masks import draw
 from mmlib.metrics import SELECTION_METRIC, all_metrics, decisions, has_decisions
@@ -111,6 +112,19 @@ class Results:
     def run_id(self, spec: RunSpec) -> str:
         """Under which a run's record stands."""
         return self.ids.get(spec) or spec.run_id(self.plan.bundle.fingerprint)
+
+    @cached_property
+    def few(self) -> dict[str, int]:
+        """How many dialogues and speakers the test split has, where they are too few to say anything of others."""
+        return few_tested(self.plan.bundle)
+
+    @property
+    def kind(self) -> str:
+        """Of what others the intervals over clusters are: dialogues, speakers, or utterances, of whom if of few."""
+        if self.few:
+            return f"utterances of the same {few_in_words(self.few).removeprefix('1 ')}"
+        bundle = self.plan.bundle
+        return clusters.of_test(bundle if bundle.fold is None else bundle.with_fold(0)).kind
 
     @cached_property
     def stale(self) -> int:
@@ -295,7 +309,7 @@ def constant(bundle: Bundle) -> np.ndarray:
 def over_clusters(
     results: Results, question: Question, first: str, second: str
 ) -> tuple[str, stats.Interval] | None:
-    """The difference of two contenders with an interval over other dialogues, speakers or utterances like the test's.
+    """The difference of two contenders with an interval over others like the test's, and of what kind these are.
 
     In accuracy (points), or in minus the absolute error, averaged over the seeds that both have and the question's
     conditions; folds follow each other. None for the majority, which has no predictions, or without both.
@@ -306,12 +320,10 @@ def over_clusters(
     folds = results.plan.context.folds(results.plan.ground.dataset)
     groups: list[np.ndarray] = []
     scores: list[list[np.ndarray]] = [[], []]
-    kind = ""
     for place, fold in enumerate(folds):
         bundle = results.plan.bundle if fold is None else results.plan.bundle.with_fold(fold)
-        grouped = clusters.of_test(bundle)
-        kind = grouped.kind
-        groups.append(np.array([f"{place}.{number}" for number in grouped.numbers]))
+        numbers = clusters.of_test(bundle).numbers
+        groups.append(np.array([f"{place}.{number}" for number in numbers]))
         for which, specs in enumerate(pair):
             of_fold = specs[place :: len(folds)]
             scores[which].append(_mean_score(results, bundle, of_fold, question))
@@ -319,7 +331,8 @@ def over_clusters(
     there = np.isfinite(a) & np.isfinite(b)
     if not there.any():
         return None
-    return kind, stats.cluster_bootstrap(a[there], b[there], np.concatenate(groups)[there])
+    interval = stats.cluster_bootstrap(a[there], b[there], np.concatenate(groups)[there])
+    return results.kind, interval
 
 
 def _paired(results: Results, first: str, second: str) -> list[list[RunSpec]]:

@@ -13,7 +13,7 @@ import pytest
 from mmlib import masks
 from mmlib.compare import facts, order, page, picture, scored
 from mmlib.compare.plan import MAJORITY, Plan, Question, planned
-from mmlib.compare.results import Results
+from mmlib.compare.results import Results, over_clusters
 from mmlib.data.bundle import Task
 from mmlib.data.catalog import open_twin
 from mmlib.papers import side_by_side
@@ -286,3 +286,54 @@ def test_errors_keep_their_sign_and_a_drop_is_how_much_worse(plan: Plan) -> None
     assert line["worst"].startswith(f"{wide.max(axis=1).mean():.3f} ±")
     assert line["drop"].startswith(f"{(wide.mean(axis=1) - complete).mean():.3f} ±")
     assert "best possible" not in scored.told(made, "points") and "(" not in line["mean"]
+
+
+def with_bundle(made: Results, **changes: object) -> Results:
+    """The same results as of changed data; each run stands under the id that it had."""
+    bundle = dataclasses.replace(made.plan.bundle, **changes)
+    context = SimpleNamespace(**{**vars(made.plan.context), "bundle": lambda _: bundle})
+    context.folds = lambda _: [None]
+    context.reference = made.plan.context.reference
+    return dataclasses.replace(made, plan=dataclasses.replace(made.plan, context=context))
+
+
+def with_speakers(made: Results, speakers: int) -> Results:
+    """The same with so many test speakers, and no dialogues."""
+    bundle = made.plan.bundle
+    alone, tested = np.arange(len(bundle)), bundle.split == 2
+    people = np.where(tested, alone % speakers, 100 + alone // 20)
+    return with_bundle(made, speaker=people, dialogue=alone)
+
+
+@pytest.mark.parametrize(
+    ("speakers", "whose"), [(1, "the same speaker"), (3, "the same 3 speakers")]
+)
+def test_an_interval_over_utterances_of_few_speakers_says_nothing_of_others(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, speakers: int, whose: str
+) -> None:
+    made = made_of(few(plan, BEST, SECOND), {BEST: 80.6, SECOND: 79.1}, {BEST: 5, SECOND: 5})
+    made = with_speakers(made, speakers)
+    outputs = np.random.default_rng(0).normal(size=(len(made.plan.bundle.rows("test")), 6))
+    arrays = {f"predictions.valid.{name}": outputs for name, _ in made.plan.tests}
+    monkeypatch.setattr(Store, "arrays", lambda *given: arrays)
+    found = over_clusters(made, made.plan.questions[0], BEST, SECOND)
+    assert found is not None
+    assert found[0] == f"utterances of {whose}" and found[1].clusters == len(outputs)
+    sure = Interval(4.3, 0.8, 7.8, len(outputs), len(outputs))
+    monkeypatch.setattr(page, "over_clusters", lambda *given: (made.kind, sure))
+    monkeypatch.setattr(page, "cost_table", lambda of: pd.DataFrame())
+    told = page.sentence(made, made.plan.questions[0])
+    assert "leads, not decided over other speakers." in told and "is the best" not in told
+    assert f"[+0.8, +7.8] points of accuracy over utterances of {whose}." in told
+    (pairs,) = [s for s in page.sections(made) if s.title == "The best against the others"]
+    counted = f"{speakers} speaker" + "s" * (speakers > 1)
+    assert (
+        f"for other utterances of {whose} only, since the test split has {counted};" in pairs.text
+    )
+    assert "like these" not in pairs.text and "nothing of other speakers" in pairs.text
+    assert pairs.table["over clusters"][0].endswith(f"{len(outputs)} utterances of {whose}")
+
+
+def test_of_enough_speakers_the_interval_is_over_others(plan: Plan) -> None:
+    made = made_of(few(plan, BEST, SECOND), {BEST: 80.6, SECOND: 79.1}, {BEST: 5, SECOND: 5})
+    assert with_speakers(made, 5).kind == "speakers" and made.kind == "dialogues"
