@@ -25,6 +25,7 @@ from mmlib.papers.side_by_side import tables as costs
 from mmlib.papers.side_by_side.equity import FLAGS
 from mmlib.report import stats
 from mmlib.report.artifact import figure_bytes
+from mmlib.report.markup import escape_markdown, escape_words, markdown_table
 from mmlib.runs.spec import RunSpec
 
 NAMED = 3  # contenders that a sentence names
@@ -434,14 +435,22 @@ def _markdown(
     parts: Sequence[Section],
     ids: Mapping[str, Sequence[str]],
 ) -> str:
-    lines = [f"# {title}", "", *(f"* {answer}" for answer in answers), ""]
+    """The page as Markdown; nothing in the data's names or in error texts has a meaning for it."""
+    plain = escape_markdown
+    lines = [f"# {plain(title)}", "", *(f"* {plain(answer)}" for answer in answers), ""]
     lines += ["![All contenders by question](compare.png)", ""]
     for part in parts:
-        table = part.table.to_markdown(index=False, disable_numparse=True)
-        lines += [f"## {part.title}", "", part.text, "", table, ""]
-    lines += ["## How it was made", "", *(f"* {name}: {text}" for name, text in known), ""]
-    lines += ["## Run ids", "", *(f"* {name}: {', '.join(of)}" for name, of in ids.items()), ""]
-    return "\n".join(lines)
+        lines += [
+            f"## {part.title}",
+            "",
+            escape_words(part.text),
+            "",
+            markdown_table(part.table),
+            "",
+        ]
+    lines += ["## How it was made", "", *(f"* {plain(n)}: {plain(text)}" for n, text in known), ""]
+    lines += ["## Run ids", "", *(f"* {plain(n)}: {plain(', '.join(of))}" for n, of in ids.items())]
+    return "\n".join([*lines, ""])
 
 
 def _means(made: Results, question: Question) -> Mapping[str, float]:

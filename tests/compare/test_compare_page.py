@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import html
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import mistune
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +22,7 @@ from mmlib.data.catalog import open_twin
 from mmlib.papers import side_by_side
 from mmlib.papers.side_by_side import tables as costs
 from mmlib.papers.side_by_side.grounds import Ground
+from mmlib.report.artifact import FailedRun
 from mmlib.report.stats import Interval
 from mmlib.runs.store import Store
 
@@ -337,3 +341,26 @@ def test_an_interval_over_utterances_of_few_speakers_says_nothing_of_others(
 def test_of_enough_speakers_the_interval_is_over_others(plan: Plan) -> None:
     made = made_of(few(plan, BEST, SECOND), {BEST: 80.6, SECOND: 79.1}, {BEST: 5, SECOND: 5})
     assert with_speakers(made, 5).kind == "speakers" and made.kind == "dialogues"
+
+
+def test_names_and_errors_are_text_in_the_markdown_page(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "cost_table", lambda of: pd.DataFrame())
+    evil = "a|b [c](javascript:alert(1)) <img src=x onerror=alert(1)> $x$ `y`"
+    names = (evil, *plan.bundle.task.names[1:])
+    made = made_of(few(plan, BEST, SECOND), {BEST: 80.0}, {BEST: 1})
+    made = with_bundle(made, task=dataclasses.replace(plan.bundle.task, names=names))
+    run = FailedRun("0123-ab", "MMGCN", "complete", 0, None, "failed", "Look.")
+    made = dataclasses.replace(
+        made, failed={SECOND: "failed"}, failures={SECOND: [(run, f"ValueError: {evil}")]}
+    )
+    page.write_report(made, tmp_path, facts.Notes("again"))
+    shown = mistune.create_markdown(escape=False, plugins=["table", "math"])(
+        (tmp_path / "compare.md").read_text(encoding="utf-8")
+    )
+    assert "<img src=x" not in shown and "href" not in shown and "<code>" not in shown
+    assert "<img src=x" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+    text = html.unescape(re.sub(r"</?span>", "", shown))
+    assert f"task: classes {evil}" in text
+    assert text.count(f"ValueError: {evil}") == 2, "in the table of failed runs, and by the ids"
