@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmlib.compare import order
 from mmlib.compare.plan import ABOUT, MAJORITY
 from mmlib.compare.race import LEVEL
 from mmlib.compare.results import Results
@@ -76,9 +77,11 @@ def trials_told(made: Results, notes: Notes) -> str:
     """On which data learning rates were searched."""
     if not notes.untried:
         return "searched on the validation split of these data, with as many trials for every network and method"
+    networks = {c.row.name for c in made.plan.contenders if not order.is_linear(c)}
+    others = "; all others have as many trials each" if networks - set(notes.untried) else ""
     return (
         f"not searched on these data for {', '.join(notes.untried)}, which have those of the most similar data that "
-        "were searched; all others have as many trials each. A comparison searches before its first seed, where that "
+        f"were searched{others}. A comparison searches before its first seed, where that "
         f"takes at most a third of the minutes, and then keeps what it has. {notes.search} searches later; the "
         "networks then begin anew"
     )

@@ -364,3 +364,11 @@ def test_names_and_errors_are_text_in_the_markdown_page(
     text = html.unescape(re.sub(r"</?span>", "", shown))
     assert f"task: classes {evil}" in text
     assert text.count(f"ValueError: {evil}") == 2, "in the table of failed runs, and by the ids"
+
+
+def test_others_with_trials_are_spoken_of_only_where_there_are_such(plan: Plan) -> None:
+    made = made_of(plan, {BEST: 80.0}, {BEST: 1})
+    networks = tuple(dict.fromkeys(c.row.name for c in plan.contenders))
+    assert networks[0] == "linear model"
+    assert "all others" not in facts.trials_told(made, facts.Notes("", networks[1:]))
+    assert "all others have as many" in facts.trials_told(made, facts.Notes("", networks[2:]))
