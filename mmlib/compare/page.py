@@ -159,12 +159,13 @@ def live(made: Results) -> pd.DataFrame:
     for question in made.plan.questions:
         standing = made.standings[question.name]
         means = _means(made, question)
-        best = f"{standing.best}, {_number(made, means[standing.best])}" if standing.best else "-"
+        begun = any(map(made.seeds, made.specs))
+        best = f"{standing.best}, {_number(made, means[standing.best])}"
         lines.append(
             {
                 "question": question.name,
-                "best mean": best,
-                "still in": len(standing.open),
+                "best mean": best if begun else "no seed has ended",
+                "still in": len(standing.open) if begun else "-",
                 "out": len(standing.out),
                 "fewer seeds": len(made.waiting),
             }

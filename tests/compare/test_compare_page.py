@@ -343,6 +343,22 @@ def test_of_enough_speakers_the_interval_is_over_others(plan: Plan) -> None:
     assert with_speakers(made, 5).kind == "speakers" and made.kind == "dialogues"
 
 
+def test_before_any_seed_has_ended_the_live_table_says_so(plan: Plan) -> None:
+    none = Results(plan, pd.DataFrame(columns=["contender", "condition", "seed", "value"]), {}, {})
+    shown = page.live(none)
+    assert set(shown["best mean"]) == {"no seed has ended"} and set(shown["still in"]) == {"-"}
+    begun = page.live(made_of(few(plan, BEST), {BEST: 80.0}, {BEST: 1}))
+    assert set(begun["best mean"]) == {f"{BEST}, 80.0"} and set(begun["still in"]) == {2}
+
+
+def test_others_with_trials_are_spoken_of_only_where_there_are_such(plan: Plan) -> None:
+    made = made_of(plan, {BEST: 80.0}, {BEST: 1})
+    networks = tuple(dict.fromkeys(c.row.name for c in plan.contenders))
+    assert networks[0] == "linear model"
+    assert "all others" not in facts.trials_told(made, facts.Notes("", networks[1:]))
+    assert "all others have as many" in facts.trials_told(made, facts.Notes("", networks[2:]))
+
+
 def test_names_and_errors_are_text_in_the_markdown_page(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,11 +380,3 @@ def test_names_and_errors_are_text_in_the_markdown_page(
     text = html.unescape(re.sub(r"</?span>", "", shown))
     assert f"task: classes {evil}" in text
     assert text.count(f"ValueError: {evil}") == 2, "in the table of failed runs, and by the ids"
-
-
-def test_others_with_trials_are_spoken_of_only_where_there_are_such(plan: Plan) -> None:
-    made = made_of(plan, {BEST: 80.0}, {BEST: 1})
-    networks = tuple(dict.fromkeys(c.row.name for c in plan.contenders))
-    assert networks[0] == "linear model"
-    assert "all others" not in facts.trials_told(made, facts.Notes("", networks[1:]))
-    assert "all others have as many" in facts.trials_told(made, facts.Notes("", networks[2:]))
