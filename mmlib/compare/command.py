@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mmlib import paths
-from mmlib.compare import order, page, results
+from mmlib.compare import facts, failed, order, page, results
 from mmlib.compare.begin import profile_for
 from mmlib.compare.plan import Plan, planned
 from mmlib.compare.results import Results
 from mmlib.errors import InputError
-from mmlib.experiments import failures
 from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.context import NO_ROLE
 from mmlib.experiments.profiles import profile as profile_of
@@ -88,11 +87,11 @@ def compare(
         made = spend(plan, end, jobs)
         out = folder_of(plan)
         rows = dict.fromkeys(c.row.name for c in plan.contenders if c.key in untried)
-        notes = page.Notes(command, tuple(rows), f"mmlib recipes {data} --profile {chosen}")
+        notes = facts.Notes(command, tuple(rows), f"mmlib recipes {data} --profile {chosen}")
         page.write_report(made, out, notes)
     print(page.headline(made))
     print(f"\n{(time.monotonic() - start) / 60:.1f} minutes. Open {out / 'index.html'}")
-    for line in failed_lines(made):
+    for line in failed.lines(made, FOLDER):
         print(line, file=sys.stderr)
     return int(bool(made.failures) or not any(map(made.seeds, made.specs)))
 
@@ -156,13 +155,6 @@ def _stopping(command: str) -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def failed_lines(made: Results) -> list[str]:
-    """What the console says of failed runs: a line for each, and once each advice."""
-    runs = [pair for of_one in made.failures.values() for pair in of_one]
-    lines = [failures.line(run, FOLDER, error) for run, error in runs]
-    return [*lines, *dict.fromkeys(run.advice for run, _ in runs)]
-
-
 def again(
     data: str,
     minutes: float | None,
@@ -182,9 +174,10 @@ def again(
 def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
     """Make runs step by step until every question is decided, the seeds are spent or time is up.
 
-    end: on the clock of ``time.monotonic``; None for no limit.
+    A run that failed is tried again once. end: on the clock of ``time.monotonic``; None for no limit.
     """
-    made = results.read(plan)
+    tried: set[str] = set()  # the runs that failed in this call
+    made = results.read(plan, tried)
     show = shower()
     count = jobs or os.cpu_count() or 1
     for step, share in order.steps(plan, end is not None):
@@ -203,11 +196,12 @@ def spend(plan: Plan, end: float | None, jobs: int | None) -> Results:
             title=_title(wanted),
             in_order=True,
         )
-        made = results.read(plan)
+        tried |= {run_id for run_id, _ in report.errors}
+        made = results.read(plan, tried)
         show(made)
         if report.left and share == 1:
             break
-    return made
+    return results.read(plan) if made.failures else made
 
 
 def _title(wanted: list[RunSpec]) -> str:

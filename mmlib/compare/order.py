@@ -3,21 +3,23 @@
 Where minutes are given, a call goes through these steps, each within the time that is left by the expected cost of a
 seed; what does not fit waits for the next call, and keeps the seeds that it has:
 
-1. first seeds, the cheapest first, in at most half of the time;
+1. seeds that are damaged or failed in an earlier call, of those that have others, then first seeds: both the cheapest
+   first, in at most half of the time;
 2. the first look's seeds of the linear model, of the cheap ones of the better half by their first seeds, and of the
    best by their first seeds;
 3. the other first seeds, and again the first look's seeds;
 4. further seeds of those that wait, the best first;
 5. the further looks of all that may still be the best.
 
-Without a limit all get the first look's seeds, and then the further looks follow.
+Without a limit what is damaged or failed is made again, all get the first look's seeds, and then the further looks
+follow. A run is tried once in a call.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
@@ -47,8 +49,9 @@ def steps(plan: Plan, limited: bool) -> list[tuple[Step, float]]:
     looks: list[Step] = [next_look] * (len(plan.looks) - 1)
     others: list[Step] = [first_look, partial(first_seeds, least=1), first_look, further_seeds]
     if not limited:
-        return [(step, 1.0) for step in (all_first_look, *looks)]
-    return [(first_seeds, FOR_FIRST), *((step, 1.0) for step in (*others, *looks))]
+        return [(step, 1.0) for step in (made_again, all_first_look, *looks)]
+    first = [(made_again, FOR_FIRST), (first_seeds, FOR_FIRST)]
+    return [*first, *((step, 1.0) for step in (*others, *looks))]
 
 
 def seconds(made: Results) -> dict[str, float]:
@@ -79,6 +82,19 @@ def _measured(plan: Plan, of_seed: list[RunSpec]) -> float | None:
     return sum(known) if len(known) == len(records) else None
 
 
+def made_again(made: Results, costs: Seconds, left: float) -> list[RunSpec]:
+    """Damaged seeds and those that failed in an earlier call, the cheapest first, as many as fit into the time.
+
+    Of contenders that have another seed: the others wait for a first one in the order of all.
+    """
+    some = [c for c in made.plan.contenders if made.seeds(c.name)]
+    lacking = [(c, seed) for c in some for seed in made.again.get(c.name, ())]
+    lacking.sort(key=lambda of: costs[of[0].name])
+    total = itertools.accumulate(costs[c.name] for c, _ in lacking)
+    count = sum(spent <= left for spent in total)
+    return _specs(made, ((c, [seed]) for c, seed in lacking[:count]))
+
+
 def first_seeds(made: Results, costs: Seconds, left: float, least: int = 0) -> list[RunSpec]:
     """First seeds of those that have none, the cheapest first, as many as fit into the time.
 
@@ -89,14 +105,14 @@ def first_seeds(made: Results, costs: Seconds, left: float, least: int = 0) -> l
     )
     total = itertools.accumulate(costs[c.name] for c in lacking)
     count = sum(spent <= left for spent in total)
-    return _specs(made, ((c, 0, 1) for c in lacking[: max(count, least)]))
+    return _specs(made, ((c, [0]) for c in lacking[: max(count, least)]))
 
 
 def first_look(made: Results, costs: Seconds, left: float) -> list[RunSpec]:
     """The seeds up to the first look of those for whom there is time, whole contenders, the cheapest first."""
     look = made.plan.looks[0]
     kept = sorted(affordable(made, costs, left), key=lambda c: costs[c.name])
-    return _specs(made, ((c, made.seeds(c.name), look) for c in kept))
+    return _specs(made, ((c, made.lacking(c.name, look)) for c in kept))
 
 
 def affordable(made: Results, costs: Seconds, left: float) -> list[Contender]:
@@ -106,7 +122,7 @@ def affordable(made: Results, costs: Seconds, left: float) -> list[Contender]:
     first seed, up to one for whom there is no time.
     """
     by_rank = ranked(made)
-    lacking = {c.name: made.plan.looks[0] - made.seeds(c.name) for c in by_rank}
+    lacking = {c.name: len(made.lacking(c.name, made.plan.looks[0])) for c in by_rank}
     kept = [c for c in by_rank if is_linear(c)]
 
     def add(order: Iterable[Contender], limit: float) -> None:
@@ -127,19 +143,19 @@ def further_seeds(made: Results, costs: Seconds, left: float) -> list[RunSpec]:
     """As many seeds as fit of those that lack the first look's, the best so far first."""
     picked = []
     for contender in ranked(made):
-        have = made.seeds(contender.name)
-        more = min(made.plan.looks[0] - have, int(left // max(costs[contender.name], 1e-3)))
-        left -= more * costs[contender.name]
-        picked.append((contender, have, have + more))
+        fits = int(left // max(costs[contender.name], 1e-3))
+        more = made.lacking(contender.name, made.plan.looks[0])[:fits]
+        left -= len(more) * costs[contender.name]
+        picked.append((contender, more))
     return _specs(made, picked)
 
 
 def ranked(made: Results) -> list[Contender]:
     """Those that have a seed and lack the first look's, by their mean rank over the questions; the linear model first.
 
-    Ranks are by the first seed, which all of them have.
+    Ranks are by the first seed that each has.
     """
-    means = pd.DataFrame({q.name: made.of(q).iloc[:1].mean() for q in made.plan.questions})
+    means = pd.DataFrame({q.name: made.of(q).bfill().iloc[:1].mean() for q in made.plan.questions})
     ranks = means.rank(ascending=False).mean(axis=1)
     chosen = [c for c in made.waiting if made.seeds(c.name)]
     return sorted(chosen, key=lambda c: (not is_linear(c), ranks[c.name]))
@@ -148,8 +164,9 @@ def ranked(made: Results) -> list[Contender]:
 def all_first_look(made: Results, costs: Seconds, left: float) -> list[RunSpec]:
     """The first look's seeds of everyone: seed after seed, and the cheapest first."""
     order = sorted(made.waiting, key=lambda c: costs[c.name])
+    lacking = {c.name: made.lacking(c.name, made.plan.looks[0]) for c in order}
     seeds = range(made.plan.looks[0])
-    return _specs(made, ((c, s, s + 1) for s in seeds for c in order if s >= made.seeds(c.name)))
+    return _specs(made, ((c, [s]) for s in seeds for c in order if s in lacking[c.name]))
 
 
 def next_look(made: Results, costs: Seconds, left: float) -> list[RunSpec]:
@@ -161,9 +178,10 @@ def next_look(made: Results, costs: Seconds, left: float) -> list[RunSpec]:
         return []
     order = sorted(made.still_in, key=lambda c: costs[c.name])
     for look in made.plan.looks[1:]:
-        lacking = [(c, s) for s in range(look) for c in order if s >= made.seeds(c.name)]
+        of_each = [(c, made.lacking(c.name, look)) for c in order]
+        lacking = [(c, s) for s in range(look) for c, seeds in of_each if s in seeds]
         if lacking:
-            return _specs(made, ((c, s, s + 1) for c, s in lacking))
+            return _specs(made, ((c, [s]) for c, s in lacking))
     return []
 
 
@@ -172,8 +190,8 @@ def is_linear(contender: Contender) -> bool:
     return contender.row.stages[-1].method == "linear"
 
 
-def _specs(made: Results, picked: Iterable[tuple[Contender, int, int]]) -> list[RunSpec]:
-    """The runs of contenders from a seed on up to another one, with the stages that they start from.
+def _specs(made: Results, picked: Iterable[tuple[Contender, Sequence[int]]]) -> list[RunSpec]:
+    """The runs of contenders with some seeds, with the stages that they start from.
 
     Before them those that an older version of the code has made, so that a contender's seeds are of one version.
     """
@@ -181,13 +199,9 @@ def _specs(made: Results, picked: Iterable[tuple[Contender, int, int]]) -> list[
     chosen = list(picked)
     older = [
         spec
-        for name in dict.fromkeys(contender.name for contender, _, _ in chosen)
+        for name in dict.fromkeys(contender.name for contender, _ in chosen)
         for spec in made.specs.get(name, ())
         if made.run_id(spec) != spec.run_id(fingerprint)
     ]
-    fresh = [
-        spec
-        for contender, start, stop in chosen
-        for spec in plan.specs(contender, range(start, stop))
-    ]
+    fresh = [spec for contender, seeds in chosen for spec in plan.specs(contender, seeds)]
     return with_parents([*older, *fresh])

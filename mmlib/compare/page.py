@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from mmlib.compare import picture, scored
-from mmlib.compare.plan import ABOUT, MAJORITY, Question
-from mmlib.compare.race import LEVEL, Standing
+from mmlib.compare import facts, failed, picture, scored
+from mmlib.compare.plan import MAJORITY, Question
+from mmlib.compare.race import Standing
 from mmlib.compare.results import Results, over_clusters
-from mmlib.data.bundle import SPLITS, Bundle
-from mmlib.data.check import findings
-from mmlib.experiments import failures, nature
+from mmlib.data.groups import few_in_words
+from mmlib.experiments import failures
 from mmlib.experiments.budgets import seeds_in_words
 from mmlib.experiments.conditions import ALL
 from mmlib.files import write
@@ -26,16 +25,11 @@ from mmlib.papers.side_by_side import tables as costs
 from mmlib.papers.side_by_side.equity import FLAGS
 from mmlib.report import stats
 from mmlib.report.artifact import figure_bytes
-from mmlib.runs import clusters
+from mmlib.report.markup import escape_markdown, escape_words, markdown_table
 from mmlib.runs.spec import RunSpec
 
 NAMED = 3  # contenders that a sentence names
 RIVALS = 5  # of those that are still in, that the table of pairs shows for each question
-RULE = (
-    "After {looks} paired seeds, whoever is significantly behind another contender is out "
-    "(one-sided paired t tests; for each question, the truly best one leaves with a probability of at most "
-    "{level:g}). Seeds go to those that are still in somewhere."
-)
 LABELS = {
     "weighted_f1": "weighted F1 (%)",
     "mae": "mean absolute error, in the unit of the score (lower is better)",
@@ -45,20 +39,6 @@ LEADS = {
     "weighted_f1": "over seeds in points of weighted F1, over clusters in points of accuracy",
     "mae": "by how much its mean absolute error is smaller, in the unit of the score",
 }
-
-
-@dataclass(frozen=True)
-class Notes:
-    """What the runs do not say of themselves."""
-
-    command: str
-    """The command that goes on with the comparison, or repeats it."""
-
-    untried: tuple[str, ...] = ()
-    """Rows whose learning rate was not searched on these data."""
-
-    search: str = "mmlib recipes"
-    """The command that searches them."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +68,13 @@ def sentence(made: Results, question: Question) -> str:
     if not made.seeds(best) or best == MAJORITY and not made.field:
         return f"{name}: too few seeds for an answer; the same command goes on."
     told = f"{best} ({_with_unit(made, _means(made, question)[best])})"
+    out = _no_part(made, question, best)
     if not made.field:
         return (
             f"{name}: too few seeds for an answer; so far {told} has the best mean, by "
-            f"{seeds_in_words([made.seeds(best)])}. The same command goes on."
+            f"{seeds_in_words([made.seeds(best)])}. The same command goes on.{out}"
         )
-    waits = _waits(made, question, best)
+    waits = _waits(made, question, best) + out
     if len(standing.open) == 1:
         return f"{name}: {_alone(made, question, told)}{waits}"
     others = [other for other in standing.open if other != best]
@@ -110,7 +91,8 @@ def sentence(made: Results, question: Question) -> str:
 def _alone(made: Results, question: Question, told: str) -> str:
     """The answer where one contender is left, with its lead over the next one.
 
-    told: the contender with its mean. It is the best only where other clusters would say so, too.
+    told: the contender with its mean. It is the best only where other clusters would say so, too; of others than the
+    few dialogues or speakers of the test split, nobody knows what they would say.
     """
     standing = made.standings[question.name]
     means = _means(made, question)
@@ -120,7 +102,8 @@ def _alone(made: Results, question: Question, told: str) -> str:
     of_seeds = _differences(made, question, standing.best, second)
     of_clusters = over_clusters(made, question, standing.best, second)
     doubts = [] if stats.summarise(of_seeds).low > 0 else ["seeds"]
-    doubts += [of_clusters[0]] if of_clusters and not of_clusters[1].low > 0 else []
+    if of_clusters:
+        doubts += list(made.few) if of_clusters[1].low > 0 else [of_clusters[0]]
     verb = f"leads, not decided over other {' and '.join(doubts)}" if doubts else "is the best"
     verb = f"{verb} so far" if made.waiting else verb
     return f"{told} {verb}. Against the next, {second}: {_lead(made, question, standing.best, second)}."
@@ -146,13 +129,28 @@ def _waits(made: Results, question: Question, best: str) -> str:
         return ""
     every = len(made.field) + len(made.waiting)
     text = f" {len(made.waiting)} of {every} contenders have fewer than {_first_look(made)}"
-    means = _means(made, question)
-    ahead = [c.name for c in made.waiting if made.seeds(c.name) and means[c.name] > means[best]]
-    if ahead:
-        first = max(ahead, key=lambda name: means[name])
-        text += f"; of these {first} has a better mean ({_with_unit(made, means[first])}) by "
-        text += seeds_in_words([made.seeds(first)])
+    text += _ahead(made, question, best, [c.name for c in made.waiting])
     return f"{text}. The same command goes on with them."
+
+
+def _no_part(made: Results, question: Question, best: str) -> str:
+    """How many take no part since a run failed, and which of them is ahead so far."""
+    if not made.failed:
+        return ""
+    every = len(made.plan.contenders)
+    text = f" {len(made.failed)} of {every} contenders take no part, since a run of theirs failed"
+    return f"{text}{_ahead(made, question, best, list(made.failed))}."
+
+
+def _ahead(made: Results, question: Question, best: str, names: Sequence[str]) -> str:
+    """Which of some contenders has a better mean than the best one, where there is such."""
+    means = _means(made, question)
+    ahead = [name for name in names if made.seeds(name) and means[name] > means[best]]
+    if not ahead:
+        return ""
+    first = max(ahead, key=lambda name: means[name])
+    told = f"; of these {first} has a better mean ({_with_unit(made, means[first])}) by "
+    return told + seeds_in_words([made.seeds(first)])
 
 
 def live(made: Results) -> pd.DataFrame:
@@ -161,12 +159,13 @@ def live(made: Results) -> pd.DataFrame:
     for question in made.plan.questions:
         standing = made.standings[question.name]
         means = _means(made, question)
-        best = f"{standing.best}, {_number(made, means[standing.best])}" if standing.best else "-"
+        begun = any(map(made.seeds, made.specs))
+        best = f"{standing.best}, {_number(made, means[standing.best])}"
         lines.append(
             {
                 "question": question.name,
-                "best mean": best,
-                "still in": len(standing.open),
+                "best mean": best if begun else "no seed has ended",
+                "still in": len(standing.open) if begun else "-",
                 "out": len(standing.out),
                 "fewer seeds": len(made.waiting),
             }
@@ -188,10 +187,10 @@ def sections(made: Results) -> list[Section]:
         Section(
             "The best against the others",
             f"The lead of the contender with the best mean: {LEADS[made.metric]}. Over seeds: 95 % interval for other "
-            "seeds on these test utterances; over clusters: 95 % interval for other "
-            f"{clusters.of_test(made.plan.bundle).kind} like these. Decided: by the rule at the end of the page, which "
-            "asks for more than an interval without zero, since every contender has many rivals and is looked at "
-            f"often. Shown are the next {RIVALS} of those that are still in, the next one that is out, and the linear "
+            f"seeds on these test utterances; over clusters: 95 % interval for other "
+            f"{_others(made)}. Decided: by the rule at the end of the page, which asks for more than an "
+            "interval without zero, since every contender has many rivals and is looked at often. Shown are the "
+            f"next {RIVALS} of those that are still in, the next one that is out, and the linear "
             "model."
             f"{_unshown(made)}",
             against_table(made),
@@ -202,6 +201,7 @@ def sections(made: Results) -> list[Section]:
             f"The difference to the same networks on complete data, paired by seed, with 95 % intervals, in {label}.",
             missing_table(made),
         ),
+        Section(failed.TITLE, failed.TEXT, failed.table(made)),
         Section(
             "Cost",
             "Seconds: median training time of a model over all its stages, on one thread. Epochs: passes over the "
@@ -211,6 +211,17 @@ def sections(made: Results) -> list[Section]:
         ),
     ]
     return [part for part in every if len(part.table)]
+
+
+def _others(made: Results) -> str:
+    """For what other test data the intervals over clusters are."""
+    if not made.few:
+        return f"{made.kind} like these"
+    where = "the test split" if made.plan.bundle.fold is None else "the test split of a fold"
+    return (
+        f"{made.kind} only, since {where} has {few_in_words(made.few)}; it says nothing of other "
+        f"{' and '.join(made.few)}"
+    )
 
 
 def _by_condition(made: Results, label: str) -> list[Section]:
@@ -270,14 +281,17 @@ def contenders_table(made: Results) -> pd.DataFrame:
     order = _in_order(made)
     lines = []
     for name in [*order, MAJORITY] if order else []:
-        line: dict[str, object] = {"contender": name, "seeds": made.seeds(name)}
+        why = made.failed.get(name, "")
+        count = f"{made.seeds(name)}, {why}" if why else made.seeds(name)
+        line: dict[str, object] = {"contender": name, "seeds": count}
         line |= scored.flags(made, name)
         for question, frame in frames.items():
             mark = " *" if made.may_be_best(question, name) else ""
             line[question] = _text(made, frame.get(name)) + mark
         lines.append(line)
     for name, why in made.failed.items():
-        lines.append({"contender": name, "seeds": why, **dict.fromkeys(frames, "")})
+        if not made.seeds(name):
+            lines.append({"contender": name, "seeds": why, **dict.fromkeys(frames, "")})
     return pd.DataFrame(lines).fillna("")
 
 
@@ -375,70 +389,16 @@ def is_linear(specs: Sequence[RunSpec]) -> bool:
 
 def run_ids(made: Results) -> Mapping[str, Sequence[str]]:
     """The runs of each contender that has some, and why those failed that did."""
-    done = {name: [made.run_id(s) for s in specs] for name, specs in made.specs.items() if specs}
-    failed = {
-        name: [
+    ids = {name: [made.run_id(s) for s in specs] for name, specs in made.specs.items()}
+    for name, runs in made.failures.items():
+        ids.setdefault(name, []).extend(
             f"{run.what}: {failures.place(run)}, run {run.run_id}: {failures.reason(error)}"
             for run, error in runs
-        ]
-        for name, runs in made.failures.items()
-    }
-    return done | failed
+        )
+    return {name: of for name, of in ids.items() if of}
 
 
-def facts(made: Results, notes: Notes) -> list[tuple[str, str]]:
-    """What was compared on what."""
-    bundle = made.plan.bundle
-    rows = {contender.row.name for contender in made.plan.contenders}
-    return [
-        ("data", f"{bundle.name}, fingerprint {bundle.fingerprint}"),
-        ("utterances", _utterances(bundle)),
-        ("modalities", ", ".join(f"{m} {d}" for m, d in bundle.dims.items())),
-        ("task", f"{bundle.task.kind} {', '.join(bundle.task.names)}".strip()),
-        *(("warning", warning.removeprefix("WARNING: ")) for warning in findings(bundle)),
-        *(("missing in the data", told) for told in nature.note(bundle.name, bundle)),
-        *((name, text) for name, text in ABOUT.items() if name in {*rows, MAJORITY}),
-        ("profile", made.plan.context.profile.name),
-        ("learning rates", trials_told(made, notes)),
-        ("rule", RULE.format(looks=", ".join(map(str, made.plan.looks)), level=LEVEL)),
-        *((("older code", older_told(made)),) if made.stale else ()),
-        ("command", notes.command),
-    ]
-
-
-def older_told(made: Results) -> str:
-    """How many of the runs an older version of the code has made."""
-    return (
-        f"{made.stale} of {len(made.ids)} runs were made by an older version of the code; those of contenders that get "
-        "further seeds are made again"
-    )
-
-
-def _utterances(bundle: Bundle) -> str:
-    """How many train, choose the epoch and test; with folds in the first of them, since each is tested once."""
-    if bundle.fold is None:
-        return _by_split(bundle)
-    of_first = _by_split(bundle.with_fold(0))
-    return f"{len(bundle)}, each tested in one of {bundle.fold.max() + 1} folds; in the first {of_first}"
-
-
-def _by_split(bundle: Bundle) -> str:
-    return ", ".join(f"{len(bundle.rows(split))} {split}" for split in SPLITS)
-
-
-def trials_told(made: Results, notes: Notes) -> str:
-    """On which data learning rates were searched."""
-    if not notes.untried:
-        return "searched on the validation split of these data, with as many trials for every network and method"
-    return (
-        f"not searched on these data for {', '.join(notes.untried)}, which have those of the most similar data that "
-        "were searched; all others have as many trials each. A comparison searches before its first seed, where that "
-        f"takes at most a third of the minutes, and then keeps what it has. {notes.search} searches later; the "
-        "networks then begin anew"
-    )
-
-
-def write_report(made: Results, folder: Path, notes: Notes) -> None:
+def write_report(made: Results, folder: Path, notes: facts.Notes) -> None:
     """Write ``index.html`` and ``compare.md``, the numbers as ``numbers.csv``, and the picture.
 
     Raises:
@@ -449,7 +409,7 @@ def write_report(made: Results, folder: Path, notes: Notes) -> None:
     image = figure_bytes(drawn, "png")
     title = f"Which method for {made.plan.bundle.name}?"
     answers = [sentence(made, q) for q in made.plan.questions]
-    known = facts(made, notes)
+    known = facts.listed(made, notes)
     ids = run_ids(made)
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     pages = resources.files("mmlib.report") / "page"
@@ -476,14 +436,22 @@ def _markdown(
     parts: Sequence[Section],
     ids: Mapping[str, Sequence[str]],
 ) -> str:
-    lines = [f"# {title}", "", *(f"* {answer}" for answer in answers), ""]
+    """The page as Markdown; nothing in the data's names or in error texts has a meaning for it."""
+    plain = escape_markdown
+    lines = [f"# {plain(title)}", "", *(f"* {plain(answer)}" for answer in answers), ""]
     lines += ["![All contenders by question](compare.png)", ""]
     for part in parts:
-        table = part.table.to_markdown(index=False, disable_numparse=True)
-        lines += [f"## {part.title}", "", part.text, "", table, ""]
-    lines += ["## How it was made", "", *(f"* {name}: {text}" for name, text in known), ""]
-    lines += ["## Run ids", "", *(f"* {name}: {', '.join(of)}" for name, of in ids.items()), ""]
-    return "\n".join(lines)
+        lines += [
+            f"## {part.title}",
+            "",
+            escape_words(part.text),
+            "",
+            markdown_table(part.table),
+            "",
+        ]
+    lines += ["## How it was made", "", *(f"* {plain(n)}: {plain(text)}" for n, text in known), ""]
+    lines += ["## Run ids", "", *(f"* {plain(n)}: {plain(', '.join(of))}" for n, of in ids.items())]
+    return "\n".join([*lines, ""])
 
 
 def _means(made: Results, question: Question) -> Mapping[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,6 +13,7 @@ import pandas as pd
 from mmlib.compare.plan import MAJORITY, Contender, Plan, Question
 from mmlib.compare.race import Standing, standing
 from mmlib.data.bundle import Bundle, Task
+from mmlib.data.groups import few_in_words, few_tested
 from mmlib.experiments import failures
 from mmlib.masks import draw
 from mmlib.metrics import SELECTION_METRIC, all_metrics, decisions, has_decisions
@@ -20,7 +21,9 @@ from mmlib.report import stats
 from mmlib.report.artifact import FailedRun
 from mmlib.runs import clusters
 from mmlib.runs.spec import RunSpec
-from mmlib.runs.store import Record
+from mmlib.runs.store import Failure, Record
+
+DIVERGED = "diverged"  # the kind of failure that every further try would repeat
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,19 @@ class Results:
     """Columns contender, condition, seed, value in the metric's unit; folds averaged. The majority's are among them."""
 
     specs: Mapping[str, list[RunSpec]]
-    """By contender, its finished runs."""
+    """By contender, the runs of its finished seeds, in the order of seeds and folds."""
 
     failed: Mapping[str, str]
-    """By contender, why its first failed run failed; it takes no part."""
+    """By contender, why its first failed run failed; it takes no part, and its finished seeds are shown."""
 
     failures: Mapping[str, Sequence[tuple[FailedRun, str]]] = field(default_factory=dict)
-    """Of those, the failed runs of the first seed that has some, each with its error text."""
+    """By contender, its failed runs by seed, each with its error text; of contenders that go on, too."""
 
     ids: Mapping[RunSpec, str] = field(default_factory=dict)
     """The ids of the finished runs' records, which an older version of the code may have made."""
+
+    again: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """By contender, the seeds that lack since a run is damaged or failed in an earlier call; they are made again."""
 
     @property
     def metric(self) -> str:
@@ -71,14 +77,15 @@ class Results:
         conditions = [name for name, _ in question.tests]
         frame = self.values[self.values["condition"].isin(conditions)]
         table = frame.pivot_table(index="seed", columns="contender", values="value", sort=False)
-        names = [c.name for c in self.plan.contenders if c.name not in self.failed]
+        names = [c.name for c in self.plan.contenders]
         table = table.sort_index().reindex(columns=[*names, MAJORITY])
         return -table if self.metric == "mae" else table
 
     @cached_property
     def field(self) -> list[str]:
-        """The names of the contenders that have the first look's seeds."""
-        return [name for name in self.specs if self.seeds(name) >= self.plan.looks[0]]
+        """The names of the contenders that have the first look's seeds, without those that failed."""
+        look = self.plan.looks[0]
+        return [n for n in self.specs if n not in self.failed and not self.lacking(n, look)]
 
     @cached_property
     def waiting(self) -> list[Contender]:
@@ -94,8 +101,9 @@ class Results:
 
     @property
     def decided(self) -> bool:
-        """Whether each question has one contender left, and nobody waits."""
-        return not self.waiting and all(len(s.open) == 1 for s in self.standings.values())
+        """Whether each question has one contender left, nobody waits, and nothing is to be made again."""
+        left = self.waiting or any(self.again.values())
+        return not left and all(len(s.open) == 1 for s in self.standings.values())
 
     def may_be_best(self, question: str, contender: str) -> bool:
         """Whether a contender has the first look's seeds and is still in."""
@@ -106,6 +114,19 @@ class Results:
         return self.ids.get(spec) or spec.run_id(self.plan.bundle.fingerprint)
 
     @cached_property
+    def few(self) -> dict[str, int]:
+        """How many dialogues and speakers the test split has, where they are too few to say anything of others."""
+        return few_tested(self.plan.bundle)
+
+    @property
+    def kind(self) -> str:
+        """Of what others the intervals over clusters are: dialogues, speakers, or utterances, of whom if of few."""
+        if self.few:
+            return f"utterances of the same {few_in_words(self.few).removeprefix('1 ')}"
+        bundle = self.plan.bundle
+        return clusters.of_test(bundle if bundle.fold is None else bundle.with_fold(0)).kind
+
+    @cached_property
     def stale(self) -> int:
         """How many of the runs were made by an older version of the code."""
         fingerprint = self.plan.bundle.fingerprint
@@ -113,13 +134,18 @@ class Results:
 
     def seeds(self, contender: str) -> int:
         """How many seeds a contender has."""
-        return self._counts.get(contender, 0)
+        return len(self._seeds.get(contender, ()))
+
+    def lacking(self, contender: str, look: int) -> list[int]:
+        """The seeds that a contender lacks of the first so many."""
+        have = self._seeds.get(contender, frozenset())
+        return [seed for seed in range(look) if seed not in have]
 
     @cached_property
-    def _counts(self) -> dict[str, int]:
-        """How many seeds each has that has some."""
-        counts = self.values.groupby("contender")["seed"].nunique()
-        return {str(name): int(count) for name, count in counts.items()}
+    def _seeds(self) -> dict[str, frozenset[int]]:
+        """The seeds of each that has some."""
+        seeds = self.values.groupby("contender")["seed"]
+        return {str(name): frozenset(map(int, of)) for name, of in seeds}
 
 
 def metric_of(task: Task) -> str:
@@ -127,63 +153,125 @@ def metric_of(task: Task) -> str:
     return SELECTION_METRIC if has_decisions(task) else "mae"
 
 
-def read(plan: Plan) -> Results:
-    """All finished runs of a plan, from its store."""
-    lines: list[dict[str, object]] = []
-    specs: dict[str, list[RunSpec]] = {}
-    failed: dict[str, list[tuple[FailedRun, str]]] = {}
-    ids: dict[RunSpec, str] = {}
-    for contender in plan.contenders:
-        done: list[RunSpec] = []
-        made: list[dict[str, object]] = []
-        for seed in range(plan.looks[-1]):
-            of_seed = plan.specs(contender, [seed])
-            records = [plan.context.record(spec) for spec in of_seed]
-            whole = [record for record in records if record is not None]
-            if len(whole) < len(of_seed):
-                lost = _failures(plan, contender, of_seed, records)
-                if lost:
-                    failed[contender.name] = lost
-                break
-            done += of_seed
-            ids |= {spec: record.id for spec, record in zip(of_seed, whole, strict=True)}
-            made += _lines(plan, contender.name, seed, whole)
-        if contender.name not in failed:
-            specs[contender.name] = done
-            lines += made
-    seeds = sorted({int(str(line["seed"])) for line in lines})
-    lines += [line for seed in seeds for line in _majority(plan, seed)]
-    frame = pd.DataFrame(lines, columns=["contender", "condition", "seed", "value"])
-    why = {name: runs[0][0].what for name, runs in failed.items()}
-    return Results(plan, frame, specs, why, failed, ids)
+@dataclass(frozen=True)
+class _Seed:
+    """What a store has of one seed of a contender."""
+
+    number: int
+    """The seed."""
+
+    specs: Sequence[RunSpec]
+    """Its runs, one for each fold."""
+
+    records: Sequence[Record]
+    """Of those that are finished."""
+
+    lost: Sequence[tuple[RunSpec, Failure]]
+    """Those that failed or are damaged."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether every run is finished."""
+        return len(self.records) == len(self.specs)
+
+    @property
+    def done(self) -> list[tuple[RunSpec, Record]]:
+        """The runs with their records, of a whole seed."""
+        return list(zip(self.specs, self.records, strict=True))
+
+    @property
+    def failed(self) -> list[tuple[RunSpec, Failure]]:
+        """Those that failed."""
+        return [(spec, why) for spec, why in self.lost if why.kind != failures.DAMAGED]
 
 
-def _failures(
-    plan: Plan, contender: Contender, specs: Sequence[RunSpec], records: Sequence[Record | None]
+def read(plan: Plan, tried: Collection[str] | None = None) -> Results:
+    """All finished runs of a plan, from its store.
+
+    tried: the ids of the runs that failed in this call. A run that failed before is to be made again, but for one that
+    diverged, which would diverge again. None: nothing will be tried again, and whoever has a failed run takes no part.
+    """
+    seeds = {c.name: _seeds_of(plan, c) for c in plan.contenders}
+    whole = {name: [seed for seed in of if seed.whole] for name, of in seeds.items()}
+    lines = [x for name, of in whole.items() for seed in of for x in _lines(plan, name, seed)]
+    last = max((seed.number for of in whole.values() for seed in of), default=-1)
+    lines += [line for seed in range(last + 1) for line in _majority(plan, seed)]
+    lost = {name: [pair for seed in of for pair in seed.failed] for name, of in seeds.items()}
+    failed = {name: why for name, runs in lost.items() if (why := _why_out(runs, tried))}
+    return Results(
+        plan,
+        pd.DataFrame(lines, columns=["contender", "condition", "seed", "value"]),
+        {name: [spec for seed in of for spec in seed.specs] for name, of in whole.items()},
+        failed,
+        {c.name: _named(plan, c, lost[c.name]) for c in plan.contenders if lost[c.name]},
+        {spec: run.id for of in whole.values() for seed in of for spec, run in seed.done},
+        {name: _again(of, name in failed) for name, of in seeds.items()},
+    )
+
+
+def _seeds_of(plan: Plan, contender: Contender) -> list[_Seed]:
+    """The seeds of a contender, look by look, up to a look of which nothing was ever begun."""
+    seeds: list[_Seed] = []
+    for start, stop in itertools.pairwise((0, *plan.looks)):
+        of_look = [_seed(plan, contender, number) for number in range(start, stop)]
+        if not any(seed.records or seed.lost for seed in of_look):
+            break
+        seeds += of_look
+    return seeds
+
+
+def _seed(plan: Plan, contender: Contender, number: int) -> _Seed:
+    """What the store has of one seed."""
+    specs = plan.specs(contender, [number])
+    records = {spec: plan.context.record(spec) for spec in specs}
+    lost = {s: failures.of_run(plan.context, s) for s, record in records.items() if record is None}
+    return _Seed(
+        number,
+        specs,
+        [record for record in records.values() if record is not None],
+        [(spec, why) for spec, why in lost.items() if why is not None],
+    )
+
+
+def _why_out(
+    failed: Sequence[tuple[RunSpec, Failure]], tried: Collection[str] | None
+) -> str | None:
+    """Why a contender takes no part: what its first failed run that is not tried again says; None without such."""
+    for _, why in failed:
+        if tried is None or why.id in tried or why.kind == DIVERGED:
+            return failures.what(why.kind)
+    return None
+
+
+def _again(seeds: Sequence[_Seed], out: bool) -> list[int]:
+    """The seeds that lack for a damaged run, or for a failed one of a contender that is not out for it."""
+    return [
+        seed.number
+        for seed in seeds
+        if len(seed.failed) < len(seed.lost) or (seed.failed and not out)
+    ]
+
+
+def _named(
+    plan: Plan, contender: Contender, failed: Sequence[tuple[RunSpec, Failure]]
 ) -> list[tuple[FailedRun, str]]:
-    """The runs of a contender that failed, with their error texts; empty where those not done were not tried."""
-    lost = []
-    for spec, record in zip(specs, records, strict=True):
-        failure = None if record is not None else failures.of_run(plan.context, spec)
-        if failure is not None:
-            row, training = contender.row.name, contender.training
-            run = failures.named(plan.context.store, spec, failure, row, training)
-            lost.append((run, failure.error))
-    return lost
+    """The failed runs of a contender under its name, with their error texts."""
+    store, row, training = plan.context.store, contender.row.name, contender.training
+    return [(failures.named(store, spec, why, row, training), why.error) for spec, why in failed]
 
 
-def _lines(
-    plan: Plan, contender: str, seed: int, records: Sequence[Record]
-) -> list[dict[str, object]]:
-    """A contender's values with one seed, folds averaged."""
+def _lines(plan: Plan, contender: str, seed: _Seed) -> list[dict[str, object]]:
+    """A contender's values with one finished seed, folds averaged."""
     metric = metric_of(plan.bundle.task)
     return [
         {
             "contender": contender,
             "condition": condition,
-            "seed": seed,
+            "seed": seed.number,
             "value": float(
-                np.mean([r["selected"]["valid"]["metrics"][condition][metric] for r in records])
+                np.mean(
+                    [r["selected"]["valid"]["metrics"][condition][metric] for r in seed.records]
+                )
             ),
         }
         for condition, _ in plan.tests
@@ -221,32 +309,37 @@ def constant(bundle: Bundle) -> np.ndarray:
 def over_clusters(
     results: Results, question: Question, first: str, second: str
 ) -> tuple[str, stats.Interval] | None:
-    """The difference of two contenders with an interval over other dialogues, speakers or utterances like the test's.
+    """The difference of two contenders with an interval over others like the test's, and of what kind these are.
 
     In accuracy (points), or in minus the absolute error, averaged over the seeds that both have and the question's
     conditions; folds follow each other. None for the majority, which has no predictions, or without both.
     """
-    pair = [results.specs.get(name, []) for name in (first, second)]
-    count = min(map(len, pair))
-    if not count:
+    pair = _paired(results, first, second)
+    if not pair[0]:
         return None
     folds = results.plan.context.folds(results.plan.ground.dataset)
     groups: list[np.ndarray] = []
     scores: list[list[np.ndarray]] = [[], []]
-    kind = ""
     for place, fold in enumerate(folds):
         bundle = results.plan.bundle if fold is None else results.plan.bundle.with_fold(fold)
-        grouped = clusters.of_test(bundle)
-        kind = grouped.kind
-        groups.append(np.array([f"{place}.{number}" for number in grouped.numbers]))
+        numbers = clusters.of_test(bundle).numbers
+        groups.append(np.array([f"{place}.{number}" for number in numbers]))
         for which, specs in enumerate(pair):
-            of_fold = specs[:count][place :: len(folds)]
+            of_fold = specs[place :: len(folds)]
             scores[which].append(_mean_score(results, bundle, of_fold, question))
     a, b = (np.concatenate(parts) for parts in scores)
     there = np.isfinite(a) & np.isfinite(b)
     if not there.any():
         return None
-    return kind, stats.cluster_bootstrap(a[there], b[there], np.concatenate(groups)[there])
+    interval = stats.cluster_bootstrap(a[there], b[there], np.concatenate(groups)[there])
+    return results.kind, interval
+
+
+def _paired(results: Results, first: str, second: str) -> list[list[RunSpec]]:
+    """The runs of two contenders with the seeds that both have."""
+    runs = [results.specs.get(name, []) for name in (first, second)]
+    both = set.intersection(*({spec.seed for spec in of} for of in runs))
+    return [[spec for spec in of if spec.seed in both] for of in runs]
 
 
 def _mean_score(

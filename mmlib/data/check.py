@@ -18,6 +18,7 @@ from mmlib.data.codes import code_warnings
 from mmlib.data.copies import copies, copy_lines, copy_warnings
 from mmlib.data.described import (
     count_lines,
+    few_warnings,
     group_lines,
     head_lines,
     label_lines,
@@ -141,6 +142,7 @@ def check(bundle: Bundle, role: str | None = None) -> Report:
     ]
     stated = [
         *stated_findings(bundle),
+        *few_warnings(bundle),
         *dead_warnings(bundle, judged),
         *unexplained_warnings(bundle, judged),
     ]

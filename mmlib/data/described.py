@@ -7,7 +7,10 @@ from tabulate import tabulate
 
 from mmlib.data.bundle import SPLITS, Bundle
 from mmlib.data.groups import (
+    ENOUGH,
     NAMES,
+    few_in_words,
+    few_tested,
     named,
     shared_speakers,
     speaker_kind,
@@ -148,6 +151,18 @@ def speaker_warnings(bundle: Bundle) -> list[str]:
         if len(numbers) and not lines:  # of validation where test has new speakers alone
             lines.append(_shared(bundle, numbers, f"both train and {other}"))
     return lines
+
+
+def few_warnings(bundle: Bundle) -> list[str]:
+    """A test split of so few dialogues and speakers that its results say nothing of others."""
+    few = few_tested(bundle)
+    if not few:
+        return []
+    where = "the test split" if bundle.fold is None else "a fold"
+    return [
+        f"WARNING: {where} of {bundle.name} has {few_in_words(few)}. Results are for further utterances of these, and "
+        f"say nothing of others. Test on {ENOUGH} or more, or say so beside the results."
+    ]
 
 
 def _shared(bundle: Bundle, numbers: np.ndarray, where: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Literal
 
@@ -13,6 +13,7 @@ from mmlib.data.bundle import SPLITS, Bundle
 
 NAMES = "speakers"  # the note of a bundle that has their names, in the order of their numbers
 FEW = 5  # names that a sentence lists
+ENOUGH = 5  # dialogues or speakers of a test split; fewer say nothing of others
 
 
 def speaker_kind(bundle: Bundle) -> Literal["not stated", "parts", "people"]:
@@ -68,6 +69,37 @@ def speakers_of_several_folds(bundle: Bundle) -> np.ndarray:
         return np.array([], dtype=np.int64)
     folds = pd.Series(bundle.fold).groupby(bundle.speaker).nunique()
     return folds.index[folds > 1].to_numpy()
+
+
+def few_tested(bundle: Bundle) -> dict[str, int]:
+    """How many dialogues and speakers the test split has, where neither are ``ENOUGH``; of folds, the first such one.
+
+    Empty where one of both are enough, or the data state neither.
+    """
+    if bundle.fold is None:
+        return _few_of(bundle, bundle.rows("test"))
+    folds = (np.flatnonzero(bundle.fold == number) for number in np.unique(bundle.fold))
+    return next(filter(None, (_few_of(bundle, rows) for rows in folds)), {})
+
+
+def _few_of(bundle: Bundle, rows: np.ndarray) -> dict[str, int]:
+    """``few_tested`` of the rows that are tested at once."""
+    counts = {
+        "dialogues": len(np.unique(bundle.dialogue[rows])),
+        "speakers": len(np.unique(bundle.speaker[rows])),
+    }
+    if any(ENOUGH <= count < len(rows) for count in counts.values()):
+        return {}
+    if speaker_kind(bundle) != "people" and NAMES not in bundle.notes:
+        del counts["speakers"]
+    return {kind: count for kind, count in counts.items() if count < min(ENOUGH, len(rows))}
+
+
+def few_in_words(few: Mapping[str, int]) -> str:
+    """``2 dialogues and 1 speaker``."""
+    return " and ".join(
+        f"{count} {kind.removesuffix('s') if count == 1 else kind}" for kind, count in few.items()
+    )
 
 
 def named(bundle: Bundle, numbers: Iterable[int]) -> str:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmlib.data.bundle import Bundle, Task
+from mmlib.data.groups import ENOUGH
 from mmlib.masks import Mask
 from mmlib.metrics import decisions, has_decisions
 from mmlib.runs.expected import NAME as EXPECTED
 
 PREFIX = "clusters."
-FEW = 5  # fewer dialogues or speakers than these say nothing of others
 CONFUSED = ("accuracy", "weighted_f1")  # functions of how often a class is answered to each
 MEAN_F1 = "mean_f1"  # of binary labels: the mean of the labels' weighted F1
 
@@ -45,7 +45,7 @@ def of_test(bundle: Bundle) -> Clusters:
     rows = bundle.rows("test")
     for kind, names in (("dialogues", bundle.dialogue[rows]), ("speakers", bundle.speaker[rows])):
         known, numbers = np.unique(names, return_inverse=True)
-        if FEW <= len(known) < len(rows):
+        if ENOUGH <= len(known) < len(rows):
             return Clusters(kind, numbers, len(known))
     return Clusters("utterances", np.arange(len(rows)), len(rows))
 

@@ -14,7 +14,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import f1_score
 
 from mmlib.cli import main
-from mmlib.compare import command, page, picture, results
+from mmlib.compare import command, facts, failed, page, picture, results
 from mmlib.compare.plan import MAJORITY, Plan, planned
 from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
@@ -150,7 +150,7 @@ def test_who_is_out_everywhere_gets_no_more_seeds(spent: results.Results) -> Non
 def test_the_page_is_whole_and_answers_every_question(
     spent: results.Results, tmp_path: Path
 ) -> None:
-    page.write_report(spent, tmp_path, page.Notes("mmlib compare mine --minutes 5"))
+    page.write_report(spent, tmp_path, facts.Notes("mmlib compare mine --minutes 5"))
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!data:|#)', html)
     assert "mmlib compare mine --minutes 5" in html
@@ -178,7 +178,7 @@ def test_who_has_no_seed_is_named_in_a_sentence_and_stands_in_no_table(
 ) -> None:
     name = "concatenation, complete"
     made = without(spent, name, 0)
-    page.write_report(made, tmp_path, page.Notes("again"))
+    page.write_report(made, tmp_path, facts.Notes("again"))
     text = (tmp_path / "compare.md").read_text(encoding="utf-8")
     assert re.search(r"\bnan\b", text, re.IGNORECASE) is None
     tables = {part.title: part.table for part in page.sections(made)}
@@ -242,26 +242,26 @@ def test_with_folds_the_page_counts_the_first_of_them() -> None:
     folded = dataclasses.replace(bundle, fold=np.minimum(dialogues % 4, 2))
     sizes = [int((folded.fold == number).sum()) for number in (2, 1, 0)]  # train, valid, test
     assert len(set(sizes)) > 1 and sizes[2] != len(bundle.rows("test"))
-    told = page._utterances(folded)
+    told = facts._utterances(folded)
     first = f"{sizes[0]} train, {sizes[1]} valid, {sizes[2]} test"
     assert told == f"{len(bundle)}, each tested in one of 3 folds; in the first {first}"
-    assert page._utterances(bundle) == ", ".join(
+    assert facts._utterances(bundle) == ", ".join(
         f"{len(bundle.rows(split))} {split}" for split in ("train", "valid", "test")
     )
 
 
 def test_the_page_says_whose_learning_rate_was_searched_elsewhere(spent: results.Results) -> None:
-    told = page.trials_told(spent, page.Notes("again", ("MMGCN", "EBMC")))
+    told = facts.trials_told(spent, facts.Notes("again", ("MMGCN", "EBMC")))
     assert (
         "not searched on these data for MMGCN, EBMC, which have those of the most similar" in told
     )
-    assert "as many trials for every" in page.trials_told(spent, page.Notes("again"))
+    assert "as many trials for every" in facts.trials_told(spent, facts.Notes("again"))
 
 
 def test_the_page_says_what_an_import_warned_of(spent: results.Results) -> None:
     bundle = spent.plan.bundle
-    facts = dict(page.facts(spent, page.Notes("again")))
-    assert "warning" not in facts and "missing in the data" not in facts
+    listed = dict(facts.listed(spent, facts.Notes("again")))
+    assert "warning" not in listed and "missing in the data" not in listed
     labels = np.zeros_like(bundle.labels)
     labels[bundle.split == 0] = bundle.labels[bundle.split == 0]
     observed = bundle.observed.copy()
@@ -269,7 +269,7 @@ def test_the_page_says_what_an_import_warned_of(spent: results.Results) -> None:
     odd = dataclasses.replace(bundle, labels=labels, observed=observed)
     context = SimpleNamespace(**{**vars(spent.plan.context), "bundle": lambda _: odd})
     plan = dataclasses.replace(spent.plan, context=context)
-    told = page.facts(dataclasses.replace(spent, plan=plan), page.Notes("again"))
+    told = facts.listed(dataclasses.replace(spent, plan=plan), facts.Notes("again"))
     warnings = " ".join(text for name, text in told if name == "warning")
     assert "A guess of that class is always right there" in warnings
     assert "lack a modality in the data themselves" in dict(told)["missing in the data"]
@@ -286,7 +286,7 @@ def test_failed_runs_are_listed_with_their_reason_and_end_with_1(
     (spec,) = plan.specs(lost, [1])
     run_id = spec.run_id(plan.bundle.fingerprint)
     whole = command.spend(plan, None, 1)
-    assert whole.failures == {} and command.failed_lines(whole) == []
+    assert whole.failures == {} and failed.lines(whole, "compare") == []
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
     monkeypatch.setattr(command, "plan_for", lambda *given: plan)
     monkeypatch.setattr(command, "lacking", lambda *given: set())
@@ -303,7 +303,9 @@ def test_failed_runs_are_listed_with_their_reason_and_end_with_1(
     named = f"concatenation, complete, seed 1, run {run_id}: {reason}"
     assert line == f"failed (diverged): compare: {named}" and "--standardise" in advice
     text = (command.folder_of(plan) / "compare.md").read_text(encoding="utf-8")
-    assert f"* concatenation, complete: failed (diverged): {named}" in text.split("## Run ids")[1]
+    others = ", ".join(s.run_id(plan.bundle.fingerprint) for s in whole.specs[lost.name][::2])
+    line = f"* concatenation, complete: {others}, failed (diverged): {named}"
+    assert line in text.split("## Run ids")[1]
     assert run_id in (command.folder_of(plan) / "index.html").read_text(encoding="utf-8")
 
 

@@ -183,9 +183,9 @@ class Machine:
             spec = left.pop(0)
             self.clock += self.seconds(spec) / 2
             self.done.add(spec)
-        return SimpleNamespace(left=len(left))
+        return SimpleNamespace(left=len(left), errors=())
 
-    def read(self, plan: Plan) -> Results:
+    def read(self, plan: Plan, tried: object = None) -> Results:
         return known(plan, {c.name: self.seeds(c) for c in plan.contenders})
 
     def seeds(self, contender: Contender) -> int:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import html
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import mistune
 import numpy as np
 import pandas as pd
 import pytest
 
 from mmlib import masks
-from mmlib.compare import order, page, picture, scored
+from mmlib.compare import facts, order, page, picture, scored
 from mmlib.compare.plan import MAJORITY, Plan, Question, planned
-from mmlib.compare.results import Results
+from mmlib.compare.results import Results, over_clusters
 from mmlib.data.bundle import Task
 from mmlib.data.catalog import open_twin
 from mmlib.papers import side_by_side
 from mmlib.papers.side_by_side import tables as costs
 from mmlib.papers.side_by_side.grounds import Ground
+from mmlib.report.artifact import FailedRun
 from mmlib.report.stats import Interval
 from mmlib.runs.store import Store
 
@@ -194,7 +198,7 @@ def test_the_cost_table_counts_the_linear_models_weights_as_its_parameters(
 
 def test_the_report_of_no_run_at_all_can_be_written(plan: Plan, tmp_path: Path) -> None:
     none = Results(plan, pd.DataFrame(columns=["contender", "condition", "seed", "value"]), {}, {})
-    page.write_report(none, tmp_path, page.Notes("mmlib compare mine --minutes 1"))
+    page.write_report(none, tmp_path, facts.Notes("mmlib compare mine --minutes 1"))
     text = (tmp_path / "compare.md").read_text(encoding="utf-8")
     assert "too few seeds for an answer" in text and "mmlib compare mine" in text
 
@@ -206,7 +210,7 @@ def test_runs_of_an_older_version_of_the_code_are_named_by_their_records_and_mad
     (old,) = made.specs[SECOND]
     made = dataclasses.replace(made, ids={old: "0123-old"})
     assert page.run_ids(made)[SECOND] == ["0123-old"]
-    assert page.older_told(made).startswith("1 of 1 runs were made by an older version")
+    assert facts.older_told(made).startswith("1 of 1 runs were made by an older version")
     again = order.first_look(made, {BEST: 1.0, SECOND: 1.0}, 100.0)
     assert [s.seed for s in again if s.backbone == old.backbone] == [0, 1, 2, 3, 4]
     assert [s.seed for s in again if s.backbone == "linear"] == [1, 2, 3, 4]
@@ -286,3 +290,93 @@ def test_errors_keep_their_sign_and_a_drop_is_how_much_worse(plan: Plan) -> None
     assert line["worst"].startswith(f"{wide.max(axis=1).mean():.3f} ±")
     assert line["drop"].startswith(f"{(wide.mean(axis=1) - complete).mean():.3f} ±")
     assert "best possible" not in scored.told(made, "points") and "(" not in line["mean"]
+
+
+def with_bundle(made: Results, **changes: object) -> Results:
+    """The same results as of changed data; each run stands under the id that it had."""
+    bundle = dataclasses.replace(made.plan.bundle, **changes)
+    context = SimpleNamespace(**{**vars(made.plan.context), "bundle": lambda _: bundle})
+    context.folds = lambda _: [None]
+    context.reference = made.plan.context.reference
+    return dataclasses.replace(made, plan=dataclasses.replace(made.plan, context=context))
+
+
+def with_speakers(made: Results, speakers: int) -> Results:
+    """The same with so many test speakers, and no dialogues."""
+    bundle = made.plan.bundle
+    alone, tested = np.arange(len(bundle)), bundle.split == 2
+    people = np.where(tested, alone % speakers, 100 + alone // 20)
+    return with_bundle(made, speaker=people, dialogue=alone)
+
+
+@pytest.mark.parametrize(
+    ("speakers", "whose"), [(1, "the same speaker"), (3, "the same 3 speakers")]
+)
+def test_an_interval_over_utterances_of_few_speakers_says_nothing_of_others(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, speakers: int, whose: str
+) -> None:
+    made = made_of(few(plan, BEST, SECOND), {BEST: 80.6, SECOND: 79.1}, {BEST: 5, SECOND: 5})
+    made = with_speakers(made, speakers)
+    outputs = np.random.default_rng(0).normal(size=(len(made.plan.bundle.rows("test")), 6))
+    arrays = {f"predictions.valid.{name}": outputs for name, _ in made.plan.tests}
+    monkeypatch.setattr(Store, "arrays", lambda *given: arrays)
+    found = over_clusters(made, made.plan.questions[0], BEST, SECOND)
+    assert found is not None
+    assert found[0] == f"utterances of {whose}" and found[1].clusters == len(outputs)
+    sure = Interval(4.3, 0.8, 7.8, len(outputs), len(outputs))
+    monkeypatch.setattr(page, "over_clusters", lambda *given: (made.kind, sure))
+    monkeypatch.setattr(page, "cost_table", lambda of: pd.DataFrame())
+    told = page.sentence(made, made.plan.questions[0])
+    assert "leads, not decided over other speakers." in told and "is the best" not in told
+    assert f"[+0.8, +7.8] points of accuracy over utterances of {whose}." in told
+    (pairs,) = [s for s in page.sections(made) if s.title == "The best against the others"]
+    counted = f"{speakers} speaker" + "s" * (speakers > 1)
+    assert (
+        f"for other utterances of {whose} only, since the test split has {counted};" in pairs.text
+    )
+    assert "like these" not in pairs.text and "nothing of other speakers" in pairs.text
+    assert pairs.table["over clusters"][0].endswith(f"{len(outputs)} utterances of {whose}")
+
+
+def test_of_enough_speakers_the_interval_is_over_others(plan: Plan) -> None:
+    made = made_of(few(plan, BEST, SECOND), {BEST: 80.6, SECOND: 79.1}, {BEST: 5, SECOND: 5})
+    assert with_speakers(made, 5).kind == "speakers" and made.kind == "dialogues"
+
+
+def test_before_any_seed_has_ended_the_live_table_says_so(plan: Plan) -> None:
+    none = Results(plan, pd.DataFrame(columns=["contender", "condition", "seed", "value"]), {}, {})
+    shown = page.live(none)
+    assert set(shown["best mean"]) == {"no seed has ended"} and set(shown["still in"]) == {"-"}
+    begun = page.live(made_of(few(plan, BEST), {BEST: 80.0}, {BEST: 1}))
+    assert set(begun["best mean"]) == {f"{BEST}, 80.0"} and set(begun["still in"]) == {2}
+
+
+def test_others_with_trials_are_spoken_of_only_where_there_are_such(plan: Plan) -> None:
+    made = made_of(plan, {BEST: 80.0}, {BEST: 1})
+    networks = tuple(dict.fromkeys(c.row.name for c in plan.contenders))
+    assert networks[0] == "linear model"
+    assert "all others" not in facts.trials_told(made, facts.Notes("", networks[1:]))
+    assert "all others have as many" in facts.trials_told(made, facts.Notes("", networks[2:]))
+
+
+def test_names_and_errors_are_text_in_the_markdown_page(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "cost_table", lambda of: pd.DataFrame())
+    evil = "a|b [c](javascript:alert(1)) <img src=x onerror=alert(1)> $x$ `y`"
+    names = (evil, *plan.bundle.task.names[1:])
+    made = made_of(few(plan, BEST, SECOND), {BEST: 80.0}, {BEST: 1})
+    made = with_bundle(made, task=dataclasses.replace(plan.bundle.task, names=names))
+    run = FailedRun("0123-ab", "MMGCN", "complete", 0, None, "failed", "Look.")
+    made = dataclasses.replace(
+        made, failed={SECOND: "failed"}, failures={SECOND: [(run, f"ValueError: {evil}")]}
+    )
+    page.write_report(made, tmp_path, facts.Notes("again"))
+    shown = mistune.create_markdown(escape=False, plugins=["table", "math"])(
+        (tmp_path / "compare.md").read_text(encoding="utf-8")
+    )
+    assert "<img src=x" not in shown and "href" not in shown and "<code>" not in shown
+    assert "<img src=x" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+    text = html.unescape(re.sub(r"</?span>", "", shown))
+    assert f"task: classes {evil}" in text
+    assert text.count(f"ValueError: {evil}") == 2, "in the table of failed runs, and by the ids"
