@@ -226,7 +226,8 @@ def _say_time(plan: Plan, wanted: list[RunSpec], jobs: int) -> None:
     expected = estimate(wanted, plan.context.store, jobs=jobs)
     if expected.lacking:
         print(
-            f"{_title(wanted).capitalize()}: {expected.lacking} runs, {expected.time} with {jobs} at a time.",
+            f"{_title(wanted).capitalize()}: {expected.lacking} runs, first stages included, {expected.time} "
+            f"with {jobs} at a time.",
             file=sys.stderr,
             flush=True,
         )

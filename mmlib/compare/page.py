@@ -29,6 +29,7 @@ from mmlib.report.markup import escape_markdown, escape_words, markdown_table
 from mmlib.runs.spec import RunSpec
 
 NAMED = 3  # contenders that a sentence names
+BELOW = "▽"  # marks those that are no better than always the same answer
 RIVALS = 5  # of those that are still in, that the table of pairs shows for each question
 LABELS = {
     "weighted_f1": "weighted F1 (%)",
@@ -165,8 +166,8 @@ def live(made: Results) -> pd.DataFrame:
             {
                 "question": question.name,
                 "best mean": best if begun else "no seed has ended",
-                "still in": len(standing.open) if begun else "-",
-                "out": len(standing.out),
+                "still in": len({*standing.open} - {MAJORITY}) if begun else "-",
+                "out": len({*standing.out} - {MAJORITY}),
                 "fewer seeds": len(made.waiting),
             }
         )
@@ -180,7 +181,8 @@ def sections(made: Results) -> list[Section]:
         Section(
             "All contenders",
             f"{label}, mean ± sd over seeds. A contender is a method or network and what it was trained on. "
-            f"*: may be the best, by {_first_look(made)} or more. Seeds: who is out gets no more.{_no_time(made)} "
+            f"*: may be the best, by {_first_look(made)} or more, whose spread may be large; {BELOW}: no better than "
+            f"always the same answer (majority). Seeds: who is out gets no more.{_no_time(made)} "
             f"{FLAGS}",
             contenders_table(made),
         ),
@@ -287,12 +289,18 @@ def contenders_table(made: Results) -> pd.DataFrame:
         line |= scored.flags(made, name)
         for question, frame in frames.items():
             mark = " *" if made.may_be_best(question, name) else ""
-            line[question] = _text(made, frame.get(name)) + mark
+            below = f" {BELOW}" if _below_majority(frame, name) else ""
+            line[question] = _text(made, frame.get(name)) + mark + below
         lines.append(line)
     for name, why in made.failed.items():
         if not made.seeds(name):
             lines.append({"contender": name, "seeds": why, **dict.fromkeys(frames, "")})
     return pd.DataFrame(lines).fillna("")
+
+
+def _below_majority(frame: pd.DataFrame, name: str) -> bool:
+    """Whether a contender's mean is no better than always the same answer."""
+    return name != MAJORITY and name in frame and _mean(frame, name) <= _mean(frame, MAJORITY)
 
 
 def _in_order(made: Results) -> list[str]:
@@ -318,10 +326,18 @@ def against_table(made: Results) -> pd.DataFrame:
                         made, _differences(made, question, standing.best, other)
                     ),
                     "over clusters": _clustered(made, of_clusters),
-                    "decided": "no" if other in standing.open else "yes",
+                    "decided": _decided(standing, other),
                 }
             )
     return pd.DataFrame(lines)
+
+
+def _decided(standing: Standing, other: str) -> str:
+    """Whether a contender is out, and where it is another one than the best that beat it, which."""
+    if other in standing.open:
+        return "no"
+    by = standing.out[other][1]
+    return "yes" if by == standing.best else f"out, behind {by}"
 
 
 def conditions_table(made: Results) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import pytest
 from mmlib import masks
 from mmlib.compare import facts, order, page, picture, scored
 from mmlib.compare.plan import MAJORITY, Plan, Question, planned
+from mmlib.compare.race import Standing
 from mmlib.compare.results import Results, over_clusters
 from mmlib.data.bundle import Task
 from mmlib.data.catalog import open_twin
@@ -348,7 +349,7 @@ def test_before_any_seed_has_ended_the_live_table_says_so(plan: Plan) -> None:
     shown = page.live(none)
     assert set(shown["best mean"]) == {"no seed has ended"} and set(shown["still in"]) == {"-"}
     begun = page.live(made_of(few(plan, BEST), {BEST: 80.0}, {BEST: 1}))
-    assert set(begun["best mean"]) == {f"{BEST}, 80.0"} and set(begun["still in"]) == {2}
+    assert set(begun["best mean"]) == {f"{BEST}, 80.0"} and set(begun["still in"]) == {1}
 
 
 def test_others_with_trials_are_spoken_of_only_where_there_are_such(plan: Plan) -> None:
@@ -380,3 +381,25 @@ def test_names_and_errors_are_text_in_the_markdown_page(
     text = html.unescape(re.sub(r"</?span>", "", shown))
     assert f"task: classes {evil}" in text
     assert text.count(f"ValueError: {evil}") == 2, "in the table of failed runs, and by the ids"
+
+
+def test_who_is_no_better_than_always_the_same_answer_is_marked(plan: Plan) -> None:
+    names = (BEST, SECOND)
+    made = made_of(few(plan, *names), {BEST: 80.0, SECOND: 30.0}, dict.fromkeys(names, 5), 0.2, 40)
+    table = page.contenders_table(made).set_index("contender")
+    question = made.plan.questions[0].name
+    marked = {name: page.BELOW in table.loc[name, question] for name in table.index}
+    assert marked == {BEST: False, SECOND: True, MAJORITY: False}
+
+
+def test_a_pair_is_decided_by_its_own_lead_and_else_the_one_that_won_is_named(plan: Plan) -> None:
+    standing = Standing("a", ("a", "b"), {"c": (5, "a"), "d": (5, "b")})
+    told = {other: page._decided(standing, other) for other in "bcd"}
+    assert told == {"b": "no", "c": "yes", "d": "out, behind b"}
+
+
+def test_the_live_table_counts_contenders_without_the_majority(plan: Plan) -> None:
+    names = (BEST, SECOND)
+    made = made_of(few(plan, *names), {BEST: 80.0, SECOND: 30.0}, dict.fromkeys(names, 5))
+    table = page.live(made)
+    assert (table["still in"] + table["out"] + table["fewer seeds"]).tolist() == [2] * len(table)
