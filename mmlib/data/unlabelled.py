@@ -44,7 +44,7 @@ class Unlabelled:
     """Sortable values; None where each utterance is its own dialogue."""
 
     position: Sequence[int] | None = None
-    """Orders the utterances of a dialogue; None for the order of the ids."""
+    """Orders the utterances of a dialogue; None for the order in which they are given."""
 
     speaker: Sequence[Any] | None = None
     """Sortable values; None for one speaker."""
@@ -84,7 +84,7 @@ def to_predict(rows: Unlabelled, task: Task) -> Bundle:
         labels=np.zeros(shape, dtype=np.float32 if task.kind == "score" else np.int64),
         split=split,
         dialogue=dialogue,
-        position=np.arange(n) if rows.position is None else np.asarray(rows.position)[order],
+        position=order if rows.position is None else np.asarray(rows.position)[order],
         speaker=speaker.astype(np.int64),
         observed=np.asarray(rows.observed, dtype=bool)[order],
         ids=ids,

@@ -162,3 +162,26 @@ def test_a_received_source_writes_nothing_into_the_terminal(tmp_path: Path) -> N
     told = "\n".join(head_lines(hostile, "classes"))
     assert "\x1b" not in told and "\x07" not in told and "\\x1b[2J" in told
     assert "licence: by ü\\n" in told
+
+
+def test_without_positions_the_rows_of_a_dialogue_come_in_the_order_of_the_table(
+    tmp_path: Path,
+) -> None:
+    """Ids u0 to u23, whose order as text is another one: u0, u1, u10, u11, and so on."""
+    rows = [
+        {**{key: row[key] for key in ("split", "label")}, "id": f"u{k}", "dialogue": f"d{k // 8}"}
+        for k, row in enumerate(good_rows())
+    ]
+    for k, row in enumerate(rows):
+        row["split"] = ("train", "valid", "test")[k // 8]
+    bundle = read_bundle("folder", [write_folder(tmp_path / "new", rows)], {})
+    for number, split in enumerate(("train", "valid", "test")):
+        (dialogue,) = bundle.dialogues(split)
+        wanted = [f"u{k}" for k in range(8 * number, 8 * number + 8)]
+        assert [bundle.ids[row] for row in dialogue] == wanted
+    turned = rows[16:] + rows[:16]  # dialogues in another order, each as it was
+    arrays = {
+        path.stem: np.roll(np.load(path), 8, axis=0) for path in (tmp_path / "new").glob("*.npy")
+    }
+    again = read_bundle("folder", [write_folder(tmp_path / "turned", turned, **arrays)], {})
+    assert again.fingerprint == bundle.fingerprint

@@ -387,6 +387,8 @@ def _optional(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
         if column in table.columns:
             values = numbers(f"{folder / 'utterances.csv'}, {column}", list(table[column]))
             columns[column] = _whole(folder, column, values)
+    if "dialogue" in columns and "position" not in columns:
+        columns["position"] = list(table.groupby("dialogue").cumcount())  # as the rows come
     return columns
 
 
