@@ -26,7 +26,7 @@ class Unlabelled:
     """What messages call them."""
 
     features: Mapping[str, np.ndarray]
-    """Modality to (n, d), (n, t, d), (n, c, h, w) or (n, k, c, h, w); float32, or uint8 for pixels."""
+    """Modality to (n, d), (n, t, d), (n, c, h, w) or (n, k, c, h, w); float32 or float64, or uint8 for pixels."""
 
     observed: np.ndarray
     """(n, M) bool, modalities in alphabetical order."""

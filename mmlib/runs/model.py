@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from mmlib.backbones import build_backbone
 from mmlib.data.bounded import is_regular
 from mmlib.data.bundle import SPLITS, Bundle, Task
+from mmlib.data.scaling import floats
 from mmlib.data.unlabelled import Unlabelled, to_predict
 from mmlib.errors import InputError, unknown_name
 from mmlib.fit import evaluation_batches, pick_device, predict
@@ -101,7 +102,7 @@ class Model:
             InputError: other names or shapes, or features on another scale.
         """
         name = "features"
-        arrays = {m: _single(m, values) for m, values in sorted(features.items())}
+        arrays = {m: _numbers(m, values) for m, values in sorted(features.items())}
         if not arrays:
             raise InputError(name, "no modality", "one at least", "Give its features.")
         n = len(next(iter(arrays.values())))
@@ -252,7 +253,8 @@ def probabilities(task: Task, outputs: np.ndarray) -> np.ndarray:
     return np.asarray(softmax(outputs.astype(np.float64), axis=1))
 
 
-def _single(modality: str, values: np.ndarray) -> np.ndarray:
+def _numbers(modality: str, values: np.ndarray) -> np.ndarray:
+    """As ``floats``; bytes as they are."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiub" or array.ndim < 2:
         raise InputError(
@@ -261,8 +263,7 @@ def _single(modality: str, values: np.ndarray) -> np.ndarray:
             "real numbers, a row for each utterance",
             "Give (n, d) or (n, t, d).",
         )
-    with np.errstate(over="ignore"):
-        return array if array.dtype == np.uint8 else array.astype(np.float32)
+    return array if array.dtype == np.uint8 else floats(array)
 
 
 def _flags(

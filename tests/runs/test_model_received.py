@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from small_models import GRAPH, Toy, exported, raw, rows_of_test, saved, spec
 
 import mmlib
 from mmlib.cli import main
+from mmlib.runs.card import summed
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +74,45 @@ def test_a_table_without_positions_gives_what_python_gives_for_its_rows(
     other = predicted(model, write_user_folder(tmp_path / "back", turned), tmp_path / "b.csv")
     back = [[float(row[f"p_{name}"]) for name in ("a", "b", "c")] for row in other[::-1]]
     assert not np.allclose(back, wanted, atol=1e-4), "the order of the rows counts"
+
+
+@pytest.mark.parametrize("way", ["table", "python"])
+def test_features_of_64_bits_are_standardised_before_they_are_rounded(
+    toy: Toy, tmp_path: Path, way: str
+) -> None:
+    """With an offset of 1e9, of which 32 bits leave nothing, the predictions are those without it."""
+    bundle = raw(toy)
+    one = spec(saved(bundle, tmp_path / "toy"), backbone="mlp", keep=("weights",))
+    folder, _ = exported(one, tmp_path)
+    whole, rows = rows_of_test(one)
+    plain = {m: bundle.features[m][rows].astype(np.float64) for m in whole.modalities}
+    model = mmlib.load_model(folder)
+    wanted = model.predict(plain)
+    change_scale(folder, 1e9)
+    far = {m: x + 1e9 for m, x in plain.items()}
+    if way == "python":
+        found = mmlib.load_model(folder).predict(far)
+    else:
+        alone = {"dialogue": [str(k) for k in range(len(rows))], "speaker": ["s"] * len(rows)}
+        source = write_user_folder(tmp_path / "new", {"features": far, **alone})
+        table = predicted(folder, source, tmp_path / "p.csv")
+        found = np.array([[float(row[f"p_{name}"]) for name in model.classes] for row in table])
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def change_scale(folder: Path, offset: float) -> None:
+    """Let a model's training data have had means that are larger by so much."""
+    card = json.loads((folder / "model.json").read_text())
+    for of in card["modalities"].values():
+        of["scale"]["mean"] = [mean + offset for mean in of["scale"]["mean"]]
+    (folder / "model.json").write_text(json.dumps(summed(card)))
+
+
+def test_a_model_of_raw_features_takes_them_in_32_bits(toy: Toy, tmp_path: Path) -> None:
+    bundle = raw(toy)
+    one = spec(saved(bundle, tmp_path / "toy", scaled=False), backbone="mlp", keep=("weights",))
+    folder, _ = exported(one, tmp_path)
+    features = {m: x[rows_of_test(one)[1]] for m, x in bundle.features.items()}
+    model = mmlib.load_model(folder)
+    wide = {m: x.astype(np.float64) for m, x in features.items()}
+    assert model.predict(wide).tobytes() == model.predict(features).tobytes()

@@ -27,7 +27,6 @@ from mmlib.data.readers.common import (
     numbers,
     one_path,
     read_csv,
-    single,
 )
 from mmlib.data.readers.label_column import (
     Column,
@@ -40,6 +39,8 @@ from mmlib.data.readers.label_column import (
     told_apart,
 )
 from mmlib.data.scales import zero_rows
+from mmlib.data.scaling import floats
+from mmlib.data.standardise import rounded
 from mmlib.data.unlabelled import Unlabelled
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import SUFFIXES, check_bundle_name, check_modality
@@ -58,12 +59,25 @@ def read(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0
 
     Raises:
         InputError: a missing file or column, an unknown column or setting, rows that do not match,
-            features that are not finite numbers, and what ``check_bundle`` finds.
+            features that are not finite numbers or that 32 bits cannot tell apart, and what ``check_bundle`` finds.
     """
+    return rounded(_read(paths, valid, zeros))
+
+
+def read_wide(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0]) -> Bundle:
+    """The same, but features of more than 32 bits keep 64, for ``standardise`` to round; the files must stay till then.
+
+    Raises:
+        InputError: what ``read`` raises, but for numbers that 32 bits cannot tell apart.
+    """
+    return _read(paths, valid, zeros, mapped=True)
+
+
+def _read(paths: Sequence[Path], valid: str, zeros: str, mapped: bool = False) -> Bundle:
     folder = one_path(paths, "the folder that holds utterances.csv")
     table = _table(existing(folder / "utterances.csv"))
     settings = _settings(folder / "bundle.toml")
-    features, lengths, observed = _arrays(folder, len(table))
+    features, lengths, observed = _arrays(folder, len(table), mapped)
     task, labels, of_labels = _labelled(folder, table, settings)
     notes: dict[str, Any] = dict(of_labels)
     if choice("zeros", zeros, ZEROS) == "missing":
@@ -83,6 +97,7 @@ def read(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0
         source=str(settings.get("source", "")),
         licence=str(settings.get("licence", "")),
         notes=notes,
+        wide=True,
         **_optional(folder, table),
     )
 
@@ -300,7 +315,7 @@ def _no_other_arrays(folder: Path) -> None:
 
 
 def _arrays(
-    folder: Path, n: int
+    folder: Path, n: int, mapped: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
     _no_other_arrays(folder)
     files = sorted(p.stem for p in folder.glob("*.npy") if not p.name.startswith("."))
@@ -314,12 +329,11 @@ def _arrays(
             modality,
             "Rename the file, and those that belong to it.",
         )
-        array = _features(_rows(folder / f"{modality}.npy", n))
+        array = _features(_rows(folder / f"{modality}.npy", n, mapped))
         if f"{modality}_lengths" in files:
             lengths[modality] = _integers(folder / f"{modality}_lengths.npy", n)
         if f"{modality}_observed" in files:
             observed[:, index] = _flags(folder / f"{modality}_observed.npy", n)
-            array = array.copy()
             array[~observed[:, index]] = 0
         features[modality] = array
     for stem in files:
@@ -334,13 +348,12 @@ def _arrays(
 
 
 def _features(array: np.ndarray) -> np.ndarray:
-    """float32; bytes stay bytes where they are pictures, (n, c, h, w) or (n, k, c, h, w)."""
-    vectors_of_bytes = array.dtype == np.uint8 and array.ndim <= 3
-    return array.astype(np.float32) if vectors_of_bytes else single(array)
+    """As ``floats``; bytes stay bytes where they are pictures, (n, c, h, w) or (n, k, c, h, w)."""
+    return array if array.dtype == np.uint8 and array.ndim > 3 else floats(array)
 
 
-def _rows(path: Path, n: int) -> np.ndarray:
-    array = load_npy(path)
+def _rows(path: Path, n: int, mapped: bool = False) -> np.ndarray:
+    array = load_npy(path, mapped)
     if array.ndim == 0 or len(array) != n:
         raise InputError(
             str(path),
