@@ -142,7 +142,7 @@ def _trained_again(record: Record, store: Store, say: Callable[[str], object]) -
 
 def _model(card: Card, weights: Mapping[str, np.ndarray]) -> Model:
     try:
-        method = build(card, max(array.size for array in weights.values()))
+        method = build(card, {name: array.shape for name, array in weights.items()})
         method.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     except FAULTS as error:
         raise InputError(

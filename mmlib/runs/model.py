@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,10 @@ from mmlib.runs.fitting import fitted
 
 WEIGHTS = "weights.safetensors"
 BLOCK = 2**20
-# A network holds small arrays beside its weights; a file that makes it build larger ones does not describe it.
-LEAST_VALUES, MOST_CALLS = 2**22, 10**6
+# What a network may make while it is built, of what its weights are; those here make at most 1.4 times as many arrays,
+# 3 times as many values and 9 calls of torch for each array. A file that asks for more does not describe its weights.
+VALUES, ARRAYS, CALLS = 8, 4, 100
+LEAST_VALUES, LEAST_ARRAYS = 2**22, 1000
 FACTORIES = (torch.empty, torch.eye, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros)
 FAULTS = (  # what building from a file that describes no network raises
     AssertionError,
@@ -170,7 +173,7 @@ def load_model(folder: str | Path) -> Model:
     try:
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-            method = build(card, max((int(np.prod(s)) for s in shapes.values()), default=0))
+            method = build(card, shapes)
             _check_shapes(method, shapes)
             method.load_state_dict({name: file.get_tensor(name) for name in shapes})
     except FAULTS as error:
@@ -179,17 +182,17 @@ def load_model(folder: str | Path) -> Model:
     return Model(card, method.to(pick_device()).eval())
 
 
-def build(card: Card, largest: int) -> Plain:
+def build(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> Plain:
     """The method of a card with first weights; the state of torch's generator stays as it was.
 
-    largest: values in the largest array of the weights.
+    shapes: of its weights, by name.
 
     Raises:
         InputError, ValueError: names, options or sizes that describe no network with such weights.
     """
     spec = card.spec
     outputs, counts = card.task.outputs, card.content["class_counts"]
-    with torch.random.fork_rng(devices=[]), _Bounded(max(LEAST_VALUES, 4 * largest)):
+    with torch.random.fork_rng(devices=[]), _Bounded(shapes):
         torch.manual_seed(spec.seed)
         backbone = build_backbone(
             spec.backbone, card.dims, outputs, card.speakers, spec.backbone_options
@@ -200,11 +203,14 @@ def build(card: Card, largest: int) -> Plain:
 
 
 class _Bounded(TorchFunctionMode):
-    """No array of more than so many values, and no more calls of torch than any network needs."""
+    """No more values, arrays and calls of torch, all together, than a network with such weights needs."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
-        self.most, self.calls = most, 0
+        values = sum(math.prod(shape) for shape in shapes.values())
+        self.values = VALUES * values + LEAST_VALUES
+        self.arrays = ARRAYS * len(shapes) + LEAST_ARRAYS
+        self.calls = CALLS * self.arrays
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -212,14 +218,17 @@ class _Bounded(TorchFunctionMode):
         """Call torch, once it is known how much a new array holds."""
         given = kwargs or {}
         if func in FACTORIES:
-            self._check(func(*args, **{**given, "device": "meta"}))
+            self._count(func(*args, **{**given, "device": "meta"}), arrays=1)
+            return func(*args, **given)
         made = func(*args, **given)
-        self._check(made)
+        self._count(made)
         return made
 
-    def _check(self, made: object) -> None:
-        self.calls += 1
-        if self.calls > MOST_CALLS or isinstance(made, torch.Tensor) and made.numel() > self.most:
+    def _count(self, made: object, arrays: int = 0) -> None:
+        self.calls -= 1
+        self.arrays -= arrays
+        self.values -= made.numel() if isinstance(made, torch.Tensor) else 0
+        if min(self.calls, self.arrays, self.values) < 0:
             raise ValueError("its options describe a larger network than its weights are of")
 
 

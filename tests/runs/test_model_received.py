@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from small_models import GRAPH, Toy, exported, raw, rows_of_test, saved, spec
 
 import mmlib
 from mmlib.cli import main
+from mmlib.errors import InputError
 from mmlib.runs.card import summed
 
 
@@ -116,3 +120,27 @@ def test_a_model_of_raw_features_takes_them_in_32_bits(toy: Toy, tmp_path: Path)
     model = mmlib.load_model(folder)
     wide = {m: x.astype(np.float64) for m, x in features.items()}
     assert model.predict(wide).tobytes() == model.predict(features).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [
+        ("mmdfn", [["layers", 10**9], ["graph", 1400], ["hidden", 8]]),
+        ("mult", [["layers", 10**9], ["hidden", 4], ["heads", 2]]),
+    ],
+)
+def test_a_network_without_end_is_refused_before_it_takes_memory_or_time(
+    context: tuple[Path, dict[str, Any]], tmp_path: Path, backbone: str, options: list[list[Any]]
+) -> None:
+    """Each of its arrays is small; there are 10^9 layers."""
+    model, _ = context
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    card = json.loads((folder / "model.json").read_text())
+    card["run"]["spec"] |= {"backbone": backbone, "backbone_options": options}
+    (folder / "model.json").write_text(json.dumps(summed(card)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    with pytest.raises(InputError, match="a larger network than its weights are of"):
+        mmlib.load_model(folder)
+    assert time.process_time() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
