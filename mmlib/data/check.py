@@ -18,6 +18,7 @@ from mmlib.data.codes import code_warnings
 from mmlib.data.copies import copies, copy_lines, copy_warnings
 from mmlib.data.described import (
     count_lines,
+    formula_warnings,
     group_lines,
     head_lines,
     label_lines,
@@ -175,6 +176,7 @@ def stated_findings(bundle: Bundle) -> list[str]:
         *outside_warnings(bundle),
         *swamped_warnings(bundle),
         *zero_warnings(bundle),
+        *formula_warnings(bundle),
     ]
 
 

@@ -7,12 +7,13 @@ import json
 import resource
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from small_models import GRAPH, Toy, exported, raw, rows_of_test, saved, spec
+from small_models import EXPERTS, GRAPH, Toy, exported, raw, rows_of_test, saved, spec
 
 import mmlib
 from mmlib.cli import main
@@ -144,3 +145,88 @@ def test_a_network_without_end_is_refused_before_it_takes_memory_or_time(
         mmlib.load_model(folder)
     assert time.process_time() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+def rewrite(source: Path, to: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of a model whose card somebody has changed, sum and all."""
+    folder = Path(shutil.copytree(source, to))
+    card = json.loads((folder / "model.json").read_text())
+    change(card)
+    (folder / "model.json").write_text(json.dumps(summed(card)))
+    return folder
+
+
+@pytest.mark.parametrize("place", [("run", "id"), ("data", "name"), ("data", "neutral")])
+def test_a_received_text_does_nothing_to_the_terminal(
+    context: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    place: tuple[str, str],
+) -> None:
+    model, own = context
+    hostile = "\x1b]0;title\x07\x1b[31m\n\nwritten: elsewhere\ud800"
+    folder = rewrite(model, tmp_path / "m", lambda card: card[place[0]].update({place[1]: hostile}))
+    predicted(folder, write_user_folder(tmp_path / "new", own), tmp_path / "p.csv")
+    told = capsys.readouterr().out
+    assert "\x1b" not in told and "\x07" not in told and "\\x1b[31m\\n\\nwritten" in told
+    assert [line for line in told.splitlines() if line.startswith("written")] == [
+        f"written: {tmp_path / 'p.csv'}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a", "b", "a"], "'a' twice"),
+        (["a", "b", "\ud800"], "no table can show"),
+        (["a", "b", "c\nid"], "no table can show"),
+        (["a", "b", "\x1b[31mred"], "no table can show"),
+        (["a", "b", " "], "no table can show"),
+    ],
+)
+def test_classes_that_no_table_can_show_are_refused(
+    context: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    names: list[str],
+    words: str,
+) -> None:
+    model, own = context
+    folder = rewrite(model, tmp_path / "m", lambda card: card["task"].update({"names": names}))
+    source = write_user_folder(tmp_path / "new", own)
+    out = tmp_path / "p.csv"
+    assert main(["predict", str(folder), str(source), "--out", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert words in told and "\x1b" not in told and not out.exists()
+
+
+def test_predictions_that_a_spreadsheet_computes_are_warned_of(
+    context: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, own = context
+    source = write_user_folder(tmp_path / "new", own)
+    predicted(model, source, tmp_path / "p.csv")
+    assert "formulas" not in capsys.readouterr().out
+    names = ["a", "=1+1", "c"]
+    folder = rewrite(model, tmp_path / "m", lambda card: card["task"].update({"names": names}))
+    rows = predicted(folder, source, tmp_path / "q.csv")
+    assert "begin as formulas do, '=1+1' first" in capsys.readouterr().out
+    assert "p_=1+1" in rows[0], "the table has the names as they are"
+
+
+def test_a_sequence_that_is_missing_may_have_no_frames(toy: Toy, tmp_path: Path) -> None:
+    bundle = raw(toy, frames=4)
+    net = {"backbone": "momke_frames", "backbone_options": EXPERTS, "keep": ("last",)}
+    one = spec(saved(bundle, tmp_path / "toy"), **net)
+    folder, _ = exported(one, tmp_path)
+    _, rows = rows_of_test(one)
+    features = {m: x[rows] for m, x in bundle.features.items()}
+    ends = {m: v[rows] for m, v in bundle.lengths.items()}
+    observed = bundle.observed[rows]
+    none = {m: np.where(observed[:, k], v, 0) for k, (m, v) in enumerate(sorted(ends.items()))}
+    assert any((v == 0).any() for v in none.values())
+    model = mmlib.load_model(folder)
+    found = model.predict(features, observed, lengths=none)
+    assert found.tobytes() == model.predict(features, observed, lengths=ends).tobytes()
+    with pytest.raises(InputError, match="lengths from 0"):
+        model.predict(features, lengths=none)
