@@ -581,7 +581,7 @@ def _check_features(where: str, bundle: Bundle, modality: str) -> None:
             here,
             f"lengths from {lengths.min()} to {lengths.max()}",
             f"1 to {array.shape[1]}",
-            "Correct the lengths.",
+            "Correct the lengths; 0 is right where the modality is marked as not observed.",
         )
     if array.dtype == np.uint8:
         return

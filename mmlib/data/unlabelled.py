@@ -60,6 +60,12 @@ def to_predict(rows: Unlabelled, task: Task) -> Bundle:
     """
     n, where = len(rows.ids), f"{rows.name}, utterances"
     _check_columns(where, rows)
+    there = np.asarray(rows.observed, dtype=bool)
+    lengths = {
+        m: none_as_one(np.asarray(rows.lengths[m], dtype=np.int64), there[:, index])
+        for index, m in enumerate(sorted(rows.features))
+        if m in rows.lengths
+    }
     order = np.argsort(np.asarray(rows.ids, dtype=str), kind="stable")
     ids = tuple(str(rows.ids[i]) for i in order)
     twice = next((a for a, b in pairwise(ids) if a == b), None)
@@ -86,11 +92,16 @@ def to_predict(rows: Unlabelled, task: Task) -> Bundle:
         dialogue=dialogue,
         position=order if rows.position is None else np.asarray(rows.position)[order],
         speaker=speaker.astype(np.int64),
-        observed=np.asarray(rows.observed, dtype=bool)[order],
+        observed=there[order],
         ids=ids,
-        lengths={m: np.asarray(v, dtype=np.int64)[order] for m, v in rows.lengths.items()},
+        lengths={m: ends[order] for m, ends in lengths.items()},
         notes={NAMES: [str(name) for name in speakers]} if spoken else {},
     )
+
+
+def none_as_one(lengths: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """(n,) the frames of each sequence; a 0 of what is not observed becomes 1, a frame that counts for nothing."""
+    return np.where(~observed & (lengths == 0), 1, lengths)
 
 
 def _check_columns(where: str, rows: Unlabelled) -> None:

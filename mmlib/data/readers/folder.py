@@ -41,7 +41,7 @@ from mmlib.data.readers.label_column import (
 from mmlib.data.scales import zero_rows
 from mmlib.data.scaling import floats
 from mmlib.data.standardise import rounded
-from mmlib.data.unlabelled import Unlabelled
+from mmlib.data.unlabelled import Unlabelled, none_as_one
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import SUFFIXES, check_bundle_name, check_modality
 
@@ -50,21 +50,22 @@ SETTINGS = ("name", "task", "range", "neutral", "classes", "source", "licence")
 ZEROS = ("kept", "missing")
 
 
-def read(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0]) -> Bundle:
+def read(paths: Sequence[Path], valid: str | None = None, zeros: str = ZEROS[0]) -> Bundle:
     """Read a folder in the layout of ``data/README.md``.
 
     valid: share of the train dialogues (utterances, of each class, where there are none) that
-        become the validation split where the table marks none. zeros: ``kept`` takes rows of
-        zeros alone as they are, ``missing`` as missing by nature.
+        become the validation split where the table marks none; None for a tenth. zeros: ``kept`` takes
+        rows of zeros alone as they are, ``missing`` as missing by nature.
 
     Raises:
-        InputError: a missing file or column, an unknown column or setting, rows that do not match,
-            features that are not finite numbers or that 32 bits cannot tell apart, and what ``check_bundle`` finds.
+        InputError: a missing file or column, an unknown column or setting, rows that do not match, a share where
+            the table marks validation, features that are not finite numbers or that 32 bits cannot tell apart, and
+            what ``check_bundle`` finds.
     """
     return rounded(_read(paths, valid, zeros))
 
 
-def read_wide(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0]) -> Bundle:
+def read_wide(paths: Sequence[Path], valid: str | None = None, zeros: str = ZEROS[0]) -> Bundle:
     """The same, but features of more than 32 bits keep 64, for ``standardise`` to round; the files must stay till then.
 
     Raises:
@@ -73,7 +74,7 @@ def read_wide(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZE
     return _read(paths, valid, zeros, mapped=True)
 
 
-def _read(paths: Sequence[Path], valid: str, zeros: str, mapped: bool = False) -> Bundle:
+def _read(paths: Sequence[Path], valid: str | None, zeros: str, mapped: bool = False) -> Bundle:
     folder = one_path(paths, "the folder that holds utterances.csv")
     table = _table(existing(folder / "utterances.csv"))
     settings = _settings(folder / "bundle.toml")
@@ -279,15 +280,18 @@ def _range(path: Path, value: Any) -> tuple[float, float]:
 
 
 def _split(
-    folder: Path, table: pd.DataFrame, labels: np.ndarray, task: Task, valid: str
+    folder: Path, table: pd.DataFrame, labels: np.ndarray, task: Task, valid: str | None
 ) -> list[str]:
     split = list(table["split"])
-    rate = float(numbers("option valid", [valid])[0])
-    if not 0 < rate < 1:
-        raise InputError(
-            "option valid", valid, "a share between 0 and 1", "Give for example valid=0.1."
-        )
+    rate = _share(valid)
     if "valid" in split:
+        if valid is not None:
+            raise InputError(
+                "option valid",
+                f"{valid} of train, and {split.count('valid')} rows that utterances.csv marks valid",
+                "one of the two",
+                "Leave the option out, or mark those rows train.",
+            )
         return split
     train = table[table["split"] == "train"]
     by = "dialogue" if "dialogue" in table.columns else "id"
@@ -299,6 +303,16 @@ def _split(
     return [
         "valid" if s == "train" and g in held else s for s, g in zip(split, table[by], strict=True)
     ]
+
+
+def _share(valid: str | None) -> float:
+    """The share of train that is held out."""
+    rate = HELD_OUT if valid is None else float(numbers("option valid", [valid])[0])
+    if not 0 < rate < 1:
+        raise InputError(
+            "option valid", str(valid), "a share between 0 and 1", "Give for example valid=0.1."
+        )
+    return rate
 
 
 def _no_other_arrays(folder: Path) -> None:
@@ -330,11 +344,12 @@ def _arrays(
             "Rename the file, and those that belong to it.",
         )
         array = _features(_rows(folder / f"{modality}.npy", n, mapped))
-        if f"{modality}_lengths" in files:
-            lengths[modality] = _integers(folder / f"{modality}_lengths.npy", n)
         if f"{modality}_observed" in files:
             observed[:, index] = _flags(folder / f"{modality}_observed.npy", n)
             array[~observed[:, index]] = 0
+        if f"{modality}_lengths" in files:
+            ends = _integers(folder / f"{modality}_lengths.npy", n)
+            lengths[modality] = none_as_one(ends, observed[:, index])
         features[modality] = array
     for stem in files:
         if stem.endswith(SUFFIXES) and stem.rsplit("_", 1)[0] not in modalities:
