@@ -1,8 +1,8 @@
 """An exported model: its folder, and what it predicts.
 
 The folder holds ``model.json`` (what the model is, takes and gives; see ``card``) and ``weights.safetensors``. Neither
-can carry code. The file of the weights has the sum that ``model.json`` names, and every array in it the shape that
-the network has.
+can carry code. The file of the weights is the one that has the sum that ``model.json`` names, and every array in it
+has the shape that the network has.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from scipy.special import softmax
 from torch.overrides import TorchFunctionMode
 
+from mmlib import files
 from mmlib.backbones import build_backbone
 from mmlib.data.bounded import is_regular
 from mmlib.data.bundle import SPLITS, Bundle, Task
@@ -32,10 +33,11 @@ from mmlib.masks import Mask
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
 from mmlib.nn.batch import to_device
-from mmlib.runs.card import Card, damaged, read_card
+from mmlib.runs.card import CARD, Card, damaged, read_card
 from mmlib.runs.fitting import fitted
 
 WEIGHTS = "weights.safetensors"
+NEW_WEIGHTS = "weights.new.safetensors"  # there while an export replaces another, and after one that was killed
 BLOCK = 2**20
 # What a network may make while it is built, of what its weights are; those here make at most 1.4 times as many arrays,
 # 3 times as many values and 9 calls of torch for each array. A file that asks for more does not describe its weights.
@@ -158,18 +160,31 @@ class Model:
 
 
 def load_model(folder: str | Path) -> Model:
-    """The model in a folder that ``mmlib export`` wrote.
+    """The model in a folder that ``mmlib export`` wrote; read again where an export has replaced it meanwhile.
 
     Raises:
         InputError: no model there, or one that is damaged or describes no network of this version.
     """
     folder = Path(folder)
+    while True:
+        before = _stamps(folder)
+        try:
+            model = _load(folder)
+        except InputError:
+            if _stamps(folder) == before:
+                raise
+            continue
+        if _stamps(folder) == before:
+            return model
+
+
+def _stamps(folder: Path) -> list[object]:
+    return [files.stamp(folder / name) for name in (CARD, WEIGHTS, NEW_WEIGHTS)]
+
+
+def _load(folder: Path) -> Model:
     card = read_card(folder)
-    path = folder / WEIGHTS
-    if not is_regular(path):
-        raise damaged(folder, f"no file {WEIGHTS}")
-    if _sum(path) != card.content["weights"]:
-        raise damaged(folder, f"{WEIGHTS} has changed since the export")
+    path = weights_file(folder, card)
     try:
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
@@ -180,6 +195,23 @@ def load_model(folder: str | Path) -> Model:
         raise damaged(folder, f"{type(error).__name__}: {error}") from error
     method.requires_grad_(False)
     return Model(card, method.to(pick_device()).eval())
+
+
+def weights_file(folder: Path, card: Card) -> Path:
+    """The file of the weights that a card names.
+
+    Raises:
+        InputError: none, or others.
+    """
+    there = [path for path in (folder / WEIGHTS, folder / NEW_WEIGHTS) if is_regular(path)]
+    try:
+        for path in there:
+            if _sum(path) == card.content["weights"]:
+                return path
+    except OSError as error:  # one that cannot be read, or that an export has just put in its place
+        raise damaged(folder, str(error)) from error
+    what = f"{WEIGHTS} has changed since the export" if there else f"no file {WEIGHTS}"
+    raise damaged(folder, what)
 
 
 def build(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> Plain:
