@@ -21,6 +21,7 @@ MODALITY_RULE = (
 KNOWN_MODALITIES = frozenset({"audio", "text", "vision"})
 # Splits (train is torch's name already), and settings of tables, beside which modalities stand.
 TAKEN_MODALITIES = frozenset({"valid", "test", "all", "average", "complete"})
+EMPTY_CELLS = frozenset({"na", "nan", "none", "null"})  # what pandas reads from a table as nothing
 SUFFIXES = ("_lengths", "_observed")  # of the arrays that belong to a modality
 BESIDE_COLLECTIONS = frozenset(
     {"arithmetic.csv", "claims.csv", "glance.md", "glance.png", "index.html", "manifest.json"}
@@ -75,8 +76,8 @@ def check_modality(where: str, name: object, do: str = "Rename the modality.") -
     """The name of a modality: also a key of torch's ``ModuleDict``, a column, and joined to others by plus signs.
 
     Raises:
-        InputError: what ``check_name`` says, a dot, a suffix of ``SUFFIXES``, or a name that torch's containers or
-            the tables use.
+        InputError: what ``check_name`` says, a dot, a suffix of ``SUFFIXES``, a name that torch's containers or
+            the tables use, or one that stands for an empty cell.
     """
     if not isinstance(name, str) or "." in name or len(name) > LONGEST or not _NAME.fullmatch(name):
         raise InputError(where, _SHOWN.repr(name), MODALITY_RULE, do)
@@ -89,6 +90,13 @@ def check_modality(where: str, name: object, do: str = "Rename the modality.") -
         raise InputError(
             where,
             f"{name!r}, which stands for a split or a setting of the tables",
+            "another name",
+            do,
+        )
+    if name.lower() in EMPTY_CELLS:
+        raise InputError(
+            where,
+            f"{name!r}, which programs read from a table as an empty cell",
             "another name",
             do,
         )

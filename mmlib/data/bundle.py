@@ -20,7 +20,7 @@ from mmlib import names
 from mmlib.data.bundle_file import checked_scaling, read_arrays, read_head, short_names
 from mmlib.data.keep import HEAD, arrays_file, newest, replace_bundle
 from mmlib.data.labels import check_labels, check_varied, stored, with_sign
-from mmlib.data.scaling import Counted, Scaling, counted, standardise
+from mmlib.data.scaling import Counted, Scaling, counted, fits, in_32_bits, standardise
 from mmlib.errors import InputError, unknown_name
 
 SPLITS = ("train", "valid", "test")
@@ -238,12 +238,14 @@ def make_bundle(
     source: str = "",
     licence: str = "",
     notes: Mapping[str, Any] | None = None,
+    wide: bool = False,
 ) -> Bundle:
     """Build a checked bundle from rows in any order.
 
     split holds names or indices of ``SPLITS``; dialogue, speaker and fold hold any sortable
     values (each utterance is its own dialogue, by one speaker, where they are left out).
     Features that come as float32 or uint8, contiguous, by sorted ids, are taken as they are, not copied.
+    wide: float64 ones keep their bits, for ``standardise`` to round.
 
     Raises:
         InputError: whatever ``check_bundle`` finds.
@@ -256,7 +258,8 @@ def make_bundle(
         **_groups(name, order, fold=fold, dialogue=dialogue, speaker=speaker),
         **_positions_and_observed(order, len(features), position, observed),
     }
-    bundle = _assembled(name, task, ids, order, features, lengths or {}, arrays)
+    kept = features if wide else {m: in_32_bits(np.asarray(v)) for m, v in features.items()}
+    bundle = _assembled(name, task, ids, order, kept, lengths or {}, arrays)
     bundle = dataclasses.replace(bundle, source=source, licence=licence, notes=dict(notes or {}))
     check_bundle(bundle)
     return bundle
@@ -333,7 +336,7 @@ def _assembled(
     return Bundle(
         name=name,
         task=with_sign(task, arrays["labels"], arrays["split"], arrays["fold"]),
-        features={m: _ordered(_compact(features[m]), order) for m in sorted(features)},
+        features={m: _ordered(features[m], order) for m in sorted(features)},
         ids=tuple(str(ids[i]) for i in order),
         lengths={m: np.asarray(v, np.int64)[order] for m, v in sorted(lengths.items())},
         **arrays,
@@ -536,11 +539,6 @@ def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarra
     return {k.removeprefix(prefix): v for k, v in sorted(arrays.items()) if k.startswith(prefix)}
 
 
-def _compact(array: np.ndarray) -> np.ndarray:
-    array = np.asarray(array)
-    return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
-
-
 def _ordered(array: np.ndarray, order: np.ndarray) -> np.ndarray:
     return array if array.flags.carray and (order == np.arange(len(order))).all() else array[order]
 
@@ -583,11 +581,11 @@ def _check_features(where: str, bundle: Bundle, modality: str) -> None:
             here,
             f"lengths from {lengths.min()} to {lengths.max()}",
             f"1 to {array.shape[1]}",
-            "Correct the lengths.",
+            "Correct the lengths; 0 is right where the modality is marked as not observed.",
         )
     if array.dtype == np.uint8:
         return
-    bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    bad = ~fits(array)
     bad &= bundle.observed[:, bundle.modalities.index(modality)]
     if bad.any():
         counts = {s: int(bad[bundle.split == i].sum()) for i, s in enumerate(SPLITS)}

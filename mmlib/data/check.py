@@ -19,6 +19,7 @@ from mmlib.data.copies import copies, copy_lines, copy_warnings
 from mmlib.data.described import (
     count_lines,
     few_warnings,
+    formula_warnings,
     group_lines,
     head_lines,
     label_lines,
@@ -177,6 +178,7 @@ def stated_findings(bundle: Bundle) -> list[str]:
         *outside_warnings(bundle),
         *swamped_warnings(bundle),
         *zero_warnings(bundle),
+        *formula_warnings(bundle),
     ]
 
 

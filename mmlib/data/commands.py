@@ -157,7 +157,7 @@ def _import(args: argparse.Namespace) -> int:
         names.check_bundle_name("--name", args.name)
     if args.raw and args.standardise:
         raise InputError("--raw", "--standardise beside it", "one of the two", "Leave one out.")
-    read = read_bundle(args.format, args.paths, _options(args.option))
+    read = read_bundle(args.format, args.paths, _options(args.option), wide=not args.raw)
     sources = compare_files(read.name, args.paths)
     bundle = dataclasses.replace(_scaled(read, args), name=args.name or read.name)
     if args.format == "folder":

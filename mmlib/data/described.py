@@ -17,7 +17,10 @@ from mmlib.data.groups import (
     speakers_of_several_folds,
 )
 from mmlib.data.labels import class_counts, parts_of
+from mmlib.data.readers.label_column import NUMBER
 from mmlib.data.scales import scale
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def head_lines(bundle: Bundle, task: str) -> list[str]:
@@ -25,15 +28,31 @@ def head_lines(bundle: Bundle, task: str) -> list[str]:
     notes = {key: value for key, value in bundle.notes.items() if key != NAMES}
     return [
         f"{bundle.name}: {len(bundle)} utterances, {task}, fingerprint {bundle.fingerprint}",
-        f"source: {_printable(bundle.source) or 'not stated'}",
-        f"licence: {_printable(bundle.licence) or 'not stated'}",
-        *(f"note, {_printable(key)}: {_printable(value)}" for key, value in notes.items()),
+        f"source: {printable(bundle.source) or 'not stated'}",
+        f"licence: {printable(bundle.licence) or 'not stated'}",
+        *(f"note, {printable(key)}: {printable(value)}" for key, value in notes.items()),
     ]
 
 
-def _printable(value: object) -> str:
+def printable(value: object) -> str:
     """A received text without what a terminal would obey: control characters as Python writes them."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
+
+
+def formula_warnings(bundle: Bundle) -> list[str]:
+    """Ids and classes that a spreadsheet takes for formulas where it opens a table of predictions."""
+    wrong = [name for name in (*bundle.task.names, *bundle.ids) if is_formula(name)]
+    if not wrong:
+        return []
+    return [
+        f"WARNING: {len(wrong)} classes and ids of {bundle.name} begin as formulas do, {wrong[0]!r} first: a "
+        "spreadsheet computes such cells of a table. Rename them, or let it open the table with all cells as text."
+    ]
+
+
+def is_formula(name: str) -> bool:
+    """Whether a spreadsheet computes a cell with this text: it begins with = + - @ or a tab, and is no number."""
+    return name.startswith(FORMULA) and not NUMBER.fullmatch(name)
 
 
 def has_dialogues(bundle: Bundle) -> bool:

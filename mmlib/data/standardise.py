@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 
 from mmlib.data.bundle import Bundle
-from mmlib.data.scaling import has_vectors
+from mmlib.data.scaling import has_vectors, in_32_bits, lost
 from mmlib.errors import InputError
 
 OVER = "standardised over train"
@@ -45,8 +45,30 @@ def standardised(bundle: Bundle) -> Bundle:
 
 def standardised_where_possible(bundle: Bundle) -> Bundle:
     """The same as ``standardised``, but pictures and modalities that training lacks stay as they are."""
-    made = bundle.standardised_over_train()
+    made = rounded(bundle.standardised_over_train())
     if not made.scaling:
-        return bundle
+        return made
     over = OVER if bundle.fold is None else OVER_FOLDS
     return dataclasses.replace(made, notes={**bundle.notes, "scale": over})
+
+
+def rounded(bundle: Bundle) -> Bundle:
+    """The same data with the features in the 32 bits that bundles keep.
+
+    Raises:
+        InputError: a modality of which they lose what tells values apart.
+    """
+    for modality in bundle.modalities:
+        part = bundle.counted(modality)
+        dimension = lost(part.values, part.counts)
+        if dimension is not None:
+            raise InputError(
+                f"bundle {bundle.name}, {modality}",
+                f"values of dimension {dimension} (counted from 0) that are equal or moved in 32 bits, because they "
+                "differ by little beside their size",
+                "values that 32 bits tell apart",
+                "Subtract what they have in common, or import vectors and frames without --raw: they are then "
+                "standardised before they are rounded.",
+            )
+    features = {m: in_32_bits(values) for m, values in bundle.features.items()}
+    return dataclasses.replace(bundle, features=features)

@@ -26,7 +26,7 @@ class Unlabelled:
     """What messages call them."""
 
     features: Mapping[str, np.ndarray]
-    """Modality to (n, d), (n, t, d), (n, c, h, w) or (n, k, c, h, w); float32, or uint8 for pixels."""
+    """Modality to (n, d), (n, t, d), (n, c, h, w) or (n, k, c, h, w); float32 or float64, or uint8 for pixels."""
 
     observed: np.ndarray
     """(n, M) bool, modalities in alphabetical order."""
@@ -44,7 +44,7 @@ class Unlabelled:
     """Sortable values; None where each utterance is its own dialogue."""
 
     position: Sequence[int] | None = None
-    """Orders the utterances of a dialogue; None for the order of the ids."""
+    """Orders the utterances of a dialogue; None for the order in which they are given."""
 
     speaker: Sequence[Any] | None = None
     """Sortable values; None for one speaker."""
@@ -60,6 +60,12 @@ def to_predict(rows: Unlabelled, task: Task) -> Bundle:
     """
     n, where = len(rows.ids), f"{rows.name}, utterances"
     _check_columns(where, rows)
+    there = np.asarray(rows.observed, dtype=bool)
+    lengths = {
+        m: none_as_one(np.asarray(rows.lengths[m], dtype=np.int64), there[:, index])
+        for index, m in enumerate(sorted(rows.features))
+        if m in rows.lengths
+    }
     order = np.argsort(np.asarray(rows.ids, dtype=str), kind="stable")
     ids = tuple(str(rows.ids[i]) for i in order)
     twice = next((a for a, b in pairwise(ids) if a == b), None)
@@ -84,13 +90,18 @@ def to_predict(rows: Unlabelled, task: Task) -> Bundle:
         labels=np.zeros(shape, dtype=np.float32 if task.kind == "score" else np.int64),
         split=split,
         dialogue=dialogue,
-        position=np.arange(n) if rows.position is None else np.asarray(rows.position)[order],
+        position=order if rows.position is None else np.asarray(rows.position)[order],
         speaker=speaker.astype(np.int64),
-        observed=np.asarray(rows.observed, dtype=bool)[order],
+        observed=there[order],
         ids=ids,
-        lengths={m: np.asarray(v, dtype=np.int64)[order] for m, v in rows.lengths.items()},
+        lengths={m: ends[order] for m, ends in lengths.items()},
         notes={NAMES: [str(name) for name in speakers]} if spoken else {},
     )
+
+
+def none_as_one(lengths: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """(n,) the frames of each sequence; a 0 of what is not observed becomes 1, a frame that counts for nothing."""
+    return np.where(~observed & (lengths == 0), 1, lengths)
 
 
 def _check_columns(where: str, rows: Unlabelled) -> None:

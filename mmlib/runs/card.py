@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import numpy as np
 from mmlib.data.bounded import JSON_BYTES, parse_json, read_bounded
 from mmlib.data.bundle import Bundle, Task
 from mmlib.data.bundle_file import SCALING, TASK
+from mmlib.data.described import printable
 from mmlib.data.forms import check_form, flag, listed, named, optional, table, text, whole
 from mmlib.data.groups import NAMES
+from mmlib.data.readers.label_column import in_one_line
 from mmlib.data.scaling import Scaling, standardise
 from mmlib.errors import InputError
 from mmlib.names import check_modality
@@ -221,7 +223,7 @@ def damaged(folder: Path, why: str) -> InputError:
     """The error for a folder that is no longer what an export wrote."""
     return InputError(
         str(folder),
-        f"a damaged model ({why[:300]})",
+        f"a damaged model ({printable(why[:300])})",
         "what `mmlib export` wrote",
         "Copy the folder again, or export the run again.",
     )
@@ -240,6 +242,7 @@ def _parsed(content: dict[str, Any]) -> Card:
     if content["speakers"] < 1 or min(content["class_counts"], default=0) < 0:
         raise ValueError("counts below what there can be")
     task = content["task"]
+    _check_classes(task["names"])
     bounds = tuple(task["range"]) if task["range"] else None
     return Card(
         content,
@@ -247,6 +250,21 @@ def _parsed(content: dict[str, Any]) -> Card:
         Task(task["kind"], tuple(task["names"]), bounds),
         {m: _parsed_modality(m, of) for m, of in sorted(content["modalities"].items())},
     )
+
+
+def _check_classes(names: Sequence[str]) -> None:
+    """Refuse names that no table can show, or that two classes share.
+
+    Raises:
+        ValueError: a name that is empty, has a control character, is no Unicode text, or comes twice.
+    """
+    for name in names:
+        surrogate = any("\ud800" <= mark <= "\udfff" for mark in name)
+        if not name.strip() or surrogate or not in_one_line(name):
+            raise ValueError(f"the class {name!r}, which no table can show")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the class {twice!r} twice")
 
 
 def _parsed_modality(name: str, of: Mapping[str, Any]) -> Modality:

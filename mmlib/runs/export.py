@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import secrets
-import shutil
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ from mmlib.data.catalog import open_bundle
 from mmlib.errors import InputError
 from mmlib.fit import pick_device
 from mmlib.metrics import all_metrics
-from mmlib.runs.card import CARD, Card, make_card, to_text
+from mmlib.runs.card import CARD, Card, make_card, read_card, to_text
 from mmlib.runs.execute import mask_of, prepare, train_counts
-from mmlib.runs.model import FAULTS, WEIGHTS, Model, build
+from mmlib.runs.model import FAULTS, NEW_WEIGHTS, WEIGHTS, Model, build, weights_file
 from mmlib.runs.store import Record, Store, pack
 from mmlib.runs.sweep import estimate, sweep
 
@@ -142,7 +141,7 @@ def _trained_again(record: Record, store: Store, say: Callable[[str], object]) -
 
 def _model(card: Card, weights: Mapping[str, np.ndarray]) -> Model:
     try:
-        method = build(card, max(array.size for array in weights.values()))
+        method = build(card, {name: array.shape for name, array in weights.items()})
         method.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     except FAULTS as error:
         raise InputError(
@@ -224,7 +223,7 @@ def _compare(
 
 
 def _refuse_other_files(folder: Path) -> None:
-    """Refuse a place that holds anything but an export or nothing.
+    """Refuse a place that holds anything but an export, what a killed one left, or nothing.
 
     Raises:
         InputError: a file, or a folder of other files.
@@ -232,36 +231,73 @@ def _refuse_other_files(folder: Path) -> None:
     if not folder.exists() and not folder.is_symlink():
         return
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
-    if names and (not names <= {CARD, WEIGHTS} or CARD not in names):
-        raise InputError(
-            str(folder),
-            "a folder that holds other files" if folder.is_dir() else "a file",
-            "a new or empty folder, or an earlier export, which is replaced",
-            "Choose another --out.",
-        )
+    if all(map(_is_ours, names)) and (CARD in names or WEIGHTS not in names):
+        return
+    raise InputError(
+        str(folder),
+        "a folder that holds other files" if folder.is_dir() else "a file",
+        "a new or empty folder, or an earlier export, which is replaced",
+        "Choose another --out.",
+    )
+
+
+def _is_ours(name: str) -> bool:
+    """Whether exports make files of this name: the model's, their lock, and what killed ones leave."""
+    return name in (CARD, WEIGHTS, NEW_WEIGHTS, f".{CARD}.lock") or _is_temporary(name)
+
+
+def _is_temporary(name: str) -> bool:
+    begins = tuple(f".{of}." for of in (CARD, WEIGHTS, NEW_WEIGHTS))
+    return name.startswith(begins) and name.endswith(files.TEMPORARY)
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write the files of an export beside its place, then put them there at once."""
-    with files.explained(folder):
-        place = folder.resolve()
-        beside = (
-            place.parent / f".{place.name}.{os.getpid()}-{secrets.token_hex(4)}{files.TEMPORARY}"
-        )
-        old = beside.with_name(f"{beside.name}.old")
-        try:
-            beside.mkdir(parents=True)
-            for name, content in contents.items():
-                files.write(beside / name, content)
+    """Write the files of an export, or replace those of another.
+
+    The new weights are put beside the old ones, then ``model.json``, which names its weights by their sum, takes the
+    place of the old one: the moment of change. Killed at any time, the old model or the new one opens, and the next
+    export removes what is left.
+    """
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with files.locked(folder / CARD) as held, files.explained(folder):
             _refuse_other_files(folder)
-            if place.exists():
-                place.rename(old)
+            _settle(folder, held)
             try:
-                beside.rename(place)
-            except OSError:
-                if old.exists():
-                    old.rename(place)
-                raise
-        finally:
-            for path in (beside, old):
-                shutil.rmtree(path, ignore_errors=True)
+                files.write(folder / NEW_WEIGHTS, contents[WEIGHTS])
+                files.write(folder / CARD, contents[CARD])
+            finally:
+                _settle(folder, held)
+    except BaseException:
+        for path in absent:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _settle(folder: Path, held: bool) -> None:
+    """Give new weights their place if the card names them, else remove them; remove what killed exports left.
+
+    held: whether no other export can be writing.
+    """
+    new = folder / NEW_WEIGHTS
+    if new.exists():
+        if _named(folder) == new:
+            new.replace(folder / WEIGHTS)
+        elif held or _is_old(new):
+            new.unlink()
+    for path in list(folder.iterdir()):
+        if _is_temporary(path.name) and (held or _is_old(path)):
+            path.unlink(missing_ok=True)
+
+
+def _named(folder: Path) -> Path | None:
+    """The file of the weights that the card names; None where no model is whole."""
+    try:
+        return weights_file(folder, read_card(folder))
+    except InputError:
+        return None
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > files.LEFTOVER_SECONDS

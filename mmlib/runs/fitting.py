@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmlib.data.bundle import Bundle
-from mmlib.data.scaling import Scaling
+from mmlib.data.scaling import Scaling, fits, in_32_bits
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import few
 from mmlib.runs.card import Card, Modality
@@ -54,7 +54,8 @@ def fitted(card: Card, given: Bundle) -> Fitted:
             notes.append(f"{modality}: not in {given.name}, so it is missing everywhere")
             continue
         _check_finite(shaped, modality)
-        features[modality], found = _scaled(shaped, modality, wanted)
+        values, found = _scaled(shaped, modality, wanted)
+        features[modality] = in_32_bits(values)
         notes += found
         if wanted.standardised and wanted.scale:
             scaling[modality] = wanted.scale
@@ -149,7 +150,7 @@ def _check_finite(bundle: Bundle, modality: str) -> None:
     values = bundle.features[modality]
     if values.dtype == np.uint8:
         return
-    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    bad = ~fits(values)
     bad &= bundle.observed[:, bundle.modalities.index(modality)]
     if bad.any():
         raise InputError(

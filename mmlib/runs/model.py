@@ -1,14 +1,15 @@
 """An exported model: its folder, and what it predicts.
 
 The folder holds ``model.json`` (what the model is, takes and gives; see ``card``) and ``weights.safetensors``. Neither
-can carry code. The file of the weights has the sum that ``model.json`` names, and every array in it the shape that
-the network has.
+can carry code. The file of the weights is the one that has the sum that ``model.json`` names, and every array in it
+has the shape that the network has.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,11 @@ from safetensors import SafetensorError, safe_open
 from scipy.special import softmax
 from torch.overrides import TorchFunctionMode
 
+from mmlib import files
 from mmlib.backbones import build_backbone
 from mmlib.data.bounded import is_regular
 from mmlib.data.bundle import SPLITS, Bundle, Task
+from mmlib.data.scaling import floats
 from mmlib.data.unlabelled import Unlabelled, to_predict
 from mmlib.errors import InputError, unknown_name
 from mmlib.fit import evaluation_batches, pick_device, predict
@@ -30,13 +33,16 @@ from mmlib.masks import Mask
 from mmlib.methods import build_method
 from mmlib.methods.plain import Plain
 from mmlib.nn.batch import to_device
-from mmlib.runs.card import Card, damaged, read_card
+from mmlib.runs.card import CARD, Card, damaged, read_card
 from mmlib.runs.fitting import fitted
 
 WEIGHTS = "weights.safetensors"
+NEW_WEIGHTS = "weights.new.safetensors"  # there while an export replaces another, and after one that was killed
 BLOCK = 2**20
-# A network holds small arrays beside its weights; a file that makes it build larger ones does not describe it.
-LEAST_VALUES, MOST_CALLS = 2**22, 10**6
+# What a network may make while it is built, of what its weights are; those here make at most 1.4 times as many arrays,
+# 3 times as many values and 9 calls of torch for each array. A file that asks for more does not describe its weights.
+VALUES, ARRAYS, CALLS = 8, 4, 100
+LEAST_VALUES, LEAST_ARRAYS = 2**22, 1000
 FACTORIES = (torch.empty, torch.eye, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros)
 FAULTS = (  # what building from a file that describes no network raises
     AssertionError,
@@ -101,7 +107,7 @@ class Model:
             InputError: other names or shapes, or features on another scale.
         """
         name = "features"
-        arrays = {m: _single(m, values) for m, values in sorted(features.items())}
+        arrays = {m: _numbers(m, values) for m, values in sorted(features.items())}
         if not arrays:
             raise InputError(name, "no modality", "one at least", "Give its features.")
         n = len(next(iter(arrays.values())))
@@ -154,22 +160,35 @@ class Model:
 
 
 def load_model(folder: str | Path) -> Model:
-    """The model in a folder that ``mmlib export`` wrote.
+    """The model in a folder that ``mmlib export`` wrote; read again where an export has replaced it meanwhile.
 
     Raises:
         InputError: no model there, or one that is damaged or describes no network of this version.
     """
     folder = Path(folder)
+    while True:
+        before = _stamps(folder)
+        try:
+            model = _load(folder)
+        except InputError:
+            if _stamps(folder) == before:
+                raise
+            continue
+        if _stamps(folder) == before:
+            return model
+
+
+def _stamps(folder: Path) -> list[object]:
+    return [files.stamp(folder / name) for name in (CARD, WEIGHTS, NEW_WEIGHTS)]
+
+
+def _load(folder: Path) -> Model:
     card = read_card(folder)
-    path = folder / WEIGHTS
-    if not is_regular(path):
-        raise damaged(folder, f"no file {WEIGHTS}")
-    if _sum(path) != card.content["weights"]:
-        raise damaged(folder, f"{WEIGHTS} has changed since the export")
+    path = weights_file(folder, card)
     try:
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-            method = build(card, max((int(np.prod(s)) for s in shapes.values()), default=0))
+            method = build(card, shapes)
             _check_shapes(method, shapes)
             method.load_state_dict({name: file.get_tensor(name) for name in shapes})
     except FAULTS as error:
@@ -178,17 +197,34 @@ def load_model(folder: str | Path) -> Model:
     return Model(card, method.to(pick_device()).eval())
 
 
-def build(card: Card, largest: int) -> Plain:
+def weights_file(folder: Path, card: Card) -> Path:
+    """The file of the weights that a card names.
+
+    Raises:
+        InputError: none, or others.
+    """
+    there = [path for path in (folder / WEIGHTS, folder / NEW_WEIGHTS) if is_regular(path)]
+    try:
+        for path in there:
+            if _sum(path) == card.content["weights"]:
+                return path
+    except OSError as error:  # one that cannot be read, or that an export has just put in its place
+        raise damaged(folder, str(error)) from error
+    what = f"{WEIGHTS} has changed since the export" if there else f"no file {WEIGHTS}"
+    raise damaged(folder, what)
+
+
+def build(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> Plain:
     """The method of a card with first weights; the state of torch's generator stays as it was.
 
-    largest: values in the largest array of the weights.
+    shapes: of its weights, by name.
 
     Raises:
         InputError, ValueError: names, options or sizes that describe no network with such weights.
     """
     spec = card.spec
     outputs, counts = card.task.outputs, card.content["class_counts"]
-    with torch.random.fork_rng(devices=[]), _Bounded(max(LEAST_VALUES, 4 * largest)):
+    with torch.random.fork_rng(devices=[]), _Bounded(shapes):
         torch.manual_seed(spec.seed)
         backbone = build_backbone(
             spec.backbone, card.dims, outputs, card.speakers, spec.backbone_options
@@ -199,11 +235,14 @@ def build(card: Card, largest: int) -> Plain:
 
 
 class _Bounded(TorchFunctionMode):
-    """No array of more than so many values, and no more calls of torch than any network needs."""
+    """No more values, arrays and calls of torch, all together, than a network with such weights needs."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
-        self.most, self.calls = most, 0
+        values = sum(math.prod(shape) for shape in shapes.values())
+        self.values = VALUES * values + LEAST_VALUES
+        self.arrays = ARRAYS * len(shapes) + LEAST_ARRAYS
+        self.calls = CALLS * self.arrays
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -211,14 +250,17 @@ class _Bounded(TorchFunctionMode):
         """Call torch, once it is known how much a new array holds."""
         given = kwargs or {}
         if func in FACTORIES:
-            self._check(func(*args, **{**given, "device": "meta"}))
+            self._count(func(*args, **{**given, "device": "meta"}), arrays=1)
+            return func(*args, **given)
         made = func(*args, **given)
-        self._check(made)
+        self._count(made)
         return made
 
-    def _check(self, made: object) -> None:
-        self.calls += 1
-        if self.calls > MOST_CALLS or isinstance(made, torch.Tensor) and made.numel() > self.most:
+    def _count(self, made: object, arrays: int = 0) -> None:
+        self.calls -= 1
+        self.arrays -= arrays
+        self.values -= made.numel() if isinstance(made, torch.Tensor) else 0
+        if min(self.calls, self.arrays, self.values) < 0:
             raise ValueError("its options describe a larger network than its weights are of")
 
 
@@ -252,7 +294,8 @@ def probabilities(task: Task, outputs: np.ndarray) -> np.ndarray:
     return np.asarray(softmax(outputs.astype(np.float64), axis=1))
 
 
-def _single(modality: str, values: np.ndarray) -> np.ndarray:
+def _numbers(modality: str, values: np.ndarray) -> np.ndarray:
+    """As ``floats``; bytes as they are."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiub" or array.ndim < 2:
         raise InputError(
@@ -261,8 +304,7 @@ def _single(modality: str, values: np.ndarray) -> np.ndarray:
             "real numbers, a row for each utterance",
             "Give (n, d) or (n, t, d).",
         )
-    with np.errstate(over="ignore"):
-        return array if array.dtype == np.uint8 else array.astype(np.float32)
+    return array if array.dtype == np.uint8 else floats(array)
 
 
 def _flags(

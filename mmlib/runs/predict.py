@@ -11,6 +11,7 @@ import pandas as pd
 from mmlib import files
 from mmlib.data.bundle import SPLITS, Bundle, Task
 from mmlib.data.catalog import TABLE, is_bundle, open_bundle
+from mmlib.data.described import formula_warnings, printable
 from mmlib.data.readers.folder import read_unlabelled
 from mmlib.data.unlabelled import Unlabelled, to_predict
 from mmlib.errors import InputError
@@ -39,12 +40,14 @@ def predict_to(model_folder: Path, reference: str, out: Path) -> list[str]:
         frame = frame.set_index("id", drop=False).loc[list(rows.ids)]
         frame = frame.drop(columns=[] if rows.split is not None else ["split"])
     files.write(out, frame.to_csv(index=False, lineterminator="\n").encode("utf-8"))
-    return [
+    told = [
         *_model_lines(model.card),
         *ready.notes,
         *_missing_lines(ready.bundle),
+        *formula_warnings(ready.bundle),
         f"written: {out}",
     ]
+    return [printable(line) for line in told]
 
 
 def _check_out(out: Path) -> None:

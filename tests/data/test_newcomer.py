@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from small_folder import good_rows, write_folder
 
 from mmlib.cli import main
+from mmlib.data.bundle import load_bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.data.check import check
-from mmlib.data.described import head_lines
+from mmlib.data.described import formula_warnings, head_lines
 from mmlib.data.readers import read_bundle
 from mmlib.errors import InputError
 
@@ -173,3 +176,84 @@ def test_a_received_source_writes_nothing_into_the_terminal(tmp_path: Path) -> N
     told = "\n".join(head_lines(hostile, "classes"))
     assert "\x1b" not in told and "\x07" not in told and "\\x1b[2J" in told
     assert "licence: by ü\\n" in told
+
+
+def test_without_positions_the_rows_of_a_dialogue_come_in_the_order_of_the_table(
+    tmp_path: Path,
+) -> None:
+    """Ids u0 to u23, whose order as text is another one: u0, u1, u10, u11, and so on."""
+    rows = [
+        {**{key: row[key] for key in ("split", "label")}, "id": f"u{k}", "dialogue": f"d{k // 8}"}
+        for k, row in enumerate(good_rows())
+    ]
+    for k, row in enumerate(rows):
+        row["split"] = ("train", "valid", "test")[k // 8]
+    bundle = read_bundle("folder", [write_folder(tmp_path / "new", rows)], {})
+    for number, split in enumerate(("train", "valid", "test")):
+        (dialogue,) = bundle.dialogues(split)
+        wanted = [f"u{k}" for k in range(8 * number, 8 * number + 8)]
+        assert [bundle.ids[row] for row in dialogue] == wanted
+    turned = rows[16:] + rows[:16]  # dialogues in another order, each as it was
+    arrays = {
+        path.stem: np.roll(np.load(path), 8, axis=0) for path in (tmp_path / "new").glob("*.npy")
+    }
+    again = read_bundle("folder", [write_folder(tmp_path / "turned", turned, **arrays)], {})
+    assert again.fingerprint == bundle.fingerprint
+
+
+@pytest.mark.parametrize("name", ["nan", "NaN", "none", "None", "null", "NA"])
+def test_a_modality_is_not_called_as_an_empty_cell(tmp_path: Path, name: str) -> None:
+    """pandas reads the column ``missing`` of predictions, where modalities stand, as one of missing values."""
+    spellings = "\n".join({name, name.lower(), name.upper(), name.title()})
+    assert pd.read_csv(io.StringIO(f"missing\n{spellings}\n"))["missing"].isna().any()
+    folder = write_folder(tmp_path / "new", **{name: np.ones((24, 2))})
+    with pytest.raises(InputError, match="empty cell") as refused:
+        read_bundle("folder", [folder])
+    assert "Rename the file" in refused.value.do
+
+
+def test_a_share_for_validation_is_refused_where_rows_are_marked_for_it(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "new")
+    with pytest.raises(InputError, match=r"4 rows that utterances\.csv marks valid"):
+        read_bundle("folder", [folder], {"valid": "0.5"})
+    assert len(read_bundle("folder", [folder]).rows("valid")) == 4
+    with pytest.raises(InputError, match="a number"):
+        read_bundle("folder", [folder], {"valid": ""})
+
+
+def test_a_row_without_a_modality_may_have_no_frames(tmp_path: Path) -> None:
+    frames, observed = np.ones((24, 3, 2)), np.arange(24) % 4 > 0
+    lengths = np.where(observed, np.arange(24) % 3 + 1, 0)
+    folder = write_folder(tmp_path / "new", face=frames, face_lengths=lengths)
+    with pytest.raises(InputError, match="lengths from 0") as refused:
+        read_bundle("folder", [folder])
+    assert "not observed" in refused.value.do
+    np.save(folder / "face_observed.npy", observed)
+    bundle = read_bundle("folder", [folder])
+    np.testing.assert_array_equal(bundle.lengths["face"], np.maximum(lengths, 1))
+    wrong = np.where(observed, lengths, -1)
+    np.save(folder / "face_lengths.npy", wrong)
+    with pytest.raises(InputError, match="lengths from -1"):
+        read_bundle("folder", [folder])
+
+
+@pytest.mark.parametrize("place", ["label", "id"])
+@pytest.mark.parametrize("name", ["=1+1", "@SUM(A1)", "-x", "+cmd|' /C calc'!A0"])
+def test_names_that_a_spreadsheet_computes_are_warned_of_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, name: str
+) -> None:
+    rows = good_rows()
+    for row in rows:
+        row["label"] = name if place == "label" and row["label"] == "yes" else row["label"]
+    rows[3]["id"] = name if place == "id" else rows[3]["id"]
+    source, out = write_folder(tmp_path / "mine", rows), tmp_path / "out"
+    assert main(["data", "import", "folder", str(source), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert f"WARNING: 1 classes and ids of mine begin as formulas do, {name!r} first" in told
+    bundle = load_bundle(out)
+    assert name in (bundle.task.names if place == "label" else bundle.ids)
+
+
+def test_numbers_are_no_formulas(tmp_path: Path) -> None:
+    rows = [{**row, "id": f"-{k}", "label": k / 8 - 1.5} for k, row in enumerate(good_rows())]
+    assert not formula_warnings(read_bundle("folder", [write_folder(tmp_path / "new", rows)]))

@@ -36,10 +36,19 @@ class Reader:
     options: Mapping[str, str] = field(default_factory=dict)
     """Option name to one line of help."""
 
+    wide: bool = False
+    """Whether the file also has ``read_wide``, which keeps features in the 64 bits of their files."""
+
     @property
     def read(self) -> Callable[..., Bundle]:
         """The function that reads it, called with the paths, and the options as strings."""
         read: Callable[..., Bundle] = import_module(f"{__name__}.{self.module}").read
+        return read
+
+    @property
+    def read_wide(self) -> Callable[..., Bundle]:
+        """The same without rounding."""
+        read: Callable[..., Bundle] = import_module(f"{__name__}.{self.module}").read_wide
         return read
 
 
@@ -52,6 +61,7 @@ READERS: dict[str, Reader] = {
             "valid": "share of train held out where no row is marked valid (0.1)",
             "zeros": "kept (the default) or missing (rows of zeros alone are missing by nature)",
         },
+        wide=True,
     ),
     "bclstm-mosi": Reader(
         "bclstm_mosi",
@@ -128,9 +138,14 @@ READERS: dict[str, Reader] = {
 
 
 def read_bundle(
-    format: str, paths: Sequence[Path], options: Mapping[str, str] | None = None
+    format: str,
+    paths: Sequence[Path],
+    options: Mapping[str, str] | None = None,
+    wide: bool = False,
 ) -> Bundle:
     """Read files in a named format.
+
+    wide: keep features in the 64 bits of their files where the reader can, for ``standardise`` to round.
 
     Raises:
         InputError: an unknown format or option (with the nearest known one), and whatever the
@@ -145,7 +160,8 @@ def read_bundle(
         if name not in reader.options:
             raise unknown_name(f"format {format}, option", name, reader.options)
     try:
-        return reader.read([Path(p) for p in paths], **(options or {}))
+        read = reader.read_wide if wide and reader.wide else reader.read
+        return read([Path(p) for p in paths], **(options or {}))
     except (
         ArithmeticError,
         AttributeError,

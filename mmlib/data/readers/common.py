@@ -57,8 +57,10 @@ def choice(option: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
-def load_npy(path: Path) -> np.ndarray:
+def load_npy(path: Path, mapped: bool = False) -> np.ndarray:
     """A numeric array of an ``.npy`` file, never a pickled one.
+
+    mapped: leave what is not written to in the file, which must stay as it is as long as the array is needed.
 
     Raises:
         InputError: no such file, object arrays, a truncated file or one whose header asks for more than it holds,
@@ -68,7 +70,7 @@ def load_npy(path: Path) -> np.ndarray:
     try:
         _check_size(path)
         with path.open("rb") as file:
-            array = np.load(file, allow_pickle=False)
+            array = np.load(path if mapped else file, "c" if mapped else None, allow_pickle=False)
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
@@ -78,7 +80,7 @@ def load_npy(path: Path) -> np.ndarray:
             "real numbers",
             "Save the array as float32.",
         )
-    return array
+    return array.view(np.ndarray)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

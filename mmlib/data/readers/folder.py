@@ -27,7 +27,6 @@ from mmlib.data.readers.common import (
     numbers,
     one_path,
     read_csv,
-    single,
 )
 from mmlib.data.readers.label_column import (
     Column,
@@ -40,7 +39,9 @@ from mmlib.data.readers.label_column import (
     told_apart,
 )
 from mmlib.data.scales import zero_rows
-from mmlib.data.unlabelled import Unlabelled
+from mmlib.data.scaling import floats
+from mmlib.data.standardise import rounded
+from mmlib.data.unlabelled import Unlabelled, none_as_one
 from mmlib.errors import InputError, unknown_name
 from mmlib.names import SUFFIXES, check_bundle_name, check_modality
 
@@ -49,21 +50,35 @@ SETTINGS = ("name", "task", "range", "neutral", "classes", "source", "licence")
 ZEROS = ("kept", "missing")
 
 
-def read(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0]) -> Bundle:
+def read(paths: Sequence[Path], valid: str | None = None, zeros: str = ZEROS[0]) -> Bundle:
     """Read a folder in the layout of ``data/README.md``.
 
     valid: share of the train dialogues (utterances, of each class, where there are none) that
-        become the validation split where the table marks none. zeros: ``kept`` takes rows of
-        zeros alone as they are, ``missing`` as missing by nature.
+        become the validation split where the table marks none; None for a tenth. zeros: ``kept`` takes
+        rows of zeros alone as they are, ``missing`` as missing by nature.
 
     Raises:
-        InputError: a missing file or column, an unknown column or setting, rows that do not match,
-            features that are not finite numbers, and what ``check_bundle`` finds.
+        InputError: a missing file or column, an unknown column or setting, rows that do not match, a share where
+            the table marks validation, features that are not finite numbers or that 32 bits cannot tell apart, and
+            what ``check_bundle`` finds.
     """
+    return rounded(_read(paths, valid, zeros))
+
+
+def read_wide(paths: Sequence[Path], valid: str | None = None, zeros: str = ZEROS[0]) -> Bundle:
+    """The same, but features of more than 32 bits keep 64, for ``standardise`` to round; the files must stay till then.
+
+    Raises:
+        InputError: what ``read`` raises, but for numbers that 32 bits cannot tell apart.
+    """
+    return _read(paths, valid, zeros, mapped=True)
+
+
+def _read(paths: Sequence[Path], valid: str | None, zeros: str, mapped: bool = False) -> Bundle:
     folder = one_path(paths, "the folder that holds utterances.csv")
     table = _table(existing(folder / "utterances.csv"))
     settings = _settings(folder / "bundle.toml")
-    features, lengths, observed = _arrays(folder, len(table))
+    features, lengths, observed = _arrays(folder, len(table), mapped)
     task, labels, of_labels = _labelled(folder, table, settings)
     notes: dict[str, Any] = dict(of_labels)
     if choice("zeros", zeros, ZEROS) == "missing":
@@ -83,6 +98,7 @@ def read(paths: Sequence[Path], valid: str = str(HELD_OUT), zeros: str = ZEROS[0
         source=str(settings.get("source", "")),
         licence=str(settings.get("licence", "")),
         notes=notes,
+        wide=True,
         **_optional(folder, table),
     )
 
@@ -264,15 +280,18 @@ def _range(path: Path, value: Any) -> tuple[float, float]:
 
 
 def _split(
-    folder: Path, table: pd.DataFrame, labels: np.ndarray, task: Task, valid: str
+    folder: Path, table: pd.DataFrame, labels: np.ndarray, task: Task, valid: str | None
 ) -> list[str]:
     split = list(table["split"])
-    rate = float(numbers("option valid", [valid])[0])
-    if not 0 < rate < 1:
-        raise InputError(
-            "option valid", valid, "a share between 0 and 1", "Give for example valid=0.1."
-        )
+    rate = _share(valid)
     if "valid" in split:
+        if valid is not None:
+            raise InputError(
+                "option valid",
+                f"{valid} of train, and {split.count('valid')} rows that utterances.csv marks valid",
+                "one of the two",
+                "Leave the option out, or mark those rows train.",
+            )
         return split
     train = table[table["split"] == "train"]
     by = "dialogue" if "dialogue" in table.columns else "id"
@@ -284,6 +303,16 @@ def _split(
     return [
         "valid" if s == "train" and g in held else s for s, g in zip(split, table[by], strict=True)
     ]
+
+
+def _share(valid: str | None) -> float:
+    """The share of train that is held out."""
+    rate = HELD_OUT if valid is None else float(numbers("option valid", [valid])[0])
+    if not 0 < rate < 1:
+        raise InputError(
+            "option valid", str(valid), "a share between 0 and 1", "Give for example valid=0.1."
+        )
+    return rate
 
 
 def _no_other_arrays(folder: Path) -> None:
@@ -300,7 +329,7 @@ def _no_other_arrays(folder: Path) -> None:
 
 
 def _arrays(
-    folder: Path, n: int
+    folder: Path, n: int, mapped: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
     _no_other_arrays(folder)
     files = sorted(p.stem for p in folder.glob("*.npy") if not p.name.startswith("."))
@@ -314,13 +343,13 @@ def _arrays(
             modality,
             "Rename the file, and those that belong to it.",
         )
-        array = _features(_rows(folder / f"{modality}.npy", n))
-        if f"{modality}_lengths" in files:
-            lengths[modality] = _integers(folder / f"{modality}_lengths.npy", n)
+        array = _features(_rows(folder / f"{modality}.npy", n, mapped))
         if f"{modality}_observed" in files:
             observed[:, index] = _flags(folder / f"{modality}_observed.npy", n)
-            array = array.copy()
             array[~observed[:, index]] = 0
+        if f"{modality}_lengths" in files:
+            ends = _integers(folder / f"{modality}_lengths.npy", n)
+            lengths[modality] = none_as_one(ends, observed[:, index])
         features[modality] = array
     for stem in files:
         if stem.endswith(SUFFIXES) and stem.rsplit("_", 1)[0] not in modalities:
@@ -334,13 +363,12 @@ def _arrays(
 
 
 def _features(array: np.ndarray) -> np.ndarray:
-    """float32; bytes stay bytes where they are pictures, (n, c, h, w) or (n, k, c, h, w)."""
-    vectors_of_bytes = array.dtype == np.uint8 and array.ndim <= 3
-    return array.astype(np.float32) if vectors_of_bytes else single(array)
+    """As ``floats``; bytes stay bytes where they are pictures, (n, c, h, w) or (n, k, c, h, w)."""
+    return array if array.dtype == np.uint8 and array.ndim > 3 else floats(array)
 
 
-def _rows(path: Path, n: int) -> np.ndarray:
-    array = load_npy(path)
+def _rows(path: Path, n: int, mapped: bool = False) -> np.ndarray:
+    array = load_npy(path, mapped)
     if array.ndim == 0 or len(array) != n:
         raise InputError(
             str(path),
@@ -387,6 +415,8 @@ def _optional(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
         if column in table.columns:
             values = numbers(f"{folder / 'utterances.csv'}, {column}", list(table[column]))
             columns[column] = _whole(folder, column, values)
+    if "dialogue" in columns and "position" not in columns:
+        columns["position"] = list(table.groupby("dialogue").cumcount())  # as the rows come
     return columns
 
 
