@@ -389,13 +389,14 @@ def _check_rows(where: str, bundle: Bundle) -> None:
 
 
 def _check_observed(where: str, bundle: Bundle) -> None:
-    if not bundle.observed.any(axis=1).all():
-        row = int(np.flatnonzero(~bundle.observed.any(axis=1))[0])
+    lacking = np.flatnonzero(~bundle.observed.any(axis=1))
+    if len(lacking):
+        more = f", and {len(lacking) - 1} more" * (len(lacking) > 1)
         raise InputError(
             where,
-            f"utterance {bundle.ids[row]!r} with no modality observed",
+            f"utterance {bundle.ids[int(lacking[0])]!r} with no modality observed{more}",
             "at least one",
-            "Remove the utterance.",
+            "Remove the utterances: nothing can be said of them.",
         )
 
 
@@ -593,5 +594,6 @@ def _check_features(where: str, bundle: Bundle, modality: str) -> None:
             here,
             f"NaN or infinite features in {int(bad.sum())} utterances {counts}",
             "finite numbers",
-            "Mend them, or mark them as not observed. Numbers beyond 3.4e38 count as infinite.",
+            f"Mend them, or mark them as not observed (in a folder: {modality}_observed.npy). Numbers beyond "
+            "3.4e38 count as infinite.",
         )

@@ -71,6 +71,13 @@ class Model:
     method: Plain
     """The network with its method, in evaluation mode."""
 
+    def __repr__(self) -> str:
+        """What it takes and says, in a line."""
+        task = self.card.task
+        says = f"classes {', '.join(task.names)}" if task.names else f"a {task.kind}"
+        takes = ", ".join(f"{name} {dim}" for name, dim in self.card.dims.items())
+        return f"<mmlib model: {self.method.__class__.__name__} of {takes}; {says}>"
+
     @property
     def modalities(self) -> tuple[str, ...]:
         """Their names, alphabetical."""

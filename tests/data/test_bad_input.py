@@ -436,7 +436,7 @@ IMPORTS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
     ),
     "nothing observed": (
         arrays(audio_observed=np.arange(24) > 0, text_observed=np.arange(24) > 0),
-        ("'d00_0' with no modality observed", "Remove the utterance"),
+        ("'d00_0' with no modality observed", "Remove the utterances"),
     ),
     "hostile pickle": (
         lambda tmp: pickled("erc-pickle", Hostile(tmp / "marker"))(tmp),

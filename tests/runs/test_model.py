@@ -553,3 +553,12 @@ def test_a_file_that_is_no_prediction_is_not_written_over(
     assert main([*call, str(folder)]) == 2
     out = str(tmp_path / "p.csv")
     assert main([*call, out]) == 0 and main([*call, out]) == 0, "an earlier prediction"
+
+
+def test_a_model_says_in_a_line_what_it_takes_and_gives(toy: Toy, tmp_path: Path) -> None:
+    made = Made(toy, tmp_path)
+    said = repr(mmlib.load_model(made.folder))
+    assert "\n" not in said and len(said) < 300
+    for name, dim in made.bundle.dims.items():
+        assert f"{name} {dim}" in said
+    assert all(name in said for name in made.bundle.task.names)
