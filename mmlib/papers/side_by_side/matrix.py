@@ -49,6 +49,10 @@ CALLED = {
 }
 ZEROS, INDICATORS, DROPOUT = "zeros", "with indicators", "with modality dropout"
 NAMED = {ZEROS: "without indicators", INDICATORS: INDICATORS, DROPOUT: DROPOUT}
+IN_A_SENTENCE = {
+    **{row: f"the network {words}" for row, words in NAMED.items()},
+    LINEAR.name: f"the {LINEAR.name}",
+}
 BLIND = "best that does not read the mask"
 AWARE_SHARE, BLIND_SHARE = "of best, law known", "of best, mask not read"
 UNITS = {AWARE_SHARE: "percent of the best that knows the law", F1: "points of weighted F1"}
@@ -258,7 +262,7 @@ def draw(context: Context, cells: Sequence[Cell]) -> Output:
     left_out = "" if any(row.name == "GMM-loss" for row in every) else f" {WITHOUT_GMM}"
     exact = measure(frame) == AWARE_SHARE
     notes = (
-        *robust.told(frame, measure(frame), UNITS[measure(frame)]),
+        *robust.told(frame.replace({"row": IN_A_SENTENCE}), measure(frame), UNITS[measure(frame)]),
         *((finding(frame), *_decided(frame)) if exact else ()),
         MEANING if exact else PLAIN_MEANING,
         NETWORKS + left_out,
