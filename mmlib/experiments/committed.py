@@ -82,15 +82,22 @@ def notes(paper: str, collection: str, artifact: str) -> tuple[str, ...]:
     return tuple(entry["notes"]) if entry else ()
 
 
-def show_picture(paper: str, collection: str, artifact: str, finding: bool = False) -> None:
-    """Show a committed picture with its caption, and with its first note where that is its finding."""
+def show_picture(
+    paper: str, collection: str, artifact: str, finding: bool = False, linked: bool = False
+) -> None:
+    """Show a committed picture with its caption, and with its first note where that is its finding.
+
+    linked: a link to the picture in its place.
+    """
     path = paths.figures() / collection / paper / f"{artifact}.png"
-    display(Image(filename=str(path), width=760))  # type: ignore[no-untyped-call]
+    if not linked:
+        display(Image(filename=str(path), width=760))  # type: ignore[no-untyped-call]
     title, words = (escape_words(text) for text in caption(paper, collection, artifact))
     said = (
         [escape_words(note) for note in notes(paper, collection, artifact)[:1]] if finding else []
     )
-    lines = [f"**{title}** {words}" if title else "", *(f"- {note}" for note in said)]
+    link = f"[Picture](../figures/{collection}/{paper}/{artifact}.png)." if linked else ""
+    lines = [f"**{title}** {words} {link}" if title else "", *(f"- {note}" for note in said)]
     text = link_markdown("\n\n".join(lines), FROM_NOTEBOOKS)
     display(Markdown(text))  # type: ignore[no-untyped-call]
 

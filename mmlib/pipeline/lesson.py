@@ -136,13 +136,14 @@ class Lesson:
         rows: Sequence[str] = (),
         finding: bool = False,
         collection: str = "",
+        linked: bool = False,
     ) -> None:
         """Show an artifact of the first collection of real data that has it: its picture, or its table in short.
 
         metric: the only one to be shown of a comparison of several; the first where empty. rows: likewise; all where
         empty. finding: show the first note of a picture, which says what is found. collection: the one to look in, such
-        as that of the larger twins. With a reader's own data nothing of other data is shown, and of real ones a line
-        says so.
+        as that of the larger twins. linked: a link to the picture in its place. With a reader's own data nothing of
+        other data is shown, and of real ones a line says so.
         """
         if self._own:
             if not collection:
@@ -152,7 +153,7 @@ class Lesson:
             folder = paths.figures() / at / self._paper
             numbers = folder / f"{name}-numbers.csv"
             if (folder / f"{name}.png").exists():
-                committed.show_picture(self._paper, at, name, finding)
+                committed.show_picture(self._paper, at, name, finding, linked)
                 return
             if numbers.exists():
                 self._show_committed(at, name, folder, metric, rows)
