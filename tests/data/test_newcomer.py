@@ -194,10 +194,11 @@ def test_without_positions_the_rows_of_a_dialogue_come_in_the_order_of_the_table
         wanted = [f"u{k}" for k in range(8 * number, 8 * number + 8)]
         assert [bundle.ids[row] for row in dialogue] == wanted
     turned = rows[16:] + rows[:16]  # dialogues in another order, each as it was
-    arrays = {
-        path.stem: np.roll(np.load(path), 8, axis=0) for path in (tmp_path / "new").glob("*.npy")
+    rolled = {
+        name: np.roll(np.load(tmp_path / "new" / f"{name}.npy"), 8, axis=0)
+        for name in ("audio", "text")
     }
-    again = read_bundle("folder", [write_folder(tmp_path / "turned", turned, **arrays)], {})
+    again = read_bundle("folder", [write_folder(tmp_path / "turned", turned, **rolled)], {})
     assert again.fingerprint == bundle.fingerprint
 
 
@@ -206,7 +207,7 @@ def test_a_modality_is_not_called_as_an_empty_cell(tmp_path: Path, name: str) ->
     """pandas reads the column ``missing`` of predictions, where modalities stand, as one of missing values."""
     spellings = "\n".join({name, name.lower(), name.upper(), name.title()})
     assert pd.read_csv(io.StringIO(f"missing\n{spellings}\n"))["missing"].isna().any()
-    folder = write_folder(tmp_path / "new", **{name: np.ones((24, 2))})
+    folder = write_folder(tmp_path / "new", None, **{name: np.ones((24, 2))})
     with pytest.raises(InputError, match="empty cell") as refused:
         read_bundle("folder", [folder])
     assert "Rename the file" in refused.value.do

@@ -25,7 +25,7 @@ FILES = ("model.json", "weights.safetensors")
 @pytest.fixture(scope="module")
 def models(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Contents]]:
     """Two models: the id of each run, and the content of its files."""
-    made = []
+    made: list[tuple[str, Contents]] = []
     for name in ("mlp", "linear"):
         folder = tmp_path_factory.mktemp(name)
         method = "linear" if name == "linear" else "plain"

@@ -87,7 +87,8 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     long_header = "Header info length" in str(
         error
     )  # of which NumPy says that pickles might be allowed, too
-    if not long_header and ("allow_pickle" in str(error) or "Object arrays" in str(error)):
+    objects = ("allow_pickle", "Object arrays", "Python objects")
+    if not long_header and any(words in str(error) for words in objects):
         return InputError(
             str(path),
             "an object array (a pickle)",
