@@ -304,10 +304,10 @@ def _below_majority(frame: pd.DataFrame, name: str) -> bool:
 
 
 def _in_order(made: Results) -> list[str]:
-    """The contenders that have a seed, by their mean in the first question."""
+    """The contenders that have a seed, by their mean in the first question; after the others those of few seeds."""
     first = made.of(made.plan.questions[0])
     names = [name for name in made.specs if made.seeds(name)]
-    return sorted(names, key=lambda name: -_mean(first, name))
+    return sorted(names, key=lambda name: (name not in made.field, -_mean(first, name)))
 
 
 def against_table(made: Results) -> pd.DataFrame:

@@ -403,3 +403,11 @@ def test_the_live_table_counts_contenders_without_the_majority(plan: Plan) -> No
     made = made_of(few(plan, *names), {BEST: 80.0, SECOND: 30.0}, dict.fromkeys(names, 5))
     table = page.live(made)
     assert (table["still in"] + table["out"] + table["fewer seeds"]).tolist() == [2] * len(table)
+
+
+def test_contenders_of_few_seeds_stand_below_the_others(plan: Plan) -> None:
+    levels = {BEST: 80.0, SECOND: 70.0, "GCNet, complete": 90.0}
+    seeds = {BEST: 5, SECOND: 5, "GCNet, complete": 1}
+    made = made_of(few(plan, *levels), levels, seeds)
+    order = page.contenders_table(made)["contender"].tolist()
+    assert order == [BEST, SECOND, "GCNet, complete", MAJORITY]
