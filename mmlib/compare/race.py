@@ -28,7 +28,7 @@ class Standing:
     """Where one question stands after a look."""
 
     best: str
-    """The contender with the highest mean."""
+    """The contender with the highest mean over the seeds that all who are still in have."""
 
     open: tuple[str, ...]
     """Those that may still be the best, the highest mean first."""
@@ -93,6 +93,7 @@ def standing(
         lost = beaten(part, rivals, looks)
         out |= {names[still[j]]: (look, names[still[i]]) for j, i in lost.items()}
         still = np.delete(still, list(lost))
-    means = values.iloc[:seen, still].mean().to_numpy()  # of the seeds that there are
+    shared = int(np.isfinite(array[:, still]).all(axis=1).cumprod().sum())  # begun looks count too
+    means = values.iloc[: max(seen, shared), still].mean().to_numpy()  # of the seeds that there are
     order = tuple(names[still[place]] for place in np.argsort(-means, kind="stable"))
     return Standing(order[0] if order else "", order, out)

@@ -80,3 +80,14 @@ def test_no_one_leaves_before_all_have_the_first_looks_seeds() -> None:
     assert set(standing(table).open) == {"a", "b", "late"} and not standing(table).out
     never = table.assign(late=np.nan)
     assert set(standing(never).open) == {"a", "b", "late"}
+
+
+def test_the_best_is_named_by_all_seeds_that_those_who_are_in_share() -> None:
+    """After the look at five seeds three further ones, of which the third is not everybody's."""
+    first, second = [3.0, 1.0, 2.0, 3.0, 2.0], [2.0, 2.0, 2.0, 2.0, 2.0]
+    values = pd.DataFrame(
+        {"a": [*first, 0.0, 0.0, 99.0], "b": [*second, 2.0, 2.0, np.nan]}, dtype=float
+    )
+    assert standing(values[:5], (5, 10)).best == "a"
+    now = standing(values, (5, 10))
+    assert now.best == "b" and now.open == ("b", "a"), "a mean of 11/7 and one of 2"
