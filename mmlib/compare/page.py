@@ -191,7 +191,8 @@ def sections(made: Results) -> list[Section]:
             f"The lead of the contender with the best mean: {LEADS[made.metric]}. Over seeds: 95 % interval for other "
             f"seeds on these test utterances; over clusters: 95 % interval for other "
             f"{_others(made)}. Decided: by the rule at the end of the page, which asks for more than an "
-            "interval without zero, since every contender has many rivals and is looked at often. Shown are the "
+            "interval without zero, since every contender has many rivals and is looked at often; “behind” names "
+            "who put a contender out, where that is not the one with the best mean. Shown are the "
             f"next {RIVALS} of those that are still in, the next one that is out, and the linear "
             "model."
             f"{_unshown(made)}",
