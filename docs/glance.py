@@ -17,11 +17,21 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 QUESTIONS = {
     "balm": "Does slowing the fastest modality help?",
-    "dream": "Does asking what each one adds help?",
+    "dream": "Does asking what each adds help?",
     "ebmc": "Should one enhance, and then balance?",
-    "mculora": "Weights of its own per combination?",
+    "mculora": "Own weights per combination?",
     "gmm_loss": "Can the gap in confidence steer the loss?",
     "side_by_side": "Which of the five is best?",
+}
+CVF = "https://openaccess.thecvf.com/content/CVPR2026/papers"
+EBMC = "He_Enhance-then-Balance_Modality_Collaboration_for_Robust_Multimodal_Sentiment_Analysis"
+SOURCES = {
+    "balm": "Nguyen and others, CVPR 2026",
+    "dream": "Bi and others, EMNLP Findings 2025",
+    "ebmc": f"[He and others, CVPR 2026]({CVF}/{EBMC}_CVPR_2026_paper.pdf)",
+    "mculora": "[Zhao and others, ACM MM 2025](https://arxiv.org/abs/2507.11202)",
+    "gmm_loss": "[Liu and others, 2025](https://arxiv.org/abs/2510.21797)",
+    "side_by_side": "the five on the same data, masks and budget",
 }
 
 
@@ -32,16 +42,16 @@ def table() -> str:
 
 
 def notebooks() -> str:
-    """One line per notebook: its paper, its question, and what the primary claims came to."""
+    """One line per notebook: its paper, its question, and what its primary claims came to."""
     called = {name: paper.called for name, paper in PAPERS.items()}
     kept = glance.tested(glance.read(ROOT / "figures"), called)
-    lines = ["| lesson | question | primary claims |", "|---|---|---|"]
+    lines = []
     for name, paper in PAPERS.items():
         mine = kept[kept["paper"] == name]
         told = findings.counted(mine["verdict"]) if len(mine) else "not decided yet"
-        told = told if name in CLAIMS else "the five on the same data, masks and budget"
-        link = f"[`{paper.notebook}`](notebooks/{paper.notebook})"
-        lines.append(f"| {link} | {QUESTIONS[name]} | {told} |")
+        told = f" *{told}*" if name in CLAIMS else ""
+        link = f"[{paper.notebook}](notebooks/{paper.notebook})"
+        lines.append(f"* {link} ({SOURCES[name]}): {QUESTIONS[name]}{told}")
     return "\n".join(lines)
 
 

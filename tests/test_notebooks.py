@@ -359,11 +359,11 @@ def test_a_notebook_has_at_most_fifteen_screens_and_400_kb(path: Path) -> None:
     assert page_height(nbformat.read(path, as_version=4)) <= 15 * SCREEN
 
 
-def test_the_readme_has_at_most_two_and_a_half_screens() -> None:
+def test_the_readme_has_at_most_two_screens() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     wide, high = struct.unpack(">II", (ROOT / "figures" / "glance.png").read_bytes()[16:24])
     shown = int(re.findall(r'<img src="figures/glance.png" width="(\d+)"', text)[0])
-    assert markdown_height(text) + high * shown / wide <= 2.5 * SCREEN
+    assert markdown_height(text) + high * shown / wide <= 2 * SCREEN
 
 
 def test_a_long_table_and_a_tall_picture_make_a_page_longer() -> None:

@@ -38,8 +38,9 @@ WIDE = 100  # characters of a line in a terminal
 MARKS = re.compile(r"\*\*|</?span>|\\(?=\|)")  # of Markdown, as ``escape_markdown`` writes it
 BELOW = 0.24  # lines of the picture, at which the interval for other test data stands
 MOST = 33  # characters of a line's name in the picture of one paper
-LONGEST = 44  # in that of several
-GAP = 0.7  # lines between two claims in the picture of several papers
+LONGEST = 75  # in that of several
+GAP = 0.5  # lines between two claims in the picture of several papers
+OVERVIEW = 10.0  # inches, the width of that picture
 SUPPORTS = "points (above 0 supports the claim)"
 
 
@@ -248,7 +249,6 @@ def overview(lines: pd.DataFrame, called: Mapping[str, str]) -> draw.Figure:
                         **line,
                         "hollow": hollow,
                         "size": 4,
-                        "font": 6,
                         "said of": f"{line['data']}: ",
                     },
                     place,
@@ -258,7 +258,7 @@ def overview(lines: pd.DataFrame, called: Mapping[str, str]) -> draw.Figure:
             f"{called[str(paper)]}: {claim}", LONGEST, max_lines=2, placeholder="…"
         )
         names[sum(places) / len(places)] = "\n".join(folded)
-    return _drawn(placed, names, 0.125, "Primary claims", SUPPORTS)
+    return _drawn(placed, names, 0.12, "", SUPPORTS, OVERVIEW)
 
 
 def _drawn(
@@ -267,10 +267,12 @@ def _drawn(
     each: float,
     title: str,
     axis_label: str,
+    width: float = draw.DOUBLE,
 ) -> draw.Figure:
     """Lines at their places; names: what stands at the left, by place; each: inches that a line takes."""
     last = max(place for _, place in placed)
-    figure, (axis,) = draw.panel_grid(1, width=draw.DOUBLE, height=0.8 + each * (last + 1))
+    height = (0.8 if title else 0.6) + each * (last + 1)
+    figure, (axis,) = draw.panel_grid(1, width=width, height=height)
     with draw.style():
         draw.no_difference(axis)
         for line, place in placed:
@@ -303,7 +305,7 @@ def _draw_line(axis: Any, place: float, line: Mapping[Any, Any]) -> None:
         (1.01, place),
         xycoords=("axes fraction", "data"),
         color=color,
-        fontsize=line.get("font", 7),
+        fontsize=7,
         va="center",
         annotation_clip=False,
     )
