@@ -125,7 +125,7 @@ def check(bundle: Bundle, role: str | None = None) -> Report:
             (
                 *group_lines(bundle),
                 *copy_lines(bundle, twice),
-                *probe_lines(table),
+                *probe_lines(table, len(bundle)),
                 *asked_lines(bundle, table),
             ),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ GAP = 0.10
 HARDLY = 1e-3  # of the spread elsewhere
 NAMED = 5  # dimensions that a sentence lists
 CV_FOLDS = 5
+MOST = 10_000  # utterances that are asked: an error of half a point, and a gigabyte at 2,560 dimensions
 ALL = "all"
 PROBE = [
     "inputs",
@@ -53,6 +55,12 @@ class _Sides:
 
     people: bool
     """Whether groups are larger than dialogues, since speakers are people."""
+
+    def of(self, rows: np.ndarray) -> _Sides:
+        """Those of some rows; groups stay what they are among all."""
+        return _Sides(
+            self.train[rows], self.group[rows], self.dialogue[rows], self.new[rows], self.people
+        )
 
 
 @dataclass(frozen=True)
@@ -103,9 +111,12 @@ def probe(bundle: Bundle, without: Sequence[Steady] = ()) -> pd.DataFrame:
     above what is right held out of speakers that train has. Frames are averaged over their lengths; scores count as
     positive or negative, zeros left out, or as above or below the median of train where they have no sign; several
     binaries are averaged. All numbers are NaN where train has one dialogue or one class. The dimensions ``without`` are
-    left out.
+    left out. Of more than ``MOST`` utterances so many are asked, drawn at random from all groups and always the same.
     """
     sides = _sides(bundle)
+    if len(bundle) > MOST:
+        rows = np.sort(np.random.default_rng(0).permutation(len(bundle))[:MOST])
+        bundle, sides = _some(bundle, rows), sides.of(rows)
     pooled = [(m, _pool(bundle, m)) for m in bundle.modalities]
     inputs = {m: array for m, array in pooled if array is not None}
     for dimension in without:
@@ -140,6 +151,23 @@ def _sides(bundle: Bundle) -> _Sides:
         else:
             known = np.ones(len(bundle), dtype=bool)
     return _Sides(train, group, bundle.dialogue, ~train & ~known, people)
+
+
+def _some(bundle: Bundle, rows: np.ndarray) -> Bundle:
+    """Some rows of a bundle, by number in their order."""
+    return dataclasses.replace(
+        bundle,
+        features={m: array[rows] for m, array in bundle.features.items()},
+        lengths={m: array[rows] for m, array in bundle.lengths.items()},
+        labels=bundle.labels[rows],
+        split=bundle.split[rows],
+        dialogue=bundle.dialogue[rows],
+        position=bundle.position[rows],
+        speaker=bundle.speaker[rows],
+        observed=bundle.observed[rows],
+        ids=tuple(bundle.ids[row] for row in rows),
+        fold=None if bundle.fold is None else bundle.fold[rows],
+    )
 
 
 def _targets(bundle: Bundle) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -256,8 +284,8 @@ def _predict(x: np.ndarray, y: np.ndarray, query: np.ndarray) -> np.ndarray:
     return predicted
 
 
-def probe_lines(table: pd.DataFrame) -> list[str]:
-    """One line for each input."""
+def probe_lines(table: pd.DataFrame, asked: int = 0) -> list[str]:
+    """One line for each input; asked: the bundle's utterances, of which it is said where not all are asked."""
     if len(table) and table["cv"].isna().all():
         return [
             "linear probe: none, since it needs two dialogues and two classes in train, and others held out"
@@ -270,7 +298,8 @@ def probe_lines(table: pd.DataFrame) -> list[str]:
     rows = [_cells(row, people) for row in _rows(table)]
     aligned = ("left", *["right"] * (len(head) - 2), "left")
     text = tabulate(rows, head, tablefmt="plain", colalign=aligned, disable_numparse=True)
-    return [*text.splitlines(), *_explained(people)]
+    part = [f"{MOST:,} of the {asked:,} utterances, drawn at random"] if asked > MOST else []
+    return [*text.splitlines(), *_explained(people), *part]
 
 
 def asked_lines(bundle: Bundle, table: pd.DataFrame) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmlib.data.bundle import Bundle
+from mmlib.data.scaling import blocks
 from mmlib.data.scaling import zero as zero_of
 from mmlib.names import few
 
@@ -127,11 +128,12 @@ def _swamped(bundle: Bundle, modality: str) -> tuple[list[int], float]:
     if not part.scales:
         return [], 0.0
     mean, sd = (np.asarray(scaling[name], dtype=np.float64) for name in ("mean", "sd"))
-    there = part.values[part.train]
-    largest = np.abs(mean) + sd * np.abs(there).max(axis=0)  # at most
+    parts = [np.abs(there).max(axis=0) for _, there in blocks(part.values, part.train)]
+    largest = np.abs(mean) + sd * np.max(parts, axis=0)  # at most
     found, most = [], 0.0
     for dimension in np.flatnonzero(largest > LARGEST):
-        raw = mean[dimension] + sd[dimension] * there[:, dimension].astype(np.float64)
+        there = part.values[..., dimension][part.train]
+        raw = mean[dimension] + sd[dimension] * there.astype(np.float64)
         away = np.abs(raw - np.median(raw))
         usual = np.quantile(away, 0.99, method="lower")
         if np.abs(raw).max() > LARGEST and away.max() > SWAMPED * usual:
@@ -145,8 +147,9 @@ def is_constant(bundle: Bundle, modality: str) -> bool:
     part = bundle.counted(modality)
     if not part.scales:
         return False
-    there = part.values[part.train]
-    return bool((there == there[0]).all())
+    parts = (there for _, there in blocks(part.values, part.train))
+    first = next(parts)
+    return bool((first == first[0]).all()) and all((there == first[0]).all() for there in parts)
 
 
 def _says_nothing(bundle: Bundle, modality: str) -> str:

@@ -66,7 +66,7 @@ def standardise(part: Counted, before: Scaling | None) -> tuple[np.ndarray, Scal
     mean, sd = _mean_and_sd(part.values, part.train)
     sd = np.where(sd == 0, 1, sd)
     scaled_values = np.zeros(part.values.shape, dtype=np.float32)
-    for rows, there in _blocks(part.values, part.counts):
+    for rows, there in blocks(part.values, part.counts):
         scaled_values[rows][part.counts[rows]] = (there - mean) / sd
     if before is not None:
         mean = np.asarray(before["mean"]) + np.asarray(before["sd"]) * mean
@@ -82,10 +82,10 @@ def _mean_and_sd(values: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np
     """
     n, d = int(chosen.sum()), values.shape[-1]
     total, error, squares = np.zeros(d), np.zeros(d), np.zeros(d)
-    for _, there in _blocks(values, chosen):
+    for _, there in blocks(values, chosen):
         total = _added(total, there)
     mean = total / n
-    for _, there in _blocks(values, chosen):
+    for _, there in blocks(values, chosen):
         there -= mean
         error = _added(error, there)
         squares = _added(squares, np.square(there, out=there))
@@ -102,8 +102,8 @@ def _added(total: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.add.reduce(np.concatenate([total[None], rows]), axis=0)
 
 
-def _blocks(values: np.ndarray, chosen: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some rows, and those of their vectors or frames that are chosen, (k, d) in float64."""
+def blocks(values: np.ndarray, chosen: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some rows, and those of their vectors or frames that are chosen, (k, d) in float64; none where none is."""
     step = max(1, BLOCK // max(1, int(np.prod(values.shape[1:]))))
     for start in range(0, len(values), step):
         rows = slice(start, start + step)
@@ -143,7 +143,7 @@ def lost(values: np.ndarray, counts: np.ndarray) -> int | None:
     flat = values if has_vectors(values) else values.reshape(len(values), -1)
     mean, sd = _mean_and_sd(flat, counts)
     moved = np.zeros(len(mean))
-    for _, there in _blocks(flat, counts):
+    for _, there in blocks(flat, counts):
         moved = np.maximum(moved, np.abs(there - in_32_bits(there)).max(axis=0))
     wrong = np.flatnonzero((moved > APART * sd) & (sd > NOISE * np.abs(mean)))
     return int(wrong[0]) if len(wrong) else None

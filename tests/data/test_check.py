@@ -322,3 +322,18 @@ def test_check_command_returns_1_where_results_would_be_false(
     assert cli(["data", "check", str(tmp_path / "leaky")]) == 1
     assert "WARNING" in capsys.readouterr().out
     assert cli(["data", "check", "twin:mosi@tiny"]) == 0
+
+
+def test_of_many_utterances_some_are_asked_and_the_report_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle = drawn(signal=1.0)
+    every = probe(bundle)
+    assert "drawn at random" not in str(check(bundle))
+    monkeypatch.setattr("mmlib.data.probe.MOST", len(bundle) // 2)
+    part = probe(bundle)
+    assert part.equals(probe(bundle)), "always the same ones"
+    assert not part.equals(every)
+    assert (abs(part["held_out"] - every["held_out"]) < 4 * part["held_out_se"]).all()
+    assert (part["held_out_se"] > every["held_out_se"]).all()
+    assert f"{len(bundle) // 2:,} of the {len(bundle):,} utterances" in str(check(bundle))
