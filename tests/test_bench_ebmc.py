@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,14 @@ REPORT: dict[str, Any] = {
 }
 
 
+# Of few steps an epoch: 16 dialogues, 8 a step.
+SMALL = dataclasses.replace(SIZES["quick"], data="twin:iemocap4@smoke")
+UTTERANCES, DIALOGUES = 192, 16
+
+
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
-    return ebmc.measure(SIZES["quick"], CPU, 1)
+    return ebmc.measure(SMALL, CPU, 1)
 
 
 def labelled(task: Task) -> Any:
@@ -138,10 +144,10 @@ def test_the_full_size_is_the_released_trainings() -> None:
 
 def test_an_epoch_covers_every_utterance_in_each_case(rows: list[dict[str, Any]]) -> None:
     assert [row["case"] for row in rows] == list(CASES)
-    size = SIZES["quick"]
+    size = SMALL
     bundle = ebmc.training_bundle(size.data)
     for row in rows:
-        assert row["utterances"] == 960 and row["dialogues"] == 80
+        assert row["utterances"] == UTTERANCES and row["dialogues"] == DIALOGUES
         assert row["epoch_seconds"] > 0 and row["product_seconds"] > 0 and row["ratio"] > 0
         passes = 1 if row["case"] == "stage I" else 2  # the student and the teacher
         model, epoch = ebmc.epoch_of(row["case"], bundle, size, CPU)
@@ -150,7 +156,7 @@ def test_an_epoch_covers_every_utterance_in_each_case(rows: list[dict[str, Any]]
             for p in list_products(epoch)
             if p.right == f"{bundle.dims['audio']}x{size.width}t"
         )
-        assert entered == 960 * passes
+        assert entered == UTTERANCES * passes
         frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
         assert (
             row["frozen_parameters"] == frozen == (0 if passes == 1 else row["trained_parameters"])
@@ -158,9 +164,9 @@ def test_an_epoch_covers_every_utterance_in_each_case(rows: list[dict[str, Any]]
 
 
 def test_products_are_those_that_torchs_own_counter_finds(rows: list[dict[str, Any]]) -> None:
-    bundle = ebmc.training_bundle(SIZES["quick"].data)
+    bundle = ebmc.training_bundle(SMALL.data)
     for row in rows:
-        _, epoch = ebmc.epoch_of(row["case"], bundle, SIZES["quick"], CPU)
+        _, epoch = ebmc.epoch_of(row["case"], bundle, SMALL, CPU)
         with FlopCounterMode(display=False) as counter:
             epoch()
         assert row["gflop"] == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-9)
@@ -168,7 +174,7 @@ def test_products_are_those_that_torchs_own_counter_finds(rows: list[dict[str, A
 
 def test_the_closed_form_costs_the_products_counted_by_hand(rows: list[dict[str, Any]]) -> None:
     gflop = {row["case"]: row["gflop"] for row in rows}
-    n, width, outputs = 960, SIZES["quick"].width, 4
+    n, width, outputs = UTTERANCES, SMALL.width, 4
     # Forward: through the head, both layers, and the first layer once more for its signs; backward, to both factors of
     # the head's product and of the layers', and none through the signs.
     by_hand = 2 * n * (outputs * width * (1 + 2) + width**2 * (3 + 2 * 2))
@@ -212,7 +218,7 @@ def test_a_made_batch_has_the_asked_shape_and_no_utterance_without_a_modality() 
 
 
 def test_a_steps_parts_add_up_to_it() -> None:
-    row = ebmc.measure_step(SIZES["quick"], 4, 16, 2, CPU)
+    row = ebmc.measure_step(SMALL, 4, 16, 2, CPU)
     assert (row["length"], row["width"], row["dialogues"], row["utterances"]) == (4, 16, 2, 8)
     assert sum(row["parts"].values()) == pytest.approx(row["step_seconds"])
     assert tuple(row["parts"]) == common.SMALL_PARTS
@@ -269,8 +275,9 @@ def test_the_page_takes_the_report_in_and_the_table_of_speeds_leaves_it_out() ->
 
 
 def test_both_stages_are_measured_from_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setitem(SIZES, "quick", SMALL)
     target = tmp_path / "stages.json"
     assert (
         cli.main(["bench", "ebmc", "--size", "quick", "--epochs", "1", "--json", str(target)]) == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_bench import arguments
+from test_bench import arguments, narrow
 from torch import nn
 
 from mmlib.bench import command, common, page
@@ -122,7 +122,11 @@ def test_the_optimiser_and_clipping_are_the_update() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["mmgcn", "gcnet", "mmdfn"])
-def test_a_measurement_covers_its_utterances_and_shares_add_up(backbone: str) -> None:
+def test_a_measurement_covers_its_utterances_and_shares_add_up(
+    backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch)
+    monkeypatch.setattr(length_case, "STEPS", 1)
     row = length_case.measure(LengthCase(backbone, "balm", "paper", "quick", 4, 12))
     assert (row["dialogues"], row["utterances"]) == (3, 12)
     assert row["utterances_per_second"] == pytest.approx(12 / row["step_seconds"])
