@@ -29,12 +29,12 @@ from mmlib.runs.store import Record, Store
 ANSWERS = """
 import hashlib, json, sys, warnings
 import numpy as np
-from mmlib.runs.execute import execute
 from mmlib.runs.spec import spec_from_json
 
 warnings.simplefilter("ignore")
 
 def outcome(spec):
+    from mmlib.runs.execute import execute  # which takes seconds, and many a question asks for no run
     return execute(spec, outcome(spec.parent).arrays if spec.parent is not None else None)
 
 for line in sys.stdin:
@@ -53,28 +53,37 @@ for line in sys.stdin:
 
 
 class Version:
-    """A version of the code in a process of its own, which answers what a spec gives under it."""
+    """A version of the code in a process of its own, which answers what a spec gives under it.
+
+    The process starts with the first question.
+    """
 
     def __init__(self, checkout: Path) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-        environment.setdefault(
-            "MMLIB_HOME", str(Path(__file__).resolve().parents[2])
-        )  # whose bundles both read
         self.checkout = checkout
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", ANSWERS],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=checkout,
-        )
+        self.process: subprocess.Popen[str] | None = None
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self.process is None:
+            environment = {**os.environ, "PYTHONPATH": str(self.checkout), "OMP_NUM_THREADS": "1"}
+            environment.setdefault(
+                "MMLIB_HOME", str(Path(__file__).resolve().parents[2])
+            )  # whose bundles both read
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", ANSWERS],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+                cwd=self.checkout,
+            )
+        return self.process
 
     def ask(self, spec: RunSpec, runs: bool) -> None:
         """Send a spec, to be run or only to be told the version of the code that would."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps([spec.to_json(), runs]) + "\n")
-        self.process.stdin.flush()
+        stdin = self._started().stdin
+        assert stdin is not None
+        stdin.write(json.dumps([spec.to_json(), runs]) + "\n")
+        stdin.flush()
 
     def answer(self) -> tuple[str, str]:
         """The version of the code that decides a spec's numbers there, and the hash of what it gave, if it was run.
@@ -82,8 +91,9 @@ class Version:
         Raises:
             InputError: the code there failed.
         """
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        stdout = self._started().stdout
+        assert stdout is not None
+        line = stdout.readline()
         if not line:
             raise InputError(
                 str(self.checkout),
@@ -95,9 +105,10 @@ class Version:
         return numerics, digest
 
     def close(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.communicate()  # which closes its pipes as well
+        """End the process, if it was started."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()  # which closes its pipes as well
 
 
 def adopt_against(
