@@ -6,6 +6,7 @@ counted. Batches are cut and put on the device outside the step.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -85,7 +86,18 @@ def specs() -> dict[str, RunSpec]:
     return found
 
 
-SPECS = specs()
+def small(spec: RunSpec) -> RunSpec:
+    """The run on the smallest twin, one step an epoch, tested under one mask: its steps do what they did."""
+    return dataclasses.replace(
+        spec,
+        data=spec.data.replace("@smoke", "@tiny"),
+        training=dataclasses.replace(spec.training, batch=128),
+        eval_masks=spec.eval_masks[:1],
+        parent=small(spec.parent) if spec.parent else None,
+    )
+
+
+SPECS = {name: small(spec) for name, spec in specs().items()}
 
 
 @cache
