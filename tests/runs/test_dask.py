@@ -156,11 +156,16 @@ def gone(process: subprocess.Popen[bytes], seconds: float = 30) -> None:
         process.wait(seconds)
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
+def wait_until(true: Callable[[], bool], what: str, every: float = 0.02) -> None:
     limit = time.monotonic() + 300  # on a busy machine a worker takes minutes to import torch
     while not true():
         assert time.monotonic() < limit, f"waited five minutes: {what}"
-        time.sleep(0.02)
+        time.sleep(every)
+
+
+def wait_for_workers(cluster: Cluster, count: int, what: str) -> None:
+    """Each look opens a client, which costs the scheduler as much as a run: few looks leave the CPU to the workers."""
+    wait_until(lambda: alive_workers(cluster) == count, what, every=0.25)
 
 
 def alive_workers(cluster: Cluster) -> int:
@@ -177,7 +182,7 @@ def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.schedule()
         for number in range(3):
             cluster.worker(f"w{number}")  # with a nanny, which starts it again when it was killed
-        wait_until(lambda: alive_workers(cluster) == 3, "for three workers")
+        wait_for_workers(cluster, 3, "for three workers")
         yield cluster
     finally:
         cluster.stop()
@@ -188,7 +193,7 @@ def cluster(_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Three workers, and nothing left of the test before."""
     monkeypatch.setattr("mmlib.runs.spec.numerics_version", lambda *_: NUMERICS)
     monkeypatch.setenv("MMLIB_HEADLESS", "1")
-    wait_until(lambda: alive_workers(_cluster) == 3, "for killed workers to come back")
+    wait_for_workers(_cluster, 3, "for killed workers to come back")
     for name in ("log", "died", "mended"):
         (_cluster.folder / name).unlink(missing_ok=True)
     return _cluster
@@ -276,7 +281,7 @@ def test_a_worker_without_the_stores_folder_sends_its_records_back(
     (tmp_path / "blind.py").write_text(BLIND)
     blind = cluster.worker("blind", "--no-nanny", "--preload", str(tmp_path / "blind.py"))
     try:
-        wait_until(lambda: alive_workers(cluster) == 4, "for the fourth worker")
+        wait_for_workers(cluster, 4, "for the fourth worker")
         (parent,) = specs(1, keep=("weights",))
         todo = specs(14, parent=parent)
         with cluster.executor(todo, store) as executor:
@@ -458,7 +463,7 @@ def test_no_worker_a_worker_of_two_threads_and_a_scheduler_that_goes_are_told(
             own.executor(todo, store)
         own.processes[1].kill()
         own.worker("one", "--no-nanny")
-        wait_until(lambda: alive_workers(own) == 1, "for the worker")
+        wait_for_workers(own, 1, "for the worker")
         threading.Thread(
             target=lambda: (wait_until(store.ids, "for a run"), own.processes[0].kill())
         ).start()
