@@ -118,6 +118,7 @@ except BlockingIOError:
 run_tests() {
     cd "$root"
     export OMP_NUM_THREADS=1
+    unset PYTHONDONTWRITEBYTECODE # the many processes that tests start would each compile the package
     if [ $# -gt 0 ]; then exec "$python" -m pytest "$@"; fi
     local failed=0 notebooks
     scratch=$(mktemp -d)
