@@ -212,12 +212,9 @@ class Claims:
 
     def further(self, context: Context) -> list[Cell]:
         """The cells of the primary claims that are run, with all seeds up to the last look that there are."""
-        return [
-            cell
-            for claim in self.primary(context)
-            for cell in claim.cells()
-            if context.record(cell.spec) is not None
-        ]
+        wide = [cell for claim in self.primary(context) for cell in claim.cells()]
+        found = context.found(cell.spec for cell in wide)
+        return [cell for cell in wide if found[id(cell.spec)][0] is not None]
 
     def counts(self, context: Context) -> dict[RunSpec, set[str]]:
         """By run, the arrays that the intervals for other test data are made from."""
@@ -336,9 +333,10 @@ def with_validation(
 
     def read(context: Context, cells: Sequence[Cell]) -> Validated:
         picked: dict[str, dict[int, list[float]]] = {}
-        for cell in cells:
-            early = cell.spec.seed < looks.LOOKS[0]
-            record = context.record(cell.spec) if early else None
+        early = [cell for cell in cells if cell.spec.seed < looks.LOOKS[0]]
+        found = context.found(cell.spec for cell in early)
+        for cell in early:
+            record = found[id(cell.spec)][0]
             if record is not None:
                 of_row = picked.setdefault(cell.row, {}).setdefault(cell.spec.seed, [])
                 of_row.append(float(np.max(to_maximise(record["curves"]["valid"]))))

@@ -466,6 +466,10 @@ class Context:
         """A run's record; None where it is not done."""
         return self.stored(spec)[0]
 
+    def found(self, specs: Iterable[RunSpec]) -> dict[int, tuple[Record | None, bool]]:
+        """``stored`` of some specs by their ``id``: cells of one run share its spec, and the store is asked once."""
+        return {key: self.stored(spec) for key, spec in {id(s): s for s in specs}.items()}
+
     def rates(self, dataset: str, rates: Sequence[float], layout: str = "paper") -> Law:
         """BALM's operator at (r_A, r_L, r_V), given to this bundle's modalities.
 
@@ -494,8 +498,10 @@ class Context:
         (``failures.of_cells``).
         """
         lines = []
-        for cell in cells:
-            record, stale = self.stored(cell.spec)
+        wanted = list(cells)
+        found = self.found(cell.spec for cell in wanted)
+        for cell in wanted:
+            record, stale = found[id(cell.spec)]
             if record is None:
                 continue
             for selection in SELECTIONS:

@@ -145,7 +145,10 @@ class RunSpec:
 
     def key(self, fingerprint: str) -> str:
         """Hash of everything that decides the numbers but the code: spec and data, not the data's name."""
-        return _key(self, repr(self), fingerprint)
+        known: dict[str, str] = self.__dict__.setdefault("_keys", {})  # no field: takes no part in ==
+        if fingerprint not in known:
+            known[fingerprint] = _key(self, repr(self), fingerprint)
+        return known[fingerprint]
 
     def run_id(self, fingerprint: str) -> str:
         """``key-numerics``: a record with the same key and another suffix is stale."""
@@ -172,8 +175,13 @@ class RunSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain containers, the same for equal specs."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        plain: dict[str, Any] = json.loads(json.dumps(self, default=_fields))
         return _as_stored(plain)
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    """What stands in a dataclass for JSON; ``dataclasses.asdict`` copies it all first, which takes longer."""
+    return {each.name: getattr(part, each.name) for each in dataclasses.fields(part)}
 
 
 @cache

@@ -12,6 +12,7 @@ may share a store.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -192,24 +193,31 @@ class Store:
 
         Of several stale records the one written last is taken.
         """
-        exact = self.get(spec.run_id(fingerprint))
+        key = spec.key(fingerprint)
+        exact = self.get(f"{key}-{spec.numerics}")
         if exact is not None:
             return exact, False
-        key = spec.key(fingerprint)
-        paths = [p for p in (self.folder / key[:2]).glob(f"{key}-*{RECORD}") if _is_record(p)]
+        paths = self._of_key(key)
         for path in sorted(paths, key=lambda p: (p.stat().st_mtime, p.name), reverse=True):
             record = self.get(path.name.removesuffix(RECORD))
             if record is not None:
                 return record, True
         return None, False
 
+    def _of_key(self, key: str) -> list[Path]:
+        """The files of a key's records; tables of many seeds ask for thousands of runs that are not there."""
+        folder = self.folder / key[:2]
+        try:
+            names = [name for name in os.listdir(folder) if name.startswith(f"{key}-")]
+        except OSError:  # no folder, or none that may be read, as a glob has it
+            return []
+        return [
+            path for name in names if name.endswith(RECORD) and _is_record(path := folder / name)
+        ]
+
     def versions(self, key: str) -> list[str]:
         """Sorted ids of the finished runs of a key, whatever version of the code made them."""
-        names = sorted(
-            p.name.removesuffix(RECORD)
-            for p in (self.folder / key[:2]).glob(f"{key}-*{RECORD}")
-            if _is_record(p)
-        )
+        names = sorted(path.name.removesuffix(RECORD) for path in self._of_key(key))
         return [name for name in names if self.has(name)]
 
     def records(self) -> Iterator[Record]:
