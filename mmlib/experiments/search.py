@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -434,6 +435,7 @@ def _last_gain(tried: pd.DataFrame, recipe: recipes.Recipe) -> float:
     return float(valid.iloc[-1] - valid.iloc[-2])
 
 
+@lru_cache(maxsize=64)  # every network of a data set stands beside it
 def best_possible(reference: str) -> float:
     """Of a twin, the best weighted F1 on complete test data, folds averaged; NaN for others."""
     if not is_twin(reference) or is_av_twin(reference):

@@ -145,7 +145,8 @@ class RunSpec:
 
     def key(self, fingerprint: str) -> str:
         """Hash of everything that decides the numbers but the code: spec and data, not the data's name."""
-        known: dict[str, str] = self.__dict__.setdefault("_keys", {})  # no field: takes no part in ==
+        # No field, so it plays no part in equality: a table asks for the key of one spec many times.
+        known: dict[str, str] = self.__dict__.setdefault("_keys", {})
         if fingerprint not in known:
             known[fingerprint] = _key(self, repr(self), fingerprint)
         return known[fingerprint]

@@ -139,6 +139,8 @@ class Store:
         return self._read(run_id)[0]
 
     def _read(self, run_id: str) -> tuple[Reading, Record | None]:
+        if stamp(self.path(run_id, RECORD)) is None:  # takes no place among the runs that were read
+            return Reading(), None
         paths = self.path(run_id, RECORD), self.path(run_id, ARRAYS), self.path(run_id, SIDECAR)
         for _ in range(TRIES):
             stamps = tuple(stamp(path) for path in paths)
