@@ -318,7 +318,7 @@ def test_two_modalities_of_different_lengths_without_dialogues_do_as_well(
     toy: Toy, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     bundle = toy(
-        (1,) * 160, {"audio": 5, "vision": 4}, task=Task("score", range=(-3.0, 3.0)), frames=4
+        (1,) * 64, {"audio": 5, "vision": 4}, task=Task("score", range=(-3.0, 3.0)), frames=4
     )
     features = {"audio": bundle.features["audio"], "vision": bundle.features["vision"][:, :3]}
     lengths = {m: np.minimum(x, features[m].shape[1]) for m, x in bundle.lengths.items()}
