@@ -1,7 +1,7 @@
 """The primary claims at a glance: what each paper stands on, and what our runs say of it.
 
-One line for each claim and data set, of the collection with the most seeds. What has too few seeds for a verdict is
-counted below the table instead. Below that stands what else is decided on real data (``also``).
+One line for each claim and data set, of the larger twins where they have a verdict, else of the collection with the
+most seeds. What has too few seeds for a verdict is counted below the table instead. Below that stands what else is decided on real data (``also``).
 """
 
 from __future__ import annotations
@@ -86,9 +86,10 @@ def tested(claims: pd.DataFrame, called: Mapping[str, str], paper: str = "") -> 
         place=known["paper"].map(order),
         twins=known["made of"] == "twins",
         number=known["no"].astype(int),
-    ).sort_values("seeds_made", ascending=False, kind="stable")
+        larger=known["collection"] == STUDY,
+    ).sort_values(["larger", "seeds_made"], ascending=False, kind="stable")
     kept = most.drop_duplicates(SAME).sort_values(["place", "twins", "number"], kind="stable")
-    return kept.drop(columns=["seeds_made", "place", "twins", "number"])
+    return kept.drop(columns=["seeds_made", "place", "twins", "number", "larger"])
 
 
 def read(figures: Path, collection: str = "") -> pd.DataFrame:

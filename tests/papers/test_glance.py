@@ -76,6 +76,17 @@ def test_the_collection_with_the_most_seeds_stands_for_a_claim_and_real_data_com
     ]
 
 
+def test_the_larger_twins_stand_for_a_claim_where_they_have_a_verdict() -> None:
+    on_twins = {"made of": "twins", "data": "MOSI twin"}
+    small = line(collection="twins", seeds="20", verdict="undecided", **on_twins)
+    large = line(collection="twins-study", seeds="10", **on_twins)
+    (row,) = glance.lines(frame(small, large), CALLED).to_dict("records")
+    assert row["verdict"].startswith("[supported](twins-study/") and row["seeds"] == "10"
+    too_few = line(collection="twins-study", seeds="4", verdict="too few seeds", **on_twins)
+    (row,) = glance.lines(frame(small, too_few), CALLED).to_dict("records")
+    assert row["verdict"].startswith("[undecided](twins/") and row["seeds"] == "20"
+
+
 def test_what_has_no_verdict_is_counted_below_and_exploratory_claims_are_summed_up() -> None:
     claims = frame(
         line(),
