@@ -26,7 +26,8 @@ def lines(figures: Path, collections: Iterable[str]) -> list[str]:
         else:
             said.append(
                 f"{folder}: {len(changed)} files differ from what is committed "
-                f"({len(committed)} files); look at them with: git diff --stat -- {folder}"
+                f"({len(committed)} files), as they may where another kind of processor made them "
+                f"(docs/running.md); look at them with: git diff --stat -- {folder}"
             )
     return said
 
