@@ -179,12 +179,12 @@ def test_the_templates_hold_no_number_and_a_planted_one_is_found(planted: str) -
 @pytest.mark.parametrize(("paper", "collection"), REPORTS)
 def test_twins_are_called_twins_and_stand_ins_stand_ins(paper: str, collection: str) -> None:
     text = committed(paper, collection)
-    assert ("synthetic twins" in text) == (collection == "twins")
+    assert ("synthetic twins" in text) == (collection in ("twins", "twins-study"))
     assert ("which are synthetic" in text) == (collection == "embedded")
     assert "Partial replication" in text
     # None where every claim has one seed only.
     quoted = [line for line in text.splitlines() if line.startswith("- claim ")]
-    if collection == "twins":
+    if collection in ("twins", "twins-study"):
         assert STANDS_IN not in text and all(" twin, " in line for line in quoted)
     elif collection == "embedded":
         assert all(" twin, " in line or "crema-d-votes, " in line for line in quoted)
