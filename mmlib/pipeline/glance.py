@@ -90,7 +90,10 @@ def tested(claims: pd.DataFrame, called: Mapping[str, str], paper: str = "") -> 
         larger=known["collection"] == STUDY,
     ).sort_values(["larger", "seeds_made"], ascending=False, kind="stable")
     kept = most.drop_duplicates(SAME).sort_values(["place", "twins", "number"], kind="stable")
-    return kept.drop(columns=["seeds_made", "place", "twins", "number", "larger"])
+    # In the files of their collections both sizes of a twin have one name.
+    named = kept["data"].where(~kept["larger"], "larger " + kept["data"])
+    columns = ["seeds_made", "place", "twins", "number", "larger"]
+    return kept.assign(data=named).drop(columns=columns)
 
 
 def read(figures: Path, collection: str = "") -> pd.DataFrame:

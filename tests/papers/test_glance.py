@@ -82,9 +82,11 @@ def test_the_larger_twins_stand_for_a_claim_where_they_have_a_verdict() -> None:
     large = line(collection="twins-study", seeds="10", **on_twins)
     (row,) = glance.lines(frame(small, large), CALLED).to_dict("records")
     assert row["verdict"].startswith("[supported](twins-study/") and row["seeds"] == "10"
+    assert row["data"] == "larger MOSI twin"
     too_few = line(collection="twins-study", seeds="4", verdict="too few seeds", **on_twins)
     (row,) = glance.lines(frame(small, too_few), CALLED).to_dict("records")
     assert row["verdict"].startswith("[undecided](twins/") and row["seeds"] == "20"
+    assert row["data"] == "MOSI twin"
 
 
 def test_what_has_no_verdict_is_counted_below_and_exploratory_claims_are_summed_up() -> None:
