@@ -183,7 +183,7 @@ def markdown(claims: pd.DataFrame, called: Mapping[str, str], folder: str = "") 
     counts = _tested(claims, EXPLORATORY)["verdict"].value_counts()
     listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     notes = [
-        f"{left} primary {has} too few seeds for a verdict; `mmlib decide` trains them."
+        f"{left} further primary {has} too few seeds for a verdict; `mmlib decide` trains them."
         if left
         else "",
         f"Exploratory claims with a verdict: {listed}." if listed else "",

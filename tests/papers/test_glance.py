@@ -100,7 +100,7 @@ def test_what_has_no_verdict_is_counted_below_and_exploratory_claims_are_summed_
     text = glance.markdown(claims, CALLED, folder="figures/")
     assert text.count("it helps") == 1 and "another" not in text
     assert "(figures/real/balm/claims.md)" in text
-    assert "1 primary claim has too few seeds" in text
+    assert "1 further primary claim has too few seeds" in text
     assert "Exploratory claims with a verdict: 1 undecided." in text
 
 
