@@ -137,8 +137,14 @@ class Protocol:
 def specs(context: Context, dataset: str, row: Row, protocol: Protocol) -> list[RunSpec]:
     """One run of a row's last stage for each seed and fold, the earlier stages as its parents."""
     seeds = context.seeds(dataset, protocol.grid, row.stages[-1].backbone, protocol.main)
-    places = [(seed, fold) for seed in seeds for fold in context.folds(dataset)]
-    return [spec_of(context, dataset, row, protocol, seed, fold) for seed, fold in places]
+    folds = [spec_of(context, dataset, row, protocol, 0, fold) for fold in context.folds(dataset)]
+    return [of_seed(spec, seed) for seed in seeds for spec in folds]
+
+
+def of_seed(spec: RunSpec, seed: int) -> RunSpec:
+    """The same run of another seed, which starts from that seed's run of its parent."""
+    parent = None if spec.parent is None else of_seed(spec.parent, seed)
+    return dataclasses.replace(spec, seed=seed, parent=parent)
 
 
 def spec_of(

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from shared_runs import shared_folder
 
 from mmlib import paths
 from mmlib.data.bundle import Bundle, save_bundle
@@ -50,8 +51,15 @@ def in_folds(paper: str, twin: str, scale: float, tmp_path: Path) -> Context:
 
 
 @pytest.fixture
-def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MMLIB_RUNS", str(tmp_path / "runs"))
+def _apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Runs and figures of a test's own. What is computed on twins whatever the data, BALM's theory, is shared."""
+    runs, frames = tmp_path / "runs", shared_folder(tmp_path_factory) / "frames"
+    runs.mkdir()
+    frames.mkdir(parents=True, exist_ok=True)
+    (runs / "frames").symlink_to(frames)
+    monkeypatch.setenv("MMLIB_RUNS", str(runs))
     monkeypatch.setenv("MMLIB_FIGURES", str(tmp_path / "figures"))
 
 

@@ -7,6 +7,7 @@ holds where the number is within four standard errors of it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -61,12 +62,12 @@ CLIP = 6.0
 Line = dict[str, Any]
 
 
-def theory_table(seed: int = 0, quick: bool = True) -> pd.DataFrame:
+def theory_table(series: pd.DataFrame, seed: int = 0, draws: int = 100) -> pd.DataFrame:
     """Every claim of supplement B with what is measured, one row each, columns ``COLUMNS``.
 
-    ``quick`` takes fewer Monte Carlo draws and trainings; seconds on one thread.
+    series: trainings as ``modulation_series`` gives them. draws: of the Monte Carlo estimates of Lemma 1 over a
+    backbone; the cheaper ones take multiples of it. Seconds on one thread.
     """
-    draws, seeds = (100, range(seed, seed + 3)) if quick else (400, range(seed, seed + 10))
     parts = [
         lemma_holds(seed),
         lemma_masks(seed, 2 * draws),
@@ -74,7 +75,7 @@ def theory_table(seed: int = 0, quick: bool = True) -> pd.DataFrame:
         lemma_backbone(seed, draws),
         corollary(seed, 10 * draws),
         scaling(seed),
-        proposition(modulation_series(seeds)),
+        proposition(series),
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -482,9 +483,10 @@ def _frame(rows: Sequence[Line]) -> pd.DataFrame:
 
 def theory(context: Context, cells: Sequence[Cell]) -> Output:
     """Lemma 1, Corollary 1 and Proposition 1: each claim, its condition, the claimed and the measured value."""
-    table = kept(context, "theory", theory_table)
+    trained = functools.cache(modulation_series)  # both frames are about these trainings
+    table = kept(context, "theory", lambda: theory_table(trained()))
     ratios = kept(context, "ratio", norm_ratios)
-    coefficients = kept(context, "coefficients", modulation_series)
+    coefficients = kept(context, "coefficients", trained)
     figure, axes = figures.panel_grid(2, columns=2, height=2.6)
     draw_norm_ratio(axes[0], ratios)
     draw_coefficients(axes[1], coefficients)
