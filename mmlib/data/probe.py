@@ -107,7 +107,8 @@ def probe(bundle: Bundle, without: Sequence[Steady] = ()) -> pd.DataFrame:
     by group, at least the binomial one). known, known_se: the same with whole dialogues alone in one fold, so that
     other folds have the speaker too; NaN where speakers are no people. held_out, held_out_se: fitted on train, scored
     on valid and test together. majority: the largest class there. leak: cv is above what is right held out, in groups
-    that train has nothing of, by more than 10 points, with 95 % confidence (one-sided, t). unexplained: known is so
+    that train has nothing of, by more than 10 points, and above train's largest class, both with 95 % confidence
+    (one-sided, t). unexplained: known is so
     above what is right held out of speakers that train has. Frames are averaged over their lengths; scores count as
     positive or negative, zeros left out, or as above or below the median of train where they have no sign; several
     binaries are averaged. All numbers are NaN where train has one dialogue or one class. The dimensions ``without`` are
@@ -223,9 +224,15 @@ def _groups(group: np.ndarray, *parts: np.ndarray) -> int:
 
 
 def _is_above(mean: dict[str, float], inside: str, outside: str, groups: int) -> bool:
+    """Whether accuracy in train is far above that elsewhere, and above one answer for all of train.
+
+    On noise it may be far above elsewhere by the shares of the classes alone.
+    """
     quantile = scipy.stats.t.ppf(0.95, max(groups - 1, 1))
     error = np.hypot(mean[f"{inside}_se"], mean[f"{outside}_se"])
-    return bool(mean[inside] - mean[outside] - quantile * error > GAP)
+    far = mean[inside] - mean[outside] - quantile * error > GAP
+    knows = mean[inside] - mean["usual"] > quantile * mean[f"{inside}_se"]
+    return bool(far and knows)
 
 
 def _probe_one(
@@ -246,8 +253,12 @@ def _probe_one(
     new = sides.new[rows][~train]
     values |= _accuracy("new", held[new], group[~train][new])
     values |= _accuracy("rest", held[~new], dialogue[~train][~new])
-    majority = np.unique(y[~train], return_counts=True)[1].max() / len(held)
-    return values | {"majority": float(majority)}
+    return values | {"majority": _largest(y[~train]), "usual": _largest(y[train])}
+
+
+def _largest(labels: np.ndarray) -> float:
+    """The share of the most frequent label."""
+    return float(np.unique(labels, return_counts=True)[1].max() / len(labels))
 
 
 def _crossed(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -326,7 +337,7 @@ def _cells(row: dict[str, Any], people: bool) -> list[str]:
     cells = [f"{row[name]:.1%} ± {row[f'{name}_se']:.1%}" for name in pairs]
     above = row["held_out"] - row["majority"]
     weak = 0 < above < scipy.stats.norm.ppf(0.95) * row["held_out_se"]
-    most_frequent = f"{row['majority']:.1%}{', not clearly less' if weak else ''}"
+    most_frequent = f"{row['majority']:.1%}{' (within the error)' if weak else ''}"
     return [row["inputs"], *cells, most_frequent]
 
 

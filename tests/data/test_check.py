@@ -69,6 +69,15 @@ def test_honest_features_are_not_warned_of(signal: float) -> None:
     assert check(drawn(signal=signal)).ok
 
 
+def test_noise_whose_held_out_splits_have_other_classes_than_train_has_seen_no_label() -> None:
+    bundle = drawn(signal=0.0)
+    label = np.random.default_rng(1).choice(2, len(bundle), p=(0.8, 0.2))
+    other = dataclasses.replace(bundle, labels=np.where(bundle.split == 0, label, 1))
+    table = check(other).probe.set_index("inputs")
+    assert (table["cv"] - table["held_out"]).min() > 0.3, "the probe is far better inside train"
+    assert not table["leak"].any()
+
+
 def test_a_gap_within_sampling_error_is_not_warned_of() -> None:
     bundle = drawn(leak=2.5)
     few = np.isin(bundle.dialogue, [0, 1, 2, 50, 60])
