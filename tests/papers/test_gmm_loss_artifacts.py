@@ -31,7 +31,18 @@ from mmlib.runs.spec import RunSpec
 
 pytestmark = pytest.mark.slow
 
-SOME = ("table2", "table3", "fig2", "fig3", "fig4", "planted", "modes", "claims", "human-gap")
+SOME = (
+    "table2",
+    "table3",
+    "fig2",
+    "fig3",
+    "fig4",
+    "main",
+    "planted",
+    "modes",
+    "claims",
+    "human-gap",
+)
 ONE = {"crema-d": "twin:crema-d@smoke"}
 
 
@@ -65,11 +76,11 @@ def test_every_artifact_has_its_files(made: tuple[Context, Path]) -> None:
 
 
 def test_one_warm_up_per_seed_and_optimizer_serves_every_row() -> None:
-    context = gmm_loss.context("smoke", ONE)
+    context = gmm_loss.context("smoke", ONE, seeds=2)
     adaptive = [*rows.ablation_rows(context, "crema-d"), *rows.optimizer_rows(context, "crema-d")]
     by_row = {row.name: specs(context, row) for row in adaptive}
     parents = {s.parent for of_row in by_row.values() for s in of_row if s.parent}
-    assert len(parents) == 2 * len(context.seeds("crema-d"))
+    assert len(parents) == 2 * len(context.seeds("crema-d")) == 4
     assert {p.training.optimizer for p in parents} == {"momentum", "adam"}
     assert all(s.parent for of_row in by_row.values() for s in of_row)
     budget = rows.BUDGETS["smoke"]
@@ -168,18 +179,24 @@ def test_row_names_are_those_of_the_published_tables() -> None:
         assert names == set(published("gmm_loss", table)["row"])
 
 
+@pytest.mark.parametrize(
+    ("table", "row", "kind", "seeds"),
+    [("table2", "alpha = 0", ("gmm_loss", "alpha0"), 1), ("main", "Concat", ("plain", "paper"), 2)],
+)
 def test_a_table_cell_is_the_mean_over_seeds_of_the_stored_records(
-    made: tuple[Context, Path],
+    made: tuple[Context, Path], table: str, row: str, kind: tuple[str, str], seeds: int
 ) -> None:
     context, folder = made
-    numbers = pd.read_csv(folder / "twins" / "gmm_loss" / "table2-numbers.csv")
+    numbers = pd.read_csv(folder / "twins" / "gmm_loss" / f"{table}-numbers.csv")
     values = [
         r["selected"]["valid"]["metrics"]["same"]["accuracy"]
         for r in context.store.records()
-        if r.spec.method == "gmm_loss" and r.spec.variant == "alpha0"
+        if (r.spec.method, r.spec.variant) == kind and not r.spec.modalities
     ]
-    cell = numbers[numbers["row"].str.contains("alpha = 0", regex=False)]
-    assert len(values) == 2 and cell["mean"].item() == pytest.approx(np.mean(values))
+    cell = numbers[
+        numbers["row"].str.contains(row, regex=False) & (numbers["metric"] == "accuracy")
+    ]
+    assert len(values) == seeds and cell["mean"].item() == pytest.approx(np.mean(values))
 
 
 def test_no_published_number_stands_beside_a_twin(made: tuple[Context, Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -76,15 +77,12 @@ Made = tuple[Context, Path]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A smoke context whose runs are all done and drawn, in a folder of its own; one seed where there are folds."""
+    """A smoke context whose runs are all done and drawn, in a folder of its own."""
     folder = tmp_path_factory.mktemp("mculora")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
-        whole = mculora.context("smoke")
-        context = dataclasses.replace(
-            whole, profile=dataclasses.replace(whole.profile, fold_seeds=1)
-        )
+        context = mculora.context("smoke")
         make_runs(context, tmp_path_factory)
         for artifact in regenerate.artifacts(context):
             regenerate.draw(context, artifact.id)
@@ -147,7 +145,14 @@ def test_every_artifact_has_the_files_of_its_kind_and_the_papers_rows(made: Made
 
 @pytest.mark.parametrize(
     ("name", "count", "groups"),
-    [("table1", 4, 7), ("random", 4, 7), ("table2", 4, 7), ("leak", 5, 2), ("departures", 8, 1)],
+    [
+        ("table1", 4, 6),  # of one seed, and of five folds
+        ("random", 4, 6),
+        ("table2", 4, 6),
+        ("main", 2, 2),  # of two seeds
+        ("leak", 5, 1),
+        ("departures", 8, 1),
+    ],
 )
 def test_rows_share_budget_masks_and_but_for_momke_a_parent(
     made: Made, name: str, count: int, groups: int
@@ -199,10 +204,24 @@ def test_averages_are_over_six_and_over_seven_conditions(made: Made, name: str, 
     np.testing.assert_allclose(means[OF_SIX], means[SIX].mean(axis=1))
     np.testing.assert_allclose(means[OF_SEVEN], means[SEVEN].mean(axis=1))
     for line in frame[frame["setting"].str.endswith(OF_SEVEN)].itertuples():
-        found = values(made, str(line.row), twin, str(line.metric))[SEVEN]
+        found = values(made, str(line.row), twin, str(line.metric)).loc[[0], SEVEN]
         np.testing.assert_allclose(means[SEVEN].T[line.row, line.metric], found.mean())
-        assert line.n == len(found) == (2 if "MOSEI" in twin else 1)  # five folds are one value
-        assert line.sd == pytest.approx(found.mean(axis=1).std(), nan_ok=True)
+        assert line.n == 1 and np.isnan(line.sd)  # five folds are one value
+
+
+def test_the_main_comparison_has_the_mean_and_the_spread_of_two_seeds(made: Made) -> None:
+    frame = table(made, "main-numbers").query("n > 0").set_index(["row", "metric", "setting"])
+    for row, metric in itertools.product(
+        ("MCULoRA", "joint training"), ("accuracy", "weighted_f1")
+    ):
+        found = values(made, row, metric=metric)
+        assert list(found.index) == [0, 1]
+        of = {OF_SIX: found[SIX].mean(axis=1), "all modalities": found[SEVEN[-1]]}
+        for setting, each in of.items():
+            line = frame.loc[row, metric, setting]
+            assert [line["n"], line["mean"], line["sd"]] == pytest.approx(
+                [2, each.mean(), each.std()]
+            )
 
 
 def test_a_printed_average_over_seven_stands_as_such_and_all_others_at_the_six(made: Made) -> None:
@@ -358,7 +377,13 @@ def test_shares_sum_to_one_stay_in_their_range_and_are_named_after_their_combina
                 [r["curves"]["test"][c]["accuracy"][0] / 100 for c in COUNTED]
             )
     assert 80 / 7 - 1e-9 <= np.min(found["paper"]) < np.max(found["paper"]) <= 120 / 7 + 1e-9  # F13
-    frame = table(made, "shares").set_index("rule")
+    # Of the paper's rule the main comparison has a second seed.
+    assert [len(found[v]) for v in ("paper", "first_release", "leaking_test_accuracy")] == [2, 1, 1]
+    context = dataclasses.replace(made[0], seed_count=2)
+    (artifact,) = regenerate.artifacts(context, ["shares"])
+    drawn = artifact.draw(context, artifact.cells(context)).table
+    assert drawn is not None
+    frame = drawn.set_index("rule").astype(float)
     for rule, variant in zip(
         frame.index, ("paper", "first_release", "leaking_test_accuracy"), strict=True
     ):
@@ -419,10 +444,14 @@ def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
     frame = (
         table(made, "claims-numbers")
         .rename(columns={"test (above 0 supports)": "test"})
-        .query("seeds > 1")
+        .query("data == 'CMU-MOSEI twin'")
     )
-    rest = frame[~frame["where"].str.contains("Fig 4")]
-    assert len(rest) == 19 == len(frame) - 4 and set(expected) <= set(rest["claim"])
+    rest = frame[frame["claim"].isin(expected) | frame["test"].isin(by_test)]
+    assert len(rest) == 19 and set(expected) <= set(rest["claim"])
+    # Primary claims have the seeds of the main comparison, where both of their rows are in it.
+    assert list(rest[rest["seeds"] == 2]["test"]) == ["MCULoRA minus joint training"]
     for line in rest.to_dict("records"):
         found = expected[line["claim"]] if line["claim"] in expected else by_test[line["test"]]
-        assert line["difference"] == pytest.approx(found.mean(), abs=1e-6)
+        value = found.dropna()[: line["seeds"]]
+        assert len(value) == line["seeds"]
+        assert line["difference"] == pytest.approx(value.mean(), abs=1e-6)
