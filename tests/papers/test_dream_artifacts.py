@@ -52,6 +52,7 @@ TWINS = {"mosi": "twin:mosi-frames@tiny", "iemocap": "twin:iemocap4-frames@tiny"
 SHOWN = {"mosi": "CMU-MOSI twin", "iemocap": "IEMOCAP twin"}
 EMOTIONS = ("neutral", "happy", "sad", "angry")
 TWIN_ONLY = {"detector", "values"}
+DROPPED = shared(0.5, resampled=True)  # the law of Table 1
 FOLDS = 3  # the fewest that have a test, a validation and a training set
 Frame = Any  # of pandas, whose stubs say too little of what an index finds
 Toy = Callable[..., Bundle]
@@ -190,6 +191,13 @@ def vectors(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make(folder, tmp_path_factory, {"mosi-frames": str(folder / "mine")}, seeds=1)
 
 
+def of_all_seeds(made: Made, name: str) -> Frame:
+    """An artifact's numbers of all seeds that there are: the main comparison has a second one on one twin."""
+    context = dataclasses.replace(made.context, seed_count=2)
+    (artifact,) = regenerate.artifacts(context, [name])
+    return artifact.draw(context, artifact.cells(context)).numbers
+
+
 def test_every_artifact_has_the_files_of_its_kind_and_says_how_much_of_the_paper_it_is(
     made: Made,
 ) -> None:
@@ -218,21 +226,26 @@ def test_every_artifact_has_the_files_of_its_kind_and_says_how_much_of_the_paper
 
 
 @pytest.mark.parametrize(
-    ("name", "law", "seeds"),
-    [("table1", shared(0.5, resampled=True), [0, 1]), ("complete-training", complete(), [0])],
+    ("name", "law", "seeds", "datasets"),
+    [
+        ("main", DROPPED, [0, 1], ["iemocap"]),
+        ("table1", DROPPED, [0], list(TWINS)),
+        ("complete-training", complete(), [0], list(TWINS)),
+    ],
 )
 def test_rows_share_p_data_masks_and_the_second_stages_budget(
-    made: Made, name: str, law: Law, seeds: list[int]
+    made: Made, name: str, law: Law, seeds: list[int], datasets: list[str]
 ) -> None:
     others = {"selfmm", "linear", "gcnet_frames", *OF_SYSTEMS}
     everything = [r for r in made.of(name) if r.spec.backbone not in others]
-    # Of two data sets: the linear model, and in Table 1 Self-MM, GCNet and the eight stages of six other systems.
-    assert len(made.of(name)) - len(everything) == (22 if name == "table1" else 2) * len(seeds)
-    assert len(everything) == 2 * len(seeds) * 3 and {r.spec.train_mask for r in everything} == {
-        law
-    }
-    for data in TWINS.values():
-        by = {row: made.stored(data, row, law, 7) for row in MAIN}
+    # The linear model, and in Table 1 Self-MM, GCNet and the eight stages of six other systems.
+    places = len(datasets) * len(seeds)
+    assert len(made.of(name)) - len(everything) == (11 if name == "table1" else 1) * places
+    assert len(everything) == places * 3 and {r.spec.train_mask for r in everything} == {law}
+    for data in (TWINS[dataset] for dataset in datasets):
+        by = {
+            row: [r for r in made.stored(data, row, law, 7) if r.spec.seed in seeds] for row in MAIN
+        }
         assert all([r.spec.seed for r in found] == seeds for found in by.values())
         assert {r.id for found in by.values() for r in found} == {
             r.id for r in everything if r.spec.data == data
@@ -264,7 +277,7 @@ def test_table_1_is_that_of_the_predictions_and_its_average_is_over_six_conditio
     others = 1 + 7 * (name == "table1")  # the linear model, GCNet and six systems
     assert len(frame) == (len(shown) + others) * 8 * (2 + 1)
     for (dataset, data), row in itertools.product(TWINS.items(), shown):
-        found = made.stored(data, shown[row] or row, law, 7)
+        found = made.stored(data, shown[row] or row, law, 7)[:1]
         for metric in (
             ("f1_mean",) if dataset == "iemocap" else ("weighted_f1", "weighted_f1_with_zero")
         ):
@@ -274,7 +287,20 @@ def test_table_1_is_that_of_the_predictions_and_its_average_is_over_six_conditio
             values["average"] = list(np.mean([values[c] for c in SIX], axis=0))
             for condition, each in values.items():
                 line = frame.loc[(row, f"{SHOWN[dataset]} {condition}", metric)]
-                assert [line["n"], line["mean"]] == pytest.approx([len(each), np.mean(each)])
+                assert [line["n"], line["mean"]] == pytest.approx([1, np.mean(each)])
+
+
+def test_the_main_comparison_has_the_mean_and_the_spread_of_two_seeds(made: Made) -> None:
+    frame = made.table("main-numbers").query("n > 0").set_index(["row", "setting", "metric"])
+    for row in (OURS, PLAIN):
+        found = made.stored(TWINS["iemocap"], row, DROPPED, 7)
+        each = {c: np.array([made.f1(r, c) for r in found]) for c in (*SIX, ALL)}
+        each["average"] = np.mean([each[c] for c in SIX], axis=0)
+        for condition in ("average", ALL):
+            line, values = frame.loc[(row, condition, "f1_mean")], each[condition]
+            assert [line["n"], line["mean"], line["sd"]] == pytest.approx(
+                [2, values.mean(), values.std(ddof=1)]
+            )
 
 
 def test_the_best_possible_is_of_an_utterance_alone_and_of_the_emotions_mean(made: Made) -> None:
@@ -501,7 +527,7 @@ def by_orders(worth: Callable[[int, int], np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("dataset", list(TWINS))
 def test_pss_and_pas_are_those_of_eight_passes_and_all_orders(made: Made, dataset: str) -> None:
     law, bundle = shared(0.5, resampled=True), open_bundle(TWINS[dataset])
-    spec = made.stored(TWINS[dataset], OURS, law, 7)[1].spec
+    spec = made.stored(TWINS[dataset], OURS, law, 7)[-1].spec
     facts = known(made.context, spec, law)
     decisions, observed = passes(made, spec, law)
     labels = bundle.labels[bundle.rows("test")]
@@ -559,8 +585,8 @@ def test_useless_modalities_change_no_decision_of_the_posterior_and_values_add_u
 
 
 def test_the_detector_counts_hits_among_flags_and_among_targets(made: Made) -> None:
-    frame = made.table("detector-numbers")
-    assert len(frame) == 2 * 4 * (2 + 1)  # data, targets, seeds of either P
+    frame = of_all_seeds(made, "detector")
+    assert len(frame) == (2 * 2 + 1) * 4  # either P on both data sets, a second seed; targets
     law = shared(0.5, resampled=True)
     for (dataset, data), (trained, trained_law) in itertools.product(
         TWINS.items(), {"incomplete data": law, "complete data": complete()}.items()
@@ -666,7 +692,7 @@ def test_table_2_measures_the_whole_above_its_parts_and_shows_no_printed_time_be
 
 
 def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
-    frame = made.table("claims-numbers").rename(columns={"test (above 0 supports)": "test"})
+    frame = of_all_seeds(made, "claims").rename(columns={"test (above 0 supports)": "test"})
     assert (
         list(frame["no"]) == list(range(1, len(frame) + 1))
         and not frame.duplicated(["claim", "data", "test"]).any()
@@ -679,6 +705,7 @@ def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
             )
             for row in MAIN
         }
+        assert {len(values) for values in found.values()} == {2 if dataset == "iemocap" else 1}
         mine = frame[frame["data"] == SHOWN[dataset]].set_index(["claim", "test"])
         for other in (PLAIN, P):
             each, minus = found[OURS] - found[other], f"DREAM minus {other}"
@@ -735,9 +762,8 @@ def test_a_claims_slope_is_the_least_squares_line_through_a_seeds_curve(made: Ma
 def test_shares_and_accuracies_by_number_of_enhanced_modalities_are_those_of_the_predictions(
     made: Made,
 ) -> None:
-    frame = made.table("enhanced-numbers").set_index(["data", "quantity", "seed", "enhanced"])[
-        "value"
-    ]
+    numbers = of_all_seeds(made, "enhanced")
+    frame = numbers.set_index(["data", "quantity", "seed", "enhanced"])["value"]
     law = shared(0.5, resampled=True)
     for dataset, data in TWINS.items():
         bundle = open_bundle(data)

@@ -26,7 +26,7 @@ from mmlib.methods import ebmc as second_stage
 from mmlib.papers import ebmc
 from mmlib.papers.ebmc import analyses, figures
 from mmlib.pipeline import regenerate
-from mmlib.report.artifact import LOCAL, read_all
+from mmlib.report.artifact import LOCAL, Output, read_all
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
 
@@ -196,20 +196,31 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """In a folder of its own, without sequences of frames; two seeds, of one where there are folds."""
+    """In a folder of its own, without sequences of frames; one seed, two in the main comparison."""
     folder = tmp_path_factory.mktemp("ebmc")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMLIB_RUNS", str(folder / "runs"))
         patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
-        whole = ebmc.context(
+        context = ebmc.context(
             "smoke", {ebmc.PAPER.roles[d]: reference for d, reference in TWINS.items()}
-        )
-        context = dataclasses.replace(
-            whole, profile=dataclasses.replace(whole.profile, fold_seeds=1)
         )
         make_runs(context, tmp_path_factory)
         for artifact in regenerate.artifacts(context):
             regenerate.draw(context, artifact.id)
+    return Made(context, folder / "figures", {r.id: r for r in context.store.records()})
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The main rows on one twin with all modalities and two seeds, and what is drawn of these."""
+    folder = tmp_path_factory.mktemp("twice")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMLIB_RUNS", str(folder / "runs"))
+        patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
+        context = ebmc.context("smoke", {"mosi": TWINS["mosi"]}, seeds=2)
+        make_runs(context, tmp_path_factory, ["selection"])
+        for name in ("selection", "claims", "table6"):
+            regenerate.draw(context, name)
     return Made(context, folder / "figures", {r.id: r for r in context.store.records()})
 
 
@@ -272,12 +283,13 @@ def first(spec: RunSpec) -> Any:
 @pytest.mark.parametrize(
     ("name", "rows", "parents", "places"),
     [
-        ("table1", 3, 2, 4),
+        ("main", 2, 2, 2),  # of two seeds
+        ("table1", 3, 2, 2),
         ("table2", 3, 2, 5),
-        ("table3", 3, 2, 2),
-        ("table4", 6, 4, 4),
-        ("missing-parts", 6, 4, 2),
-        ("table7", 4, 1, 2),
+        ("table3", 3, 2, 1),
+        ("table4", 6, 4, 2),
+        ("missing-parts", 6, 4, 1),
+        ("table7", 4, 1, 1),
         ("fig6", 6, 4, 1),
         ("departures", 12, 5, 1),
     ],
@@ -371,7 +383,7 @@ def test_a_model_of_a_condition_sees_that_alone_in_training_and_test(made: Made)
     ("name", "data", "rows"),
     [("table3", "mosei", [*MAIN, GCNET]), ("missing-parts", "mosi", ABLATED)],
 )
-def test_the_average_is_over_the_six_conditions_of_each_run(
+def test_the_average_is_over_the_six_conditions_of_a_run(
     made: Made, name: str, data: str, rows: list[str]
 ) -> None:
     frame = made.table(f"{name}-numbers").query("n > 0")
@@ -381,6 +393,19 @@ def test_the_average_is_over_the_six_conditions_of_each_run(
     np.testing.assert_allclose(means["average"], means[SIX].mean(axis=1))
     for row in rows:
         mine, found = frame[frame["row"] == row].set_index("setting"), made.missing(data, row)
+        assert set(mine["n"]) == {1} and mine["sd"].isna().all()
+        np.testing.assert_allclose(mine["mean"], found.loc[0, mine.index])
+
+
+def test_the_main_comparison_has_the_mean_and_the_spread_of_the_averages_of_two_seeds(
+    made: Made,
+) -> None:
+    frame = made.table("main-numbers").query("n > 0")
+    assert set(frame["row"]) == {EBMC, PLAIN, LINEAR.name}
+    for row, metric in itertools.product((EBMC, PLAIN), ("accuracy", "weighted_f1")):
+        of = frame[(frame["row"] == row) & (frame["metric"] == metric)]
+        mine, found = of.set_index("setting"), made.missing("mosei", row, metric)
+        assert set(mine.index) == {"average", ALL}
         assert len(found) == 2 and set(mine["n"]) == {2}
         np.testing.assert_allclose(mine["mean"], found.mean()[mine.index])
         np.testing.assert_allclose(mine["sd"], found.std()[mine.index], atol=1e-9)
@@ -432,6 +457,12 @@ def shares(made: Made, data: str, row: str) -> dict[int, dict[str, float]]:
     }
 
 
+def shares_drawn(made: Made) -> Output:
+    """Fig 4 of all seeds that there are, of which the main comparison has a second one."""
+    context = dataclasses.replace(made.context, seed_count=2)
+    return figures.contribution(context, figures.contributions_cells(context))
+
+
 def test_shapley_values_are_means_over_orders_and_add_up_to_the_accuracy_above_guessing(
     made: Made,
 ) -> None:
@@ -442,10 +473,10 @@ def test_shapley_values_are_means_over_orders_and_add_up_to_the_accuracy_above_g
         for c in itertools.combinations(players, k)
     }
     assert figures.shapley(game, players) == pytest.approx(by_orders(game, players))
-    frame = (
-        made.table("fig4").set_index(["dataset", "row", "seed", "modality"])["points"].sort_index()
-    )
-    assert len(frame) == 2 * 3 * (2 + 2 + 1)  # with and without, modalities, seeds
+    numbers = shares_drawn(made).numbers
+    assert numbers is not None
+    frame: Frame = numbers.set_index(["dataset", "row", "seed", "modality"])["points"].sort_index()
+    assert len(frame) == (2 * 3 + 1) * 3  # with and without on each data set, a second seed
     for data, (label, row) in itertools.product(
         TWINS, (("with EMC", EBMC), ("w/o EMC", "w/o EMC"))
     ):
@@ -457,7 +488,7 @@ def test_shapley_values_are_means_over_orders_and_add_up_to_the_accuracy_above_g
 
 
 def test_the_accuracy_with_all_modalities_of_fig_4_is_a_sentence(made: Made) -> None:
-    notes = " ".join(made.entries()["fig4"]["notes"])
+    notes = " ".join(shares_drawn(made).notes)
     for data in TWINS:
         means = [made.missing(data, row, "accuracy")[ALL].mean() for row in (EBMC, "w/o EMC")]
         told = [f"with EMC {means[0]:.2f} ", f"w/o EMC {means[1]:.2f} "]
@@ -489,7 +520,9 @@ def trained(dims: Iterable[int], width: int, depth: int, *, released: bool) -> i
     return network + parts + generators
 
 
-def test_parameters_are_the_ledgers_and_those_of_the_layers_without_the_teacher(made: Made) -> None:
+def test_parameters_are_the_ledgers_and_those_of_the_layers_without_the_teacher(
+    made: Made, twice: Made
+) -> None:
     table = made.table("table6").set_index("method")
     found = {
         method: int(text.replace(",", ""))
@@ -528,10 +561,10 @@ def test_parameters_are_the_ledgers_and_those_of_the_layers_without_the_teacher(
                 dims, 16, 1, released=record.spec.variant == "released"
             )
     times = [
-        sum(made.context.store.sidecar(r.id)["seconds"] for r in (x, made.parent(x)))
-        for x in made.stored("mosi", EBMC, "complete")
+        sum(twice.context.store.sidecar(r.id)["seconds"] for r in (x, twice.parent(x)))
+        for x in twice.stored("mosi", EBMC, "complete")
     ]
-    timed = made.table(f"table6{LOCAL}").set_index("method")
+    timed = twice.table(f"table6{LOCAL}").set_index("method")
     said = str(timed.loc["EBMC, CMU-MOSI twin", "time of all stages"])
     assert float(said.split()[0]) == pytest.approx(np.mean(times), abs=0.0051) and said.endswith(
         "(2) s"
@@ -577,9 +610,11 @@ def test_energies_are_sums_of_their_three_terms_and_recording_them_changes_nothi
             assert float(text.loc[label, column].split()[0]) == pytest.approx(value, abs=0.000501)
 
 
+@pytest.mark.parametrize(("of", "datasets"), [("made", ["mosi", "mosei"]), ("twice", ["mosi"])])
 def test_selection_on_test_is_never_worse_and_its_gap_is_that_of_the_predictions(
-    made: Made,
+    request: pytest.FixtureRequest, of: str, datasets: list[str]
 ) -> None:
+    made: Made = request.getfixturevalue(of)
     frame, text = (
         made.table("selection-numbers"),
         made.table("selection").set_index(["data", "row", "metric"]),
@@ -590,8 +625,8 @@ def test_selection_on_test_is_never_worse_and_its_gap_is_that_of_the_predictions
         "acc7": "accuracy, 7 classes",
         "mae": "MAE",
     }
-    assert len(text) == 2 * len([*MAIN, LINEAR]) * 4
-    for data, row, metric in itertools.product(("mosi", "mosei"), MAIN, labels):
+    assert len(text) == len(datasets) * len([*MAIN, LINEAR]) * 4
+    for data, row, metric in itertools.product(datasets, MAIN, labels):
         mine = frame[
             (frame[["dataset", "row", "metric"]] == [data, row, metric]).all(axis=1)
         ].pivot(index="seed", columns="selection", values="value")
@@ -604,9 +639,12 @@ def test_selection_on_test_is_never_worse_and_its_gap_is_that_of_the_predictions
         np.testing.assert_allclose(mine[list(found)], found, rtol=1e-5)
         line = text.loc[(SHOWN[data], row, labels[metric])]
         gap = found["test"] - found["valid"]
-        assert float(str(line["test minus valid"]).split()[0]) == pytest.approx(
-            gap.mean(), abs=0.0051
-        )
+        assert len(gap) == {"made": 1, "twice": 2}[of]
+        told = str(line["test minus valid"]).split()[0]
+        if of == "made":
+            assert told == "-"
+        else:
+            assert float(told) == pytest.approx(gap.mean(), abs=0.0051)
         assert [float(line[f"epoch by {s}"].split()[0]) for s in found] == pytest.approx(
             list(found.mean()), abs=0.0051
         )
@@ -618,19 +656,23 @@ def test_selection_on_test_is_never_worse_and_its_gap_is_that_of_the_predictions
             assert (gap >= 0).all() and dict(found["test"]) == pytest.approx(best)
 
 
-def test_one_or_two_seeds_have_no_verdict_and_numbers_are_unique(made: Made) -> None:
+def test_one_or_two_seeds_have_no_verdict_and_numbers_are_unique(made: Made, twice: Made) -> None:
     stored = made.table("claims-numbers")
-    assert set(stored["seeds"]) == {1, 2} and set(stored["verdict"]) == {"too few seeds"}
+    assert set(stored["seeds"]) == {1} and set(stored["verdict"]) == {"too few seeds"}
     assert stored["low"].isna().all() and stored["difference"].notna().all()
     assert list(made.table("claims")["no"]) == list(stored["no"]) == list(range(1, len(stored) + 1))
     assert not stored.duplicated(["claim", "data", "test (above 0 supports)"]).any()
+    some = twice.table("claims-numbers")
+    two = some[some["seeds"] > 0]
+    assert set(two["seeds"]) == {2} and set(two["verdict"]) == {"too few seeds"}
+    assert two["low"].isna().all() and set(some[some["seeds"] == 0]["verdict"]) == {"not run"}
 
 
 ON_AVERAGE = "better with modalities missing, on average"
 
 
 def differences(made: Made, data: str) -> dict[tuple[str, str], Frame]:
-    """Of all claims about a data set of two seeds, by words and test."""
+    """Of all claims about a data set of scores, by words and test."""
     v, w = (
         {row: get(row) for row in {*MAIN, *PARTS}}
         for get in (
@@ -752,12 +794,15 @@ def text_parts(made: Made, data: str) -> dict[tuple[str, str], pd.Series]:
     }
 
 
+def claimed(made: Made) -> Frame:
+    """The table of claims about data sets of scores, without those about the grids of weights."""
+    frame = made.table("claims-numbers").rename(columns={"test (above 0 supports)": "test"})
+    of_scores = frame["data"].isin([SHOWN["mosi"], SHOWN["mosei"]])
+    return frame[of_scores & ~frame["claim"].str.contains("of the grid|over the grid")]
+
+
 def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
-    frame = (
-        made.table("claims-numbers")
-        .rename(columns={"test (above 0 supports)": "test"})
-        .query("seeds > 1")
-    )
+    frame = claimed(made)
     expected = {
         (SHOWN[d], *key): found
         for d in ("mosi", "mosei")
@@ -771,5 +816,17 @@ def test_claims_compare_the_stored_runs_seed_by_seed(made: Made) -> None:
     for line in frame.to_dict("records"):
         if (found := expected.get((line["data"], line["claim"], line["test"]))) is not None:
             compared += 1
-            assert line["difference"] == pytest.approx(found.mean(), rel=1e-6, abs=1e-6)
+            assert line["difference"] == pytest.approx(found.loc[0], rel=1e-6, abs=1e-6)
     assert compared == len(expected)
+
+
+def test_a_claim_on_two_seeds_is_the_mean_of_the_paired_differences(twice: Made) -> None:
+    frame = claimed(twice).set_index(["claim", "test"])
+    of = {row: twice.values("mosi", row, "complete") for row in MAIN}
+    for other in (PLAIN, MOMKE):
+        line, found = (
+            frame.loc[("better with all modalities", f"EBMC minus {other}")],
+            of[EBMC] - of[other],
+        )
+        assert line["seeds"] == len(found) == 2
+        assert line["difference"] == pytest.approx(found.mean(), rel=1e-6, abs=1e-6)
