@@ -48,7 +48,7 @@ OF_SYSTEMS = {stage.backbone for system in SYSTEMS for stage in system.stages} -
 OF_TABLE_1 = {OURS: OURS, PLAIN: PLAIN, CORRKD: P, SELFMM: SELFMM}  # on frames, by the stored row
 ONE = ["audio", "text", "vision"]
 SIX = ["text", "audio", "vision", "audio+text", "text+vision", "audio+vision"]
-TWINS = {"mosi": "twin:mosi-frames@tiny", "iemocap": "twin:iemocap4-frames@tiny"}
+TWINS = {"mosi": "twin:mosi-frames@smoke", "iemocap": "twin:iemocap4-frames@smoke"}
 SHOWN = {"mosi": "CMU-MOSI twin", "iemocap": "IEMOCAP twin"}
 EMOTIONS = ("neutral", "happy", "sad", "angry")
 TWIN_ONLY = {"detector", "values"}
@@ -441,13 +441,14 @@ def test_under_trained_is_a_tenth_of_the_epochs_and_profiles_are_what_they_say(
         assert spec.parent.training.epochs == max(1, round(0.1 * whole))
     assert told["paper"] == (3, 30, 2e-4, 200, 10)
     context = dream.context("paper", {"mosi-frames": TWINS["mosi"]})
+    bundle = open_bundle(TWINS["mosi"])
     other = specs(
         context, "mosi", rows_of.main_rows(context, "mosi")[0], rows_of.whole(context, "mosi")
     )[0]
     assert (other.method, other.train_mask) == ("dream", complete())
     assert (other.training.lr, other.training.batch, other.training.weight_decay) == (
         1e-4,
-        round(32 * 40 / len(open_bundle(TWINS["mosi"]))),
+        round(32 * len(np.unique(bundle.dialogue)) / len(bundle)),
         0.0,
     )  # dialogues that hold 32 utterances or so
 

@@ -51,7 +51,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context
     monkeypatch.setenv("MMLIB_HEADLESS", "1")
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     paper: Any = catalog.PAPERS["balm"]
-    yield paper.context("smoke")
+    yield paper.context("smoke", seeds=2)
 
 
 def files(context: Context) -> dict[str, str]:

@@ -17,6 +17,7 @@ from mmlib.data.bundle import Task, make_bundle, save_bundle
 from mmlib.data.catalog import open_bundle
 from mmlib.experiments import comparison, own
 from mmlib.experiments.context import NO_ROLE
+from mmlib.experiments.profiles import PROFILES
 from mmlib.experiments.published import published
 from mmlib.experiments.systems import PRINTED_AS
 from mmlib.experiments.tables import Table
@@ -135,7 +136,8 @@ def test_data_in_a_role_have_the_papers_rows_as_before(
     assert printed <= set(numbers[numbers["n"] > 0]["row"]) and numbers["in_paper"].any()
     declared = {a.id: a for a in PAPERS["ebmc"].artifacts}["table1"]
     assert entry["rows_in_paper"] == declared.rows_in_paper
-    assert "2 seeds, width" not in entry["caption"] and "64 utterances" not in entry["caption"]
+    assert PROFILES["smoke"].reduced not in entry["caption"]
+    assert "64 utterances" not in entry["caption"]
 
 
 def test_no_claim_is_about_modalities_that_the_data_lack(saved: Callable[..., str]) -> None:
