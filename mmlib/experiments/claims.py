@@ -22,6 +22,7 @@ from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.measures import Measure, Validated, Values, means
 from mmlib.experiments.verdicts import Measured, table, tested
 from mmlib.metrics import to_maximise
+from mmlib.names import few
 from mmlib.report import looks, stats
 from mmlib.report.artifact import Output
 from mmlib.report.crossed import Interval
@@ -184,31 +185,30 @@ class Claims:
     def _of(self, context: Context, chosen: Sequence[Claim]) -> list[Measured]:
         """What finished runs say of some claims; each source is read once."""
         read: dict[Source, Any] = {}
-        made = []
-        for claim in chosen:
-            source = claim.source
-            if source not in read:
-                read[source] = source.read(context, source.cells)
-            of = read[source]
-            made.append(
-                Measured(
-                    claim.text,
-                    claim.where,
-                    shown(context, source.dataset),
-                    claim.network or self.network,
-                    claim.test,
-                    claim.unit or self.points,
-                    _in_order(claim.measure(of)),
-                    claim.detail(of),
-                    claim.primary,
-                    claim.exists,
-                    partial(_elsewhere, context, claim, of),
-                    partial(_again, context, claim, of),
-                    clusters.of_test(context.bundle(source.dataset)).kind,
-                    claim.printed() if _beside(context, source.dataset) else None,
-                )
-            )
-        return made
+        for source in dict.fromkeys(claim.source for claim in chosen):
+            read[source] = source.read(context, source.cells)
+        return [self._measured(context, claim, read[claim.source]) for claim in chosen]
+
+    def _measured(self, context: Context, claim: Claim, read: Any) -> Measured:
+        """What finished runs say of a claim; read: what its source reads of them."""
+        dataset, known = claim.source.dataset, _in_order(claim.measure(read))
+        seeds = [int(seed) for seed in known.index]
+        return Measured(
+            claim.text,
+            claim.where,
+            shown(context, dataset),
+            claim.network or self.network,
+            claim.test,
+            claim.unit or self.points,
+            known.to_numpy(),
+            ". ".join(filter(None, (claim.detail(read), _left_out(seeds)))),
+            claim.primary,
+            claim.exists,
+            partial(_elsewhere, context, claim, read, seeds),
+            partial(_again, context, claim, read, seeds),
+            clusters.of_test(context.bundle(dataset)).kind,
+            claim.printed() if _beside(context, dataset) else None,
+        )
 
     def further(self, context: Context) -> list[Cell]:
         """The cells of the primary claims that are run, with all seeds up to the last look that there are."""
@@ -242,8 +242,13 @@ class Claims:
 ON_TWINS = "On twins accuracy is the expected one: the exact probability that an answer is right, averaged."
 
 
-def _elsewhere(context: Context, claim: Claim, read: Any, seeds: int) -> Interval | None:
-    """The interval for other seeds and other test data of a claim about differences of a metric."""
+def _elsewhere(
+    context: Context, claim: Claim, read: Any, seeds: Sequence[int], count: int
+) -> Interval | None:
+    """The interval for other seeds and other test data of a claim about differences of a metric.
+
+    count: of the seeds, from the first.
+    """
     source, measure = claim.source, claim.measure
     if not source.metric or not isinstance(measure, Measure):
         return None
@@ -254,17 +259,17 @@ def _elsewhere(context: Context, claim: Claim, read: Any, seeds: int) -> Interva
         measure.terms(read),
         source.metric,
         source.averages,
-        seeds,
+        seeds[:count],
     )
 
 
-def _again(context: Context, claim: Claim, read: Any, seeds: int) -> str:
+def _again(context: Context, claim: Claim, read: Any, seeds: Sequence[int], count: int) -> str:
     """A claim's second derivation and the other choices of the epoch, where it is about differences of a metric."""
     source, measure = claim.source, claim.measure
     if not source.metric or not isinstance(measure, Measure):
         return ""
     finding = derived_again.Finding(
-        source.dataset, source.cells, source.metric, source.averages, seeds
+        source.dataset, source.cells, source.metric, source.averages, tuple(seeds[:count])
     )
 
     def differences(frame: pd.DataFrame) -> pd.Series:
@@ -280,12 +285,16 @@ def _beside(context: Context, dataset: str) -> bool:
     return context.shows_printed(dataset) and not is_twin(context.reference(dataset))
 
 
-def _in_order(values: pd.Series | Mapping[int, float] | Sequence[float]) -> np.ndarray:
-    """Values in the order of their seeds, from the first seed to the last before one that is lacking."""
-    known = pd.Series(values, dtype=float).dropna().sort_index()
-    if isinstance(values, pd.Series | Mapping):
-        known = known[known.index == np.arange(len(known))]
-    return known.to_numpy()
+def _in_order(values: pd.Series | Mapping[int, float] | Sequence[float]) -> pd.Series:
+    """The values that there are by seed, in the order of the seeds."""
+    return pd.Series(values, dtype=float).dropna().sort_index()
+
+
+def _left_out(seeds: Sequence[int]) -> str:
+    """Which seeds before the last one have no value; a run that has diverged is made again by no sweep."""
+    lacking = sorted(set(range(max(seeds, default=0))) - set(seeds))
+    listed = few([str(seed) for seed in lacking])
+    return f"Without seed{'s' * (len(lacking) > 1)} {listed}, where runs lack" if lacking else ""
 
 
 def values(frame: pd.DataFrame) -> Values:

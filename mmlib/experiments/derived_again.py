@@ -38,8 +38,8 @@ class Finding:
     averages: Averages
     """Name to the settings that are averaged under it."""
 
-    seeds: int
-    """How many there are, from the first."""
+    seeds: tuple[int, ...]
+    """Those that it is over."""
 
 
 def sentence(
@@ -72,7 +72,7 @@ def _at(
     chosen = results[(results["metric"] == finding.metric) & (results["selection"] == rule)]
     by = ("row", "seed", "selection", "metric")
     values = with_averages(stats.average_folds(chosen), finding.averages, by)
-    return float(measure(values).sort_index().iloc[: finding.seeds].mean())
+    return float(measure(values).loc[list(finding.seeds)].mean())
 
 
 def by_counts(context: Context, finding: Finding, terms: Sequence[Term]) -> float | None:

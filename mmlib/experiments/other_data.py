@@ -63,13 +63,13 @@ def interval(
     terms: Sequence[Term],
     metric: str,
     averages: Averages,
-    seeds: int,
+    seeds: Sequence[int],
 ) -> Interval | None:
-    """The interval of a sum of terms over the first seeds; None where a run lacks the counts that it is made from.
+    """The interval of a sum of terms over some seeds; None where a run lacks the counts that it is made from.
 
     Folds count the same, and each has clusters of its own.
     """
-    if seeds < FEWEST:
+    if len(seeds) < FEWEST:
         return None
     at, folds = places(cells), context.folds(dataset)
     counts: dict[str, dict[str, np.ndarray]] = {}  # by run: its arrays are read once
@@ -101,12 +101,12 @@ def counts_of(
     cells: Mapping[tuple[int, int | None], Cell],
     fold: int | None,
     metric: str,
-    seeds: int,
+    seeds: Sequence[int],
     known: dict[str, dict[str, np.ndarray]],
 ) -> np.ndarray | None:
-    """(S, G, ...) what the clusters count in the runs of the first seeds; known: arrays of runs that were read."""
+    """(S, G, ...) what the clusters count in the runs of some seeds; known: arrays of runs that were read."""
     of_seed = []
-    for seed in range(seeds):
+    for seed in seeds:
         cell = cells.get((seed, fold))
         record = context.record(cell.spec) if cell else None
         if cell is None or record is None:

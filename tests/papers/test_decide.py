@@ -131,7 +131,7 @@ def test_only_the_rows_that_a_measure_reads_are_run(
     assert {cell.row for cell in claim.cells()} == (rows or set("abcd"))
 
 
-def test_primary_claims_are_measured_on_further_seeds_up_to_the_first_that_is_lacking() -> None:
+def test_primary_claims_are_measured_on_further_seeds_up_to_those_of_the_last_look() -> None:
     context = catalog.PAPERS["gmm_loss"].context("smoke")
     claims = catalog.CLAIMS["gmm_loss"]
     wide = claims.primary(context)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mmlib.experiments import derived_again, other_data
-from mmlib.experiments.claims import values
+from mmlib.experiments.claims import Claim, Claims, of_metric, values
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.measures import BestLead, Change, Lead, Mean, Shift, Validated, Weighted
 from mmlib.experiments.other_data import Term
@@ -20,6 +20,7 @@ from mmlib.runs.spec import RunSpec, Training
 from mmlib.runs.store import Store
 
 SEEDS = 6
+ALL = tuple(range(SEEDS))
 TESTS = (("all", complete()), ("some", random_missing(0.5)))
 ROWS = {"slow": 1e-3, "fast": 2e-2}
 
@@ -70,7 +71,9 @@ def measured(context: Context, cells: list[Cell], row: str, setting: str, metric
 def of(context: Context, cells: list[Cell], terms: list[Term], seeds: int = SEEDS) -> object:
     averages = {"both": ["all", "some"]}
     dataset = next(name for name in context.datasets if context.bundle(name).fold is not None)
-    return other_data.interval(context, dataset, cells, terms, "weighted_f1", averages, seeds)
+    return other_data.interval(
+        context, dataset, cells, terms, "weighted_f1", averages, range(seeds)
+    )
 
 
 def test_the_interval_lies_around_the_measured_difference(
@@ -166,7 +169,7 @@ def test_a_finding_is_the_same_from_what_the_runs_answered(
     context: Context, dataset: str, cells: list[Cell], metric: str
 ) -> None:
     """One draw of each mask, so that pooling draws and averaging them are the same."""
-    finding = derived_again.Finding(dataset, cells, metric, {"both": ["all", "some"]}, SEEDS)
+    finding = derived_again.Finding(dataset, cells, metric, {"both": ["all", "some"]}, ALL)
     terms = [Term("fast", "slow", "all", 0.25), Term("fast", "slow", "both", 0.75)]
     by_setting = {
         setting: measured(context, cells, "fast", setting, metric)
@@ -182,7 +185,7 @@ def test_a_finding_is_the_same_from_what_the_runs_answered(
 def test_a_finding_is_told_at_the_other_epochs(
     context: Context, dataset: str, cells: list[Cell]
 ) -> None:
-    finding = derived_again.Finding(dataset, cells, "accuracy", {}, SEEDS)
+    finding = derived_again.Finding(dataset, cells, "accuracy", {}, ALL)
     lead = Lead("fast", "slow", "all")
     told = derived_again.sentence(
         context, finding, lead.terms({}), lambda frame: lead(values(frame))
@@ -201,3 +204,26 @@ def test_a_finding_is_told_at_the_other_epochs(
         assert f"{words} {mean['fast'] - mean['slow']:+.2f}" in told
     counted = derived_again.by_counts(context, finding, [Term("fast", "slow", "all")])
     assert f"derived again from the runs' answers {counted:+.2f}" in told
+
+
+def test_a_seed_whose_run_has_diverged_is_left_out_and_named_and_the_later_ones_count(
+    context: Context, dataset: str, cells: list[Cell]
+) -> None:
+    """Both intervals and the second derivation are then over the same seeds."""
+    lacking = [c for c in cells if (c.row, c.spec.seed, c.spec.fold) != ("slow", 1, 0)]
+    lead = Lead("fast", "slow", "all")
+    found = {}
+    for name, of in (("whole", cells), ("lacking", lacking)):
+        source = of_metric(dataset, of, "accuracy")
+        claims = Claims(lambda _, s=source: [Claim("c", "1", "t", s, lead)], "points", "mlp")  # type: ignore[misc]
+        (found[name],) = claims.measured(context)
+    whole, part = found["whole"], found["lacking"]
+    np.testing.assert_array_equal(part.values, np.delete(whole.values, 1))
+    assert (whole.detail, part.detail) == ("", "Without seed 1, where runs lack")
+    (term,) = lead.terms({})
+    seeds = [seed for seed in ALL if seed != 1]
+    assert part.elsewhere(len(seeds)) == other_data.interval(
+        context, dataset, cells, [term], "accuracy", {}, seeds
+    )
+    told = float(part.again(len(seeds)).split("answers ")[1].rstrip("."))
+    assert told == pytest.approx(part.values.mean(), abs=0.005)
