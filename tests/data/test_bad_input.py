@@ -356,6 +356,10 @@ IMPORTS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
         every("position", lambda i, r: 0.5),
         ("0.5", "whole numbers"),
     ),
+    "two utterances at one position of a dialogue": (
+        every("position", lambda i, r: min(i, 2)),
+        ("2 in rows", "d01", "each position once", "leave the column out"),
+    ),
     "settings misspelt": (
         extra("bundle.toml", 'license = "CC0"'),
         ("'license'", "Did you mean 'licence'?"),

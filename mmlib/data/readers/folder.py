@@ -417,7 +417,23 @@ def _optional(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
             columns[column] = _whole(folder, column, values)
     if "dialogue" in columns and "position" not in columns:
         columns["position"] = list(table.groupby("dialogue").cumcount())  # as the rows come
+    if "dialogue" in columns:
+        _no_ties(folder, columns["dialogue"], columns["position"])
     return columns
+
+
+def _no_ties(folder: Path, dialogues: Sequence[str], positions: Sequence[int]) -> None:
+    """Refuse two utterances at one position of a dialogue, which have no order."""
+    seen: dict[tuple[str, int], int] = {}
+    for row, place in enumerate(zip(dialogues, positions, strict=True)):
+        other = seen.setdefault(place, row)
+        if other != row:
+            raise InputError(
+                f"{folder / 'utterances.csv'}, position",
+                f"{place[1]} in rows {other + 1} and {row + 1}, both of dialogue {place[0]}",
+                "each position once in a dialogue",
+                "Correct them, or leave the column out: utterances are then in the order of the rows.",
+            )
 
 
 def _no_gaps(folder: Path, column: str, values: list[str]) -> None:
