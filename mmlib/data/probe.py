@@ -108,11 +108,11 @@ def probe(bundle: Bundle, without: Sequence[Steady] = ()) -> pd.DataFrame:
     other folds have the speaker too; NaN where speakers are no people. held_out, held_out_se: fitted on train, scored
     on valid and test together. majority: the largest class there. leak: cv is above what is right held out, in groups
     that train has nothing of, by more than 10 points, and above train's largest class, both with 95 % confidence
-    (one-sided, t). unexplained: known is so
-    above what is right held out of speakers that train has. Frames are averaged over their lengths; scores count as
-    positive or negative, zeros left out, or as above or below the median of train where they have no sign; several
-    binaries are averaged. All numbers are NaN where train has one dialogue or one class. The dimensions ``without`` are
-    left out. Of more than ``MOST`` utterances so many are asked, drawn at random from all groups and always the same.
+    (one-sided, t). unexplained: known is so above what is right held out of speakers that train has, and above train's
+    largest class. Frames are averaged over their lengths; scores count as positive or negative, zeros left out, or as
+    above or below the median of train where they have no sign; several binaries are averaged. All numbers are NaN where
+    train has one dialogue or one class. The dimensions ``without`` are left out. Of more than ``MOST`` utterances
+    so many are asked, drawn at random from all groups and always the same.
     """
     sides = _sides(bundle)
     if len(bundle) > MOST:

@@ -292,9 +292,12 @@ def _in_order(values: pd.Series | Mapping[int, float] | Sequence[float]) -> pd.S
 
 def _left_out(seeds: Sequence[int]) -> str:
     """Which seeds before the last one have no value; a run that has diverged is made again by no sweep."""
-    lacking = sorted(set(range(max(seeds, default=0))) - set(seeds))
-    listed = few([str(seed) for seed in lacking])
-    return f"Without seed{'s' * (len(lacking) > 1)} {listed}, where runs lack" if lacking else ""
+    lacking = [str(seed) for seed in sorted(set(range(max(seeds, default=0))) - set(seeds))]
+    if not lacking:
+        return ""
+    if len(lacking) == 1:
+        return f"Seed {lacking[0]} is left out: not all of its runs are done"
+    return f"Seeds {few(lacking)} are left out: not all of their runs are done"
 
 
 def values(frame: pd.DataFrame) -> Values:

@@ -219,7 +219,7 @@ def test_a_seed_whose_run_has_diverged_is_left_out_and_named_and_the_later_ones_
         (found[name],) = claims.measured(context)
     whole, part = found["whole"], found["lacking"]
     np.testing.assert_array_equal(part.values, np.delete(whole.values, 1))
-    assert (whole.detail, part.detail) == ("", "Without seed 1, where runs lack")
+    assert (whole.detail, part.detail) == ("", "Seed 1 is left out: not all of its runs are done")
     (term,) = lead.terms({})
     seeds = [seed for seed in ALL if seed != 1]
     assert part.elsewhere(len(seeds)) == other_data.interval(
