@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,24 @@ def make_runs(
     for spec in regenerate.specs(context, regenerate.artifacts(context, names)):
         run_id = spec.run_id(context.bundle_fingerprint(spec.data))
         context.store.take(run_id, shared.files(run_id))
+
+
+def made_and_drawn(
+    declare: Callable[[], Context],
+    folder: Path,
+    factory: pytest.TempPathFactory,
+    needed: Iterable[str] = (),
+    shown: Iterable[str] = (),
+) -> Context:
+    """A context in a folder of its own, with the runs of some artifacts made and some drawn (all by default)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMLIB_RUNS", str(folder / "runs"))
+        patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
+        context = declare()
+        make_runs(context, factory, needed)
+        for artifact in regenerate.artifacts(context, shown):
+            regenerate.draw(context, artifact.id)
+    return context
 
 
 def at_another_epoch(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from shared_runs import at_another_epoch, make_runs
+from shared_runs import at_another_epoch, made_and_drawn
 
 from mmlib.data.catalog import open_bundle
 from mmlib.experiments import sizes
@@ -25,7 +25,6 @@ from mmlib.masks import complete, patterns, subset
 from mmlib.methods import ebmc as second_stage
 from mmlib.papers import ebmc
 from mmlib.papers.ebmc import analyses, figures
-from mmlib.pipeline import regenerate
 from mmlib.report.artifact import LOCAL, Output, read_all
 from mmlib.runs.spec import RunSpec
 from mmlib.runs.store import Record
@@ -198,15 +197,8 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """In a folder of its own, without sequences of frames; one seed, two in the main comparison."""
     folder = tmp_path_factory.mktemp("ebmc")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMLIB_RUNS", str(folder / "runs"))
-        patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
-        context = ebmc.context(
-            "smoke", {ebmc.PAPER.roles[d]: reference for d, reference in TWINS.items()}
-        )
-        make_runs(context, tmp_path_factory)
-        for artifact in regenerate.artifacts(context):
-            regenerate.draw(context, artifact.id)
+    data = {ebmc.PAPER.roles[d]: reference for d, reference in TWINS.items()}
+    context = made_and_drawn(lambda: ebmc.context("smoke", data), folder, tmp_path_factory)
     return Made(context, folder / "figures", {r.id: r for r in context.store.records()})
 
 
@@ -214,13 +206,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def twice(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The main rows on one twin with all modalities and two seeds, and what is drawn of these."""
     folder = tmp_path_factory.mktemp("twice")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMLIB_RUNS", str(folder / "runs"))
-        patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
-        context = ebmc.context("smoke", {"mosi": TWINS["mosi"]}, seeds=2)
-        make_runs(context, tmp_path_factory, ["selection"])
-        for name in ("selection", "claims", "table6"):
-            regenerate.draw(context, name)
+    context = made_and_drawn(
+        lambda: ebmc.context("smoke", {"mosi": TWINS["mosi"]}, seeds=2),
+        folder,
+        tmp_path_factory,
+        needed=["selection"],
+        shown=["selection", "claims", "table6"],
+    )
     return Made(context, folder / "figures", {r.id: r for r in context.store.records()})
 
 

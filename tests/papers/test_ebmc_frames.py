@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from shared_runs import at_another_epoch, make_runs
+from shared_runs import at_another_epoch, made_and_drawn, make_runs
 
 from mmlib.data.bundle import Bundle, Task, save_bundle
 from mmlib.data.catalog import open_bundle, open_twin
@@ -86,13 +86,8 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Both twins with the profile's one seed: everything that they allow."""
     folder = tmp_path_factory.mktemp("frames")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMLIB_RUNS", str(folder / "runs"))
-        patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
-        context = ebmc.context("smoke", {ebmc.PAPER.roles[d]: name for d, name in TWINS.items()})
-        make_runs(context, tmp_path_factory)
-        for artifact in regenerate.artifacts(context):
-            regenerate.draw(context, artifact.id)
+    data = {ebmc.PAPER.roles[d]: name for d, name in TWINS.items()}
+    context = made_and_drawn(lambda: ebmc.context("smoke", data), folder, tmp_path_factory)
     return Made(context, folder / "figures")
 
 
@@ -100,13 +95,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def twice(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """One twin with two seeds, of the rows that claims are about: what is of several seeds."""
     folder = tmp_path_factory.mktemp("twice")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMLIB_RUNS", str(folder / "runs"))
-        patch.setenv("MMLIB_FIGURES", str(folder / "figures"))
-        context = ebmc.context("smoke", {"mosi-frames": TWINS["mosi_frames"]}, seeds=2)
-        make_runs(context, tmp_path_factory, ["claims"])
-        for name in ("table5", "fig7", "claims"):
-            regenerate.draw(context, name)
+    context = made_and_drawn(
+        lambda: ebmc.context("smoke", {"mosi-frames": TWINS["mosi_frames"]}, seeds=2),
+        folder,
+        tmp_path_factory,
+        needed=["claims"],
+        shown=["table5", "fig7", "claims"],
+    )
     return Made(context, folder / "figures")
 
 
