@@ -202,7 +202,8 @@ def schedule(
     """A network's schedule on some data: its recipe where profiles are searched, else the profile's own.
 
     Epochs hold at least the recipe's steps; all folds of a bundle have as many. A method over the network has as many,
-    with the learning rate and weight decay of its own trials, or the network's where it had none.
+    with the learning rate and weight decay of its own trials on the data that the network's recipe is from, or the
+    network's where it had none there: of two data sets, their difference would be one of rates.
 
     runs: ``paths.runs()``, where it is known.
     """
@@ -222,7 +223,7 @@ def _scheduled(
     if recipe is None:
         return default
     epochs = math.ceil(recipe.steps / size.steps)
-    tried = _tried(runs, profile.name, size, network, method, fold) if method else None
+    tried = _tried(runs, profile.name, size, recipe.data, network, method, fold) if method else None
     setting = tried or recipe
     return dataclasses.replace(
         default, epochs=epochs, batch=size.batch, lr=setting.lr, weight_decay=setting.weight_decay
@@ -258,18 +259,17 @@ def find(profile: str, bundle: Bundle, network: str, fold: int | None = None) ->
 
 @lru_cache(maxsize=4096)
 def _tried(
-    runs: Path, profile: str, size: _Size, network: str, method: str, fold: int
+    runs: Path, profile: str, size: _Size, data: str, network: str, method: str, fold: int
 ) -> Recipe | None:
-    """What a method's own trials over a network chose, on these data or the most similar; None without any.
+    """What a method's own trials over a network chose on the data that the network's recipe is from; None without any.
 
     runs: as for ``_scheduled``.
     """
     tried = _of(runs, size.fingerprint, profile, method)
-    known = [trial for trial in tried if trial.network == network]
+    known = [trial for trial in tried if trial.network == network and trial.data == data]
     own = [trial for trial in known if trial.fingerprint == size.fingerprint]
-    if not own:
-        own, fold = _nearest(known, size), NO_FOLD
-    return _chosen(_by_fold(own).get(fold, own)) if own else None
+    chosen = _by_fold(own).get(fold, own) or known
+    return _chosen(chosen) if chosen else None
 
 
 def _of(runs: Path, fingerprint: str, profile: str, method: str) -> list[_Trial]:

@@ -47,8 +47,11 @@ Chosen is the setting with the best weighted F1 on validation, with the fewest s
 each fold chooses its learning rate on its own validation; all folds have as many steps. Test results take no part in
 any choice.
 
-A method over a network has as many steps as the network, and as many trials of its learning rate and weight decay,
-trained and validated under mixed combinations of modalities; the last table shows what they chose.
+A method over a network has as many trials of its learning rate and weight decay, trained and validated under mixed
+combinations of modalities; the last table shows what they chose. In a trial its stages together have as many steps as
+the network; the papers' own tables give as many to each stage. Its network keeps the setting that is best on complete
+data. Where modalities are missing this favours the method, by at most what its trials gained over the network's
+setting on validation (last table): read a small advantage of a method with that in mind.
 
 *Linear* is logistic regression, or ridge regression of a score, on the standardised features, its strength chosen on
 validation too. A network that stays more than {BELOW:g} point below it on validation is marked: *still gaining* where
@@ -58,7 +61,8 @@ does not suit so few data at these settings. Comparisons on a marked network say
 
 `mmlib recipes DATA --profile PROFILE` repeats a search; every trial is in `mmlib/experiments/recipes.csv`, those
 on your own data in `runs/recipes.csv`. Data that were not searched use the recipes of the searched data with the same
-task and the most similar number of training utterances.
+task and the most similar number of training utterances. A method without trials on the data that its network's recipe
+is from is trained by the network's recipe.
 """
 
 

@@ -1,7 +1,7 @@
 """The trials of methods on some data: those of the side-by-side comparison, and BALM over its other networks.
 
-Each is trained and validated under mixed combinations of modalities, with as many steps as its network's recipe has;
-what takes two modalities alone, on the first two of more, complete.
+Each is trained and validated under mixed combinations of modalities, its stages together with as many steps as its
+network's recipe has; what takes two modalities alone, on the first two of more, complete.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from mmlib.experiments.systems import PRINTED_AS, SYSTEMS
 from mmlib.fit import _Whole
 from mmlib.methods.plain import Peek
 from mmlib.papers import mculora
+from mmlib.papers.catalog import PAPERS
 from mmlib.papers.mculora import claims, figures, rows
 from mmlib.pipeline import regenerate
 from mmlib.report.artifact import read_all
@@ -116,6 +117,22 @@ def values(
         .mean()
         .unstack()
     )
+
+
+def test_what_trains_the_network_has_its_learning_rate_and_what_trains_adapters_theirs() -> None:
+    """At the adapters' rate the whole network forgets its pre-training, and MCLA would seem needed for that alone."""
+    context = PAPERS["mculora"].context("quick", {"mosei": "twin:mosei@quick"})
+    chosen = [*rows.ABLATION, *rows.DEPARTURES, *rows.alone_rows(context, "neither")]
+    specs = [cell.spec for cell in rows.cells(context, "mosei", chosen)]
+    networks = {"no_mcla", "neither", "unfrozen", "leaking_released"}
+    rates: dict[bool, set[tuple[float, float]]] = {True: set(), False: set()}
+    for spec in specs:
+        assert spec.parent is not None
+        rates[spec.variant in networks].add((spec.parent.training.lr, spec.training.lr))
+    (of_network,) = rates[True]
+    (of_adapters,) = rates[False]
+    assert of_network[0] == of_network[1] == of_adapters[0]
+    assert of_adapters[1] != of_adapters[0], "the recipes no longer differ: choose other data"
 
 
 def test_every_artifact_has_the_files_of_its_kind_and_the_papers_rows(made: Made) -> None:

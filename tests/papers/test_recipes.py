@@ -152,6 +152,52 @@ def test_a_method_has_its_networks_steps_and_the_rate_of_its_own_trials(
     assert recipes.schedule(quick, bundle, "gcnet", method="balm").lr == 0.02
 
 
+def test_without_trials_of_its_own_a_method_has_its_networks_rate_not_another_data_sets(
+    toy: Toy, file: Callable[..., None]
+) -> None:
+    bundle = toy((3, 5) * 40)
+    own, train = {"fingerprint": bundle.fingerprint}, len(bundle.rows("train"))
+    elsewhere = {"data": "other", "fingerprint": "o", "train": train}
+    scores = {"data": "scores", "fingerprint": "s", "train": train, "task": "score"}
+    quick = PROFILES["quick"]
+    searched_elsewhere = [
+        trial(0.03, 50, 60.0, **elsewhere),
+        trial(0.04, 50, 60.0, method="balm", **elsewhere),
+        trial(0.05, 50, 60.0, method="dream", **scores),
+    ]
+    file(trial(0.02, 50, 60.0, **own), *searched_elsewhere)
+    assert recipes.schedule(quick, bundle, "mmgcn", method="balm").lr == 0.02
+    file(*searched_elsewhere)
+    rates = [recipes.schedule(quick, bundle, "mmgcn", method=m).lr for m in ("", "balm", "dream")]
+    assert rates == [0.03, 0.04, 0.03]
+
+
+def test_a_methods_stages_together_have_the_epochs_of_its_network(
+    file: Callable[..., None],
+) -> None:
+    """Also where the network that guides has fewer than the one that it guides, and where they are odd."""
+    context = PAPERS["side_by_side"].context("quick", {"iemocap6": "twin:iemocap6@quick"})
+    own = {
+        "data": context.reference("iemocap"),
+        "fingerprint": context.bundle("iemocap").fingerprint,
+        "train": 1500,
+    }
+    steps = {"mmgcn": 60, "corrkd": 36, "dream": 108, "momke": 60, "crossmodal": 84}
+    file(*(trial(0.01, n, 60.0, network=network, **own) for network, n in steps.items()))
+    totals: dict[str, list[int]] = {name: [] for name in steps}
+    for row in every_row(context, "iemocap"):
+        stage: RunSpec | None = row_specs(context, Ground("iemocap"), row, complete())[0]
+        network, epochs = row.stages[-1].backbone, 0
+        while stage is not None:
+            epochs, stage = epochs + stage.training.epochs, stage.parent
+        if network in totals:
+            totals[network].append(epochs)
+    per_epoch = 12
+    assert totals == {
+        network: [n // per_epoch] * 2 for network, n in steps.items() if network != "corrkd"
+    } | {"corrkd": []}
+
+
 def test_baselines_that_a_methods_code_trains_have_their_networks_rate(
     file: Callable[..., None],
 ) -> None:

@@ -30,7 +30,7 @@ WITHOUT = {"MCLA": rows.WITHOUT_MCLA.name, "DPFT": rows.WITHOUT_DPFT.name}
 COMPARED = tuple(dict.fromkeys((*rows.MAIN, *rows.ABLATION)))
 OTHERS = (
     "Where the paper compares with other networks, we compare with MoMKE and with "
-    "joint training of the same network, both trained for as many epochs."
+    "joint training of the same network, each trained by its own recipe (docs/recipes.md)."
 )
 
 
@@ -42,6 +42,7 @@ def declared(context: Context) -> list[Claim]:
         *results,
         *_rank(context),
         *_alone(context),
+        _of_rate(context),
         *_leak(context),
         *_conflict(context),
         _redundancy(context),
@@ -289,6 +290,18 @@ def _alone(context: Context) -> list[Claim]:
             Lead(alone[0].name, JOINT, rows.MEAN_ALL),
         )
     ]
+
+
+def _of_rate(context: Context) -> Claim:
+    """How much of what MCLA seems worth is the learning rate of the row without it."""
+    own, adapters = rows.WITHOUT_MCLA, rows.AT_ADAPTERS_RATE
+    return Claim(
+        "(ours) an ablation that keeps the adapters' learning rate makes MCLA look needed",
+        "Table 2",
+        f"{own.name} at its network's learning rate minus at the adapters'",
+        _accuracies(context, context.main, (own, adapters)),
+        Lead(own.name, adapters.name, rows.MEAN_ALL),
+    )
 
 
 def _leak(context: Context) -> list[Claim]:

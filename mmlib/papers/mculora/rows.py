@@ -13,6 +13,7 @@ from mmlib.experiments.conditions import combinations
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Protocol, Row, Stage, Tests
 from mmlib.masks import Law, complete, patterns, random_missing, subset
+from mmlib.methods.mculora import VARIANTS
 from mmlib.runs.spec import Options
 
 ROLES = {"mosei": "mosei", "iemocap": "iemocap4", "crema-d": "crema-d"}
@@ -53,8 +54,14 @@ EXPERTS = Stage(
 
 
 def adapted(name: str, variant: str = "paper", options: Options = ()) -> Row:
-    """The method or what is left of it without some part, from pre-training."""
-    last = Stage("mculora", "crossmodal", variant, options, keep=("curves",))
+    """The method or what is left of it without some part, from pre-training.
+
+    Where a variant trains the network's own weights, it does so by the network's recipe, not at the rate that
+    validation chose for adapters, which start at zero.
+    """
+    config = VARIANTS[variant]
+    recipe = "" if config.mcla and config.freeze else "plain"
+    last = Stage("mculora", "crossmodal", variant, options, keep=("curves",), recipe=recipe)
     return Row(name, (PRETRAINING, last))
 
 
@@ -63,8 +70,9 @@ MOMKE = Row("MoMKE", (EXPERTS, Stage("plain", "momke", keep=("curves",))))
 PRETRAINED = Row("pre-training alone", (PRETRAINING,))
 WITHOUT_DPFT = adapted("w/o DPFT", "fixed")
 WITHOUT_MCLA = adapted("w/o MCLA", "no_mcla")
-# The network itself, trained on: by its own recipe.
-NEITHER = adapted("w/o MCLA, w/o DPFT", "neither").but(recipe="plain")
+# The same ablation as it is easily made: with every setting of the method, the adapters' learning rate among them.
+AT_ADAPTERS_RATE = WITHOUT_MCLA.but(name="w/o MCLA at the adapters' learning rate", recipe="")
+NEITHER = adapted("w/o MCLA, w/o DPFT", "neither")
 JOINT = NEITHER.but(name="joint training")
 WITHOUT_ORT = adapted("w/o L_ort", "no_ort")
 SQUARED_ORT = adapted("L_ort with a square (F3)", "orthogonal")

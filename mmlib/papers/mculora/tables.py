@@ -41,7 +41,8 @@ UNPRINTED = (
 )
 TWO = "The paper has no data with two modalities; two have three combinations."
 WITHOUT_MCLA = (
-    "Without MCLA the whole network continues to be trained. DPFT then has no private "
+    "Without MCLA the whole network continues to be trained, at the learning rate of "
+    "its own recipe, not at that of the adapters. DPFT then has no private "
     "and common features to compare; it compares the input of the prediction layer "
     "under a combination with its input under all modalities (our reading)."
 )
@@ -54,6 +55,10 @@ RELEASED = (
     "The released code trains all weights from the start (G4), without an active "
     "L_ort (G9), adds the two predictions (G10) and computes the shares from test "
     "accuracies (G1). Here it starts from the same pre-training."
+)
+OWN_RATE = (
+    "Rows in which the network's own weights are trained have its learning rate, all others "
+    "that of the adapters (docs/recipes.md)."
 )
 
 
@@ -162,5 +167,5 @@ DEPARTURES = dataclasses.replace(
     rows=partial(rows.fitted, chosen=rows.DEPARTURES),
     protocol=rows.protocol_grid,
     baseline=rows.OURS.name,
-    notes=("Rows whose name begins with LEAKS use test data in training.", RELEASED),
+    notes=("Rows whose name begins with LEAKS use test data in training.", RELEASED, OWN_RATE),
 )

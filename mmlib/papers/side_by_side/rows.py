@@ -1,8 +1,9 @@
 """Which runs make the comparison: every method and the network under it, by what training sees, under every test mask.
 
 No paper has this; each choice is ours. One model per method and training protocol is tested under every condition. All
-rows of a ground see the same masks, the same optimizer, batches and width. A method has as many trials of its learning
-rate as its network; its stages together have as many passes over the training data as its network has in one.
+rows of a ground see the same masks (but for the first stage of EBMC and its network, which is on complete data, as in
+the paper), the same optimizer, batches and width. A method has as many trials of its learning rate as its network; its
+stages together have as many passes over the training data as its network has in one.
 """
 
 from __future__ import annotations
@@ -112,12 +113,8 @@ def of_seeds(
     """A row's runs of some seeds, one per fold of each; the first of the tests is the one that runs follow."""
     dataset = ground.dataset
     shared = budget(context, dataset)
-    stages = [
-        _with_share(
-            dataclasses.replace(stage, modalities=ground.modalities), shared, len(row.stages)
-        )
-        for stage in row.stages
-    ]
+    own = [dataclasses.replace(stage, modalities=ground.modalities) for stage in row.stages]
+    stages = _shared_out(own, shared)
     # The first stage is tested on complete data alone, since nobody reads its tests.
     early = [dataclasses.replace(stage, tests=tests[:1]) for stage in stages[:-1]]
     last = dataclasses.replace(stages[-1], keep=("picked",))
@@ -130,12 +127,21 @@ def of_seeds(
     ]
 
 
-def _with_share(stage: Stage, shared: Budget, stages: int) -> Stage:
-    """A stage with its share of its network's epochs, where it does not say itself how many it has."""
-    if "epochs" in dict(stage.training):
-        return stage
-    epochs = max(1, shared.of(stage.schedule).epochs // stages)
-    return dataclasses.replace(stage, training=(*stage.training, ("epochs", epochs)))
+def _shared_out(stages: Sequence[Stage], shared: Budget) -> list[Stage]:
+    """Stages that have together as many epochs as the last one's network has, where they do not say how many.
+
+    An earlier stage has its part of its own network's, and the last one the rest: DREAM's P, which only guides, needs
+    fewer than the network that it guides.
+    """
+    if any("epochs" in dict(stage.training) for stage in stages):
+        return list(stages)
+    total = shared.of(stages[-1].schedule).epochs
+    early = [max(1, shared.of(stage.schedule).epochs // len(stages)) for stage in stages[:-1]]
+    spent = [*early, max(1, total - sum(early))]
+    return [
+        dataclasses.replace(stage, training=(*stage.training, ("epochs", epochs)))
+        for stage, epochs in zip(stages, spent, strict=True)
+    ]
 
 
 def cells(context: Context, ground: Ground) -> list[Cell]:

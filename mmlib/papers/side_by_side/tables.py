@@ -49,7 +49,8 @@ ELSEWHERE = (
 SAME = (
     "One model per row and training mask, tested under every condition. All rows have "
     "the same masks and the same total number of epochs over their stages; the epoch "
-    "is chosen on validation with the training mask."
+    "is chosen on validation with the training mask. The experts of EBMC and of its "
+    "network see complete data in their first stage, as in the paper; no other row does."
 )
 
 
