@@ -97,7 +97,8 @@ def show_picture(
         [escape_words(note) for note in notes(paper, collection, artifact)[:1]] if finding else []
     )
     link = f"[Picture](../figures/{collection}/{paper}/{artifact}.png)." if linked else ""
-    lines = [f"**{title}** {words} {link}" if title else "", *(f"- {note}" for note in said)]
+    told = " ".join(filter(None, (f"**{title}**", words, link)))
+    lines = [told if title else "", *(f"- {note}" for note in said)]
     text = link_markdown("\n\n".join(lines), FROM_NOTEBOOKS)
     display(Markdown(text))  # type: ignore[no-untyped-call]
 

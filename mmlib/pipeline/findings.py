@@ -258,7 +258,7 @@ def overview(lines: pd.DataFrame, called: Mapping[str, str]) -> draw.Figure:
             f"{called[str(paper)]}: {claim}", LONGEST, max_lines=2, placeholder="…"
         )
         names[sum(places) / len(places)] = "\n".join(folded)
-    return _drawn(placed, names, 0.12, "", SUPPORTS, OVERVIEW)
+    return _drawn(placed, names, 0.105, "", SUPPORTS, OVERVIEW)
 
 
 def _drawn(

@@ -20,6 +20,7 @@ from mmlib.experiments import arithmetic, verdicts
 from mmlib.experiments.context import Paper
 from mmlib.experiments.published import papers
 from mmlib.experiments.undeclared import left_out
+from mmlib.names import LEAKY
 from mmlib.pipeline import findings, glance, replication
 from mmlib.report.artifact import Entry, csv_bytes, figure_bytes, natural_order, read_all
 
@@ -55,8 +56,9 @@ def write_all(figures: Path, declared: Mapping[str, Paper]) -> None:
 
 
 def _write_picture(figures: Path, every_claim: pd.DataFrame, called: Mapping[str, str]) -> None:
-    """glance.png: the primary claims that have a verdict; no file where none has."""
+    """glance.png: the primary claims that have a verdict on honest data; no file where none has."""
     kept = glance.tested(every_claim.astype(str), called)
+    kept = kept[~kept["collection"].isin(LEAKY)]
     path = figures / glance.PICTURE
     if kept.empty:
         path.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mmlib.data import embedded
 from mmlib.experiments.verdicts import EXPLORATORY, OPEN, PRIMARY, VERDICTS
-from mmlib.names import EMBEDDED, REAL, STUDY, TWINS
+from mmlib.names import EMBEDDED, LEAKY, REAL, STUDY, TWINS
 from mmlib.report.markup import escape_markdown, markdown_table
 
 FILE, PICTURE = "glance.md", "glance.png"
@@ -92,6 +92,7 @@ def tested(claims: pd.DataFrame, called: Mapping[str, str], paper: str = "") -> 
     kept = most.drop_duplicates(SAME).sort_values(["place", "twins", "number"], kind="stable")
     # In the files of their collections both sizes of a twin have one name.
     named = kept["data"].where(~kept["larger"], "larger " + kept["data"])
+    named = named.where(~kept["collection"].isin(LEAKY), named + " (leaky training)")
     columns = ["seeds_made", "place", "twins", "number", "larger"]
     return kept.assign(data=named).drop(columns=columns)
 

@@ -17,7 +17,7 @@ from mmlib.experiments import failures, own
 from mmlib.experiments.context import Context
 from mmlib.experiments.rows import with_parents
 from mmlib.metrics import has_decisions
-from mmlib.names import EMBEDDED
+from mmlib.names import EMBEDDED, STUDY
 from mmlib.papers.catalog import CLAIMS, PAPERS
 from mmlib.pipeline import glance, troubles
 from mmlib.pipeline.glance import PROJECT
@@ -43,8 +43,9 @@ from mmlib.runs.store import StoreError
 from mmlib.runs.sweep import SweepReport, sweep
 from mmlib.runs.warned import counted, kinds
 
-PART = 400  # runs in a file of records, at most 1.5 MB on the data here, which version control holds easily
-LARGE = {"weights", "embeddings", "found", "gradients"}  # of a run's keep
+PART = 250  # runs in a file of records, at most 1.5 MB on the data here, which version control holds easily
+# Of a run's keep: figures are drawn from them, and no compact record has them.
+DRAWN = frozenset({"embeddings", "gradients"})
 
 
 def artifacts(context: Context, wanted: Iterable[str] = ()) -> list[Artifact]:
@@ -228,11 +229,13 @@ def _enter(entry: Entry) -> None:
 def finish(context: Context) -> None:
     """Write the paper's records beside its figures, what is gathered of all papers, and the dashboard.
 
-    Records of real data are also written in compact form, with the predictions under each run's main mask at the
-    epoch that validation picks, so that another machine can go on from them; in parts, each small enough for version
-    control. A paper's ``carried`` names arrays that go with them. Runs whose weights, embeddings, findings or gradients
-    are kept are left out: another machine makes them again. Runs of claims go with what their test clusters count. Of
-    classes the first seed's logits travel, which single utterances are shown by, and the others' predicted classes.
+    Records of real data and of the larger twins are also written in compact form, with the predictions under each
+    run's main mask at the epoch that validation picks, so that another machine can go on from them; in parts, each
+    small enough for version control. A paper's ``carried`` names arrays that go with them. Runs that are there for
+    their embeddings or gradients are left out: another machine makes them again, as it makes a run again whose
+    weights a further one starts from, since weights do not travel. Runs of claims go with what their test clusters
+    count. Of classes the first seed's logits travel, which single utterances are shown by, and the others'
+    predicted classes.
     """
     claims = CLAIMS.get(context.paper)
     further = [cell.spec for cell in claims.further(context)] if claims else []
@@ -240,10 +243,12 @@ def finish(context: Context) -> None:
     records = {record.id: (record, stale) for record, stale in map(context.stored, used) if record}
     contents = {i: {**record.content, "stale": stale} for i, (record, stale) in records.items()}
     write_records(contents.values(), paths.figures(), context.collection, context.paper)
-    if context.collection != EMBEDDED and not all(map(is_twin, context.data.values())):
+    if context.collection == STUDY or not (
+        context.collection == EMBEDDED or all(map(is_twin, context.data.values()))
+    ):
         main = ("predictions.valid.same", "predictions.valid.random", *context.declared.carried)
         ids = sorted(
-            i for i, content in contents.items() if not LARGE & set(content["spec"]["keep"])
+            i for i, content in contents.items() if not DRAWN & set(content["spec"]["keep"])
         )
         counts = claims.counts(context) if claims else {}
         names = {

@@ -56,7 +56,7 @@ def export_records(
 ) -> int:
     """Write ``records.jsonl.xz``, small enough to be committed; how many records it holds.
 
-    Curves are those of the main test mask, with four digits; arrays are float16 or predicted classes, and one that
+    Curves are those of the main test mask, with five digits; arrays are float16 or predicted classes, and one that
     equals an earlier one of its run (two selections that picked the same epoch) is a reference to it. The same store
     gives the same bytes.
 
@@ -257,7 +257,7 @@ def _carried(record: Record) -> dict[str, Any]:
 
 
 def _main_curves(content: Mapping[str, Any]) -> Any:
-    """The curves with four digits; of test, those under the run's main mask, or all where the run keeps them."""
+    """The curves with five digits; of test, those under the run's main mask, or all where the run keeps them."""
     curves, main = content.get("curves", {}), content["spec"]["eval_masks"][0][0]
     every = "curves" in content["spec"]["keep"]
     tests = {name: curve for name, curve in curves.get("test", {}).items() if every or name == main}
@@ -266,7 +266,7 @@ def _main_curves(content: Mapping[str, Any]) -> Any:
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
-        return float(f"{value:.4g}")
+        return float(f"{value:.5g}")
     if isinstance(value, dict):
         return {name: _rounded(part) for name, part in value.items()}
     return [_rounded(part) for part in value] if isinstance(value, list) else value

@@ -27,6 +27,7 @@ WEAK = ("audio", "vision")  # modalities that the paper calls weak
 PRINTED = ("table1", "table2")  # with accuracies by condition
 MATTERS = 10.0  # percent of pairs: fewer in conflict are not worth a method; ours, the paper gives no number
 WITHOUT = {"MCLA": rows.WITHOUT_MCLA.name, "DPFT": rows.WITHOUT_DPFT.name}
+PARTS = {"MCLA": "adapters of each combination", "DPFT": "shares of training that adapt"}
 COMPARED = tuple(dict.fromkeys((*rows.MAIN, *rows.ABLATION)))
 OTHERS = (
     "Where the paper compares with other networks, we compare with MoMKE and with "
@@ -152,7 +153,7 @@ def _needed(accuracy: Source, primary: bool) -> list[Claim]:
     return [
         *(
             Claim(
-                f"{part} is needed",
+                f"{part} ({PARTS[part]}) is needed",
                 "4.4, Table 2",
                 f"MCULoRA minus {row}",
                 accuracy,
