@@ -50,6 +50,7 @@ def notebooks() -> str:
     for name, paper in PAPERS.items():
         mine = kept[(kept["paper"] == name) & ~kept["collection"].isin(LEAKY)]
         told = findings.counted(mine["verdict"]) if len(mine) else "not decided yet"
+        told = told.replace("no difference that matters", "no difference")  # one line each
         told = f" *{told}*" if name in CLAIMS else ""
         link = f"[{paper.notebook}](notebooks/{paper.notebook})"
         lines.append(f"* {link} ({SOURCES[name]}): {QUESTIONS[name]}{told}")

@@ -319,9 +319,22 @@ def search(
 
 
 def write(profile: Profile, reference: str, made: Sequence[dict[str, object]]) -> None:
-    """Put the trials on some data into their file, in the place of those that it has for the same networks."""
+    """Put the trials on some data into their file, in the place of those that it has for the same networks.
+
+    The file is read again first, since another process may have searched other data meanwhile.
+    """
     file = recipes.file_of(reference)
-    table = recipes.trials_of(reference)
+    with files.locked(file):
+        recipes.forget()
+        text = _with_trials(recipes.trials_of(reference), profile, reference, made)
+        files.write(file, text.encode())
+    recipes.forget()
+
+
+def _with_trials(
+    table: pd.DataFrame, profile: Profile, reference: str, made: Sequence[dict[str, object]]
+) -> str:
+    """The file's text with new trials."""
     new = pd.DataFrame(made, columns=[*COLUMNS])
     pairs = pd.MultiIndex.from_frame(table[["network", "method"]])
     replaced = (
@@ -331,9 +344,7 @@ def write(profile: Profile, reference: str, made: Sequence[dict[str, object]]) -
     )
     order = ["profile", "data", "method", "network", "fold", "lr", "weight_decay", "steps"]
     both = pd.concat([part for part in (table[~replaced], new) if len(part)], ignore_index=True)
-    text = both.sort_values(order).to_csv(index=False, lineterminator="\n")
-    files.write(file, text.encode())
-    recipes.forget()
+    return both.sort_values(order).to_csv(index=False, lineterminator="\n")
 
 
 def summary(table: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -374,8 +385,8 @@ def _summary_line(
         "data": data,
         "network": network,
         "steps": steps,
-        "learning rate": " or ".join(dict.fromkeys(f"{r.lr:g}" for r in by_fold.values())),
-        "weight decay": " or ".join(dict.fromkeys(f"{r.weight_decay:g}" for r in by_fold.values())),
+        "learning rate": _listed(r.lr for r in by_fold.values()),
+        "weight decay": _listed(r.weight_decay for r in by_fold.values()),
         "validation": chosen["valid"].mean(),
         "linear, validation": linear["valid"].mean(),
         "test": chosen["test"].mean(),
@@ -388,7 +399,8 @@ def _summary_line(
 def methods_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Of trials, a line for each method: its setting, and what it reaches with it and with its network's.
 
-    Columns profile, data, method, network, learning rate, weight decay, validation, that at its network's, test.
+    Columns profile, data, method, network, steps of the last stage, learning rate, weight decay, validation, that at
+    its network's, test.
     """
     made = []
     groups = ["profile", "data", "method", "network"]
@@ -407,16 +419,19 @@ def methods_summary(table: pd.DataFrame) -> pd.DataFrame:
                 "data": data,
                 "method": method,
                 "network": network,
-                "learning rate": " or ".join(dict.fromkeys(f"{lr:g}" for lr in best["lr"])),
-                "weight decay": " or ".join(
-                    dict.fromkeys(f"{decay:g}" for decay in best["weight_decay"])
-                ),
+                "steps": _listed(best["steps"]),
+                "learning rate": _listed(best["lr"]),
+                "weight decay": _listed(best["weight_decay"]),
                 "validation": best["valid"].mean(),
                 AT_NETWORKS: pd.concat(own)["valid"].mean() if own else math.nan,
                 "test": best["test"].mean(),
             }
         )
     return pd.DataFrame(made)
+
+
+def _listed(values: Iterable[float]) -> str:
+    return " or ".join(dict.fromkeys(f"{value:g}" for value in values))
 
 
 def _of_fold(tried: pd.DataFrame, fold: object) -> pd.DataFrame:

@@ -48,10 +48,11 @@ each fold chooses its learning rate on its own validation; all folds have as man
 any choice.
 
 A method over a network has as many trials of its learning rate and weight decay, trained and validated under mixed
-combinations of modalities; the last table shows what they chose. In a trial its stages together have as many steps as
-the network; the papers' own tables give as many to each stage. Its network keeps the setting that is best on complete
-data. Where modalities are missing this favours the method, by at most what its trials gained over the network's
-setting on validation (last table): read a small advantage of a method with that in mind.
+combinations of modalities; the last table shows what they chose. Each stage of a trial has as many steps as the
+network, as in the papers' tables. Where the last table shows fewer, the trials are of an earlier search, which
+halved the stages of two-stage methods; few steps favour large rates. A network keeps the setting that is best on
+complete data. Where modalities are missing this favours the method, by at most what its trials gained over the
+network's setting on validation: read a small advantage of a method with that in mind.
 
 *Linear* is logistic regression, or ridge regression of a score, on the standardised features, its strength chosen on
 validation too. A network that stays more than {BELOW:g} point below it on validation is marked: *still gaining* where

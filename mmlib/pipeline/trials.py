@@ -1,7 +1,7 @@
 """The trials of methods on some data: those of the side-by-side comparison, and BALM over its other networks.
 
-Each is trained and validated under mixed combinations of modalities, its stages together with as many steps as its
-network's recipe has; what takes two modalities alone, on the first two of more, complete.
+Each is trained and validated under mixed combinations of modalities, each of its stages with as many steps as its
+network's recipe has, as in the papers' tables; what takes two modalities alone, on the first two of more, complete.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def of_methods(profile: Profile, reference: str) -> dict[Key, list[RunSpec]]:
             key = (row.stages[-1].backbone, row.stages[-1].method)
             if key in made:
                 continue
-            first = [s for s in rows.specs(context, ground, row, training) if s.seed == 0]
+            first = rows.as_in_papers(context, ground, row, training)
             runs = [_reduced(s, seed) for s in first for seed in range(search.SEEDS)]
             made[key] = search.at_every_setting(profile, runs, row.stages[-1].method)
     return made

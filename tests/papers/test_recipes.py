@@ -27,7 +27,7 @@ from mmlib.papers.side_by_side.grounds import Ground
 from mmlib.papers.side_by_side.rows import every_row
 from mmlib.papers.side_by_side.rows import specs as row_specs
 from mmlib.pipeline import recipes as command
-from mmlib.pipeline import regenerate
+from mmlib.pipeline import regenerate, trials
 from mmlib.runs.spec import RunSpec, Training
 from mmlib.runs.store import Store
 
@@ -198,6 +198,22 @@ def test_a_methods_stages_together_have_the_epochs_of_its_network(
     } | {"corrkd": []}
 
 
+def test_a_trial_gives_each_stage_of_a_method_the_epochs_of_its_network(
+    file: Callable[..., None],
+) -> None:
+    """As the papers' tables do: rates that few steps chose were too large for them."""
+    reference = "twin:iemocap6@quick"
+    own = {"data": reference, "fingerprint": open_bundle(reference).fingerprint, "train": 1500}
+    steps = {"corrkd": 36, "dream": 108, "momke": 60, "crossmodal": 84, "mmgcn": 60}
+    file(*(trial(0.01, n, 60.0, network=network, **own) for network, n in steps.items()))
+    epochs = {}
+    for (network, method), (spec, *_) in trials.of_methods(PROFILES["quick"], reference).items():
+        if network in steps:
+            before = [] if spec.parent is None else [spec.parent.training.epochs]
+            epochs[method] = [*before, spec.training.epochs]
+    assert epochs == {"balm": [5], "dream": [3, 9], "ebmc": [5, 5], "mculora": [7, 7]}
+
+
 def test_baselines_that_a_methods_code_trains_have_their_networks_rate(
     file: Callable[..., None],
 ) -> None:
@@ -323,6 +339,19 @@ def test_after_a_search_without_time_the_rest_is_known_to_lack(
     here = {"data": data, "fingerprint": toy().fingerprint, "task": "classes"}
     search.write(PROFILES["quick"], data, [trial(0.5, 8, 70.0, **here)])
     assert every - command.lacking("quick", data) == {("mmgcn", "")}
+
+
+def test_trials_that_another_process_wrote_meanwhile_stay(file: Callable[..., None]) -> None:
+    here = {"data": "twin:mosei@quick", "fingerprint": "here"}
+    file(trial(0.1, 8, 70.0, **here))
+    assert len(recipes.trials()) == 1  # read, and kept in memory
+    others = recipes.FILE.read_text() + recipes.FILE.read_text().splitlines()[1].replace(
+        "twin:mosei@quick,here", "twin:mosi@quick,there"
+    )
+    recipes.FILE.write_text(f"{others}\n")
+    search.write(PROFILES["quick"], "twin:mosei@quick", [trial(0.5, 8, 70.0, **here)])
+    left = recipes.trials().set_index("data")["lr"].to_dict()
+    assert left == {"twin:mosei@quick": 0.5, "twin:mosi@quick": 0.1}
 
 
 def test_trials_on_own_data_are_used_for_these_data_alone(

@@ -102,6 +102,12 @@ def specs(context: Context, ground: Ground, row: Row, training: Law) -> list[Run
     return of_seeds(context, ground, row, training, grounds.tests(context, ground), seeds)
 
 
+def as_in_papers(context: Context, ground: Ground, row: Row, training: Law) -> list[RunSpec]:
+    """One run per fold, of the first seed, each stage as long as its network is trained: so papers' tables have it."""
+    tests = grounds.tests(context, ground)
+    return of_seeds(context, ground, row, training, tests, [0], together=False)
+
+
 def of_seeds(
     context: Context,
     ground: Ground,
@@ -109,12 +115,16 @@ def of_seeds(
     training: Law,
     tests: Tests,
     seeds: Sequence[int],
+    together: bool = True,
 ) -> list[RunSpec]:
-    """A row's runs of some seeds, one per fold of each; the first of the tests is the one that runs follow."""
+    """A row's runs of some seeds, one per fold of each; the first of the tests is the one that runs follow.
+
+    together: whether its stages together have as many epochs as its network, or each of them.
+    """
     dataset = ground.dataset
     shared = budget(context, dataset)
     own = [dataclasses.replace(stage, modalities=ground.modalities) for stage in row.stages]
-    stages = _shared_out(own, shared)
+    stages = _shared_out(own, shared) if together else own
     # The first stage is tested on complete data alone, since nobody reads its tests.
     early = [dataclasses.replace(stage, tests=tests[:1]) for stage in stages[:-1]]
     last = dataclasses.replace(stages[-1], keep=("picked",))
