@@ -80,8 +80,8 @@ def trials_told(made: Results, notes: Notes) -> str:
     networks = {c.row.name for c in made.plan.contenders if not order.is_linear(c)}
     others = "; all others have as many trials each" if networks - set(notes.untried) else ""
     return (
-        f"not searched on these data for {', '.join(notes.untried)}, which have those of their network, or of the "
-        f"most similar data that were searched{others}. A comparison searches before its first seed, where that "
-        f"takes at most a third of the minutes, and then keeps what it has. {notes.search} searches later; the "
+        f"not searched on these data for {', '.join(notes.untried)}, which have those of the most similar data that "
+        f"were searched, methods those of their network{others}. A comparison searches before its first seed, where "
+        f"that takes at most a third of the minutes, and then keeps what it has. {notes.search} searches later; the "
         "networks then begin anew"
     )

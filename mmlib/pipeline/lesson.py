@@ -29,7 +29,7 @@ from mmlib.papers.catalog import PAPERS
 from mmlib.papers.side_by_side import tables
 from mmlib.pipeline import findings, glance, own_network, regenerate
 from mmlib.report import figures
-from mmlib.report.artifact import Artifact, Output
+from mmlib.report.artifact import Artifact, Output, is_local
 from mmlib.report.citations import FROM_NOTEBOOKS, link_rows
 from mmlib.report.layout import ACROSS
 from mmlib.report.markup import escape_words, markdown_table
@@ -189,7 +189,10 @@ class Lesson:
         for collection in committed.collections(self._paper):
             folder = paths.figures() / collection / self._paper
             pages = {
-                path.stem: path for ending in ("png", "md") for path in folder.glob(f"*.{ending}")
+                path.stem: path
+                for ending in ("png", "md")
+                for path in folder.glob(f"*.{ending}")
+                if not is_local(path.name)
             }
             links = [
                 f"[{name}](../figures/{collection}/{self._paper}/{path.name})"

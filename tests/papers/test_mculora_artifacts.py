@@ -23,6 +23,7 @@ from mmlib.experiments.published import published
 from mmlib.experiments.rows import Row, runs_of
 from mmlib.experiments.systems import PRINTED_AS, SYSTEMS
 from mmlib.fit import _Whole
+from mmlib.methods.mculora import VARIANTS
 from mmlib.methods.plain import Peek
 from mmlib.papers import mculora
 from mmlib.papers.catalog import PAPERS
@@ -124,7 +125,8 @@ def test_what_trains_the_network_has_its_learning_rate_and_what_trains_adapters_
     context = PAPERS["mculora"].context("quick", {"mosei": "twin:mosei@quick"})
     chosen = [*rows.ABLATION, *rows.DEPARTURES, *rows.alone_rows(context, "neither")]
     specs = [cell.spec for cell in rows.cells(context, "mosei", chosen)]
-    networks = {"no_mcla", "neither", "unfrozen", "leaking_released"}
+    networks = {name for name, c in VARIANTS.items() if not (c.mcla and c.freeze)}
+    assert networks == set(rows.WHOLE_NETWORK)
     rates: dict[bool, set[tuple[float, float]]] = {True: set(), False: set()}
     for spec in specs:
         assert spec.parent is not None

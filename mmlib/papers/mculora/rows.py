@@ -13,7 +13,6 @@ from mmlib.experiments.conditions import combinations
 from mmlib.experiments.context import Cell, Context
 from mmlib.experiments.rows import Protocol, Row, Stage, Tests
 from mmlib.masks import Law, complete, patterns, random_missing, subset
-from mmlib.methods.mculora import VARIANTS
 from mmlib.runs.spec import Options
 
 ROLES = {"mosei": "mosei", "iemocap": "iemocap4", "crema-d": "crema-d"}
@@ -52,6 +51,9 @@ EXPERTS = Stage(
     "unimodal", "momke", network=(("routing", "own"),), train=complete(), keep=("last",)
 )
 
+# Variants that train the network's own weights: without adapters, or with nothing frozen.
+WHOLE_NETWORK = ("no_mcla", "neither", "unfrozen", "leaking_released")
+
 
 def adapted(name: str, variant: str = "paper", options: Options = ()) -> Row:
     """The method or what is left of it without some part, from pre-training.
@@ -59,8 +61,7 @@ def adapted(name: str, variant: str = "paper", options: Options = ()) -> Row:
     Where a variant trains the network's own weights, it does so by the network's recipe, not at the rate that
     validation chose for adapters, which start at zero.
     """
-    config = VARIANTS[variant]
-    recipe = "" if config.mcla and config.freeze else "plain"
+    recipe = "plain" if variant in WHOLE_NETWORK else ""
     last = Stage("mculora", "crossmodal", variant, options, keep=("curves",), recipe=recipe)
     return Row(name, (PRETRAINING, last))
 
