@@ -30,10 +30,11 @@ TWINS = "twins"  # the collection of results on synthetic data
 STUDY = "twins-study"  # that of results on the larger twins, which are for questions that take many runs
 EMBEDDED = "embedded"  # that of results on all that comes with the repository: twins, and real data
 REAL = ("mosi-unseen", "mosi-bclstm", "mmmo-standardised")
-LEAKY = frozenset(
-    {"mosi-bclstm"}
-)  # of these: the features of its training videos have seen their labels
 """Real data whose results are committed; they cannot be embedded."""
+
+LEAKY = frozenset({"mosi-bclstm"})
+"""Of these, data whose training features have seen their labels."""
+
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?=[A-Za-z0-9_-]))*")
 _WINDOWS = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 _SHOWN = reprlib.Repr()
