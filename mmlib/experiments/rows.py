@@ -133,6 +133,10 @@ class Protocol:
     main: bool = False
     """Whether its cells get the seeds of the paper's main comparison."""
 
+    followed: bool = True
+    """Whether every test mask is evaluated after each epoch, or only the first: the others then have results at the
+    epochs that validation picks and the last one, and none at the epoch that test picks."""
+
 
 def specs(context: Context, dataset: str, row: Row, protocol: Protocol) -> list[RunSpec]:
     """One run of a row's last stage for each seed and fold, the earlier stages as its parents."""
@@ -172,7 +176,7 @@ def spec_of(
                 protocol.budget.of(stage.schedule, fold, stage.recipe or stage.method),
                 **dict(stage.training),
             ),
-            keep=stage.keep,
+            keep=stage.keep if protocol.followed else (*stage.keep, "picked"),
             parent=spec,
             draws=context.draws(tests),
         )

@@ -186,7 +186,7 @@ def _difference(line: Mapping[Any, Any], named: bool) -> str:
     """One difference with its interval, seeds and verdict; named: with its setting, where there are several."""
     verdict = f"**{WORDS.get(line['verdict'], 'undecided')}**"
     if line["verdict"] == "undecided" and line["detectable"] > 0:
-        verdict += f" ({line['n']} seeds would have shown {line['detectable']:.1f})"
+        verdict += f" (a difference of {line['detectable']:.1f} would have shown)"
     span = f"[{line['difference_low']:.2f}, {line['difference_high']:.2f}]"
     where = f"{line['setting']}, " if named else ""
     return f"{where}{line['difference']:+.2f} {span} over {line['n']} seeds, {verdict}"

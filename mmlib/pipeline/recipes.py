@@ -54,6 +54,10 @@ halved the stages of two-stage methods; few steps favour large rates. A network 
 complete data. Where modalities are missing this favours the method, by at most what its trials gained over the
 network's setting on validation: read a small advantage of a method with that in mind.
 
+The best mean on validation decides, also between settings that the seeds cannot tell apart, and a difference of less
+than a point can hang on such a choice. The claims "(ours) at its network's learning rate" show how much: there a
+method is trained by its network's recipe.
+
 *Linear* is logistic regression, or ridge regression of a score, on the standardised features, its strength chosen on
 validation too. A network that stays more than {BELOW:g} point below it on validation is marked: *still gaining* where
 the last steps brought more than {recipes.WITHIN:g} points, so that more steps would bring more; else *levelled off*: it

@@ -209,6 +209,8 @@ def told(counts: Iterable[int], kind: str = "lines", of: str = "seed") -> str:
     counts: how many each has; kind: ``lines``, ``bars`` or ``points``; of: what they are, ``seed`` or ``run``.
     """
     known = sorted(set(counts))
+    if not known:
+        return f"No {of} has its runs yet."
     if known == [1]:
         return f"One {of} each: what other {of}s would give is not known."
     named = " or ".join(map(str, known))

@@ -225,6 +225,12 @@ def test_both_stages_of_all_rows_have_equal_budgets_and_see_the_same_masks(eithe
                 assert {parent.backbone, record.spec.backbone} == {"momke_frames"}
 
 
+def test_ten_rates_are_followed_at_no_stage(made: Made) -> None:
+    with_rates = [r for r in made.context.store.records() if len(r.spec.eval_masks) == len(RATES)]
+    assert {r.spec.parent is None for r in with_rates} == {True, False}
+    assert all(set(r["curves"]["test"]) == {"0 %"} for r in with_rates)
+
+
 def test_table_5_has_every_row_on_either_data_set_in_seven_metrics(made: Made) -> None:
     frame = made.table("table5-numbers").query("n > 0").set_index(["row", "setting", "metric"])
     assert len(frame) == (5 + 1 + len(SYSTEMS)) * 2 * 7

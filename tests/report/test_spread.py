@@ -68,6 +68,7 @@ def test_two_points_are_no_trend_and_are_not_joined() -> None:
 @pytest.mark.parametrize(
     ("counts", "kind", "words"),
     [
+        ([], "lines", "No seed has its runs yet."),
         ([1, 1], "lines", "One seed each"),
         ([3], "lines", "Lines are means over 3 seeds; light lines are single seeds."),
         ([10], "lines", "Lines are means over 10 seeds; bands are 95 % intervals"),
@@ -79,7 +80,7 @@ def test_two_points_are_no_trend_and_are_not_joined() -> None:
 def test_captions_tell_how_many_seeds_there_are(counts: list[int], kind: str, words: str) -> None:
     text = figures.told(counts, kind)
     assert words in text and text.endswith(".")
-    assert ("interval" in text) is (max(counts) >= stats.FEWEST)
+    assert ("interval" in text) is (max(counts, default=0) >= stats.FEWEST)
 
 
 def test_seeds_are_counted_by_what_a_mean_is_of() -> None:

@@ -83,13 +83,15 @@ def every_row(context: Context, dataset: str) -> list[Row]:
 
 
 def protocol(context: Context, dataset: str) -> Protocol:
-    """Frames dropped in training and at every rate at test; steps take about as many utterances in whole dialogues."""
+    """Frames dropped in training and at every rate at test; steps take about as many utterances in whole dialogues.
+
+    Nothing reads results at the epoch that test picks, and to evaluate ten rates after each epoch takes half of a run.
+    """
     batch = whole_dialogues(PRINTED_BUDGET.batch, context.bundle(dataset))
     printed = {dataset: dataclasses.replace(PRINTED_BUDGET, batch=batch)}
     tests = tuple((name, masks.frames(rate)) for name, rate in RATES.items())
-    return Protocol(
-        masks.random_frames(), tests, budgets.budget(context, dataset, printed, NETWORK)
-    )
+    budget = budgets.budget(context, dataset, printed, NETWORK)
+    return Protocol(masks.random_frames(), tests, budget, followed=False)
 
 
 def reduced(context: Context) -> str:

@@ -235,7 +235,7 @@ def _draw_conflicts(
     """
     with_mcla, joint = COMPARED
     own = looks([joint]) | {with_mcla: looks([WITH])[WITH]}
-    along = partial(figures.along, xlabel="before epoch", looks=own)
+    along = partial(figures.along, xlabel="epoch (at its start)", looks=own)
     along(mean, means, "mean cosine of pairs", "Along training", within=(-1.0, 1.0))
     along(below, negative, "pairs below 0 (%)", "In conflict")
     figures.shared_legend(figure, mean)
@@ -302,7 +302,9 @@ def _draw_angles(series: Mapping[str, np.ndarray]) -> figures.Figure:
     figure, axes = figures.panel_grid(2, columns=2, width=figures.DOUBLE, height=2.6)
     for place, title in enumerate(COSINES):
         drawn = {label: values[:, :, place] for label, values in series.items()}
-        figures.along(axes[place], drawn, "mean cosine", title, "before epoch", within=(-1.0, 1.0))
+        figures.along(
+            axes[place], drawn, "mean cosine", title, "epoch (at its start)", within=(-1.0, 1.0)
+        )
     axes[0].axhline(0, color="black", linewidth=0.8)  # orthogonal
     figures.shared_legend(figure, axes[0])
     return figure
