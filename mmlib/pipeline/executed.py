@@ -47,6 +47,13 @@ PACKAGES = (
     "ipykernel",
 )
 FIRST = "not executed yet, or not to its end"
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    RecursionError,
+)  # of a file that is not what it should be
 RECORDS, REPORT = "records.csv", "replication.md"  # what no notebook shows
 
 
@@ -114,7 +121,7 @@ def inputs(
     """
     try:
         cells = _cells_of(paths.notebooks() / context.declared.notebook)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except UNREADABLE:
         return None
     return Inputs(
         cells_hash(SimpleNamespace(cells=[SimpleNamespace(**cell) for cell in cells])),
@@ -127,6 +134,14 @@ def inputs(
         _committed(context),
         _gathered(cells),
     )
+
+
+def reads_all(context: Context) -> bool:
+    """Whether a paper's notebook reads files on all papers."""
+    try:
+        return bool(_named(_cells_of(paths.notebooks() / context.declared.notebook)))
+    except UNREADABLE:
+        return False
 
 
 def changes(context: Context, now: Inputs | None) -> str:
@@ -185,7 +200,7 @@ def seconds(context: Context) -> list[float]:
     for path in sorted(copy_of(context).parent.parent.glob(f"*/{_note_of(context).name}")):
         try:
             took = json.loads(path.read_bytes())["seconds"]
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        except UNREADABLE:
             continue
         found += [took] if isinstance(took, float) and took > 0 else []
     return found
@@ -244,7 +259,7 @@ def _noted(context: Context) -> dict[str, Any] | None:
         whole = isinstance(content["inputs"], dict) and isinstance(content["wrote"], dict)
         names = [Path(name).name == name for name in content["wrote"]]
         return content if whole and all(names) and {"copy", "entries"} <= set(content) else None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except UNREADABLE:
         return None
 
 

@@ -48,7 +48,7 @@ def execute_all(
     needed: Sequence[Sequence[RunSpec]] | None = None,
     force: bool = False,
 ) -> list[Trouble]:
-    """The notebooks that are not up to date, two at a time, the sixth one last: it counts what the others found.
+    """The notebooks that are not up to date, two at a time, those that count what the others found after them.
 
     Each has processes of its own, so that one that is killed ends no other. Where what they found has changed what one
     that was up to date has read, that is executed after them. Returns the notebooks that failed.
@@ -60,8 +60,9 @@ def execute_all(
     shared, left = executed.shared(), list(zip(contexts, needed, strict=True))
     failed: list[Trouble] = []
     while due := [of for pair in left if (of := _due(*pair, shared, force))]:
-        failed += _execute_those(due, jobs)
-        left = [pair for pair in left if pair[0] not in [of.context for of in due]]
+        first = [of for of in due if not executed.reads_all(of.context)] or due
+        failed += _execute_those(first, jobs)
+        left = [pair for pair in left if pair[0] not in [of.context for of in first]]
     for context, _ in left:
         print(f"{context.declared.notebook} on {context.collection}: up to date", flush=True)
     return [*failed, *_gather(contexts[-1], shared)]
@@ -269,6 +270,7 @@ def update_notebook(path: Path) -> None:
         NotebookClient(
             notebook,
             timeout=None,
+            coalesce_streams=True,
             kernel_name=jupyter.KERNEL,
             kernel_manager_class=jupyter.kernel_manager(folder),
             resources={"metadata": {"path": str(paths.notebooks())}},

@@ -10,9 +10,10 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -389,6 +390,25 @@ def test_what_counts_the_others_is_executed_after_them_where_they_found_somethin
     kernel.claims = "other claims\n"
     assert call(*contexts) == [] and kernel.ran == ["mculora", "side_by_side"]
     assert call(*contexts) == [] and kernel.ran == ["mculora", "side_by_side"]
+
+
+def test_what_counts_the_others_waits_for_all_of_them(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("mculora")
+    put("gmm_loss")
+    put("side_by_side", READS)
+    rounds: list[list[str]] = []
+
+    def two_at_a_time(due: Sequence[Any], jobs: int | None) -> list[Trouble]:
+        rounds.append([of.context.paper for of in due])
+        return [trouble for of in due if (trouble := notebooks._execute_one(of, kernel))]
+
+    monkeypatch.setattr(notebooks, "_execute_those", two_at_a_time)
+    papers = (side_by_side, mculora, gmm_loss)
+    contexts = [paper.context("smoke") for paper in papers]
+    assert call(*contexts) == [] and call(*contexts) == []
+    assert rounds == [["mculora", "gmm_loss"], ["side_by_side"]]
 
 
 def test_what_another_wrote_while_it_was_counted_is_counted_again(
