@@ -62,25 +62,30 @@ REAL: dict[str, dict[str, dict[str, str]]] = {
 
 def import_real(folder: Path) -> None:
     """Import the real bundles that results are committed for into a home of their own."""
-    from mmlib.cli import main
+    files = paths.real_data()
+    import_unseen(folder / "mosi-unseen")
+    _import([*_mosi("leaky"), "--out", str(folder / "mosi-bclstm")])
+    _import(["crema-d-votes", str(files / "crema-d-votes"), "--out", str(folder / "crema-d-votes")])
+    mmmo = ["mmmo", str(files / "mmmo-frames"), "--standardise"]
+    _import([*mmmo, "--out", str(folder / "mmmo-standardised")])
 
+
+def import_unseen(folder: Path) -> None:
+    """Import CMU-MOSI, trained on the utterances that the features' extractor has not seen."""
+    _import([*_mosi("unseen"), "--out", str(folder)])
+
+
+def _mosi(split: str) -> list[str]:
     files = paths.real_data()
     index = files / "gcnet-layout" / "CMUMOSI" / "CMUMOSI_features_raw_2way.pkl"
-    mosi = ["bclstm-mosi", str(files / "mosi-bclstm"), str(index), "--option"]
-    for arguments in (
-        [*mosi, "split=unseen", "--out", str(folder / "mosi-unseen")],
-        [*mosi, "split=leaky", "--out", str(folder / "mosi-bclstm")],
-        ["crema-d-votes", str(files / "crema-d-votes"), "--out", str(folder / "crema-d-votes")],
-        [
-            "mmmo",
-            str(files / "mmmo-frames"),
-            "--standardise",
-            "--out",
-            str(folder / "mmmo-standardised"),
-        ],
-    ):
-        if main(["data", "import", *arguments]) != 0:
-            raise RuntimeError(f"could not import {arguments}")
+    return ["bclstm-mosi", str(files / "mosi-bclstm"), str(index), "--option", f"split={split}"]
+
+
+def _import(arguments: list[str]) -> None:
+    from mmlib.cli import main
+
+    if main(["data", "import", *arguments]) != 0:
+        raise RuntimeError(f"could not import {arguments}")
 
 
 def contexts(collection: str, profile: str) -> Iterator[Context]:

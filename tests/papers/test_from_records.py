@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import run_keys
 
 from mmlib import paths
 from mmlib.names import STUDY
 from mmlib.papers.catalog import PAPERS
 from mmlib.pipeline import regenerate
 
-VOTES = "crema-d-votes"
+VOTES, UNSEEN = "crema-d-votes", "mosi-unseen"
 DATA = [
     ("balm", "iemocap6", VOTES),
     ("dream", "iemocap4-frames", VOTES),
@@ -22,16 +23,34 @@ DATA = [
     ("gmm_loss", "crema-d", VOTES),
     ("ebmc", "mosi", "twin:mosi@study"),
     ("mculora", "mosei", "twin:mosei@study"),
+    ("ebmc", "mosi", UNSEEN),
+    ("mculora", "mosei", UNSEEN),
 ]
 FROM_ARRAYS = ("distinctly bimodal", "a single peak", "the overall gap")  # the gaps of every clip
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The imported bundle."""
+    if not paths.real_data().exists():
+        pytest.skip(f"no real data at {paths.real_data()}")
+    folder = tmp_path_factory.mktemp("bundles") / UNSEEN
+    run_keys.import_unseen(folder)
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("paper,role,data", DATA)
 def test_claims_are_drawn_again_from_committed_records_alone(
-    paper: str, role: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    paper: str,
+    role: str,
+    data: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    collection = VOTES if data == VOTES else STUDY
+    collection = data if data in (VOTES, UNSEEN) else STUDY
+    data = str(request.getfixturevalue("unseen")) if data == UNSEEN else data
     committed = paths.figures() / collection / paper
     made = tmp_path / "figures" / collection / paper
     made.mkdir(parents=True)
