@@ -54,7 +54,7 @@ halved the stages of two-stage methods; few steps favour large rates. A network 
 complete data. Where modalities are missing this favours the method, by at most what its trials gained over the
 network's setting on validation: read a small advantage of a method with that in mind.
 
-The best mean on validation decides, also between settings that the seeds cannot tell apart, and a difference of less
+The best mean on validation decides, also between settings that the seeds do not separate, and a difference of less
 than a point can hang on such a choice. The claims "(ours) at its network's learning rate" show how much: there a
 method is trained by its network's recipe.
 
