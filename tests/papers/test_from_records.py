@@ -23,6 +23,7 @@ DATA = [
     ("gmm_loss", "crema-d", VOTES),
     ("ebmc", "mosi", "twin:mosi@study"),
     ("mculora", "mosei", "twin:mosei@study"),
+    ("balm", "mosei", UNSEEN),
     ("ebmc", "mosi", UNSEEN),
     ("mculora", "mosei", UNSEEN),
 ]
