@@ -166,7 +166,7 @@ def execute(spec: RunSpec, parent_arrays: dict[str, np.ndarray] | None = None) -
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Nothing reads memory before it is written, so results are the same, and a step has a thousand operations fewer.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     start = time.perf_counter()
     whole = prepare(spec)
     bundle = whole.only(spec.modalities) if spec.modalities else whole
