@@ -122,7 +122,7 @@ def values(
 
 def test_what_trains_the_network_has_its_learning_rate_and_what_trains_adapters_theirs() -> None:
     """At the adapters' rate the whole network forgets its pre-training, and MCLA would seem needed for that alone."""
-    context = PAPERS["mculora"].context("quick", {"mosei": "twin:mosei@quick"})
+    context = PAPERS["mculora"].context("laptop", {"mosei": "twin:mosei@study"})
     chosen = [*rows.ABLATION, *rows.DEPARTURES, *rows.alone_rows(context, "neither")]
     specs = [cell.spec for cell in rows.cells(context, "mosei", chosen)]
     networks = {name for name, c in VARIANTS.items() if not (c.mcla and c.freeze)}
