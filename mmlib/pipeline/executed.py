@@ -47,13 +47,8 @@ PACKAGES = (
     "ipykernel",
 )
 FIRST = "not executed yet, or not to its end"
-UNREADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    RecursionError,
-)  # of a file that is not what it should be
+# What reading a file of JSON raises that is not what it should be.
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, RecursionError)
 RECORDS, REPORT = "records.csv", "replication.md"  # what no notebook shows
 
 

@@ -400,11 +400,11 @@ def test_what_counts_the_others_waits_for_all_of_them(
     put("side_by_side", READS)
     rounds: list[list[str]] = []
 
-    def two_at_a_time(due: Sequence[Any], jobs: int | None) -> list[Trouble]:
+    def note_the_round(due: Sequence[Any], jobs: int | None) -> list[Trouble]:
         rounds.append([of.context.paper for of in due])
         return [trouble for of in due if (trouble := notebooks._execute_one(of, kernel))]
 
-    monkeypatch.setattr(notebooks, "_execute_those", two_at_a_time)
+    monkeypatch.setattr(notebooks, "_execute_those", note_the_round)
     papers = (side_by_side, mculora, gmm_loss)
     contexts = [paper.context("smoke") for paper in papers]
     assert call(*contexts) == [] and call(*contexts) == []
